@@ -1,0 +1,47 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BIND ?= 127.0.0.1:8080
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+SHELL := /bin/bash
+
+.PHONY: help demo demo-domain check format test lock clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.run: deploy/requirements.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes -r deploy/requirements.txt
+	@$(PIP) install --no-deps -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run tests/requirements.txt
+	@$(PIP) install --require-hashes -r tests/requirements.txt
+	@touch $@
+
+demo: $(VENV)/.run  ## the whole gateway with a demonstration document server: make demo BIND=127.0.0.1:8080
+	@exec $(BIN)/calgate demo --bind $(BIND)
+
+check: $(VENV)/.test  ## format, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.test  ## rewrite the code as `check` wants it
+	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
+
+packages: $(VENV)/.test  ## what the tests need beyond Python packages, where it may be installed
+	@tests/packages $(BIN)/python
+
+test: packages  ## every test that is fit for CI
+	@$(BIN)/python -m pytest
+
+lock:  ## make the lock files anew from pyproject.toml (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml -o deploy/requirements.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --extra kerberos -o deploy/requirements-kerberos.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --group test --group check -c deploy/requirements.txt -o tests/requirements.txt
+
+clean:  ## remove what the targets above made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Gives client access licenses out and takes them back, in a Redis function library."""

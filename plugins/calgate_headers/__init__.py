@@ -1,0 +1,1 @@
+"""Tells the document server who the user is, in request headers."""

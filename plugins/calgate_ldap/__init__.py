@@ -1,0 +1,1 @@
+"""Asks Active Directory for people, groups and account state."""

@@ -1,0 +1,1 @@
+"""Signs people in by HTTP Negotiate and NTLM."""

@@ -1,0 +1,1 @@
+"""People, groups and NT hashes in a file: for demonstrations and small sites."""
