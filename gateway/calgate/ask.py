@@ -1,0 +1,129 @@
+"""A request as the pipeline sees it: what was asked, from where, on which connection."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from time import perf_counter
+from typing import cast
+
+import asyncio
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from calgate import journal
+from calgate.caller import Caller, Network, client_address, is_trusted
+from calgate.headers import Inbound, sort_inbound
+from calgate.refusal import BadRequest, GatewayTimeout, MethodRefused, TooLarge
+from calgate.target import Target, read_target
+
+_BODY_PATIENCE = 60.0  # seconds without a byte of a body
+
+
+@dataclass(eq=False)
+class Ask:
+    """One request. Everything in it is the client's word, but `address`, `scheme` and `behind_proxy`."""
+
+    request: web.BaseRequest
+    caller: Caller
+    method: str
+    target: Target
+    inbound: Inbound
+    host: str  # as in the Host field, lower case
+    scheme: str  # of the public address: "https" also behind a trusted proxy that says so
+    address: str  # the client's, as seen through trusted proxies
+    behind_proxy: bool
+    started: float = field(default_factory=perf_counter)
+
+    @cached_property
+    def reference(self) -> str:
+        """The number by which the log finds this request; made when first needed."""
+        return journal.reference()
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host as a browser writes them in Origin."""
+        return f"{self.scheme}://{self.host}"
+
+    @cached_property
+    def wants_websocket(self) -> bool:
+        return self.inbound.get(b"upgrade").strip().lower() == "websocket"
+
+    @property
+    def is_browser(self) -> bool:
+        """A browser's page asks, not a program: browsers send Fetch Metadata, over https at least."""
+        return b"sec-fetch-mode" in self.inbound.own or self.inbound.get(b"user-agent").startswith("Mozilla/")
+
+    @property
+    def ms(self) -> float:
+        """Milliseconds since the request was read."""
+        return round((perf_counter() - self.started) * 1000, 1)
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the body, where they were announced; 0 where there is no body; None: chunked."""
+        if b"transfer-encoding" in self.inbound.own:
+            return None
+        return int(self.inbound.own.get(b"content-length", b"0"))
+
+    def go_on(self) -> None:
+        """Answers `Expect: 100-continue`, which aiohttp leaves to us: only after sign-in and claim."""
+        if self.inbound.own.pop(b"expect", b"").lower() == b"100-continue":
+            self.caller.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    async def read_body(self, limit: int) -> bytes:
+        """The whole body, of at most `limit` bytes. Raises TooLarge, BadRequest."""
+        self.go_on()
+        pieces = []
+        size = 0
+        async for piece in self.body():
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                raise TooLarge(f"a body that must be looked at is larger than {limit} bytes")
+        return b"".join(pieces)
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """The body in pieces, as it comes. Raises BadRequest for a broken one, GatewayTimeout for a stalled one."""
+        content = self.request.content
+        try:
+            while True:
+                async with asyncio.timeout(_BODY_PATIENCE):
+                    piece = await content.readany()
+                if not piece:
+                    return
+                yield piece
+        except TimeoutError as error:
+            raise GatewayTimeout(f"the client sent nothing of its body for {_BODY_PATIENCE:g} s") from error
+        except (web.RequestPayloadError, HttpProcessingError) as error:
+            raise BadRequest("the body's framing is broken") from error
+
+
+def read(
+    request: web.BaseRequest, *, owned: frozenset[bytes], trusted: Sequence[Network], methods: frozenset[str]
+) -> Ask:
+    """Reads a request. Raises BadRequest for what can be read in more than one way, MethodRefused."""
+    caller = cast(Caller, request.protocol)
+    inbound = sort_inbound(request.raw_headers, owned)
+    if request.method not in methods:
+        raise MethodRefused(f"method {request.method[:20]!r}")
+    host = inbound.get(b"host").lower()
+    if not _is_host(host) and request.version >= (1, 1):
+        raise BadRequest("the Host field is missing or no host")
+    target = read_target(request.raw_path, host)
+    peer = caller.address
+    behind_proxy = bool(trusted) and is_trusted(peer, trusted)
+    scheme = "https" if caller.is_secure else "http"
+    address = peer
+    if behind_proxy:
+        address = client_address(peer, inbound.get(b"x-forwarded-for"), trusted)
+        said = inbound.get(b"x-forwarded-proto").lower()
+        if said not in ("", "http", "https"):
+            raise BadRequest("X-Forwarded-Proto is neither http nor https")
+        scheme = said or scheme
+    return Ask(request, caller, request.method, target, inbound, host, scheme, address, behind_proxy)
+
+
+def _is_host(host: str) -> bool:
+    name = host[1:].replace("]", "", 1) if host.startswith("[") else host
+    return bool(host) and all(c.isalnum() or c in ".-:_" for c in name) and host.isascii()

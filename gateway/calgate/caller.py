@@ -1,0 +1,126 @@
+"""A connection: who is at its far end, and the handshake that is half done on it.
+
+Built on aiohttp's `RequestHandler`, which parses requests and keeps their order. A handshake lives here because it belongs
+to one connection and to nothing else: not to an address, not to a cookie (RFC 4559, section 6).
+"""
+
+import asyncio
+import ipaddress
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from calgate.contract import Handshake
+from calgate.refusal import BadRequest, HeadersTooLarge, Refusal
+
+if TYPE_CHECKING:
+    from calgate.listener import Door
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+HEADER_LIMIT = 65_536  # one field: a Kerberos ticket of 1000 groups is 12.7 KB of base64, more with claims
+FIELDS_LIMIT = 128
+_SLOW_READER = 120.0  # seconds without a byte taken until a reader counts as gone
+
+log = logging.getLogger(__name__)
+
+
+class Caller(web.RequestHandler[Any] if TYPE_CHECKING else web.RequestHandler):  # type: ignore[misc]
+    """One client connection, and what is known of it."""
+
+    __slots__ = ("address", "door", "failures", "handshake", "is_secure")
+
+    def __init__(self, door: "Door", **settings: Any) -> None:
+        super().__init__(door, **settings)
+        self.door = door
+        self.address = ""
+        self.is_secure = False
+        self.handshake: Handshake | None = None
+        self.failures = 0  # sign-ins that failed on this connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        peer = transport.get_extra_info("peername")
+        self.address = canonical_address(peer[0]) if isinstance(peer, tuple) else "unix"
+        self.is_secure = transport.get_extra_info("sslcontext") is not None
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.handshake = None
+        super().connection_lost(exc)
+
+    def send(self, data: bytes) -> None:
+        """Queues bytes for the client; raises ConnectionResetError when it is gone."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        cast(asyncio.Transport, transport).write(data)
+
+    async def drain(self) -> None:
+        """Waits until the client has taken enough of what was sent; one that takes nothing for long is let go."""
+        if not self._paused:
+            return
+        try:
+            async with asyncio.timeout(_SLOW_READER):
+                await self._drain_helper()
+        except TimeoutError as error:
+            self.abort()
+            raise ConnectionResetError("the client reads nothing") from error
+
+    def abort(self) -> None:
+        """Ends the connection without a clean close: so a client knows that what it has is not whole."""
+        if self.transport is not None:
+            cast(asyncio.Transport, self.transport).abort()
+
+    def certificate_context(self) -> ssl.SSLContext | None:
+        """The TLS context this connection was served with."""
+        return cast("ssl.SSLContext | None", self.ssl_context)
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """A request that aiohttp could not parse, or a bug of ours. Its bytes go into no log: they may be a password."""
+        if request.writer.output_size > 0 or self.door.has_answered(request):
+            raise ConnectionResetError("an answer had begun")
+        if status == 400 and not isinstance(exc, Refusal):
+            kind: type[Refusal] = HeadersTooLarge if isinstance(exc, LineTooLong) else BadRequest
+            return self.door.refuse(request, kind(f"not HTTP that can be read in one way: {type(exc).__name__}"))
+        log.error("a bug in the gateway ended a request", exc_info=exc)
+        return self.door.broken(request)
+
+
+def canonical_address(text: str) -> str:
+    """An address in its shortest form; IPv4 inside IPv6 is IPv4. Raises ValueError for anything else."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+def is_trusted(address: str, trusted: Sequence[Network]) -> bool:
+    """Whether what this peer says of others is believed."""
+    if address == "unix":
+        return True
+    ip = ipaddress.ip_address(address)
+    return any(ip in network for network in trusted)
+
+
+def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) -> str:
+    """The client behind trusted proxies: the last address in X-Forwarded-For that is not itself a trusted proxy's.
+
+    Raises BadRequest where an address that has to be read cannot be: skipping it would believe a stranger.
+    """
+    client = peer
+    for hop in reversed([part.strip() for part in forwarded_for.split(",")] if forwarded_for else []):
+        if not is_trusted(client, trusted):
+            break
+        try:
+            client = canonical_address(hop.strip("[]"))
+        except ValueError:
+            raise BadRequest("X-Forwarded-For holds something that is not an address") from None
+    return client
+
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]

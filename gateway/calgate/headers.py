@@ -1,0 +1,148 @@
+"""Which header fields cross the gateway, each way. Pure; works on raw bytes, because what is judged is what is sent.
+
+Order matters and is the point: hop-by-hop fields and those that `Connection` names go first, then everything that only the
+gateway may say, in any spelling; only then are the gateway's own fields added (RFC 9110, section 7.6.1).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from calgate.refusal import BadRequest
+from calgate.wire import Header
+
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"proxy-authorization",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+        b"expect",
+    }
+)
+# framing is made anew, sign-in ends here, and who the client is, is ours to say
+_OURS = frozenset(
+    {
+        b"authorization",
+        b"content-length",
+        b"host",
+        b"forwarded",
+        b"via-calgate",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-server",
+        b"x-forwarded-prefix",
+        b"x-forwarded-user",
+        b"x-real-ip",
+        b"x-original-url",
+        b"x-rewrite-url",
+    }
+)
+_OUR_PREFIXES = (b"x-forwarded-", b"x-remote-", b"remote-", b"proxy-")
+_ONLY_ONCE = frozenset({b"authorization", b"host", b"content-length", b"transfer-encoding", b"origin", b"upgrade"})
+_NEVER_DOWN = frozenset({b"persistent-auth", b"alt-svc", b"proxy-authenticate"})
+
+
+@dataclass(slots=True)
+class Inbound:
+    """A request's header fields, sorted: what goes on, and what the gateway itself reads."""
+
+    kept: list[Header] = field(default_factory=list)
+    cookies: list[bytes] = field(default_factory=list)
+    own: dict[bytes, bytes] = field(default_factory=dict)  # lower-case name -> value, of those that stay here
+
+    def get(self, name: bytes) -> str:
+        """A field that stays here, as text; "" where it is absent."""
+        return self.own.get(name, b"").decode("latin-1")
+
+
+# fields that go on and that the gateway reads as well
+_READ_TOO = frozenset(
+    {
+        b"origin",
+        b"accept",
+        b"sec-fetch-site",
+        b"sec-fetch-mode",
+        b"sec-fetch-dest",
+        b"sec-purpose",
+        b"purpose",
+        b"referer",
+        b"user-agent",
+    }
+)
+
+
+def sort_inbound(fields: Iterable[Header], owned: frozenset[bytes]) -> Inbound:
+    """Sorts a request's fields; `owned` are the names (lower case) that sign-on sets.
+
+    Raises BadRequest for two of a field that may stand once, for `_` in a name (a CGI reads it as `-`), and for a
+    Connection field that names a field of ours: it asks us to strip what we are there to add.
+    """
+    inbound = Inbound()
+    named: set[bytes] = set()
+    kept = inbound.kept
+    own = inbound.own
+    for name, value in fields:
+        lower = name.lower()
+        if lower == b"cookie":
+            inbound.cookies.append(value)
+        elif lower in _HOP_BY_HOP or lower in _OURS or lower in owned or lower.startswith(_OUR_PREFIXES):
+            if lower in own and lower in _ONLY_ONCE:
+                raise BadRequest(f"two {lower.decode()} fields")
+            own[lower] = own[lower] + b", " + value if lower in own else value
+            if lower == b"connection":
+                named.update(token.strip().lower() for token in value.split(b","))
+        elif b"_" in lower:
+            raise BadRequest("a header name with an underscore")
+        else:
+            if lower in _READ_TOO:
+                if lower in own and lower in _ONLY_ONCE:
+                    raise BadRequest(f"two {lower.decode()} fields")
+                own[lower] = value
+            kept.append((name, value))
+    named -= {b"close", b"keep-alive", b"upgrade", b""}
+    if named:
+        if any(n in _OURS or n in owned or n in (b"cookie", b"origin") or n.startswith(_OUR_PREFIXES) for n in named):
+            raise BadRequest("Connection names a field that is not the client's to remove")
+        inbound.kept = [(name, value) for name, value in kept if name.lower() not in named]
+    return inbound
+
+
+def sort_outbound(fields: Sequence[Header]) -> list[Header]:
+    """A reply's fields without the hop-by-hop ones, those that Connection names, framing, and sign-in offers of its own."""
+    named: frozenset[bytes] = frozenset()
+    for name, value in fields:
+        if len(name) == 10 and name.lower() == b"connection":
+            named |= {token.strip().lower() for token in value.split(b",")}
+    return [(name, value) for name, value in fields if _goes_down(name.lower(), value, named)]
+
+
+def _goes_down(lower: bytes, value: bytes, named: frozenset[bytes]) -> bool:
+    if lower in _HOP_BY_HOP or lower in _NEVER_DOWN or lower == b"content-length" or lower in named:
+        return False
+    # Negotiate and NTLM belong to a connection, and this one is not the browser's
+    return lower != b"www-authenticate" or not value.strip().lower().startswith((b"negotiate", b"ntlm"))
+
+
+def split_cookies(lines: Sequence[bytes], ours: frozenset[bytes]) -> tuple[dict[bytes, bytes], list[tuple[bytes, bytes]]]:
+    """Our cookies by name (first wins, two that differ count as none), and the others as (name, whole pair), in order."""
+    own: dict[bytes, bytes] = {}
+    others: list[tuple[bytes, bytes]] = []
+    for line in lines:
+        for pair in line.split(b";"):
+            text = pair.strip()
+            name, _, value = text.partition(b"=")
+            if name not in ours:
+                if text:
+                    others.append((name, text))
+            elif own.setdefault(name, value) != value:
+                own[name] = b""
+    return own, others

@@ -1,0 +1,312 @@
+"""Signed-in browsers: an opaque id in a cookie, the session in the store under the id's hash, a short-lived copy here.
+
+The copy carries what the pipeline found, so that a warm request asks nobody. It is good for a few seconds, and kept good
+in the background while it is used; what must be heard at once (sign-out, an administrator's word) comes as news.
+"""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+
+from calgate.contract import Grant, Identity, Lease, News, Person, Store
+from calgate.refusal import Unavailable
+from calgate.setting import Duration, Section
+
+log = logging.getLogger(__name__)
+
+LIBRARY = Path(__file__).with_name("session.lua")
+COPY_LIFE = 15.0  # seconds a copy is believed: what a lost message can cost
+_KEEP_EVERY = 5.0  # seconds between rounds that keep the copies in use
+_UNRETURNED_LIFE = 60.0  # seconds a session is stored until its cookie comes back once
+_UNRETURNED_MOST = 16  # such sessions a user and address: a client without cookies must not fill the store
+_OUTLIVES = 86_400.0  # seconds that a record still tells whose the browser was
+_LATE_POST = 300.0  # seconds after its end in which a session still serves a POST: nobody's long form is lost
+
+
+class SessionSection(Section):
+    """`[session]`: how long a browser stays signed in, and who may frame the site."""
+
+    lifetime: Duration = 10 * 3600.0
+    idle: Duration = 3600.0
+    same_site: Literal["Lax", "Strict", "None"] = "Lax"
+    embed_in: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """This process's copy of a session. The first fields are the session; the others are what was found for it."""
+
+    key: str  # SHA-256 of the id, in hexadecimal
+    identity: Identity
+    person_key: str
+    name: str
+    address: str  # of the client, when the session began: what makes a client machine
+    is_browser: bool
+    created: float
+    ended: str = ""
+    lapsed: bool = False  # over, but so recently that it serves a POST
+    returned: bool = True  # its cookie came back at least once
+    cookies: set[bytes] = field(default_factory=set)  # the document server's: "name;path;domain"
+    person: Person | None = None
+    person_at: float = 0.0
+    believed_until: float = 0.0
+    used_at: float = 0.0
+    grants: dict[tuple[int, str, str], Grant] = field(default_factory=dict)
+    leases: dict[tuple[str, str], Lease] = field(default_factory=dict)
+    heads: dict[int, bytes] = field(default_factory=dict)  # sign-on headers as sent, by route
+    open_tunnels: set[Callable[[int, str], None]] = field(default_factory=set)
+
+    def forget_findings(self) -> None:
+        """What was found must be found again."""
+        self.grants.clear()
+        self.leases.clear()
+        self.heads.clear()
+        self.person_at = 0.0
+
+    def close_tunnels(self, code: int, reason: str) -> None:
+        """Closes the session's WebSockets (RFC 6455, 7.4)."""
+        for close in list(self.open_tunnels):
+            close(code, reason)
+
+
+def hash_id(session_id: str) -> str:
+    """What the store knows a session by."""
+    return hashlib.sha256(session_id.encode("latin-1")).hexdigest()
+
+
+class Sessions:
+    """Every signed-in browser that this process knows of; the store is the truth."""
+
+    def __init__(
+        self, store: Store, section: SessionSection, grace: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._section = section
+        self._grace = grace
+        self._clock = clock
+        self._known: dict[str, Session] = {}
+        self._unreturned: defaultdict[tuple[str, str], deque[str]] = defaultdict(deque)
+        store.library("calgate_session_v1", LIBRARY.read_text())
+        store.listen(self._hear)
+
+    def _place(self, key: str) -> str:
+        return f"{self._store.prefix}:session:{key}"
+
+    def _index(self, person_key: str) -> str:
+        return f"{self._store.prefix}:sessions-of:{person_key}"
+
+    # ------------------------------------------------------------ the request's path
+
+    async def find(self, session_id: str) -> Session | None:
+        """The session of a cookie: live, or lapsed within the last five minutes; None where there is none.
+
+        No round trip while the copy is believed; with the store away, the copy serves on for the grace time.
+        """
+        if not session_id:
+            return None
+        key = hash_id(session_id)
+        now = self._clock()
+        copy = self._known.get(key)
+        if copy is not None and now < copy.believed_until and copy.returned:
+            copy.used_at = now
+            return copy
+        try:
+            session = await self._look(key)
+        except Unavailable:
+            if copy is not None and now < copy.believed_until + self._grace:
+                return copy
+            raise
+        if session is None or session.ended:
+            return None
+        if not session.returned:
+            session.returned = True
+            self._unreturned[(session.person_key, session.address)].remove(key)
+        session.used_at = now
+        return session
+
+    async def owner(self, session_id: str) -> Session | None:
+        """Whose browser this was: the session of a cookie even after its end, as long as its record is kept."""
+        return await self._look(hash_id(session_id)) if session_id else None
+
+    async def begin(
+        self, identity: Identity, person: Person, address: str, *, is_browser: bool, cookies: set[bytes]
+    ) -> tuple[Session, str]:
+        """A new session under a new id (always: an id known before sign-in could be somebody else's plant)."""
+        session_id = secrets.token_urlsafe(32)
+        key = hash_id(session_id)
+        fields = {
+            "domain": identity.domain,
+            "account": identity.account,
+            "mechanism": identity.mechanism,
+            "sid": identity.sid or "",
+            "person": person.key,
+            "name": person.name,
+            "address": address,
+            "browser": "1" if is_browser else "",
+        } | {f"c:{cookie.decode('latin-1')}": "1" for cookie in cookies}
+        args: list[str | int | float | bytes] = [
+            _ms(self._section.lifetime),
+            _ms(min(_UNRETURNED_LIFE, self._section.idle)),
+            _ms(_UNRETURNED_LIFE),
+        ]
+        for name, value in fields.items():
+            args += [name, value]
+        await self._store.call("calgate_session_v1_begin", [self._place(key)], args)
+        session = Session(
+            key, identity, person.key, person.name, address, is_browser, self._clock(), cookies=set(cookies), person=person
+        )
+        session.returned = False
+        session.person_at = session.used_at = self._clock()
+        session.believed_until = self._clock() + COPY_LIFE
+        self._known[key] = session
+        await self._bound_unreturned(person.key, address, key)
+        return session, session_id
+
+    async def _bound_unreturned(self, person_key: str, address: str, key: str) -> None:
+        waiting = self._unreturned[(person_key, address)]
+        waiting.append(key)
+        if len(waiting) > _UNRETURNED_MOST:
+            oldest = waiting.popleft()
+            self._known.pop(oldest, None)
+            await self._store.redis.unlink(self._place(oldest))
+
+    async def _look(self, key: str, *, keep: bool = True) -> Session | None:
+        idle = _ms(self._section.idle) if keep else 0
+        answer = await self._store.call("calgate_session_v1_look", [self._place(key)], [idle, _ms(_OUTLIVES)])
+        record = _text(answer)
+        if not record:
+            self._drop(key, "expired")
+            return None
+        now_ms = float(record[0])
+        found = dict(zip(record[1::2], record[2::2], strict=True))
+        session = self._known.get(key) or _from_record(key, found)
+        over = min(float(found["idle_until"]), float(found["expires"]))
+        session.ended = found.get("ended", "") or ("expired" if now_ms >= over + _ms(_LATE_POST) else "")
+        session.lapsed = not session.ended and now_ms >= over
+        session.cookies |= {name[2:].encode("latin-1") for name in found if name.startswith("c:")}
+        if session.ended or session.lapsed:
+            self._drop(key, session.ended or "expired")
+        else:
+            session.believed_until = self._clock() + COPY_LIFE
+            if key not in self._known:
+                self._known[key] = session
+                await self._enlist(session)
+        return session
+
+    async def _enlist(self, session: Session) -> None:
+        index = self._index(session.person_key)
+        now = time.time()
+        async with self._store.redis.pipeline(transaction=False) as pipe:
+            pipe.zadd(index, {session.key: now + self._section.lifetime})
+            pipe.zremrangebyscore(index, "-inf", now)
+            pipe.expire(index, int(self._section.lifetime) + 60)
+            await pipe.execute()
+
+    async def note_cookie(self, session: Session, cookie: bytes) -> None:
+        """The document server set a cookie: it is this session's, and goes with it."""
+        session.cookies.add(cookie)
+        await self._store.call(
+            "calgate_session_v1_note", [self._place(session.key)], [f"c:{cookie.decode('latin-1')}", "1"]
+        )
+
+    # ------------------------------------------------------------ the end
+
+    async def end(self, key: str, reason: str) -> bool:
+        """Ends a session on every gateway at once; False if it had ended before."""
+        ended = await self._store.call("calgate_session_v1_finish", [self._place(key)], [reason, _ms(_OUTLIVES)])
+        self._drop(key, reason)
+        await self._store.publish(News("session-ended", key, reason))
+        return bool(ended)
+
+    async def live_of(self, person_key: str) -> list[Session]:
+        """The person's sessions that live, on all gateways."""
+        keys = _text(await self._store.redis.zrange(self._index(person_key), 0, -1))
+        sessions = [await self._peek(key) for key in keys]
+        return [session for session in sessions if session is not None]
+
+    async def _peek(self, key: str) -> Session | None:
+        """As stored, without keeping it alive."""
+        found = {
+            _word(name): _word(value) for name, value in (await self._store.redis.hgetall(self._place(key))).items()
+        }
+        over = min(float(found.get("idle_until", 0)), float(found.get("expires", 0))) / 1000
+        return _from_record(key, found) if found and not found.get("ended") and time.time() < over else None
+
+    async def every(self) -> list[Session]:
+        """All sessions that live. Walks the whole store in steps: for administrators, not for requests."""
+        sessions = []
+        async for place in self._store.redis.scan_iter(match=self._place("*"), count=500):
+            if (session := await self._peek(_word(place).rpartition(":")[2])) is not None:
+                sessions.append(session)
+        return sessions
+
+    def _drop(self, key: str, reason: str) -> None:
+        session = self._known.pop(key, None)
+        if session is not None:
+            session.ended = session.ended or reason
+            session.believed_until = 0.0
+            session.close_tunnels(1008, "the session has ended")
+
+    def _hear(self, news: News) -> None:
+        if news.topic == "session-ended":
+            self._drop(news.subject, news.reason)
+        elif news.topic == "store-back":  # messages may have been missed
+            for session in self._known.values():
+                session.believed_until = 0.0
+
+    def of_claimant(self, user: str, client: str | None = None) -> Sequence[Session]:
+        """This process's copies for a person (whatever the client, where none is given)."""
+        return [s for s in self._known.values() if s.person_key == user and client in (None, s.address, s.key, "")]
+
+    # ------------------------------------------------------------ in the background
+
+    async def keep(self) -> None:
+        """Keeps the copies in use, and lets go of the others; runs until cancelled."""
+        last = self._clock()
+        while True:
+            await asyncio.sleep(_KEEP_EVERY)
+            now = self._clock()
+            used = [s for s in self._known.values() if s.used_at >= last or s.open_tunnels]
+            last = now
+            with suppress(Unavailable):  # said once by the store; the copies live on for the grace time
+                for session in used:
+                    await self._look(session.key, keep=session.used_at >= last - _KEEP_EVERY)
+            for key, session in list(self._known.items()):
+                if now > session.believed_until + self._grace:
+                    del self._known[key]
+            for whose, waiting in list(self._unreturned.items()):
+                if not any(key in self._known for key in waiting):
+                    del self._unreturned[whose]
+
+
+def _from_record(key: str, found: Mapping[str, str]) -> Session:
+    identity = Identity(found["domain"], found["account"], found["mechanism"], found["sid"] or None)
+    return Session(
+        key,
+        identity,
+        found["person"],
+        found["name"],
+        found["address"],
+        bool(found["browser"]),
+        float(found["created"]) / 1000,
+    )
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+def _word(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else cast(str, value)
+
+
+def _text(values: Sequence[object]) -> list[str]:
+    return [_word(value) for value in values]

@@ -1,0 +1,218 @@
+"""Who are you? The session cookie, or a handshake completed on this very request; never the connection alone."""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from calgate import crosssite, journal
+from calgate.ask import Ask
+from calgate.contract import Authenticator, Continue, Directory, Handshake, Identity, Peer, Person
+from calgate.headers import split_cookies
+from calgate.refusal import AccountRefused, Refusal, SignInNeeded, Unproven
+from calgate.session import Session, Sessions, SessionSection
+from calgate.wire import Header
+
+COOKIE_HTTPS = b"__Host-calgate"
+COOKIE_HTTP = b"calgate"  # Chromium drops a __Host- cookie on plain http
+OUR_COOKIES = frozenset({COOKIE_HTTPS, COOKIE_HTTP})
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_TOKEN_LIMIT = 65_536
+_CHALLENGES_AFTER_FAILURE = 2  # a connection: with none at all a browser keeps a mistyped password, without end it loops
+
+
+@dataclass(slots=True)
+class SignedIn:
+    """A signed-in request: the session, its other cookies as they go on, and what the answer must carry."""
+
+    session: Session
+    cookies: list[bytes]
+    answer_headers: list[Header] = field(default_factory=list)
+
+
+class SignIn:
+    """Finds the session of a request, or makes one by a handshake."""
+
+    def __init__(
+        self,
+        authenticators: Sequence[Authenticator],
+        directory: Directory,
+        sessions: Sessions,
+        section: SessionSection,
+        bindings: Mapping[str, bytes],
+    ) -> None:
+        self._by_scheme = {scheme.lower(): (scheme, a) for a in authenticators for scheme in a.schemes}
+        self._directory = directory
+        self._sessions = sessions
+        self._section = section
+        self._embed_in = frozenset(origin.lower().rstrip("/") for origin in section.embed_in)
+        self._bindings = bindings
+
+    @property
+    def challenges(self) -> tuple[str, ...]:
+        """The bare schemes, in order."""
+        return tuple(scheme for scheme, _ in self._by_scheme.values())
+
+    async def find(self, ask: Ask) -> SignedIn:
+        """The signed-in request. Raises SignInNeeded (the handshake goes on), Unproven, AccountRefused, CrossSite …"""
+        crosssite.demand_own_site(
+            ask.method, ask.inbound, ask.origin, self._embed_in, websocket=ask.wants_websocket
+        )
+        own, others = split_cookies(ask.inbound.cookies, OUR_COOKIES)
+        # over https the plain name is not accepted: anybody on the way may have set it (RFC 6265bis, 4.1.3.2)
+        session_id = own.get(COOKIE_HTTPS if ask.scheme == "https" else COOKIE_HTTP, b"").decode("latin-1")
+        session = await self._sessions.find(session_id)
+        if session is not None and (not session.lapsed or ask.method not in _SAFE):
+            ask.caller.handshake = None
+            return SignedIn(session, [pair for _, pair in others])
+        crosssite.demand_may_sign_in(ask.method, ask.inbound, self._embed_in)
+        identity, token = await self._shake_hands(ask)
+        person = await self._person(ask, identity)
+        return await self._begin(ask, identity, person, session_id, others, token)
+
+    async def person(self, session: Session, now: float, refresh: float) -> Person:
+        """The session's person, asked of the directory anew every `refresh` seconds (which keeps a cache of its own)."""
+        person = session.person
+        if person is None or now - session.person_at > refresh:
+            person = await self._look_up(session.identity)
+            if person != session.person:
+                session.forget_findings()
+            session.person = person
+            session.person_at = now
+        return person
+
+    # ------------------------------------------------------------ the handshake
+
+    async def _shake_hands(self, ask: Ask) -> tuple[Identity, Header | None]:
+        handshake, ask.caller.handshake = ask.caller.handshake, None  # whatever comes now, it is stepped once or never
+        scheme, token = self._read_authorization(ask)
+        if handshake is None:
+            handshake = self._start(ask, scheme)
+        try:
+            result = await handshake.step(scheme, token)
+        except Refusal as refusal:
+            self._record_failure(ask, scheme, refusal)
+            raise
+        if isinstance(result, Continue):
+            ask.caller.handshake = handshake
+            raise SignInNeeded("the handshake goes on", [f"{scheme} {base64.b64encode(result.token).decode()}"])
+        last = None
+        if result.token:
+            last = (b"WWW-Authenticate", f"{scheme} ".encode() + base64.b64encode(result.token))
+        return result.identity, last
+
+    def _start(self, ask: Ask, scheme: str) -> Handshake:
+        binding = self._bindings.get(ask.host.partition(":")[0], self._bindings.get(""))
+        peer = Peer(ask.address, ask.behind_proxy, binding if ask.scheme == "https" else None)
+        return self._by_scheme[scheme.lower()][1].begin(peer)
+
+    def _read_authorization(self, ask: Ask) -> tuple[str, bytes]:
+        value = ask.inbound.get(b"authorization")
+        scheme, _, text = value.partition(" ")
+        known = self._by_scheme.get(scheme.lower())
+        if known is None:
+            raise SignInNeeded("no proof of identity came with the request", self.challenges)
+        if len(text) > _TOKEN_LIMIT:
+            raise Unproven("the token is longer than any real one")
+        try:
+            token = base64.b64decode(text.strip(), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise Unproven("the token is not base64") from error
+        if not token:
+            raise SignInNeeded("an empty token", self.challenges)
+        return known[0], token
+
+    def _record_failure(self, ask: Ask, scheme: str, refusal: Refusal) -> None:
+        ask.caller.failures += 1
+        journal.record(
+            "sign-in failed",
+            reference=ask.reference,
+            scheme=scheme,
+            address=ask.address,
+            code=refusal.code,
+            reason=refusal.detail,
+            ms=ask.ms,
+        )
+
+    def challenges_after(self, ask: Ask, refusal: Refusal) -> tuple[str, ...]:
+        """What a 401 offers: the handshake's next token; after a failure the schemes again, but not without end."""
+        if isinstance(refusal, SignInNeeded):
+            return refusal.challenges
+        return self.challenges if ask.caller.failures <= _CHALLENGES_AFTER_FAILURE else ()
+
+    # ------------------------------------------------------------ from identity to session
+
+    async def _look_up(self, identity: Identity) -> Person:
+        person = await self._directory.look_up(identity)
+        if person is None:
+            raise AccountRefused(f"no directory knows {identity.name}", code="account-unknown")
+        return person
+
+    async def _person(self, ask: Ask, identity: Identity) -> Person:
+        try:
+            return await self._look_up(identity)
+        except Refusal as refusal:
+            journal.record(
+                "sign-in refused",
+                reference=ask.reference,
+                user=identity.name,
+                address=ask.address,
+                code=refusal.code,
+                reason=refusal.detail,
+                ms=ask.ms,
+            )
+            raise
+
+    async def _begin(
+        self,
+        ask: Ask,
+        identity: Identity,
+        person: Person,
+        previous_id: str,
+        others: list[tuple[bytes, bytes]],
+        token: Header | None,
+    ) -> SignedIn:
+        previous = await self._sessions.owner(previous_id)
+        is_same = previous is not None and previous.person_key == person.key
+        carried = previous.cookies if previous is not None and is_same else set()
+        session, session_id = await self._sessions.begin(
+            identity, person, ask.address, is_browser=ask.is_browser, cookies=carried
+        )
+        if previous is not None and not previous.ended:
+            await self._sessions.end(previous.key, "signed in anew")
+        journal.record(
+            "signed in",
+            reference=ask.reference,
+            user=person.name,
+            mechanism=identity.mechanism,
+            address=ask.address,
+            ms=ask.ms,
+        )
+        headers = [self.cookie(ask.scheme, session_id)]
+        if token is not None:
+            headers.append(token)
+        if is_same:
+            return SignedIn(session, [pair for _, pair in others], headers)
+        # a shared PC: the cookies that lie in this browser may be another's session at the document server
+        stale = previous.cookies if previous is not None else set()
+        headers += expire_cookies(stale | {name + b";/;" for name, _ in others})
+        return SignedIn(session, [], headers)
+
+    def cookie(self, scheme: str, session_id: str) -> Header:
+        """The Set-Cookie field of a session; an empty id takes it away."""
+        name = COOKIE_HTTPS if scheme == "https" else COOKIE_HTTP
+        value = name + b"=" + session_id.encode("latin-1") + b"; Path=/; HttpOnly; SameSite="
+        value += self._section.same_site.encode()
+        if scheme == "https":
+            value += b"; Secure"
+        return (b"Set-Cookie", value if session_id else value + b"; Max-Age=0")
+
+
+def expire_cookies(cookies: set[bytes]) -> list[Header]:
+    """Set-Cookie fields that take the document server's cookies ("name;path;domain") out of the browser."""
+    fields = []
+    for cookie in sorted(cookies):
+        name, path, domain = cookie.split(b";", 2)
+        value = name + b"=; Max-Age=0; Path=" + (path or b"/")
+        fields.append((b"Set-Cookie", value + b"; Domain=" + domain if domain else value))
+    return fields
