@@ -1,7 +1,8 @@
 """The roles a plugin can fill, and the values that pass between them and the core.
 
-A plugin is a module named by an entry point of the group `calgate.plugins`; the entry point's name is its section in the
-settings file. It may import this module, `calgate.refusal` and `calgate.setting`, nothing else of the core. It offers:
+A plugin is a module named by an entry point of the group `calgate.plugins`; the entry point's name is its section in
+the settings file. It may import this module, `calgate.refusal` and `calgate.setting`, nothing else of the core.
+It offers:
 
 `Config`
     its section, a `calgate.setting.Section`
@@ -245,7 +246,7 @@ class SignOn(Protocol):
 class News:
     """Something every gateway process must hear at once."""
 
-    topic: str  # "session-ended", "lease-lost", …
+    topic: str  # "session-ended", "lease-lost", …; "store-back": the connection stands again, news may have been missed
     subject: str
     reason: str = ""
 
@@ -255,6 +256,7 @@ class Store(Protocol):
 
     prefix: str  # of every key
     replicas: int  # acknowledgements that a permanent grant waits for
+    audit_keep: float  # seconds that records of decisions are kept
 
     @property
     def redis(self) -> Any:
@@ -271,7 +273,7 @@ class Store(Protocol):
         *,
         read_only: bool = False,
     ) -> Any:
-        """One FCALL, shielded from the caller's cancellation. The function's own `redis.ResponseError` passes through."""
+        """One FCALL, shielded from the caller's cancellation. The function's own `redis.ResponseError` goes through."""
 
     async def publish(self, news: News) -> None: ...
 

@@ -1,0 +1,45 @@
+"""The one store: sessions and CALs in Redis or Valkey, shared by every gateway process, or in a private server."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from calgate.store.binary import NoServerError
+from calgate.store.client import connect
+from calgate.store.connection import RedisStore
+from calgate.store.embedded import EmbeddedFaultError, private_server
+from calgate.store.news import NewsChannel
+from calgate.store.section import StoreSection
+
+__all__ = ["EmbeddedFaultError", "NoServerError", "RedisStore", "StoreSection", "open_store"]
+
+_WAIT_AT_START = 2.0  # seconds; a store that is away is no reason not to start
+
+
+@contextlib.asynccontextmanager
+async def open_store(section: StoreSection, state_dir: Path) -> AsyncIterator[RedisStore]:
+    """The connection, with the private server under it where the section names no other.
+
+    Comes up also when the store does not answer, and recovers by itself. Raises NoServerError or EmbeddedFaultError,
+    each with a sentence for the administrator, when a private server is wanted and cannot be had.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        url = section.url
+        if url is None:
+            url = f"unix://{await stack.enter_async_context(private_server(state_dir))}"
+        news = NewsChannel(lambda: connect(url, connections=1, retries=0), f"{section.prefix}:news")
+        redis = await stack.enter_async_context(connect(url))
+        store = RedisStore(redis, news, prefix=section.prefix, replicas=section.replicas, audit_keep=section.audit_keep)
+        stack.push_async_callback(store.finish)
+        listening = asyncio.create_task(news.listen(), name="news of the store")
+        stack.push_async_callback(_cancel, listening)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(news.is_up.wait(), _WAIT_AT_START)
+        yield store
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,107 @@
+"""The one connection to Redis or Valkey: functions called, news spread, every way of not answering made one refusal."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from redis import exceptions as fault
+from redis.asyncio import Redis
+
+from calgate.contract import News
+from calgate.refusal import Unavailable
+from calgate.store.news import NewsChannel, encode
+
+_CALL_WITHIN = 4.0  # seconds, waiting for a connection included; a browser's patience is longer, a stuck store's too
+_AWAY = (
+    *(fault.ConnectionError, fault.TimeoutError, fault.ClusterError, fault.SlotNotCoveredError, OSError, TimeoutError),
+    *(fault.ReadOnlyError, fault.MasterDownError, fault.OutOfMemoryError, fault.NoPermissionError),
+)
+_AWAY_REPLIES = ("OOM", "MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")  # those that redis-py has no class for
+
+
+class RedisStore:
+    """`calgate.contract.Store` over redis-py."""
+
+    def __init__(self, redis: Redis, news: NewsChannel, *, prefix: str, replicas: int, audit_keep: float) -> None:
+        self.prefix = prefix
+        self.replicas = replicas
+        self.audit_keep = audit_keep
+        self._redis = redis
+        self._news = news
+        self._libraries: dict[str, str] = {}
+        self._loaded: set[str] = set()
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    @property
+    def redis(self) -> Redis:
+        return self._redis
+
+    @property
+    def ready(self) -> bool:
+        """Whether the store answered at the last look, a few seconds ago at most."""
+        return self._news.is_up.is_set()
+
+    async def ping(self) -> None:
+        """Raises Unavailable if the store does not answer."""
+        await self._bounded(self._redis.ping())
+
+    def library(self, name: str, source: str) -> None:
+        self._libraries[name] = source
+
+    async def call(
+        self,
+        function: str,
+        keys: Sequence[str],
+        args: Sequence[str | int | float | bytes] = (),
+        *,
+        read_only: bool = False,
+    ) -> Any:
+        """One FCALL; runs to its end even if the caller is cancelled, so that nothing is half done."""
+        task = asyncio.create_task(
+            self._bounded(self._call("FCALL_RO" if read_only else "FCALL", function, keys, args))
+        )
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def publish(self, news: News) -> None:
+        await self._bounded(self._redis.publish(f"{self.prefix}:news", encode(news)))
+
+    def listen(self, hear: Callable[[News], None]) -> None:
+        self._news.add(hear)
+
+    async def finish(self) -> None:
+        """Waits for calls whose callers have gone."""
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def _call(self, verb: str, function: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        if len(self._loaded) < len(self._libraries):
+            await self._load(set(self._libraries) - self._loaded)
+        try:
+            return await self._execute(verb, function, len(keys), *keys, *args)
+        except fault.ResponseError as error:
+            if "Function not found" not in str(error):
+                raise
+        await self._load(set(self._libraries))  # a FUNCTION FLUSH, or a server that had never heard of them
+        return await self._execute(verb, function, len(keys), *keys, *args)
+
+    async def _execute(self, *command: str | int | float | bytes) -> Any:
+        return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    async def _load(self, names: set[str]) -> None:
+        """Loads with REPLACE: what stands there under the same name may be a copy from before a repair."""
+        for name in sorted(names):
+            await self._redis.function_load(self._libraries[name], replace=True)
+        self._loaded |= names
+
+    async def _bounded(self, work: Awaitable[Any]) -> Any:
+        try:
+            async with asyncio.timeout(_CALL_WITHIN):
+                return await work
+        except _AWAY as error:
+            raise Unavailable(f"the store does not answer: {error or type(error).__name__}") from error
+        except fault.ResponseError as error:
+            if str(error).startswith(_AWAY_REPLIES):
+                raise Unavailable(f"the store does not serve: {error}") from error
+            raise
