@@ -9,7 +9,7 @@ import ipaddress
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 class Caller(web.RequestHandler[Any] if TYPE_CHECKING else web.RequestHandler):  # type: ignore[misc]
     """One client connection, and what is known of it."""
 
-    __slots__ = ("address", "door", "failures", "handshake", "is_secure")
+    __slots__ = ("address", "door", "failures", "handshake", "is_secure", "on_pressure")
 
     def __init__(self, door: "Door", **settings: Any) -> None:
         super().__init__(door, **settings)
@@ -40,6 +40,7 @@ class Caller(web.RequestHandler[Any] if TYPE_CHECKING else web.RequestHandler): 
         self.address = ""
         self.is_secure = False
         self.handshake: Handshake | None = None
+        self.on_pressure: Callable[[bool], None] | None = None  # told when the client reads too slowly, and when again
         self.failures = 0  # sign-ins that failed on this connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -51,6 +52,23 @@ class Caller(web.RequestHandler[Any] if TYPE_CHECKING else web.RequestHandler): 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.handshake = None
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.on_pressure is not None:
+            self.on_pressure(True)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.on_pressure is not None:
+            self.on_pressure(False)
+
+    def take_over(self, reader: "Reader") -> None:
+        """From here the connection's bytes go to `reader`, those that came early first: it is HTTP no more.
+
+        Private ground of aiohttp's (its WebSocket reader stands here), so the version is pinned and a test stands on it.
+        """
+        self.set_parser(reader)  # type: ignore[arg-type]
 
     def send(self, data: bytes) -> None:
         """Queues bytes for the client; raises ConnectionResetError when it is gone."""
@@ -121,6 +139,13 @@ def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) ->
         except ValueError:
             raise BadRequest("X-Forwarded-For holds something that is not an address") from None
     return client
+
+
+class Reader(Protocol):
+    """What reads a connection after an upgrade."""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]: ...
+    def feed_eof(self) -> None: ...
 
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]

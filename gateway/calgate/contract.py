@@ -208,6 +208,9 @@ class Allocator(Protocol):
         `reference` is the request's reference number: it is written to the record of the decision.
         """
 
+    async def held(self, license: str, claimant: Claimant, document: str) -> Lease | None:
+        """The lease the claimant holds for this document, taking none and keeping none. Raises Unavailable."""
+
     async def settle(self, lease: Lease, *, served: bool) -> None:
         """How the request that made a provisional lease ended: served below 400, or taken back as never used."""
 

@@ -63,6 +63,10 @@ class Inbound:
         """A field that stays here, as text; "" where it is absent."""
         return self.own.get(name, b"").decode("latin-1")
 
+    def as_text(self) -> dict[str, str]:
+        """The fields that the gateway reads, by name as HTTP writes them."""
+        return {name.decode("latin-1").title(): value.decode("latin-1") for name, value in self.own.items()}
+
 
 # fields that go on and that the gateway reads as well
 _READ_TOO = frozenset(
@@ -74,6 +78,7 @@ _READ_TOO = frozenset(
         b"sec-fetch-dest",
         b"sec-purpose",
         b"purpose",
+        b"x-moz",
         b"referer",
         b"user-agent",
     }

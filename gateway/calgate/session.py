@@ -60,6 +60,7 @@ class Session:
     believed_until: float = 0.0
     used_at: float = 0.0
     grants: dict[tuple[int, str, str], Grant] = field(default_factory=dict)
+    grants_of: object = None  # the rules that gave them; others give others
     leases: dict[tuple[str, str], Lease] = field(default_factory=dict)
     heads: dict[int, bytes] = field(default_factory=dict)  # sign-on headers as sent, by route
     open_tunnels: set[Callable[[int, str], None]] = field(default_factory=set)
@@ -262,9 +263,13 @@ class Sessions:
             for session in self._known.values():
                 session.believed_until = 0.0
 
-    def of_claimant(self, user: str, client: str | None = None) -> Sequence[Session]:
-        """This process's copies for a person (whatever the client, where none is given)."""
-        return [s for s in self._known.values() if s.person_key == user and client in (None, s.address, s.key, "")]
+    def known(self) -> Sequence[Session]:
+        """This process's copies."""
+        return list(self._known.values())
+
+    def of_person(self, person_key: str) -> Sequence[Session]:
+        """This process's copies for one person."""
+        return [session for session in self._known.values() if session.person_key == person_key]
 
     # ------------------------------------------------------------ in the background
 

@@ -135,6 +135,10 @@ class Wire(asyncio.Protocol):
         """The body, if all of it is here already; no waiting."""
         return self._take_body() if self._complete else None
 
+    def peek(self) -> bytes:
+        """What of the body is here already; it is still to be read."""
+        return b"".join(self._body)
+
     def _take_body(self) -> bytes:
         data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body.clear()

@@ -1,0 +1,146 @@
+"""How a request goes on to the document server, and how its answer comes back.
+
+Every message is framed anew. What the client said of itself was taken out before (`headers.py`); here the gateway says it.
+"""
+
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from calgate.answer import Answer
+from calgate.ask import Ask
+from calgate.headers import sort_outbound
+from calgate.refusal import BadGateway
+from calgate.session import Session
+from calgate.upstream import Outgoing, Upstream
+from calgate.wire import Header, Wire
+
+_DOMAIN = re.compile(rb";\s*domain\s*=\s*([^;]*)", re.IGNORECASE)
+_PATH = re.compile(rb";\s*path\s*=\s*([^;]*)", re.IGNORECASE)
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The document server's answer, with what it asks of us."""
+
+    wire: Wire
+    headers: list[Header]
+    new_cookies: list[bytes]  # "name;path;domain" of cookies not yet known to be the session's
+
+
+class Forwarding:
+    """One route's way to its document servers."""
+
+    def __init__(self, upstreams: Sequence[Upstream], *, keep_host: bool) -> None:
+        self._upstreams = tuple(upstreams)
+        self._keep_host = keep_host
+
+    def choose(self, session: Session) -> Upstream:
+        """The session's document server: always the same one, since its own session lives there."""
+        if len(self._upstreams) == 1:
+            return self._upstreams[0]
+        number = int.from_bytes(blake2b(session.key.encode(), digest_size=4).digest(), "big")
+        return self._upstreams[number % len(self._upstreams)]
+
+    async def send(
+        self, ask: Ask, session: Session, cookies: Sequence[bytes], sign_on: bytes, body: bytes | None = None
+    ) -> Sent:
+        """Sends the request; `body` where it was read already. Raises BadGateway, GatewayTimeout."""
+        upstream = self.choose(session)
+        chunked = body is None and ask.length is None
+        length = len(body) if body is not None else ask.length
+        message = self._message(ask, upstream, cookies, sign_on, chunked=chunked, length=length)
+        stream: AsyncIterator[bytes] | None = None
+        if body is not None:
+            message += body
+        elif chunked or length:
+            ask.go_on()
+            stream = ask.body()
+        wire = await upstream.send(Outgoing(ask.method, message, stream, chunked=chunked))
+        if wire.status == 101 and not ask.wants_websocket:
+            wire.close()
+            raise BadGateway("the document server switched protocols unasked")
+        headers, cookies_set = self._rewrite(sort_outbound(wire.headers), ask, upstream)
+        return Sent(wire, headers, [cookie for cookie in cookies_set if cookie not in session.cookies])
+
+    def _message(
+        self,
+        ask: Ask,
+        upstream: Upstream,
+        cookies: Sequence[bytes],
+        sign_on: bytes,
+        *,
+        chunked: bool,
+        length: int | None,
+    ) -> bytes:
+        host = ask.host if self._keep_host else upstream.authority
+        lines = [f"{ask.method} {ask.target.raw} HTTP/1.1\r\nHost: {host}".encode("latin-1")]
+        lines += [name + b": " + value for name, value in ask.inbound.kept]
+        if cookies:
+            lines.append(b"Cookie: " + b"; ".join(cookies))
+        lines.append(
+            f"X-Forwarded-For: {ask.address}\r\nX-Forwarded-Proto: {ask.scheme}\r\nX-Forwarded-Host: {ask.host}".encode()
+        )
+        if chunked:
+            lines.append(b"Transfer-Encoding: chunked")
+        elif length or ask.method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
+            lines.append(b"Content-Length: %d" % (length or 0))
+        if ask.wants_websocket:
+            lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
+        lines.append(sign_on + b"\r\n")
+        return b"\r\n".join(lines)
+
+    def _rewrite(self, fields: list[Header], ask: Ask, upstream: Upstream) -> tuple[list[Header], list[bytes]]:
+        """Location and Set-Cookie that name the document server name the gateway instead."""
+        cookies: list[bytes] = []
+        for place, (name, value) in enumerate(fields):
+            lower = name.lower()
+            if lower == b"set-cookie":
+                fields[place] = (name, _rewrite_cookie(value, upstream.host.encode()))
+                cookies.append(_cookie_place(fields[place][1]))
+            elif lower in (b"location", b"content-location"):
+                fields[place] = (name, _rewrite_location(value, ask, upstream))
+        return fields, cookies
+
+    def answer(self, sent: Sent, extra: Sequence[Header]) -> Answer:
+        """The answer to the client, its body streamed."""
+        wire = sent.wire
+        return Answer(wire.status, [*sent.headers, *extra], reason=wire.reason, source=wire)
+
+
+def _rewrite_location(value: bytes, ask: Ask, upstream: Upstream) -> bytes:
+    text = value.decode("latin-1")
+    for scheme in (upstream.scheme, "http", "https"):
+        start = f"{scheme}://{upstream.authority}"
+        rest = text[len(start) :]
+        if text[: len(start)].lower() == start.lower() and (not rest or rest[0] in "/?#"):
+            return f"{ask.origin}{rest}".encode("latin-1")
+    return value
+
+
+def _rewrite_cookie(value: bytes, upstream_host: bytes) -> bytes:
+    match = _DOMAIN.search(value)
+    if match is None or match[1].strip().lstrip(b".").lower() != upstream_host.lower():
+        return value
+    return value[: match.start()] + value[match.end() :]
+
+
+def _cookie_place(value: bytes) -> bytes:
+    name = value.partition(b"=")[0].strip()
+    path = _PATH.search(value)
+    domain = _DOMAIN.search(value)
+    parts = (name, path[1].strip() if path else b"/", domain[1].strip() if domain else b"")
+    return b";".join(part.replace(b";", b"") for part in parts)
+
+
+def encode_headers(values: Mapping[str, str]) -> bytes:
+    """Sign-on headers as they are sent, each line ended. Raises ValueError for bytes that would break the message."""
+    lines = []
+    for name, text in values.items():
+        value = text.encode("latin-1")
+        if _CONTROL.search(value):
+            raise ValueError(f"a control character in the value of {name}")
+        lines.append(name.encode("ascii") + b": " + value + b"\r\n")
+    return b"".join(lines)

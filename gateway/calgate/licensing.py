@@ -1,0 +1,206 @@
+"""Is there a CAL for you? Asks the allocator once a document, remembers the lease, reports its use in batches.
+
+Knows no access rules: whoever comes here may have the document already.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from calgate import journal
+from calgate.ask import Ask
+from calgate.contract import Activity, Allocator, Claimant, Lease, Lost, News, Person, Terms
+from calgate.refusal import NoCal, Unavailable
+from calgate.session import Session, Sessions
+
+log = logging.getLogger(__name__)
+
+_REPORT_EVERY = 3.0  # seconds between reports of activity
+_MOST_IN_ONE_REPORT = 500
+
+
+class Licensing:
+    """The leases that this process knows of."""
+
+    def __init__(
+        self,
+        allocator: Allocator | None,
+        sessions: Sessions,
+        groups: Mapping[str, str | None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`groups`: the allocator's groups, resolved to identifiers."""
+        self._allocator = allocator
+        self._sessions = sessions
+        self._groups = groups
+        self._clock = clock
+        self._used: dict[tuple[str, str, str, str], Activity] = {}
+        self._settling: set[asyncio.Task[None]] = set()
+
+    def terms(self, license: str) -> Terms:
+        """What the gateway must know of a license."""
+        return self._allocator.licenses[license] if self._allocator is not None else Terms()
+
+    def regroup(self, groups: Mapping[str, str | None]) -> None:
+        """The directory resolved the allocator's groups anew."""
+        self._groups = groups
+
+    async def claim(self, ask: Ask, session: Session, person: Person, license: str, document: str) -> Lease:
+        """A lease for this document: the one known, whose use is noted, or the allocator's answer.
+
+        Raises NoCal, Unavailable.
+        """
+        lease = self._known(session, license, document)
+        if lease is None:
+            return await self._ask(ask, session, person, license, document)
+        self._note(lease, self._clock())
+        return lease
+
+    async def demand_held(self, session: Session, person: Person, license: str, document: str) -> Lease:
+        """The lease held already, for requests that may use a CAL and never take one. Raises NoCal, Unavailable."""
+        assert self._allocator is not None
+        lease = self._known(session, license, document)
+        if lease is None:
+            lease = await self._allocator.held(license, self._claimant(session, person, license), document)
+        if lease is None:
+            raise NoCal(
+                "no CAL is held for the document, and this request takes none",
+                license=license,
+                document=document,
+                pools=(),
+                contact=self.terms(license).contact,
+                code="no-cal-held",
+            )
+        session.leases[(license, document)] = lease
+        return lease
+
+    def _known(self, session: Session, license: str, document: str) -> Lease | None:
+        lease = session.leases.get((license, document))
+        return lease if lease is None or lease.until is None or self._clock() < lease.until else None
+
+    async def _ask(self, ask: Ask, session: Session, person: Person, license: str, document: str) -> Lease:
+        assert self._allocator is not None
+        claimant = self._claimant(session, person, license)
+        if ask.target.path.startswith(self.terms(license).exempt_paths):
+            return Lease(license, "exempt", claimant, document)
+        try:
+            lease = await self._allocator.claim(license, claimant, document, reference=ask.reference)
+        except NoCal as refusal:
+            journal.record("no CAL", **self._facts(ask, person, license, document), reason=refusal.detail, ms=ask.ms)
+            raise
+        journal.record("CAL", **self._facts(ask, person, license, document), cal=lease.kind, ms=ask.ms)
+        session.leases[(license, document)] = lease
+        return lease
+
+    def _claimant(self, session: Session, person: Person, license: str) -> Claimant:
+        by = self.terms(license).client
+        # without a cookie every request would be another browser, so a program's client is its address, whatever is set
+        client = "" if by == "user" else session.key if by == "browser" and session.is_browser else session.address
+        mine = frozenset(name for name, key in self._groups.items() if key is not None and key in person.groups)
+        return Claimant(person.key, person.name, client, mine)
+
+    def _facts(self, ask: Ask, person: Person, license: str, document: str) -> dict[str, object]:
+        return {
+            "reference": ask.reference,
+            "user": person.name,
+            "address": ask.address,
+            "license": license,
+            "document": document,
+        }
+
+    def _note(self, lease: Lease, now: float) -> None:
+        claimant = lease.claimant
+        self._used[(lease.license, claimant.user, claimant.client, lease.document)] = Activity(lease, now)
+
+    def settle(self, session: Session, lease: Lease, *, served: bool) -> None:
+        """Tells the allocator, beside the answer, how the request ended that a provisional lease was made for."""
+        place = (lease.license, lease.document)
+        if session.leases.get(place) is lease:
+            if served:
+                session.leases[place] = _settled(lease)
+            else:
+                del session.leases[place]
+        task = asyncio.get_running_loop().create_task(self._settle(lease, served=served))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _settle(self, lease: Lease, *, served: bool) -> None:
+        assert self._allocator is not None
+        try:
+            await self._allocator.settle(lease, served=served)
+        except Unavailable as refusal:
+            log.warning("a provisional CAL of %s stays as it is: %s", lease.claimant.name, refusal.detail)
+
+    async def release(self, session: Session) -> None:
+        """A session has ended: its CALs are released where no other live session of that user and client is left."""
+        if self._allocator is None:
+            return
+        others = await self._sessions.live_of(session.person_key)
+        for license, terms in self._allocator.licenses.items():
+            person = session.person
+            name = person.name if person is not None else session.name
+            client = "" if terms.client == "user" else session.address
+            if terms.client == "browser" and session.is_browser:
+                client = session.key
+            elif any(terms.client == "user" or other.address == session.address for other in others):
+                continue
+            await self._allocator.release(license, Claimant(session.person_key, name, client))
+
+    # ------------------------------------------------------------ in the background
+
+    async def report(self) -> None:
+        """Sends activity to the allocator in batches, and forgets the leases that it says are lost; runs until cancelled."""
+        while True:
+            await asyncio.sleep(_REPORT_EVERY)
+            with suppress(Unavailable):
+                await self.report_once()
+
+    async def report_once(self) -> None:
+        """One batch. What could not be reported is kept for the next."""
+        if self._allocator is None or not self._used:
+            return
+        used, self._used = self._used, {}
+        batch = list(used.values())
+        try:
+            for start in range(0, len(batch), _MOST_IN_ONE_REPORT):
+                for lost in await self._allocator.touch(batch[start : start + _MOST_IN_ONE_REPORT]):
+                    self._forget(lost)
+        except Unavailable:
+            self._used = used | self._used
+            raise
+
+    async def finish(self) -> None:
+        """Before the process ends: what is settling is settled, what was used is reported."""
+        if self._settling:
+            await asyncio.wait(self._settling, timeout=2)
+        with suppress(Unavailable):
+            await self.report_once()
+
+    def _forget(self, lost: Lost) -> None:
+        claimant = lost.lease.claimant
+        for session in self._sessions.of_person(claimant.user):
+            for place, lease in list(session.leases.items()):
+                if lease.claimant.client == claimant.client and lease.license == lost.lease.license:
+                    del session.leases[place]
+                    session.close_tunnels(1008, "the CAL is no longer held")
+
+    def hear(self, news: News) -> None:
+        """An administrator, or another gateway, took leases back: `subject` is a lease's id or a user's key."""
+        if news.topic != "lease-lost":
+            return
+        for session in self._sessions.known():
+            gone = [
+                place
+                for place, lease in session.leases.items()
+                if news.subject in (lease.id, lease.claimant.user, lease.license)
+            ]
+            for place in gone:
+                del session.leases[place]
+            if gone:
+                session.close_tunnels(1008, news.reason or "the CAL is no longer held")
+
+
+def _settled(lease: Lease) -> Lease:
+    return Lease(lease.license, lease.kind, lease.claimant, lease.document, lease.id, until=lease.until)

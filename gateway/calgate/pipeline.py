@@ -1,0 +1,237 @@
+"""The request's path, top to bottom. The order is the product, so it is written once, in `serve`."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from calgate import journal
+from calgate.access import Asked, Rules, Verdict
+from calgate.answer import Answer
+from calgate.ask import Ask
+from calgate.contract import Grant, Lease, Person, SignOn
+from calgate.dialect import Dialect, Use, never_claims
+from calgate.forwarding import Forwarding, Sent, encode_headers
+from calgate.licensing import Licensing
+from calgate.refusal import Forbidden, Refusal, Unavailable
+from calgate.session import Session, Sessions
+from calgate.signin import SignedIn, SignIn
+from calgate.tunnel import Tunnel
+from calgate.wire import Header
+
+log = logging.getLogger(__name__)
+
+PERSON_REFRESH = 10.0  # seconds between a session's questions to the directory, which has a cache of its own
+_GRANTS_KEPT = 512  # a session's remembered decisions; beyond it they are made again
+_OTHER = Use("other")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One entry of `[[routes]]`, ready for use."""
+
+    number: int
+    host: str
+    path: str
+    license: str | None
+    dialect: Dialect | None
+    sign_on: SignOn | None
+    forwarding: Forwarding
+
+    def covers(self, host: str, path: str) -> bool:
+        """Whether this route serves the request; `path` matches whole segments."""
+        if self.host and host.partition(":")[0] != self.host:
+            return False
+        return path.startswith(self.path) and (
+            self.path.endswith("/") or len(path) == len(self.path) or path[len(self.path)] == "/"
+        )
+
+
+class Pipeline:
+    """The four questions, and the way on."""
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        sign_in: SignIn,
+        sessions: Sessions,
+        licensing: Licensing,
+        rules: "RulesInForce",
+    ) -> None:
+        self._routes = routes
+        self._sign_in = sign_in
+        self._sessions = sessions
+        self._licensing = licensing
+        self._rules = rules
+
+    async def serve(self, ask: Ask) -> Answer | None:
+        """Answers a request, or raises the Refusal that does; None: the connection was another protocol's, and is over."""
+        route = self.route_of(ask)
+        body = await self._read_for(ask, route)
+        signed_in = await self._sign_in.find(ask)
+        session = signed_in.session
+        person = await self._sign_in.person(session, time.time(), PERSON_REFRESH)
+        use = self._use_of(ask, route, body)
+        grant = self._allow(ask, route, session, person, use)
+        lease = await self._license(ask, route, session, person, use)
+        try:
+            sign_on = await self._introduce(route, session, person, grant, lease)
+            sent = await route.forwarding.send(ask, session, signed_in.cookies, sign_on, body)
+        except BaseException:
+            self._settle(session, lease, served=False)
+            raise
+        self._settle(session, lease, served=sent.wire.status < 400)
+        return await self._answer(ask, route, signed_in, sent)
+
+    def route_of(self, ask: Ask) -> Route:
+        """The first route that covers the request; raises Forbidden where none does."""
+        for route in self._routes:
+            if route.covers(ask.host, ask.target.path):
+                return route
+        raise Forbidden(f"no route serves {ask.host}{ask.target.path}")
+
+    # ------------------------------------------------------------ what is asked
+
+    async def _read_for(self, ask: Ask, route: Route) -> bytes | None:
+        """The body, where the dialect must see it whole to know which document it is about."""
+        if route.dialect is None:
+            return None
+        limit = route.dialect.needs_body(ask.method, ask.target.raw)
+        if not limit or ask.length == 0:
+            return None
+        return await ask.read_body(limit)
+
+    def _use_of(self, ask: Ask, route: Route, body: bytes | None) -> Use:
+        if route.dialect is None:
+            return _OTHER
+        content_type = next((v for n, v in ask.inbound.kept if n.lower() == b"content-type"), b"").decode("latin-1")
+        return route.dialect.classify(ask.method, ask.target.raw, body or b"", content_type)
+
+    # ------------------------------------------------------------ may you have this?
+
+    def _allow(self, ask: Ask, route: Route, session: Session, person: Person, use: Use) -> Grant:
+        place = (route.number, ask.target.path, use.document or "")
+        now = time.time()
+        grant = session.grants.get(place)
+        if grant is not None and (grant.until is None or now < grant.until) and session.grants_of is self._rules.current:
+            return grant
+        if session.grants_of is not self._rules.current or len(session.grants) >= _GRANTS_KEPT:
+            session.grants.clear()
+            session.grants_of = self._rules.current
+        asked = Asked(person, ask.address, ask.target.decoded, use.document)
+        try:
+            grant = self._rules.current.decide(asked, now, trial=lambda verdict: self._on_trial(ask, person, verdict))
+        except Refusal as refusal:
+            self._record_refusal(ask, person, use, refusal)
+            raise
+        session.grants[place] = grant
+        return grant
+
+    def _on_trial(self, ask: Ask, person: Person, verdict: Verdict) -> None:
+        journal.record(
+            "would be refused",
+            reference=ask.reference,
+            user=person.name,
+            address=ask.address,
+            path=ask.target.path,
+            rule=verdict.rule,
+            reason=verdict.why,
+        )
+
+    def _record_refusal(self, ask: Ask, person: Person, use: Use, refusal: Refusal) -> None:
+        journal.record(
+            "refused",
+            reference=ask.reference,
+            user=person.name,
+            address=ask.address,
+            path=ask.target.path,
+            document=use.document,
+            code=refusal.code,
+            rule=getattr(refusal, "rule", None),
+            reason=refusal.detail,
+            ms=ask.ms,
+        )
+
+    # ------------------------------------------------------------ is there a CAL for you?
+
+    async def _license(self, ask: Ask, route: Route, session: Session, person: Person, use: Use) -> Lease | None:
+        if route.license is None or use.document is None:
+            return None
+        licensing = self._licensing
+        if ask.method in ("HEAD", "OPTIONS"):
+            return None  # they show nothing of the document
+        if use.kind == "poll" or never_claims(ask.method, ask.inbound.as_text()):
+            return await licensing.demand_held(session, person, route.license, use.document)
+        return await licensing.claim(ask, session, person, route.license, use.document)
+
+    def _settle(self, session: Session, lease: Lease | None, *, served: bool) -> None:
+        if lease is not None and lease.provisional:
+            self._licensing.settle(session, lease, served=served)
+
+    # ------------------------------------------------------------ who you are, for the document server
+
+    async def _introduce(
+        self, route: Route, session: Session, person: Person, grant: Grant, lease: Lease | None
+    ) -> bytes:
+        if route.sign_on is None:
+            return b""
+        head = session.heads.get(route.number)
+        if head is None:
+            head = encode_headers(await route.sign_on.headers(person, grant, lease))
+            session.heads[route.number] = head
+        return head
+
+    # ------------------------------------------------------------ and back
+
+    async def _answer(self, ask: Ask, route: Route, signed_in: SignedIn, sent: Sent) -> Answer | None:
+        session = signed_in.session
+        for cookie in sent.new_cookies:
+            await self._sessions.note_cookie(session, cookie)
+        if sent.wire.status == 101:
+            await self._tunnel(ask, session, sent, signed_in.answer_headers)
+            return None
+        answer = route.forwarding.answer(sent, signed_in.answer_headers)
+        if route.dialect is not None and route.dialect.listens and sent.wire.status < 500:
+            self._overhear(ask, route.dialect, session, sent)
+        return answer
+
+    def _overhear(self, ask: Ask, dialect: Dialect, session: Session, sent: Sent) -> None:
+        start = sent.wire.peek()[: dialect.listens]
+        if start and dialect.overhears(start):
+            journal.record(
+                "the document server has no CAL of its own for the user",
+                reference=ask.reference,
+                user=session.name,
+                address=ask.address,
+                path=ask.target.path,
+            )
+
+    async def _tunnel(self, ask: Ask, session: Session, sent: Sent, extra: Sequence[Header]) -> None:
+        tunnel = Tunnel(ask.caller, lambda: None)
+        lines = [b"HTTP/1.1 101 Switching Protocols", b"Connection: Upgrade", b"Upgrade: websocket"]
+        lines += [name + b": " + value for name, value in [*sent.headers, *extra]]
+        session.open_tunnels.add(tunnel.close)
+        try:
+            ask.caller.send(b"\r\n".join([*lines, b"\r\n"]))
+            await tunnel.run(sent.wire)
+        finally:
+            session.open_tunnels.discard(tunnel.close)
+
+
+class RulesInForce:
+    """The access rules with their groups as last resolved; unavailable until they were resolved once."""
+
+    def __init__(self) -> None:
+        self._current: Rules | None = None
+
+    @property
+    def current(self) -> Rules:
+        """Raises Unavailable before the directory has told what the groups are."""
+        if self._current is None:
+            raise Unavailable("the rules' groups are not resolved yet", code="rules-unresolved")
+        return self._current
+
+    def replace(self, rules: Rules) -> None:
+        """From now on these decide; grants by others are forgotten."""
+        self._current = rules
+

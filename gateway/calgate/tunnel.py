@@ -1,0 +1,169 @@
+"""WebSockets: bytes both ways after the upgrade, with an eye on frame boundaries and nothing else.
+
+Frames are not opened: extensions were agreed end to end, pings are the two ends' own. The boundaries are followed so that
+the gateway can put a Close frame of its own between two frames when the session or the lease ends (RFC 6455, 5.5.1).
+"""
+
+import asyncio
+import struct
+from collections.abc import Callable
+
+from calgate.caller import Caller
+from calgate.wire import Wire
+
+_CLOSE = 0x88  # FIN and opcode 8
+_CLOSE_PATIENCE = 2.0  # seconds that the ends have to close after a Close frame
+
+
+class FrameEdges:
+    """Counts its way through a stream of frames; knows whether it stands between two (RFC 6455, section 5.2)."""
+
+    __slots__ = ("_head", "_left")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._left = 0
+
+    @property
+    def between_frames(self) -> bool:
+        return not self._head and not self._left
+
+    def feed(self, data: bytes) -> int:
+        """Takes bytes in; answers the offset behind the last frame that ended in them, 0 where none did."""
+        position = edge = 0
+        while position < len(data):
+            if self._left:
+                taken = min(self._left, len(data) - position)
+                self._left -= taken
+                position += taken
+                if not self._left:
+                    edge = position
+                continue
+            need = _head_length(self._head) - len(self._head)
+            self._head += data[position : position + need]
+            position += min(need, len(data) - position)
+            if len(self._head) == _head_length(self._head):
+                self._left = _payload_length(self._head)
+                self._head = b""
+                if not self._left:
+                    edge = position
+        return edge
+
+
+def _head_length(head: bytes) -> int:
+    if len(head) < 2:
+        return 2
+    size = head[1] & 0x7F
+    return 2 + (8 if size == 127 else 2 if size == 126 else 0) + (4 if head[1] & 0x80 else 0)
+
+
+def _payload_length(head: bytes) -> int:
+    size = head[1] & 0x7F
+    if size == 126:
+        return int(struct.unpack_from(">H", head, 2)[0])
+    if size == 127:
+        return int(struct.unpack_from(">Q", head, 2)[0])
+    return size
+
+
+class Tunnel(asyncio.Protocol):
+    """One WebSocket through the gateway: this is the far end's protocol, and feeds the near end's connection."""
+
+    def __init__(self, caller: Caller, on_activity: Callable[[], None]) -> None:
+        self._caller = caller
+        self._on_activity = on_activity
+        self._upstream: asyncio.Transport | None = None
+        self._down = FrameEdges()
+        self._closing: bytes | None = None
+        self._ended = asyncio.get_running_loop().create_future()
+
+    async def run(self, wire: Wire) -> None:
+        """Carries bytes until one end closes; then closes the other."""
+        early = wire.after_upgrade
+        self._upstream = wire.hand_over(self)
+        self._caller.on_pressure = self._near_is_full
+        try:
+            if early:
+                self.data_received(early)
+            self._caller.take_over(NearEnd(self))
+            await self._ended
+        finally:
+            self._caller.on_pressure = None
+            self._upstream.close()
+
+    def _near_is_full(self, full: bool) -> None:
+        """Holds the far end back while the near one reads slowly."""
+        if self._upstream is not None and not self._upstream.is_closing():
+            self._upstream.pause_reading() if full else self._upstream.resume_reading()
+
+    # ------------------------------------------------------------ from the far end to the near one
+
+    def data_received(self, data: bytes) -> None:
+        edge = self._down.feed(data)
+        if self._closing is not None:
+            if not edge:
+                self._send_down(data)
+                return
+            self._send_down(data[:edge])
+            self._say_close()
+            return
+        self._send_down(data)
+        self._on_activity()
+
+    def _send_down(self, data: bytes) -> None:
+        try:
+            self._caller.send(data)
+        except ConnectionResetError:
+            self.end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.end()
+
+    def pause_writing(self) -> None:
+        self._caller.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._caller.resume_reading(resume_parser=False)
+
+    # ------------------------------------------------------------ from the near end to the far one
+
+    def from_near(self, data: bytes) -> None:
+        """Bytes from the browser."""
+        if self._upstream is not None and not self._upstream.is_closing() and self._closing is None:
+            self._upstream.write(data)
+            self._on_activity()
+
+    # ------------------------------------------------------------ the end
+
+    def close(self, code: int, reason: str) -> None:
+        """Sends a Close frame between two frames of the far end's, then ends."""
+        if self._closing is not None or self._ended.done():
+            return
+        payload = struct.pack(">H", code) + reason.encode()[:120]
+        self._closing = bytes([_CLOSE, len(payload)]) + payload
+        asyncio.get_running_loop().call_later(_CLOSE_PATIENCE, self.end)
+        if self._down.between_frames:
+            self._say_close()
+
+    def _say_close(self) -> None:
+        assert self._closing is not None
+        self._send_down(self._closing)
+        asyncio.get_running_loop().call_soon(self.end)
+
+    def end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+
+class NearEnd:
+    """What aiohttp feeds once the connection is no longer HTTP: its place for a WebSocket reader."""
+
+    def __init__(self, tunnel: Tunnel) -> None:
+        self._tunnel = tunnel
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self._tunnel.from_near(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        self._tunnel.end()
