@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from calgate.dialect import Use, choose, never_claims, read_target
+from calgate.dialect import Use, choose, never_claims
 from calgate.dialect.patterns import Patterns
 from calgate.dialect.qlikview import QlikView
+from calgate.dialect.target import read_target
 from calgate.refusal import BadRequest, Forbidden, Refusal
 
 QV = QlikView()

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 
 from calgate.dialect.patterns import Patterns
 from calgate.dialect.qlikview import QlikView
-from calgate.dialect.target import Target, read_target
 from calgate.dialect.use import Dialect, Kind, Use, Written
 
-__all__ = ["Dialect", "Kind", "Target", "Use", "Written", "choose", "never_claims", "read_target"]
+__all__ = ["Dialect", "Kind", "Use", "Written", "choose", "never_claims"]
 
 
 def choose(
