@@ -1,1 +1,45 @@
-"""Tells the document server who the user is, in request headers."""
+"""Tells the document server who the user is, in request headers.
+
+    sign_on = { headers = { QVUSER = "{domain}\\\\{account}" }, encoding = "utf-8" }
+
+Whoever can send such a header to the document server is that user, so the gateway deletes the same names from every
+request that comes in, and a firewall lets only the gateway through.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from calgate.contract import Services
+from calgate.setting import Section
+from calgate_headers.headers import Headers
+from calgate_headers.template import Encoding, demand_name, parse
+
+__all__ = ["Config", "start"]
+
+
+def _is_name(name: str) -> str:
+    demand_name(name)
+    return name
+
+
+def _is_template(text: str) -> str:
+    parse(text)
+    return text
+
+
+class Config(Section):
+    """A route's `sign_on`: header names, and templates for their values."""
+
+    headers: dict[Annotated[str, AfterValidator(_is_name)], Annotated[str, AfterValidator(_is_template)]] = Field(
+        min_length=1
+    )
+    encoding: Encoding = "utf-8"
+
+
+@asynccontextmanager
+async def start(config: Config, services: Services) -> AsyncIterator[Headers]:
+    """Yields the SignOn of one route."""
+    yield Headers({name: parse(text) for name, text in config.headers.items()}, config.encoding)

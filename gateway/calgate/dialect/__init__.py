@@ -1,0 +1,44 @@
+"""Which requests open a document, use one, or only poll; and which document, in one spelling.
+
+A dialect decides on exactly the bytes that will be forwarded. Where a request could be read in two ways, or names its
+document unreadably, it is refused: a name that the gateway and the document server read differently is a way past the
+access rules.
+"""
+
+from collections.abc import Mapping
+
+from calgate.dialect.patterns import Patterns
+from calgate.dialect.qlikview import QlikView
+from calgate.dialect.use import Dialect, Kind, Use, Written
+
+__all__ = ["Dialect", "Kind", "Use", "Written", "choose", "never_claims"]
+
+
+def choose(
+    name: str | None, *, opens: str | None = None, uses: str | None = None, polls: str | None = None
+) -> Dialect | None:
+    """The dialect of a route's settings, None where it has none.
+
+    Raises ValueError with a sentence for the administrator.
+    """
+    if name is None:
+        return Patterns(opens=opens, uses=uses, polls=polls) if opens or uses or polls else None
+    if opens or uses or polls:
+        raise ValueError("a route has either a dialect, or opens, uses and polls patterns, not both")
+    if name != "qlikview":
+        raise ValueError(f'there is no dialect {name!r}; there is "qlikview", or opens, uses and polls patterns')
+    return QlikView()
+
+
+def never_claims(method: str, headers: Mapping[str, str]) -> bool:
+    """Whether this request must not take a CAL even if it opens a document, as nobody has asked to see it.
+
+    HEAD and OPTIONS; what a browser fetches ahead (Sec-Purpose, and its forerunners Purpose and X-Moz); and what a page
+    of another site embeds, say as an `<img>` (Fetch Metadata: a cross-site request that is no navigation). `headers`
+    must find names in any case.
+    """
+    if method in {"HEAD", "OPTIONS"}:
+        return True
+    if any("prefetch" in headers.get(name, "").lower() for name in ("Sec-Purpose", "Purpose", "X-Moz")):
+        return True
+    return headers.get("Sec-Fetch-Site") == "cross-site" and headers.get("Sec-Fetch-Mode") != "navigate"
