@@ -59,6 +59,7 @@ class Answer:
     async def prepare(self, request: web.BaseRequest) -> None:
         """Sends the head, and the body with it where it is here already."""
         self._caller = cast(Caller, request.protocol)
+        self._caller.has_answered = True
         self._is_head = request.method == "HEAD"
         whole: bytes | None = self.body
         length: int | None = len(self.body)
@@ -124,7 +125,7 @@ _date: tuple[int, bytes] = (0, b"")
 
 def date() -> bytes:
     """Now, as HTTP writes it (RFC 9110, 5.6.7); formatted once a second."""
-    global _date  # noqa: PLW0603 - a cache of one value
+    global _date
     second = int(time())
     if _date[0] != second:
         _date = (second, formatdate(second, usegmt=True).encode())

@@ -15,7 +15,7 @@ from calgate import journal
 from calgate.caller import Caller, Network, client_address, is_trusted
 from calgate.headers import Inbound, sort_inbound
 from calgate.refusal import BadRequest, GatewayTimeout, MethodRefused, TooLarge
-from calgate.target import Target, read_target
+from calgate.target import Target, read_target, to_origin_form
 
 _BODY_PATIENCE = 60.0  # seconds without a byte of a body
 
@@ -27,6 +27,7 @@ class Ask:
     request: web.BaseRequest
     caller: Caller
     method: str
+    raw_target: str  # as received and as forwarded
     target: Target
     inbound: Inbound
     host: str  # as in the Host field, lower case
@@ -110,7 +111,7 @@ def read(
     host = inbound.get(b"host").lower()
     if not _is_host(host) and request.version >= (1, 1):
         raise BadRequest("the Host field is missing or no host")
-    target = read_target(request.raw_path, host)
+    raw_target = to_origin_form(request.raw_path, host)
     peer = caller.address
     behind_proxy = bool(trusted) and is_trusted(peer, trusted)
     scheme = "https" if caller.is_secure else "http"
@@ -121,7 +122,7 @@ def read(
         if said not in ("", "http", "https"):
             raise BadRequest("X-Forwarded-Proto is neither http nor https")
         scheme = said or scheme
-    return Ask(request, caller, request.method, target, inbound, host, scheme, address, behind_proxy)
+    return Ask(request, caller, request.method, raw_target, read_target(raw_target), inbound, host, scheme, address, behind_proxy)
 
 
 def _is_host(host: str) -> bool:

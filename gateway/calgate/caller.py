@@ -29,10 +29,10 @@ _SLOW_READER = 120.0  # seconds without a byte taken until a reader counts as go
 log = logging.getLogger(__name__)
 
 
-class Caller(web.RequestHandler[Any] if TYPE_CHECKING else web.RequestHandler):  # type: ignore[misc]
+class Caller(web.RequestHandler):
     """One client connection, and what is known of it."""
 
-    __slots__ = ("address", "door", "failures", "handshake", "is_secure", "on_pressure")
+    __slots__ = ("address", "door", "failures", "handshake", "has_answered", "is_secure", "on_pressure")
 
     def __init__(self, door: "Door", **settings: Any) -> None:
         super().__init__(door, **settings)
@@ -40,6 +40,7 @@ class Caller(web.RequestHandler[Any] if TYPE_CHECKING else web.RequestHandler): 
         self.address = ""
         self.is_secure = False
         self.handshake: Handshake | None = None
+        self.has_answered = False  # bytes of an answer to the present request are on their way
         self.on_pressure: Callable[[bool], None] | None = None  # told when the client reads too slowly, and when again
         self.failures = 0  # sign-ins that failed on this connection
 
@@ -52,6 +53,11 @@ class Caller(web.RequestHandler[Any] if TYPE_CHECKING else web.RequestHandler): 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.handshake = None
         super().connection_lost(exc)
+
+    @property
+    def is_idle(self) -> bool:
+        """No request is being answered."""
+        return not self._request_in_progress and not self._messages
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -68,7 +74,7 @@ class Caller(web.RequestHandler[Any] if TYPE_CHECKING else web.RequestHandler): 
 
         Private ground of aiohttp's (its WebSocket reader stands here), so the version is pinned and a test stands on it.
         """
-        self.set_parser(reader)  # type: ignore[arg-type]
+        self.set_parser(cast(Any, reader))
 
     def send(self, data: bytes) -> None:
         """Queues bytes for the client; raises ConnectionResetError when it is gone."""
@@ -101,7 +107,7 @@ class Caller(web.RequestHandler[Any] if TYPE_CHECKING else web.RequestHandler): 
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """A request that aiohttp could not parse, or a bug of ours. Its bytes go into no log: they may be a password."""
-        if request.writer.output_size > 0 or self.door.has_answered(request):
+        if self.has_answered:
             raise ConnectionResetError("an answer had begun")
         if status == 400 and not isinstance(exc, Refusal):
             kind: type[Refusal] = HeadersTooLarge if isinstance(exc, LineTooLong) else BadRequest

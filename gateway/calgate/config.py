@@ -56,7 +56,9 @@ def _address(value: object) -> Address:
         return Address("", 0, text.removeprefix("unix:"))
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f'an address is written like "0.0.0.0:443", "[::]:443" or "unix:/run/calgate.sock", not {text!r}')
+        raise ValueError(
+            f'an address is written like "0.0.0.0:443", "[::]:443" or "unix:/run/calgate.sock", not {text!r}'
+        )
     return Address(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - what a bare ":443" means everywhere
 
 
@@ -159,7 +161,7 @@ class Core(Section):
     listen: Listen
     state_dir: Path
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
-    store: StoreSection = StoreSection()
+    store: StoreSection = Field(default_factory=lambda: StoreSection.model_validate({}))
     session: SessionSection = SessionSection()
     log: Log = Log()
     pages: PagesSection = PagesSection()
@@ -244,7 +246,10 @@ class _Reader:
         licenses = table.get("licenses", {})
         for number, route in enumerate(core.routes):
             if route.license is not None and route.license not in licenses:
-                self._fault(("routes", number, "license"), f"there is no [licenses.{route.license}]{_nearest(route.license, licenses)}")
+                self._fault(
+                    ("routes", number, "license"),
+                    f"there is no [licenses.{route.license}]{_nearest(route.license, licenses)}",
+                )
         if not {"negotiate"} & table.keys():
             self._fault(("negotiate",), "the section [negotiate] is missing: nobody could sign in")
         if not {"ldap", "users"} & table.keys():
@@ -296,7 +301,12 @@ def _dotted(path: Sequence[str | int]) -> str:
 def _fields_at(model: object, place: Sequence[str | int]) -> list[str]:
     """The keys of the section that stands at a place inside a model."""
     for part in place:
-        if isinstance(part, str) and isinstance(model, type) and issubclass(model, Section) and part in model.model_fields:
+        if (
+            isinstance(part, str)
+            and isinstance(model, type)
+            and issubclass(model, Section)
+            and part in model.model_fields
+        ):
             model = _section_in(model.model_fields[part].annotation)
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, Section) else []
 
@@ -310,5 +320,3 @@ def _section_in(annotation: object) -> object:
 def known_plugins() -> Mapping[str, EntryPoint]:
     """The installed plugins, by section."""
     return {point.name: point for point in entry_points(group=GROUP)}
-
-

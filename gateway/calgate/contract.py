@@ -4,6 +4,8 @@ A plugin is a module named by an entry point of the group `calgate.plugins`; the
 the settings file. It may import this module, `calgate.refusal` and `calgate.setting`, nothing else of the core.
 It offers:
 
+`role`
+    "directory", "allocator", "authenticator" or "sign-on": plugins are started in this order
 `Config`
     its section, a `calgate.setting.Section`
 `start(config, services)`

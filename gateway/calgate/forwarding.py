@@ -76,7 +76,7 @@ class Forwarding:
         length: int | None,
     ) -> bytes:
         host = ask.host if self._keep_host else upstream.authority
-        lines = [f"{ask.method} {ask.target.raw} HTTP/1.1\r\nHost: {host}".encode("latin-1")]
+        lines = [f"{ask.method} {ask.raw_target} HTTP/1.1\r\nHost: {host}".encode("latin-1")]
         lines += [name + b": " + value for name, value in ask.inbound.kept]
         if cookies:
             lines.append(b"Cookie: " + b"; ".join(cookies))

@@ -137,7 +137,9 @@ def _goes_down(lower: bytes, value: bytes, named: frozenset[bytes]) -> bool:
     return lower != b"www-authenticate" or not value.strip().lower().startswith((b"negotiate", b"ntlm"))
 
 
-def split_cookies(lines: Sequence[bytes], ours: frozenset[bytes]) -> tuple[dict[bytes, bytes], list[tuple[bytes, bytes]]]:
+def split_cookies(
+    lines: Sequence[bytes], ours: frozenset[bytes]
+) -> tuple[dict[bytes, bytes], list[tuple[bytes, bytes]]]:
     """Our cookies by name (first wins, two that differ count as none), and the others as (name, whole pair), in order."""
     own: dict[bytes, bytes] = {}
     others: list[tuple[bytes, bytes]] = []

@@ -44,7 +44,9 @@ class _Json(logging.Formatter):
 class _Console(logging.Formatter):
     def format(self, entry: logging.LogRecord) -> str:
         fields = " ".join(f"{name}={_word(value)}" for name, value in getattr(entry, "fields", {}).items())
-        text = f"{_stamp(entry.created)} {entry.levelname.lower():7} {entry.getMessage()}{' ' if fields else ''}{fields}"
+        text = (
+            f"{_stamp(entry.created)} {entry.levelname.lower():7} {entry.getMessage()}{' ' if fields else ''}{fields}"
+        )
         return f"{text}\n{self.formatException(entry.exc_info)}" if entry.exc_info else text
 
 

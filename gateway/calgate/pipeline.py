@@ -96,7 +96,7 @@ class Pipeline:
         """The body, where the dialect must see it whole to know which document it is about."""
         if route.dialect is None:
             return None
-        limit = route.dialect.needs_body(ask.method, ask.target.raw)
+        limit = route.dialect.needs_body(ask.method, ask.raw_target)
         if not limit or ask.length == 0:
             return None
         return await ask.read_body(limit)
@@ -105,7 +105,7 @@ class Pipeline:
         if route.dialect is None:
             return _OTHER
         content_type = next((v for n, v in ask.inbound.kept if n.lower() == b"content-type"), b"").decode("latin-1")
-        return route.dialect.classify(ask.method, ask.target.raw, body or b"", content_type)
+        return route.dialect.classify(ask.method, ask.raw_target, body or b"", content_type)
 
     # ------------------------------------------------------------ may you have this?
 
@@ -113,12 +113,16 @@ class Pipeline:
         place = (route.number, ask.target.path, use.document or "")
         now = time.time()
         grant = session.grants.get(place)
-        if grant is not None and (grant.until is None or now < grant.until) and session.grants_of is self._rules.current:
+        if (
+            grant is not None
+            and (grant.until is None or now < grant.until)
+            and session.grants_of is self._rules.current
+        ):
             return grant
         if session.grants_of is not self._rules.current or len(session.grants) >= _GRANTS_KEPT:
             session.grants.clear()
             session.grants_of = self._rules.current
-        asked = Asked(person, ask.address, ask.target.decoded, use.document)
+        asked = Asked(person, ask.address, ask.target.path, use.document)
         try:
             grant = self._rules.current.decide(asked, now, trial=lambda verdict: self._on_trial(ask, person, verdict))
         except Refusal as refusal:
@@ -234,4 +238,3 @@ class RulesInForce:
     def replace(self, rules: Rules) -> None:
         """From now on these decide; grants by others are forgotten."""
         self._current = rules
-

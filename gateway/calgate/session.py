@@ -162,7 +162,15 @@ class Sessions:
             args += [name, value]
         await self._store.call("calgate_session_v1_begin", [self._place(key)], args)
         session = Session(
-            key, identity, person.key, person.name, address, is_browser, self._clock(), cookies=set(cookies), person=person
+            key,
+            identity,
+            person.key,
+            person.name,
+            address,
+            is_browser,
+            self._clock(),
+            cookies=set(cookies),
+            person=person,
         )
         session.returned = False
         session.person_at = session.used_at = self._clock()

@@ -18,7 +18,9 @@ COOKIE_HTTP = b"calgate"  # Chromium drops a __Host- cookie on plain http
 OUR_COOKIES = frozenset({COOKIE_HTTPS, COOKIE_HTTP})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _TOKEN_LIMIT = 65_536
-_CHALLENGES_AFTER_FAILURE = 2  # a connection: with none at all a browser keeps a mistyped password, without end it loops
+_CHALLENGES_AFTER_FAILURE = (
+    2  # a connection: with none at all a browser keeps a mistyped password, without end it loops
+)
 
 
 @dataclass(slots=True)
@@ -55,9 +57,7 @@ class SignIn:
 
     async def find(self, ask: Ask) -> SignedIn:
         """The signed-in request. Raises SignInNeeded (the handshake goes on), Unproven, AccountRefused, CrossSite …"""
-        crosssite.demand_own_site(
-            ask.method, ask.inbound, ask.origin, self._embed_in, websocket=ask.wants_websocket
-        )
+        crosssite.demand_own_site(ask.method, ask.inbound, ask.origin, self._embed_in, websocket=ask.wants_websocket)
         own, others = split_cookies(ask.inbound.cookies, OUR_COOKIES)
         # over https the plain name is not accepted: anybody on the way may have set it (RFC 6265bis, 4.1.3.2)
         session_id = own.get(COOKIE_HTTPS if ask.scheme == "https" else COOKIE_HTTP, b"").decode("latin-1")

@@ -223,7 +223,9 @@ class Wire(asyncio.Protocol):
             self._rest_if_done()
             return
         cause = error.__context__
-        refusal = cause if isinstance(cause, Refusal) else BadGateway(f"the document server's reply is not HTTP: {error}")
+        refusal = (
+            cause if isinstance(cause, Refusal) else BadGateway(f"the document server's reply is not HTTP: {error}")
+        )
         self._fail(refusal)
 
     def _switch(self, early: bytes) -> None:

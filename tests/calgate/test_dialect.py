@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 from calgate.dialect import Use, choose, never_claims
 from calgate.dialect.patterns import Patterns
 from calgate.dialect.qlikview import QlikView
-from calgate.dialect.target import read_target
+from calgate.target import read_target
 from calgate.refusal import BadRequest, Forbidden, Refusal
 
 QV = QlikView()

@@ -3,7 +3,7 @@
 import re
 
 from calgate.dialect.documents import canonical
-from calgate.dialect.target import Parameters, Target, decode_value, read_target
+from calgate.target import Parameters, Target, decode_value, read_target
 from calgate.dialect.use import Kind, Use, Written
 from calgate.refusal import BadRequest
 
