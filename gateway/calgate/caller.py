@@ -81,7 +81,7 @@ class Caller(web.RequestHandler):
         transport = self.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
-        cast(asyncio.Transport, transport).write(data)
+        transport.write(data)
 
     async def drain(self) -> None:
         """Waits until the client has taken enough of what was sent; one that takes nothing for long is let go."""
@@ -97,11 +97,11 @@ class Caller(web.RequestHandler):
     def abort(self) -> None:
         """Ends the connection without a clean close: so a client knows that what it has is not whole."""
         if self.transport is not None:
-            cast(asyncio.Transport, self.transport).abort()
+            self.transport.abort()
 
     def certificate_context(self) -> ssl.SSLContext | None:
         """The TLS context this connection was served with."""
-        return cast("ssl.SSLContext | None", self.ssl_context)
+        return self.ssl_context
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

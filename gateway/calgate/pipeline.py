@@ -235,6 +235,10 @@ class RulesInForce:
             raise Unavailable("the rules' groups are not resolved yet", code="rules-unresolved")
         return self._current
 
+    @property
+    def are_resolved(self) -> bool:
+        return self._current is not None
+
     def replace(self, rules: Rules) -> None:
         """From now on these decide; grants by others are forgotten."""
         self._current = rules

@@ -1,0 +1,97 @@
+"""`calgate access explain`: what every access rule says about somebody."""
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from calgate import config
+from calgate.access import Asked, Rules, Verdict, groups_of
+from calgate.commands.options import config_option, json_option
+from calgate.config import ConfigError, Settings
+from calgate.contract import Identity, Person
+from calgate.desk import opened
+from calgate.glob import fold
+from calgate.refusal import Refusal
+
+
+@click.group()
+def access() -> None:
+    """Who may have what, and why."""
+
+
+@access.command()
+@click.argument("user")
+@config_option
+@click.option("--document", help="The document, as its name stands in the URL.")
+@click.option("--path", default="/", show_default=True, help="The path of the request.")
+@click.option("--address", default="127.0.0.1", show_default=True, help="The client's address.")
+@json_option
+def explain(user: str, file: Path, document: str | None, path: str, address: str, as_json: bool) -> None:
+    """Shows every rule's verdict on USER ("CORP\\alice" or "alice@corp.example"). Exit 1: refused."""
+    settings = config.read(file)
+    name = canonical_document(document) if document is not None else None
+    person, verdicts = asyncio.run(_explain(settings, user, path, address, name))
+    _show_json(person, verdicts) if as_json else _show(person, verdicts)
+    decided = next((verdict for verdict in verdicts if verdict.decides), None)
+    if decided is None or decided.outcome != "allow":
+        raise SystemExit(1)
+
+
+def canonical_document(name: str) -> str:
+    """One spelling of a document's name, as the rules compare it."""
+    return fold(name.replace("\\", "/"))
+
+
+async def _explain(
+    settings: Settings, user: str, path: str, address: str, document: str | None
+) -> tuple[Person, Sequence[Verdict]]:
+    core = settings.core
+    async with opened(settings) as (_, cast):
+        try:
+            person = await cast.directory.look_up(identity_of(user))
+            groups = await cast.directory.resolve(groups_of(core.access))
+        except Refusal as refusal:
+            raise ConfigError([f"{user}: {refusal.detail}"], code=1) from refusal
+    if person is None:
+        raise ConfigError([f"no directory knows {user}"], code=1)
+    rules = Rules(core.access, groups, core.timezone)
+    return person, rules.explain(Asked(person, address, path, document), time.time())
+
+
+def identity_of(user: str) -> Identity:
+    """A user as an administrator writes one: CORP\\alice, alice@corp.example, or alice alone."""
+    domain, backslash, account = user.partition("\\")
+    if not backslash:
+        account, _, domain = user.partition("@")
+    return Identity(domain, account, mechanism="")
+
+
+def _show_json(person: Person, verdicts: Sequence[Verdict]) -> None:
+    rows = [
+        {"rule": v.rule, "outcome": v.outcome, "why": v.why, "decides": v.decides, "on_trial": v.on_trial}
+        for v in verdicts
+    ]
+    decided = next((v for v in verdicts if v.decides), None)
+    verdict = decided.outcome if decided is not None else "deny"
+    click.echo(json.dumps({"user": person.name, "key": person.key, "verdict": verdict, "rules": rows}, indent=2))
+
+
+def _show(person: Person, verdicts: Sequence[Verdict]) -> None:
+    table = Table(title=f"{person.name} ({person.display_name})", title_justify="left")
+    for heading in ("", "rule", "verdict", "why"):
+        table.add_column(heading)
+    for v in verdicts:
+        note = " (on trial)" if v.on_trial else ""
+        table.add_row("→" if v.decides else "", v.rule, v.outcome + note, v.why)
+    console = Console()
+    console.print(table)
+    if not any(v.decides for v in verdicts):
+        console.print("No rule decides, so the request is refused.")
+
+

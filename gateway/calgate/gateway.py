@@ -1,0 +1,212 @@
+"""A whole gateway: everything it needs, started in order, kept going, stopped in reverse."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy  # type: ignore[attr-defined]
+
+from calgate import access, ask, dialect, plugins
+from calgate.access import Rules, groups_of
+from calgate.answer import Answer
+from calgate.ask import Ask
+from calgate.config import ConfigError, Route as RouteSection, Settings
+from calgate.forwarding import Forwarding
+from calgate.licensing import Licensing
+from calgate.own import PREFIX, OwnPaths
+from calgate.pages import Pages
+from calgate.pipeline import Pipeline, Route, RulesInForce
+from calgate.plugins import Cast
+from calgate.refusal import Refusal, Unavailable
+from calgate.session import Sessions
+from calgate.signin import SignIn
+from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, open_store
+from calgate.tls import Certificate
+from calgate.upstream import Upstream
+
+log = logging.getLogger(__name__)
+
+_RESOLVE_AGAIN = 300.0  # seconds: a group may be renamed or made while the gateway runs
+_RESOLVE_SOON = 3.0  # seconds, while the directory does not answer
+
+
+class Gateway:
+    """Answers requests; knows whether it is ready to."""
+
+    def __init__(self, settings: Settings, cast: Cast, store: RedisStore, certificate: Certificate | None) -> None:
+        self._settings = settings
+        self._cast = cast
+        self._store = store
+        core = settings.core
+        self.certificate = certificate
+        self._bindings: dict[str, bytes] = {"": certificate.binding} if certificate is not None else {}
+        self.pages = Pages(core.pages.templates)
+        self.sessions = Sessions(store, core.session, core.store.grace)
+        self.licensing = Licensing(cast.allocator, self.sessions, {})
+        store.listen(self.licensing.hear)
+        self.rules = RulesInForce()
+        self.sign_in = SignIn(cast.authenticators, cast.directory, self.sessions, core.session, self._bindings)
+        self.own = OwnPaths(self.sign_in, self.sessions, self.licensing, self.pages, self.health)
+        self._owned = frozenset().union(
+            *({name.lower().encode() for name in sign_on.owned} for sign_on in cast.sign_on.values())
+        )
+        self._methods = frozenset(core.listen.methods)
+        self.pipeline: Pipeline | None = None
+
+    def open_routes(self, upstreams: Mapping[int, Sequence[Upstream]]) -> None:
+        """The document servers are there to be asked."""
+        routes = [
+            self._route(number, section, upstreams[number]) for number, section in enumerate(self._settings.core.routes)
+        ]
+        self.pipeline = Pipeline(routes, self.sign_in, self.sessions, self.licensing, self.rules)
+
+    def _route(self, number: int, section: RouteSection, upstreams: Sequence[Upstream]) -> Route:
+        knows = dialect.choose(section.dialect, opens=section.opens, uses=section.uses, polls=section.polls)
+        forwarding = Forwarding(upstreams, keep_host=section.host_header == "keep")
+        return Route(
+            number,
+            section.host.lower(),
+            section.path,
+            section.license,
+            knows,
+            self._cast.sign_on.get(number),
+            forwarding,
+        )
+
+    async def serve(self, request: web.BaseRequest) -> Answer | None:
+        """Answers one request; every Refusal becomes its answer here."""
+        asked: Ask | None = None
+        try:
+            asked = ask.read(
+                request, owned=self._owned, trusted=self._settings.core.listen.trusted_proxies, methods=self._methods
+            )
+            if asked.target.path.startswith(PREFIX):
+                return await self.own.serve(asked)
+            assert self.pipeline is not None
+            return await self.pipeline.serve(asked)
+        except Refusal as refusal:
+            return self.refuse(request, refusal, asked)
+
+    def refuse(self, request: web.BaseRequest, refusal: Refusal | None, asked: Ask | None = None) -> Answer:
+        """The answer that says no; None: a bug of ours."""
+        challenges: Sequence[str] = ()
+        if asked is not None and refusal is not None and refusal.status == 401:
+            challenges = self.sign_in.challenges_after(asked, refusal)
+        written = self._in_words_of_the_dialect(asked, refusal)
+        answer = self.pages.refuse(request, asked, refusal, challenges, written)
+        if asked is not None and b"expect" in asked.inbound.own:
+            answer.keep_alive = False  # the body may come or not: nobody knows where the next request begins
+        return answer
+
+    def _in_words_of_the_dialect(self, asked: Ask | None, refusal: Refusal | None) -> dialect.Written | None:
+        if asked is None or refusal is None or self.pipeline is None or refusal.status == 401:
+            return None
+        route = self.pipeline.route_of(asked) if not asked.target.path.startswith(PREFIX) else None
+        if route is None or route.dialect is None:
+            return None
+        return route.dialect.write_refusal(asked.method, asked.raw_target, self.pages.words(refusal))
+
+    async def health(self) -> dict[str, object]:
+        """What `/_calgate/health` tells: "ready", or what is missing."""
+        missing = [] if self._store.ready else ["store"]
+        if not self.rules.are_resolved:
+            missing.append("directory")
+        return {"status": "starting" if missing else "ready"} | ({"missing": missing} if missing else {})
+
+    # ------------------------------------------------------------ in the background
+
+    async def keep_rules(self) -> None:
+        """Resolves the groups of rules and licenses, at once and every few minutes; runs until cancelled."""
+        told = False
+        while True:
+            try:
+                await self._resolve()
+            except Unavailable as refusal:
+                if not told:
+                    log.warning("the directory does not answer, so nobody is let in yet: %s", refusal.detail)
+                told = True
+                await asyncio.sleep(_RESOLVE_SOON)
+            else:
+                told = False
+                await asyncio.sleep(_RESOLVE_AGAIN)
+
+    async def _resolve(self) -> None:
+        core = self._settings.core
+        allocator = self._cast.allocator
+        mine = groups_of(core.access)
+        theirs = sorted(allocator.groups) if allocator is not None else []
+        found = await self._cast.directory.resolve(sorted({*mine, *theirs}))
+        rules = Rules(core.access, found, core.timezone)
+        for name in rules.unresolved:
+            log.warning("no directory has a group %r: the access rules that name it refuse everybody they may be about", name)
+        self.licensing.regroup({name: found.get(name) for name in theirs})
+        self.rules.replace(rules)
+
+    async def keep_certificate(self) -> None:
+        """Takes a new certificate when its files change; runs until cancelled."""
+        while self.certificate is not None:
+            await asyncio.sleep(5)
+            try:
+                if self.certificate.reload_if_changed():
+                    self._bindings[""] = self.certificate.binding
+                    log.info("the certificate was loaded anew")
+            except (OSError, ssl.SSLError, ValueError) as error:
+                log.error("listen.tls: the new certificate does not work, the old one stays: %s", error)
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
+    """Starts everything but the listener. Raises ConfigError where something is set up so that it cannot work."""
+    if HttpRequestParser is HttpRequestParserPy:
+        raise ConfigError(["aiohttp runs without its C parser, which reads some requests in two ways; install its wheel"], 1)
+    core = settings.core
+    certificate = Certificate(core.listen.tls) if core.listen.tls is not None else None
+    for sentence in access.warnings(core.access):
+        log.warning("%s", sentence)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(_opened_store(settings))
+        cast = await stack.enter_async_context(plugins.start(settings, store))
+        gateway = Gateway(settings, cast, store, certificate)
+        upstreams = {}
+        for number, route in enumerate(core.routes):
+            upstreams[number] = [await stack.enter_async_context(_upstream(route, url)) for url in route.upstreams]
+        gateway.open_routes(upstreams)
+        stack.push_async_callback(gateway.licensing.finish)
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(work, name=work.__qualname__)
+                for work in (
+                    gateway.sessions.keep(),
+                    gateway.licensing.report(),
+                    gateway.keep_rules(),
+                    gateway.keep_certificate(),
+                )
+            ]
+            yield gateway
+            for task in background:
+                task.cancel()
+
+
+@asynccontextmanager
+async def _opened_store(settings: Settings) -> AsyncIterator[RedisStore]:
+    try:
+        async with open_store(settings.core.store, settings.core.state_dir) as store:
+            yield store
+    except (EmbeddedFaultError, NoServerError) as error:
+        raise ConfigError([f"{settings.file}: {error}"], code=1) from error
+
+
+def _upstream(route: RouteSection, url: str) -> Upstream:
+    parts = urlsplit(url)
+    tls = None
+    if parts.scheme == "https":
+        tls = ssl.create_default_context(cafile=route.upstream_ca)
+    port = parts.port or (443 if tls else 80)
+    return Upstream(
+        parts.hostname or "", port, tls=tls, connect=route.connect_timeout, patience=route.answer_timeout
+    )
+

@@ -1,0 +1,80 @@
+"""The gateway's own paths, `/_calgate/…`: never forwarded, never licensed."""
+
+import json
+from collections.abc import Awaitable, Callable
+
+from calgate import journal
+from calgate.answer import Answer, date
+from calgate.ask import Ask
+from calgate.headers import split_cookies
+from calgate.licensing import Licensing
+from calgate.pages import Page, Pages
+from calgate.refusal import CrossSite, Forbidden, MethodRefused
+from calgate.session import Sessions
+from calgate.signin import COOKIE_HTTP, COOKIE_HTTPS, OUR_COOKIES, SignIn, expire_cookies
+
+PREFIX = "/_calgate/"
+
+
+class OwnPaths:
+    """Sign-out, signed-out, health."""
+
+    def __init__(
+        self,
+        sign_in: SignIn,
+        sessions: Sessions,
+        licensing: Licensing,
+        pages: Pages,
+        health: Callable[[], Awaitable[dict[str, object]]],
+    ) -> None:
+        self._sign_in = sign_in
+        self._sessions = sessions
+        self._licensing = licensing
+        self._pages = pages
+        self._health = health
+
+    async def serve(self, ask: Ask) -> Answer:
+        """Answers one of the gateway's own paths; raises Forbidden for one that it has not."""
+        ask.caller.handshake = None
+        match ask.target.path.removeprefix(PREFIX):
+            case "sign-out":
+                return await self._sign_out(ask)
+            case "signed-out":
+                return self._page(ask, Page("signed-out"))
+            case "health":
+                return await self._tell_health()
+            case _:
+                raise Forbidden("not a path of the gateway's")
+
+    async def _sign_out(self, ask: Ask) -> Answer:
+        """A same-origin POST signs out; a GET shows the button, since a link or an image must not sign anybody out."""
+        if ask.method == "GET":
+            return self._page(ask, Page("sign-out"))
+        if ask.method != "POST":
+            raise MethodRefused("sign-out is a POST")
+        if not self._is_same_origin(ask):
+            raise CrossSite("a sign-out from another site's page")
+        own, others = split_cookies(ask.inbound.cookies, OUR_COOKIES)
+        session_id = own.get(COOKIE_HTTPS if ask.scheme == "https" else COOKIE_HTTP, b"").decode("latin-1")
+        session = await self._sessions.owner(session_id)
+        cookies = {name + b";/;" for name, _ in others}
+        if session is not None and await self._sessions.end(session.key, "signed out"):
+            cookies |= session.cookies
+            await self._licensing.release(session)
+            journal.record("signed out", reference=ask.reference, user=session.name, address=ask.address)
+        headers = [(b"Location", b"/_calgate/signed-out"), (b"Cache-Control", b"no-store"), (b"Date", date())]
+        return Answer(303, [*headers, self._sign_in.cookie(ask.scheme, ""), *expire_cookies(cookies)])
+
+    def _is_same_origin(self, ask: Ask) -> bool:
+        site = ask.inbound.get(b"sec-fetch-site")
+        origin = ask.inbound.get(b"origin").lower()
+        return site == "same-origin" or (not site and origin in ("", ask.origin))
+
+    def _page(self, ask: Ask, page: Page) -> Answer:
+        return self._pages.answer(ask, page)
+
+    async def _tell_health(self) -> Answer:
+        health = await self._health()
+        body = json.dumps(health).encode() + b"\n"
+        headers = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"), (b"Date", date())]
+        return Answer(200 if health["status"] == "ready" else 503, headers, body)
