@@ -1,0 +1,183 @@
+"""One sign-in, token by token: which mechanism it is, and what comes next.
+
+    NTLM scheme        NEGOTIATE -> CHALLENGE -> AUTHENTICATE
+    Negotiate scheme   the same, raw; or inside SPNEGO; or a Kerberos token, raw or inside SPNEGO
+
+A conversation is stepped until it proves somebody or fails, and never again after that.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from calgate.contract import Continue, Peer, Proven, Prover
+from calgate.refusal import Unproven
+from calgate_negotiate import messages, negotiation, ntlm
+from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM, State
+
+if TYPE_CHECKING:
+    from calgate_negotiate.kerberos import Acceptor
+
+LONGEST_TOKEN = 49152
+"""Bytes: what a header field of 65,536 characters can carry in base64. A ticket with 1000 groups has 9,500."""
+
+Step = Callable[[bytes], Awaitable[Continue | Proven]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mechanisms:
+    """What this gateway can accept."""
+
+    kerberos: "Acceptor | None"
+    prover: Prover | None  # NTLM is on where there is one
+    computer: str  # the NetBIOS computer name in NTLM challenges
+
+
+class NegotiateAuthenticator:
+    """The `Authenticator` of this plugin."""
+
+    def __init__(self, mechanisms: Mechanisms) -> None:
+        self._mechanisms = mechanisms
+        self.schemes: Sequence[str] = [
+            *(["Negotiate"] if mechanisms.kerberos is not None else []),
+            *(["NTLM"] if mechanisms.prover is not None else []),
+        ]
+
+    def begin(self, peer: Peer) -> "NegotiateHandshake":
+        return NegotiateHandshake(self._mechanisms, peer)
+
+
+class NegotiateHandshake:
+    """The `Handshake` of this plugin: finds the conversation by its first token, and keeps to it."""
+
+    def __init__(self, mechanisms: Mechanisms, peer: Peer) -> None:
+        self._mechanisms = mechanisms
+        self._peer = peer
+        self._scheme = ""
+        self._next: Step | None = self._first
+
+    async def step(self, scheme: str, token: bytes) -> Continue | Proven:
+        step, self._next = self._next, None  # whatever happens now, this state is not entered twice
+        if step is None:
+            raise Unproven("a finished handshake was stepped again")
+        if len(token) > LONGEST_TOKEN:
+            raise Unproven(f"a token of {len(token)} bytes is longer than any real one")
+        scheme = scheme.casefold()
+        if self._scheme not in ("", scheme):
+            raise Unproven(f"the scheme changed from {self._scheme} to {scheme} in the middle of a handshake")
+        self._scheme = scheme
+        return await step(token)
+
+    def _goes_on(self, token: bytes, step: Step) -> Continue:
+        self._next = step
+        return Continue(token)
+
+    async def _first(self, token: bytes) -> Continue | Proven:
+        if messages.message_type(token) is not None:
+            return self._begin_ntlm(token)
+        if self._scheme == "ntlm":
+            raise Unproven("the NTLM scheme without an NTLM message")
+        try:
+            opening = negotiation.read(token)
+        except ValueError as error:
+            raise Unproven(f"not a Negotiate token: {error}") from error
+        if isinstance(opening, negotiation.Response):
+            raise Unproven("a Negotiate handshake cannot begin with a response")
+        if opening is None or self._choose(opening.mechanisms) == KERBEROS:
+            return await self._begin_kerberos(token)
+        return self._begin_spnego_ntlm(opening)
+
+    def _choose(self, offered: Sequence[bytes]) -> bytes:
+        """The first that the client offers and we take; else the one whose refusal tells most."""
+        for oid in offered:
+            if oid in (KERBEROS, MS_KERBEROS) and self._mechanisms.kerberos is not None:
+                return KERBEROS
+            if oid == NTLM and self._mechanisms.prover is not None:
+                return NTLM
+        return NTLM if NTLM in offered else KERBEROS
+
+    # ------------------------------------------------------------------ Kerberos
+
+    async def _begin_kerberos(self, token: bytes) -> Continue | Proven:
+        if self._mechanisms.kerberos is None:
+            raise Unproven("the client sent a Kerberos token, but no keytab is set")
+        ticket = self._mechanisms.kerberos.begin(self._peer)
+
+        async def step(token: bytes) -> Continue | Proven:
+            outcome = await ticket.step(token)
+            return self._goes_on(outcome.token, step) if isinstance(outcome, Continue) else outcome
+
+        return await step(token)
+
+    # ------------------------------------------------------------------ NTLM
+
+    def _exchange(self) -> ntlm.Exchange:
+        if self._mechanisms.prover is None:
+            raise Unproven(
+                "the browser sent NTLM, but only Kerberos is on: check the SPN, the intranet zone, and that the address"
+                " is a name and not a number",
+                code="ntlm-off",
+            )
+        if self._peer.behind_proxy:
+            raise Unproven(
+                "NTLM through a trusted proxy is refused: it signs a connection in, and a proxy's may carry many users",
+                code="ntlm-behind-proxy",
+            )
+        return ntlm.Exchange(self._mechanisms.prover, self._mechanisms.computer)
+
+    def _begin_ntlm(self, token: bytes) -> Continue:
+        exchange = self._exchange()
+        if messages.message_type(token) != messages.NEGOTIATE:
+            raise Unproven("an NTLM handshake begins with NEGOTIATE")
+
+        async def finish(token: bytes) -> Proven:
+            return Proven((await exchange.prove(token)).identity)
+
+        return self._goes_on(exchange.challenge(token), finish)
+
+    def _begin_spnego_ntlm(self, opening: negotiation.Init) -> Continue:
+        """NTLM was chosen. Where it was not the client's first choice, its token is for another mechanism: ask anew."""
+        exchange = self._exchange()
+        if opening.mechanisms[0] == NTLM:
+            if opening.token is None:
+                raise Unproven("SPNEGO offers NTLM first and sends no message")
+            challenge = exchange.challenge(opening.token)
+            answer = negotiation.Response(State.ACCEPT_INCOMPLETE, NTLM, challenge)
+            return self._goes_on(negotiation.write(answer), _SpnegoNtlm(exchange, opening, mic_due=False).finish)
+
+        async def challenge_now(token: bytes) -> Continue:
+            answer = negotiation.Response(State.ACCEPT_INCOMPLETE, token=exchange.challenge(_inner(token)[0]))
+            return self._goes_on(negotiation.write(answer), _SpnegoNtlm(exchange, opening, mic_due=True).finish)
+
+        # RFC 4178 section 5: our choice is not the client's first, so both must sign the list it was chosen from
+        return self._goes_on(negotiation.write(negotiation.Response(State.REQUEST_MIC, NTLM)), challenge_now)
+
+
+@dataclass(frozen=True, slots=True)
+class _SpnegoNtlm:
+    exchange: ntlm.Exchange
+    opening: negotiation.Init
+    mic_due: bool
+
+    async def finish(self, token: bytes) -> Proven:
+        message, mic = _inner(token)
+        session = await self.exchange.prove(message)
+        ours = None
+        if mic is not None:
+            if not session.is_signed_by_client(self.opening.mechanism_list, mic):
+                raise Unproven("the list of mechanisms was changed on its way: mechListMIC does not fit")
+            ours = session.sign(self.opening.mechanism_list)
+        elif self.mic_due:
+            raise Unproven("the list of mechanisms is not signed: mechListMIC is missing")
+        return Proven(session.identity, negotiation.write(negotiation.Response(State.ACCEPT_COMPLETED, mic=ours)))
+
+
+def _inner(token: bytes) -> tuple[bytes, bytes | None]:
+    """The mechanism's token of a SPNEGO response, and the mechListMIC with it; raises Unproven."""
+    try:
+        response = negotiation.read(token)
+    except ValueError as error:
+        raise Unproven(f"not a Negotiate token: {error}") from error
+    if not isinstance(response, negotiation.Response) or response.token is None or response.state == State.REJECT:
+        raise Unproven("SPNEGO goes on with a token that carries none of its mechanism's")
+    return response.token, response.mic

@@ -1,0 +1,156 @@
+"""Accepts Kerberos tickets against a keytab, through MIT krb5: the one file that imports gssapi.
+
+The library takes SPNEGO's wrapping off itself, finds the right key among several versions, and reads the keytab afresh
+at every ticket, so a rotated keytab needs no restart. A step takes 0.4 ms of computing, so it runs in a thread.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import gssapi
+from gssapi.raw import get_name_attribute
+
+from calgate.contract import Continue, Identity, Peer, Proven
+from calgate.refusal import Unproven
+from calgate_negotiate import names, pac
+
+# A failed step would otherwise be told by the next attribute that is looked at, as an AttributeError without a cause.
+gssapi.SecurityContext.__DEFER_STEP_ERRORS__ = False
+
+_LOGON_INFO = b"urn:mspac:logon-info"
+_KERBEROS_ALONE = {gssapi.MechType.kerberos}
+_BOTH = {gssapi.MechType.kerberos, gssapi.OID.from_int_seq("1.3.6.1.5.5.2")}
+_THREADS = 8
+_MOST_LEGS = 4
+
+_REMEDIES = {
+    "clock skew": "the clocks differ by more than five minutes: set the time on this machine and on the client",
+    "key version": "the ticket was made with another version of the key: export the keytab anew (the password of the"
+    " service account was changed) and let users sign out and in again",
+    "no key table entry": "the keytab has no key for the name that the ticket is for: check the SPN and the keytab",
+    "wrong principal": "the ticket is for another service: the keytab needs the SPN of the address in the browser",
+    "decrypt integrity": "the key in the keytab is not the one that the ticket was made with: another account holds the"
+    " SPN, or the password was changed without a new keytab",
+    "encryption type": "the keytab has no key of the ticket's encryption type: export it with AES keys",
+    "ticket expired": "the client's ticket has ended: the user signs in to Windows again",
+    "not yet valid": "the ticket is not valid yet: the clocks differ",
+    "replay": "the same ticket was shown twice",
+}
+
+
+class Acceptor:
+    """The keytab's keys, and the threads in which tickets are looked at."""
+
+    def __init__(self, keytab: Path) -> None:
+        """Raises ValueError with a sentence where the keytab cannot be used."""
+        self._credentials = _acquire(keytab)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="kerberos")
+
+    def begin(self, peer: Peer) -> "Exchange":
+        return Exchange(self._credentials, self._threads)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class Exchange:
+    """One ticket's way: nearly always a single step."""
+
+    def __init__(self, credentials: gssapi.Credentials, threads: ThreadPoolExecutor) -> None:
+        self._context = gssapi.SecurityContext(usage="accept", creds=credentials)
+        self._threads = threads
+        self._legs = 0
+
+    async def step(self, token: bytes) -> Continue | Proven:
+        """Raises Unproven."""
+        self._legs += 1
+        if self._legs > _MOST_LEGS:
+            raise Unproven("a Kerberos handshake does not take so many steps")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._step, token)
+
+    def _step(self, token: bytes) -> Continue | Proven:
+        try:
+            answer = self._context.step(token)
+            if not self._context.complete:
+                return Continue(answer or b"")
+            return Proven(_identity(self._context), answer)
+        except Unproven:
+            raise
+        except gssapi.exceptions.GSSError as error:
+            raise Unproven(explain(_text(error))) from error
+        except Exception as error:
+            raise Unproven(f"the Kerberos token cannot be read: {type(error).__name__}: {error}") from error
+
+
+def explain(message: str) -> str:
+    """The library's message, with what to do about it where that is known."""
+    lowered = message.casefold()
+    for sign, remedy in _REMEDIES.items():
+        if sign in lowered:
+            return f"Kerberos: {remedy} ({message})"
+    return f"Kerberos: {message}"
+
+
+def _text(error: gssapi.exceptions.GSSError) -> str:
+    """The mechanism's own words where it has any, else GSSAPI's."""
+    in_mechanism = bool(error.min_code)
+    code = error.min_code if in_mechanism else error.maj_code
+    return "; ".join(error.get_all_statuses(code, not in_mechanism))
+
+
+def _acquire(keytab: Path) -> gssapi.Credentials:
+    try:
+        keytab.open("rb").close()
+    except OSError as error:
+        raise ValueError(
+            f"negotiate.keytab {keytab} cannot be read: {error.strerror};"
+            " export it with ktpass or samba-tool and let the gateway's user read it"
+        ) from error
+    try:
+        # A service without a host: any HTTP/ key will do, so one gateway answers to several names. Asked for together,
+        # SPNEGO succeeds where Kerberos finds no key, and says nothing: so Kerberos is asked alone first.
+        for mechanisms in (_KERBEROS_ALONE, _BOTH):
+            credentials = gssapi.Credentials(
+                name=gssapi.Name("HTTP", gssapi.NameType.hostbased_service),
+                usage="accept",
+                mechs=mechanisms,
+                store={"keytab": f"FILE:{keytab}"},
+            )
+        return credentials
+    except gssapi.exceptions.GSSError as error:
+        raise ValueError(
+            f"negotiate.keytab {keytab} holds no usable key of an HTTP/ principal ({_text(error)});"
+            " export one for HTTP/ and the public name of the gateway"
+        ) from error
+
+
+def _identity(context: gssapi.SecurityContext) -> Identity:
+    info = _logon_info(context)
+    if info is not None:
+        domain, account, sid, groups = info.domain, info.account, info.sid, info.groups
+    else:
+        account, at, domain = str(context.initiator_name).rpartition("@")
+        sid, groups = None, frozenset()
+        if not at:
+            raise Unproven("Kerberos proved a name without a realm")
+    try:
+        names.check_part(account)
+        names.check_part(domain)
+    except ValueError as error:
+        raise Unproven(f"Kerberos: {error}") from error
+    return Identity(domain=domain, account=account, mechanism="kerberos", sid=sid, groups=groups)
+
+
+def _logon_info(context: gssapi.SecurityContext) -> pac.LogonInfo | None:
+    """The person in the ticket's PAC where it has one that the domain signed."""
+    try:
+        attribute = get_name_attribute(context.initiator_name, _LOGON_INFO)
+    except gssapi.exceptions.GSSError:
+        return None  # a realm that is no Windows domain, or a service account that asks for no PAC
+    if not attribute.authenticated or not attribute.values:
+        raise Unproven("the ticket's PAC is not signed with the key in the keytab")
+    try:
+        return pac.read(attribute.values[0])
+    except ValueError as error:
+        raise Unproven(f"Kerberos: {error}") from error

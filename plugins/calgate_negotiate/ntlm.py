@@ -1,0 +1,78 @@
+"""An NTLM acceptor: makes the challenge, and leaves the proof to whoever knows the NT hashes (MS-NLMP 3.2)."""
+
+import hmac
+import secrets
+from dataclasses import dataclass
+
+from calgate.contract import Identity, NtlmAttempt, Prover
+from calgate.refusal import Unproven
+from calgate_negotiate import messages, names
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What both sides know after a right answer."""
+
+    identity: Identity
+    flags: int
+    key: bytes
+
+    def sign(self, data: bytes) -> bytes:
+        """Our first signature."""
+        return messages.signature(self.flags, self.key, data, by_client=False)
+
+    def is_signed_by_client(self, data: bytes, signature: bytes) -> bool:
+        """Whether this is the client's first signature over the data."""
+        return hmac.compare_digest(messages.signature(self.flags, self.key, data, by_client=True), signature)
+
+
+class Exchange:
+    """The three messages of one sign-in, in their order."""
+
+    def __init__(self, prover: Prover, computer: str) -> None:
+        self._prover = prover
+        self._names = messages.Names(domain=prover.domain, computer=computer)
+        self._nonce = secrets.token_bytes(8)
+        self._negotiate = b""
+        self._challenge = b""
+
+    def challenge(self, negotiate: bytes) -> bytes:
+        """Answers NEGOTIATE with CHALLENGE; raises Unproven."""
+        try:
+            self._challenge = messages.challenge(negotiate, self._nonce, self._names)
+        except messages.MalformedError as error:
+            raise Unproven(str(error)) from error
+        self._negotiate = negotiate
+        return self._challenge
+
+    async def prove(self, authenticate: bytes) -> Session:
+        """Takes AUTHENTICATE; raises Unproven, AccountRefused or Unavailable."""
+        try:
+            answer = messages.read_answer(authenticate)
+            names.check_ntlm(answer.domain, answer.account)
+        except ValueError as error:
+            raise Unproven(str(error)) from error
+        proof = await self._prover.prove(
+            NtlmAttempt(
+                domain=answer.domain,
+                account=answer.account,
+                workstation=answer.workstation,
+                challenge=self._nonce,
+                nt_response=answer.nt_response,
+                lm_response=answer.lm_response,
+            )
+        )
+        try:
+            key = messages.exported_key(answer, proof.session_key)
+        except messages.MalformedError as error:
+            raise Unproven(str(error)) from error
+        self._check_mic(answer, key)
+        return Session(proof.identity, answer.flags, key)
+
+    def _check_mic(self, answer: messages.Answer, key: bytes) -> None:
+        """curl makes no MIC; who promised one must have sent it, over exactly our messages."""
+        if not answer.mic_promised:
+            return
+        expected = messages.mic(key, self._negotiate, self._challenge, answer.without_mic)
+        if answer.mic is None or not hmac.compare_digest(expected, answer.mic):
+            raise Unproven("the NTLM messages were changed on their way: the MIC does not fit")

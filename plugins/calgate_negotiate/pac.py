@@ -1,0 +1,132 @@
+"""Who a Kerberos ticket is for, from its PAC: KERB_VALIDATION_INFO (MS-PAC 2.5), marshalled as NDR (MS-RPCE 2.2.6).
+
+The bytes were signed by the domain's KDC, but are read as if they were not: every count and offset is checked against
+what is there.
+"""
+
+import struct
+from dataclasses import dataclass
+
+_SE_GROUP_ENABLED = 0x4
+_HEADER = 16  # MS-RPCE 2.2.6.1 and 2.2.6.2: alignment counts from its end
+_MOST_SUBAUTHORITIES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class LogonInfo:
+    """What the KDC says of the person."""
+
+    account: str  # as the directory spells it, whatever the client typed
+    domain: str  # NetBIOS name
+    sid: str
+    groups: frozenset[str]  # SIDs: global, universal and resource groups, the primary group included
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    length: int  # bytes
+    present: bool
+
+
+class _Reader:
+    """Takes NDR's primitives from a buffer; raises ValueError where it ends too soon."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def take(self, length: int) -> bytes:
+        end = self._at + length
+        if end > len(self._data):
+            raise ValueError("the PAC ends too soon")
+        piece = self._data[self._at : end]
+        self._at = end
+        return piece
+
+    def skip(self, length: int) -> None:
+        self.take(length)
+
+    def short(self) -> int:
+        self.skip(-self._at % 2)
+        (value,) = struct.unpack("<H", self.take(2))
+        return int(value)
+
+    def long(self) -> int:
+        self.skip(-self._at % 4)
+        (value,) = struct.unpack("<I", self.take(4))
+        return int(value)
+
+    def text_header(self) -> _Text:
+        """RPC_UNICODE_STRING; its characters follow later."""
+        self.skip(-self._at % 4)
+        length, _capacity = self.short(), self.short()
+        return _Text(length, present=bool(self.long()))
+
+    def text(self, header: _Text) -> str:
+        if not header.present:
+            return ""
+        _capacity, offset, count = self.long(), self.long(), self.long()
+        self.skip(2 * offset)
+        characters = self.take(2 * count)
+        if header.length > len(characters):
+            raise ValueError("a name in the PAC is longer than its array")
+        return characters[: header.length].decode("utf-16-le")
+
+    def sid(self) -> str:
+        count = self.long()
+        revision, subauthorities = self.take(2)
+        authority = int.from_bytes(self.take(6), "big")
+        if subauthorities != count or count > _MOST_SUBAUTHORITIES:
+            raise ValueError("a SID in the PAC that cannot be right")
+        return "-".join(["S", str(revision), str(authority), *(str(self.long()) for _ in range(count))])
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """A conformant array of two longs each."""
+        count = self.long()
+        if count * 8 > len(self._data) - self._at:
+            raise ValueError("an array in the PAC is longer than the PAC")
+        return [(self.long(), self.long()) for _ in range(count)]
+
+
+def read(buffer: bytes) -> LogonInfo:
+    """The person in a PAC's logon information buffer; raises ValueError where the bytes cannot be right."""
+    if buffer[:4] != b"\x01\x10\x08\x00":
+        raise ValueError("the PAC's logon information is not little-endian NDR")
+    reader = _Reader(buffer[_HEADER:])
+    if not reader.long():
+        raise ValueError("the PAC's logon information is empty")
+    reader.skip(6 * 8)  # times of logon, logoff, kick-off, and of the password
+    texts = [reader.text_header() for _ in range(6)]  # account, full name, script, profile, home folder, its drive
+    reader.skip(4)  # counts of logons and bad passwords
+    user, primary_group, _count, has_groups = (reader.long() for _ in range(4))
+    reader.skip(4 + 16)  # flags, session key
+    server, domain_name = reader.text_header(), reader.text_header()
+    has_domain = reader.long()
+    reader.skip(
+        8 + 4 + 4 + 8 + 8 + 4 + 4
+    )  # reserved, account control, sub-authentication, two times, a count, reserved
+    _count, has_extra = reader.long(), reader.long()
+    has_resource_domain, _count, has_resource_groups = (reader.long() for _ in range(3))
+
+    account, *_others = [reader.text(header) for header in texts]
+    groups = reader.pairs() if has_groups else []
+    reader.text(server)
+    domain = reader.text(domain_name)
+    domain_sid = reader.sid() if has_domain else ""
+    extra = _extra(reader) if has_extra else []
+    resource_domain = reader.sid() if has_resource_domain else ""
+    resource_groups = reader.pairs() if has_resource_groups else []
+
+    if not (account and domain and domain_sid and user):
+        raise ValueError("the PAC does not say who it is for")
+    found = {f"{domain_sid}-{primary_group}", *extra}
+    found |= {f"{domain_sid}-{rid}" for rid, attributes in groups if attributes & _SE_GROUP_ENABLED}
+    found |= {f"{resource_domain}-{rid}" for rid, attributes in resource_groups if attributes & _SE_GROUP_ENABLED}
+    return LogonInfo(account, domain, f"{domain_sid}-{user}", frozenset(found))
+
+
+def _extra(reader: _Reader) -> list[str]:
+    """Groups of other domains, universal ones too (KERB_SID_AND_ATTRIBUTES), those that are enabled."""
+    headers = reader.pairs()
+    sids = [(reader.sid(), attributes) for pointer, attributes in headers if pointer]
+    return [sid for sid, attributes in sids if attributes & _SE_GROUP_ENABLED]

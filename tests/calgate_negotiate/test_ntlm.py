@@ -1,0 +1,369 @@
+"""NTLM: raw under NTLM, raw under Negotiate, and inside SPNEGO."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import spnego
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from spnego._ntlm_raw.messages import Authenticate
+
+from calgate.contract import Continue, Identity, Proven
+from calgate.refusal import AccountRefused, Refusal, Unproven
+from calgate_negotiate import messages, negotiation
+from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM, State
+from shake import PEER, authenticator, ntlm_client, shake
+from usersfile import FILE, write
+
+NEGOEX = bytes.fromhex("060a2b06010401823702021e")
+
+
+@pytest.fixture(scope="module")
+def users_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("users"), FILE)
+
+
+@pytest.mark.parametrize(("scheme", "wrapped"), [("NTLM", False), ("Negotiate", False), ("Negotiate", True)])
+async def test_the_right_password_is_proven_in_all_three_wrappings(
+    users_file: Path, scheme: str, wrapped: bool
+) -> None:
+    client = ntlm_client("DEMO\\alice", spnego_wrapped=wrapped)
+    proven = await shake(authenticator(users_file).begin(PEER), client, scheme)
+    assert proven.identity == Identity("DEMO", "alice", "ntlm")
+    assert client.complete
+
+
+@pytest.mark.parametrize(("scheme", "wrapped"), [("NTLM", False), ("Negotiate", False), ("Negotiate", True)])
+async def test_a_wrong_password_is_unproven_in_all_three_wrappings(
+    users_file: Path, scheme: str, wrapped: bool
+) -> None:
+    client = ntlm_client("DEMO\\alice", "wrong", spnego_wrapped=wrapped)
+    with pytest.raises(Unproven):
+        await shake(authenticator(users_file).begin(PEER), client, scheme)
+
+
+async def test_a_disabled_account_is_told_apart(users_file: Path) -> None:
+    with pytest.raises(AccountRefused):
+        await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\gone"), "NTLM")
+
+
+async def test_the_scheme_is_read_in_any_case(users_file: Path) -> None:
+    assert await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice"), "nTLm")
+
+
+async def test_ntlm_alone_is_offered_as_ntlm_alone(users_file: Path) -> None:
+    assert authenticator(users_file).schemes == ["NTLM"]
+
+
+# ---------------------------------------------------------------- integrity
+
+
+async def test_a_changed_challenge_is_seen_by_the_mic(users_file: Path) -> None:
+    """A relay in the middle that takes signing out of the client's wishes."""
+
+    def without_signing(leg: int, token: bytes) -> bytes:
+        if leg != 1:
+            return token
+        flags = int.from_bytes(token[12:16], "little") & ~0x10
+        return token[:12] + flags.to_bytes(4, "little") + token[16:]
+
+    with pytest.raises(Unproven, match="MIC does not fit"):
+        await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice"), "NTLM", without_signing)
+
+
+async def test_a_mic_that_was_promised_cannot_be_left_out(users_file: Path) -> None:
+    """CVE-2019-1040: the promise is inside the proof."""
+
+    def drop(leg: int, token: bytes) -> bytes:
+        if leg != 2:
+            return token
+        whole = bytearray(token[:72] + token[88:])  # version stays, MIC goes, the payload moves up
+        for field in (12, 20, 28, 36, 44, 52):
+            offset = int.from_bytes(whole[field + 4 : field + 8], "little") - 16
+            whole[field + 4 : field + 8] = offset.to_bytes(4, "little")
+        assert Authenticate.unpack(bytes(whole)).mic is None
+        assert Authenticate.unpack(bytes(whole)).user_name == "alice"
+        return bytes(whole)
+
+    with pytest.raises(Unproven, match="MIC does not fit"):
+        await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice"), "NTLM", drop)
+
+
+async def test_an_answer_to_another_challenge_is_unproven(users_file: Path) -> None:
+    """A captured AUTHENTICATE shown again on a connection of its own."""
+    first, second = authenticator(users_file).begin(PEER), authenticator(users_file).begin(PEER)
+    client, other = ntlm_client("DEMO\\alice"), ntlm_client("DEMO\\alice")
+    ours, theirs = client.step(), other.step()
+    assert ours is not None
+    assert theirs is not None
+    challenge = await first.step("NTLM", ours)
+    assert isinstance(challenge, Continue)
+    answer = client.step(challenge.token)
+    assert answer is not None
+    assert isinstance(await first.step("NTLM", answer), Proven)
+    await second.step("NTLM", theirs)
+    with pytest.raises(Unproven):
+        await second.step("NTLM", answer)
+
+
+async def test_a_mic_of_zeroes_does_not_fit(users_file: Path) -> None:
+    def blank(leg: int, token: bytes) -> bytes:
+        return token if leg == 1 else token[:72] + bytes(16) + token[88:]
+
+    with pytest.raises(Unproven, match="MIC does not fit"):
+        await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice"), "NTLM", blank)
+
+
+async def test_a_changed_list_of_mechanisms_is_seen(users_file: Path) -> None:
+    """Somebody on the way takes Kerberos out of what the client offers, so that NTLM is chosen."""
+    opening = negotiation.Init((KERBEROS, NTLM), mechanism_list=b"", token=None)
+    outcome = await _finish_inside_spnego(users_file, opening, signed_list=_list(NTLM))
+    assert isinstance(outcome, Unproven)
+    assert "mechListMIC does not fit" in outcome.detail
+
+
+@pytest.mark.parametrize("first", [MS_KERBEROS, KERBEROS, NEGOEX])
+async def test_windows_order_with_ntlm_last_is_answered_with_ntlm_and_signed(users_file: Path, first: bytes) -> None:
+    opening = negotiation.Init((first, KERBEROS, NTLM), mechanism_list=b"", token=b"optimistic, for the first")
+    outcome = await _finish_inside_spnego(users_file, opening, signed_list=_list(first, KERBEROS, NTLM))
+    assert isinstance(outcome, Proven)
+    assert outcome.identity.account == "alice"
+
+
+async def test_ntlm_chosen_second_without_a_signature_is_unproven(users_file: Path) -> None:
+    opening = negotiation.Init((MS_KERBEROS, NTLM), mechanism_list=b"", token=None)
+    outcome = await _finish_inside_spnego(users_file, opening, signed_list=None)
+    assert isinstance(outcome, Unproven)
+    assert "mechListMIC is missing" in outcome.detail
+
+
+async def _finish_inside_spnego(
+    users_file: Path, opening: negotiation.Init, signed_list: bytes | None
+) -> Proven | Refusal:
+    """A client that offers NTLM, not first, and signs `signed_list`; it checks our own signature."""
+    handshake = authenticator(users_file).begin(PEER)
+    client = ntlm_client("DEMO\\alice")
+    outcome = await handshake.step("Negotiate", init_token(opening.mechanisms, opening.token))
+    assert isinstance(outcome, Continue)
+    answer = negotiation.read(outcome.token)
+    assert answer == negotiation.Response(State.REQUEST_MIC, NTLM)
+    outcome = await handshake.step("Negotiate", negotiation.write(negotiation.Response(token=client.step())))
+    assert isinstance(outcome, Continue)
+    challenge = negotiation.read(outcome.token)
+    assert isinstance(challenge, negotiation.Response)
+    token = client.step(challenge.token)
+    mic = client.sign(signed_list) if signed_list is not None else None
+    try:
+        outcome = await handshake.step("Negotiate", negotiation.write(negotiation.Response(token=token, mic=mic)))
+    except Refusal as refusal:
+        return refusal
+    assert isinstance(outcome, Proven)
+    assert outcome.token is not None
+    done = negotiation.read(outcome.token)
+    assert isinstance(done, negotiation.Response)
+    assert done.state == State.ACCEPT_COMPLETED
+    assert done.mic is not None
+    client._reset_ntlm_crypto_state(outgoing=False)
+    client.verify(_list(*opening.mechanisms), done.mic)
+    return outcome
+
+
+def _list(*mechanisms: bytes) -> bytes:
+    body = b"".join(mechanisms)
+    return bytes([0x30, len(body)]) + body
+
+
+def init_token(mechanisms: tuple[bytes, ...], token: bytes | None) -> bytes:
+    """A client's NegTokenInit."""
+    fields = negotiation._pack(0xA0, _list(*mechanisms))
+    if token is not None:
+        fields += negotiation._pack(0xA2, negotiation._pack(0x04, token))
+    body = negotiation.SPNEGO + negotiation._pack(0xA0, negotiation._pack(0x30, fields))
+    return negotiation._pack(0x60, body)
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+async def test_ntlmv1_is_refused(users_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LM_COMPAT_LEVEL", "1")
+    with pytest.raises(Unproven, match="NTLMv1 is not accepted"):
+        await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice"), "NTLM")
+
+
+@pytest.mark.parametrize(
+    ("domain", "account"),
+    [
+        ("", "EVIL\\alice"),
+        ("", "EVIL\\"),
+        ("DEMO", "alice@demo"),
+        ("DEMO", "a/b"),
+        ("DE\\MO", "alice"),
+        ("DEMO\0", "alice"),
+        ("DEMO", "ali\u202ece"),
+        ("DEMO", "alice\n"),
+        ("DEMO", " alice"),
+        ("", "alice@demo@demo"),
+        ("", "@demo"),
+        ("DEMO", "a" * 257),
+    ],
+)
+async def test_names_that_could_be_read_in_two_ways_are_refused(users_file: Path, domain: str, account: str) -> None:
+    """Even with the right password's proof over exactly these names."""
+    with pytest.raises(Unproven, match="is not accepted"):
+        await _answer_as(users_file, domain, account)
+
+
+@pytest.mark.parametrize(("domain", "account"), [("EVIL", "alice"), ("", "alice@evil")])
+async def test_a_domain_that_is_not_on_the_list_is_refused(users_file: Path, domain: str, account: str) -> None:
+    with pytest.raises(Unproven, match="no such user"):
+        await _answer_as(users_file, domain, account)
+
+
+@pytest.mark.parametrize(
+    ("domain", "account"), [("DEMO", "alice"), ("", "alice"), ("", "alice@demo"), ("demo", "ALICE")]
+)
+async def test_plain_names_and_a_upn_are_taken(users_file: Path, domain: str, account: str) -> None:
+    assert (await _answer_as(users_file, domain, account)).identity == Identity("DEMO", "alice", "ntlm")
+
+
+async def _answer_as(users_file: Path, domain: str, account: str) -> Proven:
+    handshake = authenticator(users_file).begin(PEER)
+    client = ntlm_client("DEMO\\alice")
+    credential = client._credential
+    credential.domain, credential.username = domain, account
+    return await shake(handshake, client, "NTLM")
+
+
+async def test_an_anonymous_sign_in_is_refused(users_file: Path) -> None:
+    with pytest.raises(Unproven, match="anonymous"):
+        await _answer_as(users_file, "", "")
+
+    def say_anonymous(leg: int, token: bytes) -> bytes:
+        return token if leg == 1 else token[:61] + bytes([token[61] | 0x08]) + token[62:]
+
+    with pytest.raises(Unproven, match="anonymous"):
+        await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice"), "NTLM", say_anonymous)
+
+
+async def test_ntlm_from_a_trusted_proxy_is_refused(users_file: Path) -> None:
+    with pytest.raises(Unproven) as caught:
+        await shake(
+            authenticator(users_file).begin(dataclasses.replace(PEER, behind_proxy=True)),
+            ntlm_client("DEMO\\alice"),
+            "NTLM",
+        )
+    assert caught.value.code == "ntlm-behind-proxy"
+
+
+# ---------------------------------------------------------------- the order of things
+
+
+async def test_a_finished_handshake_is_never_stepped_again(users_file: Path) -> None:
+    handshake = authenticator(users_file).begin(PEER)
+    last = b""
+
+    def remember(_leg: int, token: bytes) -> bytes:
+        nonlocal last
+        last = token
+        return token
+
+    await shake(handshake, ntlm_client("DEMO\\alice"), "NTLM", remember)
+    with pytest.raises(Unproven, match="stepped again"):
+        await handshake.step("NTLM", last)
+
+
+async def test_a_failed_handshake_is_never_stepped_again(users_file: Path) -> None:
+    handshake = authenticator(users_file).begin(PEER)
+    with pytest.raises(Unproven):
+        await handshake.step("NTLM", b"garbage")
+    with pytest.raises(Unproven, match="stepped again"):
+        await shake(handshake, ntlm_client("DEMO\\alice"), "NTLM")
+
+
+async def test_the_scheme_cannot_change_in_the_middle(users_file: Path) -> None:
+    handshake = authenticator(users_file).begin(PEER)
+    client = ntlm_client("DEMO\\alice")
+    outcome = await handshake.step("NTLM", client.step())
+    assert isinstance(outcome, Continue)
+    with pytest.raises(Unproven, match="scheme changed"):
+        await handshake.step("Negotiate", client.step(outcome.token))
+
+
+async def test_authenticate_without_negotiate_is_refused(users_file: Path) -> None:
+    message = Authenticate(1, b"", b"x" * 60, domain_name="DEMO", username="alice").pack()
+    with pytest.raises(Unproven, match="begins with NEGOTIATE"):
+        await authenticator(users_file).begin(PEER).step("NTLM", message)
+
+
+async def test_a_token_longer_than_any_real_one_is_refused_unread(users_file: Path) -> None:
+    with pytest.raises(Unproven, match="longer than any real one"):
+        await authenticator(users_file).begin(PEER).step("Negotiate", messages.SIGNATURE + bytes(60000))
+
+
+# ---------------------------------------------------------------- hostile bytes
+
+
+@given(token=st.binary(max_size=300), kind=st.sampled_from([b"", messages.SIGNATURE + b"\1\0\0\0", b"\x60", b"\xa1"]))
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_a_first_token_of_any_bytes_is_a_challenge_or_unproven(
+    users_file: Path, token: bytes, kind: bytes
+) -> None:
+    for scheme in ("NTLM", "Negotiate"):
+        try:
+            outcome = await authenticator(users_file).begin(PEER).step(scheme, kind + token)
+        except Unproven:
+            continue
+        assert isinstance(outcome, Continue)
+
+
+@given(data=st.data(), wrapped=st.booleans())
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_a_real_answer_with_any_bytes_changed_is_never_more_than_unproven(
+    users_file: Path, data: st.DataObject, wrapped: bool
+) -> None:
+    changed = False
+
+    def tamper(leg: int, token: bytes) -> bytes:
+        nonlocal changed
+        if leg != 2:
+            return token
+        at = data.draw(st.integers(0, len(token) - 1))
+        bytes_ = data.draw(st.binary(min_size=1, max_size=8))
+        spoiled = token[:at] + bytes_ + token[at + len(bytes_) :]
+        if data.draw(st.booleans()):
+            spoiled = spoiled[: data.draw(st.integers(0, len(spoiled)))]
+        changed = spoiled != token
+        return spoiled
+
+    client = ntlm_client("DEMO\\alice", spnego_wrapped=wrapped)
+    try:
+        outcome = await shake(authenticator(users_file).begin(PEER), client, "Negotiate" if wrapped else "NTLM", tamper)
+    except (Unproven, spnego.exceptions.SpnegoError):
+        return
+    # what is left over around the protected messages (unused header bytes, SPNEGO's own state) may differ
+    assert outcome.identity.account == "alice"
+    assert changed or outcome.token is None or wrapped
+
+
+@given(token=st.binary(max_size=200))
+@settings(max_examples=300, deadline=None)
+def test_a_spnego_reader_reads_or_raises_value_error(token: bytes) -> None:
+    for wrapped in (token, b"\x60" + bytes([min(len(token), 127)]) + token):
+        try:
+            negotiation.read(wrapped)
+        except ValueError:
+            continue
+
+
+def test_what_is_written_can_be_read() -> None:
+    for size in (0, 1, 127, 128, 255, 256, 40000):
+        response = negotiation.Response(State.ACCEPT_INCOMPLETE, NTLM, b"t" * size, b"m" * size)
+        assert negotiation.read(negotiation.write(response)) == response
+
+
+def test_a_spnego_token_with_bytes_left_over_is_refused() -> None:
+    token = negotiation.write(negotiation.Response(State.REJECT))
+    with pytest.raises(ValueError, match="left over"):
+        negotiation.read(token + b"x")

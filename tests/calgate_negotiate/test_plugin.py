@@ -1,0 +1,76 @@
+"""The plugin as the core starts it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+import calgate_negotiate
+from calgate.contract import Services
+from calgate.refusal import Unproven
+from calgate_negotiate import Config
+from calgate_users.users import Users
+from shake import PEER, ntlm_client, shake
+from usersfile import write
+
+
+def services(folder: Path, prover: Users | None = None) -> Services:
+    return Services(store=None, state_dir=folder, prover=prover)  # type: ignore[arg-type]
+
+
+async def test_it_signs_in_by_the_users_file(tmp_path: Path) -> None:
+    async with calgate_negotiate.start(Config(ntlm="users"), services(tmp_path, Users(write(tmp_path)))) as plugin:
+        proven = await shake(plugin.begin(PEER), ntlm_client("DEMO\\alice"), "NTLM")
+    assert proven.identity.name == "DEMO\\alice"
+
+
+def test_a_section_that_signs_nobody_in_is_refused() -> None:
+    with pytest.raises(ValidationError, match="nobody could sign in"):
+        Config()
+
+
+async def test_ntlm_by_users_needs_a_users_section(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"needs a \[users\] section"):
+        async with calgate_negotiate.start(Config(ntlm="users"), services(tmp_path)):
+            pass
+
+
+def test_ntlm_without_kerberos_is_warned_about() -> None:
+    assert calgate_negotiate.warnings(Config(ntlm="users"))
+    assert not calgate_negotiate.warnings(Config(keytab=Path("/x")))
+
+
+async def test_a_keytab_without_python_gssapi_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "calgate_negotiate.kerberos", raising=False)
+    monkeypatch.setitem(sys.modules, "gssapi", None)
+    with pytest.raises(ValueError, match=r"pip install -r deploy/requirements-kerberos\.txt"):
+        async with calgate_negotiate.start(Config(keytab=tmp_path / "k"), services(tmp_path)):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(None, "cannot be read: No such file"), (b"", "no usable key"), (b"not a keytab", "no usable key")],
+)
+async def test_a_keytab_that_is_of_no_use_is_told_at_start(tmp_path: Path, content: bytes | None, told: str) -> None:
+    pytest.importorskip("gssapi", reason="python-gssapi is not installed")
+    keytab = tmp_path / "http.keytab"
+    if content is not None:
+        keytab.write_bytes(content)
+    with pytest.raises(ValueError, match=r"negotiate\.keytab") as caught:
+        async with calgate_negotiate.start(Config(keytab=keytab), services(tmp_path)):
+            pass
+    assert told in str(caught.value)
+
+
+async def test_ntlm_where_only_kerberos_is_on_is_told_apart() -> None:
+    from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
+
+    kerberos_only = NegotiateAuthenticator(Mechanisms(kerberos=None, prover=None, computer="CALGATE"))
+    for wrapped in (False, True):
+        with pytest.raises(Unproven) as caught:
+            await shake(kerberos_only.begin(PEER), ntlm_client("DEMO\\alice", spnego_wrapped=wrapped), "Negotiate")
+        assert caught.value.code == "ntlm-off"

@@ -1,0 +1,156 @@
+"""`calgate users`: add, remove, list."""
+
+import json
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from calgate.contract import Services
+from calgate_users import book, editing
+from calgate_users.commands import commands
+from calgate_users.config import Config
+from calgate_users.ntlmv2 import nt_hash
+from usersfile import write
+
+
+class Desk:
+    """Reads one section and has nothing to open."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def read(self, file: Path) -> Config:
+        return Config(file=self._file)
+
+    def open(self, file: Path) -> AbstractAsyncContextManager[tuple[Any, Services]]:
+        raise NotImplementedError
+
+
+def run(file: Path, *words: str, typed: str = "") -> Result:
+    return CliRunner().invoke(commands(Desk(file)), [*words, "-c", "calgate.toml"], input=typed)
+
+
+def test_add_makes_the_file_for_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "new.toml"
+    result = run(file, "add", "alice", "--domain", "DEMO", "--group", "BI Users", "--password-stdin", typed="demo\n")
+    assert result.exit_code == 0, result.output
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    alice = book.read(file).users["demo\\alice"]
+    assert alice.nt_hash == nt_hash("demo")
+    assert alice.groups == {"demo\\bi users"}
+
+
+def test_add_to_a_new_file_asks_for_the_domain(tmp_path: Path) -> None:
+    result = run(tmp_path / "new.toml", "add", "alice", "--password-stdin", typed="demo\n")
+    assert result.exit_code == 1
+    assert "--domain" in result.output
+    assert not (tmp_path / "new.toml").exists()
+
+
+def test_add_asks_for_the_password_twice_and_does_not_show_it(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    result = run(file, "add", "erin", typed="s3cret\ns3cret\n")
+    assert result.exit_code == 0, result.output
+    assert "s3cret" not in result.output
+    assert book.read(file).users["demo\\erin"].nt_hash == nt_hash("s3cret")
+
+
+def test_an_empty_password_is_not_accepted(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    assert run(file, "add", "erin", "--password-stdin", typed="\n").exit_code == 1
+    assert "demo\\erin" not in book.read(file).users
+
+
+def test_add_replaces_the_user_of_that_name_and_keeps_comments(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    result = run(file, "add", "ALICE", "--password-stdin", typed="changed\n")
+    assert "replaced" in result.output
+    people = book.read(file)
+    assert people.users["demo\\alice"].nt_hash == nt_hash("changed")
+    assert len(people.users) == 3
+    assert "# who may enter the demonstration" in file.read_text()
+
+
+def test_add_to_a_second_domain(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    assert run(file, "add", "dora", "--domain", "branch", "--password-stdin", typed="x\n").exit_code == 0
+    assert book.read(file).users["branch\\dora"].domain == "BRANCH"
+
+
+def test_a_change_that_would_break_the_file_leaves_it_as_it_was(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    before = file.read_bytes()
+    result = run(file, "add", "a/b", "--password-stdin", typed="x\n")
+    assert result.exit_code == 1
+    assert "name: a name without" in result.output
+    assert file.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["users.toml"]
+
+
+def test_remove_keeps_the_groups_known_that_become_empty(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    assert run(file, "remove", "alice").exit_code == 0
+    people = book.read(file)
+    assert set(people.users) == {"branch\\bob", "demo\\gone"}
+    assert "demo\\sales" in people.groups
+
+
+def test_remove_of_nobody_says_so(tmp_path: Path) -> None:
+    result = run(write(tmp_path), "remove", "nobody")
+    assert result.exit_code == 1
+    assert "has no user nobody" in result.output
+
+
+def test_list_shows_no_hash(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    result = run(file, "list", "--json")
+    rows = json.loads(result.output)
+    assert rows[1] == {
+        "domain": "DEMO",
+        "name": "alice",
+        "display_name": "Alice Archer",
+        "groups": ["BI Users", "Sales"],
+        "disabled": False,
+    }
+    table = run(file, "list").output
+    assert "DEMO\\alice" in table
+    assert nt_hash("demo").hex() not in result.output + table
+
+
+def test_a_faulty_file_ends_list_with_its_faults(tmp_path: Path) -> None:
+    result = run(write(tmp_path, "domains = 1"), "list")
+    assert result.exit_code == 1
+    assert "domains: must be a list" in result.output
+
+
+def test_a_link_to_the_file_stays_a_link(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    link = tmp_path / "link.toml"
+    link.symlink_to(file)
+    assert run(link, "add", "erin", "--password-stdin", typed="x\n").exit_code == 0
+    assert link.is_symlink()
+    assert "demo\\erin" in book.read(file).users
+
+
+def test_two_changes_at_once_are_both_there(tmp_path: Path) -> None:
+    file = write(tmp_path)
+
+    def add(number: int) -> None:
+        editing.add(file, f"u{number}", domain=None, display_name=None, groups=(), nt_hash=bytes(16))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(16)))
+    assert len(book.read(file).users) == 3 + 16
+
+
+@pytest.mark.parametrize("words", [("list",), ("remove", "alice")])
+def test_a_missing_file_is_a_clear_line(tmp_path: Path, words: tuple[str, ...]) -> None:
+    result = run(tmp_path / "nowhere.toml", *words)
+    assert result.exit_code == 1
+    assert "nowhere.toml" in result.output
+    assert "Traceback" not in result.output
