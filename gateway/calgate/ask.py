@@ -34,6 +34,7 @@ class Ask:
     scheme: str  # of the public address: "https" also behind a trusted proxy that says so
     address: str  # the client's, as seen through trusted proxies
     behind_proxy: bool
+    user: str | None = None  # CORP\\alice, once somebody is signed in: for pages and the log
     started: float = field(default_factory=perf_counter)
 
     @cached_property

@@ -21,6 +21,7 @@ from calgate import dialect
 from calgate.access import Rule
 from calgate.caller import Network
 from calgate.lines import Lines
+from calgate.pages import PagesSection
 from calgate.session import SessionSection
 from calgate.setting import Duration, Section
 from calgate.store import StoreSection
@@ -147,12 +148,6 @@ class Log(Section):
 
     format: Literal["json", "console"] = "json"
     level: Literal["debug", "info", "warning"] = "info"
-
-
-class PagesSection(Section):
-    """`[pages]`: the administrator's own templates, taken in place of ours by name."""
-
-    templates: Path | None = None
 
 
 class Core(Section):

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy  # type: ignore[attr-defined]
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from calgate import access, ask, dialect, plugins
 from calgate.access import Rules, groups_of
@@ -21,6 +21,7 @@ from calgate.own import PREFIX, OwnPaths
 from calgate.pages import Pages
 from calgate.pipeline import Pipeline, Route, RulesInForce
 from calgate.plugins import Cast
+from calgate.reception import Fault, Reception
 from calgate.refusal import Refusal, Unavailable
 from calgate.session import Sessions
 from calgate.signin import SignIn
@@ -44,13 +45,13 @@ class Gateway:
         core = settings.core
         self.certificate = certificate
         self._bindings: dict[str, bytes] = {"": certificate.binding} if certificate is not None else {}
-        self.pages = Pages(core.pages.templates)
+        self.reception = Reception(Pages(core.pages, embed_in=core.session.embed_in), core.listen.methods)
         self.sessions = Sessions(store, core.session, core.store.grace)
         self.licensing = Licensing(cast.allocator, self.sessions, {})
         store.listen(self.licensing.hear)
         self.rules = RulesInForce()
         self.sign_in = SignIn(cast.authenticators, cast.directory, self.sessions, core.session, self._bindings)
-        self.own = OwnPaths(self.sign_in, self.sessions, self.licensing, self.pages, self.health)
+        self.own = OwnPaths(self.sign_in, self.sessions, self.licensing, self.reception, self.health)
         self._owned = frozenset().union(
             *({name.lower().encode() for name in sign_on.owned} for sign_on in cast.sign_on.values())
         )
@@ -93,22 +94,15 @@ class Gateway:
 
     def refuse(self, request: web.BaseRequest, refusal: Refusal | None, asked: Ask | None = None) -> Answer:
         """The answer that says no; None: a bug of ours."""
-        challenges: Sequence[str] = ()
-        if asked is not None and refusal is not None and refusal.status == 401:
-            challenges = self.sign_in.challenges_after(asked, refusal)
-        written = self._in_words_of_the_dialect(asked, refusal)
-        answer = self.pages.refuse(request, asked, refusal, challenges, written)
-        if asked is not None and b"expect" in asked.inbound.own:
-            answer.keep_alive = False  # the body may come or not: nobody knows where the next request begins
-        return answer
+        refusal = refusal or Fault("a bug")
+        if asked is None:
+            return self.reception.refuse(request, None, refusal, (), None)
+        challenges = self.sign_in.challenges_after(asked, refusal) if refusal.status == 401 else ()
+        return self.reception.refuse(request, asked, refusal, challenges, self._dialect_of(asked), asked.user)
 
-    def _in_words_of_the_dialect(self, asked: Ask | None, refusal: Refusal | None) -> dialect.Written | None:
-        if asked is None or refusal is None or self.pipeline is None or refusal.status == 401:
-            return None
-        route = self.pipeline.route_of(asked) if not asked.target.path.startswith(PREFIX) else None
-        if route is None or route.dialect is None:
-            return None
-        return route.dialect.write_refusal(asked.method, asked.raw_target, self.pages.words(refusal))
+    def _dialect_of(self, asked: Ask) -> dialect.Dialect | None:
+        route = self.pipeline.route_of(asked) if self.pipeline is not None else None
+        return route.dialect if route is not None else None
 
     async def health(self) -> dict[str, object]:
         """What `/_calgate/health` tells: "ready", or what is missing."""
@@ -178,7 +172,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         stack.push_async_callback(gateway.licensing.finish)
         async with asyncio.TaskGroup() as tasks:
             background = [
-                tasks.create_task(work, name=work.__qualname__)
+                tasks.create_task(work)
                 for work in (
                     gateway.sessions.keep(),
                     gateway.licensing.report(),

@@ -8,7 +8,7 @@ from calgate.answer import Answer, date
 from calgate.ask import Ask
 from calgate.headers import split_cookies
 from calgate.licensing import Licensing
-from calgate.pages import Page, Pages
+from calgate.reception import Reception
 from calgate.refusal import CrossSite, Forbidden, MethodRefused
 from calgate.session import Sessions
 from calgate.signin import COOKIE_HTTP, COOKIE_HTTPS, OUR_COOKIES, SignIn, expire_cookies
@@ -24,13 +24,13 @@ class OwnPaths:
         sign_in: SignIn,
         sessions: Sessions,
         licensing: Licensing,
-        pages: Pages,
+        reception: Reception,
         health: Callable[[], Awaitable[dict[str, object]]],
     ) -> None:
         self._sign_in = sign_in
         self._sessions = sessions
         self._licensing = licensing
-        self._pages = pages
+        self._reception = reception
         self._health = health
 
     async def serve(self, ask: Ask) -> Answer:
@@ -40,7 +40,7 @@ class OwnPaths:
             case "sign-out":
                 return await self._sign_out(ask)
             case "signed-out":
-                return self._page(ask, Page("signed-out"))
+                return self._reception.signed_out(ask)
             case "health":
                 return await self._tell_health()
             case _:
@@ -48,14 +48,15 @@ class OwnPaths:
 
     async def _sign_out(self, ask: Ask) -> Answer:
         """A same-origin POST signs out; a GET shows the button, since a link or an image must not sign anybody out."""
+        own, others = split_cookies(ask.inbound.cookies, OUR_COOKIES)
+        session_id = own.get(COOKIE_HTTPS if ask.scheme == "https" else COOKIE_HTTP, b"").decode("latin-1")
         if ask.method == "GET":
-            return self._page(ask, Page("sign-out"))
+            live = await self._sessions.find(session_id)
+            return self._reception.sign_out(ask, live.name if live is not None else None)
         if ask.method != "POST":
             raise MethodRefused("sign-out is a POST")
         if not self._is_same_origin(ask):
             raise CrossSite("a sign-out from another site's page")
-        own, others = split_cookies(ask.inbound.cookies, OUR_COOKIES)
-        session_id = own.get(COOKIE_HTTPS if ask.scheme == "https" else COOKIE_HTTP, b"").decode("latin-1")
         session = await self._sessions.owner(session_id)
         cookies = {name + b";/;" for name, _ in others}
         if session is not None and await self._sessions.end(session.key, "signed out"):
@@ -69,9 +70,6 @@ class OwnPaths:
         site = ask.inbound.get(b"sec-fetch-site")
         origin = ask.inbound.get(b"origin").lower()
         return site == "same-origin" or (not site and origin in ("", ask.origin))
-
-    def _page(self, ask: Ask, page: Page) -> Answer:
-        return self._pages.answer(ask, page)
 
     async def _tell_health(self) -> Answer:
         health = await self._health()

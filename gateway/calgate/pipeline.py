@@ -67,9 +67,12 @@ class Pipeline:
     async def serve(self, ask: Ask) -> Answer | None:
         """Answers a request, or raises the Refusal that does; None: the connection was another protocol's, and is over."""
         route = self.route_of(ask)
+        if route is None:
+            raise Forbidden(f"no route serves {ask.host}{ask.target.path}")
         body = await self._read_for(ask, route)
         signed_in = await self._sign_in.find(ask)
         session = signed_in.session
+        ask.user = session.name
         person = await self._sign_in.person(session, time.time(), PERSON_REFRESH)
         use = self._use_of(ask, route, body)
         grant = self._allow(ask, route, session, person, use)
@@ -83,12 +86,9 @@ class Pipeline:
         self._settle(session, lease, served=sent.wire.status < 400)
         return await self._answer(ask, route, signed_in, sent)
 
-    def route_of(self, ask: Ask) -> Route:
-        """The first route that covers the request; raises Forbidden where none does."""
-        for route in self._routes:
-            if route.covers(ask.host, ask.target.path):
-                return route
-        raise Forbidden(f"no route serves {ask.host}{ask.target.path}")
+    def route_of(self, ask: Ask) -> Route | None:
+        """The first route that covers the request."""
+        return next((route for route in self._routes if route.covers(ask.host, ask.target.path)), None)
 
     # ------------------------------------------------------------ what is asked
 

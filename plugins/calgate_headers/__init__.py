@@ -30,6 +30,9 @@ def _is_template(text: str) -> str:
     return text
 
 
+role = "sign-on"
+
+
 class Config(Section):
     """A route's `sign_on`: header names, and templates for their values."""
 

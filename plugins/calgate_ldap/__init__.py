@@ -1,1 +1,3 @@
 """Asks Active Directory for people, groups and account state."""
+
+role = "directory"

@@ -1,0 +1,72 @@
+"""Turns a refusal, or one of the gateway's own pages, into an answer: words by `pages`, framing and challenges here."""
+
+import time
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from calgate.answer import Answer, date
+from calgate.ask import Ask
+from calgate.dialect import Dialect, Written
+from calgate.pages import Pages, Rendered, Viewer
+from calgate.refusal import MethodRefused, Refusal
+
+
+class Fault(Refusal):
+    """A bug of the gateway's own; the log has its traceback."""
+
+    status = 500
+    code = "internal-error"
+
+
+class Reception:
+    """Speaks for the gateway where no document server does."""
+
+    def __init__(self, pages: Pages, methods: Sequence[str]) -> None:
+        self._pages = pages
+        self._allow = ", ".join(methods).encode()
+
+    def refuse(
+        self,
+        request: web.BaseRequest,
+        asked: Ask | None,
+        refusal: Refusal,
+        challenges: Sequence[str],
+        dialect: Dialect | None,
+        user: str | None = None,
+    ) -> Answer:
+        """The answer to a refused request; `asked` is None where it could not even be read."""
+        viewer = _viewer_of(asked, dialect, user) if asked is not None else Viewer(time.time(), accept="text/html")
+        answer = _answer(self._pages.refuse(refusal, viewer))
+        answer.headers += [(b"WWW-Authenticate", challenge.encode("latin-1")) for challenge in challenges]
+        if isinstance(refusal, MethodRefused):
+            answer.headers.append((b"Allow", self._allow))
+        if asked is None or b"expect" in asked.inbound.own:
+            answer.keep_alive = False  # a body may come or not: nobody knows where the next request begins
+        return answer
+
+    def sign_out(self, asked: Ask, user: str | None) -> Answer:
+        return _answer(self._pages.sign_out(_viewer_of(asked, None, user)))
+
+    def signed_out(self, asked: Ask) -> Answer:
+        return _answer(self._pages.signed_out(_viewer_of(asked, None, None)))
+
+
+def _viewer_of(asked: Ask, dialect: Dialect | None, user: str | None) -> Viewer:
+    def write(words: str) -> Written | None:
+        return dialect.write_refusal(asked.method, asked.raw_target, words) if dialect is not None else None
+
+    return Viewer(
+        time.time(),
+        accept=asked.inbound.get(b"accept"),
+        reference=asked.reference,
+        site=asked.host,
+        user=user,
+        path=asked.raw_target,
+        write=write,
+    )
+
+
+def _answer(page: Rendered) -> Answer:
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in page.headers]
+    return Answer(page.status, [*headers, (b"Date", date())], page.body)
