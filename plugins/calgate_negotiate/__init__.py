@@ -18,6 +18,8 @@ from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
 if TYPE_CHECKING:
     from calgate_negotiate.kerberos import Acceptor
 
+role = "authenticator"
+
 UNKNOWN_MACHINE = "CALGATE"
 """The NetBIOS computer name in our challenges: where this machine is no member of a domain it tells nothing of it."""
 

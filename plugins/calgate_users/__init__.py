@@ -11,7 +11,9 @@ from calgate_users.commands import commands
 from calgate_users.config import Config
 from calgate_users.users import Users
 
-__all__ = ["Config", "commands", "start"]
+__all__ = ["Config", "commands", "role", "start"]
+
+role = "directory"
 
 
 @asynccontextmanager
