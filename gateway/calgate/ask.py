@@ -109,6 +109,7 @@ def read(
     inbound = sort_inbound(request.raw_headers, owned)
     if request.method not in methods:
         raise MethodRefused(f"method {request.method[:20]!r}")
+    _demand_plain_framing(request, inbound)
     host = inbound.get(b"host").lower()
     if not _is_host(host) and request.version >= (1, 1):
         raise BadRequest("the Host field is missing or no host")
@@ -123,7 +124,28 @@ def read(
         if said not in ("", "http", "https"):
             raise BadRequest("X-Forwarded-Proto is neither http nor https")
         scheme = said or scheme
-    return Ask(request, caller, request.method, raw_target, read_target(raw_target), inbound, host, scheme, address, behind_proxy)
+    return Ask(
+        request,
+        caller,
+        request.method,
+        raw_target,
+        read_target(raw_target),
+        inbound,
+        host,
+        scheme,
+        address,
+        behind_proxy,
+    )
+
+
+def _demand_plain_framing(request: web.BaseRequest, inbound: Inbound) -> None:
+    """aiohttp also takes `gzip, chunked`, chunks in HTTP/1.0 and an upgrade with a body; others read those differently."""
+    encoding = inbound.own.get(b"transfer-encoding")
+    if encoding is not None and (encoding.strip().lower() != b"chunked" or request.version < (1, 1)):
+        raise BadRequest("a Transfer-Encoding other than chunked, or in HTTP/1.0")
+    has_body = encoding is not None or inbound.own.get(b"content-length", b"0") != b"0"
+    if has_body and b"upgrade" in inbound.own:
+        raise BadRequest("an Upgrade with a body")
 
 
 def _is_host(host: str) -> bool:

@@ -38,4 +38,3 @@ for command in (run.run, demo.demo, access.access, sessions.sessions):
 for name, module in plugins.modules():
     if hasattr(module, "commands"):
         main.add_command(cast(click.Command, module.commands(PluginDesk(name))))
-

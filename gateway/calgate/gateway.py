@@ -136,7 +136,9 @@ class Gateway:
         found = await self._cast.directory.resolve(sorted({*mine, *theirs}))
         rules = Rules(core.access, found, core.timezone)
         for name in rules.unresolved:
-            log.warning("no directory has a group %r: the access rules that name it refuse everybody they may be about", name)
+            log.warning(
+                "no directory has a group %r: the access rules that name it refuse everybody they may be about", name
+            )
         self.licensing.regroup({name: found.get(name) for name in theirs})
         self.rules.replace(rules)
 
@@ -156,7 +158,9 @@ class Gateway:
 async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     """Starts everything but the listener. Raises ConfigError where something is set up so that it cannot work."""
     if HttpRequestParser is HttpRequestParserPy:
-        raise ConfigError(["aiohttp runs without its C parser, which reads some requests in two ways; install its wheel"], 1)
+        raise ConfigError(
+            ["aiohttp runs without its C parser, which reads some requests in two ways; install its wheel"], 1
+        )
     core = settings.core
     certificate = Certificate(core.listen.tls) if core.listen.tls is not None else None
     for sentence in access.warnings(core.access):
@@ -200,7 +204,4 @@ def _upstream(route: RouteSection, url: str) -> Upstream:
     if parts.scheme == "https":
         tls = ssl.create_default_context(cafile=route.upstream_ca)
     port = parts.port or (443 if tls else 80)
-    return Upstream(
-        parts.hostname or "", port, tls=tls, connect=route.connect_timeout, patience=route.answer_timeout
-    )
-
+    return Upstream(parts.hostname or "", port, tls=tls, connect=route.connect_timeout, patience=route.answer_timeout)

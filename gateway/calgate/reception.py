@@ -42,7 +42,7 @@ class Reception:
         if isinstance(refusal, MethodRefused):
             answer.headers.append((b"Allow", self._allow))
         if asked is None or b"expect" in asked.inbound.own:
-            answer.keep_alive = False  # a body may come or not: nobody knows where the next request begins
+            answer.keep_alive = False  # where the next request would begin is not known
         return answer
 
     def sign_out(self, asked: Ask, user: str | None) -> Answer:

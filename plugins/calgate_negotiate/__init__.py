@@ -24,9 +24,6 @@ UNKNOWN_MACHINE = "CALGATE"
 """The NetBIOS computer name in our challenges: where this machine is no member of a domain it tells nothing of it."""
 
 
-role = "authenticator"
-
-
 class Config(Section):
     """`[negotiate]`."""
 

@@ -20,5 +20,3 @@ role = "directory"
 async def start(config: Config, services: Services) -> AsyncIterator[Users]:
     """Yields the people of the file; raises ValueError with a line for each of its faults."""
     yield Users(config.file)
-
-role = "directory"

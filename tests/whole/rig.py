@@ -1,6 +1,7 @@
 """A gateway as a process, a recording document server behind it, and real clients in front."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -13,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import spnego
 from calgate_users import editing, ntlmv2
 
 PASSWORD = "pass-Word 1"
@@ -261,7 +263,7 @@ async def curl(url: str, *options: str, user: str | None = None, password: str =
             env={**os.environ, "HOME": folder},
         )
         body, errors = await process.communicate()
-        headers = head.read_text("latin-1") if head.exists() else errors.decode()
+        headers = head.read_bytes().decode("latin-1") if head.exists() else errors.decode()
     blocks = [block for block in headers.split("\r\n\r\n") if block.startswith("HTTP/")]
     last = blocks[-1] if blocks else ""
     status = int(last.split(" ")[1]) if last else 0
@@ -290,3 +292,34 @@ async def calgate(*words: str, stdin: bytes | None = None) -> tuple[int, str, st
     )
     out, err = await asyncio.wait_for(process.communicate(stdin), 60)
     return process.returncode or 0, out.decode(), err.decode()
+
+
+class NtlmClient:
+    """An NTLM client for one handshake on a raw connection; pyspnego's, so it sends a MIC as Windows does."""
+
+    def __init__(self, name: str, password: str = PASSWORD) -> None:
+        self._context = spnego.client(
+            f"DEMO\\{name}",
+            password,
+            hostname="gate",
+            service="HTTP",
+            protocol="ntlm",
+            options=spnego.NegotiateOptions.use_ntlm,
+        )
+
+    def first(self) -> str:
+        """The base64 of the first message."""
+        return base64.b64encode(self._context.step()).decode()
+
+    def second(self, head: str) -> str:
+        """The base64 of the answer to the challenge in a reply's head."""
+        token = re.search(r"(?i)www-authenticate: ntlm (\S+)", head)
+        assert token is not None, head
+        return base64.b64encode(self._context.step(base64.b64decode(token[1]))).decode()
+
+
+async def cookie_of(gate: Gateway, user: str) -> str:
+    """Signs in and answers the session cookie's pair."""
+    reply = await curl(f"{gate.url}/portal", user=user)
+    assert reply.status == 200, reply
+    return next(c for c in reply.values("set-cookie") if "calgate=" in c).partition(";")[0]

@@ -93,5 +93,3 @@ def _show(person: Person, verdicts: Sequence[Verdict]) -> None:
     console.print(table)
     if not any(v.decides for v in verdicts):
         console.print("No rule decides, so the request is refused.")
-
-

@@ -31,7 +31,13 @@ def list_(file: Path, as_json: bool) -> None:
     found = sorted(asyncio.run(_every(file)), key=lambda session: (session.name, session.created))
     if as_json:
         rows = [
-            {"user": s.name, "key": s.person_key, "address": s.address, "mechanism": s.identity.mechanism, "since": s.created}
+            {
+                "user": s.name,
+                "key": s.person_key,
+                "address": s.address,
+                "mechanism": s.identity.mechanism,
+                "since": s.created,
+            }
             for s in found
         ]
         click.echo(json.dumps(rows, indent=2))
