@@ -179,6 +179,7 @@ def test_signing_out_is_a_button_that_posts_and_signed_out_is_no_challenge() -> 
     button = PAGES.sign_out(VIEWER)
     assert button.status == 200
     assert b'<form method="post" action="/_calgate/sign-out">' in button.body
+    assert button.body.count(b"<form") == 1
     assert PAGES.signed_out(VIEWER).status == 200
 
 
