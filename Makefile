@@ -5,7 +5,7 @@ BIND ?= 127.0.0.1:8080
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SHELL := /bin/bash
 
-.PHONY: help demo demo-domain check format test lock clean
+.PHONY: help demo demo-domain check format test photos lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,9 @@ packages: $(VENV)/.test  ## what the tests need beyond Python packages, where it
 
 test: packages  ## every test that is fit for CI
 	@$(BIN)/python -m pytest
+
+photos: packages  ## every page of the gateway, photographed into .photos/ at a desk and on a phone, light and dark
+	@PYTHONPATH=tests $(BIN)/python tests/photos.py .photos
 
 lock:  ## make the lock files anew from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml -o deploy/requirements.txt

@@ -1,0 +1,196 @@
+"""Puts words and figures into templates; an administrator may replace any of them."""
+
+import math
+import re
+import secrets
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, TemplateError
+from markupsafe import Markup
+
+from calgate import refusal as r
+from calgate.dialect import Written
+from calgate.pages.accept import prefers_page
+from calgate.pages.refused import ASK_AGAIN, headers, iso, problem, retry_after
+from calgate.pages.samples import SAMPLES
+from calgate.pages.words import Words, words_for
+from calgate.setting import Section
+
+_OURS = PackageLoader("calgate.pages")
+_SEATS_DRAWN = 24  # a pool with more CALs than this is drawn as one bar
+
+
+class PagesSection(Section):
+    """`[pages]`: how the gateway's own pages look."""
+
+    templates: Path | None = None  # a folder; a template that is not in it is ours
+    contact: str = ""  # whom to ask where a license names nobody: an address or a sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who will read it, and where from."""
+
+    now: float  # Unix time
+    accept: str = ""  # the Accept field
+    reference: str = ""  # finds the decision in the log
+    site: str = ""  # the host as the browser names it
+    user: str | None = None  # CORP\alice, where somebody is signed in
+    path: str = "/"  # path and query to try again; anything but a path of this site becomes "/"
+    write: Callable[[str], Written | None] = lambda words: None  # the dialect's own form, for calls of its client
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A whole answer but for framing, challenges and cookies."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+class Pages:
+    """Writes refusals and pages in the form that the reader understands."""
+
+    def __init__(self, settings: PagesSection, *, embed_in: Sequence[str] = ()) -> None:
+        """`embed_in`: origins that may frame the site. Raises ValueError naming each broken template and its line."""
+        self._contact = settings.contact
+        self._frames = " ".join(("'self'", *embed_in))
+        own = [FileSystemLoader(settings.templates)] if settings.templates else []
+        self._templates = Environment(
+            loader=ChoiceLoader([*own, _OURS]),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters.update(moment=_moment, seats=_seats, breaks=_breaks)
+        if settings.templates:
+            self._demand_whole(settings.templates)
+
+    def refuse(self, refusal: r.Refusal, viewer: Viewer) -> Rendered:
+        """The answer to a refused request."""
+        words = words_for(refusal)
+        fields = headers(refusal, viewer.now)
+        if written := viewer.write(_spoken(refusal, words, viewer)):
+            return self._answer(refusal.status, written.content_type, written.body, fields)
+        if not prefers_page(viewer.accept):
+            body = problem(refusal, words, viewer.reference, viewer.now)
+            return self._answer(refusal.status, "application/problem+json", body, fields)
+        contact = getattr(refusal, "contact", "") or self._contact
+        body, policy = self._page(words.template, viewer, words=words, refusal=refusal, contact=contact)
+        return self._answer(refusal.status, "text/html; charset=utf-8", body, (*fields, policy))
+
+    def sign_out(self, viewer: Viewer) -> Rendered:
+        """The button that signs out: a POST, so that no link or picture can do it."""
+        return self._plain("sign-out.html", Words("Sign out", "Your licence is given back for others to use."), viewer)
+
+    def signed_out(self, viewer: Viewer) -> Rendered:
+        """Says that it is done, and does not challenge: the browser would sign in again by itself."""
+        return self._plain("signed-out.html", Words("You are signed out", "It is safe to close this window."), viewer)
+
+    def _plain(self, template: str, words: Words, viewer: Viewer) -> Rendered:
+        body, policy = self._page(template, viewer, words=words, refusal=None, contact=self._contact)
+        return self._answer(200, "text/html; charset=utf-8", body, (policy,))
+
+    def _page(self, template: str, viewer: Viewer, **more: object) -> tuple[bytes, tuple[str, str]]:
+        nonce = secrets.token_urlsafe(12)
+        text = self._templates.get_template(template).render(
+            viewer=viewer, path=_own_path(viewer.path), nonce=nonce, ask_again=ASK_AGAIN, **_wait(viewer, more), **more
+        )
+        policy = (
+            f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; img-src 'self' data:; "
+            f"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors {self._frames}"
+        )
+        return text.encode(), ("Content-Security-Policy", policy)
+
+    def _answer(self, status: int, content_type: str, body: bytes, more: Sequence[tuple[str, str]]) -> Rendered:
+        common = (
+            ("Content-Type", content_type),
+            ("Cache-Control", "no-store"),
+            ("Vary", "Accept"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "same-origin"),
+        )
+        return Rendered(status, (*common, *more), body)
+
+    def _demand_whole(self, folder: Path) -> None:
+        """Renders every page once, so that a fault is found at start and not by the first person who is refused."""
+        if not folder.is_dir():
+            raise ValueError(f"templates: {folder} is no folder")
+        ours = {name for name in _OURS.list_templates() if not name.startswith("_")}
+        named = sorted(file.name for file in folder.glob("*.html") if not file.name.startswith("_"))
+        faults = [
+            f"{folder / name}: there is no such page; there are {', '.join(sorted(ours))}, and parts begin with _"
+            for name in named
+            if name not in ours
+        ]
+        for name, sample in SAMPLES.items():
+            try:
+                self._page(name, Viewer(0.0, user="CORP\\sample"), contact="", **sample)
+            except (TemplateError, TypeError, AttributeError, ValueError) as error:  # whatever a template may run into
+                faults.append(_located(error, folder, name))
+        if faults:
+            raise ValueError("\n".join(dict.fromkeys(faults)))
+
+
+def _located(error: Exception, folder: Path, page: str) -> str:
+    """The template's file and line: where its syntax breaks, else the innermost line of a template in the traceback."""
+    file, line = getattr(error, "filename", None), getattr(error, "lineno", None)
+    if line is None:
+        places = [
+            (f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__) if f.filename.endswith(".html")
+        ]
+        file, line = places[-1] if places else (None, None)
+    return f"{file or folder / page}, line {line or 1}: {error}"
+
+
+def _spoken(refusal: r.Refusal, words: Words, viewer: Viewer) -> str:
+    """One string for a client that shows nothing else."""
+    parts = [f"{words.title}.", words.text]
+    if isinstance(refusal, r.NoCal) and refusal.free_at is not None:
+        parts.append(f"The next one can come free at {_clock(refusal.free_at)} UTC.")
+    if viewer.reference:
+        parts.append(f"Reference {viewer.reference}.")
+    return " ".join(parts)
+
+
+def _wait(viewer: Viewer, more: Mapping[str, object]) -> Mapping[str, object]:
+    """When to come back, for pages about a refusal that says so."""
+    refusal = more.get("refusal")
+    wait = retry_after(refusal, viewer.now) if isinstance(refusal, r.Refusal) else None
+    return {"again_at": None if wait is None else viewer.now + wait}
+
+
+def _own_path(path: str) -> str:
+    """A path of this site, or "/": `//host` and `/\\host` are other sites to a browser."""
+    safe = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if safe else "/"
+
+
+def _clock(moment: float) -> str:
+    return datetime.fromtimestamp(math.ceil(moment), UTC).strftime("%H:%M")
+
+
+def _moment(moment: float) -> Markup:
+    """A time of day in UTC, which the page's script puts into the reader's own time zone."""
+    return Markup('<time datetime="{}">{} UTC</time>').format(iso(moment), _clock(moment))
+
+
+def _seats(pool: r.Pool) -> Sequence[tuple[float, float, bool]]:
+    """A pool drawn 100 wide: (left, width, whether taken) of each CAL, or of two stretches where they are many."""
+    taken = min(pool.occupied, pool.limit)
+    if pool.limit > _SEATS_DRAWN:
+        share = 100 * taken / pool.limit
+        return [(0.0, share, True), (share, 100 - share, False)]
+    step = 101 / pool.limit  # each CAL and the gap of 1 behind it
+    return [(round(seat * step, 2), round(step - 1, 2), seat < taken) for seat in range(pool.limit)]
+
+
+def _breaks(name: str) -> Markup:
+    """A long name that may be broken where its parts end."""
+    return Markup("<wbr>").join(re.split(r"(?<=[/\\_.@-])", name))

@@ -1,0 +1,35 @@
+"""One of each page with every field filled, to try templates on."""
+
+from collections.abc import Mapping
+
+from calgate.pages.words import words_for
+from calgate.refusal import BadRequest, Forbidden, NoCal, Pool, Refusal, SignInNeeded, Unavailable
+
+_POOLS = (
+    Pool("named", 20, 20, None, "not-assigned"),
+    Pool("document", 5, 0, None, "not-allocated"),
+    Pool("session", 6, 6, 2_000.0, "full"),
+    Pool("usage", 100, 100, 90_000.0, "full"),
+)
+
+
+def _no_cal(place: int | None) -> NoCal:
+    return NoCal("sample", license="qlikview", document="sales/q1.qvw", pools=_POOLS, place=place, estimate=2_000.0)
+
+
+def _sample(refusal: Refusal) -> Mapping[str, object]:
+    return {"words": words_for(refusal), "refusal": refusal}
+
+
+_PLAIN = {"words": words_for(BadRequest("sample")), "refusal": None}
+
+SAMPLES: Mapping[str, Mapping[str, object]] = {
+    "sign-in.html": _sample(SignInNeeded("sample")),
+    "forbidden.html": _sample(Forbidden("sample", rule="sales documents: nobody else")),
+    "denial.html": _sample(_no_cal(None)),
+    "waiting.html": _sample(_no_cal(3)),
+    "unavailable.html": _sample(Unavailable("sample")),
+    "problem.html": _sample(BadRequest("sample")),
+    "sign-out.html": _PLAIN,
+    "signed-out.html": _PLAIN,
+}
