@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -138,14 +139,14 @@ async def listen(door: Door, sockets: list[socket.socket], certificate: Certific
     ]
 
 
-def redirect_to_https(public_port: int) -> web.Server:
-    """A server that answers every request with its https address."""
+def redirect_to_https(public_port: int) -> Door:
+    """Answers every request with its https address."""
 
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        host = request.host.rpartition(":")[0] if request.host[-1:].isdigit() and ":" in request.host else request.host
+    async def redirect(request: web.BaseRequest) -> Answer:
+        host = re.sub(r":\d+$", "", request.host)
         port = "" if public_port == 443 else f":{public_port}"
         path = request.raw_path if request.raw_path.startswith("/") else "/"
         location = f"https://{host}{port}{path}".encode("latin-1", "replace")
-        return Answer(308, [(b"Location", location), (b"Cache-Control", b"no-store")], keep_alive=False).as_response()
+        return Answer(308, [(b"Location", location), (b"Cache-Control", b"no-store")], keep_alive=False)
 
-    return web.Server(answer, access_log=None, keepalive_timeout=15, lingering_time=1)
+    return Door(redirect, lambda request, refusal: Answer(400, [(b"Cache-Control", b"no-store")], keep_alive=False))

@@ -29,7 +29,7 @@ class FrameEdges:
         return not self._head and not self._left
 
     def feed(self, data: bytes) -> int:
-        """Takes bytes in; answers the offset behind the last frame that ended in them, 0 where none did."""
+        """Takes bytes in; answers the offset behind the first frame that ended in them, 0 where none did."""
         position = edge = 0
         while position < len(data):
             if self._left:
@@ -37,7 +37,7 @@ class FrameEdges:
                 self._left -= taken
                 position += taken
                 if not self._left:
-                    edge = position
+                    edge = edge or position
                 continue
             need = _head_length(self._head) - len(self._head)
             self._head += data[position : position + need]
@@ -46,7 +46,7 @@ class FrameEdges:
                 self._left = _payload_length(self._head)
                 self._head = b""
                 if not self._left:
-                    edge = position
+                    edge = edge or position
         return edge
 
 

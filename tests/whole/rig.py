@@ -68,8 +68,15 @@ class DocumentServer:
     behaviour: Behaviour = answer_plainly
     reads_body: bool = True
 
+    connections: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self.connections.add(task)
+        task.add_done_callback(self.connections.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 exchange = Exchange(head, reader, writer)
                 length = exchange.values("content-length")
@@ -77,17 +84,26 @@ class DocumentServer:
                     exchange.body = await reader.readexactly(int(length[0]))
                 self.seen.append(exchange)
                 await self.behaviour(exchange)
-        writer.close()
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the other end is done with it, or the test is
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
 
 
 @contextlib.asynccontextmanager
 async def document_server() -> AsyncIterator[DocumentServer]:
     """A document server on a port of its own."""
     server = DocumentServer()
-    listening = await asyncio.start_server(server._serve, "127.0.0.1", 0, limit=1 << 20)
+    listening = await asyncio.start_server(server.accept, "127.0.0.1", 0, limit=1 << 20)
     server.port = listening.sockets[0].getsockname()[1]
     async with listening:
         yield server
+        listening.close()
+        for task in server.connections:
+            task.cancel()
+        await asyncio.gather(*server.connections, return_exceptions=True)
 
 
 def free_port() -> int:

@@ -34,9 +34,7 @@ async def test_who_is_in_no_group_of_the_rules_gets_403_and_never_a_new_challeng
     assert reply.values("www-authenticate") == []
 
 
-async def test_the_cookie_is_a_session_and_the_store_holds_only_its_hash(
-    gate: Gateway, server: DocumentServer
-) -> None:
+async def test_the_cookie_is_a_session_and_the_store_holds_only_its_hash(gate: Gateway, server: DocumentServer) -> None:
     first = await curl(f"{gate.url}/portal", user="alice")
     (cookie,) = first.values("set-cookie")
     assert "HttpOnly" in cookie
@@ -118,9 +116,7 @@ async def test_sign_out_is_a_post_of_our_own_site_and_ends_the_session_everywher
     shown = await curl(f"{gate.url}/_calgate/sign-out", *cookie, "-H", "Accept: text/html")
     assert shown.status == 200
     assert b'method="post"' in shown.body
-    foreign = await curl(
-        f"{gate.url}/_calgate/sign-out", *cookie, "-X", "POST", "-H", "Origin: http://evil.example"
-    )
+    foreign = await curl(f"{gate.url}/_calgate/sign-out", *cookie, "-X", "POST", "-H", "Origin: http://evil.example")
     assert foreign.status == 403
     assert (await curl(f"{gate.url}/portal", *cookie)).status == 200
     gone = await curl(f"{gate.url}/_calgate/sign-out", *cookie, "-X", "POST", "-H", f"Origin: {gate.url}")

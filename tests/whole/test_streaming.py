@@ -1,0 +1,123 @@
+"""Bodies of a gigabyte, both ways, with readers and writers of different speeds: the gateway holds next to nothing."""
+
+import asyncio
+from pathlib import Path
+
+from whole.rig import DocumentServer, Exchange, Gateway, cookie_of
+
+GIGABYTE = 1 << 30
+PIECE = b"\0" * (1 << 20)
+
+
+def resident(gate: Gateway) -> int:
+    """Bytes of memory that the gateway's process has in use."""
+    status = Path(f"/proc/{gate.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+async def sample(gate: Gateway, samples: list[int]) -> None:
+    """A sample a second (and one at once)."""
+    while True:
+        samples.append(resident(gate))
+        await asyncio.sleep(1)
+
+
+async def test_a_gigabyte_down_to_a_reader_that_dawdles_is_never_held(gate: Gateway, server: DocumentServer) -> None:
+    async def send(exchange: Exchange) -> None:
+        exchange.writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {GIGABYTE}\r\n\r\n".encode())
+        for _ in range(GIGABYTE // len(PIECE)):
+            exchange.writer.write(PIECE)
+            await exchange.writer.drain()
+
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = send
+    before = resident(gate)
+    samples: list[int] = []
+    sampling = asyncio.create_task(sample(gate, samples))
+    reader, writer = await asyncio.open_connection("127.0.0.1", gate.port, limit=1 << 20)
+    writer.write(f"GET /big HTTP/1.1\r\nHost: g\r\nCookie: {cookie}\r\n\r\n".encode())
+    await reader.readuntil(b"\r\n\r\n")
+    received = 0
+    while received < GIGABYTE:
+        piece = await reader.read(1 << 20)
+        assert piece
+        received += len(piece)
+        if received % (128 << 20) < len(piece):
+            await asyncio.sleep(0.3)  # a reader slower than the server: what is not taken must wait over there
+    sampling.cancel()
+    writer.close()
+    assert received == GIGABYTE
+    assert max(samples) - before < 10 << 20, f"{before} -> {samples}"
+
+
+async def test_a_gigabyte_up_to_a_server_that_dawdles_is_never_held(gate: Gateway, server: DocumentServer) -> None:
+    arrived = 0
+
+    async def take(exchange: Exchange) -> None:
+        nonlocal arrived
+        while arrived < GIGABYTE:
+            piece = await exchange.reader.read(1 << 20)
+            if not piece:
+                return
+            arrived += len(piece)
+            if arrived % (128 << 20) < len(piece):
+                await asyncio.sleep(0.3)
+        await exchange.answer(b"taken")
+
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = take
+    server.reads_body = False
+    before = resident(gate)
+    samples: list[int] = []
+    sampling = asyncio.create_task(sample(gate, samples))
+    reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+    writer.write(f"POST /big HTTP/1.1\r\nHost: g\r\nCookie: {cookie}\r\nContent-Length: {GIGABYTE}\r\n\r\n".encode())
+    for _ in range(GIGABYTE // len(PIECE)):
+        writer.write(PIECE)
+        await writer.drain()
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    sampling.cancel()
+    writer.close()
+    assert arrived == GIGABYTE
+    assert max(samples) - before < 10 << 20, f"{before} -> {samples}"
+
+
+async def test_a_chunked_upload_arrives_as_it_was_sent(gate: Gateway, server: DocumentServer) -> None:
+    cookie = await cookie_of(gate, "alice")
+    received = b""
+
+    async def take(exchange: Exchange) -> None:
+        nonlocal received
+        while size := int(await exchange.reader.readline(), 16):
+            received += await exchange.reader.readexactly(size)
+            await exchange.reader.readline()
+        await exchange.reader.readline()
+        await exchange.answer(b"taken")
+
+    server.behaviour = take
+    reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+    writer.write(f"POST /up HTTP/1.1\r\nHost: g\r\nCookie: {cookie}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+    for piece in (b"one", b"two" * 1000, b"three"):
+        writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        await writer.drain()
+    writer.write(b"0\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    assert received == b"one" + b"two" * 1000 + b"three"
+    assert server.seen[-1].values("transfer-encoding") == ["chunked"]
+    assert server.seen[-1].values("content-length") == []
+    writer.close()
+
+
+async def test_an_answer_before_the_upload_ends_comes_through(gate: Gateway, server: DocumentServer) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.answer(b"too large", status="413 Content Too Large", fields=["Connection: close"])
+        exchange.writer.close()
+
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = refuse
+    server.reads_body = False
+    reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+    writer.write(f"POST /up HTTP/1.1\r\nHost: g\r\nCookie: {cookie}\r\nContent-Length: 50000000\r\n\r\n".encode())
+    writer.write(b"x" * 1_000_000)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 413 ")
+    writer.close()
