@@ -188,6 +188,14 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where somebody stands who waits for a CAL."""
+
+    place: int  # from 1; 0: a CAL is kept for him for 60 seconds, the next claim gets it
+    estimate: float | None = None  # Unix time when one may come free for him, as far as the clocks tell
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What the gateway itself must know of a license."""
 
@@ -217,10 +225,19 @@ class Allocator(Protocol):
         """How the request that made a provisional lease ended: served below 400, or taken back as never used."""
 
     async def touch(self, activity: Sequence[Activity]) -> Sequence[Lost]:
-        """Reports activity in one batch, off the request path; answers which of those leases are lost."""
+        """Reports activity in one batch, off the request path; answers which of those leases are lost.
+
+        Only what the document server served is a use: it also settles a lease that is still provisional.
+        """
 
     async def release(self, license: str, claimant: Claimant) -> None:
         """The claimant signed out and no other session of that user and client lives."""
+
+    async def wait(self, license: str, claimant: Claimant) -> Place | None:
+        """Asked by somebody whose claim raised NoCal with a place, at least every 30 seconds, or the place is lost.
+
+        Takes no CAL. None: he does not wait (any more), so a claim would begin at the end of the queue.
+        """
 
 
 # ---------------------------------------------------------------- how does the document server learn who you are?
@@ -249,7 +266,11 @@ class SignOn(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """Something every gateway process must hear at once."""
+    """Something every gateway process must hear at once.
+
+    The allocator's topic is "lease-lost", subject: a user's key (`Claimant.user`), reason: "reclaimed", "removed",
+    "ended" or "taken-over". Every process forgets that user's leases; his next request claims and is told the rest.
+    """
 
     topic: str  # "session-ended", "lease-lost", …; "store-back": the connection stands again, news may have been missed
     subject: str

@@ -1,3 +1,33 @@
-"""Gives client access licenses out and takes them back, in a Redis function library."""
+"""CALs by the rules of QlikView Server, counted and given out in Redis functions. README.md tells the rules."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from calgate.contract import Services
+from calgate.refusal import Unavailable
+from calgate_cal.actor import actor
+from calgate_cal.allocator import CalAllocator
+from calgate_cal.commands import commands
+from calgate_cal.settings import Config
+
+__all__ = ["Config", "commands", "role", "start"]
 
 role = "allocator"
+
+_TENDED_EVERY = 5.0  # seconds; an offer is seen by who waits when his page asks next, so more often serves nobody
+
+
+@contextlib.asynccontextmanager
+async def start(config: Config, services: Services) -> AsyncIterator[CalAllocator]:
+    """The allocator. Starts also when the store is away; the terms are then told to it at the first call."""
+    allocator = CalAllocator(config, services.store, actor())
+    with contextlib.suppress(Unavailable):
+        await allocator.configure()
+    tending = asyncio.create_task(allocator.tend(_TENDED_EVERY), name="CALs that come back")
+    try:
+        yield allocator
+    finally:
+        tending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await tending

@@ -1,0 +1,210 @@
+"""The allocator: what the gateway asks for, put to the functions in the store."""
+
+import asyncio
+import json
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from calgate.contract import Activity, Claimant, Lease, Lost, News, Place, Store, Terms
+from calgate.refusal import NoCal, Pool, Unavailable
+from calgate_cal import lua, terms
+from calgate_cal.held import HeldLeases
+from calgate_cal.settings import Config
+
+log = logging.getLogger(__name__)
+
+_TAKES_NONE = ("exempt", "unenforced")
+_SWEPT_AT_ONCE = 200
+
+
+class CalAllocator:
+    """`calgate.contract.Allocator` over the functions of `calgate_cal.lua`; holds no state that matters."""
+
+    def __init__(self, config: Config, store: Store, actor: str, clock: Callable[[], float] = time.time) -> None:
+        self._config = config.licenses
+        self._store = store
+        self._actor = actor
+        self._clock = clock
+        self._keys = {name: lua.keys(store.prefix, name) for name in self._config}
+        self._held = HeldLeases(clock)
+        self.licenses: Mapping[str, Terms] = {name: license.terms for name, license in self._config.items()}
+        self.groups = frozenset[str]().union(*(license.groups for license in self._config.values()))
+        store.library(lua.VERSION, lua.source())
+        store.listen(self._hear)
+        self._reassert = asyncio.Event()
+
+    async def claim(self, license: str, claimant: Claimant, document: str, *, reference: str) -> Lease:
+        """A CAL for the claimant and document: raises NoCal or Unavailable."""
+        terms = self.licenses[license]
+        if claimant.name.casefold() in terms.exempt_users:
+            return Lease(license, "exempt", claimant, document)
+        groups = "\n".join(sorted(self._groups(license, claimant)))
+        held = self._held.of(license, claimant, document)
+        believed = (held.lease.kind, _bare(held.lease.id), self._age(held.used)) if held else ("", "", "")
+        asked = (
+            lua.part(claimant.user),
+            claimant.name,
+            lua.part(claimant.client),
+            document,
+            groups,
+            reference,
+            *believed,
+        )
+        reply = await self._ask("claim", license, *asked)
+        if reply[0] == b"granted":
+            lease = _lease(license, claimant, document, reference, reply, self._clock())
+            self._held.note(lease)
+            return lease
+        if not self._config[license].enforce:
+            return Lease(license, "unenforced", claimant, document)
+        raise _denial(license, document, terms.contact, reply)
+
+    async def settle(self, lease: Lease, *, served: bool) -> None:
+        """Ends the provisional state of a lease."""
+        if not lease.provisional:
+            return
+        known_as, _, reference = lease.id.partition(".")
+        if not served:
+            self._held.forget(lease)
+        await self._ask("settle", lease.license, lease.kind, *_whose(lease), known_as, reference, int(served))
+
+    async def touch(self, activity: Sequence[Activity]) -> Sequence[Lost]:
+        """Reports uses; answers leases that are lost."""
+        by_license: dict[str, list[Activity]] = defaultdict(list)
+        for use in activity:
+            if use.lease.kind not in _TAKES_NONE and use.lease.license in self._keys:
+                by_license[use.lease.license].append(use)
+        lost: list[Lost] = []
+        for license, uses in by_license.items():
+            batch = json.dumps([self._item(use) for use in uses])
+            reply = await self._ask("touch", license, batch)
+            answered = zip(reply[::2], reply[1::2], strict=True)
+            lost += [Lost(uses[index - 1].lease, reason.decode()) for index, reason in answered]
+            for use in uses:
+                self._held.note(use.lease, use.at)
+        for loss in lost:
+            self._held.forget(loss.lease)
+        return lost
+
+    async def release(self, license: str, claimant: Claimant) -> None:
+        """Signed out: the Session CAL comes back when its minimum is over."""
+        self._held.release(license, claimant)
+        await self._ask("release", license, lua.part(claimant.user), lua.part(claimant.client))
+
+    async def wait(self, license: str, claimant: Claimant) -> Place | None:
+        """Keeps a place in the queue and tells how far it is."""
+        reply = await self._ask("wait", license, lua.part(claimant.user), lua.part(claimant.client))
+        if reply[0] == b"gone":
+            return None
+        return Place(0) if reply[0] == b"offered" else Place(int(reply[1]), _time(reply[2]))
+
+    async def configure(self) -> None:
+        """Makes the settings file's terms known to the store. Raises Unavailable."""
+        for license in self._config:
+            await self._configure(license)
+
+    async def tend(self, every: float) -> None:
+        """Never returns: ends what is due, offers what came free, re-asserts leases after a failover."""
+        while True:
+            try:
+                async with asyncio.timeout(every):
+                    await self._reassert.wait()
+            except TimeoutError:
+                pass
+            try:
+                if self._reassert.is_set():
+                    self._reassert.clear()
+                    await self._reassert_all()
+                for license in self._config:
+                    await self._ask("tend", license, _SWEPT_AT_ONCE)
+            except Unavailable:
+                continue  # the store's own channel has logged it
+            self._held.drop_older_than(max(license.session.idle_timeout for license in self._config.values()))
+
+    async def _reassert_all(self) -> None:
+        """After the store was away it may have forgotten leases: touching them makes them their holders' again."""
+        held = self._held.all()
+        for start in range(0, len(held), 500):
+            await self.touch([Activity(known.lease, known.used) for known in held[start : start + 500]])
+
+    def _hear(self, news: News) -> None:
+        if news.topic == "store-back":
+            self._reassert.set()
+
+    def _groups(self, license: str, claimant: Claimant) -> frozenset[str]:
+        own = self._config[license]
+        groups = claimant.groups & own.groups
+        capped = claimant.name.casefold() in own.capped_users
+        return groups | {terms.group_of_one(claimant.name)} if capped else groups
+
+    def _item(self, use: Activity) -> list[str | int]:
+        lease, who = use.lease, use.lease.claimant
+        groups = "\n".join(sorted(self._groups(lease.license, who)))
+        user, client, document = _whose(lease)
+        return [lease.kind, _bare(lease.id), self._age(use.at), user, who.name, client, document, groups]
+
+    def _age(self, at: float) -> int:
+        """Milliseconds ago: the store counts back from its own clock, whatever this machine's shows."""
+        return max(0, round((self._clock() - at) * 1000))
+
+    async def _ask(self, function: str, license: str, *args: str | int) -> Any:
+        name = f"{lua.VERSION}_{function}"
+        reply = await self._store.call(name, self._keys[license], args)
+        if reply == [b"unconfigured"]:  # an empty store: the first gateway, or one after a loss of everything
+            await self._configure(license)
+            reply = await self._store.call(name, self._keys[license], args)
+        return reply
+
+    async def _configure(self, license: str) -> None:
+        text = terms.encode(self._config[license], self._store)
+        await self._store.call(f"{lua.VERSION}_configure", self._keys[license], (self._actor, text))
+
+
+def _whose(lease: Lease) -> tuple[str, str, str]:
+    return lua.part(lease.claimant.user), lua.part(lease.claimant.client), lease.document
+
+
+def _bare(known_as: str) -> str:
+    """The store's id of a lease, without the reference of a request that is still to be settled."""
+    return known_as.partition(".")[0]
+
+
+def _time(milliseconds: bytes) -> float | None:
+    return float(milliseconds) / 1000 if milliseconds else None
+
+
+def _lease(license: str, claimant: Claimant, document: str, reference: str, reply: Sequence[Any], now: float) -> Lease:
+    _, kind, bare, provisional, good_for = reply
+    until = now + float(good_for) / 1000 if good_for else None
+    known_as = f"{bare.decode()}.{reference}" if provisional else bare.decode()
+    return Lease(license, kind.decode(), claimant, document, known_as, bool(provisional), until)
+
+
+def _denial(license: str, document: str, contact: str, reply: Sequence[Any]) -> NoCal:
+    _, code, pools, place, estimate = reply
+    full = [_pool(item) for item in json.loads(pools)]
+    detail = ", ".join(f"{pool.kind} {pool.occupied}/{pool.limit} {pool.note}" for pool in full)
+    return NoCal(
+        detail or "the license has no CALs",
+        license=license,
+        document=document,
+        pools=full,
+        contact=contact,
+        place=int(place) or None,
+        estimate=_time(estimate),
+        code=code.decode(),
+    )
+
+
+def _pool(item: Mapping[str, Any]) -> Pool:
+    free_at = item.get("free_at")
+    return Pool(
+        kind=item["kind"],
+        limit=int(item["limit"]),
+        occupied=int(item["occupied"]),
+        free_at=None if free_at is None else free_at / 1000,
+        note=item["note"],
+    )

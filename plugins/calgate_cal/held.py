@@ -1,0 +1,57 @@
+"""The leases that this process has given out or seen used, so that it can speak for their holders after a failover."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from calgate.contract import Claimant, Lease
+
+Whose = tuple[str, str, str, str]  # license, kind, user, and client or document where the kind has one
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lease and when it was last used (Unix time, this machine's)."""
+
+    lease: Lease
+    used: float
+
+
+@dataclass(slots=True)
+class HeldLeases:
+    """Never trusted for a decision: the store answers, and remembers what ended."""
+
+    clock: Callable[[], float] = time.time
+    _known: dict[Whose, Held] = field(default_factory=dict)
+
+    def of(self, license: str, claimant: Claimant, document: str) -> Held | None:
+        """What the claimant is believed to hold for the document, by the order of consumption."""
+        for kind in ("named", "document", "session", "usage"):
+            if known := self._known.get(_whose(license, kind, claimant, document)):
+                return known
+        return None
+
+    def all(self) -> Sequence[Held]:
+        return list(self._known.values())
+
+    def note(self, lease: Lease, used: float | None = None) -> None:
+        """The lease was given, or used, just now or at that time."""
+        key = _whose(lease.license, lease.kind, lease.claimant, lease.document)
+        bare = replace(lease, id=lease.id.partition(".")[0], provisional=False)
+        self._known[key] = Held(bare, self.clock() if used is None else used)
+
+    def forget(self, lease: Lease) -> None:
+        self._known.pop(_whose(lease.license, lease.kind, lease.claimant, lease.document), None)
+
+    def release(self, license: str, claimant: Claimant) -> None:
+        """Signed out: his Session CAL is no longer spoken for."""
+        self._known.pop(_whose(license, "session", claimant, ""), None)
+
+    def drop_older_than(self, seconds: float) -> None:
+        oldest = self.clock() - seconds
+        self._known = {key: known for key, known in self._known.items() if known.used >= oldest}
+
+
+def _whose(license: str, kind: str, claimant: Claimant, document: str) -> Whose:
+    part = {"named": "", "session": claimant.client}.get(kind, document)
+    return license, kind, claimant.user, part

@@ -1,0 +1,159 @@
+-- What an administrator does. Every function answers a word ('done' or why not) and then figures that belong to it;
+-- where it is not 'done', nothing was changed. ARGV begin with who did it.
+
+local function administrator_record(license, what, by, it, extra)
+  local fields = {'by', by, 'kind', it.kind, 'user', it.user or '', 'name', it.name or '', 'document', it.document or '',
+    'lease', it.id or ''}
+  for _, word in ipairs(extra or {}) do fields[#fields + 1] = word end
+  return record(license, what, fields)
+end
+
+-- The settings file's terms, as JSON. ARGV: who, terms. Shares are made anew, for other groups may count now.
+local function configure(keys, args)
+  local known, license = open(keys)
+  license = known or license
+  if license.set.terms == args[2] then return {'same'} end
+  license.terms = cjson.decode(args[2])
+  record(license, 'configured', {'by', args[1], 'terms', args[2]})
+  redis.call('HSET', license.state, 'terms', args[2])
+  redis.call('DEL', license.shares)
+  local leases = redis.call('HGETALL', license.leases)
+  for index = 1, #leases, 2 do
+    local it = cjson.decode(leases[index + 1])
+    local ends = redis.call('ZSCORE', license[it.kind], leases[index])
+    if ends then occupy_shares(license, it.kind, it, tonumber(ends), leases[index]) end
+  end
+  queue.rebuild(license)
+  return {'done'}
+end
+
+-- ARGV: who, kind (named or document), user, name, document or ''
+local function assign(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local by, kind, user, name, document = unpack(args)
+  local ask = asker(user, name, '', document, {})
+  queue.tend(license)
+  local it = lease.read(license, kind, ask.field[kind])
+  if it and lease.serves(license, it) then return {'has-one'} end
+  if it then return {'quarantined', it.ends} end
+  if kind == 'document' and pool.allocated(license, document) == 0 then return {'not-allocated'} end
+  if pool.occupied(license, kind) >= limit_of(license, kind) then return {'full', limit_of(license, kind)} end
+  if not pool.has_room(license, kind, ask) then return {'full', pool.allocated(license, document)} end
+  lease.bury(license, kind, ask.field[kind])
+  it = {kind = kind, user = user, name = name, client = '', document = document ~= '' and document or nil,
+    granted = license.now, by = 'administrator', field = ask.field[kind]}
+  it.id = administrator_record(license, 'assigned', by, it)
+  lease.write(license, it, nil)
+  return {'done'}
+end
+
+-- ARGV: who, kind, user, document or ''. Returns {'done', time until it is in quarantine, or 0: gone at once}
+local function remove(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local by, kind, user, document = unpack(args)
+  local it = lease.read(license, kind, lease.field(kind, user, '', document))
+  if not it then return {'has-none'} end
+  if not lease.serves(license, it) then return {'quarantined', it.ends} end
+  local used = not it.pending and lease.last_use(license, it) or nil
+  local ends = used and used + license.terms[kind].quarantine or license.now
+  if ends <= license.now then
+    lease.finish(license, it, 'removed', by, {'until', '0'})
+    tell(license, user, 'removed')
+    return {'done', 0}
+  end
+  administrator_record(license, 'removed', by, it, {'until', ends})
+  it.removed = license.now
+  lease.write(license, it, used)
+  tell(license, user, 'removed')
+  return {'done', ends}
+end
+
+-- Takes a removal back while the quarantine lasts. ARGV: who, kind, user, document or ''
+local function undo(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local by, kind, user, document = unpack(args)
+  local it = lease.read(license, kind, lease.field(kind, user, '', document))
+  if not it then return {'has-none'} end
+  if lease.serves(license, it) then return {'not-removed'} end
+  administrator_record(license, 'undone', by, it)
+  it.removed = nil
+  it.by = 'administrator'   -- one that was returned for want of use would else be returned again at once
+  lease.write(license, it, lease.last_use(license, it))
+  return {'done'}
+end
+
+local function set(license, what, by, name, value, extra)
+  record(license, what, {'by', by, unpack(extra)})
+  if value == '' then
+    redis.call('HDEL', license.state, name)
+    license.set[name] = false
+  else
+    redis.call('HSET', license.state, name, value)
+    license.set[name] = value
+  end
+  return {'done'}
+end
+
+-- ARGV: who, document, number of Document CALs that may be given out for it
+local function allocate(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local by, document, cals = args[1], args[2], tonumber(args[3])
+  local sum = cals
+  local state = redis.call('HGETALL', license.state)
+  for index = 1, #state, 2 do
+    local other = state[index]:match('^allocated:(.*)$')
+    if other and other ~= document then sum = sum + tonumber(state[index + 1]) end
+  end
+  if sum > limit_of(license, 'document') then return {'too-many', sum, limit_of(license, 'document')} end
+  return set(license, 'allocated', by, 'allocated:' .. document, cals == 0 and '' or args[3],
+    {'document', document, 'cals', args[3]})
+end
+
+-- ARGV: who, kind, limit or '' (the file's again)
+local function limit(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local by, kind, most = unpack(args)
+  local bought = license.terms[kind].in_license
+  if most ~= '' and tonumber(most) > bought then return {'too-many', bought} end
+  return set(license, 'limited', by, 'limit:' .. kind, most, {'kind', kind, 'cals', most})
+end
+
+-- ARGV: who, kind, '1', '0' or '' (the file's again), document or '' (all)
+local function dynamic(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local by, kind, on, document = unpack(args)
+  local name = 'dynamic:' .. kind .. (document ~= '' and ':' .. document or '')
+  return set(license, 'dynamic', by, name, on, {'kind', kind, 'document', document, 'on', on})
+end
+
+-- Ends a Session CAL as if its holder had signed out; with force at once. ARGV: who, user, client, force (1 or 0)
+-- Returns {'done', time when it comes back, or 0: now}
+local function finish(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local by, user, client, force = unpack(args)
+  local it = lease.read(license, 'session', lease.field('session', user, client))
+  if not it then return {'has-none'} end
+  tell(license, user, 'ended')
+  if force == '1' then
+    lease.finish(license, it, 'ended', by, {'forced', '1'})
+    return {'done', 0}
+  end
+  sign_out(license, it, 'ended', by)
+  return {'done', it.ends > license.now and it.ends or 0}
+end
+
+redis.register_function(VERSION .. 'configure', configure)
+redis.register_function(VERSION .. 'assign', assign)
+redis.register_function(VERSION .. 'remove', remove)
+redis.register_function(VERSION .. 'undo', undo)
+redis.register_function(VERSION .. 'allocate', allocate)
+redis.register_function(VERSION .. 'limit', limit)
+redis.register_function(VERSION .. 'dynamic', dynamic)
+redis.register_function(VERSION .. 'end', finish)

@@ -1,0 +1,274 @@
+-- What the gateway asks for: claim, settle, touch, release, wait, tend.
+-- Every function answers {'unconfigured'} where the license's terms are not known yet.
+-- Groups come as one text, a line each. Ages are milliseconds before now, by the gateway's own clock.
+
+local function lines(text)
+  local list = {}
+  for line in text:gmatch('[^\n]+') do list[#list + 1] = line end
+  return list
+end
+
+local function fields_of(ask, kind, extra)
+  local fields = {'kind', kind or '', 'user', ask.user, 'name', ask.name, 'client', ask.client, 'document', ask.document,
+    'reference', ask.reference or ''}
+  for _, word in ipairs(extra or {}) do fields[#fields + 1] = word end
+  return fields
+end
+
+-- A failover may have forgotten a lease that a gateway still knows: it is its holder's, also beyond the limit. Not one that
+-- ended (the store remembers those for an hour) or whose own clock has run out.
+local function reassert(license, ask, kind, id, age)
+  local granted = tonumber(id:match('^%d+'))
+  local it = {id = id, kind = kind, user = ask.user, name = ask.name, client = ask.client, document = ask.document,
+    groups = ask.groups, granted = granted, field = ask.field[kind]}
+  local used = math.max(granted, license.now - age)
+  if redis.call('HEXISTS', license.leases, it.field) == 1 or redis.call('ZSCORE', license.ended, id) then return false end
+  if lease.ends(license, it, used) <= license.now then return false end
+  record(license, 'reasserted', fields_of(ask, kind, {'lease', id}))
+  lease.write(license, it, used)
+  return true
+end
+
+-- The holder of a Session CAL is gone from it: it comes back when its minimum is over, at once if that is past.
+local function sign_out(license, it, what, by)
+  if it.left then return end
+  it.left = license.now
+  if lease.ends(license, it, license.now) <= license.now then
+    lease.finish(license, it, what, by)
+    return
+  end
+  record(license, what, {'kind', it.kind, 'user', it.user, 'name', it.name, 'client', it.client, 'lease', it.id,
+    'by', by or ''})
+  lease.write(license, it, lease.last_use(license, it))
+end
+
+local function use(license, it, ask)
+  local changed = false
+  if it.left then
+    record(license, 'came-back', fields_of(ask, it.kind, {'lease', it.id}))
+    it.left, changed = nil, true
+  end
+  if it.pending and not includes(it.pending, ask.reference) then
+    it.pending[#it.pending + 1] = ask.reference
+    changed = true
+  end
+  if it.kind == 'named' and it.client ~= ask.client then
+    it.client, changed = ask.client, true
+  end
+  if changed then
+    lease.write(license, it, license.now)
+  else
+    lease.note_use(license, it, license.now)
+  end
+end
+
+-- Another machine of the same user takes his Named CAL over; the one that had it is told so once.
+local function take_over(license, it, ask)
+  record(license, 'taken-over', fields_of(ask, it.kind, {'lease', it.id, 'from', it.client}))
+  it.told = it.told or {}
+  it.told[#it.told + 1] = it.client
+  tell(license, it.user, 'taken-over')
+end
+
+local function spend(license, it)
+  local field = 'spent|' .. it.id
+  redis.call('HDEL', license.leases, it.field)
+  redis.call('ZREM', license.usage, it.field)
+  redis.call('ZREM', license.used, it.field)
+  it.field = field
+  lease.write(license, it, nil)
+end
+
+local function grant(license, ask, own, choice)
+  local kind = choice.kind
+  if choice.victim then
+    lease.finish(license, choice.victim, 'reclaimed', '', {'for', ask.user})
+    tell(license, choice.victim.user, 'reclaimed')
+  end
+  lease.bury(license, kind, ask.field[kind])
+  local id = record(license, 'granted', fields_of(ask, kind, choice.overdraft and {'overdraft', '1'}))
+  if kind == 'usage' and own.usage then spend(license, own.usage) end
+  local it = {id = id, kind = kind, user = ask.user, name = ask.name, client = ask.client, document = ask.document,
+    granted = license.now, by = 'dynamic', pending = {ask.reference}, field = ask.field[kind],
+    groups = license.terms.session.shared and ask.groups or nil}
+  lease.write(license, it, license.now)
+  return it
+end
+
+local function answer(license, it)
+  local good_for = ''
+  if it.kind == 'session' then
+    good_for = it.ends - license.now
+  elseif it.kind == 'usage' then
+    good_for = it.granted + HOUR - license.now
+  end
+  return {'granted', it.kind, it.id, it.pending and 1 or 0, tostring(good_for)}
+end
+
+local function deny(license, ask, code, why)
+  local pools = {}
+  for _, kind in ipairs(KINDS) do
+    if license.terms[kind].in_license > 0 then pools[#pools + 1] = pool.picture(license, kind, why[kind]) end
+  end
+  record(license, license.terms.enforce and 'denied' or 'would-deny',
+    fields_of(ask, '', {'code', code, 'pools', cjson.encode(pools)}))
+  local place
+  if license.terms.queue and code == 'no-cal' then
+    queue.join(license, ask)
+    place = queue.place(license, ask.holder)
+  end
+  return {'denied', code, cjson.encode(pools), place and place.place or 0, tostring(place and place.estimate or '')}
+end
+
+-- ARGV: user, name, client, document, groups, reference, and of a lease that the gateway believes to hold (or ''):
+--       kind, id, age of its last use
+-- Returns {'granted', kind, id, provisional, milliseconds it is good for or ''}
+--      or {'denied', code, pools as JSON, place or 0, time of the estimate or ''}
+local function claim(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local ask = asker(args[1], args[2], args[3], args[4], lines(args[5]))
+  ask.reference = args[6]
+  if args[7] ~= '' then reassert(license, ask, args[7], args[8], tonumber(args[9])) end
+  if license.terms.queue then
+    queue.tend(license)
+    ask.waiter = read(license, ask.holder)
+  end
+  local own = order.own(license, ask)
+  local choice = order.choose(license, ask, own)
+  local it = choice.lease
+  if choice.other == 'in-use-elsewhere' then return deny(license, ask, choice.other, {named = choice.other}) end
+  if choice.other == 'taken-over' then
+    local told = {}
+    for _, client in ipairs(it.told) do
+      if client ~= ask.client then told[#told + 1] = client end
+    end
+    local denial = deny(license, ask, choice.other, {named = choice.other})
+    it.told = told
+    lease.write(license, it, lease.last_use(license, it))
+    return denial
+  end
+  if choice.why then return deny(license, ask, 'no-cal', choice.why) end
+  if choice.other == 'take-over' then take_over(license, it, ask) end
+  if it then use(license, it, ask) else it = grant(license, ask, own, choice) end
+  if it.kind == 'named' and own.session then sign_out(license, own.session, 'signed-out', 'named') end
+  queue.leave(license, ask.holder)
+  return answer(license, it)
+end
+
+local function keep(license, it, used)
+  record(license, 'kept', {'kind', it.kind, 'user', it.user, 'name', it.name, 'lease', it.id})
+  it.pending = nil
+  lease.write(license, it, used)
+end
+
+-- How the request that made a lease provisional ended. ARGV: kind, user, client, document, id, reference, served (1 or 0)
+-- Returns 1 if that decided anything.
+local function settle(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local it = lease.read(license, args[1], lease.field(args[1], args[2], args[3], args[4]))
+  if not it or it.id ~= args[5] or not it.pending then return 0 end
+  if args[7] == '1' then
+    keep(license, it, lease.last_use(license, it))
+    return 1
+  end
+  local pending = {}
+  for _, reference in ipairs(it.pending) do
+    if reference ~= args[6] then pending[#pending + 1] = reference end
+  end
+  if #pending == 0 then
+    lease.finish(license, it, 'taken-back', 'refused', {'reference', args[6]})
+    return 1
+  end
+  it.pending = pending
+  lease.write(license, it, lease.last_use(license, it))
+  return 0
+end
+
+-- One lease that was used. Answers why it is lost, or nil.
+local function touch_one(license, kind, ask, id, age)
+  local field = ask.field[kind]
+  local it = lease.read(license, kind, field)
+  if not it then
+    if reassert(license, ask, kind, id, age) then return nil end
+    return 'ended'
+  end
+  if it.id ~= id then return 'ended' end
+  if not lease.serves(license, it) then return kind == 'usage' and 'hour-over' or 'removed' end
+  if it.left then return 'signed-out' end
+  if kind == 'named' and includes(it.told, ask.client) then return 'taken-over' end
+  local used = math.max(license.now - age, lease.last_use(license, it) or 0, it.granted)
+  if it.pending then
+    keep(license, it, used)
+  elseif used > (lease.last_use(license, it) or 0) then
+    lease.note_use(license, it, used)
+  end
+  return nil
+end
+
+-- Activity of one license in one batch. ARGV: JSON of [[kind, id, age, user, name, client, document, groups], …]
+-- Returns {index from 1, reason, index, reason, …} of those that are lost.
+local function touch(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local lost = {}
+  for index, item in ipairs(cjson.decode(args[1])) do
+    local kind, id, age, user, name, client, document, groups = unpack(item)
+    local reason = touch_one(license, kind, asker(user, name, client, document, lines(groups)), id, age)
+    if reason then
+      lost[#lost + 1] = index
+      lost[#lost + 1] = reason
+    end
+  end
+  return lost
+end
+
+-- The user has signed out on this client. ARGV: user, client
+local function release(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local user, client = args[1], args[2]
+  local session = lease.read(license, 'session', lease.field('session', user, client))
+  if session then sign_out(license, session, 'signed-out', 'user') end
+  local named = lease.read(license, 'named', lease.field('named', user))
+  if named and named.client == client then
+    named.client = ''
+    lease.write(license, named, lease.last_use(license, named))
+  end
+  queue.leave(license, user .. '|' .. client, 'gave-up')
+  return 1
+end
+
+-- Somebody who waits asks how far he is, which keeps his place. ARGV: user, client
+-- Returns {'waiting', place, time of the estimate or ''} · {'offered'}: claim now · {'gone'}: he does not wait
+local function wait(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  queue.tend(license)
+  local holder = args[1] .. '|' .. args[2]
+  local waiter = license.terms.queue and read(license, holder)
+  if not waiter then return {'gone'} end
+  if waiter.offer then return {'offered'} end
+  redis.call('ZADD', license.places, license.now + PLACE_KEPT, holder)
+  local ask = as_asker(waiter)
+  if order.choose(license, ask, order.own(license, ask)).lease then return {'offered'} end
+  local place = queue.place(license, holder)
+  return {'waiting', place.place, tostring(place.estimate or '')}
+end
+
+-- Ends what is due and offers what came free, also when nobody asks. ARGV: how many to end at most
+local function tend(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  lease.sweep(license, tonumber(args[1]))
+  queue.tend(license)
+  return 1
+end
+
+redis.register_function(VERSION .. 'claim', claim)
+redis.register_function(VERSION .. 'settle', settle)
+redis.register_function(VERSION .. 'touch', touch)
+redis.register_function(VERSION .. 'release', release)
+redis.register_function(VERSION .. 'wait', wait)
+redis.register_function(VERSION .. 'tend', tend)

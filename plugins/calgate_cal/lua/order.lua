@@ -1,0 +1,81 @@
+-- The order of consumption: which CAL serves one claim. Reads only.
+local order = {}
+
+-- Somebody who asks, with the fields that his leases would have.
+local function asker(user, name, client, document, groups)
+  local field = {}
+  for _, kind in ipairs(KINDS) do field[kind] = lease.field(kind, user, client, document) end
+  return {user = user, name = name, client = client, document = document, groups = groups, field = field,
+    holder = user .. '|' .. client}
+end
+
+-- What he has already, by kind.
+function order.own(license, ask)
+  local field = ask.field
+  local texts = redis.call('HMGET', license.leases, field.named, field.document, field.session, field.usage)
+  local own = {}
+  for index, kind in ipairs(KINDS) do
+    if texts[index] then own[kind] = lease.read(license, kind, field[kind], texts[index]) end
+  end
+  return own
+end
+
+-- A Named CAL that another machine uses: nil (no matter), or what is to happen.
+local function other_client(license, it, ask)
+  local policy = license.terms.named.other_client
+  if policy == 'allow' then return nil end
+  if includes(it.told, ask.client) then return 'taken-over' end
+  if it.client == '' or it.client == ask.client then return nil end
+  local used = lease.last_use(license, it)
+  if not used or used + license.terms.session.idle_timeout <= license.now then return nil end
+  return policy == 'refuse' and 'in-use-elsewhere' or 'take-over'
+end
+
+local function held(license, ask, own, kind)
+  local it = own[kind]
+  if not it or not lease.serves(license, it) then return nil end
+  return {lease = it, other = kind == 'named' and other_client(license, it, ask) or nil}
+end
+
+local function new(license, ask, own, kind, why)
+  if license.terms[kind].in_license == 0 then return nil end
+  if kind == 'named' or kind == 'document' then
+    if own[kind] then
+      why[kind] = 'quarantined'   -- it occupies its place, and nobody has two
+      return nil
+    end
+    if kind == 'document' and pool.allocated(license, ask.document) == 0 then
+      why[kind] = 'not-allocated'
+      return nil
+    end
+    if not pool.is_dynamic(license, kind, ask) then
+      why[kind] = 'not-assigned'
+      return nil
+    end
+  end
+  local room, word, overdraft = pool.has_room(license, kind, ask)
+  if room then return {kind = kind, overdraft = overdraft} end
+  why[kind] = word
+  return nil
+end
+
+local function taken_from_the_idle(license, ask)
+  local victim = pool.reclaimable(license, ask)
+  return victim and {kind = 'session', victim = victim}
+end
+
+-- The vendor's order, steps 1 to 6; only who would be denied takes from somebody idle.
+local STEPS = {
+  {held, 'named'}, {held, 'document'}, {new, 'named'}, {new, 'document'}, {held, 'session'}, {new, 'session'},
+  {held, 'usage'}, {new, 'usage'}, {taken_from_the_idle, 'session'},
+}
+
+-- {lease, other}: one that he has. {kind, overdraft, victim}: a new one. {why}: none, and a word for each kind.
+function order.choose(license, ask, own)
+  local why = {}
+  for _, step in ipairs(STEPS) do
+    local choice = step[1](license, ask, own, step[2], why)
+    if choice then return choice end
+  end
+  return {why = why}
+end

@@ -1,0 +1,61 @@
+-- What is asked for reports: reads only, so a replica can answer.
+
+-- Returns {now, JSON of the state hash, JSON of each kind's pool …}
+local function state(keys)
+  local license, unknown = open(keys)
+  if not license then return {'unconfigured', unknown.now} end
+  local set = {}
+  local fields = redis.call('HGETALL', license.state)
+  for index = 1, #fields, 2 do
+    if fields[index] ~= 'terms' then set[fields[index]] = fields[index + 1] end
+  end
+  local answer = {tostring(license.now), cjson.encode(set)}
+  for _, kind in ipairs(KINDS) do
+    local picture = pool.picture(license, kind)
+    picture.in_license = license.terms[kind].in_license
+    picture.offered = pool.share(license, 'o:' .. kind)
+    answer[#answer + 1] = cjson.encode(picture)
+  end
+  return answer
+end
+
+-- Everything that is out, a page at a time. ARGV: cursor, about how many. Returns {cursor, JSON of a lease …}
+local function holders(keys, args)
+  local license, unknown = open(keys)
+  license = license or unknown
+  local page = redis.call('HSCAN', license.leases, args[1], 'COUNT', args[2])
+  local answer = {page[1]}
+  for index = 1, #page[2], 2 do
+    local text = page[2][index + 1]
+    local kind = cjson.decode(text).kind
+    local it = lease.read(license, kind, page[2][index], text)
+    if it then
+      it.last_used = lease.last_use(license, it)
+      if license.terms then it.serves = lease.serves(license, it) end
+      answer[#answer + 1] = cjson.encode(it)
+    end
+  end
+  return answer
+end
+
+-- Who waits, in order. Returns {JSON of each …}
+local function waiting(keys)
+  local license, unknown = open(keys)
+  license = license or unknown
+  local answer = {}
+  for place, holder in ipairs(redis.call('ZRANGE', license.queue, 0, -1)) do
+    local waiter = read(license, holder)
+    waiter.place = place
+    waiter.kept_until = tonumber(redis.call('ZSCORE', license.places, holder))
+    answer[place] = cjson.encode(waiter)
+  end
+  return answer
+end
+
+local function read_only(name, callback)
+  redis.register_function{function_name = VERSION .. name, callback = callback, flags = {'no-writes'}}
+end
+
+read_only('state', state)
+read_only('holders', holders)
+read_only('queue', waiting)

@@ -1,0 +1,230 @@
+"""What an administrator asks and changes, without the command line around it."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from calgate.contract import Directory, Identity, Person, Store
+from calgate_cal import lua, terms
+from calgate_cal.settings import License
+
+KINDS = ("named", "document", "session", "usage")
+
+
+class Declined(Exception):  # noqa: N818 - an answer, not an error of the program
+    """Nothing was changed; the message says why and what helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """One pool, right now."""
+
+    kind: str
+    in_license: int
+    limit: int
+    occupied: int
+    offered: int  # kept for people who wait
+    free_at: float | None
+
+    @property
+    def free(self) -> int:
+        """What a newcomer could have, were there no reserves."""
+        return max(0, self.limit - self.occupied - self.offered)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A license, right now."""
+
+    now: float
+    pools: Sequence[PoolState]
+    settings: dict[str, str]  # what administrators changed while running
+
+    @property
+    def allocations(self) -> dict[str, int]:
+        """Document -> how many Document CALs may be given out for it."""
+        return {
+            name.removeprefix("allocated:"): int(value)
+            for name, value in sorted(self.settings.items())
+            if name.startswith("allocated:")
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A CAL that is out, or in quarantine."""
+
+    kind: str
+    user: str
+    name: str
+    client: str
+    document: str
+    id: str
+    since: float
+    last_used: float | None
+    until: float | None  # when it comes back by itself, if it is not used again
+    state: str  # "held", "provisional", "signed-out", "quarantined", "spent"
+    by: str  # "dynamic", "administrator"
+
+
+class Office:
+    """One license. Every method raises Unavailable; those that change something raise Declined where they do not."""
+
+    def __init__(self, name: str, license: License, store: Store, directory: Directory | None, actor: str) -> None:
+        self.name = name
+        self._license = license
+        self._store = store
+        self._directory = directory
+        self._actor = actor
+        self._keys = lua.keys(store.prefix, name)
+        store.library(lua.VERSION, lua.source())
+
+    async def state(self) -> State:
+        """All four pools and what was changed while running."""
+        reply = await self._read("state")
+        if reply[0] == b"unconfigured":
+            await self._configure()
+            reply = await self._read("state")
+        pools = [json.loads(text) for text in reply[2:]]
+        return State(
+            now=float(reply[0]) / 1000,
+            settings={str(name): str(value) for name, value in json.loads(reply[1]).items()},
+            pools=[
+                PoolState(
+                    kind=pool["kind"],
+                    in_license=int(pool["in_license"]),
+                    limit=int(pool["limit"]),
+                    occupied=int(pool["occupied"]),
+                    offered=int(pool["offered"]),
+                    free_at=_seconds(pool.get("free_at")),
+                )
+                for pool in pools
+            ],
+        )
+
+    async def holders(self) -> AsyncIterator[Holder]:
+        """Everything that is out, page by page, in no order; one that moves meanwhile may come twice."""
+        cursor = b"0"
+        while True:
+            cursor, *texts = await self._read("holders", cursor, 500)
+            for text in texts:
+                yield _holder(json.loads(text))
+            if cursor == b"0":
+                return
+
+    async def person(self, user: str) -> Person:
+        """The directory's person for CORP\\alice, alice@corp or alice. Raises Declined if there is none."""
+        if self._directory is None:
+            raise Declined("no directory is configured, so no user can be looked up")
+        domain, account = _split(user)
+        person = await self._directory.look_up(Identity(domain, account, mechanism=""))
+        if person is None:
+            raise Declined(f"the directory knows nobody called {user}")
+        return person
+
+    async def owner(self, user: str) -> tuple[str, str]:
+        """Key and name of a user who may have left the directory: among those who hold something, else looked up."""
+        wanted = user.casefold()
+        async for holder in self.holders():
+            if wanted in (holder.name.casefold(), holder.user.casefold()):
+                return holder.user, holder.name
+        person = await self.person(user)
+        return person.key, person.name
+
+    async def assign(self, user: str, document: str | None = None) -> str:
+        """Gives a user a Named CAL, or a Document CAL for one document; answers his name."""
+        person = await self.person(user)
+        kind = "document" if document else "named"
+        word, *figures = await self._change("assign", kind, lua.part(person.key), person.name, document or "")
+        match word:
+            case "done":
+                return person.name
+            case "has-one":
+                raise Declined(f"{person.name} has a {_called(kind, document)} already")
+            case "quarantined":
+                raise Declined(f"{person.name}'s {_called(kind, document)} is in quarantine; `undo` gives it back")
+            case "not-allocated":
+                raise Declined(f"no Document CALs are allocated to {document}; `allocate` comes first")
+        raise Declined(f"no {_called(kind, document)} is free: all {figures[0]} are out or promised")
+
+    async def remove(self, user: str, document: str | None = None) -> tuple[str, float | None]:
+        """Takes it back; answers the user's name and until when it is in quarantine (None: it is free now)."""
+        kind = "document" if document else "named"
+        key, name = await self.owner(user)
+        word, *figures = await self._change("remove", kind, key, document or "")
+        if word == "has-none":
+            raise Declined(f"{name} has no {_called(kind, document)}")
+        if word == "quarantined":
+            raise Declined(f"{name}'s {_called(kind, document)} was removed before and is in quarantine")
+        return name, _seconds(figures[0]) or None
+
+    async def undo(self, user: str, document: str | None = None) -> str:
+        """Takes a removal back while the quarantine lasts; answers the user's name."""
+        kind = "document" if document else "named"
+        key, name = await self.owner(user)
+        word, *_ = await self._change("undo", kind, key, document or "")
+        if word == "has-none":
+            raise Declined(f"{name} has no {_called(kind, document)} in quarantine")
+        if word == "not-removed":
+            raise Declined(f"{name}'s {_called(kind, document)} has not been removed")
+        return name
+
+    async def _configure(self) -> None:
+        await self._change("configure", terms.encode(self._license, self._store))
+
+    async def _read(self, function: str, *args: str | int | bytes) -> Any:
+        return await self._store.call(f"{lua.VERSION}_{function}", self._keys, args, read_only=True)
+
+    async def _change(self, function: str, *args: str | int) -> tuple[str, *tuple[int, ...]]:
+        """The function's word and figures; what is not "done" changed nothing."""
+        reply = await self._store.call(f"{lua.VERSION}_{function}", self._keys, (self._actor, *args))
+        if reply == [b"unconfigured"]:
+            await self._configure()
+            reply = await self._store.call(f"{lua.VERSION}_{function}", self._keys, (self._actor, *args))
+        word, *figures = reply
+        return word.decode(), *(int(figure) for figure in figures)
+
+
+def _split(user: str) -> tuple[str, str]:
+    """Domain and account; the domain is empty where none is given, and the directory takes its own."""
+    if "\\" in user:
+        domain, _, account = user.partition("\\")
+        return domain, account
+    account, _, domain = user.partition("@")
+    return domain, account
+
+
+def _called(kind: str, document: str | None) -> str:
+    return f"Document CAL for {document}" if document else f"{kind.capitalize()} CAL"
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _holder(it: dict[str, Any]) -> Holder:
+    ends = _seconds(it["ends"])
+    return Holder(
+        kind=it["kind"],
+        user=it["user"],
+        name=it["name"],
+        client=it.get("client", ""),
+        document=it.get("document", "") if it["kind"] in ("document", "usage") else "",
+        id=it["id"],
+        since=it["granted"] / 1000,
+        last_used=_seconds(it.get("last_used")),
+        until=None if it["ends"] >= lua.FOREVER else ends,
+        state=_state(it),
+        by=it.get("by", ""),
+    )
+
+
+def _state(it: dict[str, Any]) -> str:
+    if it["field"].startswith("spent|") or (it["kind"] == "usage" and not it.get("serves", True)):
+        return "spent"
+    if not it.get("serves", True):
+        return "quarantined"
+    if it.get("left"):
+        return "signed-out"
+    return "provisional" if it.get("pending") else "held"

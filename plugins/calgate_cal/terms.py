@@ -1,0 +1,64 @@
+"""A license's terms as the functions in the store read them."""
+
+import json
+
+from calgate.contract import Store
+from calgate_cal.settings import Document, License, Named, Pool, Session
+
+PROVISIONAL = 600.0
+"""Seconds until a grant that nobody settled (its gateway was killed) is taken back as never used."""
+
+
+def encode(license: License, store: Store) -> str:
+    """JSON, times in milliseconds, what is off left out; the same license always gives the same text."""
+    terms = {
+        "channel": f"{store.prefix}:news",
+        "audit_keep": _ms(store.audit_keep),
+        "provisional": _ms(PROVISIONAL),
+        "enforce": license.enforce,
+        "queue": license.queue and license.enforce,  # where nobody is denied, nobody waits
+        "named": _pool(license.named) | _assignable(license.named) | _named(license.named),
+        "document": _pool(license.document) | _assignable(license.document),
+        "session": _pool(license.session) | _session(license.session),
+        "usage": _pool(license.usage) | {"overdraft": license.usage.overdraft},
+    }
+    return json.dumps(terms, sort_keys=True)
+
+
+def group_of_one(name: str) -> str:
+    """A capped user is, to the store, a group of one; no group's name begins like this."""
+    return f"={name.casefold()}"
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _pool(pool: Pool) -> dict[str, object]:
+    return {"in_license": pool.in_license, "limit": pool.in_license if pool.limit is None else pool.limit}
+
+
+def _assignable(pool: Named | Document) -> dict[str, object]:
+    terms: dict[str, object] = {"dynamic": pool.dynamic, "quarantine": _ms(pool.quarantine)}
+    return terms if pool.dynamic_for is None else terms | {"dynamic_for": pool.dynamic_for}
+
+
+def _named(named: Named) -> dict[str, object]:
+    return {"other_client": named.other_client, "overdraft": named.overdraft} | _unless_off(
+        return_after=named.return_after
+    )
+
+
+def _session(session: Session) -> dict[str, object]:
+    return {
+        "minimum": _ms(session.minimum),
+        "idle_timeout": _ms(session.idle_timeout),
+        "overdraft": session.overdraft,
+        "reserve": [reserve.model_dump() for reserve in session.reserve],
+        "max": [{"group": cap.group or group_of_one(str(cap.user)), "cals": cap.cals} for cap in session.max],
+        "shared": bool(session.reserve or session.max),
+    } | _unless_off(reclaimable_after=session.reclaimable_after, maximum=session.maximum)
+
+
+def _unless_off(**durations: float | None) -> dict[str, object]:
+    return {name: _ms(value) for name, value in durations.items() if value is not None}

@@ -1,0 +1,37 @@
+"""A license on an empty server for each test."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from cal_lab import Lab, a_license
+from servers import Server
+
+
+@pytest.fixture(scope="session")
+def cal_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests of rules; each test begins with an empty one."""
+    started = Server(tmp_path_factory.mktemp("cal")).start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+async def license(cal_server: Server, tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Lab]]]:
+    """Call it with a license's settings."""
+    async with AsyncExitStack() as stack:
+
+        async def make(**settings: Any) -> Lab:
+            return await stack.enter_async_context(a_license(cal_server.url, tmp_path, **settings))
+
+        await _empty(cal_server)
+        yield make
+
+
+async def _empty(server: Server) -> None:
+    async with Redis.from_url(server.url, protocol=2) as redis:
+        await redis.flushall()

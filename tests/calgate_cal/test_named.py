@@ -1,0 +1,160 @@
+"""Named CALs: assigned, or given to whoever comes; taken away, quarantined, given back."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from cal_lab import DAY, HOUR, MINUTE, TEN, Lab
+from calgate.contract import News
+from calgate_cal.office import Declined
+
+License = Callable[..., Awaitable[Lab]]
+NOON_OF_THE_TENTH = 2 * HOUR
+
+
+async def test_an_assigned_user_has_every_document_on_every_machine(license: License) -> None:
+    q = await license(named={"in_license": 1})
+    assert await q.office.assign("CORP\\Alice") == "CORP\\alice"
+    assert [await q.open("alice"), await q.open("alice", "b.qvw"), await q.open("alice", client="laptop")] == [
+        "named"
+    ] * 3
+    assert await q.occupied() == {"named": 1}
+    assert (await q.denial("bob")).pools[0].note == "not-assigned"
+
+
+async def test_dynamic_assignment_is_for_good(license: License) -> None:
+    q = await license(named={"in_license": 1, "dynamic": True})
+    lease = await q.claim("alice")
+    assert (lease.kind, lease.provisional, lease.until) == ("named", True, None)
+    await q.allocator.settle(lease, served=True)
+    await q.at(1000 * DAY)
+    assert await q.open("alice") == "named"
+    assert (await q.denial("bob")).pools[0].note == "full"
+
+
+async def test_dynamic_for_restricts_it_to_groups(license: License) -> None:
+    q = await license(named={"in_license": 2, "dynamic": True, "dynamic_for": ["Analysts", "Chiefs"]})
+    assert q.allocator.groups == {"Analysts", "Chiefs"}
+    assert (await q.denial("bob", groups="Sales")).pools[0].note == "not-assigned"
+    assert await q.open("alice", groups="Sales Chiefs") == "named"
+
+
+async def test_a_mistyped_document_does_not_burn_a_named_cal(license: License) -> None:
+    q = await license(named={"in_license": 1, "dynamic": True})
+    lease = await q.claim("alice", "mistyped.qvw")
+    await q.allocator.settle(lease, served=False)
+    assert await q.open("bob") == "named"
+
+
+async def test_one_whose_gateway_died_before_the_answer_is_not_burnt_either(license: License) -> None:
+    q = await license(named={"in_license": 1, "dynamic": True})
+    await q.claim("alice")
+    await q.at(10 * MINUTE)
+    assert await q.open("bob") == "named"
+
+
+async def test_a_session_holder_who_is_assigned_a_named_cal_uses_it_and_his_session_ends(license: License) -> None:
+    q = await license(named={"in_license": 1}, session={"in_license": 1})
+    assert await q.open("alice") == "session"
+    await q.office.assign("alice")
+    await q.at(5 * MINUTE)
+    assert await q.open("alice") == "named"
+    await q.at(15 * MINUTE - 0.001)
+    assert await q.open("bob") == "no-cal"
+    await q.at(15 * MINUTE)
+    assert await q.open("bob") == "session"
+
+
+async def test_removed_and_never_used_it_is_gone_at_once_without_undo(license: License) -> None:
+    q = await license(named={"in_license": 1})
+    await q.office.assign("alice")
+    assert await q.office.remove("alice") == ("CORP\\alice", None)
+    assert await q.occupied() == {}
+    with pytest.raises(Declined, match="no Named CAL in quarantine"):
+        await q.office.undo("alice")
+
+
+async def test_used_on_the_10th_removed_on_the_12th_it_is_free_on_the_17th_at_noon(license: License) -> None:
+    q = await license(named={"in_license": 1, "dynamic": True, "quarantine": "7d"})
+    await q.at(NOON_OF_THE_TENTH)
+    await q.open("alice")
+    await q.at(NOON_OF_THE_TENTH + 2 * DAY)
+    assert await q.office.remove("alice") == ("CORP\\alice", TEN + NOON_OF_THE_TENTH + 7 * DAY)
+    await q.at(NOON_OF_THE_TENTH + 7 * DAY - 0.001)
+    assert (await q.denial("bob")).pools[0].note == "full"
+    assert (await q.denial("alice")).pools[0].note == "quarantined"
+    await q.at(NOON_OF_THE_TENTH + 7 * DAY)
+    assert await q.open("bob") == "named"
+
+
+async def test_used_longer_ago_than_the_quarantine_it_is_free_at_once(license: License) -> None:
+    q = await license(named={"in_license": 1, "dynamic": True, "quarantine": "1d"})
+    await q.open("alice")
+    await q.at(1 * DAY)
+    assert await q.office.remove("alice") == ("CORP\\alice", None)
+    assert await q.open("bob") == "named"
+
+
+async def test_a_removal_can_be_undone_while_the_quarantine_lasts(license: License) -> None:
+    q = await license(named={"in_license": 1, "dynamic": True})
+    await q.open("alice")
+    await q.office.remove("alice")
+    await q.at(6 * DAY)
+    assert await q.office.undo("alice") == "CORP\\alice"
+    assert await q.open("alice") == "named"
+    await q.at(100 * DAY)
+    assert await q.open("alice") == "named"
+
+
+async def test_in_quarantine_it_serves_nobody_and_its_old_owner_goes_on_to_later_steps(license: License) -> None:
+    q = await license(named={"in_license": 2, "dynamic": True}, session={"in_license": 1})
+    await q.open("alice")
+    await q.office.remove("alice")
+    assert await q.open("alice") == "session"
+    assert await q.occupied() == {"named": 1, "session": 1}
+
+
+async def test_every_gateway_hears_of_a_removal_in_the_same_step(license: License) -> None:
+    q = await license(named={"in_license": 1, "dynamic": True})
+    heard: list[News] = []
+    q.store.listen(heard.append)
+    lease = await q.claim("alice")
+    await q.allocator.settle(lease, served=True)
+    await q.office.remove("alice")
+    while not heard:
+        await q.store.ping()
+    assert heard == [News("lease-lost", "alice", "removed")]
+    assert await q.touch(lease) == ["removed"]
+
+
+async def test_faulty_orders_are_declined_with_the_reason_and_change_nothing(license: License) -> None:
+    q = await license(named={"in_license": 1})
+    await q.office.assign("alice")
+    before = await q.log()
+    for order, reason in (
+        (q.office.assign("alice"), "has a Named CAL already"),
+        (q.office.assign("bob"), "no Named CAL is free: all 1"),
+        (q.office.assign("nobody"), "knows nobody called nobody"),
+        (q.office.assign("OTHER\\alice"), "knows nobody"),
+        (q.office.remove("bob"), "has no Named CAL"),
+        (q.office.undo("alice"), "has not been removed"),
+    ):
+        with pytest.raises(Declined, match=reason):
+            await order
+    assert await q.log() == before
+
+
+async def test_each_change_is_recorded_with_who_made_it(license: License) -> None:
+    q = await license(named={"in_license": 1, "dynamic": True})
+    await q.office.assign("alice")
+    await q.open("alice")
+    await q.office.remove("alice")
+    await q.office.undo("alice")
+    changes = [(entry["what"], entry["by"], entry["name"]) for entry in await q.log()]
+    assert changes == [(what, "admin", "CORP\\alice") for what in ("assigned", "removed", "undone")]
+
+
+async def test_someone_who_left_the_directory_can_still_be_found_among_the_holders(license: License) -> None:
+    q = await license(named={"in_license": 1, "dynamic": True})
+    await q.open("norbert")
+    assert (await q.office.remove("corp\\NORBERT"))[0] == "CORP\\norbert"

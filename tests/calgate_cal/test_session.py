@@ -1,0 +1,235 @@
+"""Session CALs: taken on opening, held a minimum, freed by sign-out and idleness."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from cal_lab import MINUTE, Lab, who
+from calgate.refusal import NoCal
+
+License = Callable[..., Awaitable[Lab]]
+
+
+async def test_tabs_of_one_client_share_a_cal_and_two_machines_are_two(license: License) -> None:
+    q = await license(session={"in_license": 2})
+    assert [await q.open("bob"), await q.open("bob", "other.qvw"), await q.open("bob", client="laptop")] == [
+        "session"
+    ] * 3
+    assert await q.occupied() == {"session": 2}
+    assert await q.open("bob", client="phone") == "no-cal"
+
+
+async def test_ten_requests_of_one_browser_together_make_one_grant(license: License) -> None:
+    q = await license(session={"in_license": 5})
+    leases = await asyncio.gather(*(q.claim("bob") for _ in range(10)))
+    assert len({lease.id.partition(".")[0] for lease in leases}) == 1
+    assert await q.occupied() == {"session": 1}
+    assert [entry["what"] for entry in await q.log()] == ["granted"]
+
+
+async def test_signed_out_at_14_59_it_is_occupied_until_15_00(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    await q.open("bob")
+    await q.at(14 * MINUTE + 59)
+    await q.release("bob")
+    await q.at(15 * MINUTE - 0.001)
+    assert await q.open("carol") == "no-cal"
+    await q.at(15 * MINUTE)
+    assert await q.open("carol") == "session"
+
+
+async def test_signed_out_at_15_01_it_is_free_at_once(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    lease = await q.hold("bob")
+    await q.at(15 * MINUTE + 1)
+    await q.touch(lease)
+    await q.release("bob")
+    assert await q.open("carol") == "session"
+
+
+async def test_idle_at_minute_5_and_never_back_it_is_free_at_minute_35(license: License) -> None:
+    q = await license(session={"in_license": 1, "reclaimable_after": "off"})
+    lease = await q.hold("bob")
+    await q.at(5 * MINUTE)
+    await q.touch(lease)
+    await q.at(35 * MINUTE - 0.001)
+    assert await q.open("carol") == "no-cal"
+    await q.at(35 * MINUTE)
+    assert await q.open("carol") == "session"
+
+
+async def test_activity_is_counted_from_when_it_happened_not_from_when_it_is_reported(license: License) -> None:
+    q = await license(session={"in_license": 1, "reclaimable_after": "off"})
+    lease = await q.hold("bob")
+    await q.at(20 * MINUTE)
+    assert await q.touch(lease, ago=10 * MINUTE) == []
+    await q.at(40 * MINUTE - 0.001)
+    assert await q.open("carol") == "no-cal"
+    await q.at(40 * MINUTE)
+    assert await q.open("carol") == "session"
+
+
+async def test_back_before_it_is_released_the_same_cal_with_its_clock_running_on(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    first = await q.claim("bob")
+    await q.allocator.settle(first, served=True)
+    await q.at(10 * MINUTE)
+    await q.release("bob")
+    await q.at(12 * MINUTE)
+    again = await q.claim("bob")
+    assert again.id == first.id.partition(".")[0]
+    await q.at(15 * MINUTE)
+    await q.release("bob")
+    assert await q.open("carol") == "session"
+
+
+async def test_signing_out_twice_does_not_begin_the_minimum_anew(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    await q.open("bob")
+    for minute in (5, 10, 14):
+        await q.at(minute * MINUTE)
+        await q.release("bob")
+    await q.at(15 * MINUTE)
+    assert await q.open("carol") == "session"
+
+
+async def test_maximum_ends_it_even_if_active(license: License) -> None:
+    q = await license(session={"in_license": 1, "maximum": "1h"})
+    lease = await q.hold("bob")
+    for minute in (20, 40, 59):
+        await q.at(minute * MINUTE)
+        assert await q.touch(lease) == []
+    await q.at(60 * MINUTE)
+    assert await q.touch(lease) == ["ended"]
+    assert await q.open("carol") == "session"
+
+
+async def test_the_least_recently_used_is_taken_when_somebody_else_would_be_denied(license: License) -> None:
+    q = await license(session={"in_license": 2, "idle_timeout": "2h", "reclaimable_after": "20m"})
+    bob, carol = await q.hold("bob"), await q.hold("carol")
+    await q.at(5 * MINUTE)
+    await q.touch(carol)
+    await q.at(6 * MINUTE)
+    await q.touch(bob)
+    await q.at(25 * MINUTE - 0.001)
+    assert await q.open("dave") == "no-cal"
+    await q.at(25 * MINUTE)
+    assert await q.open("dave") == "session"
+    assert await q.touch(carol, ago=1) == ["ended"]
+    assert await q.touch(bob) == []
+
+
+async def test_an_idle_cal_is_not_taken_before_its_minimum(license: License) -> None:
+    q = await license(session={"in_license": 1, "reclaimable_after": "5m"})
+    await q.open("bob")
+    await q.at(15 * MINUTE - 0.001)
+    assert await q.open("carol") == "no-cal"
+    await q.at(15 * MINUTE)
+    assert await q.open("carol") == "session"
+
+
+async def test_a_lease_says_until_when_it_is_good_on_the_gateways_own_clock(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    await q.open("bob")
+    q.time += 1000  # this machine's clock is wrong; the store's is not
+    lease = await q.claim("bob")
+    assert lease.until == q.time + 30 * MINUTE
+
+
+async def test_the_denial_says_how_full_the_pool_is_and_when_one_can_come_free(license: License) -> None:
+    q = await license(session={"in_license": 1}, contact="bi@corp.example")
+    await q.open("bob")
+    await q.at(5 * MINUTE)
+    no = await q.denial("carol")
+    assert [(pool.kind, pool.limit, pool.occupied, pool.note) for pool in no.pools] == [("session", 1, 1, "full")]
+    assert no.free_at == q.time + 25 * MINUTE
+    assert (no.code, no.contact, no.license, no.document, no.place) == (
+        "no-cal",
+        "bi@corp.example",
+        "q",
+        "sales.qvw",
+        None,
+    )
+    record = (await q.log())[-1]
+    told = [record[name] for name in ("what", "name", "document", "reference")]
+    assert told == ["denied", "CORP\\carol", "sales.qvw", "r2"]
+    assert '"occupied":1' in record["pools"]
+
+
+async def test_a_clock_that_steps_back_lengthens_nothing_and_breaks_no_order(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    await q.at(60 * MINUTE)
+    await q.open("bob")
+    await q.at(0)
+    assert await q.open("carol") == "no-cal"
+    assert (await q.office.state()).now == q.time + 60 * MINUTE
+
+
+async def test_a_grant_that_the_document_server_refused_is_taken_back_as_never_used(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    lease = await q.claim("bob", "mistyped.qvw")
+    assert lease.provisional
+    await q.allocator.settle(lease, served=False)
+    assert await q.occupied() == {}
+    assert (await q.log())[-1]["what"] == "taken-back"
+
+
+async def test_it_is_not_taken_back_while_another_request_is_under_way_or_was_served(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    first, second, third = await q.claim("bob"), await q.claim("bob", "mistyped.qvw"), await q.claim("bob")
+    await q.allocator.settle(second, served=False)
+    assert await q.occupied() == {"session": 1}
+    await q.allocator.settle(first, served=True)
+    await q.allocator.settle(third, served=False)
+    assert await q.occupied() == {"session": 1}
+
+
+async def test_a_request_repeated_after_a_lost_answer_is_settled_once(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    lease = await q.claim("bob", reference="same")
+    assert await q.claim("bob", reference="same") == lease
+    await q.allocator.settle(lease, served=False)
+    assert await q.occupied() == {}
+
+
+async def test_a_grant_whose_gateway_died_before_the_answer_is_taken_back_in_ten_minutes(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    await q.claim("bob")
+    await q.at(10 * MINUTE - 0.001)
+    assert await q.open("carol") == "no-cal"
+    await q.at(10 * MINUTE)
+    assert await q.open("carol") == "session"
+
+
+async def test_exempt_users_take_none_in_any_spelling(license: License) -> None:
+    q = await license(session={"in_license": 1}, exempt={"users": ["corp\\Monitor"], "paths": ["/health"]})
+    lease = await q.claim("MONITOR")
+    assert (lease.kind, lease.provisional) == ("exempt", False)
+    assert await q.touch(lease) == []
+    assert await q.occupied() == {}
+    assert q.allocator.licenses["q"].exempt_paths == ("/health",)
+
+
+async def test_without_enforcement_everything_is_decided_and_logged_and_nobody_denied(license: License) -> None:
+    q = await license(session={"in_license": 1}, enforce=False)
+    assert await q.open("bob") == "session"
+    lease = await q.claim("carol")
+    assert lease.kind == "unenforced"
+    assert await q.touch(lease) == []
+    assert [entry["what"] for entry in await q.log()] == ["granted", "kept", "would-deny"]
+
+
+async def test_names_with_a_separator_are_never_mistaken_for_each_other(license: License) -> None:
+    q = await license(session={"in_license": 2})
+    for user, client in (("a|b", "c"), ("a", "b|c")):
+        await q.allocator.claim("q", who(user, client), "d", reference="r")
+    assert await q.occupied() == {"session": 2}
+
+
+async def test_an_empty_store_is_told_the_terms_at_the_first_claim(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    await q.store.redis.delete("calgate:{q}:state")
+    assert await q.open("bob") == "session"
+    with pytest.raises(NoCal):
+        await q.claim("carol")

@@ -1,0 +1,59 @@
+"""The `[licenses.NAME]` sections."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from calgate_cal import Config
+
+
+def test_the_example_of_the_documentation_is_accepted() -> None:
+    config = Config.model_validate(
+        {
+            "qlikview": {
+                "client": "address",
+                "named": {"in_license": 20, "dynamic": True, "dynamic_for": ["CORP\\Analysts"], "quarantine": "7d"},
+                "document": {"in_license": 10},
+                "session": {"in_license": 6, "minimum": "15m", "idle_timeout": "30m", "reclaimable_after": "30m"},
+                "usage": {"in_license": 0},
+                "queue": True,
+                "enforce": True,
+                "exempt": {"users": ["CORP\\svc-monitor"], "paths": ["/qlikview/health"]},
+                "contact": "bi-support@corp.example",
+            }
+        }
+    )
+    license = config.licenses["qlikview"]
+    assert license.named.quarantine == 7 * 86400
+    assert license.groups == {"CORP\\Analysts"}
+    assert license.terms.exempt_users == {"corp\\svc-monitor"}
+
+
+@pytest.mark.parametrize(
+    ("license", "where", "fault"),
+    [
+        ({"named": {"in_license": 2, "limit": 3}}, ("q", "named"), "limit: 3 is more than in_license, 2"),
+        ({"named": {"in_licence": 2}}, ("q", "named", "in_licence"), "Extra inputs"),
+        ({"session": {"in_license": -1}}, ("q", "session", "in_license"), "greater than or equal to 0"),
+        ({"session": {"maximum": "5m"}}, ("q", "session"), "maximum is shorter than minimum"),
+        ({"session": {"minimum": 15}}, ("q", "session", "minimum"), "a duration is written like"),
+        ({"session": {"in_license": 1, "reserve": [{"group": "g", "cals": 2}]}}, ("q", "session"), "2 CALs are kept"),
+        ({"session": {"max": [{"cals": 2}]}}, ("q", "session", "max", 0), "names a group or a user"),
+        ({"client": "mac"}, ("q", "client"), "'address', 'browser' or 'user'"),
+    ],
+)
+def test_a_fault_is_found_with_its_place(license: dict[str, Any], where: tuple[str, ...], fault: str) -> None:
+    with pytest.raises(ValidationError, match=fault) as caught:
+        Config.model_validate({"q": license})
+    assert caught.value.errors()[0]["loc"] == where
+
+
+def test_a_license_has_a_name_that_can_stand_in_a_key() -> None:
+    with pytest.raises(ValidationError, match="made of letters"):
+        Config.model_validate({"a}b": {}})
+
+
+def test_off_switches_a_clock_off() -> None:
+    license = Config.model_validate({"q": {"session": {"reclaimable_after": "off", "maximum": "off"}}}).licenses["q"]
+    assert (license.session.reclaimable_after, license.session.maximum) == (None, None)
