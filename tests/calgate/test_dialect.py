@@ -10,8 +10,8 @@ from multidict import CIMultiDict
 from calgate.dialect import Use, choose, never_claims
 from calgate.dialect.patterns import Patterns
 from calgate.dialect.qlikview import QlikView
-from calgate.target import read_target
 from calgate.refusal import BadRequest, Forbidden, Refusal
+from calgate.target import read_target
 
 QV = QlikView()
 CALL = "/QvAJAXZfc/QvsViewClient.aspx"

@@ -3,9 +3,9 @@
 import re
 
 from calgate.dialect.documents import canonical
-from calgate.target import Parameters, Target, decode_value, read_target
 from calgate.dialect.use import Kind, Use, Written
 from calgate.refusal import BadRequest
+from calgate.target import Parameters, Target, decode_value, read_target
 
 
 class Patterns:

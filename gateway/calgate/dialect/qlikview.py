@@ -23,10 +23,10 @@ from xml.sax.saxutils import quoteattr
 
 from calgate.dialect.command import read_command
 from calgate.dialect.documents import canonical_windows, refuse_windows_aliases
-from calgate.target import Parameters, Target, decode_escaped, decode_value, read_target
 from calgate.dialect.use import Use, Written
 from calgate.glob import fold
 from calgate.refusal import BadRequest, Forbidden
+from calgate.target import Parameters, Target, decode_escaped, decode_value, read_target
 
 _BODY = 262_144  # a command with pasted selections; larger ones have not been seen
 _CALLS = frozenset({"qvsviewclient.aspx", "qvsviewclient.asp", "accesspoint.aspx"})

@@ -94,7 +94,14 @@ def words_for(refusal: r.Refusal) -> Words:
     for kind, write in _WRITERS:
         if isinstance(refusal, kind):
             return write(refusal)
-    return Words("This is not possible", "The request was refused.")
+    return _FAULT if refusal.status >= 500 else Words("This is not possible", "The request was refused.")
+
+
+_FAULT = Words(
+    "Something went wrong here",
+    "That is a fault of the gateway, not of yours. It is in the log under the reference number below.",
+    ("Try again. If it happens every time, tell your administrator the reference number.",),
+)
 
 
 def _sign_in(refusal: r.Refusal) -> Words:

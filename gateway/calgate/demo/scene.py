@@ -1,0 +1,100 @@
+"""Who is in the demonstration, the files it needs, and what there is to try."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from shlex import quote
+
+PASSWORD = "demo"  # noqa: S105 - everybody's in the demonstration
+NT_HASH = "527c9c819b286efb8ec4ebb5b5ae71cf"  # of PASSWORD
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody of the domain DEMO."""
+
+    account: str
+    display_name: str
+    groups: tuple[str, ...]
+    part: str  # what the person is there to show
+    owns_cal: bool = False  # a Named CAL is assigned to the person before anybody comes
+
+
+PEOPLE = (
+    Person("alice", "Alice Archer", ("BI Users",), "owns a Named CAL, so she always gets in", owns_cal=True),
+    Person("bob", "Bob Baker", ("BI Users",), "takes a Session CAL"),
+    Person("carol", "Carol Cooper", ("BI Users",), "takes the other Session CAL"),
+    Person("dave", "Dave Dyer", ("BI Users",), "is let in by group, and then no CAL is left for him"),
+    Person("mallory", "Mallory Mason", ("Contractors",), "is not in the group, so nobody looks for a CAL"),
+)
+
+_DOCUMENT = "/QvAJAXZfc/opendoc.htm?document=Sales.qvw&host=QVS@demo"
+
+
+def prepare(folder: Path, bind: str, upstream: str) -> Path:
+    """Writes users file and settings file into the folder, over what is there; returns the settings file's path."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    users = folder / "users.toml"
+    _write(users, _users())
+    settings = folder / "calgate.toml"
+    template = files("calgate.demo").joinpath("calgate.toml").read_text(encoding="utf-8")
+    places = {
+        "BIND": bind,
+        "STATE": str(folder / "state"),
+        "USERS": str(users),
+        "UPSTREAM": upstream,
+    }
+    for name, value in places.items():
+        template = template.replace(f'"@{name}@"', _toml_string(value))
+    _write(settings, template)
+    return settings
+
+
+def things_to_try(url: str, settings: Path) -> Sequence[str]:
+    """The lines that tell somebody at a terminal what to do next. `url` has no slash at its end."""
+    return (
+        f"Open {url}/ in a browser and sign in as one of these; everybody's password is {PASSWORD}:",
+        "",
+        *(f"  DEMO\\{person.account:<9} {person.part}" for person in PEOPLE),
+        "",
+        "Or here, in this order:",
+        "",
+        f"  {_curl('alice', url, '/')}",
+        *(f"  {_curl(person.account, url, _DOCUMENT)}" for person in PEOPLE),
+        "",
+        "Who holds what, and how to take it away again:",
+        "",
+        f"  calgate cals list -c {quote(str(settings))}",
+    )
+
+
+def _curl(account: str, url: str, path: str) -> str:
+    return f"curl -s --ntlm -u {account}:{PASSWORD} {quote(url + path)}"
+
+
+def _users() -> str:
+    lines = ["# Written anew by every `calgate demo`.", 'domains = ["DEMO"]', ""]
+    for person in PEOPLE:
+        lines += [
+            "[[users]]",
+            f'name = "{person.account}"',
+            f'display_name = "{person.display_name}"',
+            f"groups = [{', '.join(map(_toml_string, person.groups))}]",
+            f'nt_hash = "{NT_HASH}"',
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _toml_string(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _write(file: Path, text: str) -> None:
+    """For the owner alone from the first byte: a users file that others may read is refused."""
+    file.unlink(missing_ok=True)
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+        stream.write(text)
