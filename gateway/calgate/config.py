@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -49,7 +49,8 @@ class Address:
         return f"unix:{self.path}" if self.path else f"{host}:{self.port}"
 
 
-def _address(value: object) -> Address:
+def read_address(value: object) -> Address:
+    """An address as the file writes it; raises ValueError with an example."""
     if isinstance(value, Address):
         return value
     text = str(value)
@@ -64,7 +65,7 @@ def _address(value: object) -> Address:
 
 
 def _addresses(value: object) -> object:
-    return tuple(_address(item) for item in (value if isinstance(value, list | tuple) else [value]))
+    return tuple(read_address(item) for item in (value if isinstance(value, list | tuple) else [value]))
 
 
 def _network(value: object) -> Network:
@@ -107,7 +108,7 @@ class Listen(Section):
     bind: Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
     tls: Tls | None = None
     trusted_proxies: tuple[Annotated[Network, BeforeValidator(_network)], ...] = ()
-    redirect_http: Annotated[Address, BeforeValidator(_address)] | None = None
+    redirect_http: Annotated[Address, BeforeValidator(read_address)] | None = None
     methods: tuple[str, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
     drain: Duration = 20.0
 
@@ -294,15 +295,12 @@ def _dotted(path: Sequence[str | int]) -> str:
 
 
 def _fields_at(model: object, place: Sequence[str | int]) -> list[str]:
-    """The keys of the section that stands at a place inside a model."""
+    """The keys of the section that stands at a place inside a model (under a name of the user's own, too)."""
     for part in place:
-        if (
-            isinstance(part, str)
-            and isinstance(model, type)
-            and issubclass(model, Section)
-            and part in model.model_fields
-        ):
-            model = _section_in(model.model_fields[part].annotation)
+        if isinstance(part, str) and isinstance(model, type) and issubclass(model, Section):
+            fields = model.model_fields
+            hint = fields[part].annotation if part in fields else get_type_hints(model).get("__pydantic_extra__")
+            model = _section_in(hint)
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, Section) else []
 
 

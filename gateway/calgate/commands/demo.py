@@ -1,10 +1,66 @@
 """`calgate demo`: the whole gateway with a demonstration document server behind it."""
 
+import asyncio
+import os
+import sys
+from pathlib import Path
+
 import click
+import uvloop
+
+from calgate import config, journal
+from calgate import demo as demonstration
+from calgate.commands.run import serve
+from calgate.config import ConfigError, read_address
+from calgate.desk import opened
+from calgate.listener import bind as bind_socket
 
 
 @click.command()
 @click.option("--bind", default="127.0.0.1:8080", show_default=True, help="ADDRESS:PORT to answer on.")
-def demo(bind: str) -> None:
-    """Starts the gateway with a demonstration document server, and says what to try."""
-    raise NotImplementedError(bind)
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Where it keeps its files.")
+def demo(bind: str, folder: Path | None) -> None:
+    """Starts the gateway with a demonstration document server, and says what to try. Ctrl-C stops everything."""
+    try:
+        address = read_address(bind)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--bind") from error
+    bind_socket(address, "--bind").close()  # before anything of a demonstration that runs there already is touched
+    uvloop.run(_show(str(address), folder or _own_folder(address.port)))
+
+
+def _own_folder(port: int) -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "calgate" / f"demo-{port}"
+
+
+async def _show(bind: str, folder: Path) -> None:
+    async with demonstration.serve() as upstream:
+        try:
+            file = demonstration.prepare(folder, bind, upstream)
+        except OSError as error:
+            raise ConfigError([f"--folder {folder}: {error.strerror}: {error.filename}"], code=1) from error
+        settings = config.read(file)
+        journal.start("console", "warning")
+        async with opened(settings) as (store, _):
+            await store.redis.flushall()  # every demonstration begins at the beginning
+
+        async def explain(url: str) -> None:
+            for person in demonstration.PEOPLE:
+                if person.owns_cal:
+                    await _assign(file, f"DEMO\\{person.account}")
+            click.echo("\n".join(demonstration.things_to_try(url.rstrip("/"), file)))
+            click.echo(f"\nready {url}")
+
+        await serve(settings, explain)
+
+
+async def _assign(file: Path, user: str) -> None:
+    """As an administrator would: by the command line, beside the running gateway."""
+    words = ("-m", "calgate", "cals", "assign", user, "--license", "demo", "-c", str(file))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    said, _ = await process.communicate()
+    if process.returncode:
+        raise ConfigError([f"calgate {' '.join(words[2:])}: {said.decode().strip()}"], code=1)

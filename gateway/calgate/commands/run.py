@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import click
@@ -27,11 +27,15 @@ def run(file: Path) -> None:
     """
     settings = config.read(file)
     journal.start(settings.core.log.format, settings.core.log.level)
-    uvloop.run(serve(settings, lambda url: log.info("ready on %s", url)))
+    uvloop.run(serve(settings, _say_ready))
 
 
-async def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
-    """Runs a gateway until it is told to stop by a signal."""
+async def _say_ready(url: str) -> None:
+    log.info("ready on %s", url)
+
+
+async def serve(settings: Settings, on_ready: Callable[[str], Awaitable[None]]) -> None:
+    """Runs a gateway until it is told to stop by a signal; `on_ready` gets its address once it serves."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -46,7 +50,7 @@ async def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
             public_port = next((address.port for address in core.listen.bind if address.port), 443)
             redirection = redirect_to_https(public_port)
             servers += [await loop.create_server(redirection, sock=sock) for sock in redirect]
-        on_ready(_public_url(settings))
+        await on_ready(_public_url(settings))
         await stop.wait()
         await _stop(gateway, door, servers, core.listen.drain)
 
