@@ -60,7 +60,7 @@ class Lab:
         """A claim that the document server then serves: the lease, as a later request gets it."""
         lease = await self.claim(user, document, client=client, groups=groups)
         await self.allocator.settle(lease, served=True)
-        return replace(lease, id=lease.id.partition(".")[0], provisional=False)
+        return replace(lease, provisional=False, reference="")
 
     async def denial(self, user: str, document: str = SALES, *, client: str = "pc", groups: str = "") -> NoCal:
         """A claim that must be denied."""

@@ -166,9 +166,10 @@ class Lease:
     kind: str  # "named", "document", "session", "usage"; "exempt" and "unenforced" take none
     claimant: Claimant
     document: str
-    id: str = ""  # what `settle` and the log know it by
+    id: str = ""  # of the record of its grant; all documents under one CAL have the same
     provisional: bool = False  # new: `settle` must be told how the document server answered
     until: float | None = None  # Unix time when it must be claimed anew even if nothing is heard; None: never
+    reference: str = ""  # of the request that a provisional lease was made for: `settle` is about this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,8 +269,8 @@ class SignOn(Protocol):
 class News:
     """Something every gateway process must hear at once.
 
-    The allocator's topic is "lease-lost", subject: a user's key (`Claimant.user`), reason: "reclaimed", "removed",
-    "ended" or "taken-over". Every process forgets that user's leases; his next request claims and is told the rest.
+    The allocator's topic is "lease-lost", subject: `Lease.id`, reason: "reclaimed", "removed", "ended", "taken-over" or
+    "replaced". Whoever holds it claims again at his next request, and is told the rest then.
     """
 
     topic: str  # "session-ended", "lease-lost", …; "store-back": the connection stands again, news may have been missed

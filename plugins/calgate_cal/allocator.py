@@ -6,6 +6,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from calgate.contract import Activity, Claimant, Lease, Lost, News, Place, Store, Terms
@@ -43,7 +44,7 @@ class CalAllocator:
             return Lease(license, "exempt", claimant, document)
         groups = "\n".join(sorted(self._groups(license, claimant)))
         held = self._held.of(license, claimant, document)
-        believed = (held.lease.kind, _bare(held.lease.id), self._age(held.used)) if held else ("", "", "")
+        believed = (held.lease.kind, held.lease.id, self._age(held.used)) if held else ("", "", "")
         asked = (
             lua.part(claimant.user),
             claimant.name,
@@ -55,21 +56,31 @@ class CalAllocator:
         )
         reply = await self._ask("claim", license, *asked)
         if reply[0] == b"granted":
-            lease = _lease(license, claimant, document, reference, reply, self._clock())
+            lease = _lease(license, claimant, document, reply, self._clock())
             self._held.note(lease)
-            return lease
+            return replace(lease, reference=reference) if lease.provisional else lease
         if not self._config[license].enforce:
             return Lease(license, "unenforced", claimant, document)
         raise _denial(license, document, terms.contact, reply)
+
+    async def held(self, license: str, claimant: Claimant, document: str) -> Lease | None:
+        """What the claimant holds for the document; takes nothing and counts as no use."""
+        terms = self.licenses[license]
+        if claimant.name.casefold() in terms.exempt_users:
+            return Lease(license, "exempt", claimant, document)
+        whose = (lua.part(claimant.user), lua.part(claimant.client), document)
+        reply = await self._store.call(f"{lua.VERSION}_holds", self._keys[license], whose, read_only=True)
+        if reply[0] == b"none":
+            return None if self._config[license].enforce else Lease(license, "unenforced", claimant, document)
+        return replace(_lease(license, claimant, document, reply, self._clock()), provisional=False)
 
     async def settle(self, lease: Lease, *, served: bool) -> None:
         """Ends the provisional state of a lease."""
         if not lease.provisional:
             return
-        known_as, _, reference = lease.id.partition(".")
         if not served:
             self._held.forget(lease)
-        await self._ask("settle", lease.license, lease.kind, *_whose(lease), known_as, reference, int(served))
+        await self._ask("settle", lease.license, lease.kind, *_whose(lease), lease.id, lease.reference, int(served))
 
     async def touch(self, activity: Sequence[Activity]) -> Sequence[Lost]:
         """Reports uses; answers leases that are lost."""
@@ -144,7 +155,7 @@ class CalAllocator:
         lease, who = use.lease, use.lease.claimant
         groups = "\n".join(sorted(self._groups(lease.license, who)))
         user, client, document = _whose(lease)
-        return [lease.kind, _bare(lease.id), self._age(use.at), user, who.name, client, document, groups]
+        return [lease.kind, lease.id, self._age(use.at), user, who.name, client, document, groups]
 
     def _age(self, at: float) -> int:
         """Milliseconds ago: the store counts back from its own clock, whatever this machine's shows."""
@@ -167,20 +178,14 @@ def _whose(lease: Lease) -> tuple[str, str, str]:
     return lua.part(lease.claimant.user), lua.part(lease.claimant.client), lease.document
 
 
-def _bare(known_as: str) -> str:
-    """The store's id of a lease, without the reference of a request that is still to be settled."""
-    return known_as.partition(".")[0]
-
-
 def _time(milliseconds: bytes) -> float | None:
     return float(milliseconds) / 1000 if milliseconds else None
 
 
-def _lease(license: str, claimant: Claimant, document: str, reference: str, reply: Sequence[Any], now: float) -> Lease:
-    _, kind, bare, provisional, good_for = reply
+def _lease(license: str, claimant: Claimant, document: str, reply: Sequence[Any], now: float) -> Lease:
+    _, kind, known_as, provisional, good_for = reply
     until = now + float(good_for) / 1000 if good_for else None
-    known_as = f"{bare.decode()}.{reference}" if provisional else bare.decode()
-    return Lease(license, kind.decode(), claimant, document, known_as, bool(provisional), until)
+    return Lease(license, kind.decode(), claimant, document, known_as.decode(), bool(provisional), until)
 
 
 def _denial(license: str, document: str, contact: str, reply: Sequence[Any]) -> NoCal:

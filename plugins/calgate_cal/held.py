@@ -37,7 +37,7 @@ class HeldLeases:
     def note(self, lease: Lease, used: float | None = None) -> None:
         """The lease was given, or used, just now or at that time."""
         key = _whose(lease.license, lease.kind, lease.claimant, lease.document)
-        bare = replace(lease, id=lease.id.partition(".")[0], provisional=False)
+        bare = replace(lease, provisional=False, reference="")
         self._known[key] = Held(bare, self.clock() if used is None else used)
 
     def forget(self, lease: Lease) -> None:

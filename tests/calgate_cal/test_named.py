@@ -118,12 +118,11 @@ async def test_every_gateway_hears_of_a_removal_in_the_same_step(license: Licens
     q = await license(named={"in_license": 1, "dynamic": True})
     heard: list[News] = []
     q.store.listen(heard.append)
-    lease = await q.claim("alice")
-    await q.allocator.settle(lease, served=True)
+    lease = await q.hold("alice")
     await q.office.remove("alice")
     while not heard:
         await q.store.ping()
-    assert heard == [News("lease-lost", "alice", "removed")]
+    assert heard == [News("lease-lost", lease.id, "removed")]
     assert await q.touch(lease) == ["removed"]
 
 

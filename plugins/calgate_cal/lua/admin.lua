@@ -60,13 +60,13 @@ local function remove(keys, args)
   local ends = used and used + license.terms[kind].quarantine or license.now
   if ends <= license.now then
     lease.finish(license, it, 'removed', by, {'until', '0'})
-    tell(license, user, 'removed')
+    tell(license, it, 'removed')
     return {'done', 0}
   end
   administrator_record(license, 'removed', by, it, {'until', ends})
   it.removed = license.now
   lease.write(license, it, used)
-  tell(license, user, 'removed')
+  tell(license, it, 'removed')
   return {'done', ends}
 end
 
@@ -140,7 +140,7 @@ local function finish(keys, args)
   local by, user, client, force = unpack(args)
   local it = lease.read(license, 'session', lease.field('session', user, client))
   if not it then return {'has-none'} end
-  tell(license, user, 'ended')
+  tell(license, it, 'ended')
   if force == '1' then
     lease.finish(license, it, 'ended', by, {'forced', '1'})
     return {'done', 0}

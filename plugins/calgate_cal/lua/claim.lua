@@ -67,7 +67,7 @@ local function take_over(license, it, ask)
   record(license, 'taken-over', fields_of(ask, it.kind, {'lease', it.id, 'from', it.client}))
   it.told = it.told or {}
   it.told[#it.told + 1] = it.client
-  tell(license, it.user, 'taken-over')
+  tell(license, it, 'taken-over')
 end
 
 local function spend(license, it)
@@ -83,7 +83,7 @@ local function grant(license, ask, own, choice)
   local kind = choice.kind
   if choice.victim then
     lease.finish(license, choice.victim, 'reclaimed', '', {'for', ask.user})
-    tell(license, choice.victim.user, 'reclaimed')
+    tell(license, choice.victim, 'reclaimed')
   end
   lease.bury(license, kind, ask.field[kind])
   local id = record(license, 'granted', fields_of(ask, kind, choice.overdraft and {'overdraft', '1'}))
@@ -160,6 +160,19 @@ local function keep(license, it, used)
   record(license, 'kept', {'kind', it.kind, 'user', it.user, 'name', it.name, 'lease', it.id})
   it.pending = nil
   lease.write(license, it, used)
+end
+
+-- What the claimant holds for the document, by the order; takes nothing and notes no use. ARGV: user, client, document
+-- Returns as claim does, or {'none'}
+local function holds(keys, args)
+  local license = open(keys)
+  if not license then return {'none'} end
+  local own = order.own(license, asker(args[1], '', args[2], args[3], {}))
+  for _, kind in ipairs(KINDS) do
+    local it = own[kind]
+    if it and lease.serves(license, it) then return answer(license, it) end
+  end
+  return {'none'}
 end
 
 -- How the request that made a lease provisional ended. ARGV: kind, user, client, document, id, reference, served (1 or 0)
@@ -267,6 +280,7 @@ local function tend(keys, args)
 end
 
 redis.register_function(VERSION .. 'claim', claim)
+redis.register_function{function_name = VERSION .. 'holds', callback = holds, flags = {'no-writes'}}
 redis.register_function(VERSION .. 'settle', settle)
 redis.register_function(VERSION .. 'touch', touch)
 redis.register_function(VERSION .. 'release', release)

@@ -76,8 +76,8 @@ local function record(license, what, fields)
     unpack(fields))
 end
 
--- Tells all gateways, in the same step, to ask again for a user's leases.
-local function tell(license, user, reason)
+-- Tells all gateways, in the same step, that a lease is not to be relied on any more.
+local function tell(license, it, reason)
   redis.call('PUBLISH', license.terms.channel,
-    cjson.encode({topic = 'lease-lost', subject = user, reason = reason}))
+    cjson.encode({topic = 'lease-lost', subject = it.id, reason = reason}))
 end

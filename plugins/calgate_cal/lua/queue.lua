@@ -144,7 +144,7 @@ end
 local function offer(license, waiter, choice)
   if choice.victim then
     lease.finish(license, choice.victim, 'reclaimed', 'queue')
-    tell(license, choice.victim.user, 'reclaimed')
+    tell(license, choice.victim, 'reclaimed')
   end
   record_waiter(license, 'offered', waiter, {'kind', choice.kind})
   redis.call('ZREM', license.classes, (class_member(waiter)))
