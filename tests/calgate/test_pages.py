@@ -145,7 +145,7 @@ def test_a_call_of_the_dialects_client_is_answered_in_its_own_form() -> None:
 
     rendered = PAGES.refuse(no_cal(), replace(VIEWER, write=write))
     assert (rendered.status, rendered.body) == (403, b"<result/>")
-    assert heard[0].startswith("All licences are in use. ")
+    assert heard[0].startswith("No licence is free for you. ")
     assert heard[0].endswith("The next one can come free at 12:35 UTC. Reference 7F3K-92QD.")
 
 

@@ -144,12 +144,12 @@ def _no_cal(refusal: r.Refusal) -> Words:
     if refusal.place is not None:
         return Words(
             "You are in the queue",
-            "All licences are in use. This page keeps your place and goes on by itself; leave it open.",
+            "No licence is free for you just now. This page keeps your place and goes on by itself; leave it open.",
             template="waiting.html",
         )
     return Words(
-        "All licences are in use",
-        "You may open this document, but opening it takes a client access licence (CAL), and none is free for you.",
+        "No licence is free for you",
+        "You may open this document, but that takes a client access licence (CAL), and none that you could have is free.",
         (
             "Try again later.",
             "Documents that you no longer need: close them and sign out, so that others can come in.",
