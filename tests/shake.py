@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import spnego
-from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
-from calgate_users.users import Users
 
 from calgate.contract import Continue, Handshake, Peer, Proven
+from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
+from calgate_users.users import Users
 
 PEER = Peer(address="192.0.2.7", behind_proxy=False)
 Tamper = Callable[[int, bytes], bytes]

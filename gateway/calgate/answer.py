@@ -1,7 +1,7 @@
 """What goes back to the client. aiohttp's server takes any object that has `prepare`, `write_eof` and `keep_alive`.
 
-Its own Response builds a case-insensitive map, formats it again and writes head and body apart; here a head is a list of
-raw fields, and a small answer goes out in one write.
+Its own Response builds a case-insensitive map, formats it again and writes head and body apart; here a head is a list
+of raw fields, and a small answer goes out in one write.
 """
 
 from email.utils import formatdate
@@ -94,7 +94,7 @@ class Answer:
         return b"\r\n".join(lines)
 
     async def write_eof(self) -> None:
-        """Streams what the head was sent without. A body cut short ends the connection, so that nobody takes it for whole."""
+        """Streams the rest. A body cut short ends the connection, so that nobody takes it for whole."""
         caller = self._caller
         source = self.source
         if source is not None:

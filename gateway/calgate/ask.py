@@ -1,19 +1,18 @@
 """A request as the pipeline sees it: what was asked, from where, on which connection."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
 from typing import cast
 
-import asyncio
-
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from calgate import journal
 from calgate.caller import Caller, Network, client_address, is_trusted
-from calgate.headers import Inbound, sort_inbound
+from calgate.headers import Inbound, Inlet
 from calgate.refusal import BadRequest, GatewayTimeout, MethodRefused, TooLarge
 from calgate.target import Target, read_target, to_origin_form
 
@@ -101,12 +100,10 @@ class Ask:
             raise BadRequest("the body's framing is broken") from error
 
 
-def read(
-    request: web.BaseRequest, *, owned: frozenset[bytes], trusted: Sequence[Network], methods: frozenset[str]
-) -> Ask:
+def read(request: web.BaseRequest, *, inlet: Inlet, trusted: Sequence[Network], methods: frozenset[str]) -> Ask:
     """Reads a request. Raises BadRequest for what can be read in more than one way, MethodRefused."""
     caller = cast(Caller, request.protocol)
-    inbound = sort_inbound(request.raw_headers, owned)
+    inbound = inlet.sort(request.raw_headers)
     if request.method not in methods:
         raise MethodRefused(f"method {request.method[:20]!r}")
     _demand_plain_framing(request, inbound)
@@ -139,7 +136,7 @@ def read(
 
 
 def _demand_plain_framing(request: web.BaseRequest, inbound: Inbound) -> None:
-    """aiohttp also takes `gzip, chunked`, chunks in HTTP/1.0 and an upgrade with a body; others read those differently."""
+    """aiohttp takes `gzip, chunked`, chunks in HTTP/1.0, an upgrade with a body: others read them differently."""
     encoding = inbound.own.get(b"transfer-encoding")
     if encoding is not None and (encoding.strip().lower() != b"chunked" or request.version < (1, 1)):
         raise BadRequest("a Transfer-Encoding other than chunked, or in HTTP/1.0")

@@ -1,7 +1,7 @@
 """A connection: who is at its far end, and the handshake that is half done on it.
 
-Built on aiohttp's `RequestHandler`, which parses requests and keeps their order. A handshake lives here because it belongs
-to one connection and to nothing else: not to an address, not to a cookie (RFC 4559, section 6).
+Built on aiohttp's `RequestHandler`, which parses requests and keeps their order. A handshake lives here because it
+belongs to one connection and to nothing else: not to an address, not to a cookie (RFC 4559, section 6).
 """
 
 import asyncio
@@ -72,7 +72,8 @@ class Caller(web.RequestHandler):
     def take_over(self, reader: "Reader") -> None:
         """From here the connection's bytes go to `reader`, those that came early first: it is HTTP no more.
 
-        Private ground of aiohttp's (its WebSocket reader stands here), so the version is pinned and a test stands on it.
+        Private ground of aiohttp's (its WebSocket reader stands here), so the version is pinned and a test stands on
+        it.
         """
         self.set_parser(cast(Any, reader))
 
@@ -106,7 +107,7 @@ class Caller(web.RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """A request that aiohttp could not parse, or a bug of ours. Its bytes go into no log: they may be a password."""
+        """A request that aiohttp could not parse, or a bug of ours. Its bytes go into no log."""
         if self.has_answered:
             raise ConnectionResetError("an answer had begun")
         if status == 400 and not isinstance(exc, Refusal):

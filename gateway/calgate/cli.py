@@ -1,7 +1,6 @@
 """The command line: what is common to all commands, and the plugins' own commands among them."""
 
 import sys
-
 from typing import cast
 
 import click

@@ -1,8 +1,9 @@
 """Which requests of another site's pages may sign in. Pure.
 
-A browser with ambient credentials makes SameSite void: a cross-site form POST comes without the cookie, gets a 401, and the
-browser sends its ticket by itself, whereupon the POST runs. So a request is judged before any handshake, by what a page
-cannot forge (Fetch Metadata; the Origin header, RFC 6454). A request with neither is not a browser's page, and goes on.
+A browser with ambient credentials makes SameSite void: a cross-site form POST comes without the cookie, gets a 401,
+and the browser sends its ticket by itself, whereupon the POST runs. So a request is judged before any handshake, by
+what a page cannot forge (Fetch Metadata; the Origin header, RFC 6454). A request with neither is not a browser's
+page, and goes on.
 """
 
 from collections.abc import Collection
@@ -18,7 +19,7 @@ _OURS = frozenset({"", "same-origin", "none"})
 def demand_own_site(
     method: str, inbound: Inbound, public_origin: str, embed_in: Collection[str], *, websocket: bool
 ) -> None:
-    """Raises CrossSite for an unsafe method or a WebSocket from a foreign or null Origin; the cookie does not matter."""
+    """Raises CrossSite for an unsafe method or a WebSocket from a foreign or null Origin, cookie or not."""
     origin = inbound.get(b"origin").lower()
     if not origin or (method in _SAFE and not websocket) or origin == public_origin or origin in embed_in:
         return
@@ -28,7 +29,7 @@ def demand_own_site(
 
 
 def demand_may_sign_in(method: str, inbound: Inbound, embed_in: Collection[str]) -> None:
-    """Raises CrossSite unless this request may be challenged: no page of another site made it, or it is a navigation."""
+    """Raises CrossSite for what a page of another site made, unless it is a navigation: that may be challenged."""
     if inbound.get(b"sec-fetch-site") in _OURS:
         return
     destination = inbound.get(b"sec-fetch-dest")

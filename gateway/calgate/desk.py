@@ -19,9 +19,11 @@ async def opened(settings: Settings, roles: tuple[str, ...] = ("directory",)) ->
     """The store (a running gateway's, or the embedded one, started for this) and the plugins of the roles wanted."""
     logging.getLogger("calgate").setLevel(logging.ERROR)
     try:
-        async with open_store(settings.core.store, settings.core.state_dir) as store:
-            async with plugins.start(settings, store, roles) as cast:
-                yield store, cast
+        async with (
+            open_store(settings.core.store, settings.core.state_dir) as store,
+            plugins.start(settings, store, roles) as cast,
+        ):
+            yield store, cast
     except (EmbeddedFaultError, NoServerError) as error:
         raise ConfigError([f"{settings.file}: {error}"], code=1) from error
 

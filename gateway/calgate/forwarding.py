@@ -1,6 +1,7 @@
 """How a request goes on to the document server, and how its answer comes back.
 
-Every message is framed anew. What the client said of itself was taken out before (`headers.py`); here the gateway says it.
+Every message is framed anew. What the client said of itself was taken out before (`headers.py`); here the gateway
+says it.
 """
 
 import re
@@ -80,9 +81,8 @@ class Forwarding:
         lines += [name + b": " + value for name, value in ask.inbound.kept]
         if cookies:
             lines.append(b"Cookie: " + b"; ".join(cookies))
-        lines.append(
-            f"X-Forwarded-For: {ask.address}\r\nX-Forwarded-Proto: {ask.scheme}\r\nX-Forwarded-Host: {ask.host}".encode()
-        )
+        lines.append(f"X-Forwarded-For: {ask.address}\r\nX-Forwarded-Proto: {ask.scheme}".encode())
+        lines.append(f"X-Forwarded-Host: {ask.host}".encode())
         if chunked:
             lines.append(b"Transfer-Encoding: chunked")
         elif length or ask.method not in ("GET", "HEAD", "OPTIONS", "DELETE"):

@@ -14,8 +14,10 @@ from calgate import access, ask, dialect, plugins
 from calgate.access import Rules, groups_of
 from calgate.answer import Answer
 from calgate.ask import Ask
-from calgate.config import ConfigError, Route as RouteSection, Settings
+from calgate.config import ConfigError, Settings
+from calgate.config import Route as RouteSection
 from calgate.forwarding import Forwarding
+from calgate.headers import Inlet
 from calgate.licensing import Licensing
 from calgate.own import PREFIX, OwnPaths
 from calgate.pages import Pages
@@ -52,8 +54,8 @@ class Gateway:
         self.rules = RulesInForce()
         self.sign_in = SignIn(cast.authenticators, cast.directory, self.sessions, core.session, self._bindings)
         self.own = OwnPaths(self.sign_in, self.sessions, self.licensing, self.reception, self.health)
-        self._owned = frozenset().union(
-            *({name.lower().encode() for name in sign_on.owned} for sign_on in cast.sign_on.values())
+        self._inlet = Inlet(
+            frozenset(name.lower().encode() for sign_on in cast.sign_on.values() for name in sign_on.owned)
         )
         self._methods = frozenset(core.listen.methods)
         self.pipeline: Pipeline | None = None
@@ -83,7 +85,7 @@ class Gateway:
         asked: Ask | None = None
         try:
             asked = ask.read(
-                request, owned=self._owned, trusted=self._settings.core.listen.trusted_proxies, methods=self._methods
+                request, inlet=self._inlet, trusted=self._settings.core.listen.trusted_proxies, methods=self._methods
             )
             if asked.target.path.startswith(PREFIX):
                 return await self.own.serve(asked)

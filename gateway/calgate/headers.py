@@ -1,7 +1,7 @@
 """Which header fields cross the gateway, each way. Pure; works on raw bytes, because what is judged is what is sent.
 
-Order matters and is the point: hop-by-hop fields and those that `Connection` names go first, then everything that only the
-gateway may say, in any spelling; only then are the gateway's own fields added (RFC 9110, section 7.6.1).
+Order matters and is the point: hop-by-hop fields and those that `Connection` names go first, then everything that
+only the gateway may say, in any spelling; only then are the gateway's own fields added (RFC 9110, section 7.6.1).
 """
 
 from collections.abc import Iterable, Sequence
@@ -47,6 +47,7 @@ _OURS = frozenset(
     }
 )
 _OUR_PREFIXES = (b"x-forwarded-", b"x-remote-", b"remote-", b"proxy-")
+_NAMES_REMEMBERED = 1000  # spellings; a client may invent more, which are decided each time
 _ONLY_ONCE = frozenset({b"authorization", b"host", b"content-length", b"transfer-encoding", b"origin", b"upgrade"})
 _NEVER_DOWN = frozenset({b"persistent-auth", b"alt-svc", b"proxy-authenticate"})
 
@@ -85,44 +86,80 @@ _READ_TOO = frozenset(
 )
 
 
-def sort_inbound(fields: Iterable[Header], owned: frozenset[bytes]) -> Inbound:
-    """Sorts a request's fields; `owned` are the names (lower case) that sign-on sets.
+class Inlet:
+    """Sorts requests' fields. What becomes of a name is decided once and remembered under the spelling it came in."""
 
-    Raises BadRequest for two of a field that may stand once, for `_` in a name (a CGI reads it as `-`), and for a
-    Connection field that names a field of ours: it asks us to strip what we are there to add.
-    """
-    inbound = Inbound()
-    named: set[bytes] = set()
-    kept = inbound.kept
-    own = inbound.own
-    for name, value in fields:
+    def __init__(self, owned: frozenset[bytes]) -> None:
+        """`owned`: the names (lower case) that sign-on sets."""
+        self._owned = owned
+        self._known: dict[bytes, _Fate] = {}
+
+    def sort(self, fields: Iterable[Header]) -> Inbound:
+        """Raises BadRequest for what must not be.
+
+        That is: two of a field that may stand once, `_` in a name (a CGI reads it as `-`), and a Connection field that
+        names one of ours, which asks us to strip what we are there to add.
+        """
+        inbound = Inbound()
+        kept = inbound.kept
+        for name, value in fields:
+            fate = self._known.get(name) or self._decide(name)
+            if fate.goes_on:
+                kept.append((name, value))
+            if fate.is_read:
+                self._note(inbound, fate, value)
+        if b"connection" in inbound.own:
+            self._obey_connection(inbound)
+        return inbound
+
+    def _decide(self, name: bytes) -> "_Fate":
         lower = name.lower()
-        if lower == b"cookie":
-            inbound.cookies.append(value)
-        elif lower in _HOP_BY_HOP or lower in _OURS or lower in owned or lower.startswith(_OUR_PREFIXES):
-            if lower in own and lower in _ONLY_ONCE:
-                raise BadRequest(f"two {lower.decode()} fields")
-            own[lower] = own[lower] + b", " + value if lower in own else value
-            if lower == b"connection":
-                named.update(token.strip().lower() for token in value.split(b","))
+        if self._is_ours(lower):
+            fate = _Fate(lower, goes_on=False, is_read=True)
         elif b"_" in lower:
             raise BadRequest("a header name with an underscore")
         else:
-            if lower in _READ_TOO:
-                if lower in own and lower in _ONLY_ONCE:
-                    raise BadRequest(f"two {lower.decode()} fields")
-                own[lower] = value
-            kept.append((name, value))
-    named -= {b"close", b"keep-alive", b"upgrade", b""}
-    if named:
-        if any(n in _OURS or n in owned or n in (b"cookie", b"origin") or n.startswith(_OUR_PREFIXES) for n in named):
+            fate = _Fate(lower, goes_on=True, is_read=lower in _READ_TOO)
+        if len(self._known) < _NAMES_REMEMBERED:
+            self._known[name] = fate
+        return fate
+
+    def _is_ours(self, lower: bytes) -> bool:
+        stays = lower in _HOP_BY_HOP or lower in _OURS or lower in self._owned
+        return stays or lower == b"cookie" or lower.startswith(_OUR_PREFIXES)
+
+    def _note(self, inbound: Inbound, fate: "_Fate", value: bytes) -> None:
+        lower = fate.lower
+        if lower == b"cookie":
+            inbound.cookies.append(value)
+        elif lower not in inbound.own:
+            inbound.own[lower] = value
+        elif lower in _ONLY_ONCE:
+            raise BadRequest(f"two {lower.decode('latin-1')} fields")
+        else:
+            inbound.own[lower] += b", " + value
+
+    def _obey_connection(self, inbound: Inbound) -> None:
+        named = {token.strip().lower() for token in inbound.own[b"connection"].split(b",")}
+        named -= {b"close", b"keep-alive", b"upgrade", b""}
+        if not named:
+            return
+        if any((self._is_ours(name) and name not in _HOP_BY_HOP) or name in _READ_TOO for name in named):
             raise BadRequest("Connection names a field that is not the client's to remove")
-        inbound.kept = [(name, value) for name, value in kept if name.lower() not in named]
-    return inbound
+        inbound.kept = [(name, value) for name, value in inbound.kept if name.lower() not in named]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fate:
+    """What becomes of a field."""
+
+    lower: bytes
+    goes_on: bool
+    is_read: bool
 
 
 def sort_outbound(fields: Sequence[Header]) -> list[Header]:
-    """A reply's fields without the hop-by-hop ones, those that Connection names, framing, and sign-in offers of its own."""
+    """A reply's fields without the hop-by-hop ones, those Connection names, framing, and sign-in offers."""
     named: frozenset[bytes] = frozenset()
     for name, value in fields:
         if len(name) == 10 and name.lower() == b"connection":
@@ -140,7 +177,7 @@ def _goes_down(lower: bytes, value: bytes, named: frozenset[bytes]) -> bool:
 def split_cookies(
     lines: Sequence[bytes], ours: frozenset[bytes]
 ) -> tuple[dict[bytes, bytes], list[tuple[bytes, bytes]]]:
-    """Our cookies by name (first wins, two that differ count as none), and the others as (name, whole pair), in order."""
+    """Our cookies by name (two that differ count as none), and the others as (name, whole pair), in order."""
     own: dict[bytes, bytes] = {}
     others: list[tuple[bytes, bytes]] = []
     for line in lines:

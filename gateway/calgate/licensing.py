@@ -151,7 +151,7 @@ class Licensing:
     # ------------------------------------------------------------ in the background
 
     async def report(self) -> None:
-        """Sends activity to the allocator in batches, and forgets the leases that it says are lost; runs until cancelled."""
+        """Sends activity to the allocator in batches, and forgets the leases that are lost; runs until cancelled."""
         while True:
             await asyncio.sleep(_REPORT_EVERY)
             with suppress(Unavailable):

@@ -82,7 +82,7 @@ class Door(web.Server):
                 caller.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
-                while any(not cast(Caller, c).is_idle for c in self.connections):
+                while any(not cast(Caller, c).is_idle for c in self.connections):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         await self.shutdown(0.1)
 

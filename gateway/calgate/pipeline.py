@@ -65,7 +65,7 @@ class Pipeline:
         self._rules = rules
 
     async def serve(self, ask: Ask) -> Answer | None:
-        """Answers a request, or raises the Refusal that does; None: the connection was another protocol's, and is over."""
+        """Answers a request, or raises the Refusal that does; None: it was a WebSocket, and is over."""
         route = self.route_of(ask)
         if route is None:
             raise Forbidden(f"no route serves {ask.host}{ask.target.path}")

@@ -1,4 +1,4 @@
-"""Plugins: found by entry point, configured by their section, started in the order of their roles, stopped in reverse."""
+"""Plugins: found by entry point, configured by their section, started in the order of their roles."""
 
 import dataclasses
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
 """Signed-in browsers: an opaque id in a cookie, the session in the store under the id's hash, a short-lived copy here.
 
-The copy carries what the pipeline found, so that a warm request asks nobody. It is good for a few seconds, and kept good
-in the background while it is used; what must be heard at once (sign-out, an administrator's word) comes as news.
+The copy carries what the pipeline found, so that a warm request asks nobody. It is good for a few seconds, and kept
+good in the background while it is used; what must be heard at once (sign-out, an administrator's word) comes as news.
 """
 
 import asyncio
@@ -251,11 +251,9 @@ class Sessions:
 
     async def every(self) -> list[Session]:
         """All sessions that live. Walks the whole store in steps: for administrators, not for requests."""
-        sessions = []
-        async for place in self._store.redis.scan_iter(match=self._place("*"), count=500):
-            if (session := await self._peek(_word(place).rpartition(":")[2])) is not None:
-                sessions.append(session)
-        return sessions
+        places = self._store.redis.scan_iter(match=self._place("*"), count=500)
+        found = [await self._peek(_word(place).rpartition(":")[2]) async for place in places]
+        return [session for session in found if session is not None]
 
     def _drop(self, key: str, reason: str) -> None:
         session = self._known.pop(key, None)

@@ -71,7 +71,7 @@ class SignIn:
         return await self._begin(ask, identity, person, session_id, others, token)
 
     async def person(self, session: Session, now: float, refresh: float) -> Person:
-        """The session's person, asked of the directory anew every `refresh` seconds (which keeps a cache of its own)."""
+        """The session's person, asked of the directory (which has a cache) anew every `refresh` seconds."""
         person = session.person
         if person is None or now - session.person_at > refresh:
             person = await self._look_up(session.identity)

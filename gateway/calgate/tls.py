@@ -41,7 +41,10 @@ class Certificate:
 
 
 def certificate_binding(pem: Path) -> bytes:
-    """ "tls-server-end-point:" and the certificate's hash: its signature's own, but SHA-256 for MD5 and SHA-1 (RFC 5929, 4.1)."""
+    """What a channel is bound to: "tls-server-end-point:" and the certificate's hash.
+
+    The hash is that of the certificate's signature, but SHA-256 for MD5 and SHA-1 (RFC 5929, section 4.1).
+    """
     certificate = x509.load_pem_x509_certificate(pem.read_bytes())
     algorithm = certificate.signature_hash_algorithm
     if algorithm is None or isinstance(algorithm, hashes.MD5 | hashes.SHA1):

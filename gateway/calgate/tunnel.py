@@ -1,7 +1,8 @@
 """WebSockets: bytes both ways after the upgrade, with an eye on frame boundaries and nothing else.
 
-Frames are not opened: extensions were agreed end to end, pings are the two ends' own. The boundaries are followed so that
-the gateway can put a Close frame of its own between two frames when the session or the lease ends (RFC 6455, 5.5.1).
+Frames are not opened: extensions were agreed end to end, pings are the two ends' own. The boundaries are followed so
+that the gateway can put a Close frame of its own between two frames when the session or the lease ends (RFC 6455,
+5.5.1).
 """
 
 import asyncio

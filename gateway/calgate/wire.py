@@ -1,8 +1,8 @@
 """One connection to a document server: HTTP/1.1 written by us, read by llhttp, and distrusted.
 
-The far side is as untrusted as the near one. llhttp by itself accepts `gzip, chunked`, lets the Content-Length of a reply
-to HEAD swallow the next reply, and has no word for "the connection ended"; so one parser serves one reply, framing is
-checked here a second time (RFC 9112, section 6), and a reply cut short is told from one that is whole.
+The far side is as untrusted as the near one. llhttp by itself accepts `gzip, chunked`, lets the Content-Length of a
+reply to HEAD swallow the next reply, and has no word for "the connection ended"; so one parser serves one reply,
+framing is checked here a second time (RFC 9112, section 6), and a reply cut short is told from one that is whole.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ class Stale(Exception):  # noqa: N818 - not an error: a kept connection had ende
 class Wire(asyncio.Protocol):
     """A connection that carries one exchange at a time.
 
-    Life: `begin` -> `head` -> `read` until b"" -> idle again, where `reusable` says so. `deadline` (loop time, 0 = none)
-    is enforced by whoever owns the wires, once a second: a timer of its own for each request would cost more than the rest.
+    Life: `begin` -> `head` -> `read` until b"" -> idle again, where `reusable` says so. `deadline` (loop time, 0:
+    none) is enforced by whoever owns the wires, once a second: a timer for each request costs more than the rest.
     """
 
     def __init__(self, patience: float, on_idle: Callable[["Wire"], None]) -> None:
@@ -97,7 +97,7 @@ class Wire(asyncio.Protocol):
                 await self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
             if chunked:
                 await self._write(b"0\r\n\r\n")
-        except (Refusal, OSError, asyncio.TimeoutError) as error:
+        except (TimeoutError, Refusal, OSError) as error:
             self._fail(error)
         else:
             self._sending = None

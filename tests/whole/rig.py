@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import spnego
+
 from calgate_users import editing, ntlmv2
 
 PASSWORD = "pass-Word 1"

@@ -1,4 +1,4 @@
-"""Raw bytes at the door: what can be read in two ways is read in none, and nothing of it reaches the document server."""
+"""Raw bytes at the door: what can be read in two ways is read in none, and nothing of it is forwarded."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from whole.rig import DocumentServer, Exchange, Gateway, cookie_of, curl, raw
 
 AMBIGUOUS = {
     "two lengths": b"POST / HTTP/1.1\r\nHost: g\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
-    "length and chunks": b"POST / HTTP/1.1\r\nHost: g\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "length, chunks": b"POST / HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
     "another coding": b"POST / HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "an odd coding": b"POST / HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
     "a signed length": b"POST / HTTP/1.1\r\nHost: g\r\nContent-Length: +3\r\n\r\nabc",

@@ -88,7 +88,7 @@ async def test_a_wrong_keytab_is_exit_1_and_named(server: DocumentServer, tmp_pa
 async def test_without_its_store_it_comes_up_not_ready_and_recovers_by_itself(
     server: DocumentServer, tmp_path: Path
 ) -> None:
-    store = Server(tmp_path / "redis", KINDS[sorted(KINDS)[0]])
+    store = Server(tmp_path / "redis", KINDS[min(KINDS)])
     settings = write_settings(tmp_path, server.port, store=f'url = "{store.url}"')
     async with gateway(settings) as gate:
         for _ in range(50):

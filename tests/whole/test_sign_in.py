@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-
 from whole.rig import DocumentServer, Exchange, Gateway, NtlmClient, calgate, curl, gateway, raw, write_settings
 
 
@@ -62,7 +61,7 @@ async def test_clients_without_cookies_sign_in_on_every_request_and_do_not_fill_
 
 
 async def test_two_users_on_one_connection_never_mix(gate: Gateway, server: DocumentServer) -> None:
-    """One kept-alive connection, as a careless proxy in front would use it: identity never comes from the connection."""
+    """One kept-alive connection, as a careless proxy would use it: identity never comes from the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
 
     async def ask(*fields: str) -> tuple[int, str]:
