@@ -1,6 +1,8 @@
 """Who is in the demonstration, the files it needs, and what there is to try."""
 
 import os
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -66,8 +68,16 @@ def things_to_try(url: str, settings: Path) -> Sequence[str]:
         "",
         "Who holds what, and how to take it away again:",
         "",
-        f"  calgate cals list -c {quote(str(settings))}",
+        f"  {_program()} cals list -c {quote(str(settings))}",
     )
+
+
+def _program() -> str:
+    """How this very calgate is called from here: it need not be on the PATH."""
+    ours = Path(sys.executable).with_name("calgate")
+    if shutil.which("calgate") == str(ours):
+        return "calgate"
+    return quote(str(ours.relative_to(Path.cwd()) if ours.is_relative_to(Path.cwd()) else ours))
 
 
 def _curl(account: str, url: str, path: str) -> str:

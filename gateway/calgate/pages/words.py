@@ -149,8 +149,7 @@ def _no_cal(refusal: r.Refusal) -> Words:
         )
     return Words(
         "No licence is free for you",
-        "You may open this document, but that takes a client access licence (CAL), and none that you could have is "
-        "free.",
+        "You may open this document, but that takes a client access licence (CAL), and none for you is free.",
         (
             "Try again later.",
             "Documents that you no longer need: close them and sign out, so that others can come in.",

@@ -1,0 +1,130 @@
+"""What `deploy/` holds is what the product reads, and what systemd, Redis, nginx and HAProxy accept."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
+
+from calgate import config
+from calgate.access import warnings
+from servers import free_port
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+@pytest.fixture
+def etc(tmp_path: Path) -> Path:
+    """The files that the example names, somewhere else."""
+    for name in ("bi.pem", "bi.key", "http.keytab", "ad-ca.pem", "ldap.secret"):
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    return tmp_path
+
+
+def example(etc: Path) -> str:
+    return (DEPLOY / "calgate.toml").read_text(encoding="utf-8").replace("/etc/calgate", str(etc))
+
+
+def test_the_example_file_has_no_fault_and_no_warning(etc: Path) -> None:
+    file = etc / "calgate.toml"
+    file.write_text(example(etc), encoding="utf-8")
+    settings = config.read(file)
+    assert [rule.name for rule in settings.core.access][-1] == "everybody in BI"
+    assert warnings(settings.core.access) == []
+
+
+def test_what_the_example_file_has_behind_a_hash_has_no_fault_either(etc: Path) -> None:
+    text = re.sub(r"^# (?=\[\w+\]$|[a-z_]+ = )", "", example(etc), flags=re.MULTILINE)
+    assert text.count("\n[users]\n") == 1
+    assert text.count("\n[store]\n") == 1
+    (etc / "pages").mkdir()
+    file = etc / "calgate.toml"
+    file.write_text(text, encoding="utf-8")
+    settings = config.read(file)
+    assert settings.core.store.url is not None
+    assert settings.core.session.embed_in == ("https://portal.corp.example",)
+
+
+def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("needs systemd")
+    unit = tmp_path / "calgate.service"
+    text = (DEPLOY / "calgate.service").read_text(encoding="utf-8")
+    unit.write_text(text.replace("/opt/calgate/bin/calgate", "/bin/true"), encoding="utf-8")
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[int]:
+    """A server with the very file, but for its port and folder."""
+    port = free_port()
+    command = ["redis-server", DEPLOY / "redis.conf", "--port", str(port), "--dir", tmp_path, "--save", ""]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    yield port
+    process.terminate()
+    process.wait(10)
+
+
+async def test_redis_lets_the_gateways_user_do_its_work_and_no_more(redis: int) -> None:
+    client = Redis(port=redis, username="calgate", password="CHANGE-ME")
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await client.ping()
+                break
+            except OSError:
+                await asyncio.sleep(0.02)
+    body = "redis.register_function('f', function(keys) return redis.call('INCR', keys[1]) end)"
+    await client.function_load(f"#!lua name=calgate_try\n{body}")
+    assert await client.fcall("f", 1, "calgate:{qlikview}:n") == 1
+    await client.publish("calgate:news", "x")
+    for forbidden in (["GET", "other"], ["CONFIG", "GET", "*"], ["FLUSHALL"], ["PUBLISH", "other", "x"], ["SHUTDOWN"]):
+        with pytest.raises(NoPermissionError):
+            await client.execute_command(*forbidden)
+    await client.aclose()
+
+
+def test_nginx_finds_no_fault_in_its_example(tmp_path: Path, certificate: Path) -> None:
+    if shutil.which("nginx") is None:
+        pytest.skip("needs nginx-light")
+    text = (DEPLOY / "proxy/nginx.conf").read_text(encoding="utf-8")
+    text = text.replace("/etc/nginx/bi.pem", str(certificate)).replace("/etc/nginx/bi.key", str(certificate))
+    file = tmp_path / "nginx.conf"
+    file.write_text(
+        f"pid {tmp_path}/pid; error_log stderr; events {{}} http {{ access_log off; {text} }}", encoding="utf-8"
+    )
+    assert "test is successful" in said(["nginx", "-t", "-c", file])
+
+
+def test_haproxy_finds_no_fault_in_its_example(tmp_path: Path, certificate: Path) -> None:
+    if shutil.which("haproxy") is None:
+        pytest.skip("needs haproxy")
+    file = tmp_path / "haproxy.cfg"
+    text = (DEPLOY / "proxy/haproxy.cfg").read_text(encoding="utf-8")
+    file.write_text(text.replace("/etc/haproxy/bi.pem", str(certificate)), encoding="utf-8")
+    assert "valid" in said(["haproxy", "-c", "-f", file])
+
+
+def said(command: list[str | Path]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Certificate and key in one file."""
+    file, key = tmp_path / "bi.pem", tmp_path / "key"
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    subprocess.run(
+        [*make, "-subj", "/CN=bi.corp.example", "-days", "2", "-keyout", key, "-out", file],
+        check=True,
+        capture_output=True,
+    )
+    file.write_text(file.read_text() + key.read_text(), encoding="utf-8")
+    return file
