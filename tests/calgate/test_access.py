@@ -226,6 +226,7 @@ def test_hours_follow_the_clock_into_summer_and_out_of_it() -> None:
         ({"name": "r", "networks": ["10.0.0.1/8"]}, "host bits"),
         ({"name": "r", "hours": "late"}, "no day"),
         ({"name": "r", "hours": "25:00-26:00"}, "no time of day"),
+        ({"name": "r", "hours": "24:00-06:00"}, "cannot begin at 24:00"),
         ({"name": "r", "hours": ""}, "hours are written like"),
         ({"name": "r", "hours": 7}, "hours are a string"),
         ({"name": "r", "everybody": True, "enforce": False}, "on trial"),

@@ -384,6 +384,11 @@ def test_patterns_find_the_document_from_the_start_of_the_path_in_any_case(targe
     assert DOCS.classify("GET", target) == use
 
 
+def test_a_pattern_that_matches_without_a_document_is_a_request_without_one() -> None:
+    with pytest.raises(BadRequest, match="names no document"):
+        Patterns(opens="/docs/(?P<document>[a-z]+)?").classify("GET", "/docs/")
+
+
 @pytest.mark.parametrize(
     "target", ["/api?doc=a&doc=b", "/api?doc=a+b", "/api?doc=..%2Fa", "/docs/../docs/a", "/docs/a/"]
 )
