@@ -34,10 +34,10 @@ class Caller(web.RequestHandler):
 
     __slots__ = ("address", "door", "failures", "handshake", "has_answered", "is_secure", "on_pressure")
 
-    def __init__(self, door: "Door", **settings: Any) -> None:
+    def __init__(self, door: "Door", client: str | None, **settings: Any) -> None:
         super().__init__(door, **settings)
         self.door = door
-        self.address = ""
+        self.address = client or ""  # a proxy's word is better than the socket's, which is the proxy
         self.is_secure = False
         self.handshake: Handshake | None = None
         self.has_answered = False  # bytes of an answer to the present request are on their way
@@ -46,7 +46,8 @@ class Caller(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peer = transport.get_extra_info("peername")
-        self.address = canonical_address(peer[0]) if isinstance(peer, tuple) else "unix"
+        if not self.address:
+            self.address = canonical_address(peer[0]) if isinstance(peer, tuple) else "unix"
         self.is_secure = transport.get_extra_info("sslcontext") is not None
         super().connection_made(transport)
 

@@ -32,7 +32,7 @@ def main() -> None:
     """
 
 
-for command in (run.run, demo.demo, access.access, sessions.sessions):
+for command in (run.run, run.worker, demo.demo, access.access, sessions.sessions):
     main.add_command(command)
 for name, module in plugins.modules():
     if hasattr(module, "commands"):

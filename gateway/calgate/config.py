@@ -111,11 +111,16 @@ class Listen(Section):
     redirect_http: Annotated[Address, BeforeValidator(read_address)] | None = None
     methods: tuple[str, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
     drain: Duration = 20.0
+    workers: int = Field(1, ge=1, le=64)
+    proxy_protocol: bool = False  # connections of trusted_proxies begin with a PROXY header, and no others are taken
+    admin: Annotated[Address, BeforeValidator(read_address)] | None = None  # /metrics, /healthz, /readyz
 
     @model_validator(mode="after")
-    def _redirect_needs_tls(self) -> Self:
+    def _goes_together(self) -> Self:
         if self.redirect_http is not None and self.tls is None:
             raise ValueError("redirect_http answers with the https address, so it needs tls")
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError("proxy_protocol needs trusted_proxies: a PROXY header is believed from them only")
         return self
 
 
@@ -149,6 +154,7 @@ class Log(Section):
 
     format: Literal["json", "console"] = "json"
     level: Literal["debug", "info", "warning"] = "info"
+    access: bool = False  # a line for each request, beside the decisions
 
 
 class Core(Section):
@@ -213,8 +219,7 @@ class _Reader:
             elif (section := self._plugin(name, table[name], (name,))) is not None:
                 plugins[name] = section
         sign_on = self._read_sign_on(core) if core is not None else {}
-        if core is not None:
-            self._cross_check(core, table)
+        self._cross_check(table)
         if self._faults or core is None:
             raise ConfigError([fault for _, fault in sorted(self._faults)])
         return Settings(self._file, core, plugins, self._modules, sign_on)
@@ -238,20 +243,19 @@ class _Reader:
                 found[number] = (name, section)
         return found
 
-    def _cross_check(self, core: Core, table: Mapping[str, Any]) -> None:
+    def _cross_check(self, table: Mapping[str, Any]) -> None:
+        """What no section can know alone; on the raw table, so that it is told beside the sections' own faults."""
         licenses = table.get("licenses", {})
-        for number, route in enumerate(core.routes):
-            if route.license is not None and route.license not in licenses:
-                self._fault(
-                    ("routes", number, "license"),
-                    f"there is no [licenses.{route.license}]{_nearest(route.license, licenses)}",
-                )
-        if not {"negotiate"} & table.keys():
+        routes = table.get("routes", ())
+        for number, route in enumerate(routes if isinstance(routes, list) else ()):
+            name = route.get("license") if isinstance(route, dict) else None
+            if name is not None and name not in licenses:
+                where = f"there is no [licenses.{name}]{_nearest(str(name), licenses)}"
+                self._fault(("routes", number, "license"), where)
+        if "negotiate" not in table:
             self._fault(("negotiate",), "the section [negotiate] is missing: nobody could sign in")
         if not {"ldap", "users"} & table.keys():
             self._fault(("ldap",), "neither [ldap] nor [users] is there: no groups could be known")
-        if core.session.same_site == "None" and not core.session.embed_in:
-            self._fault(("session", "same_site"), '"None" lets every site send the cookie; it goes with embed_in only')
 
     # ------------------------------------------------------------ faults
 

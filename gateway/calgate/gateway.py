@@ -5,12 +5,13 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from time import perf_counter
 from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
-from calgate import access, ask, dialect, plugins
+from calgate import access, ask, dialect, journal, plugins
 from calgate.access import Rules, groups_of
 from calgate.answer import Answer
 from calgate.ask import Ask
@@ -19,6 +20,8 @@ from calgate.config import Route as RouteSection
 from calgate.forwarding import Forwarding
 from calgate.headers import Inlet
 from calgate.licensing import Licensing
+from calgate.listener import Door
+from calgate.metrics import Metrics
 from calgate.own import PREFIX, OwnPaths
 from calgate.pages import Pages
 from calgate.pipeline import Pipeline, Route, RulesInForce
@@ -46,13 +49,17 @@ class Gateway:
         self._store = store
         core = settings.core
         self.certificate = certificate
+        self.metrics = Metrics()
+        self.door: Door | None = None  # once there is one: for the count of its connections
         self._bindings: dict[str, bytes] = {"": certificate.binding} if certificate is not None else {}
         self.reception = Reception(Pages(core.pages, embed_in=core.session.embed_in), core.listen.methods)
         self.sessions = Sessions(store, core.session, core.store.grace)
-        self.licensing = Licensing(cast.allocator, self.sessions, {})
+        self.licensing = Licensing(cast.allocator, self.sessions, {}, self.metrics)
         store.listen(self.licensing.hear)
         self.rules = RulesInForce()
-        self.sign_in = SignIn(cast.authenticators, cast.directory, self.sessions, core.session, self._bindings)
+        self.sign_in = SignIn(
+            cast.authenticators, cast.directory, self.sessions, core.session, self._bindings, self.metrics
+        )
         self.own = OwnPaths(self.sign_in, self.sessions, self.licensing, self.reception, self.health)
         self._inlet = Inlet(
             frozenset(name.lower().encode() for sign_on in cast.sign_on.values() for name in sign_on.owned)
@@ -65,7 +72,7 @@ class Gateway:
         routes = [
             self._route(number, section, upstreams[number]) for number, section in enumerate(self._settings.core.routes)
         ]
-        self.pipeline = Pipeline(routes, self.sign_in, self.sessions, self.licensing, self.rules)
+        self.pipeline = Pipeline(routes, self.sign_in, self.sessions, self.licensing, self.rules, self.metrics)
 
     def _route(self, number: int, section: RouteSection, upstreams: Sequence[Upstream]) -> Route:
         knows = dialect.choose(section.dialect, opens=section.opens, uses=section.uses, polls=section.polls)
@@ -84,19 +91,53 @@ class Gateway:
         """Answers one request; every Refusal becomes its answer here."""
         asked: Ask | None = None
         try:
-            asked = ask.read(
-                request, inlet=self._inlet, trusted=self._settings.core.listen.trusted_proxies, methods=self._methods
-            )
+            asked = self._read(request)
             if asked.target.path.startswith(PREFIX):
-                return await self.own.serve(asked)
-            assert self.pipeline is not None
-            return await self.pipeline.serve(asked)
+                answer: Answer | None = await self.own.serve(asked)
+            else:
+                assert self.pipeline is not None
+                answer = await self.pipeline.serve(asked)
         except Refusal as refusal:
-            return self.refuse(request, refusal, asked)
+            answer = self.refuse(request, refusal, asked)
+        self._count(asked, answer)
+        return answer
+
+    def _read(self, request: web.BaseRequest) -> Ask:
+        return ask.read(
+            request, inlet=self._inlet, trusted=self._settings.core.listen.trusted_proxies, methods=self._methods
+        )
+
+    def _count(self, asked: Ask | None, answer: Answer | None) -> None:
+        status = answer.status if answer is not None else 101
+        self.metrics.count("requests", str(status))
+        if asked is None:
+            return
+        self.metrics.observe("whole", perf_counter() - asked.started)
+        if journal.logs_access():
+            journal.record_access(
+                user=asked.user,
+                address=asked.address,
+                method=asked.method,
+                host=asked.host,
+                path=asked.target.path,  # without the query: what stands there may be a ticket
+                status=status,
+                ms=asked.ms,
+            )
+
+    def snapshot(self) -> dict[str, object]:
+        """This worker's figures, for its parent."""
+        sessions = self.sessions.known()
+        self.metrics.gauges = {
+            "connections": len(self.door.connections) if self.door is not None else 0,
+            "sessions": len(sessions),
+            "websockets": sum(len(session.open_tunnels) for session in sessions),
+        }
+        return self.metrics.snapshot()
 
     def refuse(self, request: web.BaseRequest, refusal: Refusal | None, asked: Ask | None = None) -> Answer:
         """The answer that says no; None: a bug of ours."""
         refusal = refusal or Fault("a bug")
+        self.metrics.count("refusals", refusal.code)
         if asked is None:
             return self.reception.refuse(request, None, refusal, (), None)
         challenges = self.sign_in.challenges_after(asked, refusal) if refusal.status == 401 else ()

@@ -11,6 +11,7 @@ import time
 from typing import Literal
 
 _DECISIONS = logging.getLogger("calgate.decision")
+_ACCESS = logging.getLogger("calgate.access")
 _ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"  # nothing that is read wrongly over a telephone
 
 
@@ -24,6 +25,16 @@ def record(event: str, **fields: object) -> None:
     """Writes a decision; fields that are None or empty are left out."""
     kept = {name: value for name, value in fields.items() if value is not None and value != ""}
     _DECISIONS.info(event, extra={"fields": kept})
+
+
+def logs_access() -> bool:
+    """Whether each request is written."""
+    return _ACCESS.isEnabledFor(logging.INFO)
+
+
+def record_access(**fields: object) -> None:
+    """Writes one request."""
+    _ACCESS.info("request", extra={"fields": fields})
 
 
 class _Json(logging.Formatter):
@@ -59,8 +70,11 @@ def _stamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
 
 
-def start(form: Literal["json", "console"], level: Literal["debug", "info", "warning"]) -> None:
+def start(
+    form: Literal["json", "console"], level: Literal["debug", "info", "warning"], *, access: bool = False
+) -> None:
     """Sends everything to standard error. The libraries' own debug lines stay off: some of them hold tokens."""
+    _ACCESS.setLevel(logging.INFO if access else logging.WARNING)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Console())
     root = logging.getLogger()

@@ -12,6 +12,7 @@ from contextlib import suppress
 from calgate import journal
 from calgate.ask import Ask
 from calgate.contract import Activity, Allocator, Claimant, Lease, Lost, News, Person, Terms
+from calgate.metrics import Metrics
 from calgate.refusal import NoCal, Unavailable
 from calgate.session import Session, Sessions
 
@@ -29,12 +30,14 @@ class Licensing:
         allocator: Allocator | None,
         sessions: Sessions,
         groups: Mapping[str, str | None],
+        metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`groups`: the allocator's groups, resolved to identifiers."""
         self._allocator = allocator
         self._sessions = sessions
         self._groups = groups
+        self._metrics = metrics
         self._clock = clock
         self._used: dict[tuple[str, str, str, str], Activity] = {}
         self._settling: set[asyncio.Task[None]] = set()
@@ -90,6 +93,7 @@ class Licensing:
         except NoCal as refusal:
             journal.record("no CAL", **self._facts(ask, person, license, document), reason=refusal.detail, ms=ask.ms)
             raise
+        self._metrics.count("cals", lease.kind)
         journal.record("CAL", **self._facts(ask, person, license, document), cal=lease.kind, ms=ask.ms)
         session.leases[(license, document)] = lease
         return lease

@@ -4,16 +4,15 @@ import asyncio
 import logging
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import cast
 
 from aiohttp import web
 
 from calgate.answer import Answer
-from calgate.caller import FIELDS_LIMIT, HEADER_LIMIT, Caller
-from calgate.config import Address, ConfigError
+from calgate.caller import FIELDS_LIMIT, HEADER_LIMIT, Caller, Network
+from calgate.proxyprotocol import NotProxied, read_client
 from calgate.refusal import Refusal
 from calgate.tls import Certificate
 
@@ -21,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _KEPT_ALIVE = 75.0  # seconds without a request; also what a client has for a request's head
 _LINGER = 30.0  # seconds in which a refused body is read and thrown away: after a plain close Chromium shows an error
-_BACKLOG = 1024
+_TLS_PATIENCE = 15.0
 
 Serve = Callable[[web.BaseRequest], Awaitable[Answer | None]]
 Refuse = Callable[[web.BaseRequest, Refusal | None], Answer]
@@ -37,8 +36,13 @@ class Door(web.Server):
         self.is_draining = False
 
     def __call__(self) -> web.RequestHandler:
+        return self.caller()
+
+    def caller(self, client: str | None = None) -> Caller:
+        """A new connection; `client` is its far end where a proxy has told us, and is believed."""
         return Caller(
             self,
+            client,
             loop=asyncio.get_running_loop(),
             access_log=None,
             keepalive_timeout=_KEPT_ALIVE,
@@ -100,43 +104,67 @@ class _Over(Answer):
 _OVER = _Over(101, [])
 
 
-def bind(address: Address, setting: str) -> socket.socket:
-    """A listening socket. Raises ConfigError (exit 1) naming the setting where the address cannot be had."""
-    try:
-        if address.path:
-            return _bind_unix(address.path)
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((address.host, address.port))
-        listening.listen(_BACKLOG)
-    except OSError as error:
-        reason = "another program listens there already" if error.errno == 98 else error.strerror
-        raise ConfigError([f"{setting}: cannot listen on {address}: {reason}"], code=1) from error
-    listening.setblocking(False)
-    return listening
+class Listener:
+    """One listening socket in use: with TLS where there is a certificate, after a PROXY header where one is due."""
 
+    def __init__(
+        self, door: Door, sock: socket.socket, certificate: Certificate | None, proxies: Sequence[Network] | None = None
+    ) -> None:
+        """`proxies`: None, or those whose connections begin with a PROXY header; no others are taken then."""
+        self._door = door
+        self._sock = sock
+        self._context = certificate.context if certificate is not None else None
+        self._proxies = proxies
+        self._server: asyncio.Server | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._arriving: set[asyncio.Task[None]] = set()
 
-def _bind_unix(path: str) -> socket.socket:
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        if probe.connect_ex(path) == 111:  # refused: a socket file that nobody listens on any more
-            with suppress(FileNotFoundError):
-                Path(path).unlink()
-    listening.bind(path)
-    listening.listen(_BACKLOG)
-    listening.setblocking(False)
-    return listening
+    async def start(self) -> None:
+        """Answers from now on."""
+        loop = asyncio.get_running_loop()
+        if self._proxies is not None:
+            self._accepting = loop.create_task(self._accept())
+            return
+        patience = _TLS_PATIENCE if self._context else None
+        self._server = await loop.create_server(
+            self._door, sock=self._sock, ssl=self._context, ssl_handshake_timeout=patience
+        )
 
+    async def close(self) -> None:
+        """Takes no more connections; those that there are go on. The parent's copy of the socket keeps its queue."""
+        if self._server is not None:
+            self._server.close()
+        if self._accepting is not None:
+            self._accepting.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._accepting
+            self._sock.close()
 
-async def listen(door: Door, sockets: list[socket.socket], certificate: Certificate | None) -> list[asyncio.Server]:
-    """Answers on the sockets, with TLS where there is a certificate."""
-    loop = asyncio.get_running_loop()
-    context = certificate.context if certificate is not None else None
-    return [
-        await loop.create_server(door, sock=sock, ssl=context, ssl_handshake_timeout=15 if context else None)
-        for sock in sockets
-    ]
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(self._sock)
+            except OSError as error:
+                log.error("a connection cannot be accepted: %s", error)
+                await asyncio.sleep(0.1)
+                continue
+            task = loop.create_task(self._welcome(connection))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+
+    async def _welcome(self, connection: socket.socket) -> None:
+        assert self._proxies is not None
+        connection.setblocking(False)
+        try:
+            client = await read_client(connection, self._proxies)
+            patience = _TLS_PATIENCE if self._context else None
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self._door.caller(client), connection, ssl=self._context, ssl_handshake_timeout=patience
+            )
+        except (NotProxied, OSError, TimeoutError) as error:
+            log.warning("a connection was not taken: %s", error or "no PROXY header came")
+            connection.close()
 
 
 def redirect_to_https(public_port: int) -> Door:

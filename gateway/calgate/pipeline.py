@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 from calgate import journal
 from calgate.access import Asked, Rules, Verdict
@@ -13,6 +14,7 @@ from calgate.contract import Grant, Lease, Person, SignOn
 from calgate.dialect import Dialect, Use, never_claims
 from calgate.forwarding import Forwarding, Sent, encode_headers
 from calgate.licensing import Licensing
+from calgate.metrics import Metrics
 from calgate.refusal import Forbidden, Refusal, Unavailable
 from calgate.session import Session, Sessions
 from calgate.signin import SignedIn, SignIn
@@ -57,12 +59,14 @@ class Pipeline:
         sessions: Sessions,
         licensing: Licensing,
         rules: "RulesInForce",
+        metrics: Metrics,
     ) -> None:
         self._routes = routes
         self._sign_in = sign_in
         self._sessions = sessions
         self._licensing = licensing
         self._rules = rules
+        self._metrics = metrics
 
     async def serve(self, ask: Ask) -> Answer | None:
         """Answers a request, or raises the Refusal that does; None: it was a WebSocket, and is over."""
@@ -71,6 +75,7 @@ class Pipeline:
             raise Forbidden(f"no route serves {ask.host}{ask.target.path}")
         body = await self._read_for(ask, route)
         signed_in = await self._sign_in.find(ask)
+        self._metrics.observe("sign-in", perf_counter() - ask.started)
         session = signed_in.session
         ask.user = session.name
         person = await self._sign_in.person(session, time.time(), PERSON_REFRESH)
@@ -79,7 +84,9 @@ class Pipeline:
         lease = await self._license(ask, route, session, person, use)
         try:
             sign_on = await self._introduce(route, session, person, grant, lease)
+            began = perf_counter()
             sent = await route.forwarding.send(ask, session, signed_in.cookies, sign_on, body)
+            self._metrics.observe("upstream", perf_counter() - began)
         except BaseException:
             self._settle(session, lease, served=False)
             raise

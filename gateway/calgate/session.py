@@ -14,7 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, Self, cast
+
+from pydantic import model_validator
 
 from calgate.contract import Grant, Identity, Lease, News, Person, Store
 from calgate.refusal import Unavailable
@@ -38,6 +40,12 @@ class SessionSection(Section):
     idle: Duration = 3600.0
     same_site: Literal["Lax", "Strict", "None"] = "Lax"
     embed_in: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _none_only_for_frames(self) -> Self:
+        if self.same_site == "None" and not self.embed_in:
+            raise ValueError('same_site = "None" lets every site send the cookie, so it goes with embed_in only')
+        return self
 
 
 @dataclass(slots=True, eq=False)

@@ -9,6 +9,7 @@ from calgate import crosssite, journal
 from calgate.ask import Ask
 from calgate.contract import Authenticator, Continue, Directory, Handshake, Identity, Peer, Person
 from calgate.headers import split_cookies
+from calgate.metrics import Metrics
 from calgate.refusal import AccountRefused, Refusal, SignInNeeded, Unproven
 from calgate.session import Session, Sessions, SessionSection
 from calgate.wire import Header
@@ -42,6 +43,7 @@ class SignIn:
         sessions: Sessions,
         section: SessionSection,
         bindings: Mapping[str, bytes],
+        metrics: Metrics,
     ) -> None:
         self._by_scheme = {scheme.lower(): (scheme, a) for a in authenticators for scheme in a.schemes}
         self._directory = directory
@@ -49,6 +51,7 @@ class SignIn:
         self._section = section
         self._embed_in = frozenset(origin.lower().rstrip("/") for origin in section.embed_in)
         self._bindings = bindings
+        self._metrics = metrics
 
     @property
     def challenges(self) -> tuple[str, ...]:
@@ -180,6 +183,7 @@ class SignIn:
         )
         if previous is not None and not previous.ended:
             await self._sessions.end(previous.key, "signed in anew")
+        self._metrics.count("sign_ins", identity.mechanism)
         journal.record(
             "signed in",
             reference=ask.reference,

@@ -221,29 +221,27 @@ def write_settings(
 async def gateway(settings: Path, *, prefix: Sequence[str] = ()) -> AsyncIterator[Gateway]:
     """Starts a gateway and waits until it serves; stops it at the end."""
     text = settings.read_text()
-    port = int(re.search(r'bind = "[^"]*:(\d+)"', text)[1])  # type: ignore[index]
+    port = int(re.search(r'bind = \[?"127\.0\.0\.1:(\d+)"', text)[1])  # type: ignore[index]
     log = settings.with_suffix(".log")
+    started = log.stat().st_size if log.exists() else 0
     with log.open("ab") as out:
         process = await asyncio.create_subprocess_exec(
             *(*prefix, sys.executable, "-m", "calgate", "run", "-c", str(settings)), stdout=out, stderr=out
         )
     running = Gateway(process, settings, port, "https" if "tls = " in text else "http", log)
     try:
-        await _until_ready(running)
+        await _until_ready(running, started)
         yield running
     finally:
         if process.returncode is None:
             await running.stop()
 
 
-async def _until_ready(running: Gateway) -> None:
-    started = running.log.stat().st_size
+async def _until_ready(running: Gateway, started: int) -> None:
     for _ in range(400):
         if running.process.returncode is not None:
             raise AssertionError(f"the gateway ended: {running.log.read_text()}")
-        with contextlib.suppress(OSError):
-            _, writer = await asyncio.open_connection("127.0.0.1", running.port)
-            writer.close()
+        if "ready on" in running.log.read_text()[started:]:
             return
         await asyncio.sleep(0.025)
     raise AssertionError(f"the gateway does not listen: {running.log.read_text()[started:]}")

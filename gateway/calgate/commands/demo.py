@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import uvloop
 
 from calgate import config, journal
 from calgate import demo as demonstration
-from calgate.commands.run import serve
 from calgate.config import ConfigError, read_address
 from calgate.desk import opened
-from calgate.listener import bind as bind_socket
+from calgate.gateway import Gateway
+from calgate.processes.serving import public_url, serve
+from calgate.processes.sockets import bind as bind_socket
 
 
 @click.command()
@@ -45,14 +47,19 @@ async def _show(bind: str, folder: Path) -> None:
         async with opened(settings) as (store, _):
             await store.redis.flushall()  # every demonstration begins at the beginning
 
-        async def explain(url: str) -> None:
+        url = public_url(settings)
+
+        async def explain(gateway: Gateway) -> None:
             for person in demonstration.PEOPLE:
                 if person.owns_cal:
                     await _assign(file, f"DEMO\\{person.account}")
             click.echo("\n".join(demonstration.things_to_try(url.rstrip("/"), file)))
             click.echo(f"\nready {url}")
 
-        await serve(settings, explain)
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await serve(settings, [("main", bind_socket(settings.core.listen.bind[0], "--bind"))], explain, stop)
 
 
 async def _assign(file: Path, user: str) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from calgate.store.binary import NoServerError
 from calgate.store.client import connect
 from calgate.store.connection import RedisStore
-from calgate.store.embedded import EmbeddedFaultError, private_server
+from calgate.store.embedded import EmbeddedFaultError, hand_over, private_server
 from calgate.store.news import NewsChannel
 from calgate.store.section import StoreSection
 
-__all__ = ["EmbeddedFaultError", "NoServerError", "RedisStore", "StoreSection", "open_store"]
+__all__ = ["EmbeddedFaultError", "NoServerError", "RedisStore", "StoreSection", "hand_over", "open_store"]
 
 _WAIT_AT_START = 2.0  # seconds; a store that is away is no reason not to start
 

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import IO
 
 from calgate.store.binary import NoServerError, find_server
 
@@ -22,6 +23,7 @@ _LONGEST_SOCKET_PATH = 107  # sockaddr_un.sun_path less its NUL
 _START_WITHIN = 10.0
 _STOP_WITHIN = 2.0  # twice at most: asked, then killed
 _PAUSE = 0.2
+_HANDED_OVER = "CALGATE_STORE_LOCK"
 
 # Runs before the server: it must die with the gateway, also when that is killed. Its parent may have died already.
 _TIED_TO_PARENT = """
@@ -95,11 +97,14 @@ class _Keeper:
 
     async def keep(self) -> None:
         """Never returns; raises EmbeddedFaultError if the first start fails."""
-        with (self._folder / "lock").open("w", encoding="ascii") as lock:
+        with _lock.open(self._folder / "lock") as lock:
             await _take(lock.fileno())
-            await self._end_left_over()
+            _lock.held = lock.fileno()
+            server: asyncio.subprocess.Process | Adopted | None = self._adopted()
+            if server is None:
+                await self._end_left_over()
             while True:
-                server = await self._start()
+                server = server or await self._start()
                 try:
                     code = await server.wait()
                 finally:
@@ -109,6 +114,7 @@ class _Keeper:
                         f"the private store in {self._folder} does not start: {self._last_words()}"
                     )
                 log.error("the private store ended (%s) and is started again: %s", code, self._last_words())
+                server = None
                 await asyncio.sleep(_PAUSE)
 
     async def wait_until_it_answers(self) -> None:
@@ -131,6 +137,11 @@ class _Keeper:
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C at the terminal is for the gateway, which stops the store last
         )
+
+    def _adopted(self) -> "Adopted | None":
+        """The server of the program image that this process had before an upgrade: it goes on as ours."""
+        pid = self._left_over() if _lock.was_handed_over else None
+        return Adopted(pid) if pid is not None else None
 
     async def _end_left_over(self) -> None:
         """Ends a server that still runs on this data although nobody owns it (its gateway was killed)."""
@@ -172,7 +183,57 @@ async def _take(lock: int) -> None:
             return
 
 
-async def _stop(server: asyncio.subprocess.Process) -> None:
+class Adopted:
+    """A child of this process that another program image of it started."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    async def wait(self) -> int:
+        """Its exit code; asked for again and again, since no event loop knows of it."""
+        while self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+            else:
+                await asyncio.sleep(_PAUSE)
+        return self.returncode
+
+    def send_signal(self, sent: int) -> None:
+        os.kill(self.pid, sent)
+
+
+class Lock:
+    """The lock on the data, which a program image may hand over to the one that takes its place."""
+
+    def __init__(self) -> None:
+        self.held: int | None = None
+        self._handed_over = os.environ.pop(_HANDED_OVER, "")
+
+    @property
+    def was_handed_over(self) -> bool:
+        return bool(self._handed_over)
+
+    def open(self, file: Path) -> IO[str]:
+        """The lock file: as handed over, locked, or opened anew."""
+        if self._handed_over:
+            os.set_inheritable(int(self._handed_over), False)
+            return os.fdopen(int(self._handed_over), "w", encoding="ascii")
+        return file.open("w", encoding="ascii")
+
+    def hand_over(self) -> None:
+        """Before this program is replaced: the lock stays taken, and the server goes on."""
+        if self.held is not None:
+            os.set_inheritable(self.held, True)
+            os.environ[_HANDED_OVER] = str(self.held)
+
+
+_lock = Lock()  # one process keeps one private store
+hand_over = _lock.hand_over
+
+
+async def _stop(server: "asyncio.subprocess.Process | Adopted") -> None:
     for sent in (signal.SIGTERM, signal.SIGKILL):
         if server.returncode is not None:
             return

@@ -1,0 +1,1 @@
+"""A parent that keeps the sockets, and the workers that answer on them."""

@@ -1,0 +1,53 @@
+"""The parent's own listener: figures for Prometheus, and whether the service lives and is ready."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable, Mapping, Sequence
+
+from aiohttp import web
+
+from calgate.metrics import exposition
+from calgate.processes.child import Child
+
+
+class Admin:
+    """`/metrics`, `/healthz`, `/readyz`, on a listener that no user reaches."""
+
+    def __init__(self, workers: Callable[[], Mapping[int, Child]]) -> None:
+        self._workers = workers
+        self._servers: list[asyncio.Server] = []
+        self._serving: set[int] = set()
+
+    async def serve_on(self, sockets: Sequence[socket.socket]) -> None:
+        """Answers on these sockets from now on, those that it answers on already included."""
+        for sock in sockets:
+            if sock.fileno() not in self._serving:
+                self._serving.add(sock.fileno())
+                server = web.Server(self._answer, access_log=None, keepalive_timeout=15)
+                self._servers.append(await asyncio.get_running_loop().create_server(server, sock=sock))
+
+    async def close(self) -> None:
+        for server in self._servers:
+            server.close()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        match request.path:
+            case "/metrics":
+                return web.Response(text=self._metrics(), content_type="text/plain", charset="utf-8")
+            case "/healthz":
+                return web.Response(text="alive\n")
+            case "/readyz":
+                return self._readiness()
+            case _:
+                return web.Response(status=404, text="there is /metrics, /healthz and /readyz\n")
+
+    def _metrics(self) -> str:
+        return exposition({str(slot): child.metrics for slot, child in self._workers().items()})
+
+    def _readiness(self) -> web.Response:
+        """Ready when every worker is."""
+        workers = {str(slot): child.health for slot, child in self._workers().items()}
+        ready = bool(workers) and all(health["status"] == "ready" for health in workers.values())
+        body = json.dumps({"status": "ready" if ready else "not ready", "workers": workers}) + "\n"
+        return web.Response(status=200 if ready else 503, text=body, content_type="application/json")

@@ -1,0 +1,205 @@
+"""The parent: keeps sockets and store, starts workers, replaces those that end, and follows signals.
+
+SIGTERM, SIGINT: open requests finish, then everything ends. SIGHUP: the file is read anew; if it is good, new workers
+start beside the old ones, on the same sockets, and the old ones finish what they have. SIGUSR2: a new program image
+takes this one's place, with the sockets and without a gap.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from calgate import config, store
+from calgate.config import ConfigError, Settings
+from calgate.processes.admin import Admin
+from calgate.processes.child import Child
+from calgate.processes.notify import notify
+from calgate.processes.serving import public_url
+from calgate.processes.sockets import HANDOVER, from_systemd, inherited
+from calgate.store import EmbeddedFaultError, NoServerError, open_store
+
+log = logging.getLogger(__name__)
+
+_OLD_WORKERS = "CALGATE_WORKERS"
+_LAST_PATIENCE = 5.0  # seconds beyond `listen.drain` until a worker that does not end is killed
+_BACK_OFF = (0.0, 0.5, 1.0, 2.0, 5.0)  # seconds before a worker that keeps crashing is started again
+
+
+class Parent:
+    """One gateway service."""
+
+    def __init__(self, file: Path, settings: Settings) -> None:
+        self._file = file
+        self._settings = settings
+        self._sockets = inherited()
+        self._sockets.open(settings.core.listen, from_systemd())
+        self._workers: dict[int, Child] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+        self._wanted = asyncio.Event()  # something to do: reload, upgrade, a worker that ended
+        self._reload = False
+        self._upgrade = False
+        self._crashes = 0
+        self._admin = Admin(lambda: self._workers)
+
+    async def run(self) -> int:
+        """Runs until told to stop; the exit code. Raises ConfigError where the first workers cannot start."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+        loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(_own_store(self._settings))
+            await self._admin.serve_on(self._sockets.of_admin())
+            stack.push_async_callback(self._admin.close)
+            try:
+                self._workers = await self._start_generation(self._settings)
+                self._dismiss_strangers()
+                notify("READY=1", f"MAINPID={os.getpid()}")
+                log.info("ready on %s", public_url(self._settings))
+                await self._mind()
+            finally:
+                await self._end_all()
+        return 0
+
+    # ------------------------------------------------------------ signals
+
+    def _on_stop(self) -> None:
+        self._stop.set()
+        self._wanted.set()
+
+    def _on_reload(self) -> None:
+        self._reload = True
+        self._wanted.set()
+
+    def _on_upgrade(self) -> None:
+        self._upgrade = True
+        self._wanted.set()
+
+    async def _mind(self) -> None:
+        """Does what signals and ended workers ask for, one thing after the other."""
+        while not self._stop.is_set():
+            await self._wanted.wait()
+            self._wanted.clear()
+            if self._upgrade:
+                self._upgrade = False
+                self._replace_program()
+            if self._reload:
+                self._reload = False
+                await self._reread()
+            for slot in [slot for slot, child in self._workers.items() if child.has_ended]:
+                await self._replace(slot)
+
+    # ------------------------------------------------------------ workers
+
+    async def _start_generation(self, settings: Settings) -> dict[int, Child]:
+        """All workers of a file, ready; the first one alone, so that a fault is told once. Raises ConfigError."""
+        started: dict[int, Child] = {}
+        try:
+            for slot in range(settings.core.listen.workers):
+                started[slot] = await self._start(slot)
+                if slot == 0:
+                    await started[0].wait_until_ready()
+            for child in started.values():
+                await child.wait_until_ready()
+        except BaseException:
+            for child in started.values():
+                child.terminate()
+            raise
+        return started
+
+    async def _start(self, slot: int) -> Child:
+        return await Child.start(self._file, slot, self._sockets.of_worker(slot), self._wanted.set)
+
+    async def _replace(self, slot: int) -> None:
+        """A worker ended by itself: another takes its place, and what waits in its queue."""
+        ended = self._workers[slot]
+        self._crashes = self._crashes + 1 if ended.age < 10 else 1
+        pause = _BACK_OFF[min(self._crashes, len(_BACK_OFF)) - 1]
+        log.error("worker %d ended (%s); another is started", slot, ended.how_it_ended)
+        await asyncio.sleep(pause)
+        try:
+            self._workers[slot] = await self._start(slot)
+            await self._workers[slot].wait_until_ready()
+        except ConfigError as error:
+            log.error("a new worker %d does not start: %s", slot, error)
+            self._wanted.set()
+
+    def _dismiss(self, child: Child) -> None:
+        """Asks a worker to finish, and sees to it that it does."""
+        task = asyncio.get_running_loop().create_task(child.finish(self._settings.core.listen.drain + _LAST_PATIENCE))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def _end_all(self) -> None:
+        notify("STOPPING=1")
+        for child in self._workers.values():
+            self._dismiss(child)
+        self._sockets.close()
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+
+    # ------------------------------------------------------------ reload
+
+    async def _reread(self) -> None:
+        """New workers by the file as it is now; where anything is wrong with it, all stays as it was."""
+        notify("RELOADING=1")
+        try:
+            settings = config.read(self._file)
+            self._sockets.open(settings.core.listen)
+            new = await self._start_generation(settings)
+        except ConfigError as error:
+            for fault in error.faults:
+                log.error("the file is not taken over: %s", fault)
+        else:
+            for child in self._workers.values():
+                self._dismiss(child)
+            self._workers = new
+            self._settings = settings
+            self._sockets.close_others(settings.core.listen)
+            await self._admin.serve_on(self._sockets.of_admin())
+            log.info("the file was taken over")
+        notify("READY=1")
+
+    # ------------------------------------------------------------ upgrade in place
+
+    def _replace_program(self) -> None:
+        """The program as it is on disk now takes this process over; the workers go on until its own are ready."""
+        log.info("the program is replaced")
+        store.hand_over()
+        os.environ[HANDOVER] = self._sockets.hand_over()
+        os.environ[_OLD_WORKERS] = ",".join(f"{child.pid}:{child.keep_channel()}" for child in self._workers.values())
+        os.execv(sys.executable, [sys.executable, "-m", "calgate", *sys.argv[1:]])  # noqa: S606 - ourselves
+
+    def _dismiss_strangers(self) -> None:
+        """Workers of the program image before this one: they are our children still, and not needed any more."""
+        for worker in filter(None, os.environ.pop(_OLD_WORKERS, "").split(",")):
+            pid, channel = map(int, worker.split(":"))
+            os.kill(pid, signal.SIGTERM)
+            task = asyncio.get_running_loop().create_task(_reap(pid, channel))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+
+@asynccontextmanager
+async def _own_store(settings: Settings) -> AsyncIterator[None]:
+    """The private store's owner is the parent: it outlives every worker."""
+    if not settings.core.store.embedded:
+        yield
+        return
+    try:
+        async with open_store(settings.core.store, settings.core.state_dir):
+            yield
+    except (EmbeddedFaultError, NoServerError) as error:
+        raise ConfigError([f"{settings.file}: {error}"], code=1) from error
+
+
+async def _reap(pid: int, channel: int) -> None:
+    await asyncio.to_thread(os.waitpid, pid, 0)
+    os.close(channel)

@@ -1,0 +1,179 @@
+"""Listening sockets: bound by the parent, kept by it for as long as their address is wanted, lent to the workers.
+
+Each worker has a TCP socket of its own on the same address (SO_REUSEPORT: the kernel spreads connections). Closing a
+listening socket resets the connections that wait in its queue (94 of 200 in a trial), so a worker that ends closes only
+its copy: the parent's keeps the queue for the worker that takes its place. Unix sockets are shared by all.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from calgate.config import Address, ConfigError, Listen
+
+Role = Literal["main", "redirect", "admin"]
+_BACKLOG = 1024
+_REFUSED = 111  # ECONNREFUSED
+_IN_USE = 98  # EADDRINUSE
+_FIRST_OF_SYSTEMD = 3  # sd_listen_fds(3)
+HANDOVER = "CALGATE_SOCKETS"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a socket is for."""
+
+    role: Role
+    address: str
+    slot: int  # the worker's number; 0 where all share it
+
+
+class Sockets:
+    """Every listening socket that the parent holds."""
+
+    def __init__(self, inherited: Mapping[Place, socket.socket] | None = None) -> None:
+        self._held = dict(inherited or {})
+
+    def open(self, listen: Listen, given: Sequence[socket.socket] = ()) -> None:
+        """Binds what the settings want and is not held yet. Raises ConfigError (exit 1), and then holds what it held.
+
+        `given` are sockets from systemd: each serves the address that it is bound to, for all workers.
+        """
+        taken = {_name_of(sock): sock for sock in given}
+        opened: dict[Place, socket.socket] = {}
+        try:
+            for place, address in _wanted(listen):
+                if place not in self._held:
+                    opened[place] = taken.get(place.address) or _bind(address, _setting_of(place.role))
+        except ConfigError:
+            for sock in opened.values():
+                sock.close()
+            raise
+        self._held |= opened
+
+    def close_others(self, listen: Listen) -> None:
+        """Lets go of what the settings do not want any more."""
+        wanted = {place for place, _ in _wanted(listen)}
+        for place in list(self._held.keys() - wanted):
+            self._held.pop(place).close()
+
+    def of_worker(self, slot: int) -> list[tuple[Role, socket.socket]]:
+        """What one worker answers on."""
+        return [
+            (place.role, sock)
+            for place, sock in self._held.items()
+            if place.role != "admin" and (place.slot == slot or place.address.startswith("unix:"))
+        ]
+
+    def of_admin(self) -> list[socket.socket]:
+        """What the parent itself answers on."""
+        return [sock for place, sock in self._held.items() if place.role == "admin"]
+
+    def close(self) -> None:
+        for sock in self._held.values():
+            sock.close()
+        self._held.clear()
+
+    def hand_over(self) -> str:
+        """For the program that takes this one's place: which descriptor is what."""
+        for sock in self._held.values():
+            sock.set_inheritable(True)
+        return json.dumps([[p.role, p.address, p.slot, sock.fileno()] for p, sock in self._held.items()])
+
+
+def inherited() -> Sockets:
+    """What the program before this one handed over, if one did."""
+    text = os.environ.pop(HANDOVER, "[]")
+    return Sockets({Place(role, address, slot): _adopt(fd) for role, address, slot, fd in json.loads(text)})
+
+
+def from_systemd() -> list[socket.socket]:
+    """Sockets by socket activation (sd_listen_fds(3))."""
+    count = int(os.environ.pop("LISTEN_FDS", "0"))
+    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
+        return []
+    return [_adopt(fd) for fd in range(_FIRST_OF_SYSTEMD, _FIRST_OF_SYSTEMD + count)]
+
+
+def _adopt(fd: int) -> socket.socket:
+    sock = socket.socket(fileno=fd)
+    sock.set_inheritable(False)
+    sock.setblocking(False)
+    return sock
+
+
+def _wanted(listen: Listen) -> Iterator[tuple[Place, Address]]:
+    roles: list[tuple[Role, Address]] = [("main", address) for address in listen.bind]
+    if listen.redirect_http is not None:
+        roles.append(("redirect", listen.redirect_http))
+    for role, address in roles:
+        for slot in range(1 if address.path else listen.workers):
+            yield Place(role, str(address), slot), address
+    if listen.admin is not None:
+        yield Place("admin", str(listen.admin), 0), listen.admin
+
+
+def _setting_of(role: Role) -> str:
+    return {"main": "listen.bind", "redirect": "listen.redirect_http", "admin": "listen.admin"}[role]
+
+
+def _name_of(sock: socket.socket) -> str:
+    name = sock.getsockname()
+    return str(Address(name[0], name[1])) if isinstance(name, tuple) else f"unix:{name}"
+
+
+def bind(address: Address, setting: str) -> socket.socket:
+    """One listening socket for a process that shares it with nobody. Raises ConfigError (exit 1)."""
+    return _bind(address, setting)
+
+
+def _bind(address: Address, setting: str) -> socket.socket:
+    try:
+        listening = _bind_unix(address.path) if address.path else _bind_tcp(address)
+    except OSError as error:
+        reason = "another program listens there already" if error.errno == _IN_USE else error.strerror
+        raise ConfigError([f"{setting}: cannot listen on {address}: {reason}"], code=1) from error
+    listening.listen(_BACKLOG)
+    listening.setblocking(False)
+    return listening
+
+
+_ours: set[tuple[str, int]] = set()  # addresses on which this process shares a port with itself
+
+
+def _bind_tcp(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    here = (address.host, address.port)
+    if here not in _ours:
+        # without SO_REUSEPORT it fails where anybody listens; with it, another gateway would get half of our users
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            _set_options(probe, family)
+            probe.bind(here)
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    _set_options(listening, family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listening.bind(here)
+    if address.port:
+        _ours.add(here)
+    return listening
+
+
+def _set_options(sock: socket.socket, family: int) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+
+
+def _bind_unix(path: str) -> socket.socket:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if probe.connect_ex(path) == _REFUSED:  # a socket file that nobody listens on any more
+            with suppress(FileNotFoundError):
+                Path(path).unlink()
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening.bind(path)
+    return listening

@@ -1,0 +1,77 @@
+"""A worker: serves on the sockets that its parent lent it, and tells the parent how it is.
+
+The worker speaks on standard output, one JSON object a line. When its standard input closes, the parent is gone, and
+the worker stops as if it had been asked to.
+"""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from calgate import config, journal
+from calgate.gateway import Gateway
+from calgate.processes.serving import serve
+from calgate.processes.sockets import Role
+
+_REPORT_EVERY = 1.0
+
+
+def main(file: Path, slot: int, sockets: str) -> None:
+    """Runs a worker; `sockets` is the parent's JSON: a list of [role, descriptor]."""
+    import uvloop
+
+    settings = config.read(file)
+    journal.start(settings.core.log.format, settings.core.log.level, access=settings.core.log.access)
+    lent: list[tuple[Role, socket.socket]] = [(role, socket.socket(fileno=fd)) for role, fd in json.loads(sockets)]
+    uvloop.run(_work(settings, slot, lent))
+
+
+async def _work(settings: config.Settings, slot: int, lent: Sequence[tuple[Role, socket.socket]]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    for ignored in (
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGUSR2,
+    ):  # a terminal sends them to all; they are the parent's
+        loop.add_signal_handler(ignored, lambda: None)
+    await loop.connect_read_pipe(lambda: _Parent(stop), sys.stdin)
+    reporting: list[asyncio.Task[None]] = []
+
+    async def ready(gateway: Gateway) -> None:
+        _say({"ready": slot})
+        reporting.append(loop.create_task(_report(gateway, stop)))
+
+    await serve(settings, lent, ready, stop)
+
+
+async def _report(gateway: Gateway, stop: asyncio.Event) -> None:
+    """Figures and health, once a second."""
+    while not stop.is_set():
+        _say({"metrics": gateway.snapshot(), "health": await gateway.health()})
+        began = asyncio.get_running_loop().time()
+        await asyncio.sleep(_REPORT_EVERY)
+        gateway.metrics.loop_lag = asyncio.get_running_loop().time() - began - _REPORT_EVERY
+
+
+def _say(message: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+class _Parent(asyncio.Protocol):
+    """The parent's end; only its closing means something."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+
+    def eof_received(self) -> None:
+        self._stop.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop.set()
