@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from calgate import dialect
 from calgate.access import Rule
+from calgate.balance import HealthSection
 from calgate.caller import Network
 from calgate.lines import Lines
 from calgate.pages import PagesSection
@@ -139,6 +140,7 @@ class Route(Section):
     host_header: Literal["keep", "upstream"] = "keep"
     connect_timeout: Duration = 5.0
     answer_timeout: Duration = 120.0
+    health: HealthSection | None = None
     sign_on: Mapping[str, Any] | None = None  # checked by the model of the plugin that it names
 
     @model_validator(mode="after")

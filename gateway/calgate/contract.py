@@ -16,7 +16,7 @@ It offers:
     sentences for an administrator about settings that are allowed and unwise
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -301,6 +301,9 @@ class Store(Protocol):
         read_only: bool = False,
     ) -> Any:
         """One FCALL, shielded from the caller's cancellation. The function's own `redis.ResponseError` goes through."""
+
+    async def answer(self, command: Awaitable[Any]) -> Any:
+        """The answer to a command of `redis`, within a bounded time, or Unavailable."""
 
     async def publish(self, news: News) -> None: ...
 

@@ -7,14 +7,14 @@ says it.
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 from calgate.answer import Answer
 from calgate.ask import Ask
+from calgate.balance import Balance
 from calgate.headers import sort_outbound
-from calgate.refusal import BadGateway
+from calgate.refusal import BadGateway, GatewayTimeout
 from calgate.session import Session
-from calgate.upstream import Outgoing, Upstream
+from calgate.upstream import Outgoing, Unreachable, Upstream
 from calgate.wire import Header, Wire
 
 _DOMAIN = re.compile(rb";\s*domain\s*=\s*([^;]*)", re.IGNORECASE)
@@ -34,22 +34,33 @@ class Sent:
 class Forwarding:
     """One route's way to its document servers."""
 
-    def __init__(self, upstreams: Sequence[Upstream], *, keep_host: bool) -> None:
-        self._upstreams = tuple(upstreams)
+    def __init__(self, balance: Balance, *, keep_host: bool) -> None:
+        self._balance = balance
         self._keep_host = keep_host
-
-    def choose(self, session: Session) -> Upstream:
-        """The session's document server: always the same one, since its own session lives there."""
-        if len(self._upstreams) == 1:
-            return self._upstreams[0]
-        number = int.from_bytes(blake2b(session.key.encode(), digest_size=4).digest(), "big")
-        return self._upstreams[number % len(self._upstreams)]
 
     async def send(
         self, ask: Ask, session: Session, cookies: Sequence[bytes], sign_on: bytes, body: bytes | None = None
     ) -> Sent:
-        """Sends the request; `body` where it was read already. Raises BadGateway, GatewayTimeout."""
-        upstream = self.choose(session)
+        """Sends the request; `body` where it was read already. Raises BadGateway, GatewayTimeout, Unavailable."""
+        unreachable: Unreachable | None = None
+        for member in self._balance.candidates(session.key):
+            try:
+                wire = await self._send(ask, member.upstream, cookies, sign_on, body)
+            except Unreachable as error:  # nothing was sent, so another may be asked
+                self._balance.failed(member, error)
+                unreachable = error
+                continue
+            except (BadGateway, GatewayTimeout) as error:
+                self._balance.failed(member, error)
+                raise
+            self._balance.served(member)
+            return self._receive(ask, session, member.upstream, wire)
+        assert unreachable is not None
+        raise unreachable
+
+    async def _send(
+        self, ask: Ask, upstream: Upstream, cookies: Sequence[bytes], sign_on: bytes, body: bytes | None
+    ) -> Wire:
         chunked = body is None and ask.length is None
         length = len(body) if body is not None else ask.length
         message = self._message(ask, upstream, cookies, sign_on, chunked=chunked, length=length)
@@ -59,7 +70,9 @@ class Forwarding:
         elif chunked or length:
             ask.go_on()
             stream = ask.body()
-        wire = await upstream.send(Outgoing(ask.method, message, stream, chunked=chunked))
+        return await upstream.send(Outgoing(ask.method, message, stream, chunked=chunked))
+
+    def _receive(self, ask: Ask, session: Session, upstream: Upstream, wire: Wire) -> Sent:
         if wire.status == 101 and not ask.wants_websocket:
             wire.close()
             raise BadGateway("the document server switched protocols unasked")

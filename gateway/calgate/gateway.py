@@ -15,8 +15,11 @@ from calgate import access, ask, dialect, journal, plugins
 from calgate.access import Rules, groups_of
 from calgate.answer import Answer
 from calgate.ask import Ask
+from calgate.balance import Balance, Member
 from calgate.config import ConfigError, Settings
 from calgate.config import Route as RouteSection
+from calgate.contract import News
+from calgate.drains import Drains
 from calgate.forwarding import Forwarding
 from calgate.headers import Inlet
 from calgate.licensing import Licensing
@@ -55,7 +58,11 @@ class Gateway:
         self.reception = Reception(Pages(core.pages, embed_in=core.session.embed_in), core.listen.methods)
         self.sessions = Sessions(store, core.session, core.store.grace)
         self.licensing = Licensing(cast.allocator, self.sessions, {}, self.metrics)
+        self.balances: Sequence[Balance] = ()
+        self._drains = Drains(store)
+        self._drains_changed = asyncio.Event()
         store.listen(self.licensing.hear)
+        store.listen(self._hear)
         self.rules = RulesInForce()
         self.sign_in = SignIn(
             cast.authenticators, cast.directory, self.sessions, core.session, self._bindings, self.metrics
@@ -69,14 +76,17 @@ class Gateway:
 
     def open_routes(self, upstreams: Mapping[int, Sequence[Upstream]]) -> None:
         """The document servers are there to be asked."""
-        routes = [
-            self._route(number, section, upstreams[number]) for number, section in enumerate(self._settings.core.routes)
+        sections = self._settings.core.routes
+        self.balances = [
+            Balance([Member(upstream) for upstream in upstreams[number]], self.metrics, section.health)
+            for number, section in enumerate(sections)
         ]
+        routes = [self._route(number, section, self.balances[number]) for number, section in enumerate(sections)]
         self.pipeline = Pipeline(routes, self.sign_in, self.sessions, self.licensing, self.rules, self.metrics)
 
-    def _route(self, number: int, section: RouteSection, upstreams: Sequence[Upstream]) -> Route:
+    def _route(self, number: int, section: RouteSection, balance: Balance) -> Route:
         knows = dialect.choose(section.dialect, opens=section.opens, uses=section.uses, polls=section.polls)
-        forwarding = Forwarding(upstreams, keep_host=section.host_header == "keep")
+        forwarding = Forwarding(balance, keep_host=section.host_header == "keep")
         return Route(
             number,
             section.host.lower(),
@@ -185,6 +195,24 @@ class Gateway:
         self.licensing.regroup({name: found.get(name) for name in theirs})
         self.rules.replace(rules)
 
+    async def keep_drains(self) -> None:
+        """Follows which document servers an administrator has drained; runs until cancelled."""
+        while True:
+            try:
+                drained = await self._drains.read()
+            except Unavailable:
+                await asyncio.sleep(_RESOLVE_SOON)
+                continue
+            for balance in self.balances:
+                for member in balance.members:
+                    balance.drain(member.upstream.name, drained=member.upstream.name in drained)
+            await self._drains_changed.wait()
+            self._drains_changed.clear()
+
+    def _hear(self, news: News) -> None:
+        if news.topic in ("upstreams-drained", "store-back"):
+            self._drains_changed.set()
+
     async def keep_certificate(self) -> None:
         """Takes a new certificate when its files change; runs until cancelled."""
         while self.certificate is not None:
@@ -214,7 +242,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         gateway = Gateway(settings, cast, store, certificate)
         upstreams = {}
         for number, route in enumerate(core.routes):
-            upstreams[number] = [await stack.enter_async_context(_upstream(route, url)) for url in route.upstreams]
+            upstreams[number] = [await stack.enter_async_context(upstream_of(route, url)) for url in route.upstreams]
         gateway.open_routes(upstreams)
         stack.push_async_callback(gateway.licensing.finish)
         async with asyncio.TaskGroup() as tasks:
@@ -225,6 +253,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
                     gateway.licensing.report(),
                     gateway.keep_rules(),
                     gateway.keep_certificate(),
+                    gateway.keep_drains(),
+                    *(balance.watch() for balance in gateway.balances),
                 )
             ]
             yield gateway
@@ -241,7 +271,8 @@ async def _opened_store(settings: Settings) -> AsyncIterator[RedisStore]:
         raise ConfigError([f"{settings.file}: {error}"], code=1) from error
 
 
-def _upstream(route: RouteSection, url: str) -> Upstream:
+def upstream_of(route: RouteSection, url: str) -> Upstream:
+    """A document server as a route's settings name it."""
     parts = urlsplit(url)
     tls = None
     if parts.scheme == "https":

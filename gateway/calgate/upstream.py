@@ -26,6 +26,10 @@ class Outgoing:
     chunked: bool = False  # how the body is framed: by chunks, or by the Content-Length in `message`
 
 
+class Unreachable(BadGateway):
+    """No connection could be made, so nothing of the request was sent: another server may be asked."""
+
+
 class Reply(Protocol):
     """The document server's answer: its head, and its body as it comes."""
 
@@ -60,6 +64,11 @@ class Upstream:
         default = 443 if self._tls else 80
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == default else f"{host}:{self.port}"
+
+    @property
+    def name(self) -> str:
+        """As the settings file writes it."""
+        return f"{self.scheme}://{self.authority}"
 
     @property
     def scheme(self) -> str:
@@ -118,9 +127,9 @@ class Upstream:
                     lambda: Wire(self._patience, self._rest), self.host, self.port, ssl=self._tls, server_hostname=name
                 )
         except TimeoutError as error:
-            raise GatewayTimeout(f"{self.host}:{self.port} does not answer a connection") from error
+            raise Unreachable(f"{self.host}:{self.port} does not answer a connection") from error
         except (OSError, ssl.SSLError) as error:
-            raise BadGateway(f"{self.host}:{self.port} cannot be reached: {error}") from error
+            raise Unreachable(f"{self.host}:{self.port} cannot be reached: {error}") from error
         self._wires.add(wire)
         return wire
 

@@ -43,7 +43,7 @@ class RedisStore:
 
     async def ping(self) -> None:
         """Raises Unavailable if the store does not answer."""
-        await self._bounded(self._redis.ping())
+        await self.answer(self._redis.ping())
 
     def library(self, name: str, source: str) -> None:
         self._libraries[name] = source
@@ -57,15 +57,13 @@ class RedisStore:
         read_only: bool = False,
     ) -> Any:
         """One FCALL; runs to its end even if the caller is cancelled, so that nothing is half done."""
-        task = asyncio.create_task(
-            self._bounded(self._call("FCALL_RO" if read_only else "FCALL", function, keys, args))
-        )
+        task = asyncio.create_task(self.answer(self._call("FCALL_RO" if read_only else "FCALL", function, keys, args)))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
 
     async def publish(self, news: News) -> None:
-        await self._bounded(self._redis.publish(f"{self.prefix}:news", encode(news)))
+        await self.answer(self._redis.publish(f"{self.prefix}:news", encode(news)))
 
     def listen(self, hear: Callable[[News], None]) -> None:
         self._news.add(hear)
@@ -95,10 +93,11 @@ class RedisStore:
             await self._redis.function_load(self._libraries[name], replace=True)
         self._loaded |= names
 
-    async def _bounded(self, work: Awaitable[Any]) -> Any:
+    async def answer(self, command: Awaitable[Any]) -> Any:
+        """The answer to a command, within a bounded time; every way of not getting one is Unavailable."""
         try:
             async with asyncio.timeout(_CALL_WITHIN):
-                return await work
+                return await command
         except _AWAY as error:
             raise Unavailable(f"the store does not answer: {error or type(error).__name__}") from error
         except fault.ResponseError as error:

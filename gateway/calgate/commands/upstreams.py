@@ -1,0 +1,87 @@
+"""`calgate upstreams`: taking a document server out for maintenance, and back in."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from calgate import config
+from calgate.commands.options import config_option, json_option
+from calgate.config import ConfigError, Settings
+from calgate.desk import opened
+from calgate.drains import Drains
+from calgate.gateway import upstream_of
+from calgate.refusal import Unavailable
+
+
+@click.group()
+def upstreams() -> None:
+    """The document servers, and draining one."""
+
+
+@upstreams.command("list")
+@config_option
+@json_option
+def list_(file: Path, as_json: bool) -> None:
+    """Shows every route's document servers and which are drained."""
+    settings = config.read(file)
+    drained = asyncio.run(_drained(settings))
+    rows = [(route.path, name, name in drained) for route in settings.core.routes for name in _names(settings, route)]
+    if as_json:
+        click.echo(json.dumps([{"route": r, "upstream": n, "drained": d} for r, n, d in rows], indent=2))
+        return
+    table = Table()
+    for heading in ("route", "document server", "state"):
+        table.add_column(heading)
+    for route, name, is_drained in rows:
+        table.add_row(route, name, "drained" if is_drained else "in use")
+    Console().print(table)
+
+
+@upstreams.command()
+@click.argument("upstream")
+@config_option
+def drain(upstream: str, file: Path) -> None:
+    """Takes UPSTREAM out, on every gateway: its sessions go to the route's other servers."""
+    _change(file, upstream, drained=True)
+
+
+@upstreams.command()
+@click.argument("upstream")
+@config_option
+def restore(upstream: str, file: Path) -> None:
+    """Puts UPSTREAM back in."""
+    _change(file, upstream, drained=False)
+
+
+def _change(file: Path, upstream: str, *, drained: bool) -> None:
+    settings = config.read(file)
+    known = [name for route in settings.core.routes for name in _names(settings, route)]
+    if upstream.rstrip("/") not in known:
+        raise ConfigError([f"no route has a document server {upstream}; there are {', '.join(known)}"], code=1)
+    asyncio.run(_set(settings, upstream.rstrip("/"), drained=drained))
+    click.echo(f"{upstream} is {'drained' if drained else 'in use'}")
+
+
+def _names(settings: Settings, route: config.Route) -> Sequence[str]:
+    return [upstream_of(route, url).name for url in route.upstreams]
+
+
+async def _drained(settings: Settings) -> frozenset[str]:
+    try:
+        async with opened(settings) as (store, _):
+            return await Drains(store).read()
+    except Unavailable as refusal:
+        raise ConfigError([refusal.detail], code=1) from refusal
+
+
+async def _set(settings: Settings, name: str, *, drained: bool) -> None:
+    try:
+        async with opened(settings) as (store, _):
+            await Drains(store).change(name, drained=drained)
+    except Unavailable as refusal:
+        raise ConfigError([refusal.detail], code=1) from refusal

@@ -1,0 +1,21 @@
+"""Document servers that an administrator has taken out: kept in the store, so that every worker knows."""
+
+from calgate.contract import News, Store
+
+
+class Drains:
+    """The set of drained servers, by name as the settings file writes them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._key = f"{store.prefix}:drained"
+
+    async def read(self) -> frozenset[str]:
+        """Raises Unavailable."""
+        return frozenset(name.decode() for name in await self._store.answer(self._store.redis.smembers(self._key)))
+
+    async def change(self, name: str, *, drained: bool) -> None:
+        """Takes a server out, or back in, on every gateway at once. Raises Unavailable."""
+        redis = self._store.redis
+        await self._store.answer(redis.sadd(self._key, name) if drained else redis.srem(self._key, name))
+        await self._store.publish(News("upstreams-drained", name))
