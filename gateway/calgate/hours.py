@@ -52,15 +52,18 @@ def is_within(hours: Iterable[Hours], now: float, zone: ZoneInfo) -> bool:
     return any(stretch.covers(moment) for stretch in hours)
 
 
-def next_boundary(hours: Iterable[Hours], now: float, zone: ZoneInfo) -> float | None:
-    """Unix time after `now` when `is_within` may change: a beginning, an end, or a change of the clock."""
+def next_boundary(hours: Iterable[Hours], now: float, zone: ZoneInfo) -> float:
+    """Unix time after `now` when `is_within` may change: a beginning, an end, or a change of the clock.
+
+    There must be some hours.
+    """
     today = datetime.fromtimestamp(now, zone).date()
     days = [today + timedelta(days=ahead) for ahead in range(-1, 9)]
     walls = [edge for stretch in hours for day in days for edge in stretch.edges(day)]
     # An hour that the clock shows twice in autumn holds two such edges: fold 0 and 1.
     moments = [wall.replace(tzinfo=zone, fold=fold).timestamp() for wall in walls for fold in (0, 1)]
-    following = min((moment for moment in moments if moment > now), default=None)
-    return following if following is None else _clock_change(now, following, zone) or following
+    following = min(moment for moment in moments if moment > now)
+    return _clock_change(now, following, zone) or following
 
 
 def _clock_change(start: float, end: float, zone: ZoneInfo) -> float | None:

@@ -195,6 +195,7 @@ def test_a_grant_ends_at_the_next_boundary_of_any_hours() -> None:
     assert judge.decide(asked("S-1-bi"), at("2026-03-04 19:00")).until == at("2026-03-05 00:00")
     assert judge.decide(asked("S-1-bi"), at("2026-03-06 23:59:59")).until == at("2026-03-07 00:00")
     assert judge.decide(asked("S-1-bi"), at("2026-03-07 00:00")).until == at("2026-03-09 19:00")
+    assert judge.decide(asked("S-1-bi"), at("2026-03-04 12:00")).until == at("2026-03-04 19:00"), "the clock set back"
     assert rules(BI).decide(asked("S-1-bi"), NOON).until is None
 
 

@@ -413,9 +413,32 @@ def test_a_dialect_that_cannot_be_meant_is_a_fault_of_the_file(settings: dict[st
 
 
 def test_a_route_has_qlikview_or_patterns_or_no_dialect() -> None:
-    assert isinstance(choose("qlikview"), QlikView)
-    assert isinstance(choose(None, opens="/(?P<document>.+)"), Patterns)
+    qlikview, patterns = choose("qlikview"), choose(None, opens="/(?P<document>.+)")
+    assert qlikview is not None
+    assert patterns is not None
+    assert qlikview.classify("GET", "/QvAJAXZfc/opendoc.htm?document=a.qvw") == Use("open", "a.qvw")
+    assert patterns.classify("GET", "/a.qvw") == Use("open", "a.qvw")
     assert choose(None) is None
+
+
+def test_what_is_remembered_of_a_target_never_answers_for_its_body_its_method_or_its_encoding() -> None:
+    dialect = choose("qlikview")
+    assert dialect is not None
+    target = f"{CALL}?view=Sales%2FQ1.qvw"
+    assert dialect.classify("GET", target) == Use("poll", "sales/q1.qvw")
+    assert dialect.classify("POST", target, update(mark="")) == Use("open", "sales/q1.qvw")
+    assert dialect.classify("GET", target) == Use("poll", "sales/q1.qvw")
+    with pytest.raises(BadRequest):
+        dialect.classify("POST", target, update("HR.qvw"))
+    with pytest.raises(BadRequest):
+        dialect.classify("GET", target, content_type="text/xml; charset=utf-7")
+    assert dialect.classify("GET", "/QvAJAXZfc/Authenticate.aspx") == Use("other")
+    with pytest.raises(Forbidden):
+        dialect.classify("POST", "/QvAJAXZfc/Authenticate.aspx")
+    long = f"/QvAJAXZfc/opendoc.htm?document=a.qvw&x={'x' * 600}"
+    assert dialect.classify("GET", long) == Use("open", "a.qvw")
+    assert dialect.needs_body("GET", long) == 0
+    assert dialect.needs_body("POST", target) > 0
 
 
 # ---------------------------------------------------------------- what never claims

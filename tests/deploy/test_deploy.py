@@ -114,17 +114,3 @@ def test_haproxy_finds_no_fault_in_its_example(tmp_path: Path, certificate: Path
 def said(command: list[str | Path]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """Certificate and key in one file."""
-    file, key = tmp_path / "bi.pem", tmp_path / "key"
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subprocess.run(
-        [*make, "-subj", "/CN=bi.corp.example", "-days", "2", "-keyout", key, "-out", file],
-        check=True,
-        capture_output=True,
-    )
-    file.write_text(file.read_text() + key.read_text(), encoding="utf-8")
-    return file

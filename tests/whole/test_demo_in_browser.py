@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
 from photos import ARGS, CHROMIUM
@@ -72,3 +73,13 @@ async def test_who_comes_too_late_sees_why_and_an_open_page_is_told_in_words(dem
 def other_document() -> str:
     """A command for another document than the query names: a way past the rules, if it were let through."""
     return '<update mark="" view="HR/Headcount.qvw"><poll name="x"/></update>'
+
+
+async def test_the_demonstrations_own_pages_are_for_everybody(demo: Demo) -> None:
+    async with browser_of("alice") as (_, page):
+        await page.set_viewport_size({"width": 360, "height": 740})
+        for path in ("/", DOCUMENT, DOCUMENT.replace("Sales", "Sails")):
+            await page.goto(demo.url + path)
+            found = await Axe().run(page)
+            assert found.violations_count == 0, f"{path}: {found.generate_report()}"
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 360, path

@@ -7,7 +7,7 @@ binds to the loopback address alone.
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
@@ -25,7 +25,7 @@ _templates = Environment(loader=PackageLoader("calgate.demo"), autoescape=True, 
 @asynccontextmanager
 async def serve(port: int = 0) -> AsyncIterator[str]:
     """Serves on 127.0.0.1 and yields the address, such as "http://127.0.0.1:40123". Port 0: one that is free."""
-    runner = web.AppRunner(application(), access_log=None, shutdown_timeout=1)
+    runner = web.AppRunner(application(), access_log=None, shutdown_timeout=1, max_field_size=65_536)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", port)
@@ -153,11 +153,12 @@ async def _export(request: web.Request) -> web.StreamResponse:
     answer = web.StreamResponse(headers={"Content-Disposition": 'attachment; filename="export.csv"'})
     answer.content_type = "text/csv"
     await answer.prepare(request)
-    await answer.write(b"row,value\r\n")
-    for row in range(_ROWS):
-        if await _is_stopping(request.app, 0.05):
-            break
-        await answer.write(f"{row},{math.sin(row / 10):.4f}\r\n".encode())
+    with suppress(ConnectionResetError):  # whoever downloads may change his mind
+        await answer.write(b"row,value\r\n")
+        for row in range(_ROWS):
+            if await _is_stopping(request.app, 0.05):
+                break
+            await answer.write(f"{row},{math.sin(row / 10):.4f}\r\n".encode())
     return answer
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from calgate.dialect.patterns import Patterns
 from calgate.dialect.qlikview import QlikView
+from calgate.dialect.remembered import Remembered
 from calgate.dialect.use import Dialect, Kind, Use, Written
 
 __all__ = ["Dialect", "Kind", "Use", "Written", "choose", "never_claims"]
@@ -22,12 +23,12 @@ def choose(
     Raises ValueError with a sentence for the administrator.
     """
     if name is None:
-        return Patterns(opens=opens, uses=uses, polls=polls) if opens or uses or polls else None
+        return Remembered(Patterns(opens=opens, uses=uses, polls=polls)) if opens or uses or polls else None
     if opens or uses or polls:
         raise ValueError("a route has either a dialect, or opens, uses and polls patterns, not both")
     if name != "qlikview":
         raise ValueError(f'there is no dialect {name!r}; there is "qlikview", or opens, uses and polls patterns')
-    return QlikView()
+    return Remembered(QlikView())
 
 
 def never_claims(method: str, headers: Mapping[str, str]) -> bool:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, TemplateError
 from markupsafe import Markup
+from pydantic import model_validator
 
 from calgate import refusal as r
 from calgate.dialect import Written
@@ -29,6 +31,12 @@ class PagesSection(Section):
 
     templates: Path | None = None  # a folder; a template that is not in it is ours
     contact: str = ""  # whom to ask where a license names nobody: an address or a sentence
+
+    @model_validator(mode="after")
+    def _templates_are_whole(self) -> Self:
+        if self.templates is not None:
+            Pages(self).demand_whole(self.templates)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,7 @@ class Pages:
     """Writes refusals and pages in the form that the reader understands."""
 
     def __init__(self, settings: PagesSection, *, embed_in: Sequence[str] = ()) -> None:
-        """`embed_in`: origins that may frame the site. Raises ValueError naming each broken template and its line."""
+        """`embed_in`: origins that may frame the site."""
         self._contact = settings.contact
         self._frames = " ".join(("'self'", *embed_in))
         own = [FileSystemLoader(settings.templates)] if settings.templates else []
@@ -69,8 +77,6 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(moment=_moment, seats=_seats, breaks=_breaks)
-        if settings.templates:
-            self._demand_whole(settings.templates)
 
     def refuse(self, refusal: r.Refusal, viewer: Viewer) -> Rendered:
         """The answer to a refused request."""
@@ -118,8 +124,11 @@ class Pages:
         )
         return Rendered(status, (*common, *more), body)
 
-    def _demand_whole(self, folder: Path) -> None:
-        """Renders every page once, so that a fault is found at start and not by the first person who is refused."""
+    def demand_whole(self, folder: Path) -> None:
+        """Renders every page once: a fault is found when the file is read, not by the first person who is refused.
+
+        Raises ValueError naming each broken template and its line.
+        """
         if not folder.is_dir():
             raise ValueError(f"templates: {folder} is no folder")
         ours = {name for name in _OURS.list_templates() if not name.startswith("_")}

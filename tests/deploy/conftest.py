@@ -1,0 +1,20 @@
+"""What the examples name and the tests must have."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Certificate and key in one file."""
+    file, key = tmp_path / "bi.pem", tmp_path / "key"
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    subprocess.run(
+        [*make, "-subj", "/CN=bi.corp.example", "-days", "2", "-keyout", key, "-out", file],
+        check=True,
+        capture_output=True,
+    )
+    file.write_text(file.read_text() + key.read_text(), encoding="utf-8")
+    return file

@@ -1,0 +1,163 @@
+"""nginx and HAProxy in front of a gateway, by the examples in `deploy/proxy/` and nothing more."""
+
+import asyncio
+import shutil
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from calgate.demo import serve
+from whole.rig import Gateway, curl, free_port, gateway, write_settings
+
+EXAMPLES = Path(__file__).parents[2] / "deploy" / "proxy"
+
+
+@dataclass
+class Site:
+    """A gateway behind a proxy."""
+
+    gate: Gateway
+    url: str  # the proxy's
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """A client that does not mind the proxy's certificate."""
+        trusting = ssl.create_default_context()
+        trusting.check_hostname = False
+        trusting.verify_mode = ssl.CERT_NONE
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting))
+
+
+def nginx(folder: Path, certificate: Path, port: int, gate: int) -> list[str]:
+    text = replaced(
+        EXAMPLES / "nginx.conf",
+        {
+            "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+            "listen 80": f"listen 127.0.0.1:{free_port()}",
+            "server 127.0.0.1:8080": f"server 127.0.0.1:{gate}",
+            "/etc/nginx/bi.pem": str(certificate),
+            "/etc/nginx/bi.key": str(certificate),
+        },
+    )
+    places = " ".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("proxy", "fastcgi", "uwsgi", "scgi", "client_body")
+    )
+    file = folder / "nginx.conf"
+    head = f"daemon off; master_process off; pid {folder}/pid; error_log stderr;"
+    file.write_text(f"{head} events {{}} http {{ access_log off; {places} {text} }}", encoding="utf-8")
+    return ["nginx", "-c", str(file), "-p", str(folder)]
+
+
+def haproxy(folder: Path, certificate: Path, port: int, gate: int) -> list[str]:
+    text = replaced(
+        EXAMPLES / "haproxy.cfg",
+        {
+            "maxconn 20000": "maxconn 200",  # what the test may open
+            "bind :443 ": f"bind 127.0.0.1:{port} ",
+            "bind :8443": f"bind 127.0.0.1:{free_port()}",
+            "10.0.0.11:8080": f"127.0.0.1:{gate}",
+            "10.0.0.12:8080": f"127.0.0.1:{gate}",
+            "/etc/haproxy/bi.pem": str(certificate),
+        },
+    )
+    file = folder / "haproxy.cfg"
+    file.write_text(text, encoding="utf-8")
+    return ["haproxy", "-db", "-f", str(file)]
+
+
+def replaced(example: Path, places: Mapping[str, str]) -> str:
+    text = example.read_text(encoding="utf-8")
+    for old, new in places.items():
+        assert old in text, f"{example.name} has no {old!r} any more"
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.fixture(params=[nginx, haproxy], ids=["nginx", "haproxy"])
+async def site(request: pytest.FixtureRequest, tmp_path: Path, certificate: Path) -> AsyncIterator[Site]:
+    if shutil.which(request.param.__name__) is None:
+        pytest.skip(f"needs {request.param.__name__}")
+    async with serve() as upstream:
+        settings = write_settings(
+            tmp_path, int(upstream.rpartition(":")[2]), listen='trusted_proxies = ["127.0.0.1/32"]'
+        )
+        async with gateway(settings) as gate:
+            port = free_port()
+            process = await asyncio.create_subprocess_exec(
+                *request.param(tmp_path, certificate, port, gate.port),
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            site = Site(gate, f"https://127.0.0.1:{port}")
+            try:
+                await until_it_answers(site)
+                yield site
+            finally:
+                if process.returncode is None:
+                    process.terminate()
+                await process.wait()
+
+
+async def until_it_answers(site: Site) -> None:
+    async with asyncio.timeout(15), site.session as client:
+        while True:
+            try:
+                async with client.get(f"{site.url}/_calgate/health") as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+async def cookie(site: Site) -> str:
+    """A session, begun past the proxy (from an address that is not trusted), under the name that https demands."""
+    direct = await curl(f"{site.gate.url}/portal", "--interface", "127.0.0.2", user="alice")
+    (pair,) = [value.partition(";")[0] for value in direct.values("set-cookie")]
+    return f"__Host-{pair}"
+
+
+async def test_kerberos_is_offered_behind_it_and_ntlm_refused_and_nobody_can_claim_an_address(site: Site) -> None:
+    reply = await curl(f"{site.url}/", "-k", "-H", "X-Forwarded-For: 203.0.113.9", user="alice")
+    assert (reply.status, reply.json["code"]) == (401, "ntlm-behind-proxy")
+    assert site.gate.decisions("sign-in failed")[-1]["address"] == "127.0.0.1"
+
+
+async def test_a_session_and_headers_as_large_as_a_big_ticket_come_through(site: Site) -> None:
+    headers = {"Cookie": await cookie(site), "X-Large": "x" * 32_000}
+    async with site.session as client, client.get(f"{site.url}/", headers=headers) as answer:
+        assert answer.status == 200
+        assert (await answer.text()).startswith("AccessPoint for DEMO\\alice")
+
+
+async def test_a_post_of_the_sites_own_page_is_known_as_such(site: Site) -> None:
+    body = '<update mark="" view="Sales.qvw"/>'
+    for origin, status in ((site.url, 200), ("https://evil.example", 403)):
+        headers = {"Cookie": await cookie(site), "Origin": origin}
+        async with (
+            site.session as client,
+            client.post(f"{site.url}/QvAJAXZfc/QvsViewClient.aspx", data=body, headers=headers) as answer,
+        ):
+            assert answer.status == status, origin
+
+
+async def test_a_download_is_not_held_back_and_a_websocket_goes_both_ways(site: Site) -> None:
+    headers = {"Cookie": await cookie(site)}
+    async with site.session as client:
+        async with asyncio.timeout(5), client.get(f"{site.url}/export.csv", headers=headers) as answer:
+            assert await answer.content.readline() == b"row,value\r\n"
+            assert await answer.content.readline() == b"0,0.0000\r\n"
+        async with client.ws_connect(f"{site.url}/live", headers={**headers, "Origin": site.url}) as socket:
+            await socket.send_str("hello")
+            heard = [await socket.receive_str(timeout=5) for _ in range(2)]
+            assert "echo hello" in heard
+
+
+async def test_plain_cookies_are_for_plain_http_alone(site: Site) -> None:
+    pair = (await cookie(site)).removeprefix("__Host-")
+    async with site.session as client, client.get(f"{site.url}/", headers={"Cookie": pair}) as answer:
+        assert answer.status == 401
