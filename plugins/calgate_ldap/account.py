@@ -1,0 +1,35 @@
+"""What a directory's attributes say: SIDs, and whether an account may sign in now (MS-ADTS)."""
+
+from calgate.refusal import AccountRefused
+from calgate_ldap.connection import Entry
+
+ATTRIBUTES = ("userAccountControl", "msDS-User-Account-Control-Computed", "accountExpires")
+
+_DISABLED = 0x0002  # ADS_UF_ACCOUNT_DISABLE, of userAccountControl
+_LOCKED = 0x0010  # ADS_UF_LOCKOUT, of the computed attribute: lockoutTime stays set after a lock has ended
+_NEVER = (0, 0x7FFFFFFFFFFFFFFF)
+_EPOCH = 116_444_736_000_000_000  # 1970 as a FILETIME, in 100 ns since 1601
+
+
+def refuse_unless_usable(entry: Entry, name: str, now: float) -> None:
+    """Raises AccountRefused where the account is disabled, has expired, or is locked. `now`: Unix time.
+
+    An expired password is not looked at: nobody gets a ticket or a proof with one, and who signed in by smart card may
+    have had one all along.
+    """
+    if entry.number("userAccountControl") & _DISABLED:
+        raise AccountRefused(f"{name} is disabled", code="account-disabled")
+    expires = entry.number("accountExpires")
+    if expires not in _NEVER and (expires - _EPOCH) / 10_000_000 <= now:
+        raise AccountRefused(f"{name} has expired", code="account-expired")
+    if entry.number("msDS-User-Account-Control-Computed") & _LOCKED:
+        raise AccountRefused(f"{name} is locked", code="account-locked")
+
+
+def sid_text(binary: bytes) -> str:
+    """A SID as people write it (MS-DTYP 2.4.2); raises ValueError where the bytes are none."""
+    if len(binary) < 8 or len(binary) != 8 + 4 * binary[1]:
+        raise ValueError(f"not a SID: {binary.hex()}")
+    authority = int.from_bytes(binary[2:8], "big")
+    rest = (int.from_bytes(binary[at : at + 4], "little") for at in range(8, len(binary), 4))
+    return "-".join(["S", str(binary[0]), str(authority), *map(str, rest)])
