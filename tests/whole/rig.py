@@ -60,7 +60,7 @@ async def answer_plainly(exchange: Exchange) -> None:
     await exchange.answer()
 
 
-@dataclass
+@dataclass(eq=False)
 class DocumentServer:
     """Records what reaches it."""
 
@@ -70,6 +70,15 @@ class DocumentServer:
     reads_body: bool = True
 
     connections: set[asyncio.Task[None]] = field(default_factory=set)
+    listening: asyncio.Server | None = None
+
+    async def stop(self) -> None:
+        """Nobody listens any more, and the connections end."""
+        assert self.listening is not None
+        self.listening.close()
+        for task in self.connections:
+            task.cancel()
+        await asyncio.gather(*self.connections, return_exceptions=True)
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
@@ -99,12 +108,10 @@ async def document_server() -> AsyncIterator[DocumentServer]:
     server = DocumentServer()
     listening = await asyncio.start_server(server.accept, "127.0.0.1", 0, limit=1 << 20)
     server.port = listening.sockets[0].getsockname()[1]
+    server.listening = listening
     async with listening:
         yield server
-        listening.close()
-        for task in server.connections:
-            task.cancel()
-        await asyncio.gather(*server.connections, return_exceptions=True)
+        await server.stop()
 
 
 def free_port() -> int:
