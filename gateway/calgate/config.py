@@ -21,6 +21,7 @@ from calgate import dialect
 from calgate.access import Rule
 from calgate.balance import HealthSection
 from calgate.caller import Network
+from calgate.forwardauth import ForwardAuthSection
 from calgate.lines import Lines
 from calgate.pages import PagesSection
 from calgate.session import SessionSection
@@ -170,6 +171,7 @@ class Core(Section):
     log: Log = Log()
     pages: PagesSection = PagesSection()
     access: tuple[Rule, ...] = ()
+    forward_auth: ForwardAuthSection | None = None
     routes: tuple[Route, ...] = Field(min_length=1)
 
 

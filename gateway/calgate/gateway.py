@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
-from calgate import access, ask, dialect, journal, plugins
+from calgate import access, ask, dialect, forwardauth, journal, plugins
 from calgate.access import Rules, groups_of
 from calgate.answer import Answer
 from calgate.ask import Ask
@@ -46,7 +46,15 @@ _RESOLVE_SOON = 3.0  # seconds, while the directory does not answer
 class Gateway:
     """Answers requests; knows whether it is ready to."""
 
-    def __init__(self, settings: Settings, cast: Cast, store: RedisStore, certificate: Certificate | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        cast: Cast,
+        store: RedisStore,
+        certificate: Certificate | None,
+        upstreams: Mapping[int, Sequence[Upstream]],
+    ) -> None:
+        """`upstreams`: the document servers of each route, by its number."""
         self._settings = settings
         self._cast = cast
         self._store = store
@@ -58,7 +66,6 @@ class Gateway:
         self.reception = Reception(Pages(core.pages, embed_in=core.session.embed_in), core.listen.methods)
         self.sessions = Sessions(store, core.session, core.store.grace)
         self.licensing = Licensing(cast.allocator, self.sessions, {}, self.metrics)
-        self.balances: Sequence[Balance] = ()
         self._drains = Drains(store)
         self._drains_changed = asyncio.Event()
         store.listen(self.licensing.hear)
@@ -72,11 +79,7 @@ class Gateway:
             frozenset(name.lower().encode() for sign_on in cast.sign_on.values() for name in sign_on.owned)
         )
         self._methods = frozenset(core.listen.methods)
-        self.pipeline: Pipeline | None = None
-
-    def open_routes(self, upstreams: Mapping[int, Sequence[Upstream]]) -> None:
-        """The document servers are there to be asked."""
-        sections = self._settings.core.routes
+        sections = core.routes
         self.balances = [
             Balance([Member(upstream) for upstream in upstreams[number]], self.metrics, section.health)
             for number, section in enumerate(sections)
@@ -102,10 +105,12 @@ class Gateway:
         asked: Ask | None = None
         try:
             asked = self._read(request)
-            if asked.target.path.startswith(PREFIX):
-                answer: Answer | None = await self.own.serve(asked)
+            if asked.target.path == forwardauth.PATH:
+                asked = forwardauth.described(asked, self._settings.core.forward_auth)
+                answer: Answer | None = await forwardauth.answer(asked, self.pipeline)
+            elif asked.target.path.startswith(PREFIX):
+                answer = await self.own.serve(asked)
             else:
-                assert self.pipeline is not None
                 answer = await self.pipeline.serve(asked)
         except Refusal as refusal:
             answer = self.refuse(request, refusal, asked)
@@ -154,7 +159,7 @@ class Gateway:
         return self.reception.refuse(request, asked, refusal, challenges, self._dialect_of(asked), asked.user)
 
     def _dialect_of(self, asked: Ask) -> dialect.Dialect | None:
-        route = self.pipeline.route_of(asked) if self.pipeline is not None else None
+        route = self.pipeline.route_of(asked)
         return route.dialect if route is not None else None
 
     async def health(self) -> dict[str, object]:
@@ -239,11 +244,10 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(_opened_store(settings))
         cast = await stack.enter_async_context(plugins.start(settings, store))
-        gateway = Gateway(settings, cast, store, certificate)
         upstreams = {}
         for number, route in enumerate(core.routes):
             upstreams[number] = [await stack.enter_async_context(upstream_of(route, url)) for url in route.upstreams]
-        gateway.open_routes(upstreams)
+        gateway = Gateway(settings, cast, store, certificate, upstreams)
         stack.push_async_callback(gateway.licensing.finish)
         async with asyncio.TaskGroup() as tasks:
             background = [

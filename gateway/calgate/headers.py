@@ -44,6 +44,7 @@ _OURS = frozenset(
         b"x-real-ip",
         b"x-original-url",
         b"x-rewrite-url",
+        b"x-calgate-secret",
     }
 )
 _OUR_PREFIXES = (b"x-forwarded-", b"x-remote-", b"remote-", b"proxy-")

@@ -49,6 +49,19 @@ class Route:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that may go on: every question answered."""
+
+    route: Route
+    signed_in: SignedIn
+    person: Person
+    grant: Grant
+    lease: Lease | None
+    sign_on: bytes  # headers as they are sent
+    body: bytes | None  # where the dialect had to see it
+
+
 class Pipeline:
     """The four questions, and the way on."""
 
@@ -70,28 +83,35 @@ class Pipeline:
 
     async def serve(self, ask: Ask) -> Answer | None:
         """Answers a request, or raises the Refusal that does; None: it was a WebSocket, and is over."""
+        admission = await self.admit(ask)
+        try:
+            sent = await self._forward(ask, admission)
+        except BaseException:
+            self.settle(admission, served=False)
+            raise
+        self.settle(admission, served=sent.wire.status < 400)
+        return await self._answer(ask, admission, sent)
+
+    async def admit(self, ask: Ask) -> Admission:
+        """The four questions, in this order; raises the Refusal of the first that is answered with no."""
         route = self.route_of(ask)
         if route is None:
             raise Forbidden(f"no route serves {ask.host}{ask.target.path}")
-        body = await self._read_for(ask, route)
         signed_in = await self._sign_in.find(ask)
         self._metrics.observe("sign-in", perf_counter() - ask.started)
         session = signed_in.session
         ask.user = session.name
         person = await self._sign_in.person(session, time.time(), PERSON_REFRESH)
+        body = await self._read_for(ask, route)
         use = self._use_of(ask, route, body)
         grant = self._allow(ask, route, session, person, use)
         lease = await self._license(ask, route, session, person, use)
         try:
             sign_on = await self._introduce(route, session, person, grant, lease)
-            began = perf_counter()
-            sent = await route.forwarding.send(ask, session, signed_in.cookies, sign_on, body)
-            self._metrics.observe("upstream", perf_counter() - began)
         except BaseException:
-            self._settle(session, lease, served=False)
+            self._give_back(session, lease)
             raise
-        self._settle(session, lease, served=sent.wire.status < 400)
-        return await self._answer(ask, route, signed_in, sent)
+        return Admission(route, signed_in, person, grant, lease, sign_on, body)
 
     def route_of(self, ask: Ask) -> Route | None:
         """The first route that covers the request."""
@@ -175,9 +195,15 @@ class Pipeline:
             return await licensing.demand_held(session, person, route.license, use.document)
         return await licensing.claim(ask, session, person, route.license, use.document)
 
-    def _settle(self, session: Session, lease: Lease | None, *, served: bool) -> None:
+    def settle(self, admission: Admission, *, served: bool) -> None:
+        """How the request ended that a CAL may have been taken for."""
+        lease = admission.lease
         if lease is not None and lease.provisional:
-            self._licensing.settle(session, lease, served=served)
+            self._licensing.settle(admission.signed_in.session, lease, served=served)
+
+    def _give_back(self, session: Session, lease: Lease | None) -> None:
+        if lease is not None and lease.provisional:
+            self._licensing.settle(session, lease, served=False)
 
     # ------------------------------------------------------------ who you are, for the document server
 
@@ -192,9 +218,19 @@ class Pipeline:
             session.heads[route.number] = head
         return head
 
-    # ------------------------------------------------------------ and back
+    # ------------------------------------------------------------ there and back
 
-    async def _answer(self, ask: Ask, route: Route, signed_in: SignedIn, sent: Sent) -> Answer | None:
+    async def _forward(self, ask: Ask, admission: Admission) -> Sent:
+        began = perf_counter()
+        signed_in = admission.signed_in
+        sent = await admission.route.forwarding.send(
+            ask, signed_in.session, signed_in.cookies, admission.sign_on, admission.body
+        )
+        self._metrics.observe("upstream", perf_counter() - began)
+        return sent
+
+    async def _answer(self, ask: Ask, admission: Admission, sent: Sent) -> Answer | None:
+        route, signed_in = admission.route, admission.signed_in
         session = signed_in.session
         for cookie in sent.new_cookies:
             await self._sessions.note_cookie(session, cookie)

@@ -96,6 +96,8 @@ class SignIn:
         except Refusal as refusal:
             self._record_failure(ask, scheme, refusal)
             raise
+        if isinstance(result, Continue) and ask.behind_proxy:
+            raise Unproven("a handshake of several legs on a proxy's connection, which may carry many users")
         if isinstance(result, Continue):
             ask.caller.handshake = handshake
             raise SignInNeeded("the handshake goes on", [f"{scheme} {base64.b64encode(result.token).decode()}"])

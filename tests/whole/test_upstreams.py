@@ -5,7 +5,17 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from whole.rig import DocumentServer, Exchange, Gateway, calgate, cookie_of, curl, document_server, gateway, write_settings
+from whole.rig import (
+    DocumentServer,
+    Exchange,
+    Gateway,
+    calgate,
+    cookie_of,
+    curl,
+    document_server,
+    gateway,
+    write_settings,
+)
 
 USERS = [f"user{number}" for number in range(12)]
 
