@@ -24,19 +24,24 @@ _BOTH = {gssapi.MechType.kerberos, gssapi.OID.from_int_seq("1.3.6.1.5.5.2")}
 _THREADS = 8
 _MOST_LEGS = 4
 
-_REMEDIES = {
-    "clock skew": "the clocks differ by more than five minutes: set the time on this machine and on the client",
-    "key version": "the ticket was made with another version of the key: export the keytab anew (the password of the"
-    " service account was changed) and let users sign out and in again",
-    "no key table entry": "the keytab has no key for the name that the ticket is for: check the SPN and the keytab",
-    "wrong principal": "the ticket is for another service: the keytab needs the SPN of the address in the browser",
-    "decrypt integrity": "the key in the keytab is not the one that the ticket was made with: another account holds the"
-    " SPN, or the password was changed without a new keytab",
-    "encryption type": "the keytab has no key of the ticket's encryption type: export it with AES keys",
-    "ticket expired": "the client's ticket has ended: the user signs in to Windows again",
-    "not yet valid": "the ticket is not valid yet: the clocks differ",
-    "replay": "the same ticket was shown twice",
-}
+# What MIT krb5 says (lib/krb5/krb/rd_req_dec.c, lib/krb5/error_tables), and what an administrator does about it.
+_REMEDIES = (
+    ("keytab is likely out of date", "the service account's password was changed and the keytab not: export it anew"),
+    ("not with enctype", "the keytab lacks the ticket's encryption type: export it with AES keys"),
+    (
+        "cannot decrypt ticket",
+        "the keytab's key is not the one that the ticket was made with: another account holds the SPN, or its password"
+        " was set anew without a new keytab",
+    ),
+    (
+        "not found in keytab",
+        "the ticket is for a name that the keytab has no key of: add the SPN to the account, and export the keytab anew",
+    ),
+    ("clock skew", "the clocks differ by more than five minutes: set the time here, on the client, and on the servers"),
+    ("not yet valid", "the clocks differ: set the time here, on the client, and on the servers"),
+    ("expired", "the client's ticket has ended: the user locks and unlocks Windows, and has a new one"),
+    ("replay", "the same token was shown twice: if users see this, two gateways share one address without its cookie"),
+)
 
 
 class Acceptor:
@@ -86,7 +91,7 @@ class Exchange:
 def explain(message: str) -> str:
     """The library's message, with what to do about it where that is known."""
     lowered = message.casefold()
-    for sign, remedy in _REMEDIES.items():
+    for sign, remedy in _REMEDIES:
         if sign in lowered:
             return f"Kerberos: {remedy} ({message})"
     return f"Kerberos: {message}"

@@ -1,0 +1,176 @@
+"""Kerberos against a keytab, with a real KDC and MIT's own client."""
+
+import asyncio
+import base64
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gssapi
+import pytest
+
+import keytabs
+from calgate.contract import Continue, Peer, Proven
+from calgate.refusal import Unproven
+from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
+from calgate_negotiate.kerberos import Acceptor
+from lab import DOMAIN, HOST, SERVICE_PASSWORD, Lab, run
+
+PEER = Peer("127.0.0.1", behind_proxy=True)
+SPNEGO = gssapi.OID.from_int_seq("1.3.6.1.5.5.2")
+Accept = Callable[[Path], NegotiateAuthenticator]
+
+
+@pytest.fixture
+def accept() -> Iterator[Accept]:
+    opened: list[Acceptor] = []
+
+    def make(keytab: Path) -> NegotiateAuthenticator:
+        opened.append(Acceptor(keytab))
+        return NegotiateAuthenticator(Mechanisms(kerberos=opened[-1], prover=None, computer="CALGATE"))
+
+    yield make
+    for acceptor in opened:
+        acceptor.close()
+
+
+class Client:
+    """Somebody with a ticket, asking for one to the gateway."""
+
+    def __init__(
+        self, ticket: dict[str, str], service: str = f"HTTP@{HOST}", mech: "gssapi.OID | None" = SPNEGO
+    ) -> None:
+        store = {"ccache": ticket["KRB5CCNAME"]}
+        self._context = gssapi.SecurityContext(
+            name=gssapi.Name(service, gssapi.NameType.hostbased_service),
+            creds=gssapi.Credentials(usage="initiate", store=store),
+            usage="initiate",
+            mech=mech,
+            flags=gssapi.RequirementFlag.mutual_authentication,
+        )
+        self.first: bytes = self._context.step()
+
+    async def sign_in(self, authenticator: NegotiateAuthenticator) -> Proven:
+        handshake, token = authenticator.begin(PEER), self.first
+        for _leg in range(4):
+            outcome = await handshake.step("Negotiate", token)
+            if isinstance(outcome, Proven):
+                if outcome.token is not None:
+                    self._context.step(outcome.token)
+                return outcome
+            assert isinstance(outcome, Continue)
+            token = self._context.step(outcome.token)
+        raise AssertionError("no end")
+
+    @property
+    def knows_the_gateway(self) -> bool:
+        """Whether the gateway proved itself too."""
+        return bool(self._context.complete)
+
+
+@pytest.mark.parametrize("mech", [SPNEGO, gssapi.MechType.kerberos])
+async def test_a_ticket_proves_who_it_is_for_and_the_gateway_proves_itself(
+    domain: Lab, tmp_path: Path, accept: Accept, mech: "gssapi.OID"
+) -> None:
+    client = Client(domain.ticket("alice", tmp_path), mech=mech)
+    proven = await client.sign_in(accept(domain.keytab))
+    assert proven.identity.name == "CORP\\alice"
+    assert proven.identity.mechanism == "kerberos"
+    assert proven.identity.sid is not None
+    assert proven.identity.sid.startswith("S-1-5-21-")
+    assert len(proven.identity.groups) > 5
+    assert client.knows_the_gateway
+
+
+async def test_a_name_typed_in_capitals_is_spelled_as_the_directory_does(
+    domain: Lab, tmp_path: Path, accept: Accept
+) -> None:
+    proven = await Client(domain.ticket("ALICE", tmp_path)).sign_in(accept(domain.keytab))
+    assert proven.identity.name == "CORP\\alice"
+
+
+async def test_a_ticket_with_a_thousand_groups_is_read(domain: Lab, tmp_path: Path, accept: Accept) -> None:
+    client = Client(domain.ticket("many1000", tmp_path))
+    assert len(base64.b64encode(client.first)) > 12_000
+    proven = await client.sign_in(accept(domain.keytab))
+    assert len(proven.identity.groups) > 1000
+
+
+async def test_a_token_shown_twice_is_refused(domain: Lab, tmp_path: Path, accept: Accept) -> None:
+    """A replay on another connection."""
+    gateway, client = accept(domain.keytab), Client(domain.ticket("alice", tmp_path))
+    await client.sign_in(gateway)
+    with pytest.raises(Unproven, match="shown twice"):
+        await gateway.begin(PEER).step("Negotiate", client.first)
+
+
+async def test_a_changed_token_is_refused_wherever_it_is_changed(domain: Lab, tmp_path: Path, accept: Accept) -> None:
+    gateway, client = accept(domain.keytab), Client(domain.ticket("bob", tmp_path))
+    token = client.first
+    for at in range(200, len(token), 97):
+        spoiled = token[:at] + bytes([token[at] ^ 0x55]) + token[at + 1 :]
+        with pytest.raises(Unproven):
+            await gateway.begin(PEER).step("Negotiate", spoiled)
+    for length in range(0, len(token), 61):
+        with pytest.raises(Unproven):
+            await gateway.begin(PEER).step("Negotiate", token[:length])
+
+
+async def test_a_ticket_made_with_a_new_key_names_the_key_version_and_a_rotated_keytab_needs_no_restart(
+    domain: Lab, tmp_path: Path, accept: Accept
+) -> None:
+    """The service account's password changes; tickets of before and after are taken while both keys are there."""
+    keytab = tmp_path / "http.keytab"
+    keytab.write_bytes(domain.keytab.read_bytes())
+    gateway = accept(keytab)
+    old_ticket = domain.ticket("alice", tmp_path)
+    assert await Client(old_ticket).sign_in(gateway)
+    try:
+        domain.samba_tool("user", "setpassword", "gateway", "--newpassword=Another-Passw0rd-2!")
+        new_ticket = domain.ticket("bob", tmp_path)
+        with pytest.raises(Unproven, match="export it anew"):
+            await Client(new_ticket).sign_in(gateway)
+        run("samba-tool", "domain", "exportkeytab", str(keytab), "-s", str(domain.samba), f"--principal=HTTP/{HOST}")
+        assert (await Client(new_ticket).sign_in(gateway)).identity.account == "bob"
+        assert (await Client(old_ticket).sign_in(gateway)).identity.account == "alice"
+    finally:
+        domain.samba_tool("user", "setpassword", "gateway", f"--newpassword={SERVICE_PASSWORD}")
+        fresh = tmp_path / "fresh.keytab"
+        run("samba-tool", "domain", "exportkeytab", str(fresh), "-s", str(domain.samba), f"--principal=HTTP/{HOST}")
+        domain.keytab.write_bytes(fresh.read_bytes())
+
+
+async def test_a_ticket_for_another_service_says_which_remedy(domain: Lab, tmp_path: Path, accept: Accept) -> None:
+    with pytest.raises(Unproven, match="add the SPN to the account"):
+        await Client(domain.ticket("alice", tmp_path), service=f"ldap@dc1.{DOMAIN}").sign_in(accept(domain.keytab))
+
+
+async def test_clocks_that_differ_say_so(
+    domain: Lab, tmp_path: Path, accept: Accept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one second allowed instead of five minutes, two seconds are a difference of clocks."""
+    settings = tmp_path / "krb5.conf"
+    text = (domain.folder / "krb5.conf").read_text()
+    settings.write_text(text.replace("[libdefaults]", "[libdefaults]\n    clockskew = 1"))
+    client = Client(domain.ticket("alice", tmp_path))
+    await asyncio.sleep(2.1)
+    monkeypatch.setenv("KRB5_CONFIG", str(settings))
+    with pytest.raises(Unproven, match="clocks differ"):
+        await client.sign_in(accept(domain.keytab))
+
+
+@pytest.mark.parametrize(
+    ("principal", "older", "enctype", "told"),
+    [
+        (f"HTTP/{HOST}", 0, keytabs.AES256, "another account holds the SPN"),
+        (f"HTTP/{HOST}", 1, keytabs.AES256, "export it anew"),
+        (f"HTTP/{HOST}", 0, keytabs.RC4, "export it with AES keys"),
+        ("HTTP/elsewhere.example.net", 0, keytabs.AES256, "add the SPN to the account"),
+    ],
+)
+async def test_each_fault_of_a_keytab_names_its_remedy(
+    domain: Lab, tmp_path: Path, accept: Accept, principal: str, older: int, enctype: int, told: str
+) -> None:
+    version = max(int(line.split()[0]) for line in run("klist", "-k", str(domain.keytab)).splitlines() if HOST in line)
+    keytab = keytabs.write(tmp_path / "http.keytab", keytabs.entry(principal, version - older, enctype))
+    with pytest.raises(Unproven, match=told):
+        await Client(domain.ticket("alice", tmp_path)).sign_in(accept(keytab))
