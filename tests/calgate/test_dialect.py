@@ -150,6 +150,38 @@ def test_a_document_name_with_two_readings_is_refused(name: str) -> None:
         classify(f"/QvAJAXZfc/opendoc.htm?document={name}")
 
 
+@given(
+    st.text(
+        st.characters(codec="utf-8", categories=["L", "N"], include_characters=" -_.+&=%#"), min_size=1, max_size=12
+    ),
+    st.data(),
+)
+def test_every_spelling_of_a_name_in_the_query_is_read_as_one_name(name: str, data: st.DataObject) -> None:
+    name = f"a/{name}b.qvw"
+
+    def spell(character: str) -> str:
+        plain = character.isascii() and character.isalnum()
+        ways = [quote(character, safe=""), *([character] if plain else [])]
+        if character == "/":
+            ways += ["/", "%5C", "\\", "%2f"]
+        if ord(character) < 0x10000:
+            ways.append(f"%u{ord(character):04X}")
+        return data.draw(st.sampled_from(ways))
+
+    loud = "".join(character.upper() if character.isascii() else character for character in name)
+    spelled = "".join(map(spell, data.draw(st.sampled_from([name, loud]))))
+    try:
+        expected = classify(f"/QvAJAXZfc/opendoc.htm?document={quote(name, safe='')}")
+    except BadRequest:
+        expected = None  # a name that is refused is refused in every spelling
+    for written in (spelled, f"{spelled}&host=QVS@x"):
+        try:
+            read = classify(f"/QvAJAXZfc/opendoc.htm?document={written}")
+        except BadRequest:
+            read = None
+        assert read == expected
+
+
 @pytest.mark.parametrize("query", ["docu%u006dent=a.qvw&document=b.qvw", "vi%E2%80%8Dew=a.qvw", "view%00=a.qvw"])
 def test_a_parameter_cannot_be_named_twice_in_disguise(query: str) -> None:
     with pytest.raises(BadRequest):

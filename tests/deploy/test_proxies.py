@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,22 @@ def haproxy(folder: Path, certificate: Path, port: int, gate: int) -> list[str]:
     return ["haproxy", "-db", "-f", str(file)]
 
 
+def haproxy_through(folder: Path, port: int, gate: int) -> list[str]:
+    text = replaced(
+        EXAMPLES / "haproxy.cfg",
+        {
+            "maxconn 20000": "maxconn 200",
+            "bind :443 ssl crt /etc/haproxy/bi.pem alpn http/1.1": f"bind 127.0.0.1:{free_port()}",
+            "bind :8443": f"bind 127.0.0.1:{port}",
+            "10.0.0.11:443": f"127.0.0.1:{gate}",
+            "10.0.0.12:443": f"127.0.0.1:{gate}",
+        },
+    )
+    file = folder / "haproxy.cfg"
+    file.write_text(text, encoding="utf-8")
+    return ["haproxy", "-db", "-f", str(file)]
+
+
 def replaced(example: Path, places: Mapping[str, str]) -> str:
     text = example.read_text(encoding="utf-8")
     for old, new in places.items():
@@ -87,19 +104,23 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path, certificate: Path
         )
         async with gateway(settings) as gate:
             port = free_port()
-            process = await asyncio.create_subprocess_exec(
-                *request.param(tmp_path, certificate, port, gate.port),
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-            )
             site = Site(gate, f"https://127.0.0.1:{port}")
-            try:
-                await until_it_answers(site)
+            async with running(request.param(tmp_path, certificate, port, gate.port), site):
                 yield site
-            finally:
-                if process.returncode is None:
-                    process.terminate()
-                await process.wait()
+
+
+@asynccontextmanager
+async def running(command: list[str], site: Site) -> AsyncIterator[None]:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        await until_it_answers(site)
+        yield
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
 
 
 async def until_it_answers(site: Site) -> None:
@@ -161,3 +182,18 @@ async def test_plain_cookies_are_for_plain_http_alone(site: Site) -> None:
     pair = (await cookie(site)).removeprefix("__Host-")
     async with site.session as client, client.get(f"{site.url}/", headers={"Cookie": pair}) as answer:
         assert answer.status == 401
+
+
+async def test_ntlm_works_through_a_balancer_that_hands_tcp_on_and_says_who_is_there(tmp_path: Path) -> None:
+    if shutil.which("haproxy") is None:
+        pytest.skip("needs haproxy")
+    listen = 'trusted_proxies = ["127.0.0.1/32"]\nproxy_protocol = true'
+    async with serve() as upstream:
+        settings = write_settings(tmp_path, int(upstream.rpartition(":")[2]), listen=listen)
+        async with gateway(settings) as gate:
+            port = free_port()
+            site = Site(gate, f"http://127.0.0.1:{port}")
+            async with running(haproxy_through(tmp_path, port, gate.port), site):
+                reply = await curl(f"{site.url}/", "--interface", "127.0.0.9", user="alice")
+                assert reply.body.startswith(b"AccessPoint for DEMO\\alice")
+                assert gate.decisions("signed in")[-1]["address"] == "127.0.0.9"
