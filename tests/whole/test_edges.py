@@ -5,6 +5,11 @@ import asyncio
 import pytest
 
 from whole.rig import DocumentServer, Exchange, Gateway, cookie_of, curl, raw
+from whole.shared import gate, server, shared_server
+
+__all__ = ["gate", "server", "shared_server"]
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 AMBIGUOUS = {
     "two lengths": b"POST / HTTP/1.1\r\nHost: g\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",

@@ -11,7 +11,7 @@ SECRET = '[forward_auth]\nsecret = "open sesame"'
 ASKED = {
     "X-Calgate-Secret": "open sesame",
     "X-Forwarded-Method": "GET",
-    "X-Forwarded-Uri": "/docs/sales?x=1",
+    "X-Forwarded-Uri": "/docs/sales",
     "X-Forwarded-Host": "bi.demo.example",
     "X-Forwarded-Proto": "http",
     "X-Forwarded-For": "198.51.100.7",

@@ -3,7 +3,14 @@
 import random
 from collections.abc import Iterator
 
+import pytest
+
 from whole.rig import DocumentServer, Gateway, cookie_of, curl, raw
+from whole.shared import gate, server, shared_server
+
+__all__ = ["gate", "server", "shared_server"]
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OURS = (
     "QVUSER", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-User", "Forwarded",

@@ -193,7 +193,7 @@ class Adopted:
     async def wait(self) -> int:
         """Its exit code; asked for again and again, since no event loop knows of it."""
         while self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)  # noqa: ASYNC222 - it does not block
             if pid:
                 self.returncode = os.waitstatus_to_exitcode(status)
             else:
