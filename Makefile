@@ -41,6 +41,10 @@ test: packages  ## every test that is fit for CI
 photos: packages  ## every page of the gateway, photographed into .photos/ at a desk and on a phone, light and dark
 	@PYTHONPATH=tests $(BIN)/python tests/photos.py .photos
 
+bench: packages  ## every benchmark, or one: make bench NAME=data_plane (figures go to tests/bench/results.json)
+	@tests/packages $(BIN)/python --bench
+	@cd tests && ../$(BIN)/python -m bench $(NAME)
+
 lock:  ## make the lock files anew from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml -o deploy/requirements.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --extra kerberos -o deploy/requirements-kerberos.txt

@@ -1,0 +1,27 @@
+"""`make bench`: every benchmark, or the one named, one after the other; exit 0 whatever holds."""
+
+import importlib
+import sys
+from pathlib import Path
+
+from bench.results import Result, table, write
+
+HERE = Path(__file__).parent
+NOT_BENCHMARKS = {"__main__", "results", "sides", "load"}
+
+
+def main(names: list[str]) -> None:
+    """Runs the named benchmarks (all where none is named)."""
+    known = sorted(file.stem for file in HERE.glob("*.py") if file.stem not in NOT_BENCHMARKS)
+    unknown = set(names) - set(known)
+    if unknown:
+        sys.exit(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    for name in names or known:
+        print(f"-- {name}: {importlib.import_module(f'bench.{name}').__doc__.splitlines()[0]}", flush=True)
+        results: list[Result] = list(importlib.import_module(f"bench.{name}").measure())
+        print(table(results), flush=True)
+        write(results, HERE / "results.json")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,77 @@
+"""A load by wrk, and what the process under it spent: CPU time stays true on a noisy machine where seconds do not."""
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+TICK = os.sysconf("SC_CLK_TCK")
+BROWSER = {
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Safari/537.36",
+    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+    "Accept-Language": "en-GB,en;q=0.9,de;q=0.8",
+    "Accept-Encoding": "gzip, deflate, br",
+    "Referer": "http://bi.example/AccessPoint/",
+    "Sec-Fetch-Site": "same-origin",
+    "Sec-Fetch-Mode": "no-cors",
+    "Sec-Fetch-Dest": "image",
+    "Cache-Control": "no-cache",
+    "Pragma": "no-cache",
+    "DNT": "1",
+}
+COOKIES = "ASP.NET_SessionId=abcdefghijklmnopqrstuvwx; AccessPointSettings=%7B%22view%22%3A%22thumb%22%7D"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One run of a load."""
+
+    requests: int
+    errors: int
+    seconds: float
+    cpu: float  # microseconds of the processes under load, each request
+    p50: float  # milliseconds
+    p99: float
+
+    @property
+    def rate(self) -> float:
+        return self.requests / self.seconds
+
+
+def run(url: str, fields: Mapping[str, str], pids: Sequence[int], *, seconds: int, connections: int = 32) -> Figures:
+    """Asks for one address again and again on kept connections, from core 0."""
+    script = "wrk.headers = {}\n" + "".join(f"wrk.headers[{_lua(n)}] = {_lua(v)}\n" for n, v in fields.items())
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "headers.lua"
+        file.write_text(script)
+        words = ["taskset", "-c", "0", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(file), url]
+        before = cpu_of(pids)
+        said = subprocess.run(words, check=True, capture_output=True, text=True, timeout=seconds + 30).stdout
+        spent = cpu_of(pids) - before
+    count = re.search(r"(\d+) requests in ([\d.]+)(m?s)", said)
+    assert count is not None, said
+    requests = int(count[1])
+    errors = sum(map(int, re.findall(r"(?:connect|read|write|timeout|Non-2xx or 3xx responses:?) (\d+)", said)))
+    return Figures(requests, errors, float(count[2]), spent * 1e6 / max(requests, 1), _ms(said, "50%"), _ms(said, "99%"))
+
+
+def cpu_of(pids: Sequence[int]) -> float:
+    """Seconds of user and system time of the processes and their threads so far."""
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICK
+
+
+def _ms(said: str, percentile: str) -> float:
+    match = re.search(rf"{percentile}\s+([\d.]+)(us|ms|s)", said)
+    assert match is not None, said
+    return float(match[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[match[2]]
+
+
+def _lua(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
