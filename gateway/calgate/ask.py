@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from time import perf_counter
 from typing import cast
 
@@ -19,7 +18,7 @@ from calgate.target import Target, read_target, to_origin_form
 _BODY_PATIENCE = 60.0  # seconds without a byte of a body
 
 
-@dataclass(eq=False)
+@dataclass(slots=True, eq=False)
 class Ask:
     """One request. Everything in it is the client's word, but `address`, `scheme` and `behind_proxy`."""
 
@@ -36,19 +35,22 @@ class Ask:
     user: str | None = None  # CORP\\alice, once somebody is signed in: for pages and the log
     started: float = field(default_factory=perf_counter)
 
-    @cached_property
+    _reference: str = ""
+
+    @property
     def reference(self) -> str:
         """The number by which the log finds this request; made when first needed."""
-        return journal.reference()
+        self._reference = self._reference or journal.reference()
+        return self._reference
 
     @property
     def origin(self) -> str:
         """Scheme and host as a browser writes them in Origin."""
         return f"{self.scheme}://{self.host}"
 
-    @cached_property
+    @property
     def wants_websocket(self) -> bool:
-        return self.inbound.get(b"upgrade").strip().lower() == "websocket"
+        return self.inbound.own.get(b"upgrade", b"").strip().lower() == b"websocket"
 
     @property
     def is_browser(self) -> bool:

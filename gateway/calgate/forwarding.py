@@ -7,6 +7,7 @@ says it.
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from calgate.answer import Answer
 from calgate.ask import Ask
@@ -22,7 +23,7 @@ _PATH = re.compile(rb";\s*path\s*=\s*([^;]*)", re.IGNORECASE)
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Sent:
     """The document server's answer, with what it asks of us."""
 
@@ -76,7 +77,11 @@ class Forwarding:
         if wire.status == 101 and not ask.wants_websocket:
             wire.close()
             raise BadGateway("the document server switched protocols unasked")
-        headers, cookies_set = self._rewrite(sort_outbound(wire.headers), ask, upstream)
+        outbound = sort_outbound(wire.headers)
+        headers = outbound.kept
+        if not outbound.names_us:
+            return Sent(wire, headers, [])
+        cookies_set = self._rewrite(headers, ask, upstream)
         return Sent(wire, headers, [cookie for cookie in cookies_set if cookie not in session.cookies])
 
     def _message(
@@ -94,8 +99,7 @@ class Forwarding:
         lines += [name + b": " + value for name, value in ask.inbound.kept]
         if cookies:
             lines.append(b"Cookie: " + b"; ".join(cookies))
-        lines.append(f"X-Forwarded-For: {ask.address}\r\nX-Forwarded-Proto: {ask.scheme}".encode())
-        lines.append(f"X-Forwarded-Host: {ask.host}".encode())
+        lines.append(_forwarded(ask.address, ask.scheme, ask.host))
         if chunked:
             lines.append(b"Transfer-Encoding: chunked")
         elif length or ask.method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
@@ -105,8 +109,8 @@ class Forwarding:
         lines.append(sign_on + b"\r\n")
         return b"\r\n".join(lines)
 
-    def _rewrite(self, fields: list[Header], ask: Ask, upstream: Upstream) -> tuple[list[Header], list[bytes]]:
-        """Location and Set-Cookie that name the document server name the gateway instead."""
+    def _rewrite(self, fields: list[Header], ask: Ask, upstream: Upstream) -> list[bytes]:
+        """Location and Set-Cookie that name the document server name the gateway instead; the cookies that are set."""
         cookies: list[bytes] = []
         for place, (name, value) in enumerate(fields):
             lower = name.lower()
@@ -115,12 +119,17 @@ class Forwarding:
                 cookies.append(_cookie_place(fields[place][1]))
             elif lower in (b"location", b"content-location"):
                 fields[place] = (name, _rewrite_location(value, ask, upstream))
-        return fields, cookies
+        return cookies
 
     def answer(self, sent: Sent, extra: Sequence[Header]) -> Answer:
         """The answer to the client, its body streamed."""
         wire = sent.wire
         return Answer(wire.status, [*sent.headers, *extra], reason=wire.reason, source=wire)
+
+
+@lru_cache(4096)
+def _forwarded(address: str, scheme: str, host: str) -> bytes:
+    return f"X-Forwarded-For: {address}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: {host}".encode()
 
 
 def _rewrite_location(value: bytes, ask: Ask, upstream: Upstream) -> bytes:

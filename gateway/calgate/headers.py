@@ -159,20 +159,56 @@ class _Fate:
     is_read: bool
 
 
-def sort_outbound(fields: Sequence[Header]) -> list[Header]:
+@dataclass(slots=True, eq=False)
+class Outbound:
+    """A reply's fields that go to the client."""
+
+    kept: list[Header]
+    names_us: bool  # there is a Location or a Set-Cookie, which may name the document server
+
+
+def sort_outbound(fields: Sequence[Header]) -> Outbound:
     """A reply's fields without the hop-by-hop ones, those Connection names, framing, and sign-in offers."""
+    kept: list[Header] = []
+    outbound = Outbound(kept, names_us=False)
     named: frozenset[bytes] = frozenset()
     for name, value in fields:
-        if len(name) == 10 and name.lower() == b"connection":
+        fate = _outbound_fates.get(name) or _decide_outbound(name)
+        if fate == _KEEP:
+            kept.append((name, value))
+        elif fate == _REWRITE:
+            kept.append((name, value))
+            outbound.names_us = True
+        elif fate == _OFFER:
+            # Negotiate and NTLM belong to a connection, and this one is not the browser's
+            if not value.strip().lower().startswith((b"negotiate", b"ntlm")):
+                kept.append((name, value))
+        elif fate == _CONNECTION:
             named |= {token.strip().lower() for token in value.split(b",")}
-    return [(name, value) for name, value in fields if _goes_down(name.lower(), value, named)]
+    named -= {b"close", b"keep-alive", b"upgrade"}
+    if named:
+        outbound.kept = [(name, value) for name, value in kept if name.lower() not in named]
+    return outbound
 
 
-def _goes_down(lower: bytes, value: bytes, named: frozenset[bytes]) -> bool:
-    if lower in _HOP_BY_HOP or lower in _NEVER_DOWN or lower == b"content-length" or lower in named:
-        return False
-    # Negotiate and NTLM belong to a connection, and this one is not the browser's
-    return lower != b"www-authenticate" or not value.strip().lower().startswith((b"negotiate", b"ntlm"))
+_KEEP, _DROP, _REWRITE, _OFFER, _CONNECTION = range(1, 6)
+_outbound_fates: dict[bytes, int] = {}  # by spelling; names come from document servers, so the number is bounded too
+
+
+def _decide_outbound(name: bytes) -> int:
+    lower = name.lower()
+    fate = _KEEP
+    if lower == b"connection":
+        fate = _CONNECTION
+    elif lower in _HOP_BY_HOP or lower in _NEVER_DOWN or lower == b"content-length":
+        fate = _DROP
+    elif lower in (b"set-cookie", b"location", b"content-location"):
+        fate = _REWRITE
+    elif lower == b"www-authenticate":
+        fate = _OFFER
+    if len(_outbound_fates) < _NAMES_REMEMBERED:
+        _outbound_fates[name] = fate
+    return fate
 
 
 def split_cookies(

@@ -39,7 +39,7 @@ class Licensing:
         self._groups = groups
         self._metrics = metrics
         self._clock = clock
-        self._used: dict[tuple[str, str, str, str], Activity] = {}
+        self._used: dict[Lease, float] = {}  # when last
         self._settling: set[asyncio.Task[None]] = set()
 
     def terms(self, license: str) -> Terms:
@@ -50,23 +50,15 @@ class Licensing:
         """The directory resolved the allocator's groups anew."""
         self._groups = groups
 
-    async def claim(self, ask: Ask, session: Session, person: Person, license: str, document: str) -> Lease:
-        """A lease for this document: the one known, whose use is noted, or the allocator's answer.
-
-        Raises NoCal, Unavailable.
-        """
-        lease = self._known(session, license, document)
-        if lease is None:
-            return await self._ask(ask, session, person, license, document)
-        self._note(lease, self._clock())
-        return lease
+    def known(self, session: Session, license: str, document: str) -> Lease | None:
+        """The lease that this process knows of, if it is still good: the warm path's whole question."""
+        lease = session.leases.get((license, document))
+        return lease if lease is None or lease.until is None or self._clock() < lease.until else None
 
     async def demand_held(self, session: Session, person: Person, license: str, document: str) -> Lease:
         """The lease held already, for requests that may use a CAL and never take one. Raises NoCal, Unavailable."""
         assert self._allocator is not None
-        lease = self._known(session, license, document)
-        if lease is None:
-            lease = await self._allocator.held(license, self._claimant(session, person, license), document)
+        lease = await self._allocator.held(license, self._claimant(session, person, license), document)
         if lease is None:
             raise NoCal(
                 "no CAL is held for the document, and this request takes none",
@@ -79,11 +71,8 @@ class Licensing:
         session.leases[(license, document)] = lease
         return lease
 
-    def _known(self, session: Session, license: str, document: str) -> Lease | None:
-        lease = session.leases.get((license, document))
-        return lease if lease is None or lease.until is None or self._clock() < lease.until else None
-
-    async def _ask(self, ask: Ask, session: Session, person: Person, license: str, document: str) -> Lease:
+    async def claim(self, ask: Ask, session: Session, person: Person, license: str, document: str) -> Lease:
+        """The allocator's answer for this document. Raises NoCal, Unavailable."""
         assert self._allocator is not None
         claimant = self._claimant(session, person, license)
         if ask.target.path.startswith(self.terms(license).exempt_paths):
@@ -114,9 +103,9 @@ class Licensing:
             "document": document,
         }
 
-    def _note(self, lease: Lease, now: float) -> None:
-        claimant = lease.claimant
-        self._used[(lease.license, claimant.user, claimant.client, lease.document)] = Activity(lease, now)
+    def note(self, lease: Lease) -> None:
+        """The lease was used; the allocator hears of it with the next batch."""
+        self._used[lease] = self._clock()
 
     def settle(self, session: Session, lease: Lease, *, served: bool) -> None:
         """Tells the allocator, beside the answer, how the request ended that a provisional lease was made for."""
@@ -166,7 +155,7 @@ class Licensing:
         if self._allocator is None or not self._used:
             return
         used, self._used = self._used, {}
-        batch = list(used.values())
+        batch = [Activity(lease, at) for lease, at in used.items()]
         try:
             for start in range(0, len(batch), _MOST_IN_ONE_REPORT):
                 for lost in await self._allocator.touch(batch[start : start + _MOST_IN_ONE_REPORT]):

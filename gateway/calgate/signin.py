@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 
 from calgate import crosssite, journal
 from calgate.ask import Ask
@@ -71,6 +72,7 @@ class SignIn:
         crosssite.demand_may_sign_in(ask.method, ask.inbound, self._embed_in)
         identity, token = await self._shake_hands(ask)
         person = await self._person(ask, identity)
+        self._metrics.observe("sign-in", perf_counter() - ask.started)
         return await self._begin(ask, identity, person, session_id, others, token)
 
     async def person(self, session: Session, now: float, refresh: float) -> Person:

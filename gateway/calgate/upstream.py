@@ -16,7 +16,7 @@ _IDLE_KEPT = 64  # connections that wait for the next request
 _IDLE_LIFE = 30.0  # seconds; shorter than the 60 s and more that document servers keep theirs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Outgoing:
     """A request as it goes to the document server."""
 

@@ -47,7 +47,19 @@ def run(url: str, fields: Mapping[str, str], pids: Sequence[int], *, seconds: in
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "headers.lua"
         file.write_text(script)
-        words = ["taskset", "-c", "0", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(file), url]
+        words = [
+            "taskset",
+            "-c",
+            "0",
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "--latency",
+            "-s",
+            str(file),
+            url,
+        ]
         before = cpu_of(pids)
         said = subprocess.run(words, check=True, capture_output=True, text=True, timeout=seconds + 30).stdout
         spent = cpu_of(pids) - before
@@ -55,7 +67,9 @@ def run(url: str, fields: Mapping[str, str], pids: Sequence[int], *, seconds: in
     assert count is not None, said
     requests = int(count[1])
     errors = sum(map(int, re.findall(r"(?:connect|read|write|timeout|Non-2xx or 3xx responses:?) (\d+)", said)))
-    return Figures(requests, errors, float(count[2]), spent * 1e6 / max(requests, 1), _ms(said, "50%"), _ms(said, "99%"))
+    return Figures(
+        requests, errors, float(count[2]), spent * 1e6 / max(requests, 1), _ms(said, "50%"), _ms(said, "99%")
+    )
 
 
 def cpu_of(pids: Sequence[int]) -> float:
