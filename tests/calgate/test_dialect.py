@@ -229,6 +229,12 @@ def test_query_and_command_must_name_the_same_document(query: str) -> None:
         classify(f"{CALL}?{query}", update())
 
 
+def test_a_call_that_keeps_its_command_back_is_not_judged_by_its_query() -> None:
+    for program in (CALL, "/QvAJAXZfc/AccessPoint.aspx"):
+        with pytest.raises(BadRequest, match="no command"):
+            classify(f"{program}?view=Public.qvw", method="POST")
+
+
 def test_a_picture_polls_and_an_extension_is_nobodys_document() -> None:
     picture = f"{CALL}?datamode=binary&name=qmem://RP%20Name/x&host=QVS%40srv&slot=&stamp=0&view=Test%20Ext%2FX.qvw"
     assert classify(picture) == Use("poll", "test ext/x.qvw")

@@ -55,7 +55,7 @@ class QlikView:
         parameters = Parameters(read.query)
         if name in _CALLS:
             _refuse_charset(content_type)
-            return _call(name, parameters, body)
+            return _call(method, name, parameters, body)
         if name == "authenticate.aspx":
             if method not in {"GET", "HEAD"} or "webticket" in parameters:
                 raise Forbidden("Authenticate.aspx would sign somebody in past the gateway")
@@ -100,8 +100,12 @@ def _refuse_charset(content_type: str) -> None:
         raise BadRequest("the command is not in UTF-8")
 
 
-def _call(name: str, parameters: Parameters, body: bytes) -> Use:
-    """A request to one of the programs that take commands."""
+def _call(method: str, name: str, parameters: Parameters, body: bytes) -> Use:
+    """A request to one of the programs that take commands.
+
+    One that should have a body and shows none is refused: a proxy that asks for a verdict alone keeps the body back, and
+    the name that counts is in it.
+    """
     in_query = parameters.one("cmd")
     if in_query is not None and body:
         raise BadRequest("the request has two commands")
@@ -110,6 +114,8 @@ def _call(name: str, parameters: Parameters, body: bytes) -> Use:
         return _open_by_id(parameters, text)
     if text:
         return _command(name, parameters, text)
+    if method not in {"GET", "HEAD", "OPTIONS"}:
+        raise BadRequest("the call has no command")
     view = parameters.one("view")
     if view is not None:
         return Use("poll", canonical_windows(view))  # a picture: what the user did to get it was a command
