@@ -12,7 +12,19 @@ def certificate(tmp_path: Path) -> Path:
     file, key = tmp_path / "bi.pem", tmp_path / "key"
     make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     subprocess.run(
-        [*make, "-subj", "/CN=bi.corp.example", "-days", "2", "-keyout", key, "-out", file],
+        [
+            *make,
+            "-subj",
+            "/CN=bi.corp.example",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-days",
+            "2",
+            "-keyout",
+            key,
+            "-out",
+            file,
+        ],
         check=True,
         capture_output=True,
     )

@@ -103,7 +103,7 @@ def _refuse_charset(content_type: str) -> None:
 def _call(method: str, name: str, parameters: Parameters, body: bytes) -> Use:
     """A request to one of the programs that take commands.
 
-    One that should have a body and shows none is refused: a proxy that asks for a verdict alone keeps the body back, and
+    One that should have a body and shows none is refused: a proxy that asks for a verdict alone keeps it back, and
     the name that counts is in it.
     """
     in_query = parameters.one("cmd")
