@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Certificate and key in one file."""
-    file, key = tmp_path / "bi.pem", tmp_path / "key"
+    folder = tmp_path_factory.mktemp("certificate")
+    file, key = folder / "bi.pem", folder / "key"
     make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     subprocess.run(
         [

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from deploy.proxies import Site, replaced, running
 from whole.rig import DocumentServer, Reply, curl, document_server, free_port, gateway, write_settings
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "forward-auth"
 LISTEN = 'trusted_proxies = ["127.0.0.1/32"]'
 MORE = '[forward_auth]\nsecret = "CHANGE-ME"'
@@ -70,8 +72,11 @@ def caddy(folder: Path, certificate: Path, port: int, gate: int, upstream: int) 
     return ["caddy", "run", "--adapter", "caddyfile", "--config", str(file)]
 
 
-@pytest.fixture(params=[nginx, caddy], ids=["nginx", "caddy"])
-async def asking(request: pytest.FixtureRequest, tmp_path: Path, certificate: Path) -> AsyncIterator[Asking]:
+@pytest_asyncio.fixture(params=[nginx, caddy], ids=["nginx", "caddy"], scope="module", loop_scope="module")
+async def asking(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificate: Path
+) -> AsyncIterator[Asking]:
+    tmp_path = tmp_path_factory.mktemp(request.param.__name__)
     if shutil.which(request.param.__name__) is None:
         pytest.skip(f"needs {request.param.__name__}")
     async with document_server() as documents:
@@ -104,6 +109,7 @@ async def test_a_session_is_let_through_under_its_own_name_whatever_the_client_c
 
 
 async def test_a_stranger_gets_the_challenge_and_the_helpful_page(asking: Asking) -> None:
+    asking.documents.seen.clear()
     reply = await asking.get("/docs/sales", "-H", "Accept: text/html")
     assert reply.status == 401
     assert reply.values("www-authenticate")

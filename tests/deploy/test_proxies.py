@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from calgate.demo import serve
 from deploy.proxies import Site, replaced, running
 from whole.rig import curl, free_port, gateway, write_settings
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "proxy"
 
 
@@ -67,8 +69,11 @@ def haproxy_through(folder: Path, port: int, gate: int) -> list[str]:
     return ["haproxy", "-db", "-f", str(file)]
 
 
-@pytest.fixture(params=[nginx, haproxy], ids=["nginx", "haproxy"])
-async def site(request: pytest.FixtureRequest, tmp_path: Path, certificate: Path) -> AsyncIterator[Site]:
+@pytest_asyncio.fixture(params=[nginx, haproxy], ids=["nginx", "haproxy"], scope="module", loop_scope="module")
+async def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificate: Path
+) -> AsyncIterator[Site]:
+    tmp_path = tmp_path_factory.mktemp(request.param.__name__)
     if shutil.which(request.param.__name__) is None:
         pytest.skip(f"needs {request.param.__name__}")
     async with serve() as upstream:
