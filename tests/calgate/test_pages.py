@@ -90,6 +90,15 @@ def test_the_denial_page_tells_the_true_reason_and_what_can_be_done() -> None:
         assert fact in text
 
 
+def test_who_works_on_two_computers_is_told_so_and_not_about_full_pools() -> None:
+    for code in ("in-use-elsewhere", "taken-over"):
+        refusal = no_cal(code=code)
+        assert "another computer" in page(refusal)
+        assert "How the licences stand" not in page(refusal)
+        assert "Retry-After" not in dict(headers(refusal, NOW))
+        assert json.loads(PAGES.refuse(refusal, PROGRAM).body)["code"] == code
+
+
 def test_pools_that_were_not_bought_are_not_shown() -> None:
     none = NoCal("x", license="l", document="d", pools=[Pool("session", 2, 2), Pool("usage", 0, 0)])
     assert "Session CALs" in page(none)
