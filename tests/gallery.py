@@ -77,6 +77,7 @@ def refusals() -> Mapping[str, Refusal]:
         "no-cal": no_cal(),
         "waiting": no_cal(place=3),
         "in-use-elsewhere": no_cal(code="in-use-elsewhere"),
+        "no-cal-held": no_cal(code="no-cal-held"),
         "taken-over": no_cal(code="taken-over"),
         "store-unavailable": Unavailable(secret),
         "directory-unavailable": Unavailable(secret, code="directory-unavailable"),

@@ -90,10 +90,11 @@ def test_the_denial_page_tells_the_true_reason_and_what_can_be_done() -> None:
         assert fact in text
 
 
-def test_who_works_on_two_computers_is_told_so_and_not_about_full_pools() -> None:
-    for code in ("in-use-elsewhere", "taken-over"):
+def test_who_has_no_cal_for_another_reason_is_told_it_and_not_about_full_pools() -> None:
+    said = {"in-use-elsewhere": "another computer", "taken-over": "another computer", "no-cal-held": "has ended"}
+    for code, words in said.items():
         refusal = no_cal(code=code)
-        assert "another computer" in page(refusal)
+        assert words in page(refusal)
         assert "How the licences stand" not in page(refusal)
         assert "Retry-After" not in dict(headers(refusal, NOW))
         assert json.loads(PAGES.refuse(refusal, PROGRAM).body)["code"] == code

@@ -139,7 +139,13 @@ def _too_many(refusal: r.Refusal) -> Words:
     )
 
 
-_ELSEWHERE: Mapping[str, Words] = {
+_NOT_FOR_WANT_OF_ONE: Mapping[str, Words] = {
+    "no-cal-held": Words(
+        "Your licence for this document has ended",
+        "It was not used for a while, so its licence (CAL) has gone back for others to use.",
+        ("Open the document again: you get another one, if one is free.",),
+        template="denial.html",
+    ),
     "in-use-elsewhere": Words(
         "You are working on another computer",
         "Your licence (a Named CAL) is in use there, and it serves one computer at a time.",
@@ -157,8 +163,8 @@ _ELSEWHERE: Mapping[str, Words] = {
 
 def _no_cal(refusal: r.Refusal) -> Words:
     assert isinstance(refusal, r.NoCal)
-    if refusal.code in _ELSEWHERE:
-        return _ELSEWHERE[refusal.code]
+    if refusal.code in _NOT_FOR_WANT_OF_ONE:
+        return _NOT_FOR_WANT_OF_ONE[refusal.code]
     if refusal.place is not None:
         return Words(
             "You are in the queue",
