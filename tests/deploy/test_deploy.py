@@ -58,7 +58,7 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
     unit.write_text(text.replace("/opt/calgate/bin/calgate", "/bin/true"), encoding="utf-8")
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
-    security = ["systemd-analyze", "security", "--offline=true", "--threshold=20", unit]
+    security: list[str | Path] = ["systemd-analyze", "security", "--offline=true", "--threshold=20", unit]
     assert subprocess.run(security, capture_output=True, check=False).returncode == 0, "exposure above 2.0 of 10"
 
 
@@ -66,7 +66,16 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
 def redis(tmp_path: Path) -> Iterator[int]:
     """A server with the very file, but for its port and folder."""
     port = free_port()
-    command = ["redis-server", DEPLOY / "redis.conf", "--port", str(port), "--dir", tmp_path, "--save", ""]
+    command: list[str | Path] = [
+        "redis-server",
+        DEPLOY / "redis.conf",
+        "--port",
+        str(port),
+        "--dir",
+        tmp_path,
+        "--save",
+        "",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     yield port
     process.terminate()
