@@ -1,5 +1,6 @@
 """Dialects read hostile targets and bodies; what they say decides who sees which document."""
 
+import gzip
 from urllib.parse import quote
 
 import pytest
@@ -396,8 +397,13 @@ def test_a_refused_call_is_told_in_the_clients_own_xml() -> None:
 
 
 def test_the_servers_own_want_of_a_cal_is_recognised() -> None:
-    assert QV.overhears(b'<result><message text="Access denied! The server (QVS) has no USER CAL for your account."/>')
-    assert not QV.overhears(b"<result><object/></result>")
+    answer = b'<result><message text="Access denied! The server (QVS) has no USER CAL for your account."/></result>'
+    packed = gzip.compress(answer + b" " * 100_000)
+    for start in (answer, packed, packed[:-20]):
+        assert QV.overhears(CALL, start)
+    for start in (b"<result><object/></result>", b"", b"\x1f\x8brubbish", gzip.compress(b"x" * 10_000_000)):
+        assert not QV.overhears(CALL, start)
+    assert not QV.overhears("/QvAJAXZfc/htc/help.htm", answer), "a page may speak of it"
 
 
 # ---------------------------------------------------------------- patterns
