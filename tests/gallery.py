@@ -43,7 +43,7 @@ VIEWER = Viewer(
 )
 
 
-def no_cal(place: int | None = None) -> NoCal:
+def no_cal(place: int | None = None, code: str | None = None) -> NoCal:
     return NoCal(
         "all CALs are out; SECRET DETAIL",
         license="qlikview",
@@ -52,6 +52,7 @@ def no_cal(place: int | None = None) -> NoCal:
         contact=CONTACT,
         place=place,
         estimate=NOW + 1500 if place else None,
+        code=code,
     )
 
 
@@ -75,6 +76,9 @@ def refusals() -> Mapping[str, Refusal]:
         "too-many-sign-ins": TooManySignIns(secret, retry_after=600),
         "no-cal": no_cal(),
         "waiting": no_cal(place=3),
+        "in-use-elsewhere": no_cal(code="in-use-elsewhere"),
+        "no-cal-held": no_cal(code="no-cal-held"),
+        "taken-over": no_cal(code="taken-over"),
         "store-unavailable": Unavailable(secret),
         "directory-unavailable": Unavailable(secret, code="directory-unavailable"),
         "logon-server-unavailable": Unavailable(secret, code="logon-server-unavailable"),

@@ -175,7 +175,7 @@ class _Compiled:
         if against:
             return self._verdict("no match", against)
         if not (self.rule.groups or self.rule.users):
-            return self._verdict(self._yes, "it is for everybody")
+            return self._verdict(self._yes, "it is for everybody" if self.rule.everybody else "all that it names is so")
         if fold(asked.person.name) in self.users or fold(asked.person.key) in self.users:
             return self._verdict(self._yes, "it names the user")
         member = next((name for key, name in self.groups.items() if key in asked.person.groups), None)

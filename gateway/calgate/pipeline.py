@@ -248,7 +248,7 @@ class Pipeline:
 
     def _overhear(self, ask: Ask, dialect: Dialect, session: Session, sent: Sent) -> None:
         start = sent.wire.peek()[: dialect.listens]
-        if start and dialect.overhears(start):
+        if start and dialect.overhears(ask.raw_target, start):
             journal.record(
                 "the document server has no CAL of its own for the user",
                 reference=ask.reference,

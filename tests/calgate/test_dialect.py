@@ -1,5 +1,6 @@
 """Dialects read hostile targets and bodies; what they say decides who sees which document."""
 
+import gzip
 from urllib.parse import quote
 
 import pytest
@@ -229,6 +230,12 @@ def test_query_and_command_must_name_the_same_document(query: str) -> None:
         classify(f"{CALL}?{query}", update())
 
 
+def test_a_call_that_keeps_its_command_back_is_not_judged_by_its_query() -> None:
+    for program in (CALL, "/QvAJAXZfc/AccessPoint.aspx"):
+        with pytest.raises(BadRequest, match="no command"):
+            classify(f"{program}?view=Public.qvw", method="POST")
+
+
 def test_a_picture_polls_and_an_extension_is_nobodys_document() -> None:
     picture = f"{CALL}?datamode=binary&name=qmem://RP%20Name/x&host=QVS%40srv&slot=&stamp=0&view=Test%20Ext%2FX.qvw"
     assert classify(picture) == Use("poll", "test ext/x.qvw")
@@ -390,8 +397,13 @@ def test_a_refused_call_is_told_in_the_clients_own_xml() -> None:
 
 
 def test_the_servers_own_want_of_a_cal_is_recognised() -> None:
-    assert QV.overhears(b'<result><message text="Access denied! The server (QVS) has no USER CAL for your account."/>')
-    assert not QV.overhears(b"<result><object/></result>")
+    answer = b'<result><message text="Access denied! The server (QVS) has no USER CAL for your account."/></result>'
+    packed = gzip.compress(answer + b" " * 100_000)
+    for start in (answer, packed, packed[:-20]):
+        assert QV.overhears(CALL, start)
+    for start in (b"<result><object/></result>", b"", b"\x1f\x8brubbish", gzip.compress(b"x" * 10_000_000)):
+        assert not QV.overhears(CALL, start)
+    assert not QV.overhears("/QvAJAXZfc/htc/help.htm", answer), "a page may speak of it"
 
 
 # ---------------------------------------------------------------- patterns

@@ -90,6 +90,16 @@ def test_the_denial_page_tells_the_true_reason_and_what_can_be_done() -> None:
         assert fact in text
 
 
+def test_who_has_no_cal_for_another_reason_is_told_it_and_not_about_full_pools() -> None:
+    said = {"in-use-elsewhere": "another computer", "taken-over": "another computer", "no-cal-held": "has ended"}
+    for code, words in said.items():
+        refusal = no_cal(code=code)
+        assert words in page(refusal)
+        assert "How the licences stand" not in page(refusal)
+        assert "Retry-After" not in dict(headers(refusal, NOW))
+        assert json.loads(PAGES.refuse(refusal, PROGRAM).body)["code"] == code
+
+
 def test_pools_that_were_not_bought_are_not_shown() -> None:
     none = NoCal("x", license="l", document="d", pools=[Pool("session", 2, 2), Pool("usage", 0, 0)])
     assert "Session CALs" in page(none)

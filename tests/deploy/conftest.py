@@ -6,13 +6,26 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Certificate and key in one file."""
-    file, key = tmp_path / "bi.pem", tmp_path / "key"
+    folder = tmp_path_factory.mktemp("certificate")
+    file, key = folder / "bi.pem", folder / "key"
     make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     subprocess.run(
-        [*make, "-subj", "/CN=bi.corp.example", "-days", "2", "-keyout", key, "-out", file],
+        [
+            *make,
+            "-subj",
+            "/CN=bi.corp.example",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-days",
+            "2",
+            "-keyout",
+            key,
+            "-out",
+            file,
+        ],
         check=True,
         capture_output=True,
     )

@@ -21,7 +21,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 @pytest.fixture
 def etc(tmp_path: Path) -> Path:
     """The files that the example names, somewhere else."""
-    for name in ("bi.pem", "bi.key", "http.keytab", "ad-ca.pem", "ldap.secret"):
+    for name in ("bi.pem", "bi.key", "http.keytab", "ad-ca.pem", "ldap.secret", "forward-auth.secret"):
         (tmp_path / name).write_text("x", encoding="utf-8")
     return tmp_path
 
@@ -58,13 +58,24 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
     unit.write_text(text.replace("/opt/calgate/bin/calgate", "/bin/true"), encoding="utf-8")
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    security: list[str | Path] = ["systemd-analyze", "security", "--offline=true", "--threshold=20", unit]
+    assert subprocess.run(security, capture_output=True, check=False).returncode == 0, "exposure above 2.0 of 10"
 
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[int]:
     """A server with the very file, but for its port and folder."""
     port = free_port()
-    command = ["redis-server", DEPLOY / "redis.conf", "--port", str(port), "--dir", tmp_path, "--save", ""]
+    command: list[str | Path] = [
+        "redis-server",
+        DEPLOY / "redis.conf",
+        "--port",
+        str(port),
+        "--dir",
+        tmp_path,
+        "--save",
+        "",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     yield port
     process.terminate()

@@ -2,35 +2,18 @@
 
 import asyncio
 import shutil
-import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-import aiohttp
 import pytest
+import pytest_asyncio
 
 from calgate.demo import serve
-from whole.rig import Gateway, curl, free_port, gateway, write_settings
+from deploy.proxies import Site, replaced, running
+from whole.rig import curl, free_port, gateway, write_settings
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "proxy"
-
-
-@dataclass
-class Site:
-    """A gateway behind a proxy."""
-
-    gate: Gateway
-    url: str  # the proxy's
-
-    @property
-    def session(self) -> aiohttp.ClientSession:
-        """A client that does not mind the proxy's certificate."""
-        trusting = ssl.create_default_context()
-        trusting.check_hostname = False
-        trusting.verify_mode = ssl.CERT_NONE
-        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting))
 
 
 def nginx(folder: Path, certificate: Path, port: int, gate: int) -> list[str]:
@@ -86,16 +69,11 @@ def haproxy_through(folder: Path, port: int, gate: int) -> list[str]:
     return ["haproxy", "-db", "-f", str(file)]
 
 
-def replaced(example: Path, places: Mapping[str, str]) -> str:
-    text = example.read_text(encoding="utf-8")
-    for old, new in places.items():
-        assert old in text, f"{example.name} has no {old!r} any more"
-        text = text.replace(old, new)
-    return text
-
-
-@pytest.fixture(params=[nginx, haproxy], ids=["nginx", "haproxy"])
-async def site(request: pytest.FixtureRequest, tmp_path: Path, certificate: Path) -> AsyncIterator[Site]:
+@pytest_asyncio.fixture(params=[nginx, haproxy], ids=["nginx", "haproxy"], scope="module", loop_scope="module")
+async def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificate: Path
+) -> AsyncIterator[Site]:
+    tmp_path = tmp_path_factory.mktemp(request.param.__name__)
     if shutil.which(request.param.__name__) is None:
         pytest.skip(f"needs {request.param.__name__}")
     async with serve() as upstream:
@@ -107,32 +85,6 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path, certificate: Path
             site = Site(gate, f"https://127.0.0.1:{port}")
             async with running(request.param(tmp_path, certificate, port, gate.port), site):
                 yield site
-
-
-@asynccontextmanager
-async def running(command: list[str], site: Site) -> AsyncIterator[None]:
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        await until_it_answers(site)
-        yield
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
-async def until_it_answers(site: Site) -> None:
-    async with asyncio.timeout(15), site.session as client:
-        while True:
-            try:
-                async with client.get(f"{site.url}/_calgate/health") as answer:
-                    if answer.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
-            await asyncio.sleep(0.05)
 
 
 async def cookie(site: Site) -> str:

@@ -41,7 +41,7 @@ class Patterns:
     def write_refusal(self, method: str, target: str, words: str) -> Written | None:
         return None
 
-    def overhears(self, answer: bytes) -> bool:
+    def overhears(self, target: str, answer: bytes) -> bool:
         return False
 
 

@@ -17,6 +17,7 @@ Never through the gateway, in any spelling: `GetWebTicket.aspx`, where a trusted
 """
 
 import re
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from xml.sax.saxutils import quoteattr
@@ -35,7 +36,9 @@ _NEVER = frozenset({"getwebticket.aspx", "qvstunnel.dll"})
 _FILES = re.compile(
     r".*\.(?:html?|js|css|map|png|gif|jpe?g|svg|ico|cur|htc|xml|json|txt|woff2?|ttf|eot|xlsx?|csv|pdf|swf|xap)"
 )
-_NO_CAL = re.compile(rb"has no user cal for your account", re.IGNORECASE)
+_NO_CAL = b"has no user cal for your account"
+_GZIP = b"\x1f\x8b"
+_LONGEST_MESSAGE = 16_384  # bytes of an answer that are looked at, once they are unpacked
 
 
 class QlikView:
@@ -55,7 +58,7 @@ class QlikView:
         parameters = Parameters(read.query)
         if name in _CALLS:
             _refuse_charset(content_type)
-            return _call(name, parameters, body)
+            return _call(method, name, parameters, body)
         if name == "authenticate.aspx":
             if method not in {"GET", "HEAD"} or "webticket" in parameters:
                 raise Forbidden("Authenticate.aspx would sign somebody in past the gateway")
@@ -64,16 +67,27 @@ class QlikView:
         return Use("open", canonical_windows(document)) if document is not None else Use("other")
 
     def write_refusal(self, method: str, target: str, words: str) -> Written | None:
-        path, _, query = target.partition("?")
-        called = path.rpartition("/")[2].lower() in _CALLS
-        if not called or (method != "POST" and "cmd=" not in query):
+        if not _is_call(target) or (method != "POST" and "cmd=" not in target):
             return None
         answer = f'<?xml version="1.0" encoding="utf-8"?><result><message text={quoteattr(words)}/></result>'
         return Written("text/xml; charset=utf-8", answer.encode())
 
-    def overhears(self, answer: bytes) -> bool:
+    def overhears(self, target: str, answer: bytes) -> bool:
         """QlikView Server's words: "Access denied! The server (…) has no USER CAL for your account." """
-        return _NO_CAL.search(answer) is not None
+        return _is_call(target) and _NO_CAL in _unpacked(answer).lower()
+
+
+def _is_call(target: str) -> bool:
+    """Whether the client's program made this request, by the target alone and without a judgement."""
+    return target.partition("?")[0].rpartition("/")[2].lower() in _CALLS
+
+
+def _unpacked(answer: bytes) -> bytes:
+    if not answer.startswith(_GZIP):
+        return answer
+    with suppress(zlib.error):
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(answer, _LONGEST_MESSAGE)
+    return b""
 
 
 def _segments(read: Target) -> Sequence[str]:
@@ -100,8 +114,12 @@ def _refuse_charset(content_type: str) -> None:
         raise BadRequest("the command is not in UTF-8")
 
 
-def _call(name: str, parameters: Parameters, body: bytes) -> Use:
-    """A request to one of the programs that take commands."""
+def _call(method: str, name: str, parameters: Parameters, body: bytes) -> Use:
+    """A request to one of the programs that take commands.
+
+    One that should have a body and shows none is refused: a proxy that asks for a verdict alone keeps it back, and
+    the name that counts is in it.
+    """
     in_query = parameters.one("cmd")
     if in_query is not None and body:
         raise BadRequest("the request has two commands")
@@ -110,6 +128,8 @@ def _call(name: str, parameters: Parameters, body: bytes) -> Use:
         return _open_by_id(parameters, text)
     if text:
         return _command(name, parameters, text)
+    if method not in {"GET", "HEAD", "OPTIONS"}:
+        raise BadRequest("the call has no command")
     view = parameters.one("view")
     if view is not None:
         return Use("poll", canonical_windows(view))  # a picture: what the user did to get it was a command

@@ -29,5 +29,5 @@ class Remembered:
     def write_refusal(self, method: str, target: str, words: str) -> Written | None:
         return self._dialect.write_refusal(method, target, words)
 
-    def overhears(self, answer: bytes) -> bool:
-        return self._dialect.overhears(answer)
+    def overhears(self, target: str, answer: bytes) -> bool:
+        return self._dialect.overhears(target, answer)

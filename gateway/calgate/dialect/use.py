@@ -40,5 +40,8 @@ class Dialect(Protocol):
     def write_refusal(self, method: str, target: str, words: str) -> Written | None:
         """The refusal for a call of the document server's own client; None: a page or problem+json does."""
 
-    def overhears(self, answer: bytes) -> bool:
-        """Whether an answer of the document server says that it has no CAL of its own for the user."""
+    def overhears(self, target: str, answer: bytes) -> bool:
+        """Whether an answer of the document server says that it has no CAL of its own for the user.
+
+        `answer` is how the body begins, compressed or not.
+        """

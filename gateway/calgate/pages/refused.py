@@ -24,7 +24,7 @@ def retry_after(refusal: Refusal, now: float) -> int | None:
             return max(1, math.ceil(seconds))
         case NoCal(place=place) if place is not None:
             return ASK_AGAIN
-        case NoCal(free_at=moment) if moment is not None:
+        case NoCal(code="no-cal", free_at=moment) if moment is not None:
             return max(1, math.ceil(moment - now))
         case BadGateway():
             return ASK_AGAIN

@@ -161,7 +161,7 @@ def _located(error: Exception, folder: Path, page: str) -> str:
 def _spoken(refusal: r.Refusal, words: Words, viewer: Viewer) -> str:
     """One string for a client that shows nothing else."""
     parts = [f"{words.title}.", words.text]
-    if isinstance(refusal, r.NoCal) and refusal.free_at is not None:
+    if refusal.code == "no-cal" and isinstance(refusal, r.NoCal) and refusal.free_at is not None:
         parts.append(f"The next one can come free at {_clock(refusal.free_at)} UTC.")
     if viewer.reference:
         parts.append(f"Reference {viewer.reference}.")

@@ -139,8 +139,32 @@ def _too_many(refusal: r.Refusal) -> Words:
     )
 
 
+_NOT_FOR_WANT_OF_ONE: Mapping[str, Words] = {
+    "no-cal-held": Words(
+        "Your licence for this document has ended",
+        "It was not used for a while, so its licence (CAL) has gone back for others to use.",
+        ("Open the document again: you get another one, if one is free.",),
+        template="denial.html",
+    ),
+    "in-use-elsewhere": Words(
+        "You are working on another computer",
+        "Your licence (a Named CAL) is in use there, and it serves one computer at a time.",
+        ("Close the documents there and sign out, then try again here.",),
+        template="denial.html",
+    ),
+    "taken-over": Words(
+        "You went on at another computer",
+        "You opened a document there, and your licence (a Named CAL) went with you: it serves one computer at a time.",
+        ("Try again to go on here; the other computer is told the same then.",),
+        template="denial.html",
+    ),
+}
+
+
 def _no_cal(refusal: r.Refusal) -> Words:
     assert isinstance(refusal, r.NoCal)
+    if refusal.code in _NOT_FOR_WANT_OF_ONE:
+        return _NOT_FOR_WANT_OF_ONE[refusal.code]
     if refusal.place is not None:
         return Words(
             "You are in the queue",

@@ -28,7 +28,7 @@ function show(result, what) {
   message.hidden = !told;
   if (told) {
     message.textContent = told.getAttribute("text");
-    status.textContent = "The server said no, in the words above.";
+    status.textContent = "The server said no, in the words above. Choose a value to ask for the document again.";
     return;
   }
   const before = mark;
