@@ -35,7 +35,7 @@ _REMEDIES = (
     ),
     (
         "not found in keytab",
-        "the ticket is for a name that the keytab has no key of: add the SPN to the account, and export the keytab anew",
+        "the ticket is for a name that the keytab has no key of: add the SPN to the account, and export it anew",
     ),
     ("clock skew", "the clocks differ by more than five minutes: set the time here, on the client, and on the servers"),
     ("not yet valid", "the clocks differ: set the time here, on the client, and on the servers"),
