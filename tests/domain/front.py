@@ -11,7 +11,7 @@ SETTINGS = """
 state_dir = "{folder}/state"
 
 [listen]
-bind = "0.0.0.0:{port}"
+bind = ["127.0.0.1:{port}", "127.0.0.80:{port}"]
 {listen}
 
 [session]
