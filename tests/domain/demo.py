@@ -8,9 +8,8 @@ import tempfile
 from pathlib import Path
 
 import lab as labs
-from lab import BASE, DOMAIN, HOST, PASSWORD, SCRIPT, SERVICE_PASSWORD, Lab
-
 from calgate import demo
+from lab import BASE, DOMAIN, HOST, PASSWORD, SCRIPT, SERVICE_PASSWORD, Lab
 from whole.rig import curl
 
 PORT = 8080
