@@ -23,6 +23,9 @@ $(VENV)/.test: $(VENV)/.run tests/requirements.txt
 demo: $(VENV)/.run  ## the whole gateway with a demonstration document server: make demo BIND=127.0.0.1:8080
 	@exec $(BIN)/calgate demo --bind $(BIND)
 
+demo-domain: packages  ## the same in front of a real Windows domain on this machine (root, Debian)
+	@PYTHONPATH=tests exec $(BIN)/python tests/domain/demo.py
+
 check: $(VENV)/.test  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import spnego
 
 from calgate.contract import Continue, Handshake, Peer, Proven
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
+from calgate_negotiate.ntlm import UsersProver
 from calgate_users.users import Users
 
 PEER = Peer(address="192.0.2.7", behind_proxy=False)
@@ -15,7 +16,7 @@ Tamper = Callable[[int, bytes], bytes]
 
 def authenticator(users_file: Path) -> NegotiateAuthenticator:
     """NTLM by a users file, no Kerberos."""
-    return NegotiateAuthenticator(Mechanisms(kerberos=None, prover=Users(users_file), computer="CALGATE"))
+    return NegotiateAuthenticator(Mechanisms(prover=UsersProver(Users(users_file))))
 
 
 def ntlm_client(user: str, password: str = "demo", *, spnego_wrapped: bool = False) -> "spnego.ContextProxy":

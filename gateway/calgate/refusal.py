@@ -75,7 +75,8 @@ class Unproven(Refusal):
 class AccountRefused(Refusal):
     """The person is who he says, but the account may not sign in.
 
-    Codes: `account-disabled`, `account-expired`, `account-locked`, `password-expired`, `account-unknown`.
+    Codes: `account-disabled`, `account-expired`, `account-locked`, `account-restricted` (not now or not from there),
+    `password-expired`, `account-unknown`.
     """
 
     code = "account-disabled"

@@ -3,9 +3,7 @@
 import ssl
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-
+from calgate.binding import certificate_binding
 from calgate.config import ConfigError, Tls
 
 
@@ -38,15 +36,3 @@ class Certificate:
         self.binding = certificate_binding(self._tls.certificate)
         self._stamp = stamp
         return True
-
-
-def certificate_binding(pem: Path) -> bytes:
-    """What a channel is bound to: "tls-server-end-point:" and the certificate's hash.
-
-    The hash is that of the certificate's signature, but SHA-256 for MD5 and SHA-1 (RFC 5929, section 4.1).
-    """
-    certificate = x509.load_pem_x509_certificate(pem.read_bytes())
-    algorithm = certificate.signature_hash_algorithm
-    if algorithm is None or isinstance(algorithm, hashes.MD5 | hashes.SHA1):
-        algorithm = hashes.SHA256()
-    return b"tls-server-end-point:" + certificate.fingerprint(algorithm)

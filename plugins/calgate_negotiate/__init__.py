@@ -4,52 +4,63 @@ Kerberos is accepted against a keytab (RFC 4559); NTLM, raw and inside SPNEGO, b
 comes from whatever knows the NT hashes. Only NTLMv2 is accepted.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
-from calgate.contract import Authenticator, Prover, Services
+from calgate.contract import Authenticator, Services
 from calgate.setting import Section
+from calgate_negotiate.binding import Binder, Mode
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
+from calgate_negotiate.ntlm import Prover, UsersProver
+from calgate_negotiate.winbind import Winbind
 
 if TYPE_CHECKING:
     from calgate_negotiate.kerberos import Acceptor
 
 role = "authenticator"
 
-UNKNOWN_MACHINE = "CALGATE"
-"""The NetBIOS computer name in our challenges: where this machine is no member of a domain it tells nothing of it."""
+
+def _network(value: object) -> object:
+    return ip_network(str(value))
 
 
 class Config(Section):
     """`[negotiate]`."""
 
     keytab: Path | None = None  # Kerberos is on where this is given
-    ntlm: Literal["off", "users"] = "off"  # users: the file of [users] knows the NT hashes
+    ntlm: Literal["off", "domain", "users"] = "off"  # who knows the NT hashes: the domain by winbindd, or [users]
+    ntlm_from: tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...] | None = None
+    domains: tuple[str, ...] = ()  # trusted ones whose people may come by NTLM, beside our own
+    channel_binding: Mode = "allow"
+    binding_certificate: Path | None = None  # of a TLS terminator in front
 
     @model_validator(mode="after")
-    def _somebody_can_sign_in(self) -> "Config":
+    def _somebody_can_sign_in(self) -> Self:
         if self.keytab is None and self.ntlm == "off":
-            raise ValueError('nobody could sign in: give a keytab for Kerberos, or ntlm = "users"')
+            raise ValueError('nobody could sign in: give a keytab for Kerberos, or ntlm = "users" or "domain"')
         return self
 
 
 @asynccontextmanager
 async def start(config: Config, services: Services) -> AsyncIterator[Authenticator]:
-    """Yields the authenticator; raises ValueError with a sentence where keytab or prover cannot be used."""
-    mechanisms = Mechanisms(
-        kerberos=_kerberos(config.keytab),
-        prover=_prover(config, services),
-        computer=UNKNOWN_MACHINE,
-    )
-    try:
+    """Yields the authenticator; raises ValueError with a sentence where a setting cannot be used as it is."""
+    binder = Binder(config.channel_binding, config.binding_certificate)
+    with ExitStack() as opened:
+        mechanisms = Mechanisms(
+            kerberos=_kerberos(config, opened),
+            prover=_prover(config, services, opened),
+            ntlm_from=config.ntlm_from,
+            binder=binder,
+        )
+        following = asyncio.create_task(binder.follow())
+        opened.callback(following.cancel)
         yield NegotiateAuthenticator(mechanisms)
-    finally:
-        if mechanisms.kerberos is not None:
-            mechanisms.kerberos.close()
 
 
 def warnings(config: Config) -> Sequence[str]:
@@ -62,8 +73,8 @@ def warnings(config: Config) -> Sequence[str]:
     return []
 
 
-def _kerberos(keytab: Path | None) -> "Acceptor | None":
-    if keytab is None:
+def _kerberos(config: Config, opened: ExitStack) -> "Acceptor | None":
+    if config.keytab is None:
         return None
     try:
         from calgate_negotiate.kerberos import Acceptor
@@ -72,12 +83,18 @@ def _kerberos(keytab: Path | None) -> "Acceptor | None":
             f"negotiate.keytab needs python-gssapi, which is not usable here ({error});"
             " install libkrb5-dev and a C compiler, then: pip install -r deploy/requirements-kerberos.txt"
         ) from error
-    return Acceptor(keytab)
+    acceptor = Acceptor(config.keytab)
+    opened.callback(acceptor.close)
+    return acceptor
 
 
-def _prover(config: Config, services: Services) -> Prover | None:
-    if config.ntlm == "off":
-        return None
-    if services.prover is None:
-        raise ValueError('negotiate.ntlm = "users" needs a [users] section: its file knows the NT hashes')
-    return services.prover
+def _prover(config: Config, services: Services, opened: ExitStack) -> Prover | None:
+    if config.ntlm == "domain":
+        winbind = Winbind(config.domains)
+        opened.callback(winbind.close)
+        return winbind
+    if config.ntlm == "users":
+        if services.prover is None:
+            raise ValueError('negotiate.ntlm = "users" needs a [users] section: its file knows the NT hashes')
+        return UsersProver(services.prover)
+    return None

@@ -7,13 +7,16 @@ A conversation is stepped until it proves somebody or fails, and never again aft
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
-from calgate.contract import Continue, Peer, Proven, Prover
+from calgate.contract import Continue, Peer, Proven
 from calgate.refusal import Unproven
 from calgate_negotiate import messages, negotiation, ntlm
+from calgate_negotiate.binding import Binder
 from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM, State
+from calgate_negotiate.ntlm import Prover
 
 if TYPE_CHECKING:
     from calgate_negotiate.kerberos import Acceptor
@@ -28,9 +31,10 @@ Step = Callable[[bytes], Awaitable[Continue | Proven]]
 class Mechanisms:
     """What this gateway can accept."""
 
-    kerberos: "Acceptor | None"
-    prover: Prover | None  # NTLM is on where there is one
-    computer: str  # the NetBIOS computer name in NTLM challenges
+    kerberos: "Acceptor | None" = None
+    prover: Prover | None = None  # NTLM is on where there is one
+    ntlm_from: Sequence[IPv4Network | IPv6Network] | None = None  # clients that may use it; None: all
+    binder: Binder = field(default_factory=lambda: Binder("off", None))
 
 
 class NegotiateAuthenticator:
@@ -74,7 +78,7 @@ class NegotiateHandshake:
 
     async def _first(self, token: bytes) -> Continue | Proven:
         if messages.message_type(token) is not None:
-            return self._begin_ntlm(token)
+            return await self._begin_ntlm(token)
         if self._scheme == "ntlm":
             raise Unproven("the NTLM scheme without an NTLM message")
         try:
@@ -85,7 +89,7 @@ class NegotiateHandshake:
             raise Unproven("a Negotiate handshake cannot begin with a response")
         if opening is None or self._choose(opening.mechanisms) == KERBEROS:
             return await self._begin_kerberos(token)
-        return self._begin_spnego_ntlm(opening)
+        return await self._begin_spnego_ntlm(opening)
 
     def _choose(self, offered: Sequence[bytes]) -> bytes:
         """The first that the client offers and we take; else the one whose refusal tells most."""
@@ -101,7 +105,7 @@ class NegotiateHandshake:
     async def _begin_kerberos(self, token: bytes) -> Continue | Proven:
         if self._mechanisms.kerberos is None:
             raise Unproven("the client sent a Kerberos token, but no keytab is set")
-        ticket = self._mechanisms.kerberos.begin(self._peer)
+        ticket = self._mechanisms.kerberos.begin(self._mechanisms.binder.bound(self._peer))
 
         async def step(token: bytes) -> Continue | Proven:
             outcome = await ticket.step(token)
@@ -123,9 +127,11 @@ class NegotiateHandshake:
                 "NTLM through a trusted proxy is refused: it signs a connection in, and a proxy's may carry many users",
                 code="ntlm-behind-proxy",
             )
-        return ntlm.Exchange(self._mechanisms.prover, self._mechanisms.computer)
+        if not _is_in(self._peer.address, self._mechanisms.ntlm_from):
+            raise Unproven("NTLM from this address is off: it is in none of negotiate.ntlm_from", code="ntlm-off")
+        return ntlm.Exchange(self._mechanisms.prover, self._mechanisms.binder.bound(self._peer))
 
-    def _begin_ntlm(self, token: bytes) -> Continue:
+    async def _begin_ntlm(self, token: bytes) -> Continue:
         exchange = self._exchange()
         if messages.message_type(token) != messages.NEGOTIATE:
             raise Unproven("an NTLM handshake begins with NEGOTIATE")
@@ -133,20 +139,21 @@ class NegotiateHandshake:
         async def finish(token: bytes) -> Proven:
             return Proven((await exchange.prove(token)).identity)
 
-        return self._goes_on(exchange.challenge(token), finish)
+        return self._goes_on(await exchange.challenge(token), finish)
 
-    def _begin_spnego_ntlm(self, opening: negotiation.Init) -> Continue:
+    async def _begin_spnego_ntlm(self, opening: negotiation.Init) -> Continue:
         """NTLM was chosen. Where it was not the client's first choice, its token is for another mechanism: ask anew."""
         exchange = self._exchange()
         if opening.mechanisms[0] == NTLM:
             if opening.token is None:
                 raise Unproven("SPNEGO offers NTLM first and sends no message")
-            challenge = exchange.challenge(opening.token)
+            challenge = await exchange.challenge(opening.token)
             answer = negotiation.Response(State.ACCEPT_INCOMPLETE, NTLM, challenge)
             return self._goes_on(negotiation.write(answer), _SpnegoNtlm(exchange, opening, mic_due=False).finish)
 
         async def challenge_now(token: bytes) -> Continue:
-            answer = negotiation.Response(State.ACCEPT_INCOMPLETE, token=exchange.challenge(_inner(token)[0]))
+            challenge = await exchange.challenge(_inner(token)[0])
+            answer = negotiation.Response(State.ACCEPT_INCOMPLETE, token=challenge)
             return self._goes_on(negotiation.write(answer), _SpnegoNtlm(exchange, opening, mic_due=True).finish)
 
         # RFC 4178 section 5: our choice is not the client's first, so both must sign the list it was chosen from
@@ -170,6 +177,16 @@ class _SpnegoNtlm:
         elif self.mic_due:
             raise Unproven("the list of mechanisms is not signed: mechListMIC is missing")
         return Proven(session.identity, negotiation.write(negotiation.Response(State.ACCEPT_COMPLETED, mic=ours)))
+
+
+def _is_in(address: str, networks: Sequence[IPv4Network | IPv6Network] | None) -> bool:
+    if networks is None:
+        return True
+    try:
+        client = ip_address(address)
+    except ValueError:  # a unix socket's peer has none
+        return False
+    return any(client in network for network in networks)
 
 
 def _inner(token: bytes) -> tuple[bytes, bytes | None]:

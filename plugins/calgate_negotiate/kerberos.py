@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gssapi
-from gssapi.raw import get_name_attribute
+from gssapi.raw import ChannelBindings, get_name_attribute
 
-from calgate.contract import Continue, Identity, Peer, Proven
+from calgate.contract import Continue, Identity, Proven
 from calgate.refusal import Unproven
 from calgate_negotiate import names, pac
+from calgate_negotiate.binding import OTHER_CHANNEL, Bound
 
 # A failed step would otherwise be told by the next attribute that is looked at, as an AttributeError without a cause.
 gssapi.SecurityContext.__DEFER_STEP_ERRORS__ = False
@@ -21,6 +22,7 @@ gssapi.SecurityContext.__DEFER_STEP_ERRORS__ = False
 _LOGON_INFO = b"urn:mspac:logon-info"
 _KERBEROS_ALONE = {gssapi.MechType.kerberos}
 _BOTH = {gssapi.MechType.kerberos, gssapi.OID.from_int_seq("1.3.6.1.5.5.2")}
+_CHANNEL_BOUND = 2048  # GSS_C_CHANNEL_BOUND_FLAG: the client's binding was there and fits
 _THREADS = 8
 _MOST_LEGS = 4
 
@@ -35,7 +37,7 @@ _REMEDIES = (
     ),
     (
         "not found in keytab",
-        "the ticket is for a name that the keytab has no key of: add the SPN to the account, and export the keytab anew",
+        "the ticket is for a name that the keytab has no key of: add the SPN to the account, and export it anew",
     ),
     ("clock skew", "the clocks differ by more than five minutes: set the time here, on the client, and on the servers"),
     ("not yet valid", "the clocks differ: set the time here, on the client, and on the servers"),
@@ -52,8 +54,8 @@ class Acceptor:
         self._credentials = _acquire(keytab)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="kerberos")
 
-    def begin(self, peer: Peer) -> "Exchange":
-        return Exchange(self._credentials, self._threads)
+    def begin(self, bound: Bound) -> "Exchange":
+        return Exchange(self._credentials, bound, self._threads)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -62,8 +64,11 @@ class Acceptor:
 class Exchange:
     """One ticket's way: nearly always a single step."""
 
-    def __init__(self, credentials: gssapi.Credentials, threads: ThreadPoolExecutor) -> None:
-        self._context = gssapi.SecurityContext(usage="accept", creds=credentials)
+    def __init__(self, credentials: gssapi.Credentials, bound: Bound, threads: ThreadPoolExecutor) -> None:
+        self._bound = bound
+        is_compared = bound.mode != "off" and bound.channel is not None
+        bindings = ChannelBindings(application_data=bound.channel) if is_compared else None
+        self._context = gssapi.SecurityContext(usage="accept", creds=credentials, channel_bindings=bindings)
         self._threads = threads
         self._legs = 0
 
@@ -79,9 +84,13 @@ class Exchange:
             answer = self._context.step(token)
             if not self._context.complete:
                 return Continue(answer or b"")
+            if not int(self._context.actual_flags) & _CHANNEL_BOUND:
+                self._bound.check_missing()  # the library takes a token without a binding for one that fits
             return Proven(_identity(self._context), answer)
         except Unproven:
             raise
+        except gssapi.exceptions.BadChannelBindingsError as error:
+            raise Unproven(OTHER_CHANNEL) from error
         except gssapi.exceptions.GSSError as error:
             raise Unproven(explain(_text(error))) from error
         except Exception as error:

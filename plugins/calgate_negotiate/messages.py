@@ -74,10 +74,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What our challenge says of the server."""
+    """What our challenge says of the server: NetBIOS names, and DNS names where there are any."""
 
     domain: str
     computer: str
+    dns_domain: str = ""
+    dns_computer: str = ""
 
 
 def message_type(token: bytes) -> int | None:
@@ -97,6 +99,9 @@ def challenge(negotiate: bytes, nonce: bytes, names: Names) -> bytes:
     info = TargetInfo()
     info[AvId.nb_domain_name] = names.domain
     info[AvId.nb_computer_name] = names.computer
+    if names.dns_domain:
+        info[AvId.dns_domain_name] = names.dns_domain
+        info[AvId.dns_computer_name] = names.dns_computer
     info[AvId.timestamp] = FileTime.now(tz=UTC)  # with it, a client that can make a MIC must (MS-NLMP 3.1.5.1.2)
     version = {"version": Version(10, 0, 17763)} if flags & NegotiateFlags.version else {}
     packed: bytes = Challenge(flags, nonce, target_name=names.domain, target_info=info, **version).pack()

@@ -3,10 +3,38 @@
 import hmac
 import secrets
 from dataclasses import dataclass
+from typing import Protocol
 
-from calgate.contract import Identity, NtlmAttempt, Prover
+from calgate.contract import Identity, NtlmAttempt, NtlmProof
+from calgate.contract import Prover as PluginProver
 from calgate.refusal import Unproven
 from calgate_negotiate import messages, names
+from calgate_negotiate.binding import Bound
+
+
+class Prover(Protocol):
+    """Says whether an answer is right, and what this server is called in the challenge."""
+
+    async def names(self) -> messages.Names:
+        """Raises Unavailable."""
+
+    async def prove(self, attempt: NtlmAttempt) -> NtlmProof:
+        """Raises Unproven, AccountRefused or Unavailable."""
+
+
+class UsersProver:
+    """Another plugin that knows the NT hashes."""
+
+    COMPUTER = "CALGATE"  # it is no member of a domain, and what it is called is nobody's business
+
+    def __init__(self, plugin: PluginProver) -> None:
+        self._plugin = plugin
+
+    async def names(self) -> messages.Names:
+        return messages.Names(self._plugin.domain, self.COMPUTER)
+
+    async def prove(self, attempt: NtlmAttempt) -> NtlmProof:
+        return await self._plugin.prove(attempt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +57,17 @@ class Session:
 class Exchange:
     """The three messages of one sign-in, in their order."""
 
-    def __init__(self, prover: Prover, computer: str) -> None:
+    def __init__(self, prover: Prover, bound: Bound) -> None:
         self._prover = prover
-        self._names = messages.Names(domain=prover.domain, computer=computer)
+        self._bound = bound
         self._nonce = secrets.token_bytes(8)
         self._negotiate = b""
         self._challenge = b""
 
-    def challenge(self, negotiate: bytes) -> bytes:
-        """Answers NEGOTIATE with CHALLENGE; raises Unproven."""
+    async def challenge(self, negotiate: bytes) -> bytes:
+        """Answers NEGOTIATE with CHALLENGE; raises Unproven or Unavailable."""
         try:
-            self._challenge = messages.challenge(negotiate, self._nonce, self._names)
+            self._challenge = messages.challenge(negotiate, self._nonce, await self._prover.names())
         except messages.MalformedError as error:
             raise Unproven(str(error)) from error
         self._negotiate = negotiate
@@ -67,6 +95,7 @@ class Exchange:
         except messages.MalformedError as error:
             raise Unproven(str(error)) from error
         self._check_mic(answer, key)
+        self._bound.check_ntlm(answer.binding)  # now that the proof over it is known to be right
         return Session(proof.identity, answer.flags, key)
 
     def _check_mic(self, answer: messages.Answer, key: bytes) -> None:

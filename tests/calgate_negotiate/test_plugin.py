@@ -69,7 +69,7 @@ async def test_a_keytab_that_is_of_no_use_is_told_at_start(tmp_path: Path, conte
 async def test_ntlm_where_only_kerberos_is_on_is_told_apart() -> None:
     from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
 
-    kerberos_only = NegotiateAuthenticator(Mechanisms(kerberos=None, prover=None, computer="CALGATE"))
+    kerberos_only = NegotiateAuthenticator(Mechanisms())
     for wrapped in (False, True):
         with pytest.raises(Unproven) as caught:
             await shake(kerberos_only.begin(PEER), ntlm_client("DEMO\\alice", spnego_wrapped=wrapped), "Negotiate")

@@ -1,13 +1,13 @@
 """The lab: started once a run; every test of this folder runs inside it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import lab as labs
-from lab import Lab
+from lab import Lab, run
 
 HERE = Path(__file__).parent
 
@@ -29,6 +29,22 @@ def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     lab = labs.start(tmp_path_factory.mktemp("lab"))
     yield lab
     lab.do("down")
+
+
+@pytest.fixture
+def rotate(domain: Lab, tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+    """Gives the service account a new password, and a keytab the new keys beside the old ones, in one stroke."""
+
+    def change(keytab: Path, password: str = "Another-Passw0rd-2!") -> None:
+        domain.samba_tool("user", "setpassword", "gateway", f"--newpassword={password}")
+        fresh = tmp_path / "fresh.keytab"
+        fresh.write_bytes(keytab.read_bytes())
+        principal = f"--principal=HTTP/{labs.HOST}"
+        run("samba-tool", "domain", "exportkeytab", str(fresh), "-s", str(domain.samba), principal)
+        fresh.replace(keytab)
+
+    yield change
+    change(domain.keytab, labs.SERVICE_PASSWORD)
 
 
 @pytest.fixture(autouse=True)

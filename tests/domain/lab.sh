@@ -207,6 +207,8 @@ start_winbindd() {
   wait_until "[ -s '$lab/member.pid' ] && inside member wbinfo -t"
 }
 
+runs() { [ -s "$lab/$1.pid" ] && kill -0 "$(cat "$lab/$1.pid")" 2>/dev/null; }
+
 stop() { # WHO: the whole session that setsid began
   local pid
   pid=$(cat "$lab/$1.pid")
@@ -268,8 +270,8 @@ up() {
 case $action in
   up) up "$@" ;;
   exec) inside member "$@" ;;
-  dc) if [ "$1" = stop ]; then stop dc; else start_dc; fi ;;
-  winbindd) if [ "$1" = stop ]; then stop member; else start_winbindd; fi ;;
+  dc) if [ "$1" = stop ]; then stop dc; elif ! runs dc; then start_dc; fi ;;
+  winbindd) if [ "$1" = stop ]; then stop member; elif ! runs member; then start_winbindd; fi ;;
   down) down ;;
   *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
 esac

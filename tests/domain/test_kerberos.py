@@ -7,26 +7,28 @@ from pathlib import Path
 
 import gssapi
 import pytest
+from gssapi.raw import ChannelBindings
 
 import keytabs
 from calgate.contract import Continue, Peer, Proven
 from calgate.refusal import Unproven
+from calgate_negotiate.binding import Binder, Mode
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
 from calgate_negotiate.kerberos import Acceptor
-from lab import DOMAIN, HOST, SERVICE_PASSWORD, Lab, run
+from lab import DOMAIN, HOST, Lab, run
 
 PEER = Peer("127.0.0.1", behind_proxy=True)
 SPNEGO = gssapi.OID.from_int_seq("1.3.6.1.5.5.2")
-Accept = Callable[[Path], NegotiateAuthenticator]
+Accept = Callable[..., NegotiateAuthenticator]
 
 
 @pytest.fixture
 def accept() -> Iterator[Accept]:
     opened: list[Acceptor] = []
 
-    def make(keytab: Path) -> NegotiateAuthenticator:
+    def make(keytab: Path, mode: Mode = "allow") -> NegotiateAuthenticator:
         opened.append(Acceptor(keytab))
-        return NegotiateAuthenticator(Mechanisms(kerberos=opened[-1], prover=None, computer="CALGATE"))
+        return NegotiateAuthenticator(Mechanisms(kerberos=opened[-1], binder=Binder(mode, None)))
 
     yield make
     for acceptor in opened:
@@ -37,7 +39,11 @@ class Client:
     """Somebody with a ticket, asking for one to the gateway."""
 
     def __init__(
-        self, ticket: dict[str, str], service: str = f"HTTP@{HOST}", mech: "gssapi.OID | None" = SPNEGO
+        self,
+        ticket: dict[str, str],
+        service: str = f"HTTP@{HOST}",
+        mech: "gssapi.OID | None" = SPNEGO,
+        bound_to: bytes | None = None,
     ) -> None:
         store = {"ccache": ticket["KRB5CCNAME"]}
         self._context = gssapi.SecurityContext(
@@ -46,11 +52,12 @@ class Client:
             usage="initiate",
             mech=mech,
             flags=gssapi.RequirementFlag.mutual_authentication,
+            channel_bindings=ChannelBindings(application_data=bound_to) if bound_to is not None else None,
         )
         self.first: bytes = self._context.step()
 
-    async def sign_in(self, authenticator: NegotiateAuthenticator) -> Proven:
-        handshake, token = authenticator.begin(PEER), self.first
+    async def sign_in(self, authenticator: NegotiateAuthenticator, peer: Peer = PEER) -> Proven:
+        handshake, token = authenticator.begin(peer), self.first
         for _leg in range(4):
             outcome = await handshake.step("Negotiate", token)
             if isinstance(outcome, Proven):
@@ -115,28 +122,21 @@ async def test_a_changed_token_is_refused_wherever_it_is_changed(domain: Lab, tm
             await gateway.begin(PEER).step("Negotiate", token[:length])
 
 
-async def test_a_ticket_made_with_a_new_key_names_the_key_version_and_a_rotated_keytab_needs_no_restart(
-    domain: Lab, tmp_path: Path, accept: Accept
+async def test_a_rotated_keytab_needs_no_restart_and_old_tickets_stay_good(
+    domain: Lab, tmp_path: Path, accept: Accept, rotate: Callable[[Path], None]
 ) -> None:
-    """The service account's password changes; tickets of before and after are taken while both keys are there."""
-    keytab = tmp_path / "http.keytab"
-    keytab.write_bytes(domain.keytab.read_bytes())
+    keytab, stale = tmp_path / "http.keytab", tmp_path / "stale.keytab"
+    for file in (keytab, stale):
+        file.write_bytes(domain.keytab.read_bytes())
     gateway = accept(keytab)
     old_ticket = domain.ticket("alice", tmp_path)
     assert await Client(old_ticket).sign_in(gateway)
-    try:
-        domain.samba_tool("user", "setpassword", "gateway", "--newpassword=Another-Passw0rd-2!")
-        new_ticket = domain.ticket("bob", tmp_path)
-        with pytest.raises(Unproven, match="export it anew"):
-            await Client(new_ticket).sign_in(gateway)
-        run("samba-tool", "domain", "exportkeytab", str(keytab), "-s", str(domain.samba), f"--principal=HTTP/{HOST}")
-        assert (await Client(new_ticket).sign_in(gateway)).identity.account == "bob"
-        assert (await Client(old_ticket).sign_in(gateway)).identity.account == "alice"
-    finally:
-        domain.samba_tool("user", "setpassword", "gateway", f"--newpassword={SERVICE_PASSWORD}")
-        fresh = tmp_path / "fresh.keytab"
-        run("samba-tool", "domain", "exportkeytab", str(fresh), "-s", str(domain.samba), f"--principal=HTTP/{HOST}")
-        domain.keytab.write_bytes(fresh.read_bytes())
+    rotate(keytab)
+    new_ticket = domain.ticket("bob", tmp_path)
+    assert (await Client(new_ticket).sign_in(gateway)).identity.account == "bob"
+    assert (await Client(old_ticket).sign_in(gateway)).identity.account == "alice"
+    with pytest.raises(Unproven, match="export it anew"):
+        await Client(new_ticket).sign_in(accept(stale))
 
 
 async def test_a_ticket_for_another_service_says_which_remedy(domain: Lab, tmp_path: Path, accept: Accept) -> None:
@@ -174,3 +174,34 @@ async def test_each_fault_of_a_keytab_names_its_remedy(
     keytab = keytabs.write(tmp_path / "http.keytab", keytabs.entry(principal, version - older, enctype))
     with pytest.raises(Unproven, match=told):
         await Client(domain.ticket("alice", tmp_path)).sign_in(accept(keytab))
+
+
+OURS = b"tls-server-end-point:" + b"o" * 32
+OTHER = b"tls-server-end-point:" + b"x" * 32
+
+
+@pytest.mark.parametrize(
+    ("mode", "sent", "channel", "code"),
+    [
+        ("off", OTHER, OURS, None),
+        ("allow", None, OURS, None),
+        ("allow", OURS, OURS, None),
+        ("allow", OTHER, OURS, "sign-in-failed"),
+        ("allow", OTHER, None, None),
+        ("require", OURS, OURS, None),
+        ("require", OTHER, OURS, "sign-in-failed"),
+        ("require", None, OURS, "binding-missing"),
+        ("require", OURS, None, "binding-missing"),
+    ],
+)
+async def test_a_ticket_relayed_from_another_connection_is_refused(
+    domain: Lab, tmp_path: Path, accept: Accept, mode: Mode, sent: bytes | None, channel: bytes | None, code: str | None
+) -> None:
+    client = Client(domain.ticket("alice", tmp_path), bound_to=sent)
+    peer = Peer("127.0.0.1", behind_proxy=False, channel_binding=channel)
+    if code is None:
+        assert (await client.sign_in(accept(domain.keytab, mode), peer)).identity.account == "alice"
+        return
+    with pytest.raises(Unproven) as caught:
+        await client.sign_in(accept(domain.keytab, mode), peer)
+    assert caught.value.code == code

@@ -68,6 +68,10 @@ _ACCOUNTS: Mapping[str, tuple[str, str]] = {
     "account-disabled": ("Your account is disabled", "You are who you say, but the account may not be used."),
     "account-expired": ("Your account has expired", "You are who you say, but the account's time is over."),
     "account-locked": ("Your account is locked", "There were too many wrong passwords. It will unlock after a while."),
+    "account-restricted": (
+        "Your account may not sign in now, or not from here",
+        "You are who you say, but the account has hours or workstations that it is limited to.",
+    ),
     "password-expired": ("Your password has expired", "Change it on your computer, then come back and try again."),
     "account-unknown": (
         "Your account is not known here",

@@ -1,0 +1,19 @@
+"""What a sign-in is bound to: the certificate that the browser saw (RFC 5929). Plugins may import this too."""
+
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+
+def certificate_binding(pem: Path) -> bytes:
+    """What a channel is bound to: "tls-server-end-point:" and the hash of the file's first certificate.
+
+    The hash is that of the certificate's signature, but SHA-256 for MD5 and SHA-1 (RFC 5929, section 4.1). Raises
+    OSError or ValueError where the file holds no certificate.
+    """
+    certificate = x509.load_pem_x509_certificate(pem.read_bytes())
+    algorithm = certificate.signature_hash_algorithm
+    if algorithm is None or isinstance(algorithm, hashes.MD5 | hashes.SHA1):
+        algorithm = hashes.SHA256()
+    return b"tls-server-end-point:" + certificate.fingerprint(algorithm)

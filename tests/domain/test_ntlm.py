@@ -1,0 +1,224 @@
+"""NTLM against the domain: winbindd's verdicts, told apart."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import requests
+from requests_ntlm import HttpNtlmAuth
+
+from calgate.refusal import AccountRefused, Refusal, Unavailable, Unproven
+from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
+from calgate_negotiate.winbind import Winbind
+from certificates import Authority
+from domain.front import Front, front
+from domain.test_gateway import ready
+from lab import HOST, PASSWORD, Lab
+from shake import PEER, ntlm_client, shake
+from whole.rig import curl
+
+
+@pytest_asyncio.fixture
+async def accept() -> AsyncIterator[NegotiateAuthenticator]:
+    winbind = Winbind()
+    yield NegotiateAuthenticator(Mechanisms(prover=winbind))
+    winbind.close()
+
+
+async def verdict(accept: NegotiateAuthenticator, user: str, password: str = PASSWORD) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        await shake(accept.begin(PEER), ntlm_client(user, password), "NTLM")
+    return caught.value
+
+
+@pytest.mark.parametrize(("scheme", "wrapped"), [("NTLM", False), ("Negotiate", False), ("Negotiate", True)])
+async def test_the_domain_proves_who_it_is_with_sid_and_groups(
+    accept: NegotiateAuthenticator, scheme: str, wrapped: bool
+) -> None:
+    client = ntlm_client("corp\\ALICE", PASSWORD, spnego_wrapped=wrapped)
+    identity = (await shake(accept.begin(PEER), client, scheme)).identity
+    assert (identity.name, identity.mechanism) == ("CORP\\alice", "ntlm")
+    assert identity.sid is not None
+    assert identity.sid.startswith("S-1-5-21-")
+    assert len(identity.groups) > 3
+    assert identity.sid not in identity.groups
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "code"),
+    [
+        ("CORP\\disabled", PASSWORD, "account-disabled"),
+        ("CORP\\expired", PASSWORD, "account-expired"),
+        ("CORP\\pwexpired", PASSWORD, "password-expired"),
+        ("CORP\\locked", PASSWORD, "account-locked"),
+    ],
+)
+async def test_each_state_of_an_account_is_told_apart(
+    accept: NegotiateAuthenticator, user: str, password: str, code: str
+) -> None:
+    refusal = await verdict(accept, user, password)
+    assert isinstance(refusal, AccountRefused)
+    assert refusal.code == code
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "told"),
+    [
+        ("CORP\\carol", "wrong", "wrong"),
+        ("CORP\\disabled", "wrong", "wrong"),
+        ("CORP\\nobody", PASSWORD, "no such user"),
+        ("GWHOST\\root", PASSWORD, "neither ours nor among negotiate.domains"),
+        ("EVIL\\alice", PASSWORD, "neither ours nor among negotiate.domains"),
+    ],
+)
+async def test_who_cannot_prove_it_learns_no_more(
+    accept: NegotiateAuthenticator, user: str, password: str, told: str
+) -> None:
+    refusal = await verdict(accept, user, password)
+    assert isinstance(refusal, Unproven)
+    assert refusal.code == "sign-in-failed"
+    assert told in refusal.detail
+
+
+async def test_nobody_waits_for_anybody(accept: NegotiateAuthenticator) -> None:
+    """Sixty at once, while the event loop goes on: no tick of it is late by a tenth of a second."""
+    worst = 0.0
+
+    async def tick() -> None:
+        nonlocal worst
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.005)
+            worst = max(worst, time.monotonic() - began - 0.005)
+
+    ticking = asyncio.create_task(tick())
+    clients = [ntlm_client(f"CORP\\{name}", PASSWORD) for name in ("alice", "bob", "carol") for _ in range(20)]
+    proven = await asyncio.gather(*(shake(accept.begin(PEER), client, "NTLM") for client in clients))
+    ticking.cancel()
+    assert [one.identity.account for one in proven] == ["alice"] * 20 + ["bob"] * 20 + ["carol"] * 20
+    assert worst < 0.1
+
+
+async def test_two_hundred_interleaved_handshakes_never_mix(accept: NegotiateAuthenticator) -> None:
+    """All challenges are out before the first answer comes in."""
+    names = [("alice", "bob", "carol", "many1000")[number % 4] for number in range(200)]
+    clients = [ntlm_client(f"CORP\\{name}", PASSWORD) for name in names]
+    handshakes = [accept.begin(PEER) for _ in names]
+    challenges = [
+        await handshake.step("NTLM", client.step()) for handshake, client in zip(handshakes, clients, strict=True)
+    ]
+    answers = [client.step(challenge.token) for client, challenge in zip(clients, challenges, strict=True)]
+    proven = await asyncio.gather(
+        *(handshake.step("NTLM", answer) for handshake, answer in zip(handshakes, answers, strict=True))
+    )
+    assert [one.identity.account for one in proven] == names
+
+
+async def test_no_domain_controller_is_unavailable_and_one_that_is_back_proves_again(
+    domain: Lab, accept: NegotiateAuthenticator
+) -> None:
+    await shake(accept.begin(PEER), ntlm_client("CORP\\alice", PASSWORD), "NTLM")
+    domain.do("dc", "stop")
+    try:
+        refusal = await verdict(accept, "CORP\\alice")
+        assert isinstance(refusal, Unavailable)
+        assert refusal.code == "logon-server-unavailable"
+    finally:
+        domain.do("dc", "start")
+    for _ in range(100):
+        try:
+            await shake(accept.begin(PEER), ntlm_client("CORP\\alice", PASSWORD), "NTLM")
+            return
+        except Unavailable:
+            await asyncio.sleep(0.1)
+    raise AssertionError("winbindd does not come back")
+
+
+# ---------------------------------------------------------------- the whole gateway, with real clients
+
+
+@pytest_asyncio.fixture
+async def secure(domain: Lab, tmp_path: Path) -> AsyncIterator[Front]:
+    """Over TLS, and every sign-in bound to it."""
+    tls = domain.folder / "tls"
+    async with front(
+        domain,
+        tmp_path,
+        listen=f'tls = {{ certificate = "{tls}/gateway.pem", key = "{tls}/gateway.key" }}',
+        negotiate='ntlm = "domain"\nchannel_binding = "require"',
+    ) as running:
+        await ready_over_tls(running, domain)
+        yield running
+
+
+async def ready_over_tls(running: Front, domain: Lab) -> None:
+    for _ in range(100):
+        if (await curl(f"{running.url}/_calgate/health", "--cacert", str(domain.ca))).status == 200:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(running.gate.log.read_text())
+
+
+async def test_curl_signs_in_by_ntlm(domain: Lab, tmp_path: Path) -> None:
+    async with front(domain, tmp_path, negotiate='ntlm = "domain"') as running:
+        await ready(running)
+        reply = await curl(f"{running.url}/docs/Sales", user="CORP\\alice", password=PASSWORD)
+        assert reply.status == 200
+        assert running.users() == ["CORP\\alice"]
+        refused = await curl(f"{running.url}/docs/Sales", user="CORP\\pwexpired", password=PASSWORD)
+        assert (refused.status, refused.json["code"]) == (403, "password-expired")
+
+
+async def test_requests_ntlm_binds_to_the_certificate_and_is_let_in_where_that_is_required(
+    domain: Lab, secure: Front
+) -> None:
+    def ask() -> requests.Response:
+        auth = HttpNtlmAuth("CORP\\alice", PASSWORD)
+        return requests.get(f"{secure.url}/docs/Sales", auth=auth, verify=str(domain.ca), timeout=30)
+
+    assert (await asyncio.to_thread(ask)).status_code == 200
+    assert secure.users() == ["CORP\\alice"]
+
+
+async def test_who_binds_to_nothing_is_refused_where_that_is_required(domain: Lab, secure: Front) -> None:
+    """curl's NTLM has no channel binding."""
+    reply = await curl(f"{secure.url}/docs/Sales", "--cacert", str(domain.ca), user="CORP\\alice", password=PASSWORD)
+    assert (reply.status, reply.json["code"]) == (401, "binding-missing")
+
+
+async def test_a_sign_in_that_was_captured_at_another_name_and_relayed_is_refused(
+    domain: Lab, secure: Front, tmp_path: Path
+) -> None:
+    """A man in the middle passes every byte on; the client is bound to his certificate."""
+    evil = Authority(tmp_path, "Evil CA")
+    signed = evil.sign(HOST)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(signed.certificate, signed.key)
+    outward = ssl.create_default_context(cafile=str(domain.ca))
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(HOST, secure.gate.port, ssl=outward)
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while piece := await source.read(65536):
+                sink.write(piece)
+            sink.close()
+
+        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer), return_exceptions=True)
+
+    server = await asyncio.start_server(relay, "127.0.0.80", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+
+    def ask() -> requests.Response:
+        auth = HttpNtlmAuth("CORP\\alice", PASSWORD)
+        return requests.get(f"https://{HOST}:{port}/docs/Sales", auth=auth, verify=str(evil.file), timeout=30)
+
+    async with server:
+        response = await asyncio.to_thread(ask)
+    assert response.status_code == 401
+    assert secure.users() == []
+    assert any("relayed" in str(entry["reason"]) for entry in secure.gate.decisions("sign-in failed"))
