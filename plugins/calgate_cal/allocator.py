@@ -1,6 +1,7 @@
 """The allocator: what the gateway asks for, put to the functions in the store."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -12,13 +13,14 @@ from typing import Any
 from calgate.contract import Activity, Claimant, Lease, Lost, News, Place, Store, Terms
 from calgate.refusal import NoCal, Pool, Unavailable
 from calgate_cal import lua, terms
-from calgate_cal.held import HeldLeases
+from calgate_cal.held import Held, HeldLeases
 from calgate_cal.settings import Config
 
 log = logging.getLogger(__name__)
 
 _TAKES_NONE = ("exempt", "unenforced")
 _SWEPT_AT_ONCE = 200
+_NEVER = 10**12  # milliseconds ago
 
 
 class CalAllocator:
@@ -43,8 +45,7 @@ class CalAllocator:
         if claimant.name.casefold() in terms.exempt_users:
             return Lease(license, "exempt", claimant, document)
         groups = "\n".join(sorted(self._groups(license, claimant)))
-        held = self._held.of(license, claimant, document)
-        believed = (held.lease.kind, held.lease.id, self._age(held.used)) if held else ("", "", "")
+        believed = self._belief(self._held.of(license, claimant, document))
         asked = (
             lua.part(claimant.user),
             claimant.name,
@@ -93,11 +94,13 @@ class CalAllocator:
             batch = json.dumps([self._item(use) for use in uses])
             reply = await self._ask("touch", license, batch)
             answered = zip(reply[::2], reply[1::2], strict=True)
-            lost += [Lost(uses[index - 1].lease, reason.decode()) for index, reason in answered]
-            for use in uses:
-                self._held.note(use.lease, use.at)
-        for loss in lost:
-            self._held.forget(loss.lease)
+            why = {index - 1: reason.decode() for index, reason in answered}
+            for index, use in enumerate(uses):
+                if index in why:
+                    lost.append(Lost(use.lease, why[index]))
+                    self._held.forget(use.lease)
+                else:
+                    self._held.note(use.lease, use.at)
         return lost
 
     async def release(self, license: str, claimant: Claimant) -> None:
@@ -120,19 +123,17 @@ class CalAllocator:
     async def tend(self, every: float) -> None:
         """Never returns: ends what is due, offers what came free, re-asserts leases after a failover."""
         while True:
-            try:
-                async with asyncio.timeout(every):
-                    await self._reassert.wait()
-            except TimeoutError:
-                pass
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._reassert.wait(), every)
             try:
                 if self._reassert.is_set():
-                    self._reassert.clear()
                     await self._reassert_all()
+                    self._reassert.clear()
                 for license in self._config:
                     await self._ask("tend", license, _SWEPT_AT_ONCE)
-            except Unavailable:
-                continue  # the store's own channel has logged it
+            except Unavailable:  # the store's own channel has logged it
+                await asyncio.sleep(1)
+                continue
             self._held.drop_older_than(max(license.session.idle_timeout for license in self._config.values()))
 
     async def _reassert_all(self) -> None:
@@ -155,7 +156,15 @@ class CalAllocator:
         lease, who = use.lease, use.lease.claimant
         groups = "\n".join(sorted(self._groups(lease.license, who)))
         user, client, document = _whose(lease)
-        return [lease.kind, lease.id, self._age(use.at), user, who.name, client, document, groups]
+        known = self._held.same(lease)
+        confirmed = self._age(known.confirmed) if known else _NEVER
+        return [lease.kind, lease.id, self._age(use.at), confirmed, user, who.name, client, document, groups]
+
+    def _belief(self, held: Held | None) -> Sequence[str | int]:
+        """Goes with a claim, so that nobody is denied what he held when a failover forgot it."""
+        if held is None:
+            return "", "", "", ""
+        return held.lease.kind, held.lease.id, self._age(held.used), self._age(held.confirmed)
 
     def _age(self, at: float) -> int:
         """Milliseconds ago: the store counts back from its own clock, whatever this machine's shows."""

@@ -15,14 +15,15 @@ local function fields_of(ask, kind, extra)
   return fields
 end
 
--- A failover may have forgotten a lease that a gateway still knows: it is its holder's, also beyond the limit. Not one that
--- ended (the store remembers those for an hour) or whose own clock has run out.
-local function reassert(license, ask, kind, id, age)
+-- A failover may have forgotten a lease that a gateway still knows: it is its holder's, also beyond the limit. Not one
+-- whose own clock has run out, nor one that ended: the store remembers those for longer than it trusts a gateway's word.
+local function reassert(license, ask, kind, id, age, confirmed)
+  if confirmed >= TRUSTED or redis.call('ZSCORE', license.ended, id) then return false end
   local granted = tonumber(id:match('^%d+'))
   local it = {id = id, kind = kind, user = ask.user, name = ask.name, client = ask.client, document = ask.document,
     groups = ask.groups, granted = granted, field = ask.field[kind]}
   local used = math.max(granted, license.now - age)
-  if redis.call('HEXISTS', license.leases, it.field) == 1 or redis.call('ZSCORE', license.ended, id) then return false end
+  if redis.call('HEXISTS', license.leases, it.field) == 1 then return false end
   if lease.ends(license, it, used) <= license.now then return false end
   record(license, 'reasserted', fields_of(ask, kind, {'lease', id}))
   lease.write(license, it, used)
@@ -121,7 +122,7 @@ local function deny(license, ask, code, why)
 end
 
 -- ARGV: user, name, client, document, groups, reference, and of a lease that the gateway believes to hold (or ''):
---       kind, id, age of its last use
+--       kind, id, age of its last use, age of the store's last word that it stands
 -- Returns {'granted', kind, id, provisional, milliseconds it is good for or ''}
 --      or {'denied', code, pools as JSON, place or 0, time of the estimate or ''}
 local function claim(keys, args)
@@ -129,7 +130,7 @@ local function claim(keys, args)
   if not license then return {'unconfigured'} end
   local ask = asker(args[1], args[2], args[3], args[4], lines(args[5]))
   ask.reference = args[6]
-  if args[7] ~= '' then reassert(license, ask, args[7], args[8], tonumber(args[9])) end
+  if args[7] ~= '' then reassert(license, ask, args[7], args[8], tonumber(args[9]), tonumber(args[10])) end
   if license.terms.queue then
     queue.tend(license)
     ask.waiter = read(license, ask.holder)
@@ -200,11 +201,11 @@ local function settle(keys, args)
 end
 
 -- One lease that was used. Answers why it is lost, or nil.
-local function touch_one(license, kind, ask, id, age)
+local function touch_one(license, kind, ask, id, age, confirmed)
   local field = ask.field[kind]
   local it = lease.read(license, kind, field)
   if not it then
-    if reassert(license, ask, kind, id, age) then return nil end
+    if reassert(license, ask, kind, id, age, confirmed) then return nil end
     return 'ended'
   end
   if it.id ~= id then return 'ended' end
@@ -220,15 +221,16 @@ local function touch_one(license, kind, ask, id, age)
   return nil
 end
 
--- Activity of one license in one batch. ARGV: JSON of [[kind, id, age, user, name, client, document, groups], …]
+-- Activity of one license in one batch. ARGV: JSON of [[kind, id, age of the use, age of the store's last
+-- word that it stands, user, name, client, document, groups], …]
 -- Returns {index from 1, reason, index, reason, …} of those that are lost.
 local function touch(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local lost = {}
   for index, item in ipairs(cjson.decode(args[1])) do
-    local kind, id, age, user, name, client, document, groups = unpack(item)
-    local reason = touch_one(license, kind, asker(user, name, client, document, lines(groups)), id, age)
+    local kind, id, age, confirmed, user, name, client, document, groups = unpack(item)
+    local reason = touch_one(license, kind, asker(user, name, client, document, lines(groups)), id, age, confirmed)
     if reason then
       lost[#lost + 1] = index
       lost[#lost + 1] = reason
