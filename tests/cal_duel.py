@@ -8,6 +8,7 @@ from typing import Any
 from redis import Redis
 
 from calgate_cal import lua
+from calgate_cal.audit import decode, replay
 from calgate_cal.terms import PROVISIONAL
 from cal_model import DAY, FOREVER, HOUR, KINDS, MINUTE, Ask, Event, Model
 
@@ -57,6 +58,7 @@ class Duel:
     """One license. An operation is (what, milliseconds that pass before it, …).
 
     "claim": user, client, document, and the claim, so many claims back, whose lease the gateway believes to hold (or 0)
+    "again": claims back, whose claim is made again; as with "claim"
     "settle": claims back, served · "touch": claims back, age · "release", "wait": claims back, whose · "tend"
     "assign": kind, user, document · "remove", "undo": kind, claims back, whose · "allocate": document, CALs
     "limit": kind, limit or None · "dynamic": kind, document or "", on or None · "finish": claims back, whose; forced
@@ -77,7 +79,15 @@ class Duel:
         library.call("configure", self.keys, "test", json.dumps(terms))
 
     def close(self) -> None:
-        """Nothing stays in the store."""
+        """The log must tell what is out and what was set; then nothing stays in the store."""
+        self.play([("tend", 0)])
+        log = self._library.redis.xrange(self.keys[lua.KEY_NAMES.index("audit")])
+        told = replay(decode(known_as, facts) for known_as, facts in log)
+        out = {self._ids.get(known_as, known_as) for known_as in told.out}
+        assert out == {cal.id for cal in self.model.cals()}, f"the log says that {out} are out"
+        state = self._library.redis.hgetall(self.keys[0])
+        set_ = {name.decode(): value.decode() for name, value in state.items() if name not in (b"terms", b"newest")}
+        assert told.settings == set_, f"the log says that {told.settings} was set"
         self._library.call("forget", self.keys)
 
     def play(self, operations: Sequence[Operation]) -> None:
@@ -112,6 +122,9 @@ class Duel:
         match what:
             case "claim":
                 words[3] = self._back(words[3])
+                self._claims[number] = words[:3]
+            case "again":
+                what, words = "claim", [*self._claims.get(self._back(words[0]), SOMEBODY), self._back(words[1])]
                 self._claims[number] = words[:3]
             case "settle" | "touch":
                 words[0] = self._back(words[0])

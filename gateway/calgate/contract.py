@@ -302,6 +302,9 @@ class Store(Protocol):
     ) -> Any:
         """One FCALL, shielded from the caller's cancellation. The function's own `redis.ResponseError` goes through."""
 
+    async def ask(self, *command: str | int | float | bytes) -> Any:
+        """One command that is no function, its answer as redis-py gives it."""
+
     async def publish(self, news: News) -> None: ...
 
     def listen(self, hear: Callable[[News], None]) -> None:

@@ -3,15 +3,15 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cal_duel import DAY, HOUR, MINUTE, Duel, Library, Operation, terms
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from redis import Redis
+
+from cal_duel import DAY, HOUR, MINUTE, Duel, Library, Operation, terms
 from servers import Server
 
 STEPS = int(os.environ.get("CALGATE_STEPS", "100000"))
@@ -37,11 +37,12 @@ def flat(operation: Operation) -> Operation:
 
 
 CLAIM = op("claim", USERS, CLIENTS, DOCUMENTS, st.integers(0, 4))
+AGAIN = op("again", BACK, st.integers(0, 4))
 SETTLE = op("settle", BACK, st.sampled_from([True, True, True, False]))
 TOUCH = op("touch", BACK, st.sampled_from([0, 0, 1, 5000, 10 * MINUTE]))
 LEAVE = op("release", BACK)
 WAIT = op("wait", BACK)
-VISITS = st.one_of(CLAIM, CLAIM, CLAIM, SETTLE, SETTLE, TOUCH, TOUCH, LEAVE, WAIT, op("tend"))
+VISITS = st.one_of(CLAIM, CLAIM, AGAIN, AGAIN, SETTLE, SETTLE, TOUCH, TOUCH, LEAVE, WAIT, op("tend"))
 REMOVE = op("remove", st.sampled_from(["named", "document"]), BACK)
 ORDERS = st.one_of(
     op("assign", ASSIGNABLE, USERS).map(lambda o: (*o[:2], o[2][0], o[3], o[2][1])),
@@ -150,7 +151,7 @@ EVENTS = {
 FAULTS = {
     "the minimum off by one": ("it.granted + terms.minimum, it.left", "it.granted + terms.minimum - 1, it.left"),
     "quarantine not counted": ("    ends = used and used + terms.quarantine or it.removed", "    ends = it.removed"),
-    "a second Named CAL": ("    if own[kind] then\n      why[kind]", "    if own[kind] and kind ~= 'named' then\n      why[kind]"),
+    "a second Named CAL": ("    if own[kind] then", "    if own[kind] and kind ~= 'named' then"),
     "minute 60 for 61": ("license.now < it.granted + HOUR end", "license.now < it.granted + HOUR - 60000 end"),
     "reserves ignored": ("out + offered + kept >= most", "out + offered >= most"),
 }
@@ -162,7 +163,6 @@ def test_a_planted_fault_is_found(fault: str, redis: "Redis[bytes]") -> None:
     library = Library(redis, FAULTS[fault])
     try:
         with pytest.raises(AssertionError):
-            for _ in range(10):
-                play(library, 200, [Phase.generate])
+            play(library, 2000, [Phase.generate])
     finally:
         Library(redis)  # the shipped ones again

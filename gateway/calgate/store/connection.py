@@ -64,6 +64,10 @@ class RedisStore:
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
 
+    async def ask(self, *command: str | int | float | bytes) -> Any:
+        """One command that is no function, its answer as redis-py gives it; raises Unavailable."""
+        return await self._bounded(self._execute(*command))
+
     async def publish(self, news: News) -> None:
         await self._bounded(self._redis.publish(f"{self.prefix}:news", encode(news)))
 

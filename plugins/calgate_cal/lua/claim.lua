@@ -34,12 +34,13 @@ end
 local function sign_out(license, it, what, by)
   if it.left then return end
   it.left = license.now
-  if lease.ends(license, it, license.now) <= license.now then
+  local ends = lease.ends(license, it, license.now)
+  if ends <= license.now then
     lease.finish(license, it, what, by)
     return
   end
   record(license, what, {'kind', it.kind, 'user', it.user, 'name', it.name, 'client', it.client, 'lease', it.id,
-    'by', by or ''})
+    'by', by or '', 'until', ends})
   lease.write(license, it, lease.last_use(license, it))
 end
 

@@ -98,7 +98,7 @@ local function free_shares(license, kind, it, ends, member)
   end
 end
 
-local NOT_STORED = {field = true, ends = true}
+local NOT_STORED = {field = true, ends = true, last_used = true}
 
 local function encode(it)
   local stored = {}
