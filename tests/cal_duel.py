@@ -205,7 +205,7 @@ class Duel:
         if what in ("release", "tend"):
             return None
         if what == "claim" and said[0] == "granted":
-            _, kind, known_as, provisional, good_for = said
+            _, kind, known_as, provisional, good_for, *_ = said
             return "granted", kind, self._ids[known_as], bool(provisional), _number(good_for)
         if what == "claim":
             _, code, pools, place, estimate = said
@@ -223,13 +223,13 @@ class Duel:
         model = self.model
         mine = sorted(
             (cal.id, cal.kind, cal.user, cal.client if cal.kind != "document" else "", cal.granted)
-            + (cal.used, model.ends(cal), cal.left, cal.removed, sorted(cal.pending), cal.told)
+            + (cal.used, model.ends(cal), cal.left, cal.removed, sorted(cal.pending), cal.told, model.serves(cal))
             for cal in model.cals()
         )
         read = sorted(
             (self._ids[it["id"]], it["kind"], it["user"], it["client"] if it["kind"] != "document" else "", it["granted"])
             + (it.get("last_used"), it["ends"], it.get("left"), it.get("removed"))
-            + (sorted(it.get("pending", [])), it.get("told", []))
+            + (sorted(it.get("pending", [])), it.get("told", []), it["serves"])
             for it in theirs
         )
         assert read == mine, f"{operation}: the store has {read}, the rules {mine}"

@@ -154,6 +154,8 @@ class Model:
         """A quarantined CAL occupies its place and does not serve its old owner; a Usage CAL serves for an hour."""
         if cal.kind == "usage":
             return self.now < cal.granted + HOUR
+        if cal.kind == "session":
+            return True
         return cal.removed is None and self.now < self._returned_at(cal)
 
     def occupied(self, kind: str) -> int:

@@ -299,8 +299,12 @@ class Store(Protocol):
         args: Sequence[str | int | float | bytes] = (),
         *,
         read_only: bool = False,
+        lasting: Callable[[Any], bool] | None = None,
     ) -> Any:
-        """One FCALL, shielded from the caller's cancellation. The function's own `redis.ResponseError` goes through."""
+        """One FCALL, shielded from the caller's cancellation. The function's own `redis.ResponseError` goes through.
+
+        `lasting`: whether, after this reply, `replicas` acknowledgements are waited for; without them: Unavailable.
+        """
 
     async def ask(self, *command: str | int | float | bytes) -> Any:
         """One command that is no function, its answer as redis-py gives it."""

@@ -38,6 +38,7 @@ class CalAllocator:
         store.library(lua.VERSION, lua.source())
         store.listen(self._hear)
         self._reassert = asyncio.Event()
+        self._history: dict[str, bytes] = {}  # license -> which server's history its last answer came from
 
     async def claim(self, license: str, claimant: Claimant, document: str, *, reference: str) -> Lease:
         """A CAL for the claimant and document: raises NoCal or Unavailable."""
@@ -55,10 +56,11 @@ class CalAllocator:
             reference,
             *believed,
         )
-        reply = await self._ask("claim", license, *asked)
+        reply = await self._ask("claim", license, *asked, lasting=_is_lasting)
         if reply[0] == b"granted":
             lease = _lease(license, claimant, document, reply, self._clock())
             self._held.note(lease)
+            _tell_how_full(license, lease.kind, *reply[5:])
             return replace(lease, reference=reference) if lease.provisional else lease
         if not self._config[license].enforce:
             return Lease(license, "unenforced", claimant, document)
@@ -81,7 +83,8 @@ class CalAllocator:
             return
         if not served:
             self._held.forget(lease)
-        await self._ask("settle", lease.license, lease.kind, *_whose(lease), lease.id, lease.reference, int(served))
+        settled = (lease.kind, *_whose(lease), lease.id, lease.reference, int(served))
+        await self._ask("settle", lease.license, *settled, lasting=lambda _: lease.kind != "session")
 
     async def touch(self, activity: Sequence[Activity]) -> Sequence[Lost]:
         """Reports uses; answers leases that are lost."""
@@ -130,11 +133,17 @@ class CalAllocator:
                     await self._reassert_all()
                     self._reassert.clear()
                 for license in self._config:
-                    await self._ask("tend", license, _SWEPT_AT_ONCE)
+                    await self._tend(license)
             except Unavailable:  # the store's own channel has logged it
                 await asyncio.sleep(1)
                 continue
             self._held.drop_older_than(max(license.session.idle_timeout for license in self._config.values()))
+
+    async def _tend(self, license: str) -> None:
+        history = await self._ask("tend", license, _SWEPT_AT_ONCE)
+        if self._history.setdefault(license, history) != history:
+            await self._reassert_all()
+            self._history[license] = history
 
     async def _reassert_all(self) -> None:
         """After the store was away it may have forgotten leases: touching them makes them their holders' again."""
@@ -170,17 +179,34 @@ class CalAllocator:
         """Milliseconds ago: the store counts back from its own clock, whatever this machine's shows."""
         return max(0, round((self._clock() - at) * 1000))
 
-    async def _ask(self, function: str, license: str, *args: str | int) -> Any:
+    async def _ask(
+        self, function: str, license: str, *args: str | int, lasting: Callable[[Any], bool] | None = None
+    ) -> Any:
         name = f"{lua.VERSION}_{function}"
-        reply = await self._store.call(name, self._keys[license], args)
+        reply = await self._store.call(name, self._keys[license], args, lasting=lasting)
         if reply == [b"unconfigured"]:  # an empty store: the first gateway, or one after a loss of everything
             await self._configure(license)
-            reply = await self._store.call(name, self._keys[license], args)
+            reply = await self._store.call(name, self._keys[license], args, lasting=lasting)
         return reply
 
     async def _configure(self, license: str) -> None:
         text = terms.encode(self._config[license], self._store)
         await self._store.call(f"{lua.VERSION}_configure", self._keys[license], (self._actor, text))
+
+
+def _is_lasting(reply: Sequence[Any]) -> bool:
+    """A grant that must never be lost: of every kind but Session, which its holder's gateway can speak for."""
+    return bool(reply[0] == b"granted" and reply[1] != b"session")
+
+
+def _tell_how_full(license: str, kind: str, out: int, limit: int) -> None:
+    """An event when a pool is full, beyond its limit, or has just passed 90 %."""
+    if out > limit:
+        log.warning("license %s: %d %s CALs are out, %d beyond the limit (overdraft)", license, out, kind, out - limit)
+    elif out and out == limit:
+        log.warning("license %s: all %d %s CALs are out", license, limit, kind)
+    elif out and out * 10 >= limit * 9 > (out - 1) * 10:
+        log.warning("license %s: %d of %d %s CALs are out", license, out, limit, kind)
 
 
 def _whose(lease: Lease) -> tuple[str, str, str]:
@@ -192,7 +218,7 @@ def _time(milliseconds: bytes) -> float | None:
 
 
 def _lease(license: str, claimant: Claimant, document: str, reply: Sequence[Any], now: float) -> Lease:
-    _, kind, known_as, provisional, good_for = reply
+    _, kind, known_as, provisional, good_for, *_ = reply
     until = now + float(good_for) / 1000 if good_for else None
     return Lease(license, kind.decode(), claimant, document, known_as.decode(), bool(provisional), until)
 

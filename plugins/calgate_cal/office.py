@@ -260,12 +260,17 @@ class Office:
 
     async def _change(self, function: str, *args: str | int) -> tuple[str, *tuple[int, ...]]:
         """The function's word and figures; what is not "done" changed nothing."""
-        reply = await self._store.call(f"{lua.VERSION}_{function}", self._keys, (self._actor, *args))
+        name = f"{lua.VERSION}_{function}"
+        reply = await self._store.call(name, self._keys, (self._actor, *args), lasting=_is_done)
         if reply == [b"unconfigured"]:
             await self._configure()
-            reply = await self._store.call(f"{lua.VERSION}_{function}", self._keys, (self._actor, *args))
+            reply = await self._store.call(name, self._keys, (self._actor, *args), lasting=_is_done)
         word, *figures = reply
         return word.decode(), *(int(figure) for figure in figures)
+
+
+def _is_done(reply: Sequence[Any]) -> bool:
+    return bool(reply[0] == b"done")
 
 
 def _split(user: str) -> tuple[str, str]:

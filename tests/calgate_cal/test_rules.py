@@ -67,6 +67,7 @@ def licenses(draw: st.DrawFn) -> dict[str, Any]:
     document = {"dynamic": pick(True, False)} | pick({}, {"dynamic_for": ["B"]})
     one_each = [{"group": "A", "cals": 1}, {"group": "B", "cals": 1}]
     session = {"reserve": pick([], [], one_each[:1], one_each), "max": pick([], [], one_each[1:])}
+    session |= pick({}, {}, {}, none)
     session |= {"overdraft": pick(0, 0, 1), "minimum": pick(15 * MINUTE, 15 * MINUTE, 0)}
     session |= pick({}, {"maximum": HOUR}) | pick({}, {"reclaimable_after": 5 * MINUTE})
     return terms(named=named, document=document, session=session, usage=pick({}, none), queue=pick(True, False))
@@ -96,6 +97,10 @@ class License(RuleBasedStateMachine):
     def an_administrator_thinks_better_of_it(self, kind: str, back: int, visits: list[Operation]) -> None:
         self.duel.play([("settle", 0, back, True), ("remove", 0, kind, back)])
         self.duel.play([*visits, ("undo", 0, kind, back)])
+
+    @rule(back=BACK, visits=st.lists(VISITS, max_size=3))
+    def an_hour_passes(self, back: int, visits: list[Operation]) -> None:
+        self.duel.play([("settle", 0, back, True), ("touch", HOUR - 1, back, 0), *visits])
 
     @rule(kind=st.sampled_from(["named", "session"]), leaver=BACK, waiter=BACK, visits=st.lists(VISITS, max_size=3))
     def somebody_leaves_while_others_wait(self, kind: str, leaver: int, waiter: int, visits: list[Operation]) -> None:

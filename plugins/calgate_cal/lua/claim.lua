@@ -88,7 +88,7 @@ local function grant(license, ask, own, choice)
     tell(license, choice.victim, 'reclaimed')
   end
   lease.bury(license, kind, ask.field[kind])
-  local id = record(license, 'granted', fields_of(ask, kind, choice.overdraft and {'overdraft', '1'}))
+  local id = record(license, 'granted', fields_of(ask, kind, choice.out and choice.out > choice.limit and {'overdraft', '1'}))
   if kind == 'usage' and own.usage then spend(license, own.usage) end
   local it = {id = id, kind = kind, user = ask.user, name = ask.name, client = ask.client, document = ask.document,
     granted = license.now, by = 'dynamic', pending = {ask.reference}, field = ask.field[kind],
@@ -97,14 +97,14 @@ local function grant(license, ask, own, choice)
   return it
 end
 
-local function answer(license, it)
+local function answer(license, it, choice)
   local good_for = ''
   if it.kind == 'session' then
     good_for = it.ends - license.now
   elseif it.kind == 'usage' then
     good_for = it.granted + HOUR - license.now
   end
-  return {'granted', it.kind, it.id, it.pending and 1 or 0, tostring(good_for)}
+  return {'granted', it.kind, it.id, it.pending and 1 or 0, tostring(good_for), choice.out or 0, choice.limit or 0}
 end
 
 local function deny(license, ask, code, why)
@@ -124,7 +124,7 @@ end
 
 -- ARGV: user, name, client, document, groups, reference, and of a lease that the gateway believes to hold (or ''):
 --       kind, id, age of its last use, age of the store's last word that it stands
--- Returns {'granted', kind, id, provisional, milliseconds it is good for or ''}
+-- Returns {'granted', kind, id, provisional, milliseconds it is good for or '', and of a new one how many are out, limit}
 --      or {'denied', code, pools as JSON, place or 0, time of the estimate or ''}
 local function claim(keys, args)
   local license = open(keys)
@@ -155,7 +155,7 @@ local function claim(keys, args)
   if it then use(license, it, ask) else it = grant(license, ask, own, choice) end
   if it.kind == 'named' and own.session then sign_out(license, own.session, 'signed-out', 'named') end
   queue.leave(license, ask.holder)
-  return answer(license, it)
+  return answer(license, it, choice)
 end
 
 local function keep(license, it, used)
@@ -172,7 +172,7 @@ local function holds(keys, args)
   local own = order.own(license, asker(args[1], '', args[2], args[3], {}))
   for _, kind in ipairs(KINDS) do
     local it = own[kind]
-    if it and lease.serves(license, it) then return answer(license, it) end
+    if it and lease.serves(license, it) then return answer(license, it, {}) end
   end
   return {'none'}
 end
@@ -274,12 +274,13 @@ local function wait(keys, args)
 end
 
 -- Ends what is due and offers what came free, also when nobody asks. ARGV: how many to end at most
+-- Returns the name of the server's history: another one after a failover, which may have forgotten the last leases
 local function tend(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   lease.sweep(license, tonumber(args[1]))
   queue.tend(license)
-  return 1
+  return redis.call('INFO', 'replication'):match('master_replid:(%x+)')
 end
 
 redis.register_function(VERSION .. 'claim', claim)

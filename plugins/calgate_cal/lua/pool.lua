@@ -67,8 +67,8 @@ local function is_capped(license, ask, given_up)
   return false
 end
 
--- Can the claimant have one more CAL of this kind? Answers whether, then a word why not, then whether it is beyond the
--- limit (overdraft). `without` is a lease that would be taken away first.
+-- Can the claimant have one more CAL of this kind? Answers whether, then a word why not, then how many are out with it
+-- and what the limit is (more than that is overdraft). `without` is a lease that would be taken away first.
 function pool.has_room(license, kind, ask, without)
   local limit = limit_of(license, kind)
   local most = limit + (license.terms[kind].overdraft or 0)
@@ -86,7 +86,7 @@ function pool.has_room(license, kind, ask, without)
     if out + offered < most and out + offered + kept >= most then return false, 'reserved' end
   end
   if out + offered >= most then return false, 'promised' end
-  return true, '', out >= limit
+  return true, '', out + 1, limit
 end
 
 -- The Session CAL to take away so that the claimant can have one: idle long enough, past its minimum, the least recently
