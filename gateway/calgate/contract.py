@@ -16,7 +16,7 @@ the core. It offers:
     sentences for an administrator about settings that are allowed and unwise
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -299,11 +299,15 @@ class Store(Protocol):
         args: Sequence[str | int | float | bytes] = (),
         *,
         read_only: bool = False,
+        lasting: Callable[[Any], bool] | None = None,
     ) -> Any:
-        """One FCALL, shielded from the caller's cancellation. The function's own `redis.ResponseError` goes through."""
+        """One FCALL, shielded from the caller's cancellation. The function's own `redis.ResponseError` goes through.
 
-    async def answer(self, command: Awaitable[Any]) -> Any:
-        """The answer to a command of `redis`, within a bounded time, or Unavailable."""
+        `lasting`: whether, after this reply, `replicas` acknowledgements are waited for; without them: Unavailable.
+        """
+
+    async def ask(self, *command: str | int | float | bytes) -> Any:
+        """One command that is no function, its answer as redis-py gives it."""
 
     async def publish(self, news: News) -> None: ...
 

@@ -12,10 +12,9 @@ class Drains:
 
     async def read(self) -> frozenset[str]:
         """Raises Unavailable."""
-        return frozenset(name.decode() for name in await self._store.answer(self._store.redis.smembers(self._key)))
+        return frozenset(name.decode() for name in await self._store.ask("SMEMBERS", self._key))
 
     async def change(self, name: str, *, drained: bool) -> None:
         """Takes a server out, or back in, on every gateway at once. Raises Unavailable."""
-        redis = self._store.redis
-        await self._store.answer(redis.sadd(self._key, name) if drained else redis.srem(self._key, name))
+        await self._store.ask("SADD" if drained else "SREM", self._key, name)
         await self._store.publish(News("upstreams-drained", name))

@@ -49,6 +49,16 @@ local function finish(keys, args)
   return first
 end
 
+-- KEYS the person's index; ARGV session, longest life of one (ms). Those that must be over by now leave the index
+local function enlist(keys, args)
+  local now = now_ms()
+  redis.call('ZADD', keys[1], now + tonumber(args[2]), args[1])
+  redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', now)
+  redis.call('PEXPIRE', keys[1], tonumber(args[2]))
+  return 1
+end
+
+redis.register_function('calgate_session_v1_enlist', enlist)
 redis.register_function('calgate_session_v1_begin', begin)
 redis.register_function('calgate_session_v1_look', look)
 redis.register_function('calgate_session_v1_note', note)

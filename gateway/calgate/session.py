@@ -193,7 +193,7 @@ class Sessions:
         if len(waiting) > _UNRETURNED_MOST:
             oldest = waiting.popleft()
             self._known.pop(oldest, None)
-            await self._store.answer(self._store.redis.unlink(self._place(oldest)))
+            await self._store.ask("UNLINK", self._place(oldest))
 
     async def _look(self, key: str, *, keep: bool = True) -> Session | None:
         idle = _ms(self._section.idle) if keep else 0
@@ -219,13 +219,8 @@ class Sessions:
         return session
 
     async def _enlist(self, session: Session) -> None:
-        index = self._index(session.person_key)
-        now = time.time()
-        async with self._store.redis.pipeline(transaction=False) as pipe:
-            pipe.zadd(index, {session.key: now + self._section.lifetime})
-            pipe.zremrangebyscore(index, "-inf", now)
-            pipe.expire(index, int(self._section.lifetime) + 60)
-            await self._store.answer(pipe.execute())
+        span = _ms(self._section.lifetime)
+        await self._store.call("calgate_session_v1_enlist", [self._index(session.person_key)], [session.key, span])
 
     async def note_cookie(self, session: Session, cookie: bytes) -> None:
         """The document server set a cookie: it is this session's, and goes with it."""
@@ -245,13 +240,13 @@ class Sessions:
 
     async def live_of(self, person_key: str) -> list[Session]:
         """The person's sessions that live, on all gateways."""
-        keys = _text(await self._store.answer(self._store.redis.zrange(self._index(person_key), 0, -1)))
+        keys = _text(await self._store.ask("ZRANGE", self._index(person_key), 0, -1))
         sessions = [await self._peek(key) for key in keys]
         return [session for session in sessions if session is not None]
 
     async def _peek(self, key: str) -> Session | None:
         """As stored, without keeping it alive."""
-        record = await self._store.answer(self._store.redis.hgetall(self._place(key)))
+        record = await self._store.ask("HGETALL", self._place(key))
         found = {_word(name): _word(value) for name, value in record.items()}
         over = min(float(found.get("idle_until", 0)), float(found.get("expires", 0))) / 1000
         return _from_record(key, found) if found and not found.get("ended") and time.time() < over else None

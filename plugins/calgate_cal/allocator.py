@@ -1,6 +1,7 @@
 """The allocator: what the gateway asks for, put to the functions in the store."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -12,13 +13,14 @@ from typing import Any
 from calgate.contract import Activity, Claimant, Lease, Lost, News, Place, Store, Terms
 from calgate.refusal import NoCal, Pool, Unavailable
 from calgate_cal import lua, terms
-from calgate_cal.held import HeldLeases
+from calgate_cal.held import Held, HeldLeases
 from calgate_cal.settings import Config
 
 log = logging.getLogger(__name__)
 
 _TAKES_NONE = ("exempt", "unenforced")
 _SWEPT_AT_ONCE = 200
+_NEVER = 10**12  # milliseconds ago
 
 
 class CalAllocator:
@@ -36,6 +38,7 @@ class CalAllocator:
         store.library(lua.VERSION, lua.source())
         store.listen(self._hear)
         self._reassert = asyncio.Event()
+        self._history: dict[str, bytes] = {}  # license -> which server's history its last answer came from
 
     async def claim(self, license: str, claimant: Claimant, document: str, *, reference: str) -> Lease:
         """A CAL for the claimant and document: raises NoCal or Unavailable."""
@@ -43,8 +46,7 @@ class CalAllocator:
         if claimant.name.casefold() in terms.exempt_users:
             return Lease(license, "exempt", claimant, document)
         groups = "\n".join(sorted(self._groups(license, claimant)))
-        held = self._held.of(license, claimant, document)
-        believed = (held.lease.kind, held.lease.id, self._age(held.used)) if held else ("", "", "")
+        believed = self._belief(self._held.of(license, claimant, document))
         asked = (
             lua.part(claimant.user),
             claimant.name,
@@ -54,10 +56,11 @@ class CalAllocator:
             reference,
             *believed,
         )
-        reply = await self._ask("claim", license, *asked)
+        reply = await self._ask("claim", license, *asked, lasting=_is_lasting)
         if reply[0] == b"granted":
             lease = _lease(license, claimant, document, reply, self._clock())
             self._held.note(lease)
+            _tell_how_full(license, lease.kind, *reply[5:])
             return replace(lease, reference=reference) if lease.provisional else lease
         if not self._config[license].enforce:
             return Lease(license, "unenforced", claimant, document)
@@ -80,7 +83,8 @@ class CalAllocator:
             return
         if not served:
             self._held.forget(lease)
-        await self._ask("settle", lease.license, lease.kind, *_whose(lease), lease.id, lease.reference, int(served))
+        settled = (lease.kind, *_whose(lease), lease.id, lease.reference, int(served))
+        await self._ask("settle", lease.license, *settled, lasting=lambda _: lease.kind != "session")
 
     async def touch(self, activity: Sequence[Activity]) -> Sequence[Lost]:
         """Reports uses; answers leases that are lost."""
@@ -93,11 +97,13 @@ class CalAllocator:
             batch = json.dumps([self._item(use) for use in uses])
             reply = await self._ask("touch", license, batch)
             answered = zip(reply[::2], reply[1::2], strict=True)
-            lost += [Lost(uses[index - 1].lease, reason.decode()) for index, reason in answered]
-            for use in uses:
-                self._held.note(use.lease, use.at)
-        for loss in lost:
-            self._held.forget(loss.lease)
+            why = {index - 1: reason.decode() for index, reason in answered}
+            for index, use in enumerate(uses):
+                if index in why:
+                    lost.append(Lost(use.lease, why[index]))
+                    self._held.forget(use.lease)
+                else:
+                    self._held.note(use.lease, use.at)
         return lost
 
     async def release(self, license: str, claimant: Claimant) -> None:
@@ -120,20 +126,24 @@ class CalAllocator:
     async def tend(self, every: float) -> None:
         """Never returns: ends what is due, offers what came free, re-asserts leases after a failover."""
         while True:
-            try:
-                async with asyncio.timeout(every):
-                    await self._reassert.wait()
-            except TimeoutError:
-                pass
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._reassert.wait(), every)
             try:
                 if self._reassert.is_set():
-                    self._reassert.clear()
                     await self._reassert_all()
+                    self._reassert.clear()
                 for license in self._config:
-                    await self._ask("tend", license, _SWEPT_AT_ONCE)
-            except Unavailable:
-                continue  # the store's own channel has logged it
+                    await self._tend(license)
+            except Unavailable:  # the store's own channel has logged it
+                await asyncio.sleep(1)
+                continue
             self._held.drop_older_than(max(license.session.idle_timeout for license in self._config.values()))
+
+    async def _tend(self, license: str) -> None:
+        history = await self._ask("tend", license, _SWEPT_AT_ONCE)
+        if self._history.setdefault(license, history) != history:
+            await self._reassert_all()
+            self._history[license] = history
 
     async def _reassert_all(self) -> None:
         """After the store was away it may have forgotten leases: touching them makes them their holders' again."""
@@ -155,23 +165,48 @@ class CalAllocator:
         lease, who = use.lease, use.lease.claimant
         groups = "\n".join(sorted(self._groups(lease.license, who)))
         user, client, document = _whose(lease)
-        return [lease.kind, lease.id, self._age(use.at), user, who.name, client, document, groups]
+        known = self._held.same(lease)
+        confirmed = self._age(known.confirmed) if known else _NEVER
+        return [lease.kind, lease.id, self._age(use.at), confirmed, user, who.name, client, document, groups]
+
+    def _belief(self, held: Held | None) -> Sequence[str | int]:
+        """Goes with a claim, so that nobody is denied what he held when a failover forgot it."""
+        if held is None:
+            return "", "", "", ""
+        return held.lease.kind, held.lease.id, self._age(held.used), self._age(held.confirmed)
 
     def _age(self, at: float) -> int:
         """Milliseconds ago: the store counts back from its own clock, whatever this machine's shows."""
         return max(0, round((self._clock() - at) * 1000))
 
-    async def _ask(self, function: str, license: str, *args: str | int) -> Any:
+    async def _ask(
+        self, function: str, license: str, *args: str | int, lasting: Callable[[Any], bool] | None = None
+    ) -> Any:
         name = f"{lua.VERSION}_{function}"
-        reply = await self._store.call(name, self._keys[license], args)
+        reply = await self._store.call(name, self._keys[license], args, lasting=lasting)
         if reply == [b"unconfigured"]:  # an empty store: the first gateway, or one after a loss of everything
             await self._configure(license)
-            reply = await self._store.call(name, self._keys[license], args)
+            reply = await self._store.call(name, self._keys[license], args, lasting=lasting)
         return reply
 
     async def _configure(self, license: str) -> None:
         text = terms.encode(self._config[license], self._store)
         await self._store.call(f"{lua.VERSION}_configure", self._keys[license], (self._actor, text))
+
+
+def _is_lasting(reply: Sequence[Any]) -> bool:
+    """A grant that must never be lost: of every kind but Session, which its holder's gateway can speak for."""
+    return bool(reply[0] == b"granted" and reply[1] != b"session")
+
+
+def _tell_how_full(license: str, kind: str, out: int, limit: int) -> None:
+    """An event when a pool is full, beyond its limit, or has just passed 90 %."""
+    if out > limit:
+        log.warning("license %s: %d %s CALs are out, %d beyond the limit (overdraft)", license, out, kind, out - limit)
+    elif out and out == limit:
+        log.warning("license %s: all %d %s CALs are out", license, limit, kind)
+    elif out and out * 10 >= limit * 9 > (out - 1) * 10:
+        log.warning("license %s: %d of %d %s CALs are out", license, out, limit, kind)
 
 
 def _whose(lease: Lease) -> tuple[str, str, str]:
@@ -183,7 +218,7 @@ def _time(milliseconds: bytes) -> float | None:
 
 
 def _lease(license: str, claimant: Claimant, document: str, reply: Sequence[Any], now: float) -> Lease:
-    _, kind, known_as, provisional, good_for = reply
+    _, kind, known_as, provisional, good_for, *_ = reply
     until = now + float(good_for) / 1000 if good_for else None
     return Lease(license, kind.decode(), claimant, document, known_as.decode(), bool(provisional), until)
 

@@ -11,10 +11,11 @@ Whose = tuple[str, str, str, str]  # license, kind, user, and client or document
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A lease and when it was last used (Unix time, this machine's)."""
+    """A lease, when it was last used, and when the store last said that it stands (Unix times, this machine's)."""
 
     lease: Lease
     used: float
+    confirmed: float
 
 
 @dataclass(slots=True)
@@ -31,17 +32,22 @@ class HeldLeases:
                 return known
         return None
 
+    def same(self, lease: Lease) -> Held | None:
+        """What is known of this very lease."""
+        known = self._known.get(_key(lease))
+        return known if known and known.lease.id == lease.id else None
+
     def all(self) -> Sequence[Held]:
         return list(self._known.values())
 
     def note(self, lease: Lease, used: float | None = None) -> None:
-        """The lease was given, or used, just now or at that time."""
-        key = _whose(lease.license, lease.kind, lease.claimant, lease.document)
+        """The store gave the lease, or said that it stands; it was used just now or at that time."""
+        now = self.clock()
         bare = replace(lease, provisional=False, reference="")
-        self._known[key] = Held(bare, self.clock() if used is None else used)
+        self._known[_key(lease)] = Held(bare, now if used is None else used, now)
 
     def forget(self, lease: Lease) -> None:
-        self._known.pop(_whose(lease.license, lease.kind, lease.claimant, lease.document), None)
+        self._known.pop(_key(lease), None)
 
     def release(self, license: str, claimant: Claimant) -> None:
         """Signed out: his Session CAL is no longer spoken for."""
@@ -55,3 +61,7 @@ class HeldLeases:
 def _whose(license: str, kind: str, claimant: Claimant, document: str) -> Whose:
     part = {"named": "", "session": claimant.client}.get(kind, document)
     return license, kind, claimant.user, part
+
+
+def _key(lease: Lease) -> Whose:
+    return _whose(lease.license, lease.kind, lease.claimant, lease.document)

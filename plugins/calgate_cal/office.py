@@ -1,12 +1,13 @@
 """What an administrator asks and changes, without the command line around it."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from calgate.contract import Directory, Identity, Person, Store
 from calgate_cal import lua, terms
+from calgate_cal.audit import Record, read
 from calgate_cal.settings import License
 
 KINDS = ("named", "document", "session", "usage")
@@ -66,6 +67,20 @@ class Holder:
     until: float | None  # when it comes back by itself, if it is not used again
     state: str  # "held", "provisional", "signed-out", "quarantined", "spent"
     by: str  # "dynamic", "administrator"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Somebody in the queue."""
+
+    place: int
+    user: str
+    name: str
+    client: str
+    document: str
+    since: float
+    offer: str | None  # the kind of CAL that is kept for him
+    kept_until: float
 
 
 class Office:
@@ -170,6 +185,73 @@ class Office:
             raise Declined(f"{name}'s {_called(kind, document)} has not been removed")
         return name
 
+    async def allocate(self, document: str, cals: int) -> None:
+        """So many of the Document CALs may be given out for a document."""
+        word, *figures = await self._change("allocate", document, cals)
+        if word == "too-many":
+            total, limit = figures
+            raise Declined(f"too many Document CALs allocated: it would be {total} in all, and the limit is {limit}")
+
+    async def limit(self, kind: str, limit: int | None) -> None:
+        """How many of a kind may be out; None: what the settings file says."""
+        word, *figures = await self._change("limit", kind, "" if limit is None else limit)
+        if word == "too-many":
+            raise Declined(f"{limit} is more than the {figures[0]} {kind.capitalize()} CALs in license")
+
+    async def dynamic(self, kind: str, on: bool | None, document: str | None = None) -> None:
+        """Whether CALs of a kind (or for one document) are assigned by themselves; None: the settings file's word."""
+        await self._change("dynamic", kind, "" if on is None else int(on), document or "")
+
+    async def end(self, user: str, client: str | None, *, force: bool) -> list[tuple[Holder, float | None]]:
+        """Ends a user's Session CALs (on one client or all); answers each with when it comes back (None: now)."""
+        wanted = user.casefold()
+        sessions = [
+            holder
+            async for holder in self.holders()
+            if holder.kind == "session"
+            and wanted in (holder.name.casefold(), holder.user.casefold(), holder.name.partition("\\")[2].casefold())
+            and client in (None, holder.client)
+        ]
+        ended: list[tuple[Holder, float | None]] = []
+        for holder in sessions:
+            word, *figures = await self._change("end", holder.user, holder.client, int(force))
+            if word == "done":
+                ended.append((holder, _seconds(figures[0]) or None))
+        if not ended:
+            where = f" on {client}" if client else ""
+            raise Declined(f"{user} has no Session CAL{where}")
+        return ended
+
+    async def queue(self) -> list[Waiting]:
+        """Who waits, in order."""
+        return [_waiting(json.loads(text)) for text in await self._read("queue")]
+
+    async def records(self, since: float, until: float | None = None) -> AsyncIterator[Record]:
+        """Every decision and change of a time, oldest first (Unix times)."""
+        key = self._keys[lua.KEY_NAMES.index("audit")]
+        first, last = str(round(since * 1000)), "+" if until is None else str(round(until * 1000))
+        async for record in read(self._store, key, first, last):
+            yield record
+
+    async def export(self) -> dict[str, object]:
+        """All permanent state, for `restore`: Named, Document and Usage CALs and what was changed while running."""
+        reply = await self._read("export")
+        return {
+            "license": self.name,
+            "version": lua.VERSION,
+            "settings": {str(name): str(value) for name, value in json.loads(reply[0]).items()},
+            "leases": [json.loads(text) for text in reply[1:]],
+        }
+
+    async def restore(self, saved: Mapping[str, object]) -> int:
+        """Puts an export back into a license that has no permanent state; answers how many CALs."""
+        if saved.get("version") != lua.VERSION or not isinstance(saved.get("leases"), list):
+            raise Declined(f"this is not an export of {lua.VERSION}")
+        word, *figures = await self._change("restore", json.dumps(saved["settings"]), json.dumps(saved["leases"]))
+        if word == "not-empty":
+            raise Declined(f"the license has {figures[0]} permanent CALs already; an export is put into an empty one")
+        return figures[0]
+
     async def _configure(self) -> None:
         await self._change("configure", terms.encode(self._license, self._store))
 
@@ -178,12 +260,17 @@ class Office:
 
     async def _change(self, function: str, *args: str | int) -> tuple[str, *tuple[int, ...]]:
         """The function's word and figures; what is not "done" changed nothing."""
-        reply = await self._store.call(f"{lua.VERSION}_{function}", self._keys, (self._actor, *args))
+        name = f"{lua.VERSION}_{function}"
+        reply = await self._store.call(name, self._keys, (self._actor, *args), lasting=_is_done)
         if reply == [b"unconfigured"]:
             await self._configure()
-            reply = await self._store.call(f"{lua.VERSION}_{function}", self._keys, (self._actor, *args))
+            reply = await self._store.call(name, self._keys, (self._actor, *args), lasting=_is_done)
         word, *figures = reply
         return word.decode(), *(int(figure) for figure in figures)
+
+
+def _is_done(reply: Sequence[Any]) -> bool:
+    return bool(reply[0] == b"done")
 
 
 def _split(user: str) -> tuple[str, str]:
@@ -201,6 +288,19 @@ def _called(kind: str, document: str | None) -> str:
 
 def _seconds(milliseconds: float | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
+
+
+def _waiting(it: dict[str, Any]) -> Waiting:
+    return Waiting(
+        place=it["place"],
+        user=it["user"],
+        name=it["name"],
+        client=it["client"],
+        document=it["document"],
+        since=it["since"] / 1000,
+        offer=it.get("offer"),
+        kept_until=it["kept_until"] / 1000,
+    )
 
 
 def _holder(it: dict[str, Any]) -> Holder:

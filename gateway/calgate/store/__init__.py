@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from calgate.store.binary import NoServerError
-from calgate.store.client import connect
+from calgate.store.client import connector
 from calgate.store.connection import RedisStore
 from calgate.store.embedded import EmbeddedFaultError, hand_over, private_server
 from calgate.store.news import NewsChannel
@@ -25,11 +25,11 @@ async def open_store(section: StoreSection, state_dir: Path) -> AsyncIterator[Re
     each with a sentence for the administrator, when a private server is wanted and cannot be had.
     """
     async with contextlib.AsyncExitStack() as stack:
-        url = section.url
-        if url is None:
-            url = f"unix://{await stack.enter_async_context(private_server(state_dir))}"
-        news = NewsChannel(lambda: connect(url, connections=1, retries=0), f"{section.prefix}:news")
-        redis = await stack.enter_async_context(connect(url))
+        socket = await stack.enter_async_context(private_server(state_dir)) if section.embedded else None
+        connect = connector(section, socket)
+        news = NewsChannel(lambda: connect(connections=1, retries=0), f"{section.prefix}:news")
+        redis = connect()
+        await stack.enter_async_context(redis)
         store = RedisStore(redis, news, prefix=section.prefix, replicas=section.replicas, audit_keep=section.audit_keep)
         stack.push_async_callback(store.finish)
         listening = asyncio.create_task(news.listen(), name="news of the store")

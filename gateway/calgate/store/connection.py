@@ -5,12 +5,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from redis import exceptions as fault
-from redis.asyncio import Redis
+from redis.asyncio import RedisCluster
+from redis.asyncio.connection import AbstractConnection
 
 from calgate.contract import News
 from calgate.refusal import Unavailable
-from calgate.store.news import NewsChannel, encode
+from calgate.store.client import Client, held_connection
+from calgate.store.news import BACK, NewsChannel, encode
 
+_ACKNOWLEDGED_WITHIN = 1000  # milliseconds
 _CALL_WITHIN = 4.0  # seconds, waiting for a connection included; a browser's patience is longer, a stuck store's too
 _AWAY = (
     *(fault.ConnectionError, fault.TimeoutError, fault.ClusterError, fault.SlotNotCoveredError, OSError, TimeoutError),
@@ -22,7 +25,7 @@ _AWAY_REPLIES = ("OOM", "MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")  # those t
 class RedisStore:
     """`calgate.contract.Store` over redis-py."""
 
-    def __init__(self, redis: Redis, news: NewsChannel, *, prefix: str, replicas: int, audit_keep: float) -> None:
+    def __init__(self, redis: Client, news: NewsChannel, *, prefix: str, replicas: int, audit_keep: float) -> None:
         self.prefix = prefix
         self.replicas = replicas
         self.audit_keep = audit_keep
@@ -30,10 +33,11 @@ class RedisStore:
         self._news = news
         self._libraries: dict[str, str] = {}
         self._loaded: set[str] = set()
+        self._was_away = False
         self._under_way: set[asyncio.Task[Any]] = set()
 
     @property
-    def redis(self) -> Redis:
+    def redis(self) -> Client:
         return self._redis
 
     @property
@@ -43,7 +47,7 @@ class RedisStore:
 
     async def ping(self) -> None:
         """Raises Unavailable if the store does not answer."""
-        await self.answer(self._redis.ping())
+        await self._bounded(self._redis.ping())
 
     def library(self, name: str, source: str) -> None:
         self._libraries[name] = source
@@ -55,15 +59,26 @@ class RedisStore:
         args: Sequence[str | int | float | bytes] = (),
         *,
         read_only: bool = False,
+        lasting: Callable[[Any], bool] | None = None,
     ) -> Any:
         """One FCALL; runs to its end even if the caller is cancelled, so that nothing is half done."""
-        task = asyncio.create_task(self.answer(self._call("FCALL_RO" if read_only else "FCALL", function, keys, args)))
+        verb = "FCALL_RO" if read_only else "FCALL"
+        command = (verb, function, len(keys), *keys, *args)
+        if lasting is not None and self.replicas:
+            work = self._with_library(lambda: self._acknowledged(command, keys[0], lasting))
+        else:
+            work = self._with_library(lambda: self._execute(*command))
+        task = asyncio.create_task(self._bounded(work))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
 
+    async def ask(self, *command: str | int | float | bytes) -> Any:
+        """One command that is no function, its answer as redis-py gives it; raises Unavailable."""
+        return await self._bounded(self._execute(*command))
+
     async def publish(self, news: News) -> None:
-        await self.answer(self._redis.publish(f"{self.prefix}:news", encode(news)))
+        await self._bounded(self._redis.publish(f"{self.prefix}:news", encode(news)))
 
     def listen(self, hear: Callable[[News], None]) -> None:
         self._news.add(hear)
@@ -73,34 +88,64 @@ class RedisStore:
         if self._under_way:
             await asyncio.wait(self._under_way)
 
-    async def _call(self, verb: str, function: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    async def _with_library(self, work: Callable[[], Awaitable[Any]]) -> Any:
         if len(self._loaded) < len(self._libraries):
             await self._load(set(self._libraries) - self._loaded)
         try:
-            return await self._execute(verb, function, len(keys), *keys, *args)
+            return await work()
         except fault.ResponseError as error:
             if "Function not found" not in str(error):
                 raise
         await self._load(set(self._libraries))  # a FUNCTION FLUSH, or a server that had never heard of them
-        return await self._execute(verb, function, len(keys), *keys, *args)
+        return await work()
+
+    async def _acknowledged(self, command: Sequence[Any], key: str, lasting: Callable[[Any], bool]) -> Any:
+        """The command and a WAIT on one held connection: WAIT speaks of what was written on its own connection.
+
+        (Through a pool it confirmed what a frozen replica never had.) Asked again after a refusal, it waits again.
+        """
+        try:
+            async with held_connection(self._redis, key) as connection:
+                reply = await _say(connection, command)
+                if lasting(reply):
+                    acknowledged = await _say(connection, ("WAIT", self.replicas, _ACKNOWLEDGED_WITHIN))
+                    if acknowledged < self.replicas:
+                        raise Unavailable(f"{acknowledged} of {self.replicas} replicas have acknowledged the grant")
+                return reply
+        except (fault.MovedError, fault.ConnectionError, fault.TimeoutError):
+            if isinstance(self._redis, RedisCluster):
+                await self._redis.nodes_manager.initialize()  # another server has the slot now
+            raise
 
     async def _execute(self, *command: str | int | float | bytes) -> Any:
-        return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
+        return await self._redis.execute_command(*command)
 
     async def _load(self, names: set[str]) -> None:
         """Loads with REPLACE: what stands there under the same name may be a copy from before a repair."""
+        everywhere = {"target_nodes": RedisCluster.PRIMARIES} if isinstance(self._redis, RedisCluster) else {}
         for name in sorted(names):
-            await self._redis.function_load(self._libraries[name], replace=True)
+            load = ("FUNCTION LOAD", "REPLACE", self._libraries[name])
+            await self._redis.execute_command(*load, **everywhere)
         self._loaded |= names
 
-    async def answer(self, command: Awaitable[Any]) -> Any:
-        """The answer to a command, within a bounded time; every way of not getting one is Unavailable."""
+    async def _bounded(self, work: Awaitable[Any]) -> Any:
         try:
             async with asyncio.timeout(_CALL_WITHIN):
-                return await command
+                answer = await work
         except _AWAY as error:
+            self._was_away = True
             raise Unavailable(f"the store does not answer: {error or type(error).__name__}") from error
         except fault.ResponseError as error:
             if str(error).startswith(_AWAY_REPLIES):
+                self._was_away = True
                 raise Unavailable(f"the store does not serve: {error}") from error
             raise
+        if self._was_away:
+            self._was_away = False
+            self._news.tell(BACK)
+        return answer
+
+
+async def _say(connection: AbstractConnection, command: Sequence[Any]) -> Any:
+    await connection.send_command(*command)
+    return await connection.read_response()

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from calgate.contract import News
+from calgate.store.client import Client
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ _LONGEST_PAUSE = 5.0
 class NewsChannel:
     """Subscribes for ever; `is_up` says whether the subscription stands right now."""
 
-    def __init__(self, connect: Callable[[], Redis], channel: str) -> None:
+    def __init__(self, connect: Callable[[], Client], channel: str) -> None:
         self.is_up = asyncio.Event()
         self._connect = connect
         self._channel = channel
@@ -50,7 +50,8 @@ class NewsChannel:
 
     async def _listen_once(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            client = await stack.enter_async_context(self._connect())
+            client = self._connect()
+            await stack.enter_async_context(client)
             pubsub = await stack.enter_async_context(client.pubsub())
             await pubsub.subscribe(self._channel)
             while True:
@@ -63,7 +64,7 @@ class NewsChannel:
                 if message["type"] == "subscribe":
                     log.info("the store answers")
                     self.is_up.set()
-                    self._tell(BACK)
+                    self.tell(BACK)
                 elif message["type"] == "message":
                     self._hear(message["data"])
 
@@ -74,9 +75,10 @@ class NewsChannel:
         except (ValueError, KeyError, TypeError):
             log.warning("news that cannot be read were skipped")  # another version's, or a stranger's
             return
-        self._tell(news)
+        self.tell(news)
 
-    def _tell(self, news: News) -> None:
+    def tell(self, news: News) -> None:
+        """To the listeners of this process."""
         for hear in self._hearers:
             try:
                 hear(news)

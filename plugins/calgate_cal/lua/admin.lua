@@ -149,6 +149,30 @@ local function finish(keys, args)
   return {'done', it.ends > license.now and it.ends or 0}
 end
 
+-- Puts back what `export` gave, into a license without permanent state. ARGV: who, JSON of the settings, JSON of the leases
+-- (each with its field and last use). Returns {'done', how many}
+local function restore(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local there = redis.call('ZCARD', license.named) + redis.call('ZCARD', license.document) + redis.call('ZCARD', license.usage)
+  if there > 0 then return {'not-empty', there} end
+  local settings, leases = cjson.decode(args[2]), cjson.decode(args[3])
+  for _, it in ipairs(leases) do
+    if not includes({'named', 'document', 'usage'}, it.kind) or not it.field or not it.id or not it.granted then
+      return redis.error_reply('CALGATE a lease of the export cannot be read')
+    end
+  end
+  record(license, 'restored', {'by', args[1], 'settings', args[2], 'leases', args[3]})
+  for name, value in pairs(settings) do redis.call('HSET', license.state, name, value) end
+  for _, it in ipairs(leases) do
+    local used = it.last_used
+    it.last_used = nil
+    lease.write(license, it, used)
+  end
+  return {'done', #leases}
+end
+
+redis.register_function(VERSION .. 'restore', restore)
 redis.register_function(VERSION .. 'configure', configure)
 redis.register_function(VERSION .. 'assign', assign)
 redis.register_function(VERSION .. 'remove', remove)

@@ -15,14 +15,15 @@ local function fields_of(ask, kind, extra)
   return fields
 end
 
--- A failover may have forgotten a lease that a gateway still knows: it is its holder's, also beyond the limit. Not one that
--- ended (the store remembers those for an hour) or whose own clock has run out.
-local function reassert(license, ask, kind, id, age)
+-- A failover may have forgotten a lease that a gateway still knows: it is its holder's, also beyond the limit. Not one
+-- whose own clock has run out, nor one that ended: the store remembers those for longer than it trusts a gateway's word.
+local function reassert(license, ask, kind, id, age, confirmed)
+  if confirmed >= TRUSTED or redis.call('ZSCORE', license.ended, id) then return false end
   local granted = tonumber(id:match('^%d+'))
   local it = {id = id, kind = kind, user = ask.user, name = ask.name, client = ask.client, document = ask.document,
     groups = ask.groups, granted = granted, field = ask.field[kind]}
   local used = math.max(granted, license.now - age)
-  if redis.call('HEXISTS', license.leases, it.field) == 1 or redis.call('ZSCORE', license.ended, id) then return false end
+  if redis.call('HEXISTS', license.leases, it.field) == 1 then return false end
   if lease.ends(license, it, used) <= license.now then return false end
   record(license, 'reasserted', fields_of(ask, kind, {'lease', id}))
   lease.write(license, it, used)
@@ -33,12 +34,13 @@ end
 local function sign_out(license, it, what, by)
   if it.left then return end
   it.left = license.now
-  if lease.ends(license, it, license.now) <= license.now then
+  local ends = lease.ends(license, it, license.now)
+  if ends <= license.now then
     lease.finish(license, it, what, by)
     return
   end
   record(license, what, {'kind', it.kind, 'user', it.user, 'name', it.name, 'client', it.client, 'lease', it.id,
-    'by', by or ''})
+    'by', by or '', 'until', ends})
   lease.write(license, it, lease.last_use(license, it))
 end
 
@@ -86,7 +88,7 @@ local function grant(license, ask, own, choice)
     tell(license, choice.victim, 'reclaimed')
   end
   lease.bury(license, kind, ask.field[kind])
-  local id = record(license, 'granted', fields_of(ask, kind, choice.overdraft and {'overdraft', '1'}))
+  local id = record(license, 'granted', fields_of(ask, kind, choice.out and choice.out > choice.limit and {'overdraft', '1'}))
   if kind == 'usage' and own.usage then spend(license, own.usage) end
   local it = {id = id, kind = kind, user = ask.user, name = ask.name, client = ask.client, document = ask.document,
     granted = license.now, by = 'dynamic', pending = {ask.reference}, field = ask.field[kind],
@@ -95,14 +97,14 @@ local function grant(license, ask, own, choice)
   return it
 end
 
-local function answer(license, it)
+local function answer(license, it, choice)
   local good_for = ''
   if it.kind == 'session' then
     good_for = it.ends - license.now
   elseif it.kind == 'usage' then
     good_for = it.granted + HOUR - license.now
   end
-  return {'granted', it.kind, it.id, it.pending and 1 or 0, tostring(good_for)}
+  return {'granted', it.kind, it.id, it.pending and 1 or 0, tostring(good_for), choice.out or 0, choice.limit or 0}
 end
 
 local function deny(license, ask, code, why)
@@ -121,15 +123,15 @@ local function deny(license, ask, code, why)
 end
 
 -- ARGV: user, name, client, document, groups, reference, and of a lease that the gateway believes to hold (or ''):
---       kind, id, age of its last use
--- Returns {'granted', kind, id, provisional, milliseconds it is good for or ''}
+--       kind, id, age of its last use, age of the store's last word that it stands
+-- Returns {'granted', kind, id, provisional, milliseconds it is good for or '', and of a new one how many are out, limit}
 --      or {'denied', code, pools as JSON, place or 0, time of the estimate or ''}
 local function claim(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local ask = asker(args[1], args[2], args[3], args[4], lines(args[5]))
   ask.reference = args[6]
-  if args[7] ~= '' then reassert(license, ask, args[7], args[8], tonumber(args[9])) end
+  if args[7] ~= '' then reassert(license, ask, args[7], args[8], tonumber(args[9]), tonumber(args[10])) end
   if license.terms.queue then
     queue.tend(license)
     ask.waiter = read(license, ask.holder)
@@ -153,7 +155,7 @@ local function claim(keys, args)
   if it then use(license, it, ask) else it = grant(license, ask, own, choice) end
   if it.kind == 'named' and own.session then sign_out(license, own.session, 'signed-out', 'named') end
   queue.leave(license, ask.holder)
-  return answer(license, it)
+  return answer(license, it, choice)
 end
 
 local function keep(license, it, used)
@@ -170,7 +172,7 @@ local function holds(keys, args)
   local own = order.own(license, asker(args[1], '', args[2], args[3], {}))
   for _, kind in ipairs(KINDS) do
     local it = own[kind]
-    if it and lease.serves(license, it) then return answer(license, it) end
+    if it and lease.serves(license, it) then return answer(license, it, {}) end
   end
   return {'none'}
 end
@@ -200,11 +202,11 @@ local function settle(keys, args)
 end
 
 -- One lease that was used. Answers why it is lost, or nil.
-local function touch_one(license, kind, ask, id, age)
+local function touch_one(license, kind, ask, id, age, confirmed)
   local field = ask.field[kind]
   local it = lease.read(license, kind, field)
   if not it then
-    if reassert(license, ask, kind, id, age) then return nil end
+    if reassert(license, ask, kind, id, age, confirmed) then return nil end
     return 'ended'
   end
   if it.id ~= id then return 'ended' end
@@ -220,15 +222,16 @@ local function touch_one(license, kind, ask, id, age)
   return nil
 end
 
--- Activity of one license in one batch. ARGV: JSON of [[kind, id, age, user, name, client, document, groups], …]
+-- Activity of one license in one batch. ARGV: JSON of [[kind, id, age of the use, age of the store's last
+-- word that it stands, user, name, client, document, groups], …]
 -- Returns {index from 1, reason, index, reason, …} of those that are lost.
 local function touch(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local lost = {}
   for index, item in ipairs(cjson.decode(args[1])) do
-    local kind, id, age, user, name, client, document, groups = unpack(item)
-    local reason = touch_one(license, kind, asker(user, name, client, document, lines(groups)), id, age)
+    local kind, id, age, confirmed, user, name, client, document, groups = unpack(item)
+    local reason = touch_one(license, kind, asker(user, name, client, document, lines(groups)), id, age, confirmed)
     if reason then
       lost[#lost + 1] = index
       lost[#lost + 1] = reason
@@ -271,12 +274,13 @@ local function wait(keys, args)
 end
 
 -- Ends what is due and offers what came free, also when nobody asks. ARGV: how many to end at most
+-- Returns the name of the server's history: another one after a failover, which may have forgotten the last leases
 local function tend(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   lease.sweep(license, tonumber(args[1]))
   queue.tend(license)
-  return 1
+  return redis.call('INFO', 'replication'):match('master_replid:(%x+)')
 end
 
 redis.register_function(VERSION .. 'claim', claim)

@@ -98,7 +98,7 @@ local function free_shares(license, kind, it, ends, member)
   end
 end
 
-local NOT_STORED = {field = true, ends = true}
+local NOT_STORED = {field = true, ends = true, last_used = true}
 
 local function encode(it)
   local stored = {}
@@ -144,7 +144,7 @@ end
 -- Ends a lease for a reason: record first, then state.
 function lease.finish(license, it, what, by, extra)
   local fields = {'kind', it.kind, 'user', it.user, 'name', it.name, 'client', it.client or '',
-    'document', it.document or '', 'lease', it.id, 'at', math.min(it.ends, license.now), 'by', by or ''}
+    'document', it.document or '', 'lease', it.id, 'ended', math.min(it.ends, license.now), 'by', by or ''}
   for _, word in ipairs(extra or {}) do fields[#fields + 1] = word end
   record(license, what, fields)
   forget(license, it)

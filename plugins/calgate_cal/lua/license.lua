@@ -24,7 +24,8 @@ local KEYS = {
 }
 local KINDS = {'named', 'document', 'session', 'usage'}
 local FOREVER = 9999999999999   -- the year 2286; thirteen digits like every time of this century
-local ENDED_KEPT = 3600 * 1000  -- longer than any gateway holds on to a lease without asking
+local ENDED_KEPT = 7200 * 1000  -- how long an ended lease is remembered; longer than
+local TRUSTED = 3600 * 1000     -- the time for which a gateway's word counts that a lease was confirmed to it
 
 -- Terms as decoded last time: text and table, by state key. Comparing the text costs less than decoding it.
 local decoded = {}

@@ -53,8 +53,8 @@ local function new(license, ask, own, kind, why)
       return nil
     end
   end
-  local room, word, overdraft = pool.has_room(license, kind, ask)
-  if room then return {kind = kind, overdraft = overdraft} end
+  local room, word, out, limit = pool.has_room(license, kind, ask)
+  if room then return {kind = kind, out = out, limit = limit} end
   why[kind] = word
   return nil
 end
@@ -70,7 +70,7 @@ local STEPS = {
   {held, 'usage'}, {new, 'usage'}, {taken_from_the_idle, 'session'},
 }
 
--- {lease, other}: one that he has. {kind, overdraft, victim}: a new one. {why}: none, and a word for each kind.
+-- {lease, other}: one that he has. {kind, out, limit, victim}: a new one, with which so many are out. {why}: none, and a word for each kind.
 function order.choose(license, ask, own)
   local why = {}
   for _, step in ipairs(STEPS) do

@@ -67,8 +67,8 @@ local function is_capped(license, ask, given_up)
   return false
 end
 
--- Can the claimant have one more CAL of this kind? Answers whether, then a word why not, then whether it is beyond the
--- limit (overdraft). `without` is a lease that would be taken away first.
+-- Can the claimant have one more CAL of this kind? Answers whether, then a word why not, then how many are out with it
+-- and what the limit is (more than that is overdraft). `without` is a lease that would be taken away first.
 function pool.has_room(license, kind, ask, without)
   local limit = limit_of(license, kind)
   local most = limit + (license.terms[kind].overdraft or 0)
@@ -86,7 +86,7 @@ function pool.has_room(license, kind, ask, without)
     if out + offered < most and out + offered + kept >= most then return false, 'reserved' end
   end
   if out + offered >= most then return false, 'promised' end
-  return true, '', out >= limit
+  return true, '', out + 1, limit
 end
 
 -- The Session CAL to take away so that the claimant can have one: idle long enough, past its minimum, the least recently
@@ -103,20 +103,27 @@ function pool.reclaimable(license, ask)
   return nil
 end
 
+-- When the least recently used Session CAL can be reclaimed. Those whose time is over and that nobody has ended yet are
+-- passed over.
+local function ripe_at(license)
+  local terms = license.terms.session
+  if not terms.reclaimable_after then return FOREVER end
+  for _, field in ipairs(redis.call('ZRANGE', license.idle, 0, 99)) do
+    local it = lease.read(license, 'session', field)
+    if it then
+      local ripe = math.max(it.granted + terms.minimum, lease.last_use(license, it) + terms.reclaimable_after)
+      return math.max(ripe, license.now)
+    end
+  end
+  return FOREVER
+end
+
 -- When the next CAL of a kind can come free by itself, or be reclaimed; nil: not by itself.
 function pool.free_at(license, kind)
   local first = redis.call('ZRANGE', license[kind], '(' .. license.now, FOREVER - 1, 'BYSCORE', 'LIMIT', 0, 1,
     'WITHSCORES')[2]
   local free = tonumber(first or FOREVER)
-  local reclaim = kind == 'session' and license.terms.session.reclaimable_after
-  if reclaim then
-    local field = redis.call('ZRANGE', license.idle, 0, 0)[1]
-    local it = field and lease.read(license, 'session', field)
-    if it then
-      local ripe = math.max(it.granted + license.terms.session.minimum, lease.last_use(license, it) + reclaim)
-      free = math.min(free, math.max(ripe, license.now))
-    end
-  end
+  if kind == 'session' then free = math.min(free, ripe_at(license)) end
   return free < FOREVER and free or nil
 end
 

@@ -56,9 +56,10 @@ function queue.leave(license, holder, what)
   redis.call('HDEL', license.waiting, holder)
 end
 
--- Denied: joins the queue, or keeps the place he has. Answers nothing if the queue is full.
+-- Denied: joins the queue, or keeps the place he has. Who asks for what his offer does not serve keeps the offer.
 function queue.join(license, ask)
   local waiter = read(license, ask.holder)
+  if waiter and waiter.offer then return end
   if not waiter then
     if redis.call('ZCARD', license.queue) >= MOST_WAITING then return end
     local last = redis.call('ZRANGE', license.queue, -1, -1, 'WITHSCORES')[2]

@@ -52,6 +52,26 @@ local function waiting(keys)
   return answer
 end
 
+-- Permanent state. Returns {JSON of what administrators set, JSON of a lease with its field and last use …}
+local function export(keys)
+  local license, unknown = open(keys)
+  license = license or unknown
+  local set = {}
+  local fields = redis.call('HGETALL', license.state)
+  for index = 1, #fields, 2 do
+    if fields[index] ~= 'terms' and fields[index] ~= 'newest' then set[fields[index]] = fields[index + 1] end
+  end
+  local answer = {cjson.encode(set)}
+  for _, kind in ipairs({'named', 'document', 'usage'}) do
+    for _, field in ipairs(redis.call('ZRANGE', license[kind], '(' .. license.now, '+inf', 'BYSCORE')) do
+      local it = lease.read(license, kind, field)
+      it.last_used, it.ends = lease.last_use(license, it), nil
+      answer[#answer + 1] = cjson.encode(it)
+    end
+  end
+  return answer
+end
+
 local function read_only(name, callback)
   redis.register_function{function_name = VERSION .. name, callback = callback, flags = {'no-writes'}}
 end
@@ -59,3 +79,4 @@ end
 read_only('state', state)
 read_only('holders', holders)
 read_only('queue', waiting)
+read_only('export', export)

@@ -1,0 +1,117 @@
+"""The record of every decision and change, as the functions in the store wrote it, and what follows from it."""
+
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from calgate.contract import Store
+
+_PAGE = 1000
+
+BEGINS = ("granted", "assigned", "reasserted")
+DENIALS = ("denied", "would-deny")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One entry. `what` is a stable word: granted, denied, kept, taken-back, expired, signed-out, assigned, …"""
+
+    id: str
+    at: float  # Unix time
+    what: str
+    facts: dict[str, str]
+
+    def __getitem__(self, name: str) -> str:
+        return self.facts.get(name, "")
+
+    @property
+    def pools(self) -> Sequence[dict[str, Any]]:
+        """Every pool as it was when somebody was denied."""
+        pools = json.loads(self.facts.get("pools", "[]"))
+        return pools if isinstance(pools, list) else []
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A CAL that was out for a time."""
+
+    id: str
+    kind: str
+    user: str
+    name: str
+    client: str
+    document: str
+    since: float
+    until: float | None  # None: it is out
+
+
+@dataclass(slots=True)
+class Replay:
+    """What the records say is out, worked out by going through them from the first."""
+
+    spans: list[Span] = field(default_factory=list)
+    out: dict[str, Span] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def follow(self, record: Record) -> None:
+        """What one record does."""
+        if record.what in BEGINS:
+            known_as = record["lease"] if record.what == "reasserted" else record.id
+            self.out[known_as] = _span(known_as, record)
+        elif record["ended"] and record["lease"] in self.out:
+            span = self.out.pop(record["lease"])
+            self.spans.append(replace(span, until=float(record["ended"]) / 1000))
+        elif record.what in ("limited", "allocated", "dynamic"):
+            self._set(record)
+        elif record.what == "restored":
+            self.settings |= {str(name): str(value) for name, value in json.loads(record["settings"]).items()}
+            for it in json.loads(record["leases"]):
+                facts = {name: str(value) for name, value in it.items()}
+                self.out[it["id"]] = _span(it["id"], Record(it["id"], it["granted"] / 1000, "granted", facts))
+
+    def _set(self, record: Record) -> None:
+        name = {
+            "limited": f"limit:{record['kind']}",
+            "allocated": f"allocated:{record['document']}",
+            "dynamic": f"dynamic:{record['kind']}" + (f":{record['document']}" if record["document"] else ""),
+        }[record.what]
+        value = record["on"] if record.what == "dynamic" else record["cals"]
+        if value == "" or (record.what == "allocated" and value == "0"):
+            self.settings.pop(name, None)
+        else:
+            self.settings[name] = value
+
+
+def replay(records: Iterable[Record]) -> Replay:
+    """Goes through all records, oldest first."""
+    history = Replay()
+    for record in records:
+        history.follow(record)
+    return history
+
+
+async def read(store: Store, key: str, first: str, last: str) -> AsyncIterator[Record]:
+    """Entries of the stream between two ids, page by page."""
+    while True:
+        page = await store.ask("XRANGE", key, first, last, "COUNT", _PAGE)
+        for known_as, facts in page:
+            yield decode(known_as, facts)
+        if len(page) < _PAGE:
+            return
+        first = f"({page[-1][0].decode()}"
+
+
+def decode(known_as: bytes, facts: Mapping[bytes, bytes]) -> Record:
+    """An entry as redis-py gives it."""
+    texts = {name.decode(): value.decode("utf-8", "replace") for name, value in facts.items()}
+    text = known_as.decode()
+    return Record(text, int(text.partition("-")[0]) / 1000, texts.pop("what", ""), texts)
+
+
+def _span(known_as: str, record: Record) -> Span:
+    since = int(known_as.partition("-")[0]) / 1000
+    return Span(
+        *(known_as, record["kind"], record["user"], record["name"], record["client"], record["document"], since),
+        until=None,
+    )

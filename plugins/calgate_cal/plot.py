@@ -1,0 +1,63 @@
+"""A report as a picture (SVG): the peak of every hour, a line a kind."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from xml.sax.saxutils import escape
+
+from calgate_cal.report import HOUR, Report
+
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 960, 420, 48, 56, 40
+_COLOURS = {"named": "#1f6feb", "document": "#8250df", "session": "#1a7f37", "usage": "#bc4c00"}
+
+
+def svg(report: Report) -> str:
+    """Self-contained; opens in any browser."""
+    most = max((max(peaks) for peaks in report.hours.values()), default=1) or 1
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="system-ui, sans-serif"'
+        ' font-size="13"><rect width="100%" height="100%" fill="#fff"/>',
+        f'<text x="{LEFT}" y="24" font-size="16">{escape(report.license)}: most CALs in use in each hour</text>',
+        *_scale(most),
+        *_days(report),
+        *(_line(kind, peaks, most, number) for number, (kind, peaks) in enumerate(report.hours.items())),
+        "</svg>",
+    ]
+    return "\n".join(parts)
+
+
+def _y(value: float, most: int) -> float:
+    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * value / most
+
+
+def _x(hour: float, hours: float) -> float:
+    return LEFT + (WIDTH - LEFT - 16) * hour / max(hours, 1)
+
+
+def _scale(most: int) -> Sequence[str]:
+    marks = sorted({0, most // 2, most})
+    return [
+        f'<line x1="{LEFT}" x2="{WIDTH - 16}" y1="{_y(mark, most):.1f}" y2="{_y(mark, most):.1f}" stroke="#d0d7de"/>'
+        f'<text x="{LEFT - 8}" y="{_y(mark, most) + 4:.1f}" text-anchor="end">{mark}</text>'
+        for mark in marks
+    ]
+
+
+def _days(report: Report) -> Sequence[str]:
+    hours = (report.until - report.since) / HOUR
+    step = max(1, round(hours / 24 / 8)) * 24
+    return [
+        f'<text x="{_x(hour, hours):.1f}" y="{HEIGHT - 14}">'
+        f"{datetime.fromtimestamp(report.since + hour * HOUR, UTC).astimezone():%d %b}</text>"
+        for hour in range(0, int(hours), step)
+    ]
+
+
+def _line(kind: str, peaks: Sequence[int], most: int, number: int) -> str:
+    points = " ".join(
+        f"{_x(hour + edge, len(peaks)):.1f},{_y(peak, most):.1f}" for hour, peak in enumerate(peaks) for edge in (0, 1)
+    )
+    colour = _COLOURS[kind]
+    return (
+        f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
+        f'<text x="{LEFT + 110 * number}" y="44" fill="{colour}">{kind}: peak {max(peaks)}</text>'
+    )

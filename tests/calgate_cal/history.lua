@@ -1,0 +1,66 @@
+-- For tests: a whole history in one call. The shipped functions run as they are, under a clock that the history sets.
+-- ARGV: JSON of [[time, what, …], …]. Returns for each: {reply, state, holders, queue} as the shipped functions say it.
+-- "claim", "settle" and "touch" speak of leases by the number of the claim that got them; numbers go on over calls.
+local got = {}
+
+local function claim_again(keys, known, args)
+  local held = known[tostring(args[6])]
+  local belief = {'', '', '', ''}
+  if held and lease.field(held.kind, args[1], args[2], args[3]) == held.field then
+    belief = {held.kind, held.id, '0', tostring(math.max(0, test_time - held.confirmed))}
+  end
+  local reply = claim(keys, {args[1], 'CORP\\' .. args[1], args[2], args[3], args[4], args[5], unpack(belief)})
+  if reply[1] == 'granted' then
+    known[args[5]] = {kind = reply[2], id = reply[3], user = args[1], client = args[2], document = args[3],
+      groups = args[4], reference = args[5], confirmed = test_time, field = lease.field(reply[2], args[1], args[2], args[3])}
+  end
+  return reply
+end
+
+local OPERATIONS = {
+  claim = claim_again,
+  settle = function(keys, known, args)
+    local it = known[tostring(args[1])]
+    if not it then return 'nothing' end
+    settle(keys, {it.kind, it.user, it.client, it.document, it.id, it.reference, args[2]})
+    return 'done'
+  end,
+  touch = function(keys, known, args)
+    local it = known[tostring(args[1])]
+    if not it then return 'nothing' end
+    local confirmed = math.max(0, test_time - it.confirmed)
+    local lost = touch(keys, {cjson.encode({{it.kind, it.id, args[2], confirmed, it.user, 'CORP\\' .. it.user, it.client,
+      it.document, it.groups}})})
+    if #lost == 0 then it.confirmed = test_time end
+    return lost[2] or 'kept'
+  end,
+  release = function(keys, _, args) return release(keys, args) end,
+  wait = function(keys, _, args) return wait(keys, args) end,
+  tend = function(keys) return tend(keys, {'1000'}) end,
+  assign = function(keys, _, args) return assign(keys, args) end,
+  remove = function(keys, _, args) return remove(keys, args) end,
+  undo = function(keys, _, args) return undo(keys, args) end,
+  allocate = function(keys, _, args) return allocate(keys, args) end,
+  limit = function(keys, _, args) return limit(keys, args) end,
+  dynamic = function(keys, _, args) return dynamic(keys, args) end,
+  finish = function(keys, _, args) return finish(keys, args) end,
+}
+
+redis.register_function(VERSION .. 'history', function(keys, args)
+  local license = keys[1]
+  got[license] = got[license] or {}
+  local answer = {}
+  for index, operation in ipairs(cjson.decode(args[1])) do
+    test_time = table.remove(operation, 1)
+    local what = table.remove(operation, 1)
+    answer[index] = {OPERATIONS[what](keys, got[license], operation), state(keys), holders(keys, {'0', '1000'}),
+      waiting(keys)}
+  end
+  return answer
+end)
+
+redis.register_function(VERSION .. 'forget', function(keys)
+  got[keys[1]], test_time = nil, 0
+  decoded[keys[1]] = nil
+  return redis.call('DEL', unpack(keys))
+end)

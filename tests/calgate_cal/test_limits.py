@@ -1,0 +1,119 @@
+"""Limits lowered and raised, overdraft, reserves and caps."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from cal_lab import MINUTE, Lab
+from calgate_cal.office import Declined
+
+License = Callable[..., Awaitable[Lab]]
+
+
+async def test_lowering_a_limit_takes_nothing_away_and_gives_nothing_until_enough_came_back(license: License) -> None:
+    q = await license(session={"in_license": 3})
+    alice = await q.hold("alice")
+    for user in ("bob", "carol"):
+        await q.open(user)
+    await q.office.limit("session", 2)
+    assert [await q.open("alice"), await q.open("dave")] == ["session", "no-cal"]
+    await q.at(16 * MINUTE)
+    await q.touch(alice)
+    await q.release("bob")
+    assert await q.open("dave") == "no-cal"
+    await q.release("carol")
+    assert await q.open("dave") == "session"
+
+
+async def test_a_limit_is_raised_up_to_what_was_bought_and_no_further(license: License) -> None:
+    q = await license(session={"in_license": 2, "limit": 1})
+    await q.open("alice")
+    assert await q.open("bob") == "no-cal"
+    await q.office.limit("session", 2)
+    assert await q.open("bob") == "session"
+    with pytest.raises(Declined, match="3 is more than the 2 Session CALs in license"):
+        await q.office.limit("session", 3)
+    await q.office.limit("session", None)
+    assert (await q.office.state()).pools[2].limit == 1
+
+
+async def test_overdraft_lends_beyond_the_limit_and_records_it_as_such(license: License) -> None:
+    q = await license(session={"in_license": 1, "overdraft": 1})
+    assert [await q.open(user) for user in ("alice", "bob", "carol")] == ["session", "session", "no-cal"]
+    assert [entry.get("overdraft") for entry in await q.log() if entry["what"] == "granted"] == [None, "1"]
+
+
+async def test_reserved_cals_are_for_their_group_and_others_see_the_rest(license: License) -> None:
+    q = await license(session={"in_license": 3, "reserve": [{"group": "Chiefs", "cals": 2}]})
+    assert await q.open("alice") == "session"
+    assert (await q.denial("bob")).pools[0].note == "reserved"
+    assert [await q.open(user, groups="Chiefs") for user in ("carol", "dave")] == ["session", "session"]
+    assert (await q.denial("erin", groups="Chiefs")).pools[0].note == "full"
+
+
+async def test_what_members_hold_counts_towards_their_reserve(license: License) -> None:
+    q = await license(session={"in_license": 2, "reserve": [{"group": "Chiefs", "cals": 1}]})
+    assert await q.open("carol", groups="Chiefs") == "session"
+    assert await q.open("alice") == "session"
+
+
+async def test_at_most_so_many_are_out_to_a_group_at_once(license: License) -> None:
+    q = await license(session={"in_license": 3, "max": [{"group": "Temps", "cals": 1}]})
+    assert await q.open("alice", groups="Temps") == "session"
+    assert (await q.denial("bob", groups="Temps")).pools[0].note == "capped"
+    assert await q.open("carol") == "session"
+
+
+async def test_at_most_so_many_are_out_to_a_user_at_once_in_any_spelling(license: License) -> None:
+    q = await license(session={"in_license": 3, "max": [{"user": "corp\\ALICE", "cals": 1}]})
+    assert [await q.open("alice", client=pc) for pc in ("one", "two")] == ["session", "no-cal"]
+    assert [await q.open("bob", client=pc) for pc in ("one", "two")] == ["session", "session"]
+
+
+async def test_a_cal_comes_back_to_the_share_that_it_was_taken_from(license: License) -> None:
+    q = await license(session={"in_license": 2, "max": [{"group": "Temps", "cals": 1}]})
+    await q.open("alice", groups="Temps")
+    await q.at(29 * MINUTE)
+    await q.open("alice", groups="Temps")
+    await q.at(30 * MINUTE)
+    await q.release("alice")
+    assert await q.open("bob", groups="Temps") == "session"
+
+
+async def test_the_idle_are_taken_from_only_where_that_makes_room(license: License) -> None:
+    q = await license(
+        session={
+            "in_license": 2,
+            "max": [{"group": "Temps", "cals": 1}],
+            "idle_timeout": "9h",
+            "reclaimable_after": "20m",
+        }
+    )
+    await q.open("carol")
+    await q.at(1)
+    await q.open("alice", groups="Temps")
+    await q.at(30 * MINUTE)
+    assert await q.open("bob", groups="Temps") == "session"
+    assert {holder.user for holder in await q.holders()} == {"carol", "bob"}
+
+
+async def test_new_terms_count_from_the_next_claim_and_shares_are_counted_anew(license: License) -> None:
+    q = await license(session={"in_license": 3, "reserve": [{"group": "Chiefs", "cals": 1}]})
+    await q.open("carol", groups="Chiefs")
+    terms = await q.store.redis.hget("calgate:{q}:state", "terms")
+    for change in (b'"shared": false', b'"shared": true'):
+        new = terms.replace(b'"shared": true', change)
+        await q.store.call("calgate_cal_v1_configure", q.allocator._keys["q"], ("tester", new))
+    assert [await q.open(user) for user in ("alice", "bob", "dave")] == ["session", "session", "no-cal"]
+
+
+async def test_the_log_tells_when_a_pool_is_nearly_and_when_it_is_full(
+    license: License, caplog: pytest.LogCaptureFixture
+) -> None:
+    q = await license(session={"in_license": 10})
+    for number in range(10):
+        await q.open(f"user{number}")
+    assert [record.message for record in caplog.records if "session CALs" in record.message] == [
+        "license q: 9 of 10 session CALs are out",
+        "license q: all 10 session CALs are out",
+    ]
