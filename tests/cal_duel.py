@@ -7,10 +7,10 @@ from typing import Any
 
 from redis import Redis
 
+from cal_model import DAY, FOREVER, HOUR, KINDS, MINUTE, Ask, Event, Model
 from calgate_cal import lua
 from calgate_cal.audit import decode, replay
 from calgate_cal.terms import PROVISIONAL
-from cal_model import DAY, FOREVER, HOUR, KINDS, MINUTE, Ask, Event, Model
 
 CLOCK = "local test_time = 0\nlocal function clock() return test_time end"
 GROUPS = {"ann": ("A",), "bob": ("B",), "cid": ("A", "B"), "dan": ()}
@@ -152,7 +152,10 @@ class Duel:
                 return [*by, kind, user, f"CORP\\{user}", document]
             if what == "dynamic":
                 words = (words[0], words[2], words[1])
-            return [*by, *("" if word is None else str(int(word)) if isinstance(word, bool) else str(word) for word in words)]
+            return [
+                *by,
+                *("" if word is None else str(int(word)) if isinstance(word, bool) else str(word) for word in words),
+            ]
         if what == "settle":
             return [passes, what, words[0], "1" if words[1] else "0"]
         return [passes, what, *words]
@@ -219,7 +222,9 @@ class Duel:
 
     # ------------------------------------------------------------ everything compared
 
-    def _compare(self, operation: Operation, state: Any, theirs: list[dict[str, Any]], queue: list[dict[str, Any]]) -> None:
+    def _compare(
+        self, operation: Operation, state: Any, theirs: list[dict[str, Any]], queue: list[dict[str, Any]]
+    ) -> None:
         model = self.model
         mine = sorted(
             (cal.id, cal.kind, cal.user, cal.client if cal.kind != "document" else "", cal.granted)
@@ -227,7 +232,13 @@ class Duel:
             for cal in model.cals()
         )
         read = sorted(
-            (self._ids[it["id"]], it["kind"], it["user"], it["client"] if it["kind"] != "document" else "", it["granted"])
+            (
+                self._ids[it["id"]],
+                it["kind"],
+                it["user"],
+                it["client"] if it["kind"] != "document" else "",
+                it["granted"],
+            )
             + (it.get("last_used"), it["ends"], it.get("left"), it.get("removed"))
             + (sorted(it.get("pending", [])), it.get("told", []), it["serves"])
             for it in theirs

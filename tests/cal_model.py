@@ -636,4 +636,3 @@ def _of_group(group: str, taken: Sequence[Cal | Ask]) -> int:
 
 def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
-

@@ -1,7 +1,6 @@
 """The listener's certificate: loaded, loaded again when its files change, and hashed for channel binding."""
 
 import ssl
-from pathlib import Path
 
 from calgate.binding import certificate_binding
 from calgate.config import ConfigError, Tls
