@@ -55,6 +55,18 @@ class Exchange:
         await self.writer.drain()
 
 
+async def read_chunks(reader: asyncio.StreamReader) -> bytes:
+    """A body in chunks, as we send them: no extensions, no trailers. Raises ValueError for anything else."""
+    body = b""
+    while size := int((await reader.readuntil(b"\r\n"))[:-2], 16):
+        body += await reader.readexactly(size)
+        if await reader.readexactly(2) != b"\r\n":
+            raise ValueError("a chunk that does not end")
+    if await reader.readexactly(2) != b"\r\n":
+        raise ValueError("trailers")
+    return body
+
+
 async def answer_plainly(exchange: Exchange) -> None:
     """The document server's usual answer."""
     await exchange.answer()
@@ -92,6 +104,8 @@ class DocumentServer:
                 length = exchange.values("content-length")
                 if self.reads_body and length:
                     exchange.body = await reader.readexactly(int(length[0]))
+                elif self.reads_body and exchange.values("transfer-encoding"):
+                    exchange.body = await read_chunks(reader)
                 self.seen.append(exchange)
                 await self.behaviour(exchange)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
