@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 PERSON_REFRESH = 10.0  # seconds between a session's questions to the directory, which has a cache of its own
 _GRANTS_KEPT = 512  # a session's remembered decisions; beyond it they are made again
 _OTHER = Use("other")
+_FOR_GOOD = frozenset({"named", "document", "usage"})  # CALs that do not come back by themselves within the hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Pipeline:
         except BaseException:
             self.settle(admission, served=False)
             raise
-        self.settle(admission, served=sent.wire.status < 400)
+        self._settle_by(ask, admission, sent)
         return await self._answer(ask, admission, sent)
 
     async def admit(self, ask: Ask) -> Admission:
@@ -190,7 +191,7 @@ class Pipeline:
         licensing = self._licensing
         known = licensing.known(session, route.license, use.document)
         if known is not None:
-            if use.kind != "poll":
+            if use.kind != "poll" and not known.provisional:
                 licensing.note(known)
             return known
         if ask.method in ("HEAD", "OPTIONS"):
@@ -204,6 +205,17 @@ class Pipeline:
         lease = admission.lease
         if lease is not None and lease.provisional:
             self._licensing.settle(admission.signed_in.session, lease, served=served)
+
+    def _settle_by(self, ask: Ask, admission: Admission, sent: Sent) -> None:
+        """By the document server's answer; a CAL for good waits for one that can tell, or lapses as never used."""
+        lease, dialect = admission.lease, admission.route.dialect
+        if lease is None or not lease.provisional:
+            return
+        served: bool | None = sent.wire.status < 400
+        if dialect is not None:
+            served = dialect.opened(ask.raw_target, sent.wire.status, sent.wire.peek()[: dialect.listens])
+        if served is not None or lease.kind not in _FOR_GOOD:
+            self.settle(admission, served=served is not False)
 
     def _give_back(self, session: Session, lease: Lease | None) -> None:
         if lease is not None and lease.provisional:

@@ -396,6 +396,27 @@ def test_a_refused_call_is_told_in_the_clients_own_xml() -> None:
     assert QV.write_refusal("GET", f"{CALL}?datamode=binary&view=a.qvw", "no") is None
 
 
+@pytest.mark.parametrize(
+    ("target", "status", "answer", "opened"),
+    [
+        (CALL, 200, b'<?xml version="1.0"?><result mark="40e5f854e46ac354" stamp="1"><object/></result>', True),
+        (CALL, 200, b"<result mark='40e5' stamp='1'><message text='Data was reloaded'/></result>", True),
+        (CALL, 200, b'<result><message text="Failed to open document"/></result>', False),
+        (CALL, 200, b'<result mark="" stamp=""><message text="Failed to open document"/></result>', False),
+        (CALL, 200, gzip.compress(b'<result><message text="Failed to open document"/></result>'), False),
+        (CALL, 200, b"", None),
+        (CALL, 404, b"", False),
+        ("/QvAJAXZfc/opendoc.htm?document=a.qvw", 200, b"<html>", None),
+        ("/QvAJAXZfc/opendoc.htm?document=a.qvw", 404, b"<html>", False),
+        ("/QvAJAXZfc/AccessPoint.aspx?open=&id=QVS@a%7Cb.qvw", 302, b"", None),
+    ],
+)
+def test_only_the_answer_to_a_call_tells_that_a_document_was_opened(
+    target: str, status: int, answer: bytes, opened: bool | None
+) -> None:
+    assert QV.opened(target, status, answer) is opened
+
+
 def test_the_servers_own_want_of_a_cal_is_recognised() -> None:
     answer = b'<result><message text="Access denied! The server (QVS) has no USER CAL for your account."/></result>'
     packed = gzip.compress(answer + b" " * 100_000)
@@ -426,6 +447,11 @@ DOCS = Patterns(
 )
 def test_patterns_find_the_document_from_the_start_of_the_path_in_any_case(target: str, use: Use) -> None:
     assert DOCS.classify("GET", target) == use
+
+
+def test_elsewhere_the_status_tells() -> None:
+    assert DOCS.opened("/docs/a", 302, b"") is True
+    assert DOCS.opened("/docs/a", 404, b"") is False
 
 
 def test_a_pattern_that_matches_without_a_document_is_a_request_without_one() -> None:

@@ -1,5 +1,7 @@
 """QlikView's URLs and calls that take CALs, through the real door."""
 
+import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest_asyncio
 
 from whole.qlikview import CALL, OPEN, call, held, update, write_qlikview
-from whole.rig import DocumentServer, Exchange, Gateway, curl, gateway
+from whole.rig import POOLS, DocumentServer, Exchange, Gateway, calgate, cookie_of, curl, gateway
 
 
 @pytest_asyncio.fixture
@@ -57,3 +59,51 @@ async def test_the_servers_own_want_of_a_cal_is_in_the_log(gate: Gateway, server
     await call(gate, update("Sales.qvw"))
     (noted,) = gate.decisions("the document server has no CAL of its own for the user")
     assert noted["user"] == "DEMO\\alice"
+
+
+DYNAMIC = "named = { in_license = 2, dynamic = true }"
+
+
+async def test_a_mistyped_document_burns_no_named_cal_though_its_page_is_always_there(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    """As QlikView does: opendoc.htm is the same page for every name, and the first call's XML tells what is wrong."""
+
+    async def answer(exchange: Exchange) -> None:
+        if exchange.request_line.startswith("GET"):
+            await exchange.answer(b"<html>the client</html>")
+        elif b"Sails" in exchange.body:
+            await exchange.answer(b'<result><message text="Failed to open document"/></result>')
+        else:
+            await exchange.answer(b'<result mark="40e5f854e46ac354" stamp="1"><object/></result>')
+
+    server.behaviour = answer
+    file = write_qlikview(tmp_path, server.port)
+    file.write_text(file.read_text().replace(POOLS, DYNAMIC))
+    async with gateway(file) as gate:
+        cookie = await cookie_of(gate, "alice")
+        for name, state in (("Sails.qvw", []), ("Sales.qvw", [("alice", "held")])):
+            page = await curl(f"{gate.url}/QvAJAXZfc/opendoc.htm?document={name}", "-H", f"Cookie: {cookie}")
+            assert page.status == 200
+            assert await states(gate) == [("alice", "provisional")]
+            body = update(name, mark="")
+            called = await curl(f"{gate.url}{CALL}", "-H", f"Cookie: {cookie}", "--data-binary", body)
+            assert called.status == 200
+            assert await settled(gate) == state
+
+
+async def states(gate: Gateway) -> list[tuple[str, str]]:
+    """Who holds what, and whether for good."""
+    code, out, err = await calgate("cals", "list", "-c", str(gate.settings), "--json")
+    assert code == 0, err
+    return [(holder["name"].removeprefix("DEMO\\"), holder["state"]) for holder in json.loads(out)["holders"]]
+
+
+async def settled(gate: Gateway) -> list[tuple[str, str]]:
+    """The same, once the answer has been told to the store: that happens beside it."""
+    for _ in range(20):
+        found = await states(gate)
+        if "provisional" not in dict(found).values():
+            break
+        await asyncio.sleep(0.1)
+    return found

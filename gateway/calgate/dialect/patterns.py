@@ -41,6 +41,9 @@ class Patterns:
     def write_refusal(self, method: str, target: str, words: str) -> Written | None:
         return None
 
+    def opened(self, target: str, status: int, answer: bytes) -> bool | None:
+        return status < 400
+
     def overhears(self, target: str, answer: bytes) -> bool:
         return False
 

@@ -30,13 +30,15 @@ from calgate.refusal import BadRequest, Forbidden
 from calgate.target import Parameters, Target, decode_escaped, decode_value, read_target
 
 _BODY = 262_144  # a command with pasted selections; larger ones have not been seen
-_CALLS = frozenset({"qvsviewclient.aspx", "qvsviewclient.asp", "accesspoint.aspx"})
+_VIEWERS = frozenset({"qvsviewclient.aspx", "qvsviewclient.asp"})
+_CALLS = _VIEWERS | {"accesspoint.aspx"}
 _PROGRAMS = _CALLS | {"authenticate.aspx", "accesspointsettings.aspx"}
 _NEVER = frozenset({"getwebticket.aspx", "qvstunnel.dll"})
 _FILES = re.compile(
     r".*\.(?:html?|js|css|map|png|gif|jpe?g|svg|ico|cur|htc|xml|json|txt|woff2?|ttf|eot|xlsx?|csv|pdf|swf|xap)"
 )
 _NO_CAL = b"has no user cal for your account"
+_MARK = re.compile(rb"<result\b[^>]*\smark=[\"'][^\"']")
 _GZIP = b"\x1f\x8b"
 _LONGEST_MESSAGE = 16_384  # bytes of an answer that are looked at, once they are unpacked
 
@@ -72,6 +74,18 @@ class QlikView:
         answer = f'<?xml version="1.0" encoding="utf-8"?><result><message text={quoteattr(words)}/></result>'
         return Written("text/xml; charset=utf-8", answer.encode())
 
+    def opened(self, target: str, status: int, answer: bytes) -> bool | None:
+        """The page opendoc.htm is the same for every name, and the AccessPoint's link too: the first call tells.
+
+        The server answers it with a mark for the document's session, or else, under status 200 as well, with a message.
+        """
+        if status >= 400:
+            return False
+        if _program(target) not in _VIEWERS or not answer:
+            return None
+        text = _unpacked(answer)
+        return b"<message" not in text or _MARK.search(text) is not None
+
     def overhears(self, target: str, answer: bytes) -> bool:
         """QlikView Server's words: "Access denied! The server (…) has no USER CAL for your account." """
         return _is_call(target) and _NO_CAL in _unpacked(answer).lower()
@@ -79,7 +93,11 @@ class QlikView:
 
 def _is_call(target: str) -> bool:
     """Whether the client's program made this request, by the target alone and without a judgement."""
-    return target.partition("?")[0].rpartition("/")[2].lower() in _CALLS
+    return _program(target) in _CALLS
+
+
+def _program(target: str) -> str:
+    return target.partition("?")[0].rpartition("/")[2].lower()
 
 
 def _unpacked(answer: bytes) -> bytes:

@@ -29,5 +29,8 @@ class Remembered:
     def write_refusal(self, method: str, target: str, words: str) -> Written | None:
         return self._dialect.write_refusal(method, target, words)
 
+    def opened(self, target: str, status: int, answer: bytes) -> bool | None:
+        return self._dialect.opened(target, status, answer)
+
     def overhears(self, target: str, answer: bytes) -> bool:
         return self._dialect.overhears(target, answer)

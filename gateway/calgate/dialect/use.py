@@ -29,7 +29,7 @@ class Written:
 class Dialect(Protocol):
     """Knows how one kind of document server is spoken to. Targets are latin-1 text: one character a byte received."""
 
-    listens: int  # first bytes of an answer that `overhears` wants to see; 0: none
+    listens: int  # first bytes of an answer that `opened` and `overhears` want to see; 0: none
 
     def needs_body(self, method: str, target: str) -> int:
         """How many bytes the body may have at most, as `classify` must see it whole; 0: it need not see it."""
@@ -39,6 +39,12 @@ class Dialect(Protocol):
 
     def write_refusal(self, method: str, target: str, words: str) -> Written | None:
         """The refusal for a call of the document server's own client; None: a page or problem+json does."""
+
+    def opened(self, target: str, status: int, answer: bytes) -> bool | None:
+        """Whether the document server gave the document; None where this answer cannot tell, and a later one will.
+
+        `answer` is how the body begins, as far as it is here, compressed or not.
+        """
 
     def overhears(self, target: str, answer: bytes) -> bool:
         """Whether an answer of the document server says that it has no CAL of its own for the user.
