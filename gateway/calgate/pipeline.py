@@ -137,7 +137,7 @@ class Pipeline:
     # ------------------------------------------------------------ may you have this?
 
     def _allow(self, ask: Ask, route: Route, session: Session, person: Person, use: Use) -> Grant:
-        place = (route.number, ask.target.path, use.document or "")
+        place = (route.number, ask.target.path, use.document or "", ask.address)  # rules may name networks
         now = time.time()
         grant = session.grants.get(place)
         if (

@@ -67,7 +67,7 @@ class Session:
     person_at: float = 0.0
     believed_until: float = 0.0
     used_at: float = 0.0
-    grants: dict[tuple[int, str, str], Grant] = field(default_factory=dict)
+    grants: dict[tuple[int, str, str, str], Grant] = field(default_factory=dict)  # by route, path, document, address
     grants_of: object = None  # the rules that gave them; others give others
     leases: dict[tuple[str, str], Lease] = field(default_factory=dict)
     heads: dict[int, bytes] = field(default_factory=dict)  # sign-on headers as sent, by route
