@@ -21,7 +21,15 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 @pytest.fixture
 def etc(tmp_path: Path) -> Path:
     """The files that the example names, somewhere else."""
-    for name in ("bi.pem", "bi.key", "http.keytab", "ad-ca.pem", "ldap.secret", "forward-auth.secret", "terminator.pem"):
+    for name in (
+        "bi.pem",
+        "bi.key",
+        "http.keytab",
+        "ad-ca.pem",
+        "ldap.secret",
+        "forward-auth.secret",
+        "terminator.pem",
+    ):
         (tmp_path / name).write_text("x", encoding="utf-8")
     return tmp_path
 
