@@ -7,44 +7,23 @@ comes from whatever knows the NT hashes. Only NTLMv2 is accepted.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
-
-from pydantic import BeforeValidator, model_validator
+from typing import TYPE_CHECKING
 
 from calgate.contract import Authenticator, Services
-from calgate.setting import Section
-from calgate_negotiate.binding import Binder, Mode
+from calgate_negotiate.binding import Binder
+from calgate_negotiate.commands import commands
+from calgate_negotiate.guard import Guard
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
 from calgate_negotiate.ntlm import Prover, UsersProver
+from calgate_negotiate.settings import Config
 from calgate_negotiate.winbind import Winbind
 
 if TYPE_CHECKING:
     from calgate_negotiate.kerberos import Acceptor
 
+__all__ = ["Config", "commands", "role", "start", "warnings"]
+
 role = "authenticator"
-
-
-def _network(value: object) -> object:
-    return ip_network(str(value))
-
-
-class Config(Section):
-    """`[negotiate]`."""
-
-    keytab: Path | None = None  # Kerberos is on where this is given
-    ntlm: Literal["off", "domain", "users"] = "off"  # who knows the NT hashes: the domain by winbindd, or [users]
-    ntlm_from: tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...] | None = None
-    domains: tuple[str, ...] = ()  # trusted ones whose people may come by NTLM, beside our own
-    channel_binding: Mode = "allow"
-    binding_certificate: Path | None = None  # of a TLS terminator in front
-
-    @model_validator(mode="after")
-    def _somebody_can_sign_in(self) -> Self:
-        if self.keytab is None and self.ntlm == "off":
-            raise ValueError('nobody could sign in: give a keytab for Kerberos, or ntlm = "users" or "domain"')
-        return self
 
 
 @asynccontextmanager
@@ -55,6 +34,7 @@ async def start(config: Config, services: Services) -> AsyncIterator[Authenticat
         mechanisms = Mechanisms(
             kerberos=_kerberos(config, opened),
             prover=_prover(config, services, opened),
+            guard=Guard(services.store, config.guard, passed_on=config.ntlm == "domain"),
             ntlm_from=config.ntlm_from,
             binder=binder,
         )

@@ -15,6 +15,7 @@ from calgate.contract import Continue, Peer, Proven
 from calgate.refusal import Unproven
 from calgate_negotiate import messages, negotiation, ntlm
 from calgate_negotiate.binding import Binder
+from calgate_negotiate.guard import Guard
 from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM, State
 from calgate_negotiate.ntlm import Prover
 
@@ -33,6 +34,7 @@ class Mechanisms:
 
     kerberos: "Acceptor | None" = None
     prover: Prover | None = None  # NTLM is on where there is one
+    guard: Guard | None = None  # before the prover; None: nobody counts
     ntlm_from: Sequence[IPv4Network | IPv6Network] | None = None  # clients that may use it; None: all
     binder: Binder = field(default_factory=lambda: Binder("off", None))
 
@@ -129,7 +131,8 @@ class NegotiateHandshake:
             )
         if not _is_in(self._peer.address, self._mechanisms.ntlm_from):
             raise Unproven("NTLM from this address is off: it is in none of negotiate.ntlm_from", code="ntlm-off")
-        return ntlm.Exchange(self._mechanisms.prover, self._mechanisms.binder.bound(self._peer))
+        bound = self._mechanisms.binder.bound(self._peer)
+        return ntlm.Exchange(self._mechanisms.prover, self._mechanisms.guard, self._peer.address, bound)
 
     async def _begin_ntlm(self, token: bytes) -> Continue:
         exchange = self._exchange()

@@ -10,6 +10,7 @@ from calgate.contract import Prover as PluginProver
 from calgate.refusal import Unproven
 from calgate_negotiate import messages, names
 from calgate_negotiate.binding import Bound
+from calgate_negotiate.guard import Guard
 
 
 class Prover(Protocol):
@@ -20,6 +21,9 @@ class Prover(Protocol):
 
     async def prove(self, attempt: NtlmAttempt) -> NtlmProof:
         """Raises Unproven, AccountRefused or Unavailable."""
+
+    def canonical(self, attempt: NtlmAttempt) -> str:
+        """One spelling of the account that is tried: DOMAIN\\account in small letters."""
 
 
 class UsersProver:
@@ -35,6 +39,19 @@ class UsersProver:
 
     async def prove(self, attempt: NtlmAttempt) -> NtlmProof:
         return await self._plugin.prove(attempt)
+
+    def canonical(self, attempt: NtlmAttempt) -> str:
+        return canonical(attempt, self._plugin.domain)
+
+
+def canonical(attempt: NtlmAttempt, domain: str, dns_domain: str = "") -> str:
+    """alice, CORP\\Alice, corp.example\\alice and alice@corp.example in one spelling: corp\\alice."""
+    account, named = attempt.account, attempt.domain
+    if not named and "@" in account:
+        account, _, named = account.rpartition("@")
+    if not named or named.casefold() == dns_domain.casefold():
+        named = domain
+    return f"{named}\\{account}".casefold()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +74,11 @@ class Session:
 class Exchange:
     """The three messages of one sign-in, in their order."""
 
-    def __init__(self, prover: Prover, bound: Bound) -> None:
+    def __init__(self, prover: Prover, guard: Guard | None, address: str, bound: Bound) -> None:
+        """`address`: the client's, which failures are counted by where there is a guard."""
         self._prover = prover
+        self._guard = guard
+        self._address = address
         self._bound = bound
         self._nonce = secrets.token_bytes(8)
         self._negotiate = b""
@@ -74,13 +94,13 @@ class Exchange:
         return self._challenge
 
     async def prove(self, authenticate: bytes) -> Session:
-        """Takes AUTHENTICATE; raises Unproven, AccountRefused or Unavailable."""
+        """Takes AUTHENTICATE; raises Unproven, AccountRefused, TooManySignIns or Unavailable."""
         try:
             answer = messages.read_answer(authenticate)
             names.check_ntlm(answer.domain, answer.account)
         except ValueError as error:
             raise Unproven(str(error)) from error
-        proof = await self._prover.prove(
+        proof = await self._guarded(
             NtlmAttempt(
                 domain=answer.domain,
                 account=answer.account,
@@ -97,6 +117,12 @@ class Exchange:
         self._check_mic(answer, key)
         self._bound.check_ntlm(answer.binding)  # now that the proof over it is known to be right
         return Session(proof.identity, answer.flags, key)
+
+    async def _guarded(self, attempt: NtlmAttempt) -> NtlmProof:
+        if self._guard is None:
+            return await self._prover.prove(attempt)
+        account = self._prover.canonical(attempt)
+        return await self._guard.prove(account, self._address, lambda: self._prover.prove(attempt))
 
     def _check_mic(self, answer: messages.Answer, key: bytes) -> None:
         """curl makes no MIC; who promised one must have sent it, over exactly our messages."""

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from calgate.contract import Identity, NtlmAttempt, NtlmProof
 from calgate.refusal import AccountRefused, Refusal, Unavailable, Unproven
 from calgate_negotiate import messages, names
+from calgate_negotiate.ntlm import canonical
 
 T = TypeVar("T")
 
@@ -193,6 +194,10 @@ class Winbind:
         if not self._may_come(proof.identity.domain, member):
             raise Unproven(f"NTLM: {proof.identity.name} is neither of our domain nor of negotiate.domains")
         return proof
+
+    def canonical(self, attempt: NtlmAttempt) -> str:
+        member = self._membership
+        return canonical(attempt, member.domain, member.dns_domain) if member is not None else canonical(attempt, "")
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -9,19 +9,33 @@ from pydantic import ValidationError
 import calgate_negotiate
 from calgate.contract import Services
 from calgate.refusal import Unproven
+from calgate.store import StoreSection, open_store
 from calgate_negotiate import Config
 from calgate_users.users import Users
+from servers import Server
 from shake import PEER, ntlm_client, shake
 from usersfile import write
 
 
-def services(folder: Path, prover: Users | None = None) -> Services:
-    return Services(store=None, state_dir=folder, prover=prover)  # type: ignore[arg-type]
+class NoStore:
+    """For a plugin that fails before it needs one."""
+
+    prefix = "test"
+
+    def library(self, name: str, source: str) -> None:
+        assert name.startswith("calgate_")
+        assert source
 
 
-async def test_it_signs_in_by_the_users_file(tmp_path: Path) -> None:
-    async with calgate_negotiate.start(Config(ntlm="users"), services(tmp_path, Users(write(tmp_path)))) as plugin:
-        proven = await shake(plugin.begin(PEER), ntlm_client("DEMO\\alice"), "NTLM")
+def services(folder: Path) -> Services:
+    return Services(store=NoStore(), state_dir=folder)  # type: ignore[arg-type]
+
+
+async def test_it_signs_in_by_the_users_file(server: Server, tmp_path: Path) -> None:
+    async with open_store(StoreSection(url=server.url), tmp_path) as store:
+        lent = Services(store=store, state_dir=tmp_path, prover=Users(write(tmp_path)))
+        async with calgate_negotiate.start(Config(ntlm="users"), lent) as plugin:
+            proven = await shake(plugin.begin(PEER), ntlm_client("DEMO\\alice"), "NTLM")
     assert proven.identity.name == "DEMO\\alice"
 
 

@@ -1,0 +1,115 @@
+"""`calgate sign-ins`: who is made to wait, lifting that, and who still uses NTLM."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from calgate.contract import Desk
+from calgate.refusal import Unavailable
+from calgate_negotiate.guard import Block, Lookout
+from calgate_negotiate.settings import Config
+
+T = TypeVar("T")
+_file = click.option(
+    "-c",
+    "--config",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("/etc/calgate/calgate.toml"),
+    show_default=True,
+    help="The settings file.",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
+
+
+def commands(desk: Desk) -> click.Group:
+    """The group of commands; `desk` opens the store."""
+    group = click.Group("sign-ins", help="Failed sign-ins, and those by NTLM.")
+    for command in (_blocked(desk), _lift(desk), _ntlm(desk)):
+        group.add_command(command)
+    return group
+
+
+def _look(desk: Desk, file: Path, ask: Callable[[Lookout], Awaitable[T]]) -> T:
+    async def work() -> T:
+        async with desk.open(file) as (section, services):
+            assert isinstance(section, Config)
+            return await ask(Lookout(services.store, section.guard))
+
+    try:
+        return asyncio.run(work())
+    except Unavailable as refusal:
+        raise click.ClickException(refusal.detail) from refusal
+
+
+def _blocked(desk: Desk) -> click.Command:
+    @click.command()
+    @_file
+    @_json
+    def blocked(file: Path, as_json: bool) -> None:
+        """Who must wait after too many failures, on every gateway."""
+
+        async def ask(lookout: Lookout) -> list[Block]:
+            return [block async for block in lookout.blocks()]
+
+        found = sorted(_look(desk, file, ask), key=lambda block: (block.account, block.address))
+        (_print_blocks_json if as_json else _print_blocks)(found)
+
+    return blocked
+
+
+def _lift(desk: Desk) -> click.Command:
+    @click.command()
+    @click.argument("whom")
+    @_file
+    def lift(whom: str, file: Path) -> None:
+        """Forget the failures of WHOM: an account like CORP\\alice, or an address."""
+        lifted = _look(desk, file, lambda lookout: lookout.lift(whom))
+        if not lifted:
+            raise click.ClickException(f"nothing is counted against {whom}; `calgate sign-ins blocked` shows what is")
+        click.echo(f"{whom}: may sign in again")
+
+    return lift
+
+
+def _ntlm(desk: Desk) -> click.Command:
+    @click.command()
+    @_file
+    @_json
+    def ntlm(file: Path, as_json: bool) -> None:
+        """Who signed in by NTLM, from where, how often: what to look into before it is switched off."""
+        rows = _look(desk, file, lambda lookout: lookout.ntlm_sign_ins())
+        if as_json:
+            names = ("user", "address", "count", "last")
+            click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows], ensure_ascii=False, indent=2))
+            return
+        table = Table("User", "From", "Sign-ins", "Last")
+        for user, address, count, last in rows:
+            table.add_row(user, address, str(count), time.strftime("%Y-%m-%d %H:%M", time.localtime(last)))
+        Console().print(table)
+
+    return ntlm
+
+
+def _print_blocks_json(blocks: list[Block]) -> None:
+    rows = [
+        {"kind": b.kind, "account": b.account, "address": b.address, "failures": b.failures, "seconds": b.seconds}
+        for b in blocks
+    ]
+    click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+
+
+def _print_blocks(blocks: list[Block]) -> None:
+    table = Table("Account", "From", "Failures", "Waits")
+    for block in blocks:
+        table.add_row(
+            block.account or "any", block.address or "anywhere", str(block.failures), f"{block.seconds:.0f} s"
+        )
+    Console().print(table)
