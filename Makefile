@@ -41,6 +41,9 @@ test: packages  ## every test that is fit for CI
 photos: packages  ## every page of the gateway, photographed into .photos/ at a desk and on a phone, light and dark
 	@PYTHONPATH=tests $(BIN)/python tests/photos.py .photos
 
+soak-cal: $(VENV)/.test  ## the CAL rules and the store through 3,000,000 random steps (an hour): make soak-cal STEPS=…
+	@CALGATE_STEPS=$(or $(STEPS),3000000) $(BIN)/python -m pytest -q -s tests/calgate_cal/test_rules.py -k agrees
+
 lock:  ## make the lock files anew from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml -o deploy/requirements.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --extra kerberos -o deploy/requirements-kerberos.txt
