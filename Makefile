@@ -44,9 +44,18 @@ test: packages  ## every test that is fit for CI
 photos: packages  ## every page of the gateway, photographed into .photos/ at a desk and on a phone, light and dark
 	@PYTHONPATH=tests $(BIN)/python tests/photos.py .photos
 
-bench: packages  ## every benchmark, or one: make bench NAME=data_plane (figures go to tests/bench/results.json)
-	@tests/packages $(BIN)/python --bench
+bench: $(VENV)/.test  ## every benchmark, or one: make bench NAME=data_plane (figures go to tests/bench/results.json)
+	@tests/packages $(BIN)/python bench
 	@cd tests && ../$(BIN)/python -m bench $(NAME)
+
+soak-cal: $(VENV)/.test  ## the CAL rules and the store through 3,000,000 random steps (an hour): make soak-cal STEPS=…
+	@CALGATE_STEPS=$(or $(STEPS),3000000) $(BIN)/python -m pytest -q -s tests/calgate_cal/test_rules.py -k agrees
+
+fuzz-http: packages  ## 200,000 requests and 200,000 replies by grammar (an hour): make fuzz-http MESSAGES=…
+	@CALGATE_FUZZ_MESSAGES=$(or $(MESSAGES),200000) $(BIN)/python -m pytest -q -s tests/whole/test_fuzz.py
+
+long: packages  ## what takes longer than CI has: reloads for a minute under load, …
+	@$(BIN)/python -m pytest -m long
 
 lock:  ## make the lock files anew from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml -o deploy/requirements.txt

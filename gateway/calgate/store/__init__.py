@@ -28,8 +28,7 @@ async def open_store(section: StoreSection, state_dir: Path) -> AsyncIterator[Re
         socket = await stack.enter_async_context(private_server(state_dir)) if section.embedded else None
         connect = connector(section, socket)
         news = NewsChannel(lambda: connect(connections=1, retries=0), f"{section.prefix}:news")
-        redis = connect()
-        await stack.enter_async_context(redis)
+        redis = await stack.enter_async_context(connect())
         store = RedisStore(redis, news, prefix=section.prefix, replicas=section.replicas, audit_keep=section.audit_keep)
         stack.push_async_callback(store.finish)
         listening = asyncio.create_task(news.listen(), name="news of the store")

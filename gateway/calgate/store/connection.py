@@ -10,15 +10,11 @@ from redis.asyncio.connection import AbstractConnection
 
 from calgate.contract import News
 from calgate.refusal import Unavailable
-from calgate.store.client import Client, held_connection
+from calgate.store.client import AWAY, Client, held_connection
 from calgate.store.news import BACK, NewsChannel, encode
 
 _ACKNOWLEDGED_WITHIN = 1000  # milliseconds
 _CALL_WITHIN = 4.0  # seconds, waiting for a connection included; a browser's patience is longer, a stuck store's too
-_AWAY = (
-    *(fault.ConnectionError, fault.TimeoutError, fault.ClusterError, fault.SlotNotCoveredError, OSError, TimeoutError),
-    *(fault.ReadOnlyError, fault.MasterDownError, fault.OutOfMemoryError, fault.NoPermissionError),
-)
 _AWAY_REPLIES = ("OOM", "MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")  # those that redis-py has no class for
 
 
@@ -132,7 +128,7 @@ class RedisStore:
         try:
             async with asyncio.timeout(_CALL_WITHIN):
                 answer = await work
-        except _AWAY as error:
+        except AWAY as error:
             self._was_away = True
             raise Unavailable(f"the store does not answer: {error or type(error).__name__}") from error
         except fault.ResponseError as error:

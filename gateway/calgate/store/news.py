@@ -7,10 +7,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict
 
+from redis.asyncio import RedisCluster
 from redis.exceptions import RedisError
 
 from calgate.contract import News
-from calgate.store.client import Client
+from calgate.store.client import AWAY, Connect
 
 log = logging.getLogger(__name__)
 
@@ -19,12 +20,13 @@ BACK = News(topic="store-back", subject="")
 
 _QUIET = 5.0  # seconds without a word until the connection is tried, and again until it is given up
 _LONGEST_PAUSE = 5.0
+_LOST: tuple[type[Exception], ...] = (*AWAY, RedisError)
 
 
 class NewsChannel:
     """Subscribes for ever; `is_up` says whether the subscription stands right now."""
 
-    def __init__(self, connect: Callable[[], Client], channel: str) -> None:
+    def __init__(self, connect: Connect, channel: str) -> None:
         self.is_up = asyncio.Event()
         self._connect = connect
         self._channel = channel
@@ -39,7 +41,7 @@ class NewsChannel:
         while True:
             try:
                 await self._listen_once()
-            except (RedisError, OSError, TimeoutError) as error:
+            except _LOST as error:
                 if self.is_up.is_set() or pause <= 0.05:
                     log.warning("the store does not answer: %s", error)
             if self.is_up.is_set():
@@ -50,8 +52,9 @@ class NewsChannel:
 
     async def _listen_once(self) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            client = self._connect()
-            await stack.enter_async_context(client)
+            client = await stack.enter_async_context(self._connect())
+            if isinstance(client, RedisCluster):
+                await client.initialize()  # its pubsub does not
             pubsub = await stack.enter_async_context(client.pubsub())
             await pubsub.subscribe(self._channel)
             while True:
