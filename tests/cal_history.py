@@ -69,7 +69,9 @@ def somebody_leaves_while_others_wait(r: Random, duel: Duel) -> None:
     duel.play([wait, ("finish", 0, duel.back_to(leaver.user, leaver.client), True), wait])
     duel.play([_visit(r) for _ in range(r.randint(0, 3))])
     if r.random() < 0.5:
-        duel.play([("limit", 0, "session", 0), ("wait", 0, _back(r)), ("limit", 0, "session", None), ("wait", 0, _back(r))])
+        duel.play(
+            [("limit", 0, "session", 0), ("wait", 0, _back(r)), ("limit", 0, "session", None), ("wait", 0, _back(r))]
+        )
 
 
 def an_hour_passes(r: Random, duel: Duel) -> None:

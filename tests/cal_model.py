@@ -1,8 +1,9 @@
 """The rules of CALs, put as plainly as can be: the history of a license is a list of events, and everything else, who
 holds what, how full a pool is, who is next in the queue, is worked out anew from that list whenever it is asked for.
 
-Nothing is counted along the way and nothing is kept in order to be fast, so this can be read beside the rules and compared
-with them line by line. It knows nothing of Redis. Times are milliseconds; a CAL whose time is over is simply not there.
+Nothing is counted along the way and nothing is kept in order to be fast, so this can be read beside the rules and
+compared with them line by line. It knows nothing of Redis. Times are milliseconds; a CAL whose time is over is simply
+not there.
 """
 
 from collections.abc import Sequence

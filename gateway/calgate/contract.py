@@ -1,8 +1,8 @@
 """The roles a plugin can fill, and the values that pass between them and the core.
 
 A plugin is a module named by an entry point of the group `calgate.plugins`; the entry point's name is its section in
-the settings file. It may import this module, `calgate.refusal`, `calgate.setting` and `calgate.binding`, nothing else of
-the core. It offers:
+the settings file. It may import this module, `calgate.refusal`, `calgate.setting` and `calgate.binding`, nothing else
+of the core. It offers:
 
 `role`
     "directory", "allocator", "authenticator" or "sign-on": plugins are started in this order

@@ -1,7 +1,8 @@
 """A warm request: calgate beside bare nginx and beside Apache with mod_auth_gssapi, mod_authnz_ldap and mod_proxy.
 
-All sides stand before the same backend and are asked in turn, in one run: load and backend on core 0, the side under load
-alone on core 1, one worker, 32 kept connections, a browser's headers, signed in, a sign-on header set, no access log.
+All sides stand before the same backend and are asked in turn, in one run: load and backend on core 0, the side under
+load alone on core 1, one worker, 32 kept connections, a browser's headers, signed in, a sign-on header set, no access
+log.
 """
 
 import base64

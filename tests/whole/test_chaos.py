@@ -11,7 +11,7 @@ import pytest
 from whole.rig import DocumentServer, Exchange, Gateway, NtlmClient, cookie_of, curl, gateway, raw, write_settings
 from whole.test_processes import load, until, workers_of
 
-REPLY = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n"
+REPLY = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n"
 HALF_OPEN = 2000
 
 
@@ -82,14 +82,12 @@ async def test_two_thousand_half_open_handshakes_neither_hinder_nor_stay(gate: G
     for _, writer in open_ones:
         writer.transport.abort()
     await asyncio.sleep(1)
-    again = []
-    for _ in range(4):
-        again.append(await curl(f"{gate.url}/portal", user="bob"))
+    again = [await curl(f"{gate.url}/portal", user="bob") for _ in range(4)]
     assert [reply.status for reply in again] == [200] * 4
 
 
 async def test_dawdlers_do_not_keep_others_from_being_served(gate: Gateway) -> None:
-    """Heads and bodies that come a byte now and then (slow-loris): they cost a connection each, and nobody else anything."""
+    """Heads and bodies that come a byte now and then (slow-loris) cost a connection each, and others nothing."""
     cookie = await cookie_of(gate, "alice")
     stop = asyncio.Event()
 
