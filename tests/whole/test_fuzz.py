@@ -94,22 +94,22 @@ TARGETS = st.one_of(
 )
 NAMES = st.sampled_from(
     [b"Content-Length", b"Transfer-Encoding", b"Host", b"Connection", b"Upgrade", b"Expect", b"TE", b"Trailer",
-     b"QVUSER", ,
+     b"QVUSER",
      b"X-Forwarded-For", b"Content-Length ", b" Content-Length", b"Transfer_Encoding", b"X-A", b"Cookie", b"", b":"]
 )  # fmt: skip
 VALUES = st.one_of(
     st.sampled_from(
         [b"0", b"5", b"+5", b"-1", b"5, 5", b"0x5", b"99999999999999999999", b"chunked", b"gzip, chunked",
-         b"chunked, identity", ,
+         b"chunked, identity",
          b"\tchunked", b"xchunked", b"identity", b"close", b"upgrade", b"websocket", b"100-continue", b"Host", b"evil"]
     ),
     st.binary(max_size=12),
 )  # fmt: skip
 BODIES = st.sampled_from(
     [b"", b"12345", b"0\r\n\r\n", b"5\r\nabcde\r\n0\r\n\r\n", b"5\nabcde\n0\n\n",
-     b"5;x=y\r\nabcde\r\n0\r\nX: y\r\n\r\n", ,
+     b"5;x=y\r\nabcde\r\n0\r\nX: y\r\n\r\n",
      b"-1\r\n\r\n", b"ffffffffffffffff\r\n", b"5\r\nabcdeX\r\n0\r\n\r\n",
-      b"0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: g\r\n\r\n", ,
+      b"0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: g\r\n\r\n",
      b"GET /smuggled HTTP/1.1\r\nHost: g\r\n\r\n"]
 )  # fmt: skip
 
@@ -149,14 +149,14 @@ def test_one_request_is_never_two_on_the_far_side(stage: Stage, batch: list[byte
 STATUS_LINES = st.sampled_from(
     [b"HTTP/1.1 200 OK"] * 6
     + [b"HTTP/1.0 200 OK", b"HTTP/1.1 204 No Content", b"HTTP/1.1 304 Not Modified", b"HTTP/1.1 100 Continue",
-     b"HTTP/1.1 103 Early", ,
+     b"HTTP/1.1 103 Early",
        b"HTTP/1.1 101 Switching", b"HTTP/1.1 99 Low", b"HTTP/1.1 1000 High", b"HTTP/2.0 200 OK", b"HTTP/1.1 200",
-        b"ICY 200 OK", ,
+        b"ICY 200 OK",
        b"HTTP/1.1 200 O\0K", b"HTTP/1.1 200 OK\rX: y", b""]
 )  # fmt: skip
 REPLY_NAMES = st.sampled_from(
     [b"Content-Length", b"Transfer-Encoding", b"Connection", b"Upgrade", b"Set-Cookie", b"Location",
-     b"WWW-Authenticate", b"X-A", ,
+     b"WWW-Authenticate", b"X-A",
      b"Content-Length ", b"", b"X\0A", b"Trailer"]
 )  # fmt: skip
 REPLY_BODIES = st.sampled_from(
