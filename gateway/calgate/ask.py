@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from time import perf_counter
 from typing import cast
 
@@ -147,6 +148,7 @@ def _demand_plain_framing(request: web.BaseRequest, inbound: Inbound) -> None:
         raise BadRequest("an Upgrade with a body")
 
 
+@lru_cache(1024)
 def _is_host(host: str) -> bool:
     name = host[1:].replace("]", "", 1) if host.startswith("[") else host
     return bool(host) and all(c.isalnum() or c in ".-:_" for c in name) and host.isascii()

@@ -45,8 +45,9 @@ class Route:
         """Whether this route serves the request; `path` matches whole segments."""
         if self.host and host.partition(":")[0] != self.host:
             return False
-        return path.startswith(self.path) and (
-            self.path.endswith("/") or len(path) == len(self.path) or path[len(self.path)] == "/"
+        return self.path == "/" or (
+            path.startswith(self.path)
+            and (self.path.endswith("/") or len(path) == len(self.path) or path[len(self.path)] == "/")
         )
 
 
@@ -115,7 +116,10 @@ class Pipeline:
 
     def route_of(self, ask: Ask) -> Route | None:
         """The first route that covers the request."""
-        return next((route for route in self._routes if route.covers(ask.host, ask.target.path)), None)
+        for route in self._routes:
+            if route.covers(ask.host, ask.target.path):
+                return route
+        return None
 
     # ------------------------------------------------------------ what is asked
 

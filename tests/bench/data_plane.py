@@ -81,9 +81,9 @@ def measure() -> Iterator[Result]:
             stack.enter_context(side)
             for side in (
                 _nginx(here, backend),
-                _apache(here, backend, lab, ticket),
-                _calgate(here, backend, lab, ticket, access=False),
-                _calgate(here, backend, lab, ticket, access=True),
+                apache(here, backend, lab, ticket),
+                calgate(here, backend, lab, ticket, access=False),
+                calgate(here, backend, lab, ticket, access=True),
             )
         ]
         yield from _compare(started)
@@ -132,7 +132,7 @@ def _nginx(here: Path, backend: int) -> Iterator[Side]:
 
 
 @contextlib.contextmanager
-def _apache(here: Path, backend: int, lab: labs.Lab, ticket: dict[str, str]) -> Iterator[Side]:
+def apache(here: Path, backend: int, lab: labs.Lab, ticket: dict[str, str]) -> Iterator[Side]:
     folder = here / "apache"
     folder.mkdir()
     port = sides.free_port()
@@ -154,7 +154,7 @@ def _apache(here: Path, backend: int, lab: labs.Lab, ticket: dict[str, str]) -> 
 
 
 @contextlib.contextmanager
-def _calgate(here: Path, backend: int, lab: labs.Lab, ticket: dict[str, str], *, access: bool) -> Iterator[Side]:
+def calgate(here: Path, backend: int, lab: labs.Lab, ticket: dict[str, str], *, access: bool) -> Iterator[Side]:
     name = "calgate+log" if access else "calgate"
     folder = here / name
     folder.mkdir()
