@@ -1,9 +1,12 @@
 """The request's path, top to bottom. The order is the product, so it is written once, in `serve`."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 from calgate import journal
@@ -19,7 +22,7 @@ from calgate.refusal import Forbidden, Refusal, Unavailable
 from calgate.session import Session, Sessions
 from calgate.signin import SignedIn, SignIn
 from calgate.tunnel import Tunnel
-from calgate.wire import Header
+from calgate.watch import judge_again
 
 log = logging.getLogger(__name__)
 
@@ -255,7 +258,7 @@ class Pipeline:
         for cookie in sent.new_cookies:
             await self._sessions.note_cookie(session, cookie)
         if sent.wire.status == 101:
-            await self._tunnel(ask, session, sent, signed_in.answer_headers)
+            await self._tunnel(ask, admission, sent)
             return None
         answer = route.forwarding.answer(sent, signed_in.answer_headers)
         if route.dialect is not None and route.dialect.listens and sent.wire.status < 500:
@@ -273,16 +276,27 @@ class Pipeline:
                 path=ask.target.path,
             )
 
-    async def _tunnel(self, ask: Ask, session: Session, sent: Sent, extra: Sequence[Header]) -> None:
+    async def _tunnel(self, ask: Ask, admission: Admission, sent: Sent) -> None:
+        session, extra = admission.signed_in.session, admission.signed_in.answer_headers
         tunnel = Tunnel(ask.caller, lambda: None)
         lines = [b"HTTP/1.1 101 Switching Protocols", b"Connection: Upgrade", b"Upgrade: websocket"]
         lines += [name + b": " + value for name, value in [*sent.headers, *extra]]
         session.open_tunnels.add(tunnel.close)
+        judge = partial(self._judge_again, ask, admission)
+        watching = asyncio.create_task(judge_again(admission.grant, judge, tunnel.close))
         try:
             ask.caller.send(b"\r\n".join([*lines, b"\r\n"]))
             await tunnel.run(sent.wire)
         finally:
+            watching.cancel()
             session.open_tunnels.discard(tunnel.close)
+
+    async def _judge_again(self, ask: Ask, admission: Admission) -> Grant:
+        """What `admit` asked, but for session and CAL: when one of those ends, it closes the WebSocket by itself."""
+        session, route, person = admission.signed_in.session, admission.route, admission.person
+        with suppress(Unavailable):  # then the hours, at least, are judged, for the person as known
+            person = await self._sign_in.person(session, time.time(), PERSON_REFRESH)
+        return self._allow(ask, route, session, person, self._use_of(ask, route, None))
 
 
 class RulesInForce:

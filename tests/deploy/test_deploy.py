@@ -64,7 +64,10 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
     unit = tmp_path / "calgate.service"
     text = (DEPLOY / "calgate.service").read_text(encoding="utf-8")
     unit.write_text(text.replace("/opt/calgate/bin/calgate", "/bin/true"), encoding="utf-8")
-    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    socket = DEPLOY / "calgate.socket"
+    shutil.copy(socket, tmp_path)
+    verify = ["systemd-analyze", "verify", unit, tmp_path / socket.name]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     security: list[str | Path] = ["systemd-analyze", "security", "--offline=true", "--threshold=20", unit]
     assert subprocess.run(security, capture_output=True, check=False).returncode == 0, "exposure above 2.0 of 10"

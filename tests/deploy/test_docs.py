@@ -33,7 +33,7 @@ def test_the_readmes_least_settings_have_no_fault(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_command_that_a_document_names_is_there(document: str) -> None:
-    spans = re.findall(r"`calgate ([a-z]+(?: (?:· )?[a-z][a-z-]*)*)", text_of(document))
+    spans = re.findall(r"`calgate ([a-z-]+(?: (?:· )?[a-z][a-z-]*)*)", text_of(document))
     for words in spans:
         first, *rest = words.split()
         assert first in main.commands, f"{document}: calgate {words}"

@@ -1,12 +1,26 @@
 """Access rules through the real door: each refusal names its rule, and nothing is decided by a guess."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from whole.rig import DocumentServer, Gateway, calgate, curl, document_server, gateway, write_settings
+from calgate_users import editing, ntlmv2
+from whole.rig import (
+    PASSWORD,
+    DocumentServer,
+    Gateway,
+    answer_plainly,
+    calgate,
+    cookie_of,
+    curl,
+    document_server,
+    gateway,
+    write_settings,
+)
+from whole.test_websocket import echo, open_websocket, read_frame
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -55,6 +69,7 @@ def gate(running: tuple[Gateway, DocumentServer]) -> Gateway:
 @pytest.fixture
 def server(running: tuple[Gateway, DocumentServer]) -> DocumentServer:
     running[1].seen.clear()
+    running[1].behaviour = answer_plainly
     return running[1]
 
 
@@ -96,3 +111,17 @@ async def test_explain_says_why_for_each_rule_and_by_its_exit_code_whether(gate:
     assert code == 1
     assert '"rule": "closed just now"' in out
     assert "all that it names is so" in out
+
+
+async def test_a_websocket_is_closed_when_its_person_leaves_the_group(gate: Gateway, server: DocumentServer) -> None:
+    cookie = await cookie_of(gate, "dave")
+    server.behaviour = echo
+    head, reader, writer = await open_websocket(gate, cookie)
+    assert head.startswith("HTTP/1.1 101 ")
+    assert await read_frame(reader) == (1, b"hello, early")
+    people = gate.settings.with_name("users.toml")
+    editing.add(people, "dave", domain="DEMO", display_name=None, groups=("others",), nt_hash=ntlmv2.nt_hash(PASSWORD))
+    opcode, payload = await asyncio.wait_for(read_frame(reader), 30)
+    assert (opcode, payload[:2]) == (8, (1008).to_bytes(2, "big"))
+    assert payload[2:] == b"You do not have access to this"
+    writer.close()

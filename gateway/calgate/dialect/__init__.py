@@ -35,11 +35,12 @@ def never_claims(method: str, headers: Mapping[str, str]) -> bool:
     """Whether this request must not take a CAL even if it opens a document, as nobody has asked to see it.
 
     HEAD and OPTIONS; what a browser fetches ahead (Sec-Purpose, and its forerunners Purpose and X-Moz); and what a page
-    of another site embeds, say as an `<img>` (Fetch Metadata: a cross-site request that is no navigation). `headers`
-    must find names in any case.
+    of another origin embeds, say as an `<img>` (Fetch Metadata: a request from elsewhere that is no navigation).
+    "same-site" is elsewhere too: all hosts of an intranet are one site. `headers` must find names in any case.
     """
     if method in {"HEAD", "OPTIONS"}:
         return True
     if any("prefetch" in headers.get(name, "").lower() for name in ("Sec-Purpose", "Purpose", "X-Moz")):
         return True
-    return headers.get("Sec-Fetch-Site") == "cross-site" and headers.get("Sec-Fetch-Mode") != "navigate"
+    elsewhere = headers.get("Sec-Fetch-Site", "") in {"cross-site", "same-site"}
+    return elsewhere and headers.get("Sec-Fetch-Mode") != "navigate"
