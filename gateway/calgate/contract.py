@@ -275,6 +275,8 @@ class News:
 
     The allocator's topic is "lease-lost", subject: `Lease.id`, reason: "reclaimed", "removed", "ended", "taken-over" or
     "replaced". Whoever holds it claims again at his next request, and is told the rest then.
+
+    "person-changed", subject: `Person.key`: what a directory remembers of the person is asked anew.
     """
 
     topic: str  # "session-ended", "lease-lost", …; "store-back": the connection stands again, news may have been missed
