@@ -22,8 +22,9 @@ class Signed:
 class Authority:
     """Signs certificates for names and addresses."""
 
-    def __init__(self, folder: Path, name: str = "Test CA") -> None:
+    def __init__(self, folder: Path, name: str = "Test CA", days: int = 30) -> None:
         self._folder = folder
+        self._days = days
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._certificate = self._build(self._name, self._key, is_authority=True)
@@ -63,7 +64,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=30))
+            .not_valid_after(now + datetime.timedelta(days=self._days))
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
             .add_extension(
                 x509.KeyUsage(

@@ -6,7 +6,7 @@ from typing import cast
 import click
 
 from calgate import plugins
-from calgate.commands import access, demo, run, sessions, upstreams
+from calgate.commands import access, check, demo, run, sessions, upstreams
 from calgate.config import ConfigError
 from calgate.desk import PluginDesk
 
@@ -32,7 +32,7 @@ def main() -> None:
     """
 
 
-for command in (run.run, run.worker, demo.demo, access.access, sessions.sessions, upstreams.upstreams):
+for command in (run.run, run.worker, demo.demo, check.check, access.access, sessions.sessions, upstreams.upstreams):
     main.add_command(command)
 for name, module in plugins.modules():
     if hasattr(module, "commands"):

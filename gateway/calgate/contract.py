@@ -14,13 +14,17 @@ of the core. It offers:
     a `click.Command` (usually a group) that joins the command line
 `warnings(config)`, optional
     sentences for an administrator about settings that are allowed and unwise
+`check(config, survey)`, optional
+    an async iterator of `Finding`: every real thing that the section names, tried
+`explain(token)`, optional
+    findings about the bytes of an Authorization header, for `calgate check --token`
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from calgate.setting import Section
 
@@ -271,6 +275,8 @@ class News:
 
     The allocator's topic is "lease-lost", subject: `Lease.id`, reason: "reclaimed", "removed", "ended", "taken-over" or
     "replaced". Whoever holds it claims again at his next request, and is told the rest then.
+
+    "person-changed", subject: `Person.key`: what a directory remembers of the person is asked anew.
     """
 
     topic: str  # "session-ended", "lease-lost", …; "store-back": the connection stands again, news may have been missed
@@ -323,6 +329,60 @@ class Services:
     state_dir: Path
     directory: Directory | None = None  # all directories as one; None while directories themselves start
     prover: Prover | None = None  # a started plugin that can prove NTLM, if any
+
+
+# ---------------------------------------------------------------- what `calgate check` finds out
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was tried: fine, told by the way, unwise or broken, and what to do about it."""
+
+    level: Literal["ok", "note", "warn", "fail"]
+    subject: str  # "keytab", "ldaps://dc1…", …
+    what: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccount:
+    """Who holds a service principal name."""
+
+    name: str
+    key_version: int
+    encryption_types: int  # msDS-SupportedEncryptionTypes; 0: the domain's default
+    is_disabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lockout:
+    """After how many wrong passwords an account is locked (0: never), and for how many seconds they are remembered."""
+
+    threshold: int
+    window: float
+
+
+@runtime_checkable
+class Registry(Protocol):
+    """A directory that knows what its domain is set up for. Every method raises Unavailable."""
+
+    async def holders(self, service: str) -> Sequence[ServiceAccount]:
+        """Those who hold a name such as "HTTP/gateway.corp.example"; of HOST/ where nobody holds it itself."""
+
+    async def clock(self) -> float:
+        """The domain controller's Unix time."""
+
+    async def lockout(self) -> Lockout: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a check has to work with."""
+
+    services: Services
+    hosts: Sequence[str]  # public host names
+    registry: Registry | None = None
+    login: tuple[str, str] | None = None  # somebody to try a sign-in with, and the password
 
 
 class Desk(Protocol):

@@ -27,17 +27,17 @@ class Directories:
     """All directories as one: the first that knows somebody has the word. A file is asked before a server."""
 
     def __init__(self, directories: Sequence[Directory]) -> None:
-        self._directories = tuple(directories)
+        self.members = tuple(directories)
 
     async def look_up(self, identity: Identity) -> Person | None:
-        for directory in self._directories:
+        for directory in self.members:
             if (person := await directory.look_up(identity)) is not None:
                 return person
         return None
 
     async def resolve(self, groups: Sequence[str]) -> Mapping[str, str | None]:
         found: dict[str, str | None] = dict.fromkeys(groups)
-        for directory in self._directories:
+        for directory in self.members:
             missing = [name for name, key in found.items() if key is None]
             if missing:
                 found |= await directory.resolve(missing)

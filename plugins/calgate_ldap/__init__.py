@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 
 from calgate.contract import News, Services
 from calgate_ldap.cache import Cache
+from calgate_ldap.check import check
 from calgate_ldap.config import Config
 from calgate_ldap.directory import ActiveDirectory
 from calgate_ldap.pool import Pool
 
-__all__ = ["Config", "role", "start"]
+__all__ = ["Config", "check", "role", "start"]
 
 role = "directory"
 

@@ -5,8 +5,8 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from calgate.contract import Identity, Person
-from calgate_ldap import account
+from calgate.contract import Identity, Lockout, Person, ServiceAccount
+from calgate_ldap import account, registry
 from calgate_ldap.cache import Cache
 from calgate_ldap.connection import Connection, Entry, escape
 from calgate_ldap.domain import Domain
@@ -20,7 +20,7 @@ _SECURITY_ENABLED = 0x80000000  # of groupType: the others never show up in toke
 
 
 class ActiveDirectory:
-    """People and groups of one domain. `now`: Unix time."""
+    """Fills `Directory` for one domain, and `Registry` for those who check. `now`: Unix time."""
 
     def __init__(self, pool: Pool, base: str, cache: Cache, now: Callable[[], float] = time.time) -> None:
         self._pool = pool
@@ -41,6 +41,19 @@ class ActiveDirectory:
         if not groups:
             return {}
         return await self._pool.ask(lambda ask: {group: self._group(ask, group) for group in groups})
+
+    async def holders(self, service: str) -> Sequence[ServiceAccount]:
+        return await self._pool.ask(lambda ask: registry.read_holders(ask, self._base, service))
+
+    async def clock(self) -> float:
+        return await self._pool.ask(registry.read_clock)
+
+    async def lockout(self) -> Lockout:
+        return await self._pool.ask(lambda ask: registry.read_lockout(ask, self._base))
+
+    async def name(self) -> str:
+        """The domain's NetBIOS name; raises Unavailable."""
+        return (await self._pool.ask(self._my_domain)).name
 
     # ------------------------------------------------------------ in a thread, on one connection
 

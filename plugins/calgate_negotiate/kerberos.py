@@ -77,9 +77,10 @@ class Exchange:
         self._legs += 1
         if self._legs > _MOST_LEGS:
             raise Unproven("a Kerberos handshake does not take so many steps")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._step, token)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.step_here, token)
 
-    def _step(self, token: bytes) -> Continue | Proven:
+    def step_here(self, token: bytes) -> Continue | Proven:
+        """The same in this thread; blocks."""
         try:
             answer = self._context.step(token)
             if not self._context.complete:

@@ -195,6 +195,10 @@ class Winbind:
             raise Unproven(f"NTLM: {proof.identity.name} is neither of our domain nor of negotiate.domains")
         return proof
 
+    async def check_trust(self) -> None:
+        """Whether the domain still knows this machine's secret; raises Unavailable where not."""
+        await self._in_thread(self._check_trust)
+
     def canonical(self, attempt: NtlmAttempt) -> str:
         member = self._membership
         return canonical(attempt, member.domain, member.dns_domain) if member is not None else canonical(attempt, "")
@@ -223,6 +227,15 @@ class Winbind:
                 raise self._no_answer(code)
             found = details.contents
             return Membership(_text(found.netbios_name), _text(found.netbios_domain), _text(found.dns_domain))
+
+    def _check_trust(self) -> None:
+        error = ctypes.POINTER(_Error)()
+        with self._freeing(error):
+            code = self._library.wbcCtxCheckTrustCredentials(self._context(), None, ctypes.byref(error))
+            if code == _AUTH_ERROR and error:
+                raise _unavailable(f"the domain does not trust this machine: {_text(error.contents.nt_string)}")
+            if code != 0:
+                raise self._no_answer(code)
 
     def _authenticate(self, attempt: NtlmAttempt) -> NtlmProof:
         nt, lm = _buffer(attempt.nt_response), _buffer(attempt.lm_response)
@@ -266,6 +279,7 @@ def _load() -> ctypes.CDLL:
     library = ctypes.CDLL(LIBRARY)
     library.wbcCtxCreate.restype = ctypes.c_void_p
     library.wbcCtxInterfaceDetails.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.wbcCtxCheckTrustCredentials.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
     library.wbcCtxAuthenticateUserEx.argtypes = [ctypes.c_void_p] * 4
     library.wbcFreeMemory.argtypes = [ctypes.c_void_p]
     library.wbcFreeMemory.restype = None

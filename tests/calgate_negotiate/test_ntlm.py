@@ -11,7 +11,7 @@ from spnego._ntlm_raw.messages import Authenticate
 
 from calgate.contract import Continue, Identity, Proven
 from calgate.refusal import AccountRefused, Refusal, Unproven
-from calgate_negotiate import messages, negotiation
+from calgate_negotiate import der, messages, negotiation
 from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM, State
 from shake import PEER, authenticator, ntlm_client, shake
 from usersfile import FILE, write
@@ -176,11 +176,11 @@ def _list(*mechanisms: bytes) -> bytes:
 
 def init_token(mechanisms: tuple[bytes, ...], token: bytes | None) -> bytes:
     """A client's NegTokenInit."""
-    fields = negotiation._pack(0xA0, _list(*mechanisms))
+    fields = der.pack(0xA0, _list(*mechanisms))
     if token is not None:
-        fields += negotiation._pack(0xA2, negotiation._pack(0x04, token))
-    body = negotiation.SPNEGO + negotiation._pack(0xA0, negotiation._pack(0x30, fields))
-    return negotiation._pack(0x60, body)
+        fields += der.pack(0xA2, der.pack(0x04, token))
+    body = negotiation.SPNEGO + der.pack(0xA0, der.pack(0x30, fields))
+    return der.pack(0x60, body)
 
 
 # ---------------------------------------------------------------- what is refused

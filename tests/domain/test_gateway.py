@@ -11,7 +11,7 @@ import pytest_asyncio
 from certificates import Authority
 from domain.front import Front, front
 from lab import DOMAIN, HOST, PASSWORD, Lab, run
-from whole.rig import Reply, curl
+from whole.rig import Reply, calgate, curl
 
 NEGOTIATE = ("--negotiate", "-u", ":")
 As = Callable[[str], None]
@@ -200,3 +200,18 @@ async def test_a_keytab_that_is_rotated_under_load_fails_no_sign_in(
             rotated.set()
         assert set(statuses) == {200}
         assert {"CORP\\bob", "CORP\\alice"} == set(running.users())
+
+
+async def test_ending_somebodys_sessions_makes_a_change_in_the_directory_count_at_once(
+    domain: Lab, tmp_path: Path, signed_in_to_windows_as: As, someone: str
+) -> None:
+    """Not after `cache`, which is an hour here."""
+    signed_in_to_windows_as(someone)
+    async with front(domain, tmp_path, ldap='cache = "1h"') as running:
+        await ready(running)
+        assert (await ask(running)).status == 200
+        domain.samba_tool("user", "disable", someone)
+        assert (await ask(running)).status == 200
+        code, out, _ = await calgate("sessions", "end", f"CORP\\{someone}", "-c", str(running.gate.settings))
+        assert (code, "ended" in out) == (0, True)
+        assert (await ask(running)).status == 403

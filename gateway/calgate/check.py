@@ -1,0 +1,196 @@
+"""Tries every real thing that a settings file names, and says what was found in words that can be acted on."""
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from redis.exceptions import ResponseError
+
+from calgate import access, plugins
+from calgate.access import groups_of
+from calgate.config import ConfigError, Route, Settings
+from calgate.contract import Finding, Registry, Services, Survey
+from calgate.desk import opened
+from calgate.refusal import Unavailable
+from calgate.store import RedisStore
+
+ANSWER_WITHIN = 5.0  # seconds, for a document server
+EXPIRES_SOON = 14 * 86_400.0
+OLDEST_STORE = 7
+
+
+async def check(
+    settings: Settings, hosts: Sequence[str] = (), login: tuple[str, str] | None = None
+) -> AsyncIterator[Finding]:
+    """All findings, in the order of a request. `hosts`: public names, where the routes name none."""
+    public = tuple(dict.fromkeys([*hosts, *(route.host for route in settings.core.routes if route.host)]))
+    for finding in _unwise(settings):
+        yield finding
+    if settings.core.listen.tls is not None:
+        yield await asyncio.to_thread(_certificate, settings.core.listen.tls.certificate, public)
+    try:
+        async with opened(settings) as (store, cast):
+            async for finding in _store(store, is_private=settings.core.store.embedded):
+                yield finding
+            async for finding in _plugins(settings, cast.services, public, login):
+                yield finding
+            yield await _rules(settings, cast.services)
+    except ConfigError as error:
+        for fault in error.faults:
+            yield Finding("fail", "start", fault)
+    for route in settings.core.routes:
+        for url in route.upstreams:
+            yield await _upstream(route, url)
+
+
+def _unwise(settings: Settings) -> Sequence[Finding]:
+    sentences = [*access.warnings(settings.core.access)]
+    for name, section in settings.plugins.items():
+        if hasattr(settings.modules[name], "warnings"):
+            sentences += settings.modules[name].warnings(section)
+    wise = [Finding("ok", "settings", f"{settings.file} is read, and has no faults")]
+    return [Finding("warn", "settings", sentence) for sentence in sentences] or wise
+
+
+def _certificate(file: Path, hosts: Sequence[str]) -> Finding:
+    certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    until = certificate.not_valid_after_utc
+    left = until.timestamp() - time.time()
+    if left < EXPIRES_SOON:
+        level, what = ("fail", "has expired") if left < 0 else ("warn", f"ends on {until:%Y-%m-%d}")
+        return Finding("fail" if level == "fail" else "warn", "certificate", f"{file} {what}", "renew it")
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = [name.casefold() for name in alternatives.get_values_for_type(x509.DNSName)]
+    except x509.ExtensionNotFound:
+        names = []
+    strangers = [host for host in hosts if host not in names and f"*.{host.partition('.')[2]}" not in names]
+    if strangers:
+        return Finding(
+            "fail", "certificate", f"{file} is not for {', '.join(strangers)}", "have one made for that name"
+        )
+    return Finding("ok", "certificate", f"{file} is good until {until:%Y-%m-%d}")
+
+
+# ---------------------------------------------------------------- store
+
+
+async def _store(store: RedisStore, *, is_private: bool) -> AsyncIterator[Finding]:
+    try:
+        await store.ping()
+        info = _info(await store.ask("INFO", "server"))
+    except Unavailable as refusal:
+        yield Finding("fail", "store", refusal.detail, "start it, or correct [store]")
+        return
+    version = str(info.get("valkey_version") or info.get("redis_version", "?"))
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    if int(version.partition(".")[0] or 0) < OLDEST_STORE:
+        yield Finding(
+            "fail", "store", f"{name} {version} has no functions", f"{name} {OLDEST_STORE} or later is needed"
+        )
+        return
+    yield Finding("ok", "store", f"{name} {version} answers{', a private one' if is_private else ''}")
+    if not is_private:
+        async for finding in _keeping(store):
+            yield finding
+
+
+async def _keeping(store: RedisStore) -> AsyncIterator[Finding]:
+    """Whether it keeps what it is given: an assignment that is lost was paid for."""
+    try:
+        told = {name: await _setting(store, name) for name in ("appendonly", "maxmemory-policy")}
+    except ResponseError as error:  # services that rent stores out forbid CONFIG
+        yield Finding(
+            "note", "store", f"does not tell its settings ({error})", "look at persistence and eviction there"
+        )
+        return
+    if told["appendonly"] != "yes":
+        yield Finding("warn", "store", "keeps no append-only file: a crash loses assignments", "appendonly yes")
+    if told["maxmemory-policy"] not in ("", "noeviction"):
+        policy = told["maxmemory-policy"]
+        yield Finding("warn", "store", f"may throw leases away ({policy})", "maxmemory-policy noeviction")
+
+
+def _info(said: object) -> Mapping[str, str]:
+    """The fields of INFO, which the client library may have read already."""
+    if isinstance(said, Mapping):
+        return {_text(name): _text(value) for name, value in said.items()}
+    return dict(line.split(":", 1) for line in _text(said).splitlines() if ":" in line)
+
+
+async def _setting(store: RedisStore, name: str) -> str:
+    said = await store.ask("CONFIG", "GET", name)
+    pairs = list(said.items()) if isinstance(said, Mapping) else list(zip(said[::2], said[1::2], strict=True))
+    return _text(pairs[0][1]) if pairs else ""
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+# ---------------------------------------------------------------- plugins and rules
+
+
+async def _plugins(
+    settings: Settings, services: Services, hosts: Sequence[str], login: tuple[str, str] | None
+) -> AsyncIterator[Finding]:
+    members = services.directory.members if isinstance(services.directory, plugins.Directories) else ()
+    registry = next((one for one in members if isinstance(one, Registry)), None)
+    survey = Survey(services, hosts, registry, login)
+    for name, section in sorted(settings.plugins.items()):
+        if hasattr(settings.modules[name], "check"):
+            async for finding in settings.modules[name].check(section, survey):
+                yield finding
+
+
+async def _rules(settings: Settings, services: Services) -> Finding:
+    assert services.directory is not None
+    wanted = groups_of(settings.core.access)
+    try:
+        found = await services.directory.resolve(wanted)
+    except Unavailable as refusal:
+        return Finding("fail", "access", f"groups cannot be looked up: {refusal.detail}", "see ldap")
+    if missing := [name for name in wanted if found.get(name) is None]:
+        remedy = "correct the name, or make the group: until then whoever the rule could match gets 503"
+        return Finding("fail", "access", f"no directory has the group {', '.join(missing)}", remedy)
+    return Finding("ok", "access", f"{len(settings.core.access)} rules, {len(wanted)} groups, all found")
+
+
+# ---------------------------------------------------------------- document servers
+
+
+async def _upstream(route: Route, url: str) -> Finding:
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN):
+            status = await _knock(route, url)
+    except TimeoutError:
+        return Finding(
+            "fail", url, f"silent for {ANSWER_WITHIN:.0f} s", "start the document server, or open the firewall"
+        )
+    except (OSError, ValueError) as error:
+        return Finding("fail", url, f"{error}", "start the document server, or correct `upstreams`")
+    return Finding("ok", url, f"answers ({status})")
+
+
+async def _knock(route: Route, url: str) -> str:
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    is_tls = parts.scheme == "https"
+    context = ssl.create_default_context(cafile=route.upstream_ca) if is_tls else None
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port or (443 if is_tls else 80), ssl=context)
+    try:
+        head = f"HEAD {route.path} HTTP/1.1\r\nHost: {route.host or parts.netloc}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode("latin-1"))
+        line = (await reader.readline()).decode("latin-1").strip()
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+    if not line.startswith("HTTP/1."):
+        raise ValueError(f"what answers there is no HTTP/1.1 server: {line[:40]!r}")
+    return line.partition(" ")[2]

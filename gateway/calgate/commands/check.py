@@ -1,0 +1,79 @@
+"""`calgate check`: is everything there that the settings file names, and if not, what to do about it."""
+
+import asyncio
+import base64
+import binascii
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from calgate import check as checking
+from calgate import config, plugins
+from calgate.commands.options import config_option, json_option
+from calgate.config import Settings
+from calgate.contract import Finding
+
+_MARKS = {"ok": "[green]ok[/]", "note": "[blue]note[/]", "warn": "[yellow]warning[/]", "fail": "[red]FAILS[/]"}
+
+
+@click.command()
+@config_option
+@click.option("--host", "hosts", multiple=True, help="A public host name, where the routes name none. Several allowed.")
+@click.option("--as", "user", help="Try a sign-in as this user from end to end; asks for the password.")
+@click.option("--password-stdin", is_flag=True, help="Read that password from standard input.")
+@click.option("--token", help="Explain a token instead: what stands in an Authorization header after its scheme.")
+@json_option
+def check(
+    file: Path, hosts: Sequence[str], user: str | None, password_stdin: bool, token: str | None, as_json: bool
+) -> None:
+    """Tries every real thing that the settings file names. Exit 1: something fails."""
+    if token is not None:
+        findings = explain(token)
+    else:
+        login = (user, _password(password_stdin)) if user is not None else None
+        findings = asyncio.run(_all(config.read(file), hosts, login))
+    _print_json(findings) if as_json else _print(findings)
+    if any(finding.level == "fail" for finding in findings):
+        raise SystemExit(1)
+
+
+async def _all(settings: Settings, hosts: Sequence[str], login: tuple[str, str] | None) -> list[Finding]:
+    return [finding async for finding in checking.check(settings, hosts, login)]
+
+
+def explain(token: str) -> list[Finding]:
+    """What the plugins can tell of a token."""
+    try:
+        data = base64.b64decode(token.strip().rpartition(" ")[2], validate=True)
+    except (binascii.Error, ValueError):
+        return [Finding("fail", "token", "not base64", "copy all of what follows the scheme, and nothing else")]
+    told = [one for _, module in plugins.modules() if hasattr(module, "explain") for one in module.explain(data)]
+    return told or [Finding("fail", "token", "no plugin knows what that is")]
+
+
+def _password(from_stdin: bool) -> str:
+    return sys.stdin.readline().rstrip("\r\n") if from_stdin else str(click.prompt("Password", hide_input=True))
+
+
+def _print_json(findings: Sequence[Finding]) -> None:
+    rows = [{"level": f.level, "subject": f.subject, "what": f.what, "remedy": f.remedy} for f in findings]
+    click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    table = Table(show_lines=False)
+    for heading in ("", "what", "found"):
+        table.add_column(heading)
+    for finding in findings:
+        text = finding.what + (f"\n→ {finding.remedy}" if finding.remedy else "")
+        table.add_row(_MARKS[finding.level], finding.subject, _plain(text))
+    Console().print(table)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")

@@ -1,0 +1,103 @@
+"""What a Negotiate or NTLM token is, in words: for an administrator who has one from a browser's tools or a trace."""
+
+from collections.abc import Iterator, Sequence
+
+from calgate.contract import Finding
+from calgate_negotiate import der, messages, negotiation
+from calgate_negotiate.keytab import AES, ENCRYPTION_TYPES
+from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM
+
+_NAMES = {
+    KERBEROS: "Kerberos",
+    MS_KERBEROS: "Kerberos (Microsoft's number)",
+    NTLM: "NTLM",
+    bytes.fromhex("060a2b06010401823702021e"): "NEGOEX",
+}
+_WHY_NTLM = (
+    "a browser falls back to NTLM where it gets no ticket: the SPN is missing or held twice, the address is a number or"
+    " an alias, the site is not in the intranet zone, the PC is not in the domain, or it cannot reach the KDC"
+)
+_AP_REQ, _TICKET = 0x6E, 0x61
+
+
+def explain(token: bytes) -> Sequence[Finding]:
+    """One finding a layer of the token."""
+    try:
+        return list(_layers(token))
+    except ValueError as error:
+        return [Finding("fail", "token", f"neither a Negotiate nor an NTLM token: {error}", "copy all of it")]
+
+
+def _layers(token: bytes) -> Iterator[Finding]:
+    if messages.message_type(token) is not None:
+        yield _ntlm(token)
+        return
+    opening = negotiation.read(token)
+    if opening is None:
+        yield _kerberos(token)
+        return
+    if isinstance(opening, negotiation.Init):
+        offered = ", ".join(_NAMES.get(oid, oid.hex()) for oid in opening.mechanisms)
+        yield Finding("ok", "SPNEGO", f"a first token; offers {offered}")
+    else:
+        yield Finding("ok", "SPNEGO", f"a later token, state {opening.state.name if opening.state else 'not said'}")
+    if opening.token is None:
+        yield Finding("note", "SPNEGO", "carries no token of a mechanism")
+    elif messages.message_type(opening.token) is not None:
+        yield _ntlm(opening.token)
+    else:
+        yield _kerberos(opening.token)
+
+
+def _ntlm(token: bytes) -> Finding:
+    kind = messages.message_type(token)
+    if kind == messages.NEGOTIATE:
+        return Finding("warn", "NTLM", "the first of three messages; it names nobody yet", _WHY_NTLM)
+    if kind != messages.AUTHENTICATE:
+        return Finding("ok", "NTLM", "a server's challenge")
+    try:
+        answer = messages.read_answer(token)
+    except messages.MalformedError as error:
+        return Finding("fail", "NTLM", str(error), "set LmCompatibilityLevel to 3 or more on the client")
+    who = f"{answer.domain}\\{answer.account} from {answer.workstation or 'a client that does not say where'}"
+    mic = "with" if answer.mic_promised else "without"
+    bound = "bound to a TLS connection" if answer.binding and any(answer.binding) else "bound to nothing"
+    return Finding("warn", "NTLM", f"the last of three messages: {who}, NTLMv2, {mic} a MIC, {bound}", _WHY_NTLM)
+
+
+def _kerberos(token: bytes) -> Finding:
+    """The ticket's outside: what it is for is no secret (RFC 4120, section 5.3)."""
+    body = der.expect(0x60, token)
+    at = body.find(bytes([_AP_REQ]))
+    if not body.startswith(KERBEROS) or at < 0:
+        raise ValueError("a token of a mechanism that is not known here")
+    request = _fields(_inside(_AP_REQ, body[at:]))
+    if 0xA3 not in request:
+        raise ValueError("a Kerberos request without a ticket")
+    ticket = _fields(_inside(_TICKET, request[0xA3]))
+    if not {0xA1, 0xA2, 0xA3} <= set(ticket):
+        raise ValueError("a Kerberos ticket that is not whole")
+    realm = der.only(ticket[0xA1])[1].decode("utf-8", "replace")
+    parts = _fields(der.expect(0x30, ticket[0xA2]))
+    service = "/".join(
+        value.decode("utf-8", "replace") for _tag, value in der.elements(der.expect(0x30, parts.get(0xA1, b"")))
+    )
+    sealed = _fields(der.expect(0x30, ticket[0xA3]))
+    if 0xA0 not in sealed:
+        raise ValueError("a Kerberos ticket that is not whole")
+    enctype = int.from_bytes(der.expect(0x02, sealed[0xA0]), "big")
+    version = int.from_bytes(der.expect(0x02, sealed[0xA1]), "big") if 0xA1 in sealed else 0
+    what = f"a ticket for {service}@{realm}, key version {version}, {ENCRYPTION_TYPES.get(enctype, enctype)}"
+    if enctype not in AES:
+        return Finding(
+            "warn", "Kerberos", what, "allow AES for the account that holds the SPN, and set its password anew"
+        )
+    return Finding("ok", "Kerberos", what)
+
+
+def _inside(tag: int, data: bytes) -> bytes:
+    return der.expect(0x30, der.expect(tag, data))
+
+
+def _fields(data: bytes) -> dict[int, bytes]:
+    return dict(der.elements(data))

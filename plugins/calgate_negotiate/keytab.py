@@ -1,0 +1,59 @@
+"""What a keytab holds (MIT's file format, version 2), for those who look: the keys themselves are not kept."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ENCRYPTION_TYPES = {17: "aes128-cts", 18: "aes256-cts", 19: "aes128-sha2", 20: "aes256-sha2", 23: "rc4"}
+AES = frozenset({17, 18, 19, 20})
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One entry."""
+
+    principal: str  # HTTP/gateway.corp.example
+    realm: str
+    version: int
+    encryption_type: int
+
+
+def read(file: Path) -> list[Key]:
+    """All entries; raises OSError, or ValueError where the file is no keytab."""
+    data = file.read_bytes()
+    if data[:2] != b"\x05\x02":
+        raise ValueError("not a keytab of version 2")
+    try:
+        return list(_entries(data))
+    except struct.error as error:
+        raise ValueError("the keytab ends in the middle of an entry") from error
+
+
+def _entries(data: bytes) -> Iterator[Key]:
+    at = 2
+    while at + 4 <= len(data):
+        (length,) = struct.unpack_from(">i", data, at)
+        at += 4
+        if length > 0:  # else a hole, where an entry was removed
+            yield _entry(data[at : at + length])
+        at += abs(length)
+
+
+def _entry(data: bytes) -> Key:
+    (count,) = struct.unpack_from(">H", data)
+    realm, at = _counted(data, 2)
+    parts = []
+    for _ in range(count):
+        part, at = _counted(data, at)
+        parts.append(part)
+    _type, _time, version, encryption_type, key_length = struct.unpack_from(">IIBHH", data, at)
+    at += 13 + key_length
+    if len(data) - at >= 4:  # the version's low byte came first; all of it follows the key, where it is there
+        version = struct.unpack_from(">I", data, at)[0] or version
+    return Key("/".join(parts), realm, version, encryption_type)
+
+
+def _counted(data: bytes, at: int) -> tuple[str, int]:
+    (length,) = struct.unpack_from(">H", data, at)
+    return data[at + 2 : at + 2 + length].decode("utf-8", "replace"), at + 2 + length
