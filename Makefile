@@ -5,7 +5,7 @@ BIND ?= 127.0.0.1:8080
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SHELL := /bin/bash
 
-.PHONY: help demo demo-domain check format test photos lock clean
+.PHONY: help demo demo-domain check format test photos soak-cal lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

@@ -28,6 +28,6 @@ async def start(config: Config, services: Services) -> AsyncIterator[CalAllocato
     try:
         yield allocator
     finally:
-        tending.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await tending
+        while not tending.done():  # a cancellation that meets an answer is swallowed in redis-py's own timeouts
+            tending.cancel()
+            await asyncio.wait({tending}, timeout=0.2)

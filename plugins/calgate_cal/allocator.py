@@ -13,6 +13,7 @@ from typing import Any
 from calgate.contract import Activity, Claimant, Lease, Lost, News, Place, Store, Terms
 from calgate.refusal import NoCal, Pool, Unavailable
 from calgate_cal import lua, terms
+from calgate_cal.fullness import Fullness
 from calgate_cal.held import Held, HeldLeases
 from calgate_cal.settings import Config
 
@@ -37,6 +38,7 @@ class CalAllocator:
         self.groups = frozenset[str]().union(*(license.groups for license in self._config.values()))
         store.library(lua.VERSION, lua.source())
         store.listen(self._hear)
+        self._fullness = Fullness(clock)
         self._reassert = asyncio.Event()
         self._history: dict[str, bytes] = {}  # license -> which server's history its last answer came from
 
@@ -60,7 +62,7 @@ class CalAllocator:
         if reply[0] == b"granted":
             lease = _lease(license, claimant, document, reply, self._clock())
             self._held.note(lease)
-            _tell_how_full(license, lease.kind, *reply[5:])
+            self._fullness.tell(license, lease.kind, *reply[5:])
             return replace(lease, reference=reference) if lease.provisional else lease
         if not self._config[license].enforce:
             return Lease(license, "unenforced", claimant, document)
@@ -197,16 +199,6 @@ class CalAllocator:
 def _is_lasting(reply: Sequence[Any]) -> bool:
     """A grant that must never be lost: of every kind but Session, which its holder's gateway can speak for."""
     return bool(reply[0] == b"granted" and reply[1] != b"session")
-
-
-def _tell_how_full(license: str, kind: str, out: int, limit: int) -> None:
-    """An event when a pool is full, beyond its limit, or has just passed 90 %."""
-    if out > limit:
-        log.warning("license %s: %d %s CALs are out, %d beyond the limit (overdraft)", license, out, kind, out - limit)
-    elif out and out == limit:
-        log.warning("license %s: all %d %s CALs are out", license, limit, kind)
-    elif out and out * 10 >= limit * 9 > (out - 1) * 10:
-        log.warning("license %s: %d of %d %s CALs are out", license, out, limit, kind)
 
 
 def _whose(lease: Lease) -> tuple[str, str, str]:

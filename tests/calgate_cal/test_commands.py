@@ -1,6 +1,8 @@
 """`calgate cals …` as an administrator types it."""
 
+import asyncio
 import contextlib
+import csv
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -8,10 +10,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from redis import Redis
 
+from cal_lab import who
 from calgate.contract import Services
+from calgate.refusal import NoCal
 from calgate.store import StoreSection, open_store
 from calgate_cal import Config, commands
+from calgate_cal.allocator import CalAllocator
 from people import People
 from servers import Server
 
@@ -35,22 +41,161 @@ class Desk:
 
 Cals = Callable[..., Result]
 
+LICENSE = {
+    "named": {"in_license": 2},
+    "document": {"in_license": 3},
+    "session": {"in_license": 1},
+    "queue": True,
+}
+
 
 @pytest.fixture
-def cals(server: Server, tmp_path: Path) -> Cals:
-    """Runs a command on a license with two Named CALs."""
-    group = commands(Desk(server.url, tmp_path, demo={"named": {"in_license": 2}, "session": {"in_license": 2}}))
+def desk(server: Server, tmp_path: Path) -> Desk:
+    """One license with two Named CALs, three Document CALs and one Session CAL."""
+    return Desk(server.url, tmp_path, demo=LICENSE)
+
+
+@pytest.fixture
+def cals(desk: Desk) -> Cals:
+    """Runs a command."""
+    group = commands(desk)
     return lambda *words: CliRunner().invoke(group, [*words, "-c", "calgate.toml"])
 
 
-def test_assign_list_remove_and_undo(cals: Cals) -> None:
+@pytest.fixture
+def visit(desk: Desk) -> Callable[[str], str]:
+    """A gateway's claim for a user: the kind of CAL, or why not."""
+
+    async def claim(user: str) -> str:
+        async with desk.open(Path()) as (config, services):
+            allocator = CalAllocator(config, services.store, "gateway")
+            try:
+                lease = await allocator.claim("demo", who(user), "sales.qvw", reference=f"ref-{user}")
+            except NoCal as no:
+                return no.code
+            await allocator.settle(lease, served=True)
+            return lease.kind
+
+    return lambda user: asyncio.run(claim(user))
+
+
+def said(result: Result) -> Any:
+    """What --json printed."""
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+def test_assign_list_remove_and_undo(cals: Cals, visit: Callable[[str], str]) -> None:
     assert cals("assign", "CORP\\alice").output == "CORP\\alice has a Named CAL now\n"
-    listed = json.loads(cals("list", "--json").output)
+    listed = said(cals("list", "--json"))
     assert [(pool["kind"], pool["limit"], pool["free"]) for pool in listed["pools"]][:1] == [("named", 2, 1)]
     assert [(it["name"], it["kind"], it["state"]) for it in listed["holders"]] == [("CORP\\alice", "named", "held")]
     assert "CORP\\alice" in cals("list").output
-    assert json.loads(cals("remove", "alice@corp", "--json").output)["quarantine"] is None
-    assert json.loads(cals("list", "--json").output)["holders"] == []
+    assert visit("alice") == "named"
+    assert "in quarantine until" in cals("remove", "alice@corp").output
+    assert said(cals("list", "--json"))["pools"][0]["quarantined"] == 1
+    assert cals("undo", "alice").output == "CORP\\alice has the Named CAL again\n"
+    assert visit("alice") == "named"
+
+
+def test_a_file_of_users_is_assigned_and_those_declined_are_told(cals: Cals, tmp_path: Path) -> None:
+    (tmp_path / "users").write_text("# analysts\nalice\n\nnobody\nCORP\\bob\ncarol\n")
+    result = cals("assign", "--file", str(tmp_path / "users"))
+    assert result.exit_code == 1
+    assert result.output.splitlines() == [
+        "CORP\\alice has a Named CAL now",
+        "nobody: the directory knows nobody called nobody",
+        "CORP\\bob has a Named CAL now",
+        "carol: no Named CAL is free: all 2 are out or promised",
+        "Error: 2 of 4 were not assigned",
+    ]
+
+
+def test_documents_are_allocated_assigned_and_switched(cals: Cals, visit: Callable[[str], str]) -> None:
+    assert cals("allocate", "sales.qvw", "2").output == "sales.qvw has 2 Document CALs allocated\n"
+    assert "too many Document CALs allocated" in cals("allocate", "hr.qvw", "2").output
+    assert cals("assign", "alice", "--document", "sales.qvw").exit_code == 0
+    assert cals("dynamic", "document", "on", "--document", "sales.qvw").exit_code == 0
+    assert [visit("alice"), visit("bob")] == ["document", "document"]
+    held = said(cals("who-has", "--document", "sales.qvw", "--json"))
+    assert [it["name"] for it in held] == ["CORP\\alice", "CORP\\bob"]
+    assert "sales.qvw" in cals("who-has", "bob").output
+    assert cals("who-has", "carol").output == "carol holds no CAL\n"
+
+
+def test_limits_are_lowered_and_given_back(cals: Cals, visit: Callable[[str], str]) -> None:
+    assert cals("limit", "session", "0").output == "the limit of session is 0 now\n"
+    assert visit("alice") == "no-cal"
+    assert cals("limit", "session", "default").output == "the limit of session is what the settings file says now\n"
+    assert visit("alice") == "session"
+    assert "9 is more than the 1 Session CALs in license" in cals("limit", "session", "9").output
+    assert "a limit is a number" in cals("limit", "session", "few").output
+
+
+def test_a_session_is_ended_and_the_queue_is_shown(cals: Cals, visit: Callable[[str], str]) -> None:
+    assert [visit("alice"), visit("bob")] == ["session", "no-cal"]
+    assert [it["name"] for it in said(cals("queue", "--json"))] == ["CORP\\bob"]
+    assert "CORP\\bob" in cals("queue").output
+    assert "comes back at" in cals("end", "alice").output
+    assert cals("end", "alice", "--force").output == "CORP\\alice's Session CAL from pc is free\n"
+    assert visit("bob") == "session"
+    assert cals("queue").output == "nobody waits\n"
+    assert cals("end", "alice").output == "Error: alice has no Session CAL\n"
+
+
+def test_why_dave_was_denied_is_explained_after_the_pools_have_changed(cals: Cals, visit: Callable[[str], str]) -> None:
+    assert [visit("alice"), visit("dave")] == ["session", "no-cal"]
+    cals("end", "alice", "--force")
+    cals("limit", "session", "0")
+    told = said(cals("explain", "dave", "--json"))
+    assert (told["reference"], told["code"]) == ("ref-dave", "no-cal")
+    session = next(pool for pool in told["pools"] if pool["kind"] == "session")
+    assert (session["limit"], session["occupied"], session["note"]) == (1, 1, "full")
+    assert "all are out" in cals("explain", "dave", "--at", "00:00").output
+    assert "reference ref-dave" in cals("explain", "CORP\\dave", "--reference", "ref-dave").output
+    assert cals("explain", "alice").output == "Error: no denial of alice is on record\n"
+    assert "a time is written like 10:42" in cals("explain", "dave", "--at", "noon").output
+
+
+def test_the_log_has_every_decision_and_change_with_who_made_it(cals: Cals, visit: Callable[[str], str]) -> None:
+    cals("assign", "alice")
+    visit("=dave")
+    records = said(cals("log", "--since", "1h", "--json"))
+    assert [it["what"] for it in records] == ["configured", "assigned", "granted", "kept"]
+    assert "@" in records[1]["by"]
+    rows = list(csv.DictReader(cals("log", "--csv", "--what", "granted").output.splitlines()))
+    assert [(row["what"], row["user"], row["kind"]) for row in rows] == [("granted", "'=dave", "session")]
+    assert [it["what"] for it in said(cals("log", "--user", "alice", "--json"))] == ["assigned"]
+    assert "a duration is written like" in cals("log", "--since", "long").output
+
+
+def test_the_report_tells_how_many_are_needed(cals: Cals, visit: Callable[[str], str], tmp_path: Path) -> None:
+    assert [visit("alice"), visit("bob")] == ["session", "no-cal"]
+    report = said(cals("report", "--json", "--plot", str(tmp_path / "plot.svg")))
+    assert (report["episodes"], report["denied_users"]) == (1, 1)
+    assert report["what_if"] == {"0": 2, "1": 1, "2": 0}
+    assert (tmp_path / "plot.svg").read_text().startswith("<svg")
+    assert "With so many Session CALs" in cals("report").output
+
+
+def test_permanent_state_goes_out_and_in_again(
+    cals: Cals, visit: Callable[[str], str], tmp_path: Path, server: Server
+) -> None:
+    cals("allocate", "sales.qvw", "2")
+    for words in (("alice",), ("bob", "--document", "sales.qvw")):
+        cals("assign", *words)
+    assert visit("alice") == "named"
+    saved = tmp_path / "saved.json"
+    saved.write_text(cals("export").output)
+    before = said(cals("list", "--json"))
+    assert "the license has 2 permanent CALs already" in cals("import", str(saved)).output
+    with Redis.from_url(server.url, protocol=2) as redis:
+        redis.flushall()
+    assert cals("import", str(saved)).output == "2 CALs are back\n"
+    after = said(cals("list", "--json"))
+    assert (after["holders"], after["allocations"]) == (before["holders"], before["allocations"])
+    (tmp_path / "bad").write_text("{}")
+    assert "this is not an export" in cals("import", str(tmp_path / "bad")).output
 
 
 def test_what_is_declined_is_one_line_and_exit_1(cals: Cals) -> None:

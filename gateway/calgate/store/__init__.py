@@ -39,6 +39,7 @@ async def open_store(section: StoreSection, state_dir: Path) -> AsyncIterator[Re
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    """Asked until it has ended: a cancellation that meets an answer is swallowed in redis-py's own timeouts."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.2)

@@ -45,12 +45,14 @@ class Counter:
         """Something for people; as wide as it needs to be where no terminal limits it."""
         console = Console(width=None if sys.stdout.isatty() else 160)
         for table in tables:
+            title, table.title = table.title, None  # a table narrower than its title would fold it
+            console.print(title, style="bold", markup=False)
             console.print(table)
 
 
 def table(title: str, headings: Sequence[str], right: Sequence[str] = ()) -> Table:
     """An empty table; the headings of figures stand on the right."""
-    made = Table(title=title, title_justify="left")
+    made = Table(title=title)
     for heading in headings:
         made.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
     return made

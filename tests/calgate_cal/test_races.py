@@ -1,0 +1,77 @@
+"""Sixty-four processes race for six CALs; the records, which the functions wrote, tell what happened."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+import cal_racer
+from calgate.store import StoreSection, open_store
+from calgate_cal import Config
+from calgate_cal.audit import BEGINS, Record
+from calgate_cal.office import Office
+from people import People
+from servers import Server
+
+PROCESSES, SECONDS = 64, 10
+
+
+@pytest.fixture
+def racing_server(tmp_path: Path) -> Iterator[Server]:
+    started = Server(tmp_path / "server", maxclients=1000).start()
+    yield started
+    started.stop()
+
+
+async def _race(server: Server, folder: Path, *, queue: bool) -> list[Record]:
+    words = [sys.executable, cal_racer.__file__, server.url, str(PROCESSES), str(SECONDS), str(int(queue))]
+    subprocess.run(words, check=True, timeout=60)
+    config = Config.model_validate({"q": cal_racer.license(queue=queue)})
+    async with open_store(StoreSection(url=server.url), folder) as store:
+        office = Office("q", config.licenses["q"], store, People(), "admin")
+        assert (await office.state()).pools[2].occupied == 0, "a CAL was lost"
+        return [record async for record in office.records(0)]
+
+
+def _most_out(records: Sequence[Record]) -> int:
+    out, most = set[str](), 0
+    for record in records:
+        if record.what in BEGINS:
+            out.add(record.id)
+        elif record["ended"]:
+            out.remove(record["lease"])
+        most = max(most, len(out))
+    assert out == set(), "the records do not close"
+    return most
+
+
+@pytest.mark.timeout(100)
+async def test_nobody_gets_a_seventh_and_none_is_lost(racing_server: Server, tmp_path: Path) -> None:
+    records = await _race(racing_server, tmp_path, queue=False)
+    assert _most_out(records) == cal_racer.CALS
+    assert sum(record.what == "granted" for record in records) > 200
+
+
+@pytest.mark.timeout(100)
+async def test_the_queue_is_served_strictly_in_order_of_coming(racing_server: Server, tmp_path: Path) -> None:
+    records = await _race(racing_server, tmp_path, queue=True)
+    assert _most_out(records) == cal_racer.CALS
+    waiting: list[str] = []
+    offered: set[str] = set()
+    for record in records:
+        holder = f"{record['user']}|{record['client']}"
+        if record.what == "waits":
+            waiting.append(holder)
+        elif record.what == "offered":
+            assert holder == waiting[0], f"{holder} was served before {waiting[0]}"
+            waiting.remove(holder)
+            offered.add(holder)
+        elif record.what in ("gave-up", "offer-lapsed"):
+            waiting = [other for other in waiting if other != holder]
+            offered.discard(holder)
+        elif record.what == "granted":
+            assert holder in offered or not waiting, f"{holder} overtook {waiting}"
+            offered.discard(holder)
+    assert sum(record.what == "offered" for record in records) > 50
