@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from cal_lab import who
-
 from calgate.contract import Activity
 from calgate.refusal import NoCal
 from calgate.store import StoreSection, open_store

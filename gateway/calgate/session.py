@@ -9,7 +9,6 @@ import hashlib
 import logging
 import secrets
 import time
-from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,17 +17,17 @@ from typing import Literal, Self, cast
 
 from pydantic import model_validator
 
+from calgate import unreturned
 from calgate.contract import Grant, Identity, Lease, News, Person, Store
 from calgate.refusal import Unavailable
 from calgate.setting import Duration, Section
+from calgate.unreturned import Unreturned
 
 log = logging.getLogger(__name__)
 
 LIBRARY = Path(__file__).with_name("session.lua")
 COPY_LIFE = 15.0  # seconds a copy is believed: what a lost message can cost
 _KEEP_EVERY = 5.0  # seconds between rounds that keep the copies in use
-_UNRETURNED_LIFE = 60.0  # seconds a session is stored until its cookie comes back once
-_UNRETURNED_MOST = 16  # such sessions a user and address: a client without cookies must not fill the store
 _OUTLIVES = 86_400.0  # seconds that a record still tells whose the browser was
 _LATE_POST = 300.0  # seconds after its end in which a session still serves a POST: nobody's long form is lost
 
@@ -102,7 +101,7 @@ class Sessions:
         self._grace = grace
         self._clock = clock
         self._known: dict[str, Session] = {}
-        self._unreturned: defaultdict[tuple[str, str], deque[str]] = defaultdict(deque)
+        self._unreturned = Unreturned(clock)
         store.library("calgate_session_v1", LIBRARY.read_text())
         store.listen(self._hear)
 
@@ -137,7 +136,8 @@ class Sessions:
             return None
         if not session.returned:
             session.returned = True
-            self._unreturned[(session.person_key, session.address)].remove(key)
+            self._unreturned.remove((session.person_key, session.address), key)
+            await self._enlist(session)
         session.used_at = now
         return session
 
@@ -148,7 +148,11 @@ class Sessions:
     async def begin(
         self, identity: Identity, person: Person, address: str, *, is_browser: bool, cookies: set[bytes]
     ) -> tuple[Session, str]:
-        """A new session under a new id (always: an id known before sign-in could be somebody else's plant)."""
+        """A new session under a new id (always: an id known before sign-in could be somebody else's plant).
+
+        The id is "" where the session is good for this request alone: too many of this user and address wait for their
+        cookies to come back.
+        """
         session_id = secrets.token_urlsafe(32)
         key = hash_id(session_id)
         fields = {
@@ -163,12 +167,11 @@ class Sessions:
         } | {f"c:{cookie.decode('latin-1')}": "1" for cookie in cookies}
         args: list[str | int | float | bytes] = [
             _ms(self._section.lifetime),
-            _ms(min(_UNRETURNED_LIFE, self._section.idle)),
-            _ms(_UNRETURNED_LIFE),
+            _ms(min(unreturned.LIFE, self._section.idle)),
+            _ms(unreturned.LIFE),
         ]
         for name, value in fields.items():
             args += [name, value]
-        await self._store.call("calgate_session_v1_begin", [self._place(key)], args)
         session = Session(
             key,
             identity,
@@ -182,18 +185,13 @@ class Sessions:
         )
         session.returned = False
         session.person_at = session.used_at = self._clock()
+        if not self._unreturned.has_room((person.key, address)):
+            return session, ""
+        await self._store.call("calgate_session_v1_begin", [self._place(key)], args)
         session.believed_until = self._clock() + COPY_LIFE
         self._known[key] = session
-        await self._bound_unreturned(person.key, address, key)
+        self._unreturned.add((person.key, address), key)
         return session, session_id
-
-    async def _bound_unreturned(self, person_key: str, address: str, key: str) -> None:
-        waiting = self._unreturned[(person_key, address)]
-        waiting.append(key)
-        if len(waiting) > _UNRETURNED_MOST:
-            oldest = waiting.popleft()
-            self._known.pop(oldest, None)
-            await self._store.ask("UNLINK", self._place(oldest))
 
     async def _look(self, key: str, *, keep: bool = True) -> Session | None:
         idle = _ms(self._section.idle) if keep else 0
@@ -295,9 +293,7 @@ class Sessions:
             for key, session in list(self._known.items()):
                 if now > session.believed_until + self._grace:
                     del self._known[key]
-            for whose, waiting in list(self._unreturned.items()):
-                if not any(key in self._known for key in waiting):
-                    del self._unreturned[whose]
+            self._unreturned.tidy()
 
 
 def _from_record(key: str, found: Mapping[str, str]) -> Session:

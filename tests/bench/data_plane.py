@@ -43,7 +43,7 @@ base = "DC=corp,DC=example,DC=test"
 name = "app users"
 groups = ["CORP\\\\app-users"]
 [licenses.bench]
-session = {{ in_license = 100 }}
+session = {{ in_license = 100000 }}
 [[routes]]
 upstreams = ["http://127.0.0.1:{backend}"]
 license = "bench"

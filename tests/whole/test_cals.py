@@ -217,6 +217,21 @@ async def test_sign_out_gives_a_session_cal_back_when_its_minimum_is_over(
         assert await holders(settings) == [("session", "DEMO\\carol")]
 
 
+async def test_a_cal_is_kept_while_another_session_of_the_user_and_machine_lives(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    settings = write_settings(tmp_path, server.port, license='session = { in_license = 1, minimum = "1s" }')
+    async with gateway(settings) as gate:
+        one, two = await cookie_of(gate, "bob"), await cookie_of(gate, "bob")
+        for cookie in (one, two):
+            assert (await curl(f"{gate.url}/docs/sales", "-H", f"Cookie: {cookie}")).status == 200
+        await asyncio.sleep(1.1)
+        for cookie, still_held in ((one, 1), (two, 0)):
+            origin = ("-H", f"Origin: {gate.url}", "-d", "")
+            await curl(f"{gate.url}/_calgate/sign-out", "-H", f"Cookie: {cookie}", *origin)
+            assert len(await holders(settings)) == still_held
+
+
 async def test_with_enforce_off_everything_is_decided_and_nobody_is_denied(
     server: DocumentServer, tmp_path: Path
 ) -> None:
