@@ -6,14 +6,13 @@ Pure: knows no HTTP, no directory, no store and no licence. A CAL is never secur
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from re import Pattern
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, model_validator
 
 from calgate.contract import Grant, Person
-from calgate.glob import compile_glob, fold
+from calgate.glob import Glob, compile_glob, fold
 from calgate.hours import Hours, is_within, next_boundary, parse_hours
 from calgate.refusal import Forbidden, Unavailable
 from calgate.setting import Section
@@ -22,6 +21,11 @@ from calgate.setting import Section
 def _is_user(text: str) -> str:
     if "\\" not in text and not text.startswith("S-1-"):
         raise ValueError(f'a user is written "DOMAIN\\\\name" or as a SID, not {text!r}')
+    return text
+
+
+def _is_glob(text: str) -> str:
+    compile_glob(text)
     return text
 
 
@@ -52,8 +56,8 @@ class Rule(Section):
     groups: tuple[str, ...] = ()  # name, SID or DN, as the directory resolves them
     users: tuple[Annotated[str, AfterValidator(_is_user)], ...] = ()
     networks: tuple[Annotated[IPv4Network | IPv6Network, PlainValidator(_as_network)], ...] = ()
-    paths: tuple[str, ...] = ()
-    documents: tuple[str, ...] = ()
+    paths: tuple[Annotated[str, AfterValidator(_is_glob)], ...] = ()
+    documents: tuple[Annotated[str, AfterValidator(_is_glob)], ...] = ()
     hours: Annotated[tuple[Hours, ...], BeforeValidator(_as_hours)] = ()
     everybody: bool = False  # the word for a rule without any of the above
     deny: bool = False
@@ -166,8 +170,8 @@ class _Compiled:
     groups: Mapping[str, str]  # identifier -> the name in the file
     missing: tuple[str, ...]
     users: frozenset[str]
-    paths: tuple[Pattern[str], ...]
-    documents: tuple[Pattern[str], ...]
+    paths: tuple[Glob, ...]
+    documents: tuple[Glob, ...]
 
     def judge(self, asked: Asked, now: float) -> Verdict:
         """This rule alone. Who is asked last: only then can a group that is not resolved matter."""
@@ -230,8 +234,9 @@ def _compile(rule: Rule, groups: Mapping[str, str | None], zone: ZoneInfo) -> _C
     )
 
 
-def _any_match(patterns: Iterable[Pattern[str]], name: str) -> bool:
-    return any(pattern.fullmatch(fold(name)) for pattern in patterns)
+def _any_match(patterns: Iterable[Glob], name: str) -> bool:
+    folded = fold(name)
+    return any(pattern.matches(folded) for pattern in patterns)
 
 
 # ---------------------------------------------------------------- advice
@@ -273,7 +278,7 @@ def _covers(rule: Rule, documents: Sequence[str]) -> bool:
     """Whether the rule speaks of these documents; each pattern stands for a name that it would match."""
     patterns = tuple(map(compile_glob, rule.documents))
     named = [fold(document).replace("**", "x").replace("*", "x").replace("?", "x") for document in documents]
-    return not patterns or all(any(p.fullmatch(name) for p in patterns) for name in named)
+    return not patterns or all(any(p.matches(name) for p in patterns) for name in named)
 
 
 def _is_narrow(rule: Rule) -> bool:

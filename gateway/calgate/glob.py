@@ -1,17 +1,15 @@
-"""Patterns for names with folders, anchored at both ends and blind to case, as Windows' own names are."""
+"""Patterns for names with folders, anchored at both ends and blind to case, as Windows' own names are.
+
+Users choose the names that are matched, so matching takes time in proportion to their length, whatever the pattern: one
+regular expression for the whole, `[^/]*a[^/]*a[^/]*b` say, takes 13 s for a name of 500 characters.
+"""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-_PARTS = re.compile(r"\*\*/?|\*|\?|[^*?]+")
-
-
-def compile_glob(pattern: str) -> re.Pattern[str]:
-    """`*` is any run of characters within one folder, `?` one of them, `**` any run across folders.
-
-    `Sales/*.qvw` is a document in the folder Sales itself, `Sales/**` everything below it, `**/Plan.qvw` that name in
-    any folder or in none. `\\` counts as `/`. The whole name must match.
-    """
-    return re.compile("".join(map(_translate, _PARTS.findall(fold(pattern)))), re.DOTALL)
+_PARTS = re.compile(r"\?|[^?]+")
+_NOTHING = re.compile(r"(?!)")
 
 
 def fold(name: str) -> str:
@@ -19,15 +17,58 @@ def fold(name: str) -> str:
     return name.replace("\\", "/").casefold()
 
 
-def _translate(part: str) -> str:
-    match part:
-        case "**/":
-            return "(?:.*/)?"
-        case "**":
-            return ".*"
-        case "*":
-            return "[^/]*"
-        case "?":
-            return "[^/]"
-        case _:
-            return re.escape(part)
+@dataclass(frozen=True, slots=True)
+class Glob:
+    """A pattern, one entry a folder; None is `**`."""
+
+    _folders: tuple[re.Pattern[str] | None, ...]
+
+    def matches(self, name: str) -> bool:
+        """Whether the whole name matches; it must be folded already."""
+        return _match(self._folders, name.split("/"))
+
+
+def compile_glob(pattern: str) -> Glob:
+    """`*` is any run of characters within one folder, `?` one of them, `**` alone between slashes any run of folders.
+
+    `Sales/*.qvw` is a document in the folder Sales itself, `Sales/**` everything below it, `**/Plan.qvw` that name in
+    any folder or in none. `\\` counts as `/`. Raises ValueError where `**` does not stand alone.
+    """
+    folders = fold(pattern).split("/")
+    if any("**" in folder and folder != "**" for folder in folders):
+        raise ValueError(f"{pattern!r}: ** stands for whole folders, alone between slashes")
+    return Glob(tuple(None if folder == "**" else _compile_folder(folder) for folder in folders))
+
+
+def _compile_folder(folder: str) -> re.Pattern[str]:
+    """Every `*` but the last takes the first place where what follows it fits, and is never asked again."""
+    pieces = [_translate(piece) for piece in folder.split("*")]
+    if len(pieces) == 1:
+        return re.compile(pieces[0], re.DOTALL)
+    first, *between, last = pieces
+    return re.compile(first + "".join(f"(?>.*?{piece})" for piece in between) + f".*{last}", re.DOTALL)
+
+
+def _translate(piece: str) -> str:
+    return "".join("." if part == "?" else re.escape(part) for part in _PARTS.findall(piece))
+
+
+def _match(pattern: Sequence[re.Pattern[str] | None], name: Sequence[str]) -> bool:
+    """Folder by folder; where one does not fit, the latest `**` takes one more. A `**` at the end takes at least one."""
+    place = at = 0
+    again: tuple[int, int] | None = None  # behind the latest `**`, and how far it has got
+    while at < len(name) or place < len(pattern):
+        folder = pattern[place] if place < len(pattern) else _NOTHING
+        if folder is None:
+            at += place == len(pattern) - 1
+            if at > len(name):
+                return False
+            place, again = place + 1, (place + 1, at)
+        elif at < len(name) and folder.fullmatch(name[at]):
+            place, at = place + 1, at + 1
+        elif again is not None and again[1] < len(name):
+            again = (again[0], again[1] + 1)
+            place, at = again
+        else:
+            return False
+    return True

@@ -230,6 +230,7 @@ def test_hours_follow_the_clock_into_summer_and_out_of_it() -> None:
         ({"name": "r", "hours": "24:00-06:00"}, "cannot begin at 24:00"),
         ({"name": "r", "hours": ""}, "hours are written like"),
         ({"name": "r", "hours": 7}, "hours are a string"),
+        ({"name": "r", "documents": ["Sales**"]}, "alone between slashes"),
         ({"name": "r", "everybody": True, "enforce": False}, "on trial"),
         ({"name": "r", "everybody": True, "dny": True}, "Extra inputs"),
     ],
