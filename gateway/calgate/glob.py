@@ -54,7 +54,7 @@ def _translate(piece: str) -> str:
 
 
 def _match(pattern: Sequence[re.Pattern[str] | None], name: Sequence[str]) -> bool:
-    """Folder by folder; where one does not fit, the latest `**` takes one more. A `**` at the end takes at least one."""
+    """Folder by folder; where one does not fit, the latest `**` takes one more. One at the end takes at least one."""
     place = at = 0
     again: tuple[int, int] | None = None  # behind the latest `**`, and how far it has got
     while at < len(name) or place < len(pattern):
