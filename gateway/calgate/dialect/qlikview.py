@@ -39,6 +39,7 @@ _FILES = re.compile(
 )
 _NO_CAL = b"has no user cal for your account"
 _MARK = re.compile(rb"<result\b[^>]*\smark=[\"'][^\"']")
+_MARKED = re.compile(r"[?&]mark=[0-9a-f]", re.IGNORECASE)
 _GZIP = b"\x1f\x8b"
 _LONGEST_MESSAGE = 16_384  # bytes of an answer that are looked at, once they are unpacked
 
@@ -78,11 +79,14 @@ class QlikView:
         """The page opendoc.htm is the same for every name, and the AccessPoint's link too: the first call tells.
 
         The server answers it with a mark for the document's session, or else, under status 200 as well, with a message.
+        Later calls bring that mark along, so they tell even where nothing of the answer is here yet.
         """
         if status >= 400:
             return False
-        if _program(target) not in _VIEWERS or not answer:
+        if _program(target) not in _VIEWERS:
             return None
+        if not answer:
+            return True if _MARKED.search(target) else None
         text = _unpacked(answer)
         return b"<message" not in text or _MARK.search(text) is not None
 
