@@ -2,10 +2,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BIND ?= 127.0.0.1:8080
+RUNS ?= 200000
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SHELL := /bin/bash
 
-.PHONY: help demo demo-domain check format test photos soak-cal lock clean
+.PHONY: help demo demo-domain check format test fuzz photos soak-cal lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +42,14 @@ packages: $(VENV)/.test  ## what the tests need beyond Python packages, where it
 test: packages  ## every test that is fit for CI
 	@$(BIN)/python -m pytest
 
+fuzz: $(VENV)/.test  ## hostile bytes, RUNS of them at each reader of tokens (make fuzz RUNS=250000)
+	@$(PIP) install --require-hashes -r tests/fuzz/requirements.txt
+	@for target in spnego ntlm pac explain authorization; do \
+	  echo "$$target: $(RUNS) inputs"; \
+	  $(BIN)/python tests/fuzz/tokens.py $$target -runs=$(RUNS) 2>&1 | tee .fuzz.log | grep -E 'DONE|ERROR|Exception'; \
+	  grep -q DONE .fuzz.log || { cat .fuzz.log; exit 1; }; done; rm -f .fuzz.log
+	@! $(BIN)/python tests/fuzz/tokens.py pac --plant -runs=$(RUNS) >.fuzz.log 2>&1 && echo 'the planted fault is found'; rm -f .fuzz.log
+
 photos: packages  ## every page of the gateway, photographed into .photos/ at a desk and on a phone, light and dark
 	@PYTHONPATH=tests $(BIN)/python tests/photos.py .photos
 
@@ -61,6 +70,7 @@ lock:  ## make the lock files anew from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml -o deploy/requirements.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --extra kerberos -o deploy/requirements-kerberos.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --group test --group check -c deploy/requirements.txt -o tests/requirements.txt
+	echo 'atheris==3.0.0' | uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' - -o tests/fuzz/requirements.txt
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,142 @@
+"""Hostile bytes at everything that reads a stranger's token, guided by coverage (atheris). `make fuzz` runs it.
+
+    python tests/fuzz/tokens.py TARGET [--plant] [libFuzzer's own options, such as -runs=1000000]
+
+TARGET is one of those below. A finding is anything but the refusals that the code promises, five seconds of work, or
+memory that grows. Seeds are real tokens (seeds.json). --plant breaks a bounds check: the fuzzer must find that.
+"""
+
+import base64
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import atheris
+
+with atheris.instrument_imports(include=["calgate_negotiate", "calgate.signin", "spnego"]):
+    import spnego._ntlm_raw.messages  # noqa: F401 - instrumented
+
+    from calgate_negotiate import handshake, messages, negotiation, ntlm, pac
+    from calgate_negotiate.explain import explain
+
+import contextlib
+
+from calgate.commands.check import explain as explain_text
+from calgate.contract import Identity, NtlmAttempt, NtlmProof, Peer
+from calgate.refusal import Refusal
+
+SEEDS = Path(__file__).with_name("seeds.json")
+FOUND = Path(".fuzz")  # what was found, and inputs that reach something new, kept from run to run
+PEER = Peer("192.0.2.7", behind_proxy=False)
+
+
+class Believer:
+    """Proves everybody, so that what comes after the proof is reached too."""
+
+    async def names(self) -> messages.Names:
+        return messages.Names("DEMO", "CALGATE")
+
+    async def prove(self, attempt: NtlmAttempt) -> NtlmProof:
+        return NtlmProof(Identity(attempt.domain, attempt.account, "ntlm"), bytes(16))
+
+    def canonical(self, attempt: NtlmAttempt) -> str:
+        return attempt.account
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """What the coroutine returns; nothing here ever waits."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it waits")
+
+
+def shake(scheme: str, *tokens: bytes) -> None:
+    """A handshake of these tokens; every refusal is fine."""
+    conversation = handshake.NegotiateHandshake(handshake.Mechanisms(prover=Believer()), PEER)
+    try:
+        for token in tokens:
+            run(conversation.step(scheme, token))
+    except Refusal:
+        return
+
+
+NEGOTIATE = messages.SIGNATURE + b"\1\0\0\0" + (0xE2088297).to_bytes(4, "little") + bytes(24)
+
+
+def spnego_token(data: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        negotiation.read(data)
+    half = len(data) // 2
+    shake("Negotiate", data)
+    shake("Negotiate", data[:half], data[half:])
+
+
+def ntlm_message(data: bytes) -> None:
+    shake("NTLM", data)
+    shake("NTLM", NEGOTIATE, data)
+    exchange = ntlm.Exchange(Believer(), None, "", handshake.Binder("require", None).bound(PEER))
+    with contextlib.suppress(Refusal):
+        run(exchange.challenge(data))
+
+
+def pac_buffer(data: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        pac.read(data)
+
+
+def explained(data: bytes) -> None:
+    assert explain(data)
+
+
+def authorization(data: bytes) -> None:
+    """The field as it came: scheme, blank, base64."""
+    text = data.decode("latin-1")
+    explain_text(text)
+    scheme, _, rest = text.partition(" ")
+    try:
+        shake(scheme, base64.b64decode(rest.strip(), validate=True))
+    except ValueError:
+        return
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "spnego": spnego_token,
+    "ntlm": ntlm_message,
+    "pac": pac_buffer,
+    "explain": explained,
+    "authorization": authorization,
+}
+
+
+def plant() -> None:
+    """The bounds check of the PAC's reader is gone: what is cut off ends in a struct.error."""
+    reader = pac._Reader
+
+    def take(self: pac._Reader, length: int) -> bytes:
+        piece = self._data[self._at : self._at + length]
+        self._at += length
+        return piece
+
+    reader.take = take  # type: ignore[method-assign]
+
+
+def main() -> None:
+    target, options = sys.argv[1], sys.argv[2:]
+    if "--plant" in options:
+        options.remove("--plant")
+        plant()
+    corpus = FOUND / target
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(json.loads(SEEDS.read_text())[target]):
+        (corpus / f"seed-{number}").write_bytes(base64.b64decode(seed))
+    limits = ["-timeout=5", "-rss_limit_mb=1024", "-max_len=16384", f"-artifact_prefix={FOUND}/"]
+    atheris.Setup([sys.argv[0], str(corpus), *limits, *options], TARGETS[target])
+    atheris.Fuzz()  # ends the process
+
+
+if __name__ == "__main__":
+    main()
