@@ -3,15 +3,15 @@
 -- "claim", "settle" and "touch" speak of leases by the number of the claim that got them; numbers go on over calls.
 local got = {}
 
-local function claim_again(keys, known, args)
-  local held = known[tostring(args[6])]
+local function claim_again(keys, had, args)
+  local held = had[tostring(args[6])]
   local belief = {'', '', '', ''}
   if held and lease.field(held.kind, args[1], args[2], args[3]) == held.field then
     belief = {held.kind, held.id, '0', tostring(math.max(0, test_time - held.confirmed))}
   end
   local reply = claim(keys, {args[1], 'CORP\\' .. args[1], args[2], args[3], args[4], args[5], unpack(belief)})
   if reply[1] == 'granted' then
-    known[args[5]] = {kind = reply[2], id = reply[3], user = args[1], client = args[2], document = args[3],
+    had[args[5]] = {kind = reply[2], id = reply[3], user = args[1], client = args[2], document = args[3],
       groups = args[4], reference = args[5], confirmed = test_time, field = lease.field(reply[2], args[1], args[2], args[3])}
   end
   return reply
@@ -19,14 +19,14 @@ end
 
 local OPERATIONS = {
   claim = claim_again,
-  settle = function(keys, known, args)
-    local it = known[tostring(args[1])]
+  settle = function(keys, had, args)
+    local it = had[tostring(args[1])]
     if not it then return 'nothing' end
     settle(keys, {it.kind, it.user, it.client, it.document, it.id, it.reference, args[2]})
     return 'done'
   end,
-  touch = function(keys, known, args)
-    local it = known[tostring(args[1])]
+  touch = function(keys, had, args)
+    local it = had[tostring(args[1])]
     if not it then return 'nothing' end
     local confirmed = math.max(0, test_time - it.confirmed)
     local lost = touch(keys, {cjson.encode({{it.kind, it.id, args[2], confirmed, it.user, 'CORP\\' .. it.user, it.client,
@@ -61,6 +61,6 @@ end)
 
 redis.register_function(VERSION .. 'forget', function(keys)
   got[keys[1]], test_time = nil, 0
-  decoded[keys[1]] = nil
+  known[keys[1]] = nil
   return redis.call('DEL', unpack(keys))
 end)

@@ -10,16 +10,16 @@ end
 
 -- The settings file's terms, as JSON. ARGV: who, terms. Shares are made anew, for other groups may count now.
 local function configure(keys, args)
-  local known, license = open(keys)
-  license = known or license
-  if license.set.terms == args[2] then return {'same'} end
+  local license, unknown = open(keys)
+  license = license or unknown
+  if redis.call('HGET', license.state, 'terms') == args[2] then return {'same'} end
   license.terms = cjson.decode(args[2])
   record(license, 'configured', {'by', args[1], 'terms', args[2]})
-  redis.call('HSET', license.state, 'terms', args[2])
+  set(license, {terms = args[2]})
   redis.call('DEL', license.shares)
   local leases = redis.call('HGETALL', license.leases)
   for index = 1, #leases, 2 do
-    local it = cjson.decode(leases[index + 1])
+    local it = cmsgpack.unpack(leases[index + 1])
     local ends = redis.call('ZSCORE', license[it.kind], leases[index])
     if ends then occupy_shares(license, it.kind, it, tonumber(ends), leases[index]) end
   end
@@ -85,15 +85,9 @@ local function undo(keys, args)
   return {'done'}
 end
 
-local function set(license, what, by, name, value, extra)
+local function set_one(license, what, by, name, value, extra)
   record(license, what, {'by', by, unpack(extra)})
-  if value == '' then
-    redis.call('HDEL', license.state, name)
-    license.set[name] = false
-  else
-    redis.call('HSET', license.state, name, value)
-    license.set[name] = value
-  end
+  set(license, {[name] = value ~= '' and value or false})
   return {'done'}
 end
 
@@ -103,13 +97,12 @@ local function allocate(keys, args)
   if not license then return {'unconfigured'} end
   local by, document, cals = args[1], args[2], tonumber(args[3])
   local sum = cals
-  local state = redis.call('HGETALL', license.state)
-  for index = 1, #state, 2 do
-    local other = state[index]:match('^allocated:(.*)$')
-    if other and other ~= document then sum = sum + tonumber(state[index + 1]) end
+  for name, value in pairs(license.settings) do
+    local other = name:match('^allocated:(.*)$')
+    if other and other ~= document then sum = sum + tonumber(value) end
   end
   if sum > limit_of(license, 'document') then return {'too-many', sum, limit_of(license, 'document')} end
-  return set(license, 'allocated', by, 'allocated:' .. document, cals == 0 and '' or args[3],
+  return set_one(license, 'allocated', by, 'allocated:' .. document, cals == 0 and '' or args[3],
     {'document', document, 'cals', args[3]})
 end
 
@@ -120,7 +113,7 @@ local function limit(keys, args)
   local by, kind, most = unpack(args)
   local bought = license.terms[kind].in_license
   if most ~= '' and tonumber(most) > bought then return {'too-many', bought} end
-  return set(license, 'limited', by, 'limit:' .. kind, most, {'kind', kind, 'cals', most})
+  return set_one(license, 'limited', by, 'limit:' .. kind, most, {'kind', kind, 'cals', most})
 end
 
 -- ARGV: who, kind, '1', '0' or '' (the file's again), document or '' (all)
@@ -129,7 +122,7 @@ local function dynamic(keys, args)
   if not license then return {'unconfigured'} end
   local by, kind, on, document = unpack(args)
   local name = 'dynamic:' .. kind .. (document ~= '' and ':' .. document or '')
-  return set(license, 'dynamic', by, name, on, {'kind', kind, 'document', document, 'on', on})
+  return set_one(license, 'dynamic', by, name, on, {'kind', kind, 'document', document, 'on', on})
 end
 
 -- Ends a Session CAL as if its holder had signed out; with force at once. ARGV: who, user, client, force (1 or 0)
@@ -163,7 +156,7 @@ local function restore(keys, args)
     end
   end
   record(license, 'restored', {'by', args[1], 'settings', args[2], 'leases', args[3]})
-  for name, value in pairs(settings) do redis.call('HSET', license.state, name, value) end
+  set(license, settings)
   for _, it in ipairs(leases) do
     local used = it.last_used
     it.last_used = nil

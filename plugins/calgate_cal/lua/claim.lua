@@ -2,7 +2,10 @@
 -- Every function answers {'unconfigured'} where the license's terms are not known yet.
 -- Groups come as one text, a line each. Ages are milliseconds before now, by the gateway's own clock.
 
+local NONE = {}
+
 local function lines(text)
+  if text == '' then return NONE end
   local list = {}
   for line in text:gmatch('[^\n]+') do list[#list + 1] = line end
   return list
@@ -87,7 +90,7 @@ local function grant(license, ask, own, choice)
     lease.finish(license, choice.victim, 'reclaimed', '', {'for', ask.user})
     tell(license, choice.victim, 'reclaimed')
   end
-  lease.bury(license, kind, ask.field[kind])
+  if ask.over then lease.bury(license, kind, ask.field[kind]) end
   local id = record(license, 'granted', fields_of(ask, kind, choice.out and choice.out > choice.limit and {'overdraft', '1'}))
   if kind == 'usage' and own.usage then spend(license, own.usage) end
   local it = {id = id, kind = kind, user = ask.user, name = ask.name, client = ask.client, document = ask.document,

@@ -49,7 +49,7 @@ function lease.read(license, kind, field, text)
   if not text then return nil end
   local ends = tonumber(redis.call('ZSCORE', license[kind], field) or 0)
   if ends <= license.now then return nil end
-  local it = cjson.decode(text)
+  local it = cmsgpack.unpack(text)
   it.field, it.ends = field, ends
   return it
 end
@@ -105,7 +105,7 @@ local function encode(it)
   for name, value in pairs(it) do
     if not NOT_STORED[name] and not (type(value) == 'table' and #value == 0) then stored[name] = value end
   end
-  return cjson.encode(stored)
+  return cmsgpack.pack(stored)
 end
 
 -- Writes what changed about a lease and the time when it comes back.
@@ -155,7 +155,7 @@ function lease.bury(license, kind, field)
   local text = redis.call('HGET', license.leases, field)
   local ends = redis.call('ZSCORE', license[kind], field)
   if not text or not ends or tonumber(ends) > license.now then return end
-  local it = cjson.decode(text)
+  local it = cmsgpack.unpack(text)
   it.field, it.ends = field, tonumber(ends)
   local what = 'expired'
   if it.pending then what = 'taken-back' elseif it.left then what = 'released' end

@@ -15,7 +15,10 @@ function order.own(license, ask)
   local texts = redis.call('HMGET', license.leases, field.named, field.document, field.session, field.usage)
   local own = {}
   for index, kind in ipairs(KINDS) do
-    if texts[index] then own[kind] = lease.read(license, kind, field[kind], texts[index]) end
+    if texts[index] then
+      own[kind] = lease.read(license, kind, field[kind], texts[index])
+      if not own[kind] then ask.over = kind end   -- its time is over and nobody has ended it yet
+    end
   end
   return own
 end

@@ -21,8 +21,8 @@ end
 -- Whether a new CAL of this kind may be assigned to the claimant by itself.
 function pool.is_dynamic(license, kind, ask)
   local terms = license.terms[kind]
-  local set = kind == 'document' and setting(license, 'dynamic:document:' .. ask.document)
-    or setting(license, 'dynamic:' .. kind)
+  local set = kind == 'document' and license.settings['dynamic:document:' .. ask.document]
+    or license.settings['dynamic:' .. kind]
   local on = terms.dynamic
   if set then on = set == '1' end
   if not on then return false end
@@ -34,7 +34,7 @@ function pool.is_dynamic(license, kind, ask)
 end
 
 function pool.allocated(license, document)
-  return tonumber(setting(license, 'allocated:' .. document) or 0)
+  return tonumber(license.settings['allocated:' .. document] or 0)
 end
 
 -- How many of a share are out or offered, not counting what would be given up first: a lease that is taken away, the

@@ -1,15 +1,21 @@
 -- What is asked for reports: reads only, so a replica can answer.
 
--- Returns {now, JSON of the state hash, JSON of each kind's pool …}
+local NOT_CHANGED = {terms = true, version = true, newest = true}
+
+-- What administrators changed while running.
+local function changed(license)
+  local values = {}
+  for name, value in pairs(license.settings or {}) do
+    if not NOT_CHANGED[name] then values[name] = value end
+  end
+  return values
+end
+
+-- Returns {now, JSON of what administrators changed, JSON of each kind's pool …}
 local function state(keys)
   local license, unknown = open(keys)
   if not license then return {'unconfigured', unknown.now} end
-  local set = {}
-  local fields = redis.call('HGETALL', license.state)
-  for index = 1, #fields, 2 do
-    if fields[index] ~= 'terms' then set[fields[index]] = fields[index + 1] end
-  end
-  local answer = {tostring(license.now), cjson.encode(set)}
+  local answer = {tostring(license.now), cjson.encode(changed(license))}
   for _, kind in ipairs(KINDS) do
     local picture = pool.picture(license, kind)
     picture.in_license = license.terms[kind].in_license
@@ -27,7 +33,7 @@ local function holders(keys, args)
   local answer = {page[1]}
   for index = 1, #page[2], 2 do
     local text = page[2][index + 1]
-    local kind = cjson.decode(text).kind
+    local kind = cmsgpack.unpack(text).kind
     local it = lease.read(license, kind, page[2][index], text)
     if it then
       it.last_used = lease.last_use(license, it)
@@ -56,12 +62,7 @@ end
 local function export(keys)
   local license, unknown = open(keys)
   license = license or unknown
-  local set = {}
-  local fields = redis.call('HGETALL', license.state)
-  for index = 1, #fields, 2 do
-    if fields[index] ~= 'terms' and fields[index] ~= 'newest' then set[fields[index]] = fields[index + 1] end
-  end
-  local answer = {cjson.encode(set)}
+  local answer = {cjson.encode(changed(license))}
   for _, kind in ipairs({'named', 'document', 'usage'}) do
     for _, field in ipairs(redis.call('ZRANGE', license[kind], '(' .. license.now, '+inf', 'BYSCORE')) do
       local it = lease.read(license, kind, field)

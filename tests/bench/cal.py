@@ -1,0 +1,152 @@
+"""CAL claims beside a function that does nothing, on the same server in the same run, 10 to 1,000,000 leases being out.
+
+Sixteen clients (redis-benchmark) on a unix socket; the empty function gets the same keys and arguments. "New" claims
+are granted and recorded; "renewed" ones find the caller's own lease. Rounds alternate, medians are told.
+"""
+
+import csv
+import json
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from bench.results import Result
+from calgate_cal import lua
+from calgate_cal.settings import License
+from calgate_cal.terms import encode
+from servers import Server
+
+SIZES = (10, 10_000, 1_000_000)
+ROUNDS = 3
+CALLS = 30_000
+TOUCHED = 500
+BENCH = """
+redis.register_function(VERSION .. 'nothing', function() return {'granted'} end)
+redis.register_function(VERSION .. 'fill', function(keys, args)
+  for number = tonumber(args[1]), tonumber(args[2]) do
+    claim(keys, {string.format('%012d', number), 'CORP\\\\user', 'pc', 'sales.qvw', '', 'r', '', '', '', ''})
+  end
+  return redis.call('ZCARD', keys[5])
+end)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Calls a second, and the 99th percentile in milliseconds."""
+
+    rate: float
+    p50: float
+    p99: float
+
+
+class Bench:
+    """A server with a license of a million Session CALs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.server = Server(folder).start()
+        self.redis: Redis[bytes] = Redis.from_url(self.server.url, protocol=2, socket_timeout=60)
+        self.redis.function_load(lua.source() + BENCH, replace=True)
+        self.keys = lua.keys("bench", "none")
+
+    def call(self, function: str, *args: Any) -> Any:
+        """One function."""
+        return self.redis.execute_command("FCALL", f"{lua.VERSION}_{function}", len(self.keys), *self.keys, *args)
+
+    def fill(self, size: int) -> float:
+        """A license of its own with so many leases out, of users 0, 1, …; answers the bytes that one takes."""
+        self.keys = lua.keys("bench", f"q{size}")
+        license = License.model_validate({"session": {"in_license": 1_000_000, "overdraft": 1_000_000}})
+        self.call("configure", "bench", encode(license, _Terms()))  # type: ignore[arg-type]
+        before = int(self.redis.info("memory")["used_memory"])
+        for start in range(0, size, 10_000):
+            self.call("fill", start, min(start + 10_000, size) - 1)
+        return (int(self.redis.info("memory")["used_memory"]) - before) / size
+
+    def measure(self, function: str, user: str, space: int) -> Figures:
+        """By redis-benchmark; `user` may have __rand_int__ in it, below `space`."""
+        words = [
+            "redis-benchmark",
+            "-s",
+            str(self.server.settings["unixsocket"]),
+            "-c",
+            "16",
+            "-n",
+            str(CALLS),
+            "--csv",
+        ]
+        words += ["-r", str(space), "FCALL", f"{lua.VERSION}_{function}", str(len(self.keys)), *self.keys]
+        words += [user, "CORP\\user", "pc", "sales.qvw", "", "r", "", "", "", ""]
+        said = subprocess.run(words, check=True, capture_output=True, text=True, timeout=120).stdout
+        row = next(csv.DictReader(said.splitlines()))
+        return Figures(float(row["rps"]), float(row["p50_latency_ms"]), float(row["p99_latency_ms"]))
+
+
+class _Terms:
+    """What `encode` asks of a store."""
+
+    prefix = "bench"
+    audit_keep = 86400.0
+
+
+def measure() -> Iterator[Result]:
+    """Every figure."""
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder))
+        try:
+            yield from _claims(bench)
+        finally:
+            bench.redis.close()
+            bench.server.stop()
+
+
+def _claims(bench: Bench) -> Iterator[Result]:
+    slowest: dict[tuple[str, int], float] = {}
+    for size in SIZES:
+        memory = bench.fill(size)
+        runs: dict[str, list[Figures]] = {"nothing": [], "new": [], "renewed": []}
+        for number in range(ROUNDS):
+            runs["nothing"].append(bench.measure("nothing", "__rand_int__", size))
+            runs["renewed"].append(bench.measure("claim", "__rand_int__", size))
+            runs["nothing"].append(bench.measure("nothing", "__rand_int__", size))
+            runs["new"].append(bench.measure("claim", f"new{size}.{number}.__rand_int__", 10**9))
+        for what, figures in runs.items():
+            yield Result(f"cal: {size}: {what}", _median([f.rate for f in figures]), "1/s")
+            yield Result(f"cal: {size}: {what}: p50", _median([f.p50 for f in figures]), "ms")
+            yield Result(f"cal: {size}: {what}: p99", _median([f.p99 for f in figures]), "ms")
+            slowest[what, size] = _median([f.p99 for f in figures])
+        rate = {what: _median([f.rate for f in figures]) for what, figures in runs.items()}
+        yield Result(
+            f"cal: {size}: new and recorded, to nothing", rate["new"] / rate["nothing"], "x", 0.3, at_least=True
+        )
+        yield Result(f"cal: {size}: renewed, to nothing", rate["renewed"] / rate["nothing"], "x", 0.6, at_least=True)
+        if size == SIZES[-1]:
+            yield Result("cal: memory a lease, its two records included", memory, "bytes")
+            yield Result(f"cal: a touch in a batch of {TOUCHED}", _touch(bench), "µs")
+    for what in ("new", "renewed"):
+        growth = slowest[what, SIZES[-1]] / slowest[what, SIZES[0]]
+        yield Result(f"cal: {what}: p99 with 1,000,000 leases, to 10", growth, "x", 1.5)
+
+
+def _touch(bench: Bench) -> float:
+    """Microseconds a lease, round trip and JSON included."""
+    _, *texts = bench.call("holders", "0", str(TOUCHED))
+    leases = [json.loads(text) for text in texts]
+    batch = json.dumps([["session", it["id"], 0, 0, it["user"], "CORP\\user", "pc", "sales.qvw", ""] for it in leases])
+    times = []
+    for _ in range(40):
+        began = time.perf_counter()
+        assert bench.call("touch", batch) == []
+        times.append(time.perf_counter() - began)
+    return statistics.median(times) / len(leases) * 1e6
+
+
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values)
