@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import cast
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 _KEPT_ALIVE = 75.0  # seconds without a request; also what a client has for a request's head
 _LINGER = 30.0  # seconds in which a refused body is read and thrown away: after a plain close Chromium shows an error
 _TLS_PATIENCE = 15.0
+_FIRST_REQUEST = 2.0  # seconds that a new connection has for its first request while the gateway stops
 
 Serve = Callable[[web.BaseRequest], Awaitable[Answer | None]]
 Refuse = Callable[[web.BaseRequest, Refusal | None], Answer]
@@ -78,17 +80,28 @@ class Door(web.Server):
         return answer.as_response()
 
     async def drain(self, within: float) -> None:
-        """Lets open requests finish, for so many seconds at most; idle connections end at once."""
+        """Lets open requests finish, for so many seconds at most.
+
+        A kept connection that idles ends at once. One that has not brought its first request yet was taken a moment
+        ago: it is waited for, or a client that did nothing wrong would see its connection close without an answer.
+        """
         self.is_draining = True
-        callers = [cast(Caller, connection) for connection in self.connections]
-        for caller in callers:
-            if caller.is_idle:
-                caller.close()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                while any(not cast(Caller, c).is_idle for c in self.connections):  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
+        began = time.monotonic()
+        while self._end_idle(began):
+            if time.monotonic() > began + within:
+                break
+            await asyncio.sleep(0.05)  # aiohttp tells nobody when a request ends
         await self.shutdown(0.1)
+
+    def _end_idle(self, began: float) -> list[Caller]:
+        """Closes what idles, and answers those that are still to be waited for."""
+        first_requests_due = time.monotonic() < began + _FIRST_REQUEST
+        callers = [cast(Caller, connection) for connection in self.connections]
+        waited_for = [c for c in callers if not c.is_idle or (c.is_new and first_requests_due)]
+        for caller in callers:
+            if caller not in waited_for:
+                caller.close()
+        return waited_for
 
 
 class _Over(Answer):

@@ -148,11 +148,7 @@ class Sessions:
     async def begin(
         self, identity: Identity, person: Person, address: str, *, is_browser: bool, cookies: set[bytes]
     ) -> tuple[Session, str]:
-        """A new session under a new id (always: an id known before sign-in could be somebody else's plant).
-
-        The id is "" where the session is good for this request alone: too many of this user and address wait for their
-        cookies to come back.
-        """
+        """A new session under a new id (always: an id known before sign-in could be somebody else's plant)."""
         session_id = secrets.token_urlsafe(32)
         key = hash_id(session_id)
         fields = {
@@ -185,12 +181,12 @@ class Sessions:
         )
         session.returned = False
         session.person_at = session.used_at = self._clock()
-        if not self._unreturned.has_room((person.key, address)):
-            return session, ""
         await self._store.call("calgate_session_v1_begin", [self._place(key)], args)
         session.believed_until = self._clock() + COPY_LIFE
         self._known[key] = session
-        self._unreturned.add((person.key, address), key)
+        surplus = self._unreturned.add((person.key, address), key)
+        if surplus is not None:
+            self._known.pop(surplus, None)
         return session, session_id
 
     async def _look(self, key: str, *, keep: bool = True) -> Session | None:
@@ -293,7 +289,9 @@ class Sessions:
             for key, session in list(self._known.items()):
                 if now > session.believed_until + self._grace:
                     del self._known[key]
-            self._unreturned.tidy()
+            with suppress(Unavailable):
+                for key in self._unreturned.take_surplus():
+                    await self._store.ask("UNLINK", self._place(key))
 
 
 def _from_record(key: str, found: Mapping[str, str]) -> Session:

@@ -196,7 +196,7 @@ class SignIn:
             address=ask.address,
             ms=ask.ms,
         )
-        headers = [self.cookie(ask.scheme, session_id)] if session_id else []
+        headers = [self.cookie(ask.scheme, session_id)]
         if token is not None:
             headers.append(token)
         if is_same:

@@ -1,7 +1,7 @@
 """Sessions whose cookie has not come back yet.
 
-A client without cookies makes one with each request. It must not fill the store, so after some its further requests are
-served without a session being kept.
+A client without cookies makes one with each request. So that it does not fill the store, each is kept for a minute at
+most, and of one user and address only the newest few: the others are surplus, and removed in the background.
 """
 
 import time
@@ -19,20 +19,19 @@ class Unreturned:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._waiting: defaultdict[Whose, dict[str, float]] = defaultdict(dict)  # session -> when it is forgotten
+        self._waiting: defaultdict[Whose, dict[str, float]] = defaultdict(dict)  # session -> its beginning
+        self._surplus: list[str] = []
 
-    def has_room(self, whose: Whose) -> bool:
-        """Whether one more may be kept."""
-        waiting = self._waiting.get(whose)
-        if waiting is None or len(waiting) < MOST:
-            return True
-        now = self._clock()
-        for key in [key for key, until in waiting.items() if until < now]:
-            del waiting[key]
-        return len(waiting) < MOST
-
-    def add(self, whose: Whose, key: str) -> None:
-        self._waiting[whose][key] = self._clock() + LIFE
+    def add(self, whose: Whose, key: str) -> str | None:
+        """One more; answers the session that becomes surplus by it, if one does."""
+        waiting = self._waiting[whose]
+        waiting[key] = self._clock()
+        if len(waiting) <= MOST:
+            return None
+        oldest = next(iter(waiting))
+        del waiting[oldest]
+        self._surplus.append(oldest)
+        return oldest
 
     def remove(self, whose: Whose, key: str) -> None:
         """Its cookie came back."""
@@ -41,9 +40,10 @@ class Unreturned:
         if not waiting:
             self._waiting.pop(whose, None)
 
-    def tidy(self) -> None:
-        """Forgets those whose time is over."""
-        now = self._clock()
+    def take_surplus(self) -> list[str]:
+        """Those to be removed from the store, since the last time; forgets those whose time is over."""
         for whose, waiting in list(self._waiting.items()):
-            if all(until < now for until in waiting.values()):
+            if all(began + LIFE < self._clock() for began in waiting.values()):
                 del self._waiting[whose]
+        surplus, self._surplus = self._surplus, []
+        return surplus

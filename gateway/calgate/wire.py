@@ -25,6 +25,10 @@ class Stale(Exception):  # noqa: N818 - not an error: a kept connection had ende
     """The connection ended before a byte of the reply came, so an idempotent request may be tried on another."""
 
 
+class _GoneError(Exception):
+    """The server has closed the connection while the request was being sent."""
+
+
 class Wire(asyncio.Protocol):
     """A connection that carries one exchange at a time.
 
@@ -105,7 +109,7 @@ class Wire(asyncio.Protocol):
 
     async def _write(self, data: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
-            raise BadGateway("the document server closed the connection before the request was sent")
+            raise _GoneError
         self._transport.write(data)
         self.deadline = self._loop.time() + self._patience
         if self._writable is not None:

@@ -83,6 +83,7 @@ class DocumentServer:
 
     connections: set[asyncio.Task[None]] = field(default_factory=set)
     listening: asyncio.Server | None = None
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def stop(self) -> None:
         """Nobody listens any more, and the connections end."""
@@ -91,8 +92,13 @@ class DocumentServer:
         for task in self.connections:
             task.cancel()
         await asyncio.gather(*self.connections, return_exceptions=True)
+        for writer in self.writers:  # of a connection whose task was cancelled before it began
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers = [known for known in self.writers if not known.is_closing()] + [writer]
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self.connections.add(task)
         task.add_done_callback(self.connections.discard)
@@ -259,7 +265,7 @@ async def gateway(settings: Path, *, prefix: Sequence[str] = ()) -> AsyncIterato
 
 
 async def _until_ready(running: Gateway, started: int) -> None:
-    for _ in range(400):
+    for _ in range(2400):
         if running.process.returncode is not None:
             raise AssertionError(f"the gateway ended: {running.log.read_text()}")
         if "ready on" in running.log.read_text()[started:]:

@@ -154,7 +154,7 @@ async def test_metrics_and_readiness_stand_on_a_listener_of_their_own(server: Do
         async def figures() -> str:
             return (await curl(f"http://127.0.0.1:{admin}/metrics")).body.decode()
 
-        for _ in range(60):
+        for _ in range(300):
             text = await figures()
             if (
                 len(re.findall(r'calgate_cals_total\{kind="session",worker="\d"\} ', text))

@@ -56,7 +56,10 @@ async def test_a_cookie_that_is_nobodys_is_challenged(gate: Gateway) -> None:
 async def test_clients_without_cookies_sign_in_on_every_request_and_do_not_fill_the_store(gate: Gateway) -> None:
     for _ in range(25):
         assert (await curl(f"{gate.url}/portal", user="bob")).status == 200
-    _, listed, _ = await calgate("sessions", "list", "-c", str(gate.settings), "--json")
+    for _ in range(20):  # the surplus is removed in the background
+        _, listed, _ = await calgate("sessions", "list", "-c", str(gate.settings), "--json")
+        if listed.count('"user"') <= 16:
+            break
     assert 1 <= listed.count('"user"') <= 16
 
 
