@@ -91,7 +91,7 @@ class Duel:
         out = {self._ids.get(known_as, known_as) for known_as in told.out}
         assert out == {cal.id for cal in self.model.cals()}, f"the log says that {out} are out"
         state = self._library.redis.hgetall(self.keys[0])
-        set_ = {name.decode(): value.decode() for name, value in state.items() if name not in (b"terms", b"version", b"newest")}
+        set_ = {name.decode(): value.decode() for name, value in state.items() if name != b"terms"}
         assert told.settings == set_, f"the log says that {told.settings} was set"
         self._library.call("forget", self.keys)
 

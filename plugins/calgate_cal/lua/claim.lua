@@ -91,12 +91,12 @@ local function grant(license, ask, own, choice)
     tell(license, choice.victim, 'reclaimed')
   end
   if ask.over then lease.bury(license, kind, ask.field[kind]) end
-  local id = record(license, 'granted', fields_of(ask, kind, choice.out and choice.out > choice.limit and {'overdraft', '1'}))
+  local id = record(license, 'granted', fields_of(ask, kind, choice.out and choice.out > choice.limit and {'overdraft', '1'}), true)
   if kind == 'usage' and own.usage then spend(license, own.usage) end
   local it = {id = id, kind = kind, user = ask.user, name = ask.name, client = ask.client, document = ask.document,
     granted = license.now, by = 'dynamic', pending = {ask.reference}, field = ask.field[kind],
     groups = license.terms.session.shared and ask.groups or nil}
-  lease.write(license, it, license.now)
+  lease.write(license, it, license.now, license.now)
   return it
 end
 
@@ -130,16 +130,18 @@ end
 -- Returns {'granted', kind, id, provisional, milliseconds it is good for or '', and of a new one how many are out, limit}
 --      or {'denied', code, pools as JSON, place or 0, time of the estimate or ''}
 local function claim(keys, args)
-  local license = open(keys)
-  if not license then return {'unconfigured'} end
   local ask = asker(args[1], args[2], args[3], args[4], lines(args[5]))
   ask.reference = args[6]
-  if args[7] ~= '' then reassert(license, ask, args[7], args[8], tonumber(args[9]), tonumber(args[10])) end
+  local license = open(keys, fields(ask))
+  if not license then return {'unconfigured'} end
+  local texts = license.texts
+  if args[7] ~= '' and reassert(license, ask, args[7], args[8], tonumber(args[9]), tonumber(args[10])) then texts = nil end
   if license.terms.queue then
     queue.tend(license)
     ask.waiter = read(license, ask.holder)
+    texts = nil   -- one of them may have been taken for somebody who waits
   end
-  local own = order.own(license, ask)
+  local own = order.own(license, ask, texts)
   local choice = order.choose(license, ask, own)
   local it = choice.lease
   if choice.other == 'in-use-elsewhere' then return deny(license, ask, choice.other, {named = choice.other}) end
