@@ -10,9 +10,8 @@ import tempfile
 from pathlib import Path
 
 from cal_lab import CLOCK, HOUR, MINUTE, Lab, a_license
-from servers import Server
-
 from calgate_cal import lua
+from servers import Server
 
 FROZEN = Path(__file__).parent / "calgate_cal" / "frozen"
 SETTINGS = {
@@ -58,8 +57,6 @@ def main() -> None:
             asyncio.run(freeze(server.url, Path(folder)))
         finally:
             server.stop()
-
-
 
 
 if __name__ == "__main__":

@@ -228,14 +228,11 @@ class Model:
         for kind in ("named", "document"):  # 3, 4: a new one for good
             if self._may_have(kind, ask, own, why):
                 return Choice(kind=kind)
-        if "session" in own:  # 5
-            return Choice(cal=own["session"])
-        if self._may_have("session", ask, own, why):
-            return Choice(kind="session")
-        if "usage" in own and self.serves(own["usage"]):  # 6
-            return Choice(cal=own["usage"])
-        if self._may_have("usage", ask, own, why):
-            return Choice(kind="usage")
+        for kind in ("session", "usage"):  # 5, 6: his own, else a new one
+            if kind in own and self.serves(own[kind]):
+                return Choice(cal=own[kind])
+            if self._may_have(kind, ask, own, why):
+                return Choice(kind=kind)
         for idle in self._reclaimable():
             if self.has_room("session", ask, without=idle) == "":
                 return Choice(kind="session", victim=idle)
@@ -366,7 +363,7 @@ class Model:
         return next((waiter for waiter in self.waiters() if waiter.ask.holder == holder), None)
 
     def tend_queue(self) -> None:
-        """Before every decision: who stopped asking is gone, and what came free is offered to the first who can use it."""
+        """Before every decision: who stopped asking is gone; what came free is offered to the first who can use it."""
         if not self.terms["queue"]:
             return
         for waiter in self.waiters():
@@ -610,7 +607,7 @@ class Model:
         return [other.id for other in self.cals() if other.field == cal.field][-1]
 
 
-def _tell(cals: dict[str, Cal], event: Event) -> None:
+def _tell(cals: dict[str, Cal], event: Event) -> None:  # noqa: C901 - a line an event
     """What one event does to the CALs."""
     facts = event.facts
     if event.what == "granted":

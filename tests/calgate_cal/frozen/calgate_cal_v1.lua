@@ -717,7 +717,7 @@ function queue.rebuild(license)
   end
 end
 
--- What the gateway asks for: claim, settle, touch, release, wait, tend.
+-- What the gateway asks for when a document is opened: claim, holds.
 -- Every function answers {'unconfigured'} where the license's terms are not known yet.
 -- Groups come as one text, a line each. Ages are milliseconds before now, by the gateway's own clock.
 
@@ -882,12 +882,6 @@ local function claim(keys, args)
   return answer(license, it, choice)
 end
 
-local function keep(license, it, used)
-  record(license, 'kept', {'kind', it.kind, 'user', it.user, 'name', it.name, 'lease', it.id})
-  it.pending = nil
-  lease.write(license, it, used)
-end
-
 -- What the claimant holds for the document, by the order; takes nothing and notes no use. ARGV: user, client, document
 -- Returns as claim does, or {'none'}
 local function holds(keys, args)
@@ -899,6 +893,17 @@ local function holds(keys, args)
     if it and lease.serves(license, it) then return answer(license, it, {}) end
   end
   return {'none'}
+end
+
+redis.register_function(VERSION .. 'claim', claim)
+redis.register_function{function_name = VERSION .. 'holds', callback = holds, flags = {'no-writes'}}
+
+-- What the gateway tells afterwards: settle, touch, release, wait, tend.
+
+local function keep(license, it, used)
+  record(license, 'kept', {'kind', it.kind, 'user', it.user, 'name', it.name, 'lease', it.id})
+  it.pending = nil
+  lease.write(license, it, used)
 end
 
 -- How the request that made a lease provisional ended. ARGV: kind, user, client, document, id, reference, served (1 or 0)
@@ -1007,8 +1012,6 @@ local function tend(keys, args)
   return redis.call('INFO', 'replication'):match('master_replid:(%x+)')
 end
 
-redis.register_function(VERSION .. 'claim', claim)
-redis.register_function{function_name = VERSION .. 'holds', callback = holds, flags = {'no-writes'}}
 redis.register_function(VERSION .. 'settle', settle)
 redis.register_function(VERSION .. 'touch', touch)
 redis.register_function(VERSION .. 'release', release)
