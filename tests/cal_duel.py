@@ -7,7 +7,7 @@ from typing import Any
 
 from redis import Redis
 
-from cal_model import DAY, FOREVER, HOUR, KINDS, MINUTE, Ask, Event, Model
+from cal_model import DAY, FOREVER, HOUR, KINDS, MINUTE, Ask, Cal, Event, Model
 from calgate_cal import lua
 from calgate_cal.audit import decode, replay
 from calgate_cal.terms import PROVISIONAL
@@ -91,11 +91,7 @@ class Duel:
         out = {self._ids.get(known_as, known_as) for known_as in told.out}
         assert out == {cal.id for cal in self.model.cals()}, f"the log says that {out} are out"
         state = self._library.redis.hgetall(self.keys[0])
-        set_ = {
-            name.decode(): value.decode()
-            for name, value in state.items()
-            if name not in (b"terms", b"version", b"newest")
-        }
+        set_ = {name.decode(): value.decode() for name, value in state.items() if name != b"terms"}
         assert told.settings == set_, f"the log says that {told.settings} was set"
         self._library.call("forget", self.keys)
 
@@ -171,45 +167,35 @@ class Duel:
 
     def _act(self, what: str, _: int, *words: Any) -> Any:
         """What the rules say."""
-        model = self.model
-        match what:
-            case "claim":
-                user, client, document, _held = words
-                ask = Ask(user, client, document, GROUPS[user], str(self._number))
-                answer = model.claim(ask, f"n{self._number}")
-                if answer[0] == "granted":
-                    self._got[self._number] = (answer[2], ask)
-                return answer
-            case "settle":
-                if words[0] not in self._got:
-                    return "nothing"
-                cal, ask = self._got[words[0]]
-                model.settle(cal, ask.reference, served=words[1])
-                return "done"
-            case "touch":
-                if words[0] not in self._got:
-                    return "nothing"
-                cal, ask = self._got[words[0]]
-                return model.touch(cal, ask.client, words[1]) or "kept"
-            case "release":
-                return model.release(*words)
-            case "wait":
-                return model.wait(*words)
-            case "tend":
-                return model.tend()
-            case "assign":
-                return model.assign(*words, f"n{self._number}")
-            case "remove":
-                return model.remove(*words)
-            case "undo":
-                return model.undo(*words)
-            case "allocate":
-                return model.allocate(*words)
-            case "limit":
-                return model.set_limit(*words)
-            case "dynamic":
-                return model.set_dynamic(*words)
-        return model.end(*words[:2], force=words[2])
+        act = {"claim": self._claim, "settle": self._settle, "touch": self._touch, "assign": self._assign}.get(what)
+        if act is not None:
+            return act(*words)
+        if what == "finish":
+            return self.model.end(*words[:2], force=words[2])
+        return getattr(self.model, {"limit": "set_limit", "dynamic": "set_dynamic"}.get(what, what))(*words)
+
+    def _claim(self, user: str, client: str, document: str, _held: int) -> Any:
+        ask = Ask(user, client, document, GROUPS[user], str(self._number))
+        answer = self.model.claim(ask, f"n{self._number}")
+        if answer[0] == "granted":
+            self._got[self._number] = (answer[2], ask)
+        return answer
+
+    def _settle(self, number: int, served: bool) -> str:
+        if number not in self._got:
+            return "nothing"
+        cal, ask = self._got[number]
+        self.model.settle(cal, ask.reference, served=served)
+        return "done"
+
+    def _touch(self, number: int, age: int) -> str:
+        if number not in self._got:
+            return "nothing"
+        cal, ask = self._got[number]
+        return self.model.touch(cal, ask.client, age) or "kept"
+
+    def _assign(self, kind: str, user: str, document: str) -> str:
+        return self.model.assign(kind, user, document, f"n{self._number}")
 
     def _read(self, what: str, reply: Any) -> Any:
         """A reply of the store in the model's words."""
@@ -235,23 +221,8 @@ class Duel:
         self, operation: Operation, state: Any, theirs: list[dict[str, Any]], queue: list[dict[str, Any]]
     ) -> None:
         model = self.model
-        mine = sorted(
-            (cal.id, cal.kind, cal.user, cal.client if cal.kind != "document" else "", cal.granted)
-            + (cal.used, model.ends(cal), cal.left, cal.removed, sorted(cal.pending), cal.told, model.serves(cal))
-            for cal in model.cals()
-        )
-        read = sorted(
-            (
-                self._ids[it["id"]],
-                it["kind"],
-                it["user"],
-                it["client"] if it["kind"] != "document" else "",
-                it["granted"],
-            )
-            + (it.get("last_used"), it["ends"], it.get("left"), it.get("removed"))
-            + (sorted(it.get("pending", [])), it.get("told", []), it["serves"])
-            for it in theirs
-        )
+        mine = sorted(map(self._row, model.cals()))
+        read = sorted(map(self._read_row, theirs))
         assert read == mine, f"{operation}: the store has {read}, the rules {mine}"
         pools = {pool["kind"]: pool for pool in map(json.loads, state[2:])}
         waiters = model.waiters()
@@ -262,6 +233,17 @@ class Duel:
         line = [(w.ask.holder, w.offer, w.kept_until, w.ask.document) for w in waiters]
         told = [(f"{w['user']}|{w['client']}", w.get("offer"), w["kept_until"], w["document"]) for w in queue]
         assert told == line, f"{operation}: the store's queue {told}, the rules' {line}"
+
+    def _row(self, cal: Cal) -> tuple[Any, ...]:
+        client = "" if cal.kind == "document" else cal.client
+        times = (cal.granted, cal.used, self.model.ends(cal), cal.left, cal.removed)
+        return cal.id, cal.kind, cal.user, client, times, sorted(cal.pending), cal.told, self.model.serves(cal)
+
+    def _read_row(self, it: dict[str, Any]) -> tuple[Any, ...]:
+        client = "" if it["kind"] == "document" else it["client"]
+        times = (it["granted"], it.get("last_used"), it["ends"], it.get("left"), it.get("removed"))
+        pending, told = sorted(it.get("pending", [])), it.get("told", [])
+        return self._ids[it["id"]], it["kind"], it["user"], client, times, pending, told, it["serves"]
 
     def _never(self, operation: Operation, new: list[Event]) -> None:
         """What must hold whatever happened."""

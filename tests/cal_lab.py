@@ -11,7 +11,8 @@ from calgate.refusal import NoCal
 from calgate.store import RedisStore, StoreSection, open_store
 from calgate_cal import lua
 from calgate_cal.allocator import CalAllocator
-from calgate_cal.office import Holder, Office
+from calgate_cal.books import Holder
+from calgate_cal.office import Office
 from calgate_cal.settings import Config
 from people import People
 

@@ -1,14 +1,15 @@
 """The rules of CALs, put as plainly as can be: the history of a license is a list of events, and everything else, who
-holds what, how full a pool is, who is next in the queue, is worked out anew from that list whenever it is asked for.
+holds what, how full a pool is, who is next in the queue, is worked out anew from that list whenever it has grown.
 
-Nothing is counted along the way and nothing is kept in order to be fast, so this can be read beside the rules and
-compared with them line by line. It knows nothing of Redis. Times are milliseconds; a CAL whose time is over is simply
-not there.
+Nothing is counted along the way, so this can be read beside the rules and compared with them line by line. It knows
+nothing of Redis. Times are milliseconds; a CAL whose time is over is simply not there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
+
+Found = TypeVar("Found")
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -92,12 +93,27 @@ class Choice:
     why: dict[str, str] = field(default_factory=dict)
 
 
+def anew(look: Callable[["Model"], Found]) -> Callable[["Model"], Found]:
+    """What follows from the events alone need not be worked out again before there is another event."""
+    name = look.__name__
+
+    def looked(model: "Model") -> Found:
+        events, found = model.found.get(name, (-1, None))
+        if events != len(model.events):
+            found = look(model)
+            model.found[name] = (len(model.events), found)
+        return cast(Found, found)
+
+    return looked
+
+
 class Model:
     """One license with its terms, as the settings file has them (times in milliseconds)."""
 
     def __init__(self, terms: dict[str, Any]) -> None:
         self.terms = terms
         self.events: list[Event] = []
+        self.found: dict[str, tuple[int, Any]] = {}
         self._clock = 0
 
     # ------------------------------------------------------------ time
@@ -105,7 +121,11 @@ class Model:
     @property
     def now(self) -> int:
         """A server's clock may step back after a failover; time does not go behind the newest record."""
-        return max(self._clock, max((event.at for event in self.events if event.recorded), default=0))
+        return max(self._clock, self._newest())
+
+    @anew
+    def _newest(self) -> int:
+        return max((event.at for event in self.events if event.recorded), default=0)
 
     def at(self, clock: int) -> None:
         """The server's clock shows this."""
@@ -116,6 +136,7 @@ class Model:
 
     # ------------------------------------------------------------ what is out
 
+    @anew
     def all_cals(self) -> list[Cal]:
         """Every CAL that was ever given, with what became of it."""
         cals: dict[str, Cal] = {}
@@ -164,10 +185,13 @@ class Model:
 
     # ------------------------------------------------------------ what an administrator set
 
+    @anew
+    def settings(self) -> dict[str, Any]:
+        """The last thing said about each setting; None, or nothing: the file's word."""
+        return {event.facts["name"]: event.facts["value"] for event in self.events if event.what == "set"}
+
     def _set(self, name: str) -> Any:
-        """The last thing said about a setting, or None: the file's."""
-        said = [event.facts["value"] for event in self.events if event.what == "set" and event.facts["name"] == name]
-        return said[-1] if said else None
+        return self.settings().get(name)
 
     def limit(self, kind: str) -> int:
         return int(min(_or(self._set(f"limit:{kind}"), self.terms[kind]["limit"]), self.terms[kind]["in_license"]))
@@ -204,14 +228,11 @@ class Model:
         for kind in ("named", "document"):  # 3, 4: a new one for good
             if self._may_have(kind, ask, own, why):
                 return Choice(kind=kind)
-        if "session" in own:  # 5
-            return Choice(cal=own["session"])
-        if self._may_have("session", ask, own, why):
-            return Choice(kind="session")
-        if "usage" in own and self.serves(own["usage"]):  # 6
-            return Choice(cal=own["usage"])
-        if self._may_have("usage", ask, own, why):
-            return Choice(kind="usage")
+        for kind in ("session", "usage"):  # 5, 6: his own, else a new one
+            if kind in own and self.serves(own[kind]):
+                return Choice(cal=own[kind])
+            if self._may_have(kind, ask, own, why):
+                return Choice(kind=kind)
         for idle in self._reclaimable():
             if self.has_room("session", ask, without=idle) == "":
                 return Choice(kind="session", victim=idle)
@@ -314,6 +335,7 @@ class Model:
 
     # ------------------------------------------------------------ the queue
 
+    @anew
     def waiters(self) -> list[Waiter]:
         """Who waits, in order of coming."""
         waiting: dict[str, Waiter] = {}
@@ -341,7 +363,7 @@ class Model:
         return next((waiter for waiter in self.waiters() if waiter.ask.holder == holder), None)
 
     def tend_queue(self) -> None:
-        """Before every decision: who stopped asking is gone, and what came free is offered to the first who can use it."""
+        """Before every decision: who stopped asking is gone; what came free is offered to the first who can use it."""
         if not self.terms["queue"]:
             return
         for waiter in self.waiters():
@@ -546,8 +568,8 @@ class Model:
 
     def allocate(self, document: str, cals: int) -> str:
         """The sum over documents may not exceed the limit."""
-        names = {e.facts["name"] for e in self.events if e.what == "set" and e.facts["name"].startswith("allocated:")}
-        others = sum(int(self._set(name) or 0) for name in names if name != f"allocated:{document}")
+        allocations = {name: cals for name, cals in self.settings().items() if name.startswith("allocated:")}
+        others = sum(cals or 0 for name, cals in allocations.items() if name != f"allocated:{document}")
         if others + cals > self.limit("document"):
             return "too-many"
         self._note("set", name=f"allocated:{document}", value=cals or None)
@@ -585,7 +607,7 @@ class Model:
         return [other.id for other in self.cals() if other.field == cal.field][-1]
 
 
-def _tell(cals: dict[str, Cal], event: Event) -> None:
+def _tell(cals: dict[str, Cal], event: Event) -> None:  # noqa: C901 - a line an event
     """What one event does to the CALs."""
     facts = event.facts
     if event.what == "granted":

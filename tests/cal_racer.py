@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,15 @@ def main() -> None:
         if child == 0:
             random.seed()
             signal.alarm(int(seconds) + 30)  # whatever happens, no child is left behind
+            code = 1
             try:
                 asyncio.run(race(url, until, queue))
-            except BaseException:
-                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
-                os._exit(1)
-            os._exit(0)
+                code = 0
+            except Exception:
+                traceback.print_exc()
+                raise
+            finally:
+                os._exit(code)
         children.append(child)
     failed = [child for child in children if os.waitpid(child, 0)[1]]
     sys.exit(1 if failed else 0)

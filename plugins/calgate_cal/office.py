@@ -2,85 +2,17 @@
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from calgate.contract import Directory, Identity, Person, Store
-from calgate_cal import lua, terms
+from calgate_cal import books, lua, terms
 from calgate_cal.audit import Record, read
+from calgate_cal.books import Holder, State, Waiting
 from calgate_cal.settings import License
-
-KINDS = ("named", "document", "session", "usage")
 
 
 class Declined(Exception):  # noqa: N818 - an answer, not an error of the program
     """Nothing was changed; the message says why and what helps."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolState:
-    """One pool, right now."""
-
-    kind: str
-    in_license: int
-    limit: int
-    occupied: int
-    offered: int  # kept for people who wait
-    free_at: float | None
-
-    @property
-    def free(self) -> int:
-        """What a newcomer could have, were there no reserves."""
-        return max(0, self.limit - self.occupied - self.offered)
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """A license, right now."""
-
-    now: float
-    pools: Sequence[PoolState]
-    settings: dict[str, str]  # what administrators changed while running
-
-    @property
-    def allocations(self) -> dict[str, int]:
-        """Document -> how many Document CALs may be given out for it."""
-        return {
-            name.removeprefix("allocated:"): int(value)
-            for name, value in sorted(self.settings.items())
-            if name.startswith("allocated:")
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A CAL that is out, or in quarantine."""
-
-    kind: str
-    user: str
-    name: str
-    client: str
-    document: str
-    id: str
-    since: float
-    last_used: float | None
-    until: float | None  # when it comes back by itself, if it is not used again
-    state: str  # "held", "provisional", "signed-out", "quarantined", "spent"
-    by: str  # "dynamic", "administrator"
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Somebody in the queue."""
-
-    place: int
-    user: str
-    name: str
-    client: str
-    document: str
-    since: float
-    offer: str | None  # the kind of CAL that is kept for him
-    kept_until: float
 
 
 class Office:
@@ -101,22 +33,7 @@ class Office:
         if reply[0] == b"unconfigured":
             await self._configure()
             reply = await self._read("state")
-        pools = [json.loads(text) for text in reply[2:]]
-        return State(
-            now=float(reply[0]) / 1000,
-            settings={str(name): str(value) for name, value in json.loads(reply[1]).items()},
-            pools=[
-                PoolState(
-                    kind=pool["kind"],
-                    in_license=int(pool["in_license"]),
-                    limit=int(pool["limit"]),
-                    occupied=int(pool["occupied"]),
-                    offered=int(pool["offered"]),
-                    free_at=_seconds(pool.get("free_at")),
-                )
-                for pool in pools
-            ],
-        )
+        return books.state(reply)
 
     async def holders(self) -> AsyncIterator[Holder]:
         """Everything that is out, page by page, in no order; one that moves meanwhile may come twice."""
@@ -124,7 +41,7 @@ class Office:
         while True:
             cursor, *texts = await self._read("holders", cursor, 500)
             for text in texts:
-                yield _holder(json.loads(text))
+                yield books.holder(json.loads(text))
             if cursor == b"0":
                 return
 
@@ -172,7 +89,7 @@ class Office:
             raise Declined(f"{name} has no {_called(kind, document)}")
         if word == "quarantined":
             raise Declined(f"{name}'s {_called(kind, document)} was removed before and is in quarantine")
-        return name, _seconds(figures[0]) or None
+        return name, books.seconds(figures[0]) or None
 
     async def undo(self, user: str, document: str | None = None) -> str:
         """Takes a removal back while the quarantine lasts; answers the user's name."""
@@ -216,7 +133,7 @@ class Office:
         for holder in sessions:
             word, *figures = await self._change("end", holder.user, holder.client, int(force))
             if word == "done":
-                ended.append((holder, _seconds(figures[0]) or None))
+                ended.append((holder, books.seconds(figures[0]) or None))
         if not ended:
             where = f" on {client}" if client else ""
             raise Declined(f"{user} has no Session CAL{where}")
@@ -224,7 +141,7 @@ class Office:
 
     async def queue(self) -> list[Waiting]:
         """Who waits, in order."""
-        return [_waiting(json.loads(text)) for text in await self._read("queue")]
+        return [books.waiting(json.loads(text)) for text in await self._read("queue")]
 
     async def records(self, since: float, until: float | None = None) -> AsyncIterator[Record]:
         """Every decision and change of a time, oldest first (Unix times)."""
@@ -284,47 +201,3 @@ def _split(user: str) -> tuple[str, str]:
 
 def _called(kind: str, document: str | None) -> str:
     return f"Document CAL for {document}" if document else f"{kind.capitalize()} CAL"
-
-
-def _seconds(milliseconds: float | None) -> float | None:
-    return None if milliseconds is None else milliseconds / 1000
-
-
-def _waiting(it: dict[str, Any]) -> Waiting:
-    return Waiting(
-        place=it["place"],
-        user=it["user"],
-        name=it["name"],
-        client=it["client"],
-        document=it["document"],
-        since=it["since"] / 1000,
-        offer=it.get("offer"),
-        kept_until=it["kept_until"] / 1000,
-    )
-
-
-def _holder(it: dict[str, Any]) -> Holder:
-    ends = _seconds(it["ends"])
-    return Holder(
-        kind=it["kind"],
-        user=it["user"],
-        name=it["name"],
-        client=it.get("client", ""),
-        document=it.get("document", "") if it["kind"] in ("document", "usage") else "",
-        id=it["id"],
-        since=it["granted"] / 1000,
-        last_used=_seconds(it.get("last_used")),
-        until=None if it["ends"] >= lua.FOREVER else ends,
-        state=_state(it),
-        by=it.get("by", ""),
-    )
-
-
-def _state(it: dict[str, Any]) -> str:
-    if it["field"].startswith("spent|") or (it["kind"] == "usage" and not it.get("serves", True)):
-        return "spent"
-    if not it.get("serves", True):
-        return "quarantined"
-    if it.get("left"):
-        return "signed-out"
-    return "provisional" if it.get("pending") else "held"

@@ -9,13 +9,13 @@ import pytest
 from redis.asyncio import Redis
 
 from cal_lab import Lab, a_license
-from servers import Server
+from servers import KINDS, Server
 
 
-@pytest.fixture(scope="session")
-def cal_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all tests of rules; each test begins with an empty one."""
-    started = Server(tmp_path_factory.mktemp("cal")).start()
+@pytest.fixture(scope="session", params=sorted(KINDS))
+def cal_server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Redis, then Valkey; each test begins with an empty one."""
+    started = Server(tmp_path_factory.mktemp("cal"), KINDS[request.param]).start()
     yield started
     started.stop()
 

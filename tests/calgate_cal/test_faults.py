@@ -17,7 +17,8 @@ from calgate.refusal import NoCal, Unavailable
 from calgate.store import RedisStore, StoreSection, open_store
 from calgate_cal import Config
 from calgate_cal.allocator import CalAllocator
-from calgate_cal.office import Holder, Office
+from calgate_cal.books import Holder
+from calgate_cal.office import Office
 from people import People
 from servers import Cluster, Sentinels, Server, free_port, until_linked
 

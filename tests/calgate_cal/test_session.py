@@ -229,7 +229,8 @@ async def test_names_with_a_separator_are_never_mistaken_for_each_other(license:
 
 async def test_an_empty_store_is_told_the_terms_at_the_first_claim(license: License) -> None:
     q = await license(session={"in_license": 1})
-    await q.store.redis.delete("calgate:{q}:state")
+    await q.store.redis.flushall()
+    await q.at(0)
     assert await q.open("bob") == "session"
     with pytest.raises(NoCal):
         await q.claim("carol")

@@ -6,8 +6,9 @@ from dataclasses import asdict
 import click
 from rich.table import Table
 
+from calgate_cal.books import KINDS, Holder, State
 from calgate_cal.commands.counter import KIND, Counter, command, local, table
-from calgate_cal.office import KINDS, Declined, Holder, Office, State
+from calgate_cal.office import Declined, Office
 
 
 @command("list", help="Every pool, and who holds what.")

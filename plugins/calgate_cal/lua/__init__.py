@@ -14,7 +14,7 @@ KEY_NAMES = (
 FOREVER = 9999999999999
 """The time, in milliseconds, of what does not come back by itself."""
 
-_FILES = ("now", "license", "lease", "pool", "order", "queue", "claim", "admin", "report")
+_FILES = ("now", "license", "lease", "pool", "order", "queue", "claim", "activity", "admin", "report")
 
 
 def source(**other: str) -> str:

@@ -19,8 +19,8 @@ local function configure(keys, args)
   redis.call('DEL', license.shares)
   local leases = redis.call('HGETALL', license.leases)
   for index = 1, #leases, 2 do
-    local it = cmsgpack.unpack(leases[index + 1])
-    local ends = redis.call('ZSCORE', license[it.kind], leases[index])
+    local it = leases[index]:sub(1, 1) ~= '@' and cmsgpack.unpack(leases[index + 1])
+    local ends = it and redis.call('ZSCORE', license[it.kind], leases[index])
     if ends then occupy_shares(license, it.kind, it, tonumber(ends), leases[index]) end
   end
   queue.rebuild(license)

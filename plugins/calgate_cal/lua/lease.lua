@@ -108,10 +108,14 @@ local function encode(it)
   return cmsgpack.pack(stored)
 end
 
--- Writes what changed about a lease and the time when it comes back.
-function lease.write(license, it, used)
+-- Writes what changed about a lease and the time when it comes back; and the newest time, where that was left to it.
+function lease.write(license, it, used, newest)
   local ends = lease.ends(license, it, used)
-  redis.call('HSET', license.leases, it.field, encode(it))
+  if newest then
+    redis.call('HSET', license.leases, it.field, encode(it), '@newest', newest)
+  else
+    redis.call('HSET', license.leases, it.field, encode(it))
+  end
   if it.ends and it.ends ~= ends then free_shares(license, it.kind, it, it.ends, it.field) end
   redis.call('ZADD', license[it.kind], ends, it.field)
   if used then redis.call('ZADD', uses(license, it.kind), used, it.field) end

@@ -3,20 +3,28 @@ local order = {}
 
 -- Somebody who asks, with the fields that his leases would have.
 local function asker(user, name, client, document, groups)
-  local field = {}
-  for _, kind in ipairs(KINDS) do field[kind] = lease.field(kind, user, client, document) end
+  local field = {named = 'named|' .. user, document = 'document|' .. user .. '|' .. document,
+    session = 'session|' .. user .. '|' .. client, usage = 'usage|' .. user .. '|' .. document}
   return {user = user, name = name, client = client, document = document, groups = groups, field = field,
     holder = user .. '|' .. client}
 end
 
--- What he has already, by kind.
-function order.own(license, ask)
+local function fields(ask)
   local field = ask.field
-  local texts = redis.call('HMGET', license.leases, field.named, field.document, field.session, field.usage)
+  return {field.named, field.document, field.session, field.usage}
+end
+
+-- What he has already, by kind; `texts` are the four as `open` fetched them, behind two others.
+function order.own(license, ask, texts)
+  local field, first = ask.field, 2
+  if not texts then
+    texts, first = redis.call('HMGET', license.leases, unpack(fields(ask))), 0
+  end
   local own = {}
   for index, kind in ipairs(KINDS) do
-    if texts[index] then
-      own[kind] = lease.read(license, kind, field[kind], texts[index])
+    local text = texts[first + index]
+    if text then
+      own[kind] = lease.read(license, kind, field[kind], text)
       if not own[kind] then ask.over = kind end   -- its time is over and nobody has ended it yet
     end
   end

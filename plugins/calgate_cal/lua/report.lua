@@ -1,12 +1,10 @@
 -- What is asked for reports: reads only, so a replica can answer.
 
-local NOT_CHANGED = {terms = true, version = true, newest = true}
-
 -- What administrators changed while running.
 local function changed(license)
   local values = {}
   for name, value in pairs(license.settings or {}) do
-    if not NOT_CHANGED[name] then values[name] = value end
+    if name ~= 'terms' then values[name] = value end
   end
   return values
 end
@@ -32,9 +30,8 @@ local function holders(keys, args)
   local page = redis.call('HSCAN', license.leases, args[1], 'COUNT', args[2])
   local answer = {page[1]}
   for index = 1, #page[2], 2 do
-    local text = page[2][index + 1]
-    local kind = cmsgpack.unpack(text).kind
-    local it = lease.read(license, kind, page[2][index], text)
+    local field, text = page[2][index], page[2][index + 1]
+    local it = field:sub(1, 1) ~= '@' and lease.read(license, cmsgpack.unpack(text).kind, field, text)
     if it then
       it.last_used = lease.last_use(license, it)
       if license.terms then it.serves = lease.serves(license, it) end

@@ -1,0 +1,143 @@
+"""What the books of a license say: pools, holders, who waits; as the functions in the store tell it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from calgate_cal import lua
+
+KINDS = ("named", "document", "session", "usage")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """One pool, right now."""
+
+    kind: str
+    in_license: int
+    limit: int
+    occupied: int
+    offered: int  # kept for people who wait
+    free_at: float | None
+
+    @property
+    def free(self) -> int:
+        """What a newcomer could have, were there no reserves."""
+        return max(0, self.limit - self.occupied - self.offered)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A license, right now."""
+
+    now: float
+    pools: Sequence[PoolState]
+    settings: dict[str, str]  # what administrators changed while running
+
+    @property
+    def allocations(self) -> dict[str, int]:
+        """Document -> how many Document CALs may be given out for it."""
+        return {
+            name.removeprefix("allocated:"): int(value)
+            for name, value in sorted(self.settings.items())
+            if name.startswith("allocated:")
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A CAL that is out, or in quarantine."""
+
+    kind: str
+    user: str
+    name: str
+    client: str
+    document: str
+    id: str
+    since: float
+    last_used: float | None
+    until: float | None  # when it comes back by itself, if it is not used again
+    state: str  # "held", "provisional", "signed-out", "quarantined", "spent"
+    by: str  # "dynamic", "administrator"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Somebody in the queue."""
+
+    place: int
+    user: str
+    name: str
+    client: str
+    document: str
+    since: float
+    offer: str | None  # the kind of CAL that is kept for him
+    kept_until: float
+
+
+def state(reply: Sequence[bytes]) -> State:
+    """Of the function `state`."""
+    return State(
+        now=float(reply[0]) / 1000,
+        settings={str(name): str(value) for name, value in json.loads(reply[1]).items()},
+        pools=[_pool(json.loads(text)) for text in reply[2:]],
+    )
+
+
+def _pool(pool: dict[str, Any]) -> PoolState:
+    return PoolState(
+        kind=pool["kind"],
+        in_license=int(pool["in_license"]),
+        limit=int(pool["limit"]),
+        occupied=int(pool["occupied"]),
+        offered=int(pool["offered"]),
+        free_at=seconds(pool.get("free_at")),
+    )
+
+
+def seconds(milliseconds: float | None) -> float | None:
+    """The store counts in milliseconds."""
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def waiting(it: dict[str, Any]) -> Waiting:
+    """One of the function `queue`."""
+    return Waiting(
+        place=it["place"],
+        user=it["user"],
+        name=it["name"],
+        client=it["client"],
+        document=it["document"],
+        since=it["since"] / 1000,
+        offer=it.get("offer"),
+        kept_until=it["kept_until"] / 1000,
+    )
+
+
+def holder(it: dict[str, Any]) -> Holder:
+    """One of the function `holders`."""
+    ends = seconds(it["ends"])
+    return Holder(
+        kind=it["kind"],
+        user=it["user"],
+        name=it["name"],
+        client=it.get("client", ""),
+        document=it.get("document", "") if it["kind"] in ("document", "usage") else "",
+        id=it["id"],
+        since=it["granted"] / 1000,
+        last_used=seconds(it.get("last_used")),
+        until=None if it["ends"] >= lua.FOREVER else ends,
+        state=_state(it),
+        by=it.get("by", ""),
+    )
+
+
+def _state(it: dict[str, Any]) -> str:
+    if it["field"].startswith("spent|") or (it["kind"] == "usage" and not it.get("serves", True)):
+        return "spent"
+    if not it.get("serves", True):
+        return "quarantined"
+    if it.get("left"):
+        return "signed-out"
+    return "provisional" if it.get("pending") else "held"

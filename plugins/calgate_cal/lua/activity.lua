@@ -1,0 +1,119 @@
+-- What the gateway tells afterwards: settle, touch, release, wait, tend.
+
+local function keep(license, it, used)
+  record(license, 'kept', {'kind', it.kind, 'user', it.user, 'name', it.name, 'lease', it.id})
+  it.pending = nil
+  lease.write(license, it, used)
+end
+
+-- How the request that made a lease provisional ended. ARGV: kind, user, client, document, id, reference, served (1 or 0)
+-- Returns 1 if that decided anything.
+local function settle(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local it = lease.read(license, args[1], lease.field(args[1], args[2], args[3], args[4]))
+  if not it or it.id ~= args[5] or not it.pending then return 0 end
+  if args[7] == '1' then
+    keep(license, it, lease.last_use(license, it))
+    return 1
+  end
+  local pending = {}
+  for _, reference in ipairs(it.pending) do
+    if reference ~= args[6] then pending[#pending + 1] = reference end
+  end
+  if #pending == 0 then
+    lease.finish(license, it, 'taken-back', 'refused', {'reference', args[6]})
+    return 1
+  end
+  it.pending = pending
+  lease.write(license, it, lease.last_use(license, it))
+  return 0
+end
+
+-- One lease that was used. Answers why it is lost, or nil.
+local function touch_one(license, kind, ask, id, age, confirmed)
+  local field = ask.field[kind]
+  local it = lease.read(license, kind, field)
+  if not it then
+    if reassert(license, ask, kind, id, age, confirmed) then return nil end
+    return 'ended'
+  end
+  if it.id ~= id then return 'ended' end
+  if not lease.serves(license, it) then return kind == 'usage' and 'hour-over' or 'removed' end
+  if it.left then return 'signed-out' end
+  if kind == 'named' and includes(it.told, ask.client) then return 'taken-over' end
+  local used = math.max(license.now - age, lease.last_use(license, it) or 0, it.granted)
+  if it.pending then
+    keep(license, it, used)
+  elseif used > (lease.last_use(license, it) or 0) then
+    lease.note_use(license, it, used)
+  end
+  return nil
+end
+
+-- Activity of one license in one batch. ARGV: JSON of [[kind, id, age of the use, age of the store's last
+-- word that it stands, user, name, client, document, groups], …]
+-- Returns {index from 1, reason, index, reason, …} of those that are lost.
+local function touch(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local lost = {}
+  for index, item in ipairs(cjson.decode(args[1])) do
+    local kind, id, age, confirmed, user, name, client, document, groups = unpack(item)
+    local reason = touch_one(license, kind, asker(user, name, client, document, lines(groups)), id, age, confirmed)
+    if reason then
+      lost[#lost + 1] = index
+      lost[#lost + 1] = reason
+    end
+  end
+  return lost
+end
+
+-- The user has signed out on this client. ARGV: user, client
+local function release(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local user, client = args[1], args[2]
+  local session = lease.read(license, 'session', lease.field('session', user, client))
+  if session then sign_out(license, session, 'signed-out', 'user') end
+  local named = lease.read(license, 'named', lease.field('named', user))
+  if named and named.client == client then
+    named.client = ''
+    lease.write(license, named, lease.last_use(license, named))
+  end
+  queue.leave(license, user .. '|' .. client, 'gave-up')
+  return 1
+end
+
+-- Somebody who waits asks how far he is, which keeps his place. ARGV: user, client
+-- Returns {'waiting', place, time of the estimate or ''} · {'offered'}: claim now · {'gone'}: he does not wait
+local function wait(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  queue.tend(license)
+  local holder = args[1] .. '|' .. args[2]
+  local waiter = license.terms.queue and read(license, holder)
+  if not waiter then return {'gone'} end
+  if waiter.offer then return {'offered'} end
+  redis.call('ZADD', license.places, license.now + PLACE_KEPT, holder)
+  local ask = as_asker(waiter)
+  if order.choose(license, ask, order.own(license, ask)).lease then return {'offered'} end
+  local place = queue.place(license, holder)
+  return {'waiting', place.place, tostring(place.estimate or '')}
+end
+
+-- Ends what is due and offers what came free, also when nobody asks. ARGV: how many to end at most
+-- Returns the name of the server's history: another one after a failover, which may have forgotten the last leases
+local function tend(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  lease.sweep(license, tonumber(args[1]))
+  queue.tend(license)
+  return redis.call('INFO', 'replication'):match('master_replid:(%x+)')
+end
+
+redis.register_function(VERSION .. 'settle', settle)
+redis.register_function(VERSION .. 'touch', touch)
+redis.register_function(VERSION .. 'release', release)
+redis.register_function(VERSION .. 'wait', wait)
+redis.register_function(VERSION .. 'tend', tend)
