@@ -4,8 +4,11 @@ An account is counted together with the address that tries it; and by itself too
 domain, whose lockout a stranger could otherwise bring about for anybody. Kerberos is never counted: the KDC does that.
 """
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal
@@ -18,7 +21,11 @@ KNOWN_FOR = 30 * 86_400.0
 """Seconds for which an address that an account has signed in from is no stranger's."""
 MOST_REPORTED = 20_000
 
-_LIBRARY = "calgate_guard_v1"
+PATIENCE = 5.0
+"""Seconds for which a try waits for others under way: they take milliseconds."""
+
+_LIBRARY = "calgate_guard_v2"
+_MOMENT = 0.02
 
 
 class Limit(Section):
@@ -52,8 +59,10 @@ class Guard:
 
     def __init__(self, store: Store, section: GuardSection, *, passed_on: bool) -> None:
         self._store = store
-        self._section = section
-        self._passed_on = passed_on
+        self._limits: list[str | int] = [
+            n for one in (section.account, section.address) for n in (one.failures, _ms(one.within), _ms(one.wait))
+        ]
+        self._limits.append(int(passed_on))
         self._keys = Keys(store.prefix)
         store.library(_LIBRARY, files("calgate_negotiate").joinpath("guard.lua").read_text(encoding="utf-8"))
 
@@ -62,24 +71,30 @@ class Guard:
 
         `account` is in one spelling, whatever the client typed.
         """
-        keys = self._keys.of(account, address)
-        await self._begin(keys, account, address)
+        keys, attempt = self._keys.of(account, address), secrets.token_hex(8)
+        arguments = [*self._limits, attempt]
+        await self._begin(keys, arguments, account, address)
         try:
             proof = await prove()
         except Unproven:
-            raise  # it stays counted
+            await self._store.call(f"{_LIBRARY}_fail", keys, arguments)
+            raise
         except BaseException:
-            await self._store.call(f"{_LIBRARY}_withdraw", keys)
+            await self._store.call(f"{_LIBRARY}_withdraw", keys, [attempt])
             raise
         who = json.dumps([proof.identity.name, address], ensure_ascii=False)
         report = [*keys, self._keys.report]
-        await self._store.call(f"{_LIBRARY}_succeed", report, [int(KNOWN_FOR * 1000), who, MOST_REPORTED])
+        await self._store.call(f"{_LIBRARY}_succeed", report, [attempt, int(KNOWN_FOR * 1000), who, MOST_REPORTED])
         return proof
 
-    async def _begin(self, keys: list[str], account: str, address: str) -> None:
-        limits = (self._section.account, self._section.address)
-        arguments = [n for one in limits for n in (one.failures, int(one.within * 1000), int(one.wait * 1000))]
-        left = int(await self._store.call(f"{_LIBRARY}_begin", keys, [*arguments, int(self._passed_on)]))
+    async def _begin(self, keys: Sequence[str], arguments: Sequence[str | int], account: str, address: str) -> None:
+        """Waits while so many tries are under way that one more could be one too many."""
+        until = time.monotonic() + PATIENCE
+        while (left := int(await self._store.call(f"{_LIBRARY}_begin", keys, arguments))) < 0:
+            if time.monotonic() > until:
+                left = 1000
+                break
+            await asyncio.sleep(_MOMENT)
         if left:
             raise TooManySignIns(f"too many failed sign-ins of {account} or from {address}", left / 1000)
 
@@ -98,6 +113,9 @@ class Keys:
             f"{self._root}:address:{address}",
             f"{self._root}:account:{account}",
             f"{self._root}:known:{pair}",
+            f"{self._root}:now:pair:{pair}",
+            f"{self._root}:now:address:{address}",
+            f"{self._root}:now:account:{account}",
         ]
 
     @property
@@ -156,6 +174,10 @@ class Lookout:
     async def _counts(self) -> AsyncIterator[tuple[Any, str]]:
         async for key in self._redis.scan_iter(match=_glob_safe(self._keys.counts), count=500):
             yield key, _text(key)
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
 
 
 def _glob_safe(pattern: str) -> str:

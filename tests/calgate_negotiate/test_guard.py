@@ -15,7 +15,7 @@ from calgate.contract import Identity, NtlmAttempt, NtlmProof, Services
 from calgate.refusal import AccountRefused, TooManySignIns, Unavailable, Unproven
 from calgate.store import RedisStore, StoreSection, open_store
 from calgate_negotiate.commands import commands
-from calgate_negotiate.guard import Guard, GuardSection, Limit, Lookout
+from calgate_negotiate.guard import Guard, GuardSection, Keys, Limit, Lookout
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
 from calgate_negotiate.ntlm import UsersProver, canonical
 from calgate_negotiate.settings import Config
@@ -111,6 +111,22 @@ async def test_a_hundred_guesses_at_once_are_not_all_let_through(store: RedisSto
     said = await asyncio.gather(*(attempt(guard, domain, f"198.51.100.{n % 50}") for n in range(100)))
     assert said.count("wrong") == 3
     assert domain.tries == 3
+
+
+async def test_a_browsers_connections_that_sign_in_at_once_are_all_let_in(store: RedisStore) -> None:
+    """Fifty right answers of one person together: they wait for each other, and nobody is told to come back later."""
+    guard, domain = Guard(store, SECTION, passed_on=True), Domain()
+    said = await asyncio.gather(*(attempt(guard, domain, HERE, right=True) for _ in range(50)))
+    assert said == ["in"] * 50
+
+
+async def test_a_gateway_that_dies_in_the_middle_of_a_try_blocks_nobody_for_long(store: RedisStore) -> None:
+    guard, domain = Guard(store, SECTION, passed_on=True), Domain()
+    keys = Keys(store.prefix).of("corp\\alice", HERE)
+    long_ago = 1000  # ms of 1970: a try that began then, and whose end nobody told
+    for key in keys[4:]:
+        await store.redis.zadd(key, {f"lost{number}": long_ago for number in range(10)})
+    assert await attempt(guard, domain, HERE, right=True) == "in"
 
 
 async def test_one_address_that_tries_many_accounts_waits(store: RedisStore) -> None:
