@@ -151,38 +151,17 @@ class Sessions:
         """A new session under a new id (always: an id known before sign-in could be somebody else's plant)."""
         session_id = secrets.token_urlsafe(32)
         key = hash_id(session_id)
-        fields = {
-            "domain": identity.domain,
-            "account": identity.account,
-            "mechanism": identity.mechanism,
-            "sid": identity.sid or "",
-            "person": person.key,
-            "name": person.name,
-            "address": address,
-            "browser": "1" if is_browser else "",
-        } | {f"c:{cookie.decode('latin-1')}": "1" for cookie in cookies}
-        args: list[str | int | float | bytes] = [
-            _ms(self._section.lifetime),
-            _ms(min(unreturned.LIFE, self._section.idle)),
-            _ms(unreturned.LIFE),
-        ]
-        for name, value in fields.items():
-            args += [name, value]
+        now = self._clock()
         session = Session(
-            key,
-            identity,
-            person.key,
-            person.name,
-            address,
-            is_browser,
-            self._clock(),
-            cookies=set(cookies),
-            person=person,
+            key, identity, person.key, person.name, address, is_browser, now, cookies=set(cookies), person=person
         )
         session.returned = False
-        session.person_at = session.used_at = self._clock()
+        session.person_at = session.used_at = now
+        session.believed_until = now + COPY_LIFE
+        spans = [self._section.lifetime, min(unreturned.LIFE, self._section.idle), unreturned.LIFE]
+        args: list[str | int | float | bytes] = [_ms(span) for span in spans]
+        args += [word for pair in _to_record(session).items() for word in pair]
         await self._store.call("calgate_session_v1_begin", [self._place(key)], args)
-        session.believed_until = self._clock() + COPY_LIFE
         self._known[key] = session
         surplus = self._unreturned.add((person.key, address), key)
         if surplus is not None:
@@ -292,6 +271,21 @@ class Sessions:
             with suppress(Unavailable):
                 for key in self._unreturned.take_surplus():
                     await self._store.ask("UNLINK", self._place(key))
+
+
+def _to_record(session: Session) -> Mapping[str, str]:
+    """The fields that a session is stored as, beside its times."""
+    identity = session.identity
+    return {
+        "domain": identity.domain,
+        "account": identity.account,
+        "mechanism": identity.mechanism,
+        "sid": identity.sid or "",
+        "person": session.person_key,
+        "name": session.name,
+        "address": session.address,
+        "browser": "1" if session.is_browser else "",
+    } | {f"c:{cookie.decode('latin-1')}": "1" for cookie in session.cookies}
 
 
 def _from_record(key: str, found: Mapping[str, str]) -> Session:
