@@ -260,7 +260,7 @@ class Sessions:
         while True:
             await asyncio.sleep(_KEEP_EVERY)
             now = self._clock()
-            used = [s for s in self._known.values() if s.used_at >= last or s.open_tunnels]
+            used = [s for s in self._known.values() if s.returned and (s.used_at >= last or s.open_tunnels)]
             last = now
             with suppress(Unavailable):  # said once by the store; the copies live on for the grace time
                 for session in used:
