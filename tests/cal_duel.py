@@ -78,10 +78,12 @@ class Duel:
         library.call("forget", self.keys)
         library.call("configure", self.keys, "test", json.dumps(terms))
 
-    def back_to(self, user: str, client: str) -> int:
-        """How many claims back somebody's last claim is; 0 if there is none."""
-        claims = [words[:2] for words in reversed(self._claims.values())]
-        return claims.index([user, client]) + 1 if [user, client] in claims else 0
+    def back_to(self, user: str, *, client: str | None = None, document: str | None = None) -> int:
+        """How many claims back somebody's last claim is (from a client, for a document); 0 if there is none."""
+        for back, claim in enumerate(reversed(self._claims.values()), 1):
+            if claim[0] == user and client in (None, claim[1]) and document in (None, claim[2]):
+                return back
+        return 0
 
     def close(self) -> None:
         """The log must tell what is out and what was set; then nothing stays in the store."""
