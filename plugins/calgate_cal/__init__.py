@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 from calgate.contract import Services
@@ -15,6 +16,8 @@ __all__ = ["Config", "commands", "role", "start"]
 
 role = "allocator"
 
+log = logging.getLogger(__name__)
+
 _TENDED_EVERY = 5.0  # seconds; an offer is seen by who waits when his page asks next, so more often serves nobody
 
 
@@ -25,9 +28,16 @@ async def start(config: Config, services: Services) -> AsyncIterator[CalAllocato
     with contextlib.suppress(Unavailable):
         await allocator.configure()
     tending = asyncio.create_task(allocator.tend(_TENDED_EVERY), name="CALs that come back")
+    tending.add_done_callback(_tell_if_failed)
     try:
         yield allocator
     finally:
         while not tending.done():  # a cancellation that meets an answer is swallowed in redis-py's own timeouts
             tending.cancel()
             await asyncio.wait({tending}, timeout=0.2)
+
+
+def _tell_if_failed(tending: asyncio.Task[None]) -> None:
+    """CALs are still counted rightly without it, but ended leases stay in the books, and offers wait for a claim."""
+    if not tending.cancelled() and (error := tending.exception()):
+        log.error("CALs are no longer tended, restart the gateway", exc_info=error)
