@@ -7,7 +7,8 @@ from typing import Any
 
 from redis import Redis
 
-from cal_model import DAY, FOREVER, HOUR, KINDS, MINUTE, Ask, Cal, Event, Model
+from cal_events import DAY, FOREVER, HOUR, KINDS, MINUTE, Ask, Cal, Event
+from cal_model import Model
 from calgate_cal import lua
 from calgate_cal.audit import decode, replay
 from calgate_cal.terms import PROVISIONAL
