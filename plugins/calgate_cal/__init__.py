@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 from calgate.contract import Services
 from calgate.refusal import Unavailable
 from calgate_cal.actor import actor
+from calgate_cal.advice import warnings
 from calgate_cal.allocator import CalAllocator
 from calgate_cal.commands import commands
 from calgate_cal.settings import Config
 
-__all__ = ["Config", "commands", "role", "start"]
+__all__ = ["Config", "commands", "role", "start", "warnings"]
 
 role = "allocator"
 
