@@ -7,7 +7,8 @@ from typing import Any
 
 from redis import Redis
 
-from cal_model import DAY, FOREVER, HOUR, KINDS, MINUTE, Ask, Cal, Event, Model
+from cal_events import DAY, FOREVER, HOUR, KINDS, MINUTE, Ask, Cal, Event
+from cal_model import Model
 from calgate_cal import lua
 from calgate_cal.audit import decode, replay
 from calgate_cal.terms import PROVISIONAL
@@ -78,10 +79,12 @@ class Duel:
         library.call("forget", self.keys)
         library.call("configure", self.keys, "test", json.dumps(terms))
 
-    def back_to(self, user: str, client: str) -> int:
-        """How many claims back somebody's last claim is; 0 if there is none."""
-        claims = [words[:2] for words in reversed(self._claims.values())]
-        return claims.index([user, client]) + 1 if [user, client] in claims else 0
+    def back_to(self, user: str, *, client: str | None = None, document: str | None = None) -> int:
+        """How many claims back somebody's last claim is (from a client, for a document); 0 if there is none."""
+        for back, claim in enumerate(reversed(self._claims.values()), 1):
+            if claim[0] == user and client in (None, claim[1]) and document in (None, claim[2]):
+                return back
+        return 0
 
     def close(self) -> None:
         """The log must tell what is out and what was set; then nothing stays in the store."""

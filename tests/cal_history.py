@@ -52,26 +52,34 @@ def an_administrator_changes_things(r: Random, duel: Duel) -> None:
 
 def an_administrator_thinks_better_of_it(r: Random, duel: Duel) -> None:
     """Removed, and given back while the quarantine lasts, or too late."""
-    kind, back = r.choice(("named", "document")), _back(r)
-    duel.play([("settle", 0, back, True), ("remove", 0, kind, back)])
-    duel.play([*(_visit(r) for _ in range(r.randint(0, 8))), ("undo", 0, kind, back)])
+    mine = [cal for cal in duel.model.cals() if cal.kind in ("named", "document") and cal.used is not None]
+    if not mine:
+        people_come_and_go(r, duel)
+        return
+    cal = r.choice(mine)
+    document = cal.document if cal.kind == "document" else None
+    back = duel.back_to(cal.user, document=document)
+    duel.play([("settle", 0, back, True), ("remove", 0, cal.kind, back)])
+    duel.play([_visit(r) for _ in range(r.randint(1, 8))])
+    duel.play([("undo", 0, cal.kind, duel.back_to(cal.user, document=document))])
 
 
 def somebody_leaves_while_others_wait(r: Random, duel: Duel) -> None:
     """A CAL comes free for the queue, and may be taken back by a lowered limit before anybody can have it."""
+    if not duel.model.waiters():
+        everybody_comes_at_once(r, duel)
     sessions = [cal for cal in duel.model.cals() if cal.kind == "session"]
     waiters = [waiter.ask for waiter in duel.model.waiters()]
     if not sessions or not waiters:
-        everybody_comes_at_once(r, duel)
         return
     leaver, waiter = r.choice(sessions), r.choice(waiters)
-    wait = ("wait", 0, duel.back_to(waiter.user, waiter.client))
-    duel.play([wait, ("finish", 0, duel.back_to(leaver.user, leaver.client), True), wait])
-    duel.play([_visit(r) for _ in range(r.randint(0, 3))])
-    if r.random() < 0.5:
+    wait = ("wait", 0, duel.back_to(waiter.user, client=waiter.client))
+    duel.play([wait, ("finish", 0, duel.back_to(leaver.user, client=leaver.client), True), wait])
+    if r.random() < 0.3:
         duel.play(
             [("limit", 0, "session", 0), ("wait", 0, _back(r)), ("limit", 0, "session", None), ("wait", 0, _back(r))]
         )
+    duel.play([_visit(r) for _ in range(r.randint(1, 4))])
 
 
 def an_hour_passes(r: Random, duel: Duel) -> None:

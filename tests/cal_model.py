@@ -5,362 +5,19 @@ Nothing is counted along the way, so this can be read beside the rules and compa
 nothing of Redis. Times are milliseconds; a CAL whose time is over is simply not there.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any
 
-Found = TypeVar("Found")
-
-MINUTE = 60_000
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
-FOREVER = 9_999_999_999_999
-KINDS = ("named", "document", "session", "usage")
-
-PLACE_KEPT, OFFER_STANDS = 30_000, 60_000
-PROVISIONAL = 10 * MINUTE  # until a grant that nobody settled is taken back
+from cal_events import HOUR, Ask, Cal, Choice, Event
+from cal_rules import Rules
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened. `recorded`: it stands in the audit log, which fixes the newest time there is."""
-
-    at: int
-    what: str
-    facts: dict[str, Any]
-    recorded: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Somebody who asks for a CAL."""
-
-    user: str
-    client: str
-    document: str
-    groups: tuple[str, ...] = ()
-    reference: str = ""
-
-    @property
-    def holder(self) -> str:
-        return f"{self.user}|{self.client}"
-
-
-@dataclass(slots=True)
-class Cal:
-    """One CAL in somebody's hands, as far as events tell."""
-
-    id: str
-    kind: str
-    user: str
-    client: str
-    document: str
-    groups: tuple[str, ...]
-    granted: int
-    by: str  # "dynamic" or "administrator"
-    pending: list[str]  # requests that have not been answered yet; provisional while there are any
-    used: int | None = None
-    left: int | None = None  # signed out
-    removed: int | None = None
-    told: list[str] = field(default_factory=list)  # clients that are to be told of a take-over
-    over: bool = False  # ended by an event, not by its clock
-
-    @property
-    def field(self) -> str:
-        """Whose it is; there is never more than one of a field, but for Usage CALs whose hour is over."""
-        part = {"named": "", "session": f"|{self.client}"}.get(self.kind, f"|{self.document}")
-        return f"{self.kind}|{self.user}{part}"
-
-
-@dataclass(slots=True)
-class Waiter:
-    """Somebody in the queue."""
-
-    ask: Ask
-    seq: int
-    kept_until: int
-    offer: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What serves a claim: a CAL that is his, or a new one of a kind (perhaps taken from somebody idle), or none."""
-
-    cal: Cal | None = None
-    other: str | None = None  # what is to happen because another machine uses it
-    kind: str | None = None
-    victim: Cal | None = None
-    why: dict[str, str] = field(default_factory=dict)
-
-
-def anew(look: Callable[["Model"], Found]) -> Callable[["Model"], Found]:
-    """What follows from the events alone need not be worked out again before there is another event."""
-    name = look.__name__
-
-    def looked(model: "Model") -> Found:
-        events, found = model.found.get(name, (-1, None))
-        if events != len(model.events):
-            found = look(model)
-            model.found[name] = (len(model.events), found)
-        return cast(Found, found)
-
-    return looked
-
-
-class Model:
-    """One license with its terms, as the settings file has them (times in milliseconds)."""
-
-    def __init__(self, terms: dict[str, Any]) -> None:
-        self.terms = terms
-        self.events: list[Event] = []
-        self.found: dict[str, tuple[int, Any]] = {}
-        self._clock = 0
-
-    # ------------------------------------------------------------ time
-
-    @property
-    def now(self) -> int:
-        """A server's clock may step back after a failover; time does not go behind the newest record."""
-        return max(self._clock, self._newest())
-
-    @anew
-    def _newest(self) -> int:
-        return max((event.at for event in self.events if event.recorded), default=0)
-
-    def at(self, clock: int) -> None:
-        """The server's clock shows this."""
-        self._clock = clock
+class Model(Rules):
+    """One license through its history. Every method is something that somebody does, and adds events."""
 
     def _note(self, what: str, *, recorded: bool = True, **facts: Any) -> None:
         self.events.append(Event(self.now, what, facts, recorded))
 
-    # ------------------------------------------------------------ what is out
-
-    @anew
-    def all_cals(self) -> list[Cal]:
-        """Every CAL that was ever given, with what became of it."""
-        cals: dict[str, Cal] = {}
-        for event in self.events:
-            _tell(cals, event)
-        return list(cals.values())
-
-    def cals(self) -> list[Cal]:
-        """Those that are out: neither ended nor past their time."""
-        now = self.now
-        return [cal for cal in self.all_cals() if not cal.over and self.ends(cal) > now]
-
-    def ends(self, cal: Cal) -> int:
-        """When it comes back by itself, if it is not used again."""
-        terms = self.terms[cal.kind]
-        if cal.kind == "session":
-            # max(granted + minimum, last activity + idle timeout), or sign-out in place of the latter; then the maximum
-            ends = max(cal.granted + terms["minimum"], _or(cal.left, (cal.used or 0) + terms["idle_timeout"]))
-            ends = min(ends, cal.granted + terms.get("maximum", FOREVER))
-        elif cal.kind == "usage":
-            ends = cal.granted + 28 * DAY
-        elif cal.removed is not None:
-            # a removal does not restart the clock: last used + quarantine; never used: gone at once
-            ends = cal.removed if cal.used is None else cal.used + terms["quarantine"]
-        elif cal.used is not None and self._returned_at(cal) < FOREVER:
-            ends = max(self._returned_at(cal), cal.used + terms["quarantine"])
-        else:
-            ends = FOREVER
-        return min(ends, cal.granted + PROVISIONAL) if cal.pending else ends
-
-    def _returned_at(self, cal: Cal) -> int:
-        """A dynamically assigned Named CAL that is unused for so long is returned."""
-        after = self.terms[cal.kind].get("return_after")
-        return cal.used + after if cal.used is not None and cal.by == "dynamic" and after else FOREVER
-
-    def serves(self, cal: Cal) -> bool:
-        """A quarantined CAL occupies its place and does not serve its old owner; a Usage CAL serves for an hour."""
-        if cal.kind == "usage":
-            return self.now < cal.granted + HOUR
-        if cal.kind == "session":
-            return True
-        return cal.removed is None and self.now < self._returned_at(cal)
-
-    def occupied(self, kind: str) -> int:
-        return len([cal for cal in self.cals() if cal.kind == kind])
-
-    # ------------------------------------------------------------ what an administrator set
-
-    @anew
-    def settings(self) -> dict[str, Any]:
-        """The last thing said about each setting; None, or nothing: the file's word."""
-        return {event.facts["name"]: event.facts["value"] for event in self.events if event.what == "set"}
-
-    def _set(self, name: str) -> Any:
-        return self.settings().get(name)
-
-    def limit(self, kind: str) -> int:
-        return int(min(_or(self._set(f"limit:{kind}"), self.terms[kind]["limit"]), self.terms[kind]["in_license"]))
-
-    def allocated(self, document: str) -> int:
-        return int(self._set(f"allocated:{document}") or 0)
-
-    def is_dynamic(self, kind: str, ask: Ask) -> bool:
-        """Whether a new CAL of this kind is assigned to the asker without an administrator."""
-        on = self._set(f"dynamic:{kind}")
-        if kind == "document":
-            on = _or(self._set(f"dynamic:document:{ask.document}"), on)
-        wanted = self.terms[kind].get("dynamic_for")
-        return bool(_or(on, self.terms[kind]["dynamic"])) and (wanted is None or bool(set(wanted) & set(ask.groups)))
-
-    # ------------------------------------------------------------ the order of consumption
-
-    def own(self, ask: Ask) -> dict[str, Cal]:
-        """What he has, by kind."""
-        mine = {}
-        for cal in self.cals():
-            right_client = cal.kind != "session" or cal.client == ask.client
-            right_document = cal.kind not in ("document", "usage") or cal.document == ask.document
-            if cal.user == ask.user and right_client and right_document:
-                mine[cal.kind] = cal  # of several Usage CALs the last one
-        return mine
-
-    def choose(self, ask: Ask) -> Choice:
-        """QlikView's order; takes from the idle only what would else be a denial."""
-        own, why = self.own(ask), dict[str, str]()
-        for kind in ("named", "document"):  # 1, 2: his own
-            if kind in own and self.serves(own[kind]):
-                return Choice(cal=own[kind], other=self._other_client(own[kind], ask) if kind == "named" else None)
-        for kind in ("named", "document"):  # 3, 4: a new one for good
-            if self._may_have(kind, ask, own, why):
-                return Choice(kind=kind)
-        for kind in ("session", "usage"):  # 5, 6: his own, else a new one
-            if kind in own and self.serves(own[kind]):
-                return Choice(cal=own[kind])
-            if self._may_have(kind, ask, own, why):
-                return Choice(kind=kind)
-        for idle in self._reclaimable():
-            if self.has_room("session", ask, without=idle) == "":
-                return Choice(kind="session", victim=idle)
-        return Choice(why=why)  # 7: denied
-
-    def _may_have(self, kind: str, ask: Ask, own: dict[str, Cal], why: dict[str, str]) -> bool:
-        """Whether a new CAL of this kind is his to take; else a word in `why`."""
-        if self.terms[kind]["in_license"] == 0:
-            return False
-        if kind in ("named", "document"):
-            if kind in own:
-                why[kind] = "quarantined"
-            elif kind == "document" and not self.allocated(ask.document):
-                why[kind] = "not-allocated"
-            elif not self.is_dynamic(kind, ask):
-                why[kind] = "not-assigned"
-            if kind in why:
-                return False
-        word = self.has_room(kind, ask)
-        if word:
-            why[kind] = word
-        return not word
-
-    def has_room(self, kind: str, ask: Ask, without: Cal | None = None) -> str:
-        """Empty if one more may go out to him, else the reason. An offer holds a place; his own is not in his way."""
-        most = self.limit(kind) + self.terms[kind].get("overdraft", 0)
-        out = [cal for cal in self.cals() if cal.kind == kind and (without is None or cal.id != without.id)]
-        offers = [w.ask for w in self.waiters() if w.offer == kind and w.ask.holder != ask.holder]
-        if len(out) >= most:
-            return "full"
-        if kind == "document":
-            out_of_it = [taken for taken in (*out, *offers) if taken.document == ask.document]
-            if len(out_of_it) >= self.allocated(ask.document):
-                return "full"
-        if kind == "session":
-            for cap in self.terms[kind]["max"]:
-                if cap["group"] in ask.groups and _of_group(cap["group"], (*out, *offers)) >= cap["cals"]:
-                    return "capped"
-            kept = sum(
-                max(0, reserve["cals"] - _of_group(reserve["group"], (*out, *offers)))
-                for reserve in self.terms[kind]["reserve"]
-                if reserve["group"] not in ask.groups
-            )
-            if len(out) + len(offers) < most <= len(out) + len(offers) + kept:
-                return "reserved"
-        return "promised" if len(out) + len(offers) >= most else ""
-
-    def _reclaimable(self) -> list[Cal]:
-        """Session CALs idle so long that they may be taken, past their minimum, the least recently used first."""
-        terms, now = self.terms["session"], self.now
-        if "reclaimable_after" not in terms or self.limit("session") == 0:
-            return []
-        idle = [
-            cal
-            for cal in self.cals()
-            if cal.kind == "session"
-            and (cal.used or 0) + terms["reclaimable_after"] <= now
-            and cal.granted + terms["minimum"] <= now
-        ]
-        return sorted(idle, key=lambda cal: (cal.used, cal.field))
-
-    def _other_client(self, cal: Cal, ask: Ask) -> str | None:
-        """The same user on a second machine: allow, take over (the first one is told why, once), refuse."""
-        policy = self.terms["named"]["other_client"]
-        if policy == "allow":
-            return None
-        if ask.client in cal.told:
-            return "taken-over"
-        idle = self.terms["session"]["idle_timeout"]
-        if cal.client in ("", ask.client) or cal.used is None or cal.used + idle <= self.now:
-            return None
-        return "in-use-elsewhere" if policy == "refuse" else "take-over"
-
-    # ------------------------------------------------------------ how full it is, for the denial page
-
-    def pictures(self, why: dict[str, str]) -> list[dict[str, Any]]:
-        """Each pool that has CALs."""
-        return [
-            {
-                "kind": kind,
-                "limit": self.limit(kind),
-                "occupied": self.occupied(kind),
-                "note": why.get(kind, ""),
-                "free_at": self._free_at(kind),
-            }
-            for kind in KINDS
-            if self.terms[kind]["in_license"] > 0
-        ]
-
-    def _free_at(self, kind: str) -> int | None:
-        times = [self.ends(cal) for cal in self.cals() if cal.kind == kind]
-        sessions = [cal for cal in self.cals() if cal.kind == "session"]
-        terms = self.terms["session"]
-        if kind == "session" and sessions and "reclaimable_after" in terms:
-            first = min(sessions, key=lambda cal: (cal.used, cal.field))
-            ripe = max(first.granted + terms["minimum"], (first.used or 0) + terms["reclaimable_after"])
-            times.append(max(ripe, self.now))
-        soonest = min(times, default=FOREVER)
-        return None if soonest >= FOREVER else soonest
-
     # ------------------------------------------------------------ the queue
-
-    @anew
-    def waiters(self) -> list[Waiter]:
-        """Who waits, in order of coming."""
-        waiting: dict[str, Waiter] = {}
-        for event in self.events:
-            facts = event.facts
-            match event.what:
-                case "waits":
-                    seq = max((waiter.seq for waiter in waiting.values()), default=0) + 1
-                    waiting[facts["ask"].holder] = Waiter(facts["ask"], seq, event.at + PLACE_KEPT)
-                case "asked":
-                    waiter = waiting[facts["holder"]]
-                    waiter.kept_until = event.at + PLACE_KEPT
-                    waiter.ask = facts.get("ask", waiter.ask)
-                case "offered":
-                    waiting[facts["holder"]].offer = facts["kind"]
-                    waiting[facts["holder"]].kept_until = event.at + OFFER_STANDS
-                case "offer-revoked":
-                    waiting[facts["holder"]].offer = None
-                    waiting[facts["holder"]].kept_until = event.at + PLACE_KEPT
-                case "left-queue":
-                    waiting.pop(facts["holder"], None)
-        return sorted(waiting.values(), key=lambda waiter: waiter.seq)
-
-    def _waiter(self, holder: str) -> Waiter | None:
-        return next((waiter for waiter in self.waiters() if waiter.ask.holder == holder), None)
 
     def tend_queue(self) -> None:
         """Before every decision: who stopped asking is gone; what came free is offered to the first who can use it."""
@@ -385,17 +42,8 @@ class Model:
                 return True
         return False
 
-    def place(self, holder: str) -> tuple[int, int | None]:
-        """From 1, and when one comes free for him as far as the clocks of what is out tell."""
-        place = next(n for n, waiter in enumerate(self.waiters(), 1) if waiter.ask.holder == holder)
-        soonest = FOREVER
-        for kind in KINDS:
-            times = sorted(ends for cal in self.cals() if cal.kind == kind and (ends := self.ends(cal)) < FOREVER)
-            soonest = min(soonest, times[place - 1] if len(times) >= place else FOREVER)
-        return place, None if soonest >= FOREVER else soonest
-
     def _leave(self, holder: str, *, recorded: bool) -> None:
-        if self._waiter(holder):
+        if self.waiter(holder):
             self._note("left-queue", holder=holder, recorded=recorded)
 
     # ------------------------------------------------------------ what happens
@@ -455,7 +103,7 @@ class Model:
         self._note("denied")
         if not self.terms["queue"] or code != "no-cal":
             return "denied", code, pools, 0, None
-        waiter = self._waiter(ask.holder)
+        waiter = self.waiter(ask.holder)
         if waiter is None:
             self._note("waits", ask=ask)
         elif not waiter.offer:  # who asks for what his offer does not serve keeps the offer
@@ -508,7 +156,7 @@ class Model:
     def wait(self, user: str, client: str) -> tuple[Any, ...]:
         """Keeps a place; ("waiting", place, estimate), ("offered",) or ("gone",)."""
         self.tend_queue()
-        waiter = self._waiter(f"{user}|{client}")
+        waiter = self.waiter(f"{user}|{client}")
         if not self.terms["queue"] or waiter is None:
             return ("gone",)
         if waiter.offer:
@@ -605,57 +253,3 @@ class Model:
     def _newest_of(self, cal: Cal) -> str:
         """The last CAL of the same field: an older Usage CAL's hour is over, whatever became of it."""
         return [other.id for other in self.cals() if other.field == cal.field][-1]
-
-
-def _tell(cals: dict[str, Cal], event: Event) -> None:  # noqa: C901 - a line an event
-    """What one event does to the CALs."""
-    facts = event.facts
-    if event.what == "granted":
-        ask, by = facts["ask"], facts["by"]
-        assigned = by == "administrator"
-        cals[facts["id"]] = Cal(
-            *(facts["id"], facts["kind"], ask.user, ask.client, ask.document, ask.groups, event.at, by),
-            pending=[] if assigned else [ask.reference],
-            used=None if assigned else event.at,
-        )
-        return
-    cal = cals.get(facts.get("id", ""))
-    if cal is None:
-        return
-    match event.what:
-        case "used":
-            cal.used = event.at
-            if cal.kind == "named":
-                cal.client = facts["client"]
-            if cal.pending and facts["reference"] not in cal.pending:
-                cal.pending.append(facts["reference"])
-        case "touched":
-            cal.used = facts["used"]
-        case "kept":
-            cal.pending = []
-        case "answered":
-            cal.pending = [reference for reference in cal.pending if reference != facts["reference"]]
-        case "signed-out":
-            cal.left = event.at
-        case "came-back":
-            cal.left = None
-        case "taken-over":
-            cal.told.append(facts["client"])
-        case "told":
-            cal.told = [client for client in cal.told if client != facts["client"]]
-        case "unused":
-            cal.client = ""
-        case "removed":
-            cal.removed = event.at
-        case "undone":
-            cal.removed, cal.by = None, "administrator"
-        case "over":
-            cal.over = True
-
-
-def _of_group(group: str, taken: Sequence[Cal | Ask]) -> int:
-    return len([one for one in taken if group in one.groups])
-
-
-def _or(value: Any, default: Any) -> Any:
-    return default if value is None else value

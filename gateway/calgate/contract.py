@@ -273,8 +273,8 @@ class SignOn(Protocol):
 class News:
     """Something every gateway process must hear at once.
 
-    The allocator's topic is "lease-lost", subject: `Lease.id`, reason: "reclaimed", "removed", "ended", "taken-over" or
-    "replaced". Whoever holds it claims again at his next request, and is told the rest then.
+    The allocator's topic is "lease-lost", subject: `Lease.id`, reason: "reclaimed", "removed", "ended" or
+    "taken-over". Whoever holds it claims again at his next request, and is told the rest then.
 
     "person-changed", subject: `Person.key`: what a directory remembers of the person is asked anew.
     """

@@ -2,18 +2,22 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 from calgate.contract import Services
 from calgate.refusal import Unavailable
 from calgate_cal.actor import actor
+from calgate_cal.advice import warnings
 from calgate_cal.allocator import CalAllocator
 from calgate_cal.commands import commands
 from calgate_cal.settings import Config
 
-__all__ = ["Config", "commands", "role", "start"]
+__all__ = ["Config", "commands", "role", "start", "warnings"]
 
 role = "allocator"
+
+log = logging.getLogger(__name__)
 
 _TENDED_EVERY = 5.0  # seconds; an offer is seen by who waits when his page asks next, so more often serves nobody
 
@@ -25,9 +29,16 @@ async def start(config: Config, services: Services) -> AsyncIterator[CalAllocato
     with contextlib.suppress(Unavailable):
         await allocator.configure()
     tending = asyncio.create_task(allocator.tend(_TENDED_EVERY), name="CALs that come back")
+    tending.add_done_callback(_tell_if_failed)
     try:
         yield allocator
     finally:
         while not tending.done():  # a cancellation that meets an answer is swallowed in redis-py's own timeouts
             tending.cancel()
             await asyncio.wait({tending}, timeout=0.2)
+
+
+def _tell_if_failed(tending: asyncio.Task[None]) -> None:
+    """CALs are still counted rightly without it, but ended leases stay in the books, and offers wait for a claim."""
+    if not tending.cancelled() and (error := tending.exception()):
+        log.error("CALs are no longer tended, restart the gateway", exc_info=error)

@@ -49,16 +49,8 @@ class CalAllocator:
             return Lease(license, "exempt", claimant, document)
         groups = "\n".join(sorted(self._groups(license, claimant)))
         believed = self._belief(self._held.of(license, claimant, document))
-        asked = (
-            lua.part(claimant.user),
-            claimant.name,
-            lua.part(claimant.client),
-            document,
-            groups,
-            reference,
-            *believed,
-        )
-        reply = await self._ask("claim", license, *asked, lasting=_is_lasting)
+        who = (lua.part(claimant.user), claimant.name, lua.part(claimant.client))
+        reply = await self._ask("claim", license, *who, document, groups, reference, *believed, lasting=_is_lasting)
         if reply[0] == b"granted":
             lease = _lease(license, claimant, document, reply, self._clock())
             self._held.note(lease)
@@ -139,7 +131,8 @@ class CalAllocator:
             except Unavailable:  # the store's own channel has logged it
                 await asyncio.sleep(1)
                 continue
-            self._held.drop_older_than(max(license.session.idle_timeout for license in self._config.values()))
+            longest = max((license.session.idle_timeout for license in self._config.values()), default=0.0)
+            self._held.drop_older_than(longest)
 
     async def _tend(self, license: str) -> None:
         history = await self._ask("tend", license, _SWEPT_AT_ONCE)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from calgate_cal import Config
+from calgate_cal import Config, warnings
 
 
 def test_the_example_of_the_documentation_is_accepted() -> None:
@@ -57,3 +57,24 @@ def test_a_license_has_a_name_that_can_stand_in_a_key() -> None:
 def test_off_switches_a_clock_off() -> None:
     license = Config.model_validate({"q": {"session": {"reclaimable_after": "off", "maximum": "off"}}}).licenses["q"]
     assert (license.session.reclaimable_after, license.session.maximum) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("license", "advice"),
+    [
+        ({"named": {"in_license": 2, "dynamic": True}}, "named: dynamic without dynamic_for"),
+        ({"session": {"in_license": 2, "idle_timeout": "20m"}}, "session: reclaimable_after is longer"),
+        ({"session": {"in_license": 2, "idle_timeout": "5m"}}, "session: minimum is longer"),
+        ({"session": {"in_license": 2}, "enforce": False}, "enforce: nobody is denied"),
+        ({}, "in_license: the license has no CALs at all"),
+    ],
+)
+def test_what_is_allowed_and_unwise_is_told(license: dict[str, Any], advice: str) -> None:
+    assert any(
+        sentence.startswith(f"licenses.q.{advice}") for sentence in warnings(Config.model_validate({"q": license}))
+    )
+
+
+def test_wise_settings_are_told_nothing() -> None:
+    wise = {"named": {"in_license": 2, "dynamic": True, "dynamic_for": ["g"]}, "session": {"in_license": 2}}
+    assert warnings(Config.model_validate({"q": wise})) == []

@@ -14,6 +14,7 @@ from calgate.store.client import AWAY, Client, held_connection
 from calgate.store.news import BACK, NewsChannel, encode
 
 _ACKNOWLEDGED_WITHIN = 1000  # milliseconds
+_RELOADS = 5  # somebody may flush them again before they are called
 _CALL_WITHIN = 4.0  # seconds, waiting for a connection included; a browser's patience is longer, a stuck store's too
 _AWAY_REPLIES = ("OOM", "MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")  # those that redis-py has no class for
 
@@ -87,12 +88,13 @@ class RedisStore:
     async def _with_library(self, work: Callable[[], Awaitable[Any]]) -> Any:
         if len(self._loaded) < len(self._libraries):
             await self._load(set(self._libraries) - self._loaded)
-        try:
-            return await work()
-        except fault.ResponseError as error:
-            if "Function not found" not in str(error):
-                raise
-        await self._load(set(self._libraries))  # a FUNCTION FLUSH, or a server that had never heard of them
+        for _ in range(_RELOADS):
+            try:
+                return await work()
+            except fault.ResponseError as error:
+                if "Function not found" not in str(error):
+                    raise
+            await self._load(set(self._libraries))  # a FUNCTION FLUSH, or a server that had never heard of them
         return await work()
 
     async def _acknowledged(self, command: Sequence[Any], key: str, lasting: Callable[[Any], bool]) -> Any:

@@ -12,9 +12,11 @@ local function lines(text)
 end
 
 local function fields_of(ask, kind, extra)
-  local fields = {'kind', kind or '', 'user', ask.user, 'name', ask.name, 'client', ask.client, 'document', ask.document,
+  local fields = {'kind', kind, 'user', ask.user, 'name', ask.name, 'client', ask.client, 'document', ask.document,
     'reference', ask.reference or ''}
-  for _, word in ipairs(extra or {}) do fields[#fields + 1] = word end
+  if extra then
+    for _, word in ipairs(extra) do fields[#fields + 1] = word end
+  end
   return fields
 end
 
@@ -24,7 +26,7 @@ local function reassert(license, ask, kind, id, age, confirmed)
   if confirmed >= TRUSTED or redis.call('ZSCORE', license.ended, id) then return false end
   local granted = tonumber(id:match('^%d+'))
   local it = {id = id, kind = kind, user = ask.user, name = ask.name, client = ask.client, document = ask.document,
-    groups = ask.groups, granted = granted, field = ask.field[kind]}
+    groups = #ask.groups > 0 and ask.groups or nil, granted = granted, field = ask.field[kind]}
   local used = math.max(granted, license.now - age)
   if redis.call('HEXISTS', license.leases, it.field) == 1 then return false end
   if lease.ends(license, it, used) <= license.now then return false end
@@ -95,7 +97,7 @@ local function grant(license, ask, own, choice)
   if kind == 'usage' and own.usage then spend(license, own.usage) end
   local it = {id = id, kind = kind, user = ask.user, name = ask.name, client = ask.client, document = ask.document,
     granted = license.now, by = 'dynamic', pending = {ask.reference}, field = ask.field[kind],
-    groups = license.terms.session.shared and ask.groups or nil}
+    groups = license.terms.session.shared and #ask.groups > 0 and ask.groups or nil}
   lease.write(license, it, license.now, license.now)
   return it
 end
@@ -107,7 +109,7 @@ local function answer(license, it, choice)
   elseif it.kind == 'usage' then
     good_for = it.granted + HOUR - license.now
   end
-  return {'granted', it.kind, it.id, it.pending and 1 or 0, tostring(good_for), choice.out or 0, choice.limit or 0}
+  return {'granted', it.kind, it.id, it.pending and 1 or 0, good_for, choice.out or 0, choice.limit or 0}
 end
 
 local function deny(license, ask, code, why)
@@ -120,7 +122,7 @@ local function deny(license, ask, code, why)
   local place
   if license.terms.queue and code == 'no-cal' then
     queue.join(license, ask)
-    place = queue.place(license, ask.holder)
+    place = queue.place(license, holder_of(ask))
   end
   return {'denied', code, cjson.encode(pools), place and place.place or 0, tostring(place and place.estimate or '')}
 end
@@ -138,7 +140,7 @@ local function claim(keys, args)
   if args[7] ~= '' and reassert(license, ask, args[7], args[8], tonumber(args[9]), tonumber(args[10])) then texts = nil end
   if license.terms.queue then
     queue.tend(license)
-    ask.waiter = read(license, ask.holder)
+    ask.waiter = read(license, holder_of(ask))
     texts = nil   -- one of them may have been taken for somebody who waits
   end
   local own = order.own(license, ask, texts)
@@ -151,7 +153,7 @@ local function claim(keys, args)
       if client ~= ask.client then told[#told + 1] = client end
     end
     local denial = deny(license, ask, choice.other, {named = choice.other})
-    it.told = told
+    it.told = #told > 0 and told or nil
     lease.write(license, it, lease.last_use(license, it))
     return denial
   end
@@ -159,7 +161,7 @@ local function claim(keys, args)
   if choice.other == 'take-over' then take_over(license, it, ask) end
   if it then use(license, it, ask) else it = grant(license, ask, own, choice) end
   if it.kind == 'named' and own.session then sign_out(license, own.session, 'signed-out', 'named') end
-  queue.leave(license, ask.holder)
+  if license.terms.queue then queue.leave(license, holder_of(ask)) end
   return answer(license, it, choice)
 end
 

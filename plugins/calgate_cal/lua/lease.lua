@@ -98,14 +98,13 @@ local function free_shares(license, kind, it, ends, member)
   end
 end
 
-local NOT_STORED = {field = true, ends = true, last_used = true}
-
+-- As it is stored: without what is known of it from elsewhere.
 local function encode(it)
-  local stored = {}
-  for name, value in pairs(it) do
-    if not NOT_STORED[name] and not (type(value) == 'table' and #value == 0) then stored[name] = value end
-  end
-  return cmsgpack.pack(stored)
+  local field, ends, last_used = it.field, it.ends, it.last_used
+  it.field, it.ends, it.last_used = nil, nil, nil
+  local text = cmsgpack.pack(it)
+  it.field, it.ends, it.last_used = field, ends, last_used
+  return text
 end
 
 -- Writes what changed about a lease and the time when it comes back; and the newest time, where that was left to it.

@@ -24,6 +24,10 @@ local KEYS = {
   'queue', 'waiting', 'classes', 'places', 'audit',
 }
 local KINDS = {'named', 'document', 'session', 'usage'}
+-- Names that every decision needs: joining two strings costs as much as asking the server for a number.
+local LIMIT = {named = 'limit:named', document = 'limit:document', session = 'limit:session', usage = 'limit:usage'}
+local DYNAMIC = {named = 'dynamic:named', document = 'dynamic:document'}
+local OFFERS = {named = 'o:named', document = 'o:document', session = 'o:session', usage = 'o:usage'}
 local FOREVER = 9999999999999   -- the year 2286; thirteen digits like every time of this century
 local ENDED_KEPT = 7200 * 1000  -- how long an ended lease is remembered; longer than
 local TRUSTED = 3600 * 1000     -- the time for which a gateway's word counts that a lease was confirmed to it
@@ -84,7 +88,7 @@ end
 -- What is in force for a kind: the administrator's limit, else the file's, never more than was bought.
 local function limit_of(license, kind)
   local terms = license.terms[kind]
-  return math.min(tonumber(license.settings['limit:' .. kind] or terms.limit), terms.in_license)
+  return math.min(tonumber(license.settings[LIMIT[kind]] or terms.limit), terms.in_license)
 end
 
 -- Writes the record of what is decided; comes before every change of state. Answers its id, which for a new lease

@@ -5,8 +5,11 @@ local order = {}
 local function asker(user, name, client, document, groups)
   local field = {named = 'named|' .. user, document = 'document|' .. user .. '|' .. document,
     session = 'session|' .. user .. '|' .. client, usage = 'usage|' .. user .. '|' .. document}
-  return {user = user, name = name, client = client, document = document, groups = groups, field = field,
-    holder = user .. '|' .. client}
+  return {user = user, name = name, client = client, document = document, groups = groups, field = field}
+end
+
+local function holder_of(ask)
+  return ask.user .. '|' .. ask.client
 end
 
 local function fields(ask)

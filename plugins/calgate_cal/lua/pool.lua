@@ -22,7 +22,7 @@ end
 function pool.is_dynamic(license, kind, ask)
   local terms = license.terms[kind]
   local set = kind == 'document' and license.settings['dynamic:document:' .. ask.document]
-    or license.settings['dynamic:' .. kind]
+    or license.settings[DYNAMIC[kind]]
   local on = terms.dynamic
   if set then on = set == '1' end
   if not on then return false end
@@ -75,7 +75,7 @@ function pool.has_room(license, kind, ask, without)
   local out = pool.occupied(license, kind) - (without and 1 or 0)
   if out >= most then return false, 'full' end
   local mine = ask.waiter and ask.waiter.offer == kind and ask.waiter or nil
-  local offered = license.terms.queue and pool.share(license, 'o:' .. kind) - (mine and 1 or 0) or 0
+  local offered = license.terms.queue and pool.share(license, OFFERS[kind]) - (mine and 1 or 0) or 0
   local given_up = {without = without, mine = mine}
   if kind == 'document' then
     local out_of_it = share_less(license, kind, 'd:' .. ask.document, given_up)

@@ -11,11 +11,11 @@ local function class_member(waiter)
   local groups = {unpack(waiter.groups or {})}
   table.sort(groups)
   local class = waiter.document .. '\n' .. table.concat(groups, '\n')
-  return class .. '\0' .. string.format('%013.0f', waiter.seq) .. '\0' .. waiter.user .. '|' .. waiter.client, class
+  return class .. '\0' .. string.format('%013.0f', waiter.seq) .. '\0' .. holder_of(waiter), class
 end
 
 local function offer_member(waiter)
-  return 'offer|' .. string.format('%013.0f', waiter.seq) .. '|' .. waiter.user .. '|' .. waiter.client
+  return 'offer|' .. string.format('%013.0f', waiter.seq) .. '|' .. holder_of(waiter)
 end
 
 local function save(license, waiter)
@@ -23,7 +23,7 @@ local function save(license, waiter)
   for name, value in pairs(waiter) do
     if not (type(value) == 'table' and #value == 0) then stored[name] = value end
   end
-  redis.call('HSET', license.waiting, waiter.user .. '|' .. waiter.client, cjson.encode(stored))
+  redis.call('HSET', license.waiting, holder_of(waiter), cjson.encode(stored))
 end
 
 local function read(license, holder)
@@ -58,7 +58,7 @@ end
 
 -- Denied: joins the queue, or keeps the place he has. Who asks for what his offer does not serve keeps the offer.
 function queue.join(license, ask)
-  local waiter = read(license, ask.holder)
+  local waiter = read(license, holder_of(ask))
   if waiter and waiter.offer then return end
   if not waiter then
     if redis.call('ZCARD', license.queue) >= MOST_WAITING then return end
@@ -66,14 +66,14 @@ function queue.join(license, ask)
     waiter = {user = ask.user, name = ask.name, client = ask.client, document = ask.document, groups = ask.groups,
       seq = tonumber(last or 0) + 1, since = license.now}
     record_waiter(license, 'waits', waiter)
-    redis.call('ZADD', license.queue, waiter.seq, ask.holder)
+    redis.call('ZADD', license.queue, waiter.seq, holder_of(ask))
   else
     redis.call('ZREM', license.classes, (class_member(waiter)))
     waiter.document, waiter.groups = ask.document, ask.groups
   end
   save(license, waiter)
   redis.call('ZADD', license.classes, 0, (class_member(waiter)))
-  redis.call('ZADD', license.places, license.now + PLACE_KEPT, ask.holder)
+  redis.call('ZADD', license.places, license.now + PLACE_KEPT, holder_of(ask))
 end
 
 local function as_asker(waiter)
@@ -109,7 +109,7 @@ local function revoke(license)
       drop_offer(license, waiter)
       save(license, waiter)
       redis.call('ZADD', license.classes, 0, (class_member(waiter)))
-      redis.call('ZADD', license.places, license.now + PLACE_KEPT, waiter.user .. '|' .. waiter.client)
+      redis.call('ZADD', license.places, license.now + PLACE_KEPT, holder_of(waiter))
     end
   end
 end
@@ -153,7 +153,7 @@ local function offer(license, waiter, choice)
   redis.call('ZADD', license.shares, 0, share_member('o:' .. waiter.offer, waiter.offer_until, offer_member(waiter)))
   occupy_shares(license, waiter.offer, waiter, waiter.offer_until, offer_member(waiter))
   save(license, waiter)
-  redis.call('ZADD', license.places, waiter.offer_until, waiter.user .. '|' .. waiter.client)
+  redis.call('ZADD', license.places, waiter.offer_until, holder_of(waiter))
 end
 
 -- Brings the queue up to now: comes before every decision, so that nobody overtakes.

@@ -17,7 +17,7 @@ local function state(keys)
   for _, kind in ipairs(KINDS) do
     local picture = pool.picture(license, kind)
     picture.in_license = license.terms[kind].in_license
-    picture.offered = pool.share(license, 'o:' .. kind)
+    picture.offered = pool.share(license, OFFERS[kind])
     answer[#answer + 1] = cjson.encode(picture)
   end
   return answer

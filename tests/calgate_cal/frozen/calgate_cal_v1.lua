@@ -27,6 +27,10 @@ local KEYS = {
   'queue', 'waiting', 'classes', 'places', 'audit',
 }
 local KINDS = {'named', 'document', 'session', 'usage'}
+-- Names that every decision needs: joining two strings costs as much as asking the server for a number.
+local LIMIT = {named = 'limit:named', document = 'limit:document', session = 'limit:session', usage = 'limit:usage'}
+local DYNAMIC = {named = 'dynamic:named', document = 'dynamic:document'}
+local OFFERS = {named = 'o:named', document = 'o:document', session = 'o:session', usage = 'o:usage'}
 local FOREVER = 9999999999999   -- the year 2286; thirteen digits like every time of this century
 local ENDED_KEPT = 7200 * 1000  -- how long an ended lease is remembered; longer than
 local TRUSTED = 3600 * 1000     -- the time for which a gateway's word counts that a lease was confirmed to it
@@ -87,7 +91,7 @@ end
 -- What is in force for a kind: the administrator's limit, else the file's, never more than was bought.
 local function limit_of(license, kind)
   local terms = license.terms[kind]
-  return math.min(tonumber(license.settings['limit:' .. kind] or terms.limit), terms.in_license)
+  return math.min(tonumber(license.settings[LIMIT[kind]] or terms.limit), terms.in_license)
 end
 
 -- Writes the record of what is decided; comes before every change of state. Answers its id, which for a new lease
@@ -205,14 +209,13 @@ local function free_shares(license, kind, it, ends, member)
   end
 end
 
-local NOT_STORED = {field = true, ends = true, last_used = true}
-
+-- As it is stored: without what is known of it from elsewhere.
 local function encode(it)
-  local stored = {}
-  for name, value in pairs(it) do
-    if not NOT_STORED[name] and not (type(value) == 'table' and #value == 0) then stored[name] = value end
-  end
-  return cmsgpack.pack(stored)
+  local field, ends, last_used = it.field, it.ends, it.last_used
+  it.field, it.ends, it.last_used = nil, nil, nil
+  local text = cmsgpack.pack(it)
+  it.field, it.ends, it.last_used = field, ends, last_used
+  return text
 end
 
 -- Writes what changed about a lease and the time when it comes back; and the newest time, where that was left to it.
@@ -309,7 +312,7 @@ end
 function pool.is_dynamic(license, kind, ask)
   local terms = license.terms[kind]
   local set = kind == 'document' and license.settings['dynamic:document:' .. ask.document]
-    or license.settings['dynamic:' .. kind]
+    or license.settings[DYNAMIC[kind]]
   local on = terms.dynamic
   if set then on = set == '1' end
   if not on then return false end
@@ -362,7 +365,7 @@ function pool.has_room(license, kind, ask, without)
   local out = pool.occupied(license, kind) - (without and 1 or 0)
   if out >= most then return false, 'full' end
   local mine = ask.waiter and ask.waiter.offer == kind and ask.waiter or nil
-  local offered = license.terms.queue and pool.share(license, 'o:' .. kind) - (mine and 1 or 0) or 0
+  local offered = license.terms.queue and pool.share(license, OFFERS[kind]) - (mine and 1 or 0) or 0
   local given_up = {without = without, mine = mine}
   if kind == 'document' then
     local out_of_it = share_less(license, kind, 'd:' .. ask.document, given_up)
@@ -427,8 +430,11 @@ local order = {}
 local function asker(user, name, client, document, groups)
   local field = {named = 'named|' .. user, document = 'document|' .. user .. '|' .. document,
     session = 'session|' .. user .. '|' .. client, usage = 'usage|' .. user .. '|' .. document}
-  return {user = user, name = name, client = client, document = document, groups = groups, field = field,
-    holder = user .. '|' .. client}
+  return {user = user, name = name, client = client, document = document, groups = groups, field = field}
+end
+
+local function holder_of(ask)
+  return ask.user .. '|' .. ask.client
 end
 
 local function fields(ask)
@@ -526,11 +532,11 @@ local function class_member(waiter)
   local groups = {unpack(waiter.groups or {})}
   table.sort(groups)
   local class = waiter.document .. '\n' .. table.concat(groups, '\n')
-  return class .. '\0' .. string.format('%013.0f', waiter.seq) .. '\0' .. waiter.user .. '|' .. waiter.client, class
+  return class .. '\0' .. string.format('%013.0f', waiter.seq) .. '\0' .. holder_of(waiter), class
 end
 
 local function offer_member(waiter)
-  return 'offer|' .. string.format('%013.0f', waiter.seq) .. '|' .. waiter.user .. '|' .. waiter.client
+  return 'offer|' .. string.format('%013.0f', waiter.seq) .. '|' .. holder_of(waiter)
 end
 
 local function save(license, waiter)
@@ -538,7 +544,7 @@ local function save(license, waiter)
   for name, value in pairs(waiter) do
     if not (type(value) == 'table' and #value == 0) then stored[name] = value end
   end
-  redis.call('HSET', license.waiting, waiter.user .. '|' .. waiter.client, cjson.encode(stored))
+  redis.call('HSET', license.waiting, holder_of(waiter), cjson.encode(stored))
 end
 
 local function read(license, holder)
@@ -573,7 +579,7 @@ end
 
 -- Denied: joins the queue, or keeps the place he has. Who asks for what his offer does not serve keeps the offer.
 function queue.join(license, ask)
-  local waiter = read(license, ask.holder)
+  local waiter = read(license, holder_of(ask))
   if waiter and waiter.offer then return end
   if not waiter then
     if redis.call('ZCARD', license.queue) >= MOST_WAITING then return end
@@ -581,14 +587,14 @@ function queue.join(license, ask)
     waiter = {user = ask.user, name = ask.name, client = ask.client, document = ask.document, groups = ask.groups,
       seq = tonumber(last or 0) + 1, since = license.now}
     record_waiter(license, 'waits', waiter)
-    redis.call('ZADD', license.queue, waiter.seq, ask.holder)
+    redis.call('ZADD', license.queue, waiter.seq, holder_of(ask))
   else
     redis.call('ZREM', license.classes, (class_member(waiter)))
     waiter.document, waiter.groups = ask.document, ask.groups
   end
   save(license, waiter)
   redis.call('ZADD', license.classes, 0, (class_member(waiter)))
-  redis.call('ZADD', license.places, license.now + PLACE_KEPT, ask.holder)
+  redis.call('ZADD', license.places, license.now + PLACE_KEPT, holder_of(ask))
 end
 
 local function as_asker(waiter)
@@ -624,7 +630,7 @@ local function revoke(license)
       drop_offer(license, waiter)
       save(license, waiter)
       redis.call('ZADD', license.classes, 0, (class_member(waiter)))
-      redis.call('ZADD', license.places, license.now + PLACE_KEPT, waiter.user .. '|' .. waiter.client)
+      redis.call('ZADD', license.places, license.now + PLACE_KEPT, holder_of(waiter))
     end
   end
 end
@@ -668,7 +674,7 @@ local function offer(license, waiter, choice)
   redis.call('ZADD', license.shares, 0, share_member('o:' .. waiter.offer, waiter.offer_until, offer_member(waiter)))
   occupy_shares(license, waiter.offer, waiter, waiter.offer_until, offer_member(waiter))
   save(license, waiter)
-  redis.call('ZADD', license.places, waiter.offer_until, waiter.user .. '|' .. waiter.client)
+  redis.call('ZADD', license.places, waiter.offer_until, holder_of(waiter))
 end
 
 -- Brings the queue up to now: comes before every decision, so that nobody overtakes.
@@ -731,9 +737,11 @@ local function lines(text)
 end
 
 local function fields_of(ask, kind, extra)
-  local fields = {'kind', kind or '', 'user', ask.user, 'name', ask.name, 'client', ask.client, 'document', ask.document,
+  local fields = {'kind', kind, 'user', ask.user, 'name', ask.name, 'client', ask.client, 'document', ask.document,
     'reference', ask.reference or ''}
-  for _, word in ipairs(extra or {}) do fields[#fields + 1] = word end
+  if extra then
+    for _, word in ipairs(extra) do fields[#fields + 1] = word end
+  end
   return fields
 end
 
@@ -743,7 +751,7 @@ local function reassert(license, ask, kind, id, age, confirmed)
   if confirmed >= TRUSTED or redis.call('ZSCORE', license.ended, id) then return false end
   local granted = tonumber(id:match('^%d+'))
   local it = {id = id, kind = kind, user = ask.user, name = ask.name, client = ask.client, document = ask.document,
-    groups = ask.groups, granted = granted, field = ask.field[kind]}
+    groups = #ask.groups > 0 and ask.groups or nil, granted = granted, field = ask.field[kind]}
   local used = math.max(granted, license.now - age)
   if redis.call('HEXISTS', license.leases, it.field) == 1 then return false end
   if lease.ends(license, it, used) <= license.now then return false end
@@ -814,7 +822,7 @@ local function grant(license, ask, own, choice)
   if kind == 'usage' and own.usage then spend(license, own.usage) end
   local it = {id = id, kind = kind, user = ask.user, name = ask.name, client = ask.client, document = ask.document,
     granted = license.now, by = 'dynamic', pending = {ask.reference}, field = ask.field[kind],
-    groups = license.terms.session.shared and ask.groups or nil}
+    groups = license.terms.session.shared and #ask.groups > 0 and ask.groups or nil}
   lease.write(license, it, license.now, license.now)
   return it
 end
@@ -826,7 +834,7 @@ local function answer(license, it, choice)
   elseif it.kind == 'usage' then
     good_for = it.granted + HOUR - license.now
   end
-  return {'granted', it.kind, it.id, it.pending and 1 or 0, tostring(good_for), choice.out or 0, choice.limit or 0}
+  return {'granted', it.kind, it.id, it.pending and 1 or 0, good_for, choice.out or 0, choice.limit or 0}
 end
 
 local function deny(license, ask, code, why)
@@ -839,7 +847,7 @@ local function deny(license, ask, code, why)
   local place
   if license.terms.queue and code == 'no-cal' then
     queue.join(license, ask)
-    place = queue.place(license, ask.holder)
+    place = queue.place(license, holder_of(ask))
   end
   return {'denied', code, cjson.encode(pools), place and place.place or 0, tostring(place and place.estimate or '')}
 end
@@ -857,7 +865,7 @@ local function claim(keys, args)
   if args[7] ~= '' and reassert(license, ask, args[7], args[8], tonumber(args[9]), tonumber(args[10])) then texts = nil end
   if license.terms.queue then
     queue.tend(license)
-    ask.waiter = read(license, ask.holder)
+    ask.waiter = read(license, holder_of(ask))
     texts = nil   -- one of them may have been taken for somebody who waits
   end
   local own = order.own(license, ask, texts)
@@ -870,7 +878,7 @@ local function claim(keys, args)
       if client ~= ask.client then told[#told + 1] = client end
     end
     local denial = deny(license, ask, choice.other, {named = choice.other})
-    it.told = told
+    it.told = #told > 0 and told or nil
     lease.write(license, it, lease.last_use(license, it))
     return denial
   end
@@ -878,7 +886,7 @@ local function claim(keys, args)
   if choice.other == 'take-over' then take_over(license, it, ask) end
   if it then use(license, it, ask) else it = grant(license, ask, own, choice) end
   if it.kind == 'named' and own.session then sign_out(license, own.session, 'signed-out', 'named') end
-  queue.leave(license, ask.holder)
+  if license.terms.queue then queue.leave(license, holder_of(ask)) end
   return answer(license, it, choice)
 end
 
@@ -1214,7 +1222,7 @@ local function state(keys)
   for _, kind in ipairs(KINDS) do
     local picture = pool.picture(license, kind)
     picture.in_license = license.terms[kind].in_license
-    picture.offered = pool.share(license, 'o:' .. kind)
+    picture.offered = pool.share(license, OFFERS[kind])
     answer[#answer + 1] = cjson.encode(picture)
   end
   return answer
