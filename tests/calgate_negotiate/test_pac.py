@@ -4,11 +4,13 @@ import base64
 import json
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calgate.refusal import Unproven
 from calgate_negotiate import pac
 
 SEEDS = json.loads((Path(__file__).parents[1] / "fuzz" / "seeds.json").read_text())
@@ -46,6 +48,27 @@ def test_a_group_that_is_not_enabled_is_none() -> None:
             assert f"{alice.sid.rpartition('-')[0]}-{rid}" not in pac.read(disabled).groups
             return
     raise AssertionError("no group found")
+
+
+def test_the_primary_group_counts_even_where_it_is_not_listed_among_the_groups() -> None:
+    alice = pac.read(ALICE)
+    domain, _, rid = alice.sid.rpartition("-")
+    ids = struct.pack("<II", int(rid), 513)  # UserId and PrimaryGroupId stand side by side
+    assert ALICE.count(ids) == 1
+    assert f"{domain}-777" in pac.read(ALICE.replace(ids, struct.pack("<II", int(rid), 777))).groups
+
+
+def test_a_pac_that_the_key_in_the_keytab_did_not_sign_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    kerberos = pytest.importorskip("calgate_negotiate.kerberos", reason="python-gssapi is not installed")
+    for is_signed in (True, False):
+        attribute = SimpleNamespace(authenticated=is_signed, values=[ALICE])
+        monkeypatch.setattr(kerberos, "get_name_attribute", lambda _name, _what, found=attribute: found)
+        context = SimpleNamespace(initiator_name=None)
+        if is_signed:
+            assert kerberos._logon_info(context).account == "alice"
+            continue
+        with pytest.raises(Unproven, match="not signed"):
+            kerberos._logon_info(context)
 
 
 @given(st.data())
