@@ -12,6 +12,7 @@ from calgate_ldap.cache import Cache
 from calgate_ldap.check import check
 from calgate_ldap.config import Config
 from calgate_ldap.directory import ActiveDirectory
+from calgate_ldap.forest import Forest
 from calgate_ldap.pool import Pool
 
 __all__ = ["Config", "check", "role", "start"]
@@ -20,19 +21,25 @@ role = "directory"
 
 
 @asynccontextmanager
-async def start(config: Config, services: Services) -> AsyncIterator[ActiveDirectory]:
+async def start(config: Config, services: Services) -> AsyncIterator[Forest]:
     """Yields the directory. No server need answer yet; raises ValueError where CA file or password are of no use."""
-    pool = Pool(config)
-    cache = Cache(config.cache, config.grace)
+    pools, caches, domains = [], [], []
+    for settings in config.each_domain():
+        pools.append(Pool(settings))
+        caches.append(Cache(config.cache, config.grace))
+        domains.append(ActiveDirectory(pools[-1], settings.base, caches[-1]))
 
     def hear(news: News) -> None:
         """A person was changed or put out: what is known of him is asked anew, everywhere at once."""
         if news.topic == "person-changed":
-            cache.forget(news.subject)
+            for cache in caches:
+                cache.forget(news.subject)
 
     services.store.listen(hear)
     try:
-        yield ActiveDirectory(pool, config.base, cache)
+        yield Forest(domains)
     finally:
-        await cache.close()
-        pool.close()
+        for cache in caches:
+            await cache.close()
+        for pool in pools:
+            pool.close()

@@ -15,7 +15,13 @@ from calgate_ldap.pool import Pool
 
 
 async def check(config: Config, survey: Survey) -> AsyncIterator[Finding]:
-    """One finding a server, and one for the groups of the account that asks (or of the one that was named)."""
+    """One finding a server, and one a domain for the groups of the account that asks, or of the one that was named."""
+    for domain in config.each_domain():
+        async for finding in _domain(domain, survey):
+            yield finding
+
+
+async def _domain(config: Config, survey: Survey) -> AsyncIterator[Finding]:
     answering = 0
     for address in config.servers:
         finding = await asyncio.to_thread(_try, config, address)
@@ -53,7 +59,7 @@ async def _sample(config: Config, user: str) -> Finding:
     pool = Pool(config)
     try:
         directory = ActiveDirectory(pool, config.base, Cache(0, 0))
-        person = await directory.look_up(Identity(domain or await directory.name(), account, mechanism=""))
+        person = await directory.look_up(Identity(domain or (await directory.domain()).name, account, mechanism=""))
     except Refusal as refusal:
         return Finding("fail", "groups", refusal.detail, "look at the account in the directory")
     finally:

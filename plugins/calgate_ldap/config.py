@@ -1,5 +1,6 @@
 """The plugin's section of the settings file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -47,12 +48,43 @@ class Bind(Section):
     password: Secret
 
 
+Servers = Annotated[tuple[Annotated[ServerAddress, BeforeValidator(_address)], ...], Field(min_length=1)]
+
+
+class OtherDomain(Section):
+    """One of `[[ldap.domains]]`: of the same forest, or trusted. What is left out is as in `[ldap]`."""
+
+    servers: Servers
+    base: str = Field(min_length=1)
+    ca: Path | None = None
+    bind: Bind | None = None
+
+
 class Config(Section):
     """`[ldap]`."""
 
-    servers: tuple[Annotated[ServerAddress, BeforeValidator(_address)], ...] = Field(min_length=1)
+    servers: Servers
     ca: Path | None = None  # left out: the system's certificate authorities
     bind: Bind
     base: str = Field(min_length=1)  # the domain's DN
     cache: Duration = 300.0  # how long an answer serves
     grace: Duration = 0.0  # how much longer while no server answers
+    domains: tuple[OtherDomain, ...] = ()
+
+    def each_domain(self) -> Sequence["Config"]:
+        """The settings of every domain by itself, this one first."""
+        return [
+            self.model_copy(update={"domains": ()}),
+            *(
+                self.model_copy(
+                    update={
+                        "servers": other.servers,
+                        "base": other.base,
+                        "ca": other.ca or self.ca,
+                        "bind": other.bind or self.bind,
+                        "domains": (),
+                    }
+                )
+                for other in self.domains
+            ),
+        ]

@@ -34,6 +34,8 @@ class ActiveDirectory:
             # A principal may be one account's userPrincipalName and another's sAMAccountName (CVE-2020-25717).
             _log.warning("ldap: the ticket of %s has no PAC: clear NO_AUTH_DATA_REQUIRED on our account", identity.name)
             return None
+        if identity.sid is not None and not (await self.domain()).holds(identity.sid):
+            return None
         key = identity.sid or identity.name.casefold()
         return await self._cache.get(key, lambda: self._pool.ask(lambda ask: self._person(ask, identity)))
 
@@ -51,9 +53,11 @@ class ActiveDirectory:
     async def lockout(self) -> Lockout:
         return await self._pool.ask(lambda ask: registry.read_lockout(ask, self._base))
 
-    async def name(self) -> str:
-        """The domain's NetBIOS name; raises Unavailable."""
-        return (await self._pool.ask(self._my_domain)).name
+    async def domain(self) -> Domain:
+        """What the domain is called; raises Unavailable until a server has told it once."""
+        if self._domain is None:
+            self._domain = await self._pool.ask(lambda ask: Domain.read(ask, self._base))
+        return self._domain
 
     # ------------------------------------------------------------ in a thread, on one connection
 
@@ -67,8 +71,6 @@ class ActiveDirectory:
             return None
         sid = account.sid_text(entry.first("objectSid") or b"")
         name = entry.text("sAMAccountName")
-        if not domain.holds(sid):
-            return None
         account.refuse_unless_usable(entry, f"{domain.name}\\{name}", self._now())
         groups = {account.sid_text(group) for group in entry.attributes.get("tokengroups", ())}
         groups.add(f"{domain.sid}-{entry.number('primaryGroupID')}")

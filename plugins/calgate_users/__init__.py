@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from calgate.contract import Services
+from calgate_users.check import check
 from calgate_users.commands import commands
 from calgate_users.config import Config
 from calgate_users.users import Users
 
-__all__ = ["Config", "commands", "role", "start"]
+__all__ = ["Config", "check", "commands", "role", "start"]
 
 role = "directory"
 

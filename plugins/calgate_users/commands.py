@@ -16,24 +16,33 @@ from calgate_users.config import Config
 
 T = TypeVar("T")
 _settings = click.option(
-    "-c", "--config", "settings", required=True, type=click.Path(path_type=Path), help="The settings file."
+    "-c",
+    "--config",
+    "settings",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("/etc/calgate/calgate.toml"),
+    show_default=True,
+    help="The settings file.",
 )
 _domain = click.option("--domain", help="The domain; left out: the file's first.")
 
 
 def commands(desk: Desk) -> click.Group:
     """The group of commands; `desk` reads the settings file."""
+    group = click.Group("users", help="People in the users file.")
+    for command in (_add(desk), _remove(desk), _list(desk)):
+        group.add_command(command)
+    return group
 
-    def users_file(settings: Path) -> Path:
-        section = desk.read(settings)
-        assert isinstance(section, Config)
-        return section.file
 
-    @click.group()
-    def users() -> None:
-        """People in the users file."""
+def _users_file(desk: Desk, settings: Path) -> Path:
+    section = desk.read(settings)
+    assert isinstance(section, Config)
+    return section.file
 
-    @users.command()
+
+def _add(desk: Desk) -> click.Command:
+    @click.command()
     @click.argument("name")
     @_settings
     @_domain
@@ -49,34 +58,42 @@ def commands(desk: Desk) -> click.Group:
         password_stdin: bool,
     ) -> None:
         """Add a user, or replace the one of that name."""
-        file = users_file(settings)
+        file = _users_file(desk, settings)
         nt_hash = ntlmv2.nt_hash(_password(password_stdin))
         done = _or_say_why(
             lambda: editing.add(file, name, domain=domain, display_name=display_name, groups=groups, nt_hash=nt_hash)
         )
         click.echo(f"{name}: {done} in {file}")
 
-    @users.command()
+    return add
+
+
+def _remove(desk: Desk) -> click.Command:
+    @click.command()
     @click.argument("name")
     @_settings
     @_domain
     def remove(name: str, settings: Path, domain: str | None) -> None:
         """Remove a user."""
-        file = users_file(settings)
+        file = _users_file(desk, settings)
         _or_say_why(lambda: editing.remove(file, name, domain=domain))
         click.echo(f"{name}: removed from {file}")
 
-    @users.command("list")
+    return remove
+
+
+def _list(desk: Desk) -> click.Command:
+    @click.command("list")
     @_settings
-    @click.option("--json", "as_json", is_flag=True, help="For machines.")
-    def list_(settings: Path, as_json: bool) -> None:
+    @click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
+    def show(settings: Path, as_json: bool) -> None:
         """Show who there is; never the hashes."""
-        file = users_file(settings)
+        file = _users_file(desk, settings)
         found = _or_say_why(lambda: book.read(file))
         people = sorted(found.users.values(), key=lambda user: user.key)
         (_print_json if as_json else _print_table)(people)
 
-    return users
+    return show
 
 
 def _password(from_stdin: bool) -> str:

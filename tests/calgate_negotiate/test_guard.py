@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from calgate.contract import Identity, NtlmAttempt, NtlmProof, Services
 from calgate.refusal import AccountRefused, TooManySignIns, Unavailable, Unproven
 from calgate.store import RedisStore, StoreSection, open_store
+from calgate_negotiate import guard as guard_module
 from calgate_negotiate.commands import commands
 from calgate_negotiate.guard import Guard, GuardSection, Keys, Limit, Lookout
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
@@ -118,6 +119,45 @@ async def test_a_browsers_connections_that_sign_in_at_once_are_all_let_in(store:
     guard, domain = Guard(store, SECTION, passed_on=True), Domain()
     said = await asyncio.gather(*(attempt(guard, domain, HERE, right=True) for _ in range(50)))
     assert said == ["in"] * 50
+
+
+async def test_tries_that_hang_are_waited_for_and_then_the_next_is_refused(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What hangs may turn out wrong, so one more could be one too many."""
+    monkeypatch.setattr(guard_module, "PATIENCE", 0.1)
+    guard, domain, answered = Guard(store, SECTION, passed_on=True), Domain(), asyncio.Event()
+
+    async def hang() -> NtlmProof:
+        await answered.wait()
+        return await domain.check(right=False)
+
+    async def try_slowly(address: str) -> None:
+        with pytest.raises(Unproven):
+            await guard.prove("corp\\alice", address, hang)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(3):
+            group.create_task(try_slowly(f"198.51.100.{number}"))
+        await asyncio.sleep(0.1)
+        assert await attempt(guard, domain, HERE, right=True) == "wait"
+        answered.set()
+
+
+async def test_a_client_that_goes_away_in_the_middle_leaves_nothing_counted(store: RedisStore) -> None:
+    guard, never = Guard(store, SECTION, passed_on=True), asyncio.Event()
+
+    async def hang() -> NtlmProof:
+        await never.wait()
+        raise AssertionError
+
+    for _ in range(10):
+        trying = asyncio.ensure_future(guard.prove("corp\\alice", HERE, hang))
+        await asyncio.sleep(0.02)
+        trying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await trying
+    assert await attempt(guard, Domain(), HERE, right=True) == "in"
 
 
 async def test_a_gateway_that_dies_in_the_middle_of_a_try_blocks_nobody_for_long(store: RedisStore) -> None:

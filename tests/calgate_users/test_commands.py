@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from calgate.contract import Services
+import calgate_users
+from calgate.contract import Services, Survey
 from calgate_users import book, editing
 from calgate_users.commands import commands
 from calgate_users.config import Config
 from calgate_users.ntlmv2 import nt_hash
-from usersfile import write
+from usersfile import FILE, write
 
 
 class Desk:
@@ -154,3 +155,21 @@ def test_a_missing_file_is_a_clear_line(tmp_path: Path, words: tuple[str, ...]) 
     assert result.exit_code == 1
     assert "nowhere.toml" in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "told"),
+    [
+        (None, "fail", "cannot be read"),
+        ("domains = 1", "fail", "domains: must be a list"),
+        (FILE, "ok", "3 people, 4 groups"),
+    ],
+)
+async def test_check_tells_the_faults_of_the_file_or_how_many_are_in_it(
+    tmp_path: Path, text: str | None, level: str, told: str
+) -> None:
+    file = write(tmp_path, text) if text is not None else tmp_path / "nowhere.toml"
+    survey = Survey(services=None, hosts=())  # type: ignore[arg-type]
+    found = [finding async for finding in calgate_users.check(Config(file=file), survey)]
+    assert found[0].level == level
+    assert any(told in finding.what for finding in found)

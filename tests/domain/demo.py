@@ -13,6 +13,7 @@ from lab import BASE, DOMAIN, HOST, PASSWORD, SCRIPT, SERVICE_PASSWORD, Lab
 from whole.rig import curl
 
 PORT = 8080
+CALGATE = Path(sys.executable).with_name("calgate")
 URL = f"http://{HOST}:{PORT}"
 DOCUMENT = f"{URL}/QvAJAXZfc/opendoc.htm?document=Sales.qvw&host=QVS@demo"
 
@@ -27,6 +28,7 @@ format = "console"
 
 [negotiate]
 keytab = "@LAB@/http.keytab"
+ntlm = "domain"
 
 [ldap]
 servers = ["ldaps://dc1.{DOMAIN}"]
@@ -62,6 +64,8 @@ terminal, as root, go inside first:
     curl --negotiate -u : '{DOCUMENT}' -o /dev/null -w '%{{http_code}}\\n'
     kinit carol   # in none of the groups: 403
     curl --negotiate -u : '{DOCUMENT}'
+    curl --ntlm -u 'CORP\\bob:{PASSWORD}' {URL}/ -o /dev/null -w '%{{http_code}}\\n'   # by winbindd
+    {CALGATE} check --host {HOST} --as alice -c @FOLDER@/calgate.toml    # what an administrator asks first
     samba-tool user disable bob -s @LAB@/dc/etc/smb.conf    # counts within 10 seconds, whatever his ticket says
     {SCRIPT} dc @LAB@ stop    # 503 with a page, and back after: dc @LAB@ start
 

@@ -12,7 +12,7 @@ from playwright.async_api import BrowserContext, Page, async_playwright
 
 from domain.front import Front, front
 from domain.test_gateway import ready
-from lab import DOMAIN, Lab
+from lab import DOMAIN, PASSWORD, Lab
 from photos import ARGS, CHROMIUM
 from whole.rig import calgate
 
@@ -78,6 +78,26 @@ async def test_a_domain_user_is_signed_in_without_being_asked(domain: Lab, tmp_p
     assert status == 200
     assert set(gate.users()) == {"CORP\\alice"}
     assert gate.gate.decisions("CAL")
+
+
+async def test_a_browser_without_a_ticket_signs_in_by_ntlm(domain: Lab, tmp_path: Path) -> None:
+    """Over TLS, bound to the certificate: Chromium sends MIC and binding."""
+    tls = domain.folder / "tls"
+    listen = f'tls = {{ certificate = "{tls}/gateway.pem", key = "{tls}/gateway.key" }}'
+    negotiate = 'ntlm = "domain"\nchannel_binding = "require"'
+    async with front(domain, tmp_path, listen=listen, negotiate=negotiate) as running, async_playwright() as play:
+        chromium = await play.chromium.launch(executable_path=CHROMIUM, args=ARGS, env={"HOME": str(tmp_path)})
+        context = await chromium.new_context(
+            ignore_https_errors=True, http_credentials={"username": "CORP\\alice", "password": PASSWORD}
+        )
+        for _ in range(50):
+            if "ready" in running.gate.log.read_text():
+                break
+            await asyncio.sleep(0.1)
+        _page, status = await open_page(context, f"{running.url}/docs/Sales")
+        await chromium.close()
+        assert status == 200, running.gate.log.read_text()
+        assert set(running.users()) == {"CORP\\alice"}
 
 
 async def test_who_is_refused_by_group_sees_the_page_that_says_so(domain: Lab, tmp_path: Path, gate: Front) -> None:

@@ -141,6 +141,37 @@ async def test_a_domain_controller_that_is_off_is_503_and_back_within_seconds(
     assert "answers again" in gate.gate.log.read_text()
 
 
+async def test_a_domain_controller_that_stops_and_starts_under_load_is_503_and_then_all_is_well(
+    domain: Lab, tmp_path: Path, signed_in_to_windows_as: As
+) -> None:
+    """Nothing is remembered, so every sign-in asks; the time to recover is asserted."""
+    signed_in_to_windows_as("alice")
+    async with front(domain, tmp_path, ldap='cache = "1ms"') as running:
+        await ready(running)
+        statuses: list[tuple[float, int]] = []
+        over = asyncio.Event()
+
+        async def load() -> None:
+            while not over.is_set():
+                status = (await ask(running, "/")).status
+                statuses.append((time.monotonic(), status))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(load())
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(domain.do, "dc", "stop")
+            await asyncio.sleep(1)
+            await asyncio.to_thread(domain.do, "dc", "start")
+            back = time.monotonic()
+            await asyncio.sleep(4)
+            over.set()
+        assert {status for _at, status in statuses} == {200, 503}
+        last_503 = max(at for at, status in statuses if status == 503)
+        assert last_503 - back < 3
+        assert statuses[-1][1] == 200
+
+
 async def test_it_comes_up_without_its_directory_and_is_ready_once_that_answers(
     domain: Lab, tmp_path: Path, signed_in_to_windows_as: As
 ) -> None:

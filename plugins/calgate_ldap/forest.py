@@ -1,0 +1,52 @@
+"""Several domains as one directory: each knows its own people and groups.
+
+Written for the domains of a forest and for trusted ones; tried against scripted servers, not against two real domains.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from calgate.contract import Identity, Lockout, Person, ServiceAccount
+from calgate_ldap.directory import ActiveDirectory
+
+
+class Forest:
+    """Fills `Directory` and `Registry`; the first domain is the gateway's own."""
+
+    def __init__(self, domains: Sequence[ActiveDirectory]) -> None:
+        self._own = domains[0]
+        self._domains = tuple(domains)
+
+    async def look_up(self, identity: Identity) -> Person | None:
+        """Somebody of another domain is in those groups of ours that his ticket says: his own domain does not know."""
+        for domain in self._domains:
+            person = await domain.look_up(identity)
+            if person is not None:
+                return await self._with_groups_of_others(person, identity, domain)
+        return None
+
+    async def _with_groups_of_others(self, person: Person, identity: Identity, home: ActiveDirectory) -> Person:
+        found = set(person.groups)
+        for other in self._domains:
+            if other is not home and identity.groups:
+                domain = await other.domain()
+                found |= {sid for sid in identity.groups if domain.holds(sid)}
+        return dataclasses.replace(person, groups=frozenset(found))
+
+    async def resolve(self, groups: Sequence[str]) -> Mapping[str, str | None]:
+        """A name without a domain is the first domain's that has it."""
+        found: dict[str, str | None] = dict.fromkeys(groups)
+        for domain in self._domains:
+            missing = [name for name, sid in found.items() if sid is None]
+            found |= await domain.resolve(missing)
+        return found
+
+    async def holders(self, service: str) -> Sequence[ServiceAccount]:
+        """Of every domain: a name must be there once in the whole forest."""
+        return [holder for domain in self._domains for holder in await domain.holders(service)]
+
+    async def clock(self) -> float:
+        return await self._own.clock()
+
+    async def lockout(self) -> Lockout:
+        return await self._own.lockout()

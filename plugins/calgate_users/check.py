@@ -1,0 +1,23 @@
+"""`calgate check` of the `[users]` section."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from calgate.contract import Finding, Survey
+from calgate_users import book
+from calgate_users.config import Config
+
+
+async def check(config: Config, survey: Survey) -> AsyncIterator[Finding]:
+    """One finding a fault of the file, or how many people are in it."""
+    try:
+        people = await asyncio.to_thread(book.read, config.file)
+    except OSError as error:
+        yield Finding(
+            "fail", "users", f"{config.file} cannot be read: {error.strerror}", "`calgate users add` makes one"
+        )
+    except book.UsersFileError as error:
+        for line in str(error).splitlines():
+            yield Finding("fail", "users", line)
+    else:
+        yield Finding("ok", "users", f"{len(people.users)} people, {len(people.groups)} groups in {config.file}")

@@ -1,0 +1,47 @@
+"""Reading what a keytab holds."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import keytabs
+from calgate_negotiate import keytab
+from calgate_negotiate.keytab import Key
+
+
+def test_every_entry_is_told_and_no_key(tmp_path: Path) -> None:
+    file = keytabs.write(
+        tmp_path / "k",
+        keytabs.entry("HTTP/gateway.corp.example", 3, keytabs.AES256),
+        keytabs.entry("HTTP/gateway.corp.example", 300, keytabs.AES128),
+        b"\xff\xff\xff\xf0" + bytes(16),  # a hole, where an entry was removed
+        keytabs.entry("host/gateway", 1, keytabs.RC4, key=b"s" * 16),
+    )
+    assert keytab.read(file) == [
+        Key("HTTP/gateway.corp.example", keytabs.REALM, 3, 18),
+        Key("HTTP/gateway.corp.example", keytabs.REALM, 300, 17),
+        Key("host/gateway", keytabs.REALM, 1, 23),
+    ]
+    assert "ssss" not in repr(keytab.read(file))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x05\x01", b"not a keytab"])
+def test_what_is_no_keytab_says_so(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "k"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="not a keytab"):
+        keytab.read(file)
+
+
+@given(st.binary(max_size=120), st.integers(0, 80))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_read_or_refused(tmp_path: Path, garbage: bytes, at: int) -> None:
+    whole = b"\x05\x02" + keytabs.entry("HTTP/gateway.corp.example")
+    file = tmp_path / "k"
+    file.write_bytes(whole[: at + 2] + garbage)
+    try:
+        keytab.read(file)
+    except ValueError:
+        return

@@ -1,0 +1,93 @@
+"""Who a ticket is for: a real PAC, and what is no PAC."""
+
+import base64
+import json
+import struct
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calgate.refusal import Unproven
+from calgate_negotiate import pac
+
+SEEDS = json.loads((Path(__file__).parents[1] / "fuzz" / "seeds.json").read_text())
+ALICE, BOB = (base64.b64decode(seed) for seed in SEEDS["pac"])
+
+
+def test_a_real_pac_tells_name_sid_and_groups() -> None:
+    alice = pac.read(ALICE)
+    domain = alice.sid.rpartition("-")[0]
+    assert (alice.account, alice.domain) == ("alice", "CORP")
+    assert alice.sid not in alice.groups
+    assert f"{domain}-513" in alice.groups, "the primary group"
+    assert "S-1-18-1" in alice.groups, "an extra SID"
+    assert len(alice.groups) == 8
+    assert pac.read(BOB).account == "bob"
+
+
+@pytest.mark.parametrize("buffer", [ALICE, BOB])
+def test_one_that_is_cut_short_anywhere_is_refused(buffer: bytes) -> None:
+    whole = pac.read(buffer)
+    for length in range(len(buffer) - 8):
+        with pytest.raises(ValueError, match=r"PAC|decode"):
+            pac.read(buffer[:length])
+    assert pac.read(buffer + bytes(8)) == whole, "what follows is padding"
+
+
+def test_a_group_that_is_not_enabled_is_none() -> None:
+    """SE_GROUP_ENABLED is clear for deny-only groups of a filtered token (MS-PAC 2.2.1)."""
+    alice = pac.read(ALICE)
+    enabled = struct.pack("<I", 7)
+    for rid in sorted(int(group.rpartition("-")[2]) for group in alice.groups if group.startswith(alice.sid[:20])):
+        entry = struct.pack("<I", rid) + enabled
+        if entry in ALICE and rid != 513:
+            disabled = ALICE.replace(entry, struct.pack("<II", rid, 3))
+            assert f"{alice.sid.rpartition('-')[0]}-{rid}" not in pac.read(disabled).groups
+            return
+    raise AssertionError("no group found")
+
+
+def test_the_primary_group_counts_even_where_it_is_not_listed_among_the_groups() -> None:
+    alice = pac.read(ALICE)
+    domain, _, rid = alice.sid.rpartition("-")
+    ids = struct.pack("<II", int(rid), 513)  # UserId and PrimaryGroupId stand side by side
+    assert ALICE.count(ids) == 1
+    assert f"{domain}-777" in pac.read(ALICE.replace(ids, struct.pack("<II", int(rid), 777))).groups
+
+
+def test_a_pac_that_the_key_in_the_keytab_did_not_sign_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    kerberos = pytest.importorskip("calgate_negotiate.kerberos", reason="python-gssapi is not installed")
+    for is_signed in (True, False):
+        attribute = SimpleNamespace(authenticated=is_signed, values=[ALICE])
+        monkeypatch.setattr(kerberos, "get_name_attribute", lambda _name, _what, found=attribute: found)
+        context = SimpleNamespace(initiator_name=None)
+        if is_signed:
+            assert kerberos._logon_info(context).account == "alice"
+            continue
+        with pytest.raises(Unproven, match="not signed"):
+            kerberos._logon_info(context)
+
+
+@given(st.data())
+@settings(max_examples=600, deadline=None)
+def test_any_bytes_are_read_or_refused(data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(ALICE) - 1))
+    spoiled = ALICE[:at] + data.draw(st.binary(max_size=12)) + ALICE[at + data.draw(st.integers(0, 12)) :]
+    try:
+        found = pac.read(spoiled)
+    except ValueError:
+        return
+    assert found.account
+    assert found.sid.startswith("S-")
+
+
+def test_a_count_of_four_thousand_million_is_refused_at_once() -> None:
+    for at in range(16, len(ALICE) - 4, 4):
+        spoiled = ALICE[:at] + b"\xff\xff\xff\xff" + ALICE[at + 4 :]
+        try:
+            pac.read(spoiled)
+        except ValueError:
+            continue
