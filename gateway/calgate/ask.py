@@ -7,7 +7,7 @@ from functools import lru_cache
 from time import perf_counter
 from typing import cast
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from calgate import journal
@@ -71,8 +71,12 @@ class Ask:
         return int(self.inbound.own.get(b"content-length", b"0"))
 
     def go_on(self) -> None:
-        """Answers `Expect: 100-continue`, which aiohttp leaves to us: only after sign-in and claim."""
-        if self.inbound.own.pop(b"expect", b"").lower() == b"100-continue":
+        """Answers `Expect: 100-continue`, which aiohttp leaves to us: only after sign-in and claim.
+
+        HTTP/1.0 knows no such answer, and would take it for the final one (RFC 9110, section 10.1.1).
+        """
+        expects = self.inbound.own.pop(b"expect", b"").lower() == b"100-continue"
+        if expects and self.request.version >= HttpVersion11:
             self.caller.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def read_body(self, limit: int) -> bytes:
@@ -107,11 +111,13 @@ def read(request: web.BaseRequest, *, inlet: Inlet, trusted: Sequence[Network], 
     """Reads a request. Raises BadRequest for what can be read in more than one way, MethodRefused."""
     caller = cast(Caller, request.protocol)
     inbound = inlet.sort(request.raw_headers)
+    if request.version not in (HttpVersion10, HttpVersion11):
+        raise BadRequest("a version of HTTP that this connection does not speak")  # llhttp takes 0.9 and 2.0 by name
     if request.method not in methods:
         raise MethodRefused(f"method {request.method[:20]!r}")
     _demand_plain_framing(request, inbound)
     host = inbound.get(b"host").lower()
-    if not _is_host(host) and request.version >= (1, 1):
+    if not _is_host(host) and (host or request.version >= HttpVersion11):  # HTTP/1.0 may leave it out
         raise BadRequest("the Host field is missing or no host")
     raw_target = to_origin_form(request.raw_path, host)
     peer = caller.address
@@ -141,7 +147,7 @@ def read(request: web.BaseRequest, *, inlet: Inlet, trusted: Sequence[Network], 
 def _demand_plain_framing(request: web.BaseRequest, inbound: Inbound) -> None:
     """aiohttp takes `gzip, chunked`, chunks in HTTP/1.0, an upgrade with a body: others read them differently."""
     encoding = inbound.own.get(b"transfer-encoding")
-    if encoding is not None and (encoding.strip().lower() != b"chunked" or request.version < (1, 1)):
+    if encoding is not None and (encoding.strip().lower() != b"chunked" or request.version < HttpVersion11):
         raise BadRequest("a Transfer-Encoding other than chunked, or in HTTP/1.0")
     has_body = encoding is not None or inbound.own.get(b"content-length", b"0") != b"0"
     if has_body and b"upgrade" in inbound.own:

@@ -25,6 +25,9 @@ AMBIGUOUS = {
     "no host": b"GET / HTTP/1.1\r\n\r\n",
     "two hosts": b"GET / HTTP/1.1\r\nHost: g\r\nHost: h\r\n\r\n",
     "a host that is none": b"GET / HTTP/1.1\r\nHost: g/../h\r\n\r\n",
+    "a host that is none in HTTP/1.0": b"GET / HTTP/1.0\r\nHost: g/../h\r\n\r\n",
+    "HTTP/0.9 by name": b"GET / HTTP/0.9\r\nHost: g\r\n\r\n",
+    "HTTP/2.0 by name": b"GET / HTTP/2.0\r\nHost: g\r\n\r\n",
     "two authorizations": b"GET / HTTP/1.1\r\nHost: g\r\nAuthorization: NTLM a\r\nAuthorization: NTLM b\r\n\r\n",
     "underscore": b"GET / HTTP/1.1\r\nHost: g\r\nX_A: 1\r\n\r\n",
     "another host's absolute form": b"GET http://h/ HTTP/1.1\r\nHost: g\r\n\r\n",
@@ -86,6 +89,14 @@ async def test_100_continue_is_said_after_sign_in_and_not_before(gate: Gateway, 
     assert server.seen[-1].body == b"abc"
     assert server.seen[-1].values("expect") == []
     writer.close()
+
+
+async def test_100_continue_is_never_said_to_http_1_0(gate: Gateway, server: DocumentServer) -> None:
+    cookie = await cookie_of(gate, "alice")
+    head = f"POST /form HTTP/1.0\r\nHost: g\r\nContent-Length: 3\r\nExpect: 100-continue\r\nCookie: {cookie}\r\n\r\n"
+    answer = await raw(gate.port, head.encode() + b"abc")
+    assert answer.startswith(b"HTTP/1.1 200 "), "or it would be taken for the final answer"
+    assert server.seen[-1].body == b"abc"
 
 
 BAD_REPLIES = {
