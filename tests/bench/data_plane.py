@@ -89,40 +89,63 @@ def measure() -> Iterator[Result]:
         yield from _compare(started)
 
 
+@dataclass(frozen=True)
+class Scenario:
+    """What is asked for, over how many connections; goals against nginx and Apache, where there are any."""
+
+    name: str
+    path: str
+    connections: int = 32
+    body: int = 0  # bytes sent with each request
+    to_nginx: float | None = None
+    to_apache: float | None = None
+
+
+SCENARIOS = (
+    Scenario("1 KB", "/1k", to_nginx=3.0, to_apache=0.3),
+    Scenario("100 KB", "/100k", to_nginx=1.3),
+    Scenario("10 MB", "/10m"),
+    Scenario("1 KB, 1 connection", "/1k", connections=1),
+    Scenario("1 KB, 1000 connections", "/1k", connections=1000),
+    Scenario("1 KB up", "/up", body=1 << 10),
+    Scenario("10 MB up", "/up", body=10 << 20, connections=4),
+)
+
+
 def _compare(started: list[Side]) -> Iterator[Result]:
-    for size in ("1k", "100k", "10m"):
-        rounds = [{side.name: _ask(side, size) for side in started} for _ in range(ROUNDS)]
+    for scenario in SCENARIOS:
+        rounds = [{side.name: _ask(side, scenario) for side in started} for _ in range(ROUNDS)]
         for side in started:
-            yield from _figures(side.name, size, [figures[side.name] for figures in rounds])
-        yield from _ratios(size, rounds)
+            yield from _figures(side.name, scenario.name, [figures[side.name] for figures in rounds])
+        yield from _ratios(scenario, rounds)
 
 
-def _ask(side: Side, size: str) -> Figures:
+def _ask(side: Side, scenario: Scenario) -> Figures:
     cookie = f"{COOKIES}; {side.cookie}" if side.cookie else COOKIES
     fields = BROWSER | {"Cookie": cookie}
-    return load.run(f"{side.origin}/{size}", fields, side.pids, seconds=SECONDS)
+    url = f"{side.origin}{scenario.path}"
+    return load.run(url, fields, side.pids, seconds=SECONDS, connections=scenario.connections, body=scenario.body)
 
 
-def _figures(name: str, size: str, figures: list[Figures]) -> Iterator[Result]:
+def _figures(name: str, scenario: str, figures: list[Figures]) -> Iterator[Result]:
     def median(of: Callable[[Figures], float]) -> float:
         return statistics.median(of(one) for one in figures)
 
-    yield Result(f"{size}: {name}: CPU a request", median(lambda f: f.cpu), "µs")
-    yield Result(f"{size}: {name}: requests", median(lambda f: f.rate), "1/s")
-    yield Result(f"{size}: {name}: p50", median(lambda f: f.p50), "ms")
-    yield Result(f"{size}: {name}: p99", median(lambda f: f.p99), "ms")
-    yield Result(f"{size}: {name}: errors", sum(f.errors for f in figures), "requests", goal=0)
+    yield Result(f"{scenario}: {name}: CPU a request", median(lambda f: f.cpu), "µs")
+    yield Result(f"{scenario}: {name}: requests", median(lambda f: f.rate), "1/s")
+    yield Result(f"{scenario}: {name}: p50", median(lambda f: f.p50), "ms")
+    yield Result(f"{scenario}: {name}: p99", median(lambda f: f.p99), "ms")
+    yield Result(f"{scenario}: {name}: errors", sum(f.errors for f in figures), "requests", goal=0)
 
 
-def _ratios(size: str, rounds: list[dict[str, Figures]]) -> Iterator[Result]:
+def _ratios(scenario: Scenario, rounds: list[dict[str, Figures]]) -> Iterator[Result]:
     def ratio(one: str, other: str) -> float:
         return statistics.median(figures[one].cpu / figures[other].cpu for figures in rounds)
 
-    goals = {"1k": (3.0, 0.3), "100k": (1.3, None), "10m": (None, None)}
-    to_nginx, to_apache = goals[size]
-    yield Result(f"{size}: calgate / nginx: CPU", ratio("calgate", "nginx"), "x", goal=to_nginx)
-    yield Result(f"{size}: calgate / Apache: CPU", ratio("calgate", "Apache"), "x", goal=to_apache)
-    yield Result(f"{size}: calgate with access log / Apache: CPU", ratio("calgate+log", "Apache"), "x")
+    name = scenario.name
+    yield Result(f"{name}: calgate / nginx: CPU", ratio("calgate", "nginx"), "x", goal=scenario.to_nginx)
+    yield Result(f"{name}: calgate / Apache: CPU", ratio("calgate", "Apache"), "x", goal=scenario.to_apache)
+    yield Result(f"{name}: calgate with access log / Apache: CPU", ratio("calgate+log", "Apache"), "x")
 
 
 @contextlib.contextmanager

@@ -41,9 +41,13 @@ class Figures:
         return self.requests / self.seconds
 
 
-def run(url: str, fields: Mapping[str, str], pids: Sequence[int], *, seconds: int, connections: int = 32) -> Figures:
+def run(
+    url: str, fields: Mapping[str, str], pids: Sequence[int], *, seconds: int, connections: int = 32, body: int = 0
+) -> Figures:
     """Asks for one address again and again on kept connections, from core 0."""
     script = "wrk.headers = {}\n" + "".join(f"wrk.headers[{_lua(n)}] = {_lua(v)}\n" for n, v in fields.items())
+    if body:
+        script += f'wrk.method = "POST"\nwrk.body = string.rep("x", {body})\n'
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "headers.lua"
         file.write_text(script)
