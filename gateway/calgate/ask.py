@@ -15,6 +15,7 @@ from calgate.caller import Caller, Network, client_address, is_trusted
 from calgate.headers import Inbound, Inlet
 from calgate.refusal import BadRequest, GatewayTimeout, MethodRefused, TooLarge
 from calgate.target import Target, read_target, to_origin_form
+from calgate.wire import Header
 
 _BODY_PATIENCE = 60.0  # seconds without a byte of a body
 
@@ -33,6 +34,7 @@ class Ask:
     scheme: str  # of the public address: "https" also behind a trusted proxy that says so
     address: str  # the client's, as seen through trusted proxies
     behind_proxy: bool
+    signed_in_headers: Sequence[Header] = ()  # what the answer carries because of a sign-in, be it yes or no
     user: str | None = None  # CORP\\alice, once somebody is signed in: for pages and the log
     started: float = field(default_factory=perf_counter)
 

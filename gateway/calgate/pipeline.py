@@ -105,6 +105,7 @@ class Pipeline:
         signed_in = await self._sign_in.find(ask)
         session = signed_in.session
         ask.user = session.name
+        ask.signed_in_headers = signed_in.answer_headers
         person = await self._sign_in.person(session, time.time(), PERSON_REFRESH)
         body = await self._read_for(ask, route)
         use = self._use_of(ask, route, body)

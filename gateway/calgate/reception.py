@@ -39,6 +39,8 @@ class Reception:
         viewer = _viewer_of(asked, dialect, user) if asked is not None else Viewer(time.time(), accept="text/html")
         answer = _answer(self._pages.refuse(refusal, viewer))
         answer.headers += [(b"WWW-Authenticate", challenge.encode("latin-1")) for challenge in challenges]
+        if asked is not None:
+            answer.headers += asked.signed_in_headers
         if isinstance(refusal, MethodRefused):
             answer.headers.append((b"Allow", self._allow))
         if asked is None or b"expect" in asked.inbound.own:

@@ -241,8 +241,9 @@ class Sessions:
         if news.topic == "session-ended":
             self._drop(news.subject, news.reason)
         elif news.topic == "store-back":  # messages may have been missed
+            now = self._clock()
             for session in self._known.values():
-                session.believed_until = 0.0
+                session.believed_until = min(session.believed_until, now)  # the grace time still counts from here
 
     def known(self) -> Sequence[Session]:
         """This process's copies."""

@@ -52,6 +52,17 @@ async def test_the_one_too_many_is_told_the_true_reason_and_nobodys_name(gate: G
     assert entry["reference"] == denied.json["reference"]
 
 
+async def test_who_is_denied_is_signed_in_all_the_same(gate: Gateway, server: DocumentServer) -> None:
+    """The denial carries the session's cookie: asking again needs no new handshake."""
+    for name in ("bob", "carol"):
+        await curl(f"{gate.url}/docs/sales", user=name)
+    denied = await curl(f"{gate.url}/docs/sales", user="dave")
+    cookie = denied.values("set-cookie")[0].partition(";")[0]
+    again = await curl(f"{gate.url}/docs/sales", "-H", f"Cookie: {cookie}")
+    assert (again.status, again.json["code"]) == (403, "no-cal")
+    assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")).status == 200
+
+
 async def test_a_refused_user_never_touches_a_cal(gate: Gateway) -> None:
     assert (await curl(f"{gate.url}/docs/sales", user="mallory")).json["code"] == "forbidden"
     assert await pools(gate.settings) == {"named": 0, "document": 0, "session": 0, "usage": 0}
