@@ -17,8 +17,12 @@ _ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"  # nothing that is read wrongly ove
 
 def reference() -> str:
     """A number that a user can read to an administrator, who finds the decision by it: "7K3F-9Q2M"."""
-    letters = [secrets.choice(_ALPHABET) for _ in range(8)]
-    return f"{''.join(letters[:4])}-{''.join(letters[4:])}"
+    number = secrets.randbits(64)
+    letters = ""
+    for _ in range(8):
+        number, place = divmod(number, len(_ALPHABET))
+        letters += _ALPHABET[place]
+    return f"{letters[:4]}-{letters[4:]}"
 
 
 def record(event: str, **fields: object) -> None:
