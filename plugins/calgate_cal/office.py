@@ -162,9 +162,14 @@ class Office:
 
     async def restore(self, saved: Mapping[str, object]) -> int:
         """Puts an export back into a license that has no permanent state; answers how many CALs."""
-        if saved.get("version") != lua.VERSION or not isinstance(saved.get("leases"), list):
+        settings, leases = saved.get("settings"), saved.get("leases")
+        tables = isinstance(settings, dict) and isinstance(leases, list) and all(isinstance(it, dict) for it in leases)
+        known = tables and all(str(name).startswith(("limit:", "dynamic:", "allocated:")) for name in settings or {})
+        if saved.get("version") != lua.VERSION or not known:
             raise Declined(f"this is not an export of {lua.VERSION}")
-        word, *figures = await self._change("restore", json.dumps(saved["settings"]), json.dumps(saved["leases"]))
+        word, *figures = await self._change("restore", json.dumps(settings), json.dumps(leases))
+        if word == "unreadable":
+            raise Declined("a CAL of the export cannot be read")
         if word == "not-empty":
             raise Declined(f"the license has {figures[0]} permanent CALs already; an export is put into an empty one")
         return figures[0]
