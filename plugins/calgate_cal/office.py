@@ -163,9 +163,7 @@ class Office:
     async def restore(self, saved: Mapping[str, object]) -> int:
         """Puts an export back into a license that has no permanent state; answers how many CALs."""
         settings, leases = saved.get("settings"), saved.get("leases")
-        tables = isinstance(settings, dict) and isinstance(leases, list) and all(isinstance(it, dict) for it in leases)
-        known = tables and all(str(name).startswith(("limit:", "dynamic:", "allocated:")) for name in settings or {})
-        if saved.get("version") != lua.VERSION or not known:
+        if saved.get("version") != lua.VERSION or not _are_settings(settings) or not _are_tables(leases):
             raise Declined(f"this is not an export of {lua.VERSION}")
         word, *figures = await self._change("restore", json.dumps(settings), json.dumps(leases))
         if word == "unreadable":
@@ -189,6 +187,15 @@ class Office:
             reply = await self._store.call(name, self._keys, (self._actor, *args), lasting=_is_done)
         word, *figures = reply
         return word.decode(), *(int(figure) for figure in figures)
+
+
+def _are_settings(value: object) -> bool:
+    own = ("limit:", "dynamic:", "allocated:")
+    return isinstance(value, dict) and all(str(name).startswith(own) for name in value)
+
+
+def _are_tables(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(it, dict) for it in value)
 
 
 def _is_done(reply: Sequence[Any]) -> bool:
