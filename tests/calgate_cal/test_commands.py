@@ -194,8 +194,16 @@ def test_permanent_state_goes_out_and_in_again(
     assert cals("import", str(saved)).output == "2 CALs are back\n"
     after = said(cals("list", "--json"))
     assert (after["holders"], after["allocations"]) == (before["holders"], before["allocations"])
-    (tmp_path / "bad").write_text("{}")
-    assert "this is not an export" in cals("import", str(tmp_path / "bad")).output
+    bad = tmp_path / "bad"
+    for text, fault in (
+        ("{}", "this is not an export"),
+        ("no", "is not JSON"),
+        (json.dumps(json.loads(saved.read_text()) | {"leases": [{"kind": "named"}]}), "cannot be read"),
+    ):
+        bad.write_text(text)
+        with Redis.from_url(server.url, protocol=2) as redis:
+            redis.flushall()
+        assert fault in cals("import", str(bad)).output
 
 
 def test_what_is_declined_is_one_line_and_exit_1(cals: Cals) -> None:

@@ -104,7 +104,7 @@ async def report(office: Office, counter: Counter, since: str, picture: Path | N
         busiest = max(it.by_hour, key=lambda hour: it.by_hour[hour])
         use.add_row(it.kind, str(it.users), str(it.peak), str(it.p95), str(it.median), f"{busiest:02}:00")
     counter.show(use)
-    counter.say(f"denied: {made.episodes} times ({made.attempts} attempts) {made.denied_users} users")
+    counter.say(f"episodes of denial: {made.episodes}, of {made.denied_users} users, in {made.attempts} attempts")
     what_if = table("With so many Session CALs", ("CALs", "denials"), ("CALs", "denials"))
     for cals, denials in made.what_if.items():
         what_if.add_row(str(cals), str(denials))

@@ -1171,7 +1171,7 @@ local function finish(keys, args)
 end
 
 -- Puts back what `export` gave, into a license without permanent state. ARGV: who, JSON of the settings, JSON of the leases
--- (each with its field and last use). Returns {'done', how many}
+-- (each with its field and last use). Returns {'done', how many}, {'not-empty', how many} or {'unreadable'}
 local function restore(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
@@ -1179,8 +1179,9 @@ local function restore(keys, args)
   if there > 0 then return {'not-empty', there} end
   local settings, leases = cjson.decode(args[2]), cjson.decode(args[3])
   for _, it in ipairs(leases) do
-    if not includes({'named', 'document', 'usage'}, it.kind) or not it.field or not it.id or not it.granted then
-      return redis.error_reply('CALGATE a lease of the export cannot be read')
+    local strings = type(it.id) == 'string' and type(it.field) == 'string' and type(it.user) == 'string'
+    if not strings or type(it.granted) ~= 'number' or not includes({'named', 'document', 'usage'}, it.kind) then
+      return {'unreadable'}
     end
   end
   record(license, 'restored', {'by', args[1], 'settings', args[2], 'leases', args[3]})
