@@ -12,9 +12,11 @@ from gssapi.raw import ChannelBindings
 import keytabs
 from calgate.contract import Continue, Peer, Proven
 from calgate.refusal import Unproven
+from calgate_negotiate import der, negotiation
 from calgate_negotiate.binding import Binder, Mode
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
 from calgate_negotiate.kerberos import Acceptor
+from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM
 from lab import DOMAIN, HOST, Lab, run
 
 PEER = Peer("127.0.0.1", behind_proxy=True)
@@ -205,3 +207,51 @@ async def test_a_ticket_relayed_from_another_connection_is_refused(
     with pytest.raises(Unproven) as caught:
         await client.sign_in(accept(domain.keytab, mode), peer)
     assert caught.value.code == code
+
+
+# ---------------------------------------------------------------- what Windows offers, in its order
+
+NEGOEX = bytes.fromhex("060a2b06010401823702021e")
+
+
+def offer(mechanisms: tuple[bytes, ...], token: bytes) -> bytes:
+    """A first SPNEGO token."""
+    fields = der.pack(0xA0, der.pack(0x30, b"".join(mechanisms))) + der.pack(0xA2, der.pack(0x04, token))
+    return der.pack(0x60, negotiation.SPNEGO + der.pack(0xA0, der.pack(0x30, fields)))
+
+
+async def test_microsofts_own_number_for_kerberos_first_as_windows_has_it(
+    domain: Lab, tmp_path: Path, accept: Accept
+) -> None:
+    client = Client(domain.ticket("alice", tmp_path), mech=gssapi.MechType.kerberos)
+    mechanisms = (MS_KERBEROS, KERBEROS, NEGOEX, NTLM)
+    outcome = await accept(domain.keytab).begin(PEER).step("Negotiate", offer(mechanisms, client.first))
+    assert isinstance(outcome, Proven)
+    assert outcome.identity.account == "alice"
+    assert outcome.token is not None
+    answer = negotiation.read(outcome.token)
+    assert isinstance(answer, negotiation.Response)
+    assert answer.mechanism == MS_KERBEROS, "Windows takes no other number than the one that it offered"
+
+
+async def test_negoex_first_ends_in_kerberos_with_the_list_signed_by_both(
+    domain: Lab, tmp_path: Path, accept: Accept
+) -> None:
+    """The guess is for NEGOEX; the gateway chooses Kerberos, and both sign what was offered."""
+    client = Client(domain.ticket("bob", tmp_path), mech=gssapi.MechType.kerberos)
+    mechanisms = (NEGOEX, MS_KERBEROS, KERBEROS, NTLM)
+    handshake = accept(domain.keytab).begin(PEER)
+    outcome = await handshake.step("Negotiate", offer(mechanisms, b"NEGOEXTS" + bytes(88)))
+    assert isinstance(outcome, Continue)
+    chosen = negotiation.read(outcome.token)
+    assert isinstance(chosen, negotiation.Response)
+    assert chosen.mechanism in (MS_KERBEROS, KERBEROS)
+    outcome = await handshake.step("Negotiate", negotiation.write(negotiation.Response(token=client.first)))
+    assert isinstance(outcome, Continue), "not before the list is signed"
+    answer = negotiation.read(outcome.token)
+    assert isinstance(answer, negotiation.Response)
+    client._context.step(answer.token)
+    signed = client._context.get_signature(der.pack(0x30, b"".join(mechanisms)))
+    outcome = await handshake.step("Negotiate", negotiation.write(negotiation.Response(mic=signed)))
+    assert isinstance(outcome, Proven)
+    assert outcome.identity.account == "bob"
