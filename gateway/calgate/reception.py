@@ -41,7 +41,7 @@ class Reception:
         answer.headers += [(b"WWW-Authenticate", challenge.encode("latin-1")) for challenge in challenges]
         if isinstance(refusal, MethodRefused):
             answer.headers.append((b"Allow", self._allow))
-        if asked is None or b"expect" in asked.inbound.own:
+        if asked is None or b"expect" in asked.inbound.own or request.content.exception() is not None:
             answer.keep_alive = False  # where the next request would begin is not known
         return answer
 
