@@ -12,7 +12,7 @@ from typing import Protocol, cast
 from aiohttp import HttpVersion11, web
 
 from calgate.caller import Caller
-from calgate.refusal import BadGateway, GatewayTimeout
+from calgate.refusal import Refusal
 from calgate.wire import Header
 
 _BODYLESS = frozenset({204, 304})
@@ -100,7 +100,7 @@ class Answer:
         if source is not None:
             try:
                 await self._stream(source)
-            except (BadGateway, GatewayTimeout) as error:
+            except Refusal as error:
                 caller.abort()
                 raise ConnectionResetError(error.detail) from error
             except BaseException:

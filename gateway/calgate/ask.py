@@ -52,8 +52,17 @@ class Ask:
         return f"{self.scheme}://{self.host}"
 
     @property
-    def wants_websocket(self) -> bool:
+    def names_websocket(self) -> bool:
+        """There is an `Upgrade: websocket`, whether or not it may be heeded."""
         return self.inbound.own.get(b"upgrade", b"").strip().lower() == b"websocket"
+
+    @property
+    def wants_websocket(self) -> bool:
+        """It asks to become a WebSocket as it must: by a GET of HTTP/1.1, with Connection (RFC 6455, section 4.1)."""
+        if not self.names_websocket or self.method != "GET" or self.request.version < HttpVersion11:
+            return False
+        connection = self.inbound.own.get(b"connection", b"").lower()
+        return b"upgrade" in {option.strip() for option in connection.split(b",")}
 
     @property
     def is_browser(self) -> bool:

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.web_protocol import _ErrInfo
 
 from calgate.contract import Handshake
 from calgate.refusal import BadRequest, HeadersTooLarge, Refusal
@@ -54,6 +55,19 @@ class Caller(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self.handshake = None
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """As aiohttp's, which forgets one thing: that whoever waits for the rest of a broken body waits in vain."""
+        super().data_received(data)
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            self._end_broken_body()
+
+    def _end_broken_body(self) -> None:
+        """The bytes that could not be read are of the last request's body, if that was still to come."""
+        body = self._messages[-2][1] if len(self._messages) > 1 else getattr(self._current_request, "content", None)
+        if body is not None and not body.is_eof():
+            body.set_exception(web.RequestPayloadError("the body's framing is broken"))
+            body.feed_eof()  # nor is there anything that could be read and thrown away before the connection closes
 
     @property
     def is_idle(self) -> bool:
@@ -117,10 +131,16 @@ class Caller(web.RequestHandler):
         if self.has_answered:
             raise ConnectionResetError("an answer had begun")
         if status == 400 and not isinstance(exc, Refusal):
-            kind: type[Refusal] = HeadersTooLarge if isinstance(exc, LineTooLong) else BadRequest
+            kind: type[Refusal] = HeadersTooLarge if _is_too_large(exc) else BadRequest
             return self.door.refuse(request, kind(f"not HTTP that can be read in one way: {type(exc).__name__}"))
         log.error("a bug in the gateway ended a request", exc_info=exc)
         return self.door.broken(request)
+
+
+def _is_too_large(error: BaseException | None) -> bool:
+    """Whether a header is longer than we read; aiohttp has a class for one that is long, and none for too many."""
+    too_many = isinstance(error, BadHttpMessage) and error.message == "Too many headers received"
+    return too_many or isinstance(error, LineTooLong)
 
 
 def canonical_address(text: str) -> str:

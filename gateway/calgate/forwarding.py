@@ -94,7 +94,7 @@ class Forwarding:
         chunked: bool,
         length: int | None,
     ) -> bytes:
-        host = ask.host if self._keep_host else upstream.authority
+        host = ask.host if self._keep_host and ask.host else upstream.authority  # HTTP/1.0 may come without
         lines = [f"{ask.method} {ask.raw_target} HTTP/1.1\r\nHost: {host}".encode("latin-1")]
         lines += [name + b": " + value for name, value in ask.inbound.kept]
         if cookies:

@@ -7,7 +7,7 @@ only the gateway may say, in any spelling; only then are the gateway's own field
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from calgate.refusal import BadRequest
+from calgate.refusal import BadRequest, HeadersTooLarge
 from calgate.wire import Header
 
 _HOP_BY_HOP = frozenset(
@@ -48,6 +48,7 @@ _OURS = frozenset(
     }
 )
 _OUR_PREFIXES = (b"x-forwarded-", b"x-remote-", b"remote-", b"proxy-")
+_TOTAL_LIMIT = 256 * 1024  # bytes of all fields: four of the longest; the parser limits each, and their number
 _NAMES_REMEMBERED = 1000  # spellings; a client may invent more, which are decided each time
 _ONLY_ONCE = frozenset({b"authorization", b"host", b"content-length", b"transfer-encoding", b"origin", b"upgrade"})
 _NEVER_DOWN = frozenset({b"persistent-auth", b"alt-svc", b"proxy-authenticate"})
@@ -96,19 +97,23 @@ class Inlet:
         self._known: dict[bytes, _Fate] = {}
 
     def sort(self, fields: Iterable[Header]) -> Inbound:
-        """Raises BadRequest for what must not be.
+        """Raises BadRequest for what must not be, HeadersTooLarge for too much of it.
 
         That is: two of a field that may stand once, `_` in a name (a CGI reads it as `-`), and a Connection field that
         names one of ours, which asks us to strip what we are there to add.
         """
         inbound = Inbound()
         kept = inbound.kept
+        size = 0
         for name, value in fields:
+            size += len(name) + len(value)
             fate = self._known.get(name) or self._decide(name)
             if fate.goes_on:
                 kept.append((name, value))
             if fate.is_read:
                 self._note(inbound, fate, value)
+        if size > _TOTAL_LIMIT:
+            raise HeadersTooLarge(f"header fields of more than {_TOTAL_LIMIT} bytes")
         if b"connection" in inbound.own:
             self._obey_connection(inbound)
         return inbound

@@ -43,7 +43,7 @@ class Reception:
             answer.headers += asked.signed_in_headers
         if isinstance(refusal, MethodRefused):
             answer.headers.append((b"Allow", self._allow))
-        if asked is None or b"expect" in asked.inbound.own:
+        if asked is None or b"expect" in asked.inbound.own or request.content.exception() is not None:
             answer.keep_alive = False  # where the next request would begin is not known
         return answer
 

@@ -61,7 +61,7 @@ class SignIn:
 
     async def find(self, ask: Ask) -> SignedIn:
         """The signed-in request. Raises SignInNeeded (the handshake goes on), Unproven, AccountRefused, CrossSite …"""
-        crosssite.demand_own_site(ask.method, ask.inbound, ask.origin, self._embed_in, websocket=ask.wants_websocket)
+        crosssite.demand_own_site(ask.method, ask.inbound, ask.origin, self._embed_in, websocket=ask.names_websocket)
         own, others = split_cookies(ask.inbound.cookies, OUR_COOKIES)
         # over https the plain name is not accepted: anybody on the way may have set it (RFC 6265bis, 4.1.3.2)
         session_id = own.get(COOKIE_HTTPS if ask.scheme == "https" else COOKIE_HTTP, b"").decode("latin-1")

@@ -6,6 +6,7 @@ framing is checked here a second time (RFC 9112, section 6), and a reply cut sho
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
@@ -19,6 +20,7 @@ _HIGH = 256 * 1024  # bytes of a reply that may wait for a slow reader before th
 _HEAD_LIMIT = 256 * 1024  # bytes of one reply's head
 _INFORMATIONAL_LIMIT = 8  # 1xx replies before a final one
 _BODYLESS = frozenset({204, 304})
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Stale(Exception):  # noqa: N818 - not an error: a kept connection had ended before it was used
@@ -286,6 +288,7 @@ class Wire(asyncio.Protocol):
             self.reason = b""
             return
         version = self._parser.get_http_version()
+        self._check_status_line(version)
         self._check_framing(version)
         self._keep = self._parser.should_keep_alive() and not self._until_close
         self._headed = True
@@ -293,9 +296,13 @@ class Wire(asyncio.Protocol):
             self._finish()
         self._wake()
 
-    def _check_framing(self, version: str) -> None:
+    def _check_status_line(self, version: str) -> None:
         if version not in ("1.1", "1.0"):
             raise BadGateway(f"the document server speaks HTTP/{version}")
+        if not 100 <= self.status <= 599 or _CONTROL.search(self.reason):  # llhttp takes 000 to 999, and any reason
+            raise BadGateway("a status line that is none")
+
+    def _check_framing(self, version: str) -> None:
         lengths: list[bytes] = []
         encodings: list[bytes] = []
         for name, value in self.headers:
