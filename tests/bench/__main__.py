@@ -4,10 +4,11 @@ import importlib
 import sys
 from pathlib import Path
 
+from bench import page
 from bench.results import Result, table, write
 
 HERE = Path(__file__).parent
-NOT_BENCHMARKS = {"__main__", "results", "sides", "load"}
+NOT_BENCHMARKS = {"__main__", "results", "sides", "load", "page"}
 
 
 def main(names: list[str]) -> None:
@@ -21,6 +22,7 @@ def main(names: list[str]) -> None:
         results: list[Result] = list(importlib.import_module(f"bench.{name}").measure())
         print(table(results), flush=True)
         write(results, HERE / "results.json")
+        page.write()
 
 
 if __name__ == "__main__":
