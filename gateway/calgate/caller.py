@@ -120,9 +120,10 @@ class Caller(web.RequestHandler):
         if self.transport is not None:
             self.transport.abort()
 
-    def certificate_context(self) -> ssl.SSLContext | None:
-        """The TLS context this connection was served with."""
-        return self.ssl_context
+    @property
+    def tls_connection(self) -> ssl.SSLObject | None:
+        """The TLS of this very connection; None: plain."""
+        return self.transport.get_extra_info("ssl_object") if self.transport is not None else None
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

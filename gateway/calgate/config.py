@@ -109,6 +109,7 @@ class Listen(Section):
 
     bind: Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
     tls: Tls | None = None
+    sni: tuple[Tls, ...] = ()  # further certificates, each for the names that stand in it
     trusted_proxies: tuple[Annotated[Network, BeforeValidator(_network)], ...] = ()
     redirect_http: Annotated[Address, BeforeValidator(read_address)] | None = None
     methods: tuple[str, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -121,6 +122,8 @@ class Listen(Section):
     def _goes_together(self) -> Self:
         if self.redirect_http is not None and self.tls is None:
             raise ValueError("redirect_http answers with the https address, so it needs tls")
+        if self.sni and self.tls is None:
+            raise ValueError("sni holds further certificates beside that of tls, which is missing")
         if self.proxy_protocol and not self.trusted_proxies:
             raise ValueError("proxy_protocol needs trusted_proxies: a PROXY header is believed from them only")
         return self

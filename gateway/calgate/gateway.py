@@ -34,7 +34,7 @@ from calgate.refusal import Refusal, Unavailable
 from calgate.session import Sessions
 from calgate.signin import SignIn
 from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, open_store
-from calgate.tls import Certificate
+from calgate.tls import Certificates
 from calgate.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Gateway:
         settings: Settings,
         cast: Cast,
         store: RedisStore,
-        certificate: Certificate | None,
+        certificate: Certificates | None,
         upstreams: Mapping[int, Sequence[Upstream]],
     ) -> None:
         """`upstreams`: the document servers of each route, by its number."""
@@ -62,7 +62,6 @@ class Gateway:
         self.certificate = certificate
         self.metrics = Metrics()
         self.door: Door | None = None  # once there is one: for the count of its connections
-        self._bindings: dict[str, bytes] = {"": certificate.binding} if certificate is not None else {}
         self.reception = Reception(Pages(core.pages, embed_in=core.session.embed_in), core.listen.methods)
         self.sessions = Sessions(store, core.session, core.store.grace)
         self.licensing = Licensing(cast.allocator, self.sessions, {}, self.metrics)
@@ -72,7 +71,7 @@ class Gateway:
         store.listen(self._hear)
         self.rules = RulesInForce()
         self.sign_in = SignIn(
-            cast.authenticators, cast.directory, self.sessions, core.session, self._bindings, self.metrics
+            cast.authenticators, cast.directory, self.sessions, core.session, certificate, self.metrics
         )
         self.own = OwnPaths(self.sign_in, self.sessions, self.licensing, self.reception, self.health)
         self._inlet = Inlet(
@@ -224,8 +223,7 @@ class Gateway:
             await asyncio.sleep(5)
             try:
                 if self.certificate.reload_if_changed():
-                    self._bindings[""] = self.certificate.binding
-                    log.info("the certificate was loaded anew")
+                    log.info("a certificate was loaded anew")
             except (OSError, ssl.SSLError, ValueError) as error:
                 log.error("listen.tls: the new certificate does not work, the old one stays: %s", error)
 
@@ -238,7 +236,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             ["aiohttp runs without its C parser, which reads some requests in two ways; install its wheel"], 1
         )
     core = settings.core
-    certificate = Certificate(core.listen.tls) if core.listen.tls is not None else None
+    listen = core.listen
+    certificate = Certificates(listen.tls, listen.sni) if listen.tls is not None else None
     for sentence in access.warnings(core.access):
         log.warning("%s", sentence)
     async with AsyncExitStack() as stack:

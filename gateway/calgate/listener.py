@@ -15,7 +15,7 @@ from calgate.answer import Answer
 from calgate.caller import FIELDS_LIMIT, HEADER_LIMIT, Caller, Network
 from calgate.proxyprotocol import NotProxied, read_client
 from calgate.refusal import Refusal
-from calgate.tls import Certificate
+from calgate.tls import Certificates
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,11 @@ class Listener:
     """One listening socket in use: with TLS where there is a certificate, after a PROXY header where one is due."""
 
     def __init__(
-        self, door: Door, sock: socket.socket, certificate: Certificate | None, proxies: Sequence[Network] | None = None
+        self,
+        door: Door,
+        sock: socket.socket,
+        certificate: Certificates | None,
+        proxies: Sequence[Network] | None = None,
     ) -> None:
         """`proxies`: None, or those whose connections begin with a PROXY header; no others are taken then."""
         self._door = door

@@ -2,9 +2,11 @@
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Protocol
 
 from calgate import crosssite, journal
 from calgate.ask import Ask
@@ -34,6 +36,12 @@ class SignedIn:
     answer_headers: list[Header] = field(default_factory=list)
 
 
+class Bindings(Protocol):
+    """Knows which certificate a connection was served with."""
+
+    def binding_of(self, connection: ssl.SSLObject | None) -> bytes | None: ...
+
+
 class SignIn:
     """Finds the session of a request, or makes one by a handshake."""
 
@@ -43,7 +51,7 @@ class SignIn:
         directory: Directory,
         sessions: Sessions,
         section: SessionSection,
-        bindings: Mapping[str, bytes],
+        bindings: "Bindings | None",
         metrics: Metrics,
     ) -> None:
         self._by_scheme = {scheme.lower(): (scheme, a) for a in authenticators for scheme in a.schemes}
@@ -109,7 +117,7 @@ class SignIn:
         return result.identity, last
 
     def _start(self, ask: Ask, scheme: str) -> Handshake:
-        binding = self._bindings.get(ask.host.partition(":")[0], self._bindings.get(""))
+        binding = self._bindings.binding_of(ask.caller.tls_connection) if self._bindings is not None else None
         peer = Peer(ask.address, ask.behind_proxy, binding if ask.scheme == "https" else None)
         return self._by_scheme[scheme.lower()][1].begin(peer)
 

@@ -1,6 +1,13 @@
-"""The listener's certificate: loaded, loaded again when its files change, and hashed for channel binding."""
+"""The listener's certificates: loaded, loaded again when their files change, and hashed for channel binding.
+
+Which one a connection gets is decided by the name that the browser asks for (SNI, RFC 6066, section 3); what a sign-in
+is bound to is the one that its own connection got, whatever the Host field says later.
+"""
 
 import ssl
+from collections.abc import Sequence
+
+from cryptography import x509
 
 from calgate.binding import certificate_binding
 from calgate.config import ConfigError, Tls
@@ -17,6 +24,7 @@ class Certificate:
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
         self.binding = b""
+        self.names: frozenset[str] = frozenset()  # lower case; a wildcard as it is written, "*.corp.example"
         try:
             self.reload_if_changed()
         except (ssl.SSLError, OSError, ValueError) as error:
@@ -33,5 +41,49 @@ class Certificate:
         trial.load_cert_chain(self._tls.certificate, self._tls.key)
         self.context.load_cert_chain(self._tls.certificate, self._tls.key)
         self.binding = certificate_binding(self._tls.certificate)
+        self.names = _names_in(self._tls)
         self._stamp = stamp
         return True
+
+    def is_for(self, name: str) -> bool:
+        """Whether the certificate is for a host of this name; a wildcard stands for one label (RFC 6125, 6.4.3)."""
+        return name in self.names or f"*.{name.partition('.')[2]}" in self.names
+
+
+class Certificates:
+    """All certificates of the listener; the first is for whoever asks for no name, or for none that is known."""
+
+    def __init__(self, first: Tls, more: Sequence[Tls]) -> None:
+        """Raises ConfigError (exit 1) where one does not work."""
+        self._all = [Certificate(tls) for tls in (first, *more)]
+        self.context.sni_callback = self._choose
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """What the listener serves with."""
+        return self._all[0].context
+
+    def binding_of(self, connection: ssl.SSLObject | None) -> bytes | None:
+        """What sign-ins on a connection are bound to; None: it has no TLS of ours."""
+        if connection is None:
+            return None
+        return next((c.binding for c in self._all if c.context is connection.context), None)
+
+    def reload_if_changed(self) -> bool:
+        """Whether any has changed; raises for the first that does not work, and its old one stays."""
+        changed = [certificate.reload_if_changed() for certificate in self._all]
+        return any(changed)
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        if name is not None:
+            chosen = next((c for c in self._all if c.is_for(name.lower())), self._all[0])
+            connection.context = chosen.context
+
+
+def _names_in(tls: Tls) -> frozenset[str]:
+    certificate = x509.load_pem_x509_certificate(tls.certificate.read_bytes())
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset()
+    return frozenset(name.lower() for name in names.get_values_for_type(x509.DNSName))

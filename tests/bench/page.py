@@ -14,11 +14,13 @@ COLOURS = {True: "#1a7f37", False: "#bc4c00"}
 HEAD = """# Benchmarks
 
 `make bench` runs all of them and writes `results.json` and this page; `make bench NAME=data_plane` runs one. Each
-program starts all its sides itself and asks them in turn in one run, so that a ratio holds where a machine is noisy; the
-absolute figures are this machine's on that day. CPU is user and system time of all processes of a side, for each request.
+program starts all its sides itself and asks them in turn in one run, so that a ratio holds where a machine is noisy;
+the absolute figures are this machine's on that day. CPU is user and system time of all processes of a side, for each
+request.
 
-- `data_plane`: a warm request (signed in, leased, sign-on header set) beside bare nginx and beside the nearest peer, Apache
-  with mod_auth_gssapi, mod_session, mod_authnz_ldap and mod_proxy ([its file](apache.conf)), on a Samba domain of its own
+- `data_plane`: a warm request (signed in, leased, sign-on header set) beside bare nginx and beside the nearest peer,
+  Apache with mod_auth_gssapi, mod_session, mod_authnz_ldap and mod_proxy ([its file](apache.conf)), on a domain of its
+  own
 - `sign_in`: a Kerberos sign-in, the whole path, each from another address: a session made, a Session CAL taken
 - `memory`: what an idle kept connection costs
 - `cal`: CAL claims beside a function that does nothing on the same server
