@@ -1,0 +1,94 @@
+"""What the store forgets, by a failover or by age, and what must not come back."""
+
+from collections.abc import Awaitable, Callable
+
+from cal_lab import HOUR, MINUTE, Lab
+from calgate.contract import Activity
+
+License = Callable[..., Awaitable[Lab]]
+PLACE = "calgate:{q}:"
+
+
+async def forget(q: Lab, field: str, kind: str) -> None:
+    """As a failover does that lost the last writes."""
+    await q.store.redis.hdel(f"{PLACE}leases", field)
+    for key in (kind, "idle", "used"):
+        await q.store.redis.zrem(f"{PLACE}{key}", field)
+
+
+async def test_a_holder_whose_lease_was_forgotten_has_it_back_also_beyond_the_limit(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    lease = await q.hold("alice")
+    await forget(q, "session|alice|pc", "session")
+    assert await q.open("bob") == "session"
+    assert (await q.hold("alice")).id == lease.id
+    assert await q.occupied() == {"session": 2}
+    assert await q.open("carol") == "no-cal"
+    assert "reasserted" in [entry["what"] for entry in await q.log()]
+
+
+async def test_a_report_of_its_use_brings_it_back_too(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    lease = await q.hold("alice")
+    await forget(q, "session|alice|pc", "session")
+    await q.at(MINUTE)
+    assert await q.touch(lease) == []
+    assert [(it.id, it.last_used) for it in await q.holders()] == [(lease.id, q.time)]
+
+
+async def test_a_lease_that_ended_does_not_come_back_whatever_a_gateway_believes(license: License) -> None:
+    q = await license(named={"in_license": 1}, session={"in_license": 1})
+    session = await q.hold("alice")
+    await q.office.end("alice", None, force=True)
+    assert await q.touch(session) == ["ended"]
+    assert (await q.hold("alice")).id != session.id
+    await q.office.assign("bob")
+    named = await q.claim("bob")
+    await q.office.remove("bob")
+    await q.at(8 * 24 * HOUR)
+    assert await q.allocator.touch([Activity(named, q.time)]) != []
+    assert await q.occupied() == {}
+
+
+async def test_one_whose_own_clock_ran_out_does_not_come_back(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    lease = await q.hold("alice")
+    await forget(q, "session|alice|pc", "session")
+    await q.at(30 * MINUTE)
+    assert await q.touch(lease, ago=30 * MINUTE) == ["ended"]
+
+
+async def test_a_gateways_word_counts_for_an_hour_after_the_store_last_confirmed_it(license: License) -> None:
+    q = await license(named={"in_license": 1, "dynamic": True})
+    lease = await q.hold("alice")
+    await forget(q, "named|alice", "named")
+    await q.at(HOUR)
+    assert await q.touch(lease) == ["ended"]
+
+
+async def test_records_are_kept_as_long_as_the_settings_say(license: License) -> None:
+    q = await license(session={"in_license": 0})
+    q.store.audit_keep = HOUR
+    await q.allocator.configure()
+    for _ in range(300):
+        await q.open("alice")
+    await q.at(HOUR - 1)
+    await q.open("alice")
+    assert len(await q.log()) > 300
+    await q.at(2 * HOUR)
+    await q.open("alice")
+    assert len(await q.log()) < 200  # whole blocks of the stream go
+
+
+async def test_what_is_due_is_ended_in_the_log_when_somebody_tends(license: License) -> None:
+    q = await license(session={"in_license": 3})
+    for user in ("alice", "bob"):
+        await q.open(user)
+    await q.at(10 * HOUR)
+    assert await q.occupied() == {}
+    await q.store.call("calgate_cal_v1_tend", q.allocator._keys["q"], (1,))
+    assert [entry["what"] for entry in await q.log()].count("expired") == 1
+    await q.store.call("calgate_cal_v1_tend", q.allocator._keys["q"], (1,))
+    assert [(entry["what"], entry["ended"]) for entry in (await q.log())[-2:]] == [
+        ("expired", str(round((q.time - 10 * HOUR + 30 * MINUTE) * 1000))),
+    ] * 2
