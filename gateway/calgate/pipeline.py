@@ -305,6 +305,7 @@ class RulesInForce:
 
     def __init__(self) -> None:
         self._current: Rules | None = None
+        self._resolved = asyncio.Event()
 
     @property
     def current(self) -> Rules:
@@ -320,3 +321,10 @@ class RulesInForce:
     def replace(self, rules: Rules) -> None:
         """From now on these decide; grants by others are forgotten."""
         self._current = rules
+        self._resolved.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Until they were resolved once, but no longer than so many seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._resolved.wait()

@@ -58,7 +58,7 @@ async def load(gate: Gateway, cookie: str, clients: int = 8, *, pause: float = 0
         await asyncio.gather(*clients_)
 
 
-async def until(condition: "object", seconds: float = 20) -> None:
+async def until(condition: "object", seconds: float = 60) -> None:
     """Waits until a callable answers true."""
     for _ in range(int(seconds / 0.05)):
         if condition():  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""Several certificates on one listener: each name gets its own, and a sign-in is bound to what it was served with."""
+"""Several certificates on one listener: each name gets its own, and a sign-in is bound to its own too."""
 
 import asyncio
 import base64

@@ -9,6 +9,8 @@ from calgate.gateway import Gateway, open_gateway
 from calgate.listener import Door, Listener, redirect_to_https
 from calgate.processes.sockets import Role
 
+_RULES_WITHIN = 5.0  # seconds; a directory that is away is no reason not to come up
+
 OnReady = Callable[[Gateway], Awaitable[None]]
 
 
@@ -19,6 +21,8 @@ async def serve(
     listen = settings.core.listen
     async with open_gateway(settings) as gateway:
         gateway.door = door = Door(gateway.serve, gateway.refuse)
+        # at a reload the old workers still answer: who takes over should not begin with a 503
+        await gateway.rules.wait(_RULES_WITHIN)
         listeners = [_listener(role, sock, settings, gateway, door) for role, sock in sockets]
         for listener in listeners:
             await listener.start()
