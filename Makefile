@@ -63,6 +63,9 @@ soak-cal: $(VENV)/.test  ## the CAL rules and the store through 3,000,000 random
 fuzz-http: packages  ## 200,000 requests and 200,000 replies by grammar (an hour): make fuzz-http MESSAGES=…
 	@CALGATE_FUZZ_MESSAGES=$(or $(MESSAGES),200000) $(BIN)/python -m pytest -q -s tests/whole/test_fuzz.py
 
+test-two-workers: packages  ## the tests through the real door once more, with two workers each
+	@CALGATE_TEST_WORKERS=2 $(BIN)/python -m pytest tests/whole
+
 long: packages  ## what takes longer than CI has: reloads for a minute under load, …
 	@$(BIN)/python -m pytest -m long
 

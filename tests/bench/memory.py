@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.results import Result
-from whole.rig import Gateway, cookie_of, curl, document_server, gateway, write_settings
-from whole.test_processes import workers_of
+from whole.rig import Gateway, cookie_of, curl, document_server, gateway, workers_of, write_settings
 from whole.test_run import certificate
 
 PLAIN, TLS = 10_000, 2_000

@@ -19,6 +19,7 @@ import spnego
 from calgate_users import editing, ntlmv2
 
 PASSWORD = "pass-Word 1"
+WORKERS = os.environ.get("CALGATE_TEST_WORKERS", "1")  # where a test does not say how many
 BODY = b"<h1>a document</h1>"
 
 Behaviour = Callable[["Exchange"], Awaitable[None]]
@@ -229,6 +230,8 @@ def write_settings(
         groups = ("app-users",) if name != "mallory" else ("others",)
         editing.add(folder / "users.toml", name, domain="DEMO", display_name=None, groups=groups, nt_hash=nt_hash)
     file = folder / "calgate.toml"
+    if WORKERS != "1" and "workers" not in listen:
+        listen += f"\nworkers = {WORKERS}"
     text = SETTINGS.format(
         folder=folder,
         port=port or free_port(),
@@ -272,6 +275,18 @@ async def _until_ready(running: Gateway, started: int) -> None:
             return
         await asyncio.sleep(0.025)
     raise AssertionError(f"the gateway does not listen: {running.log.read_text()[started:]}")
+
+
+def workers_of(gate: Gateway) -> list[int]:
+    """The pids of the workers, oldest first."""
+    children = Path(f"/proc/{gate.process.pid}/task/{gate.process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def memory_of(gate: Gateway) -> int:
+    """Bytes of memory that the workers have in use."""
+    texts = [Path(f"/proc/{pid}/status").read_text() for pid in workers_of(gate)]
+    return sum(int(text.partition("VmRSS:")[2].split()[0]) * 1024 for text in texts)
 
 
 @dataclass(frozen=True)

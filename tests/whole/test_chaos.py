@@ -8,17 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from whole.rig import DocumentServer, Exchange, Gateway, NtlmClient, cookie_of, curl, gateway, raw, write_settings
-from whole.test_processes import load, until, workers_of
+from whole.rig import (
+    DocumentServer,
+    Exchange,
+    Gateway,
+    NtlmClient,
+    cookie_of,
+    curl,
+    gateway,
+    memory_of,
+    raw,
+    workers_of,
+    write_settings,
+)
+from whole.test_processes import load, until
 
 REPLY = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n"
 HALF_OPEN = 2000
-
-
-def memory_of(gate: Gateway) -> int:
-    """Bytes resident in the only worker."""
-    (pid,) = workers_of(gate)
-    return int(Path(f"/proc/{pid}/status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
 
 
 async def test_a_reply_reset_at_any_byte_is_never_taken_for_whole(gate: Gateway, server: DocumentServer) -> None:
@@ -129,7 +135,7 @@ async def test_a_reload_each_second_under_load_fails_no_request(
 
 
 async def test_a_worker_killed_again_and_again_always_comes_back(server: DocumentServer, tmp_path: Path) -> None:
-    async with gateway(write_settings(tmp_path, server.port)) as gate:
+    async with gateway(write_settings(tmp_path, server.port, listen="workers = 1")) as gate:
         cookie = await cookie_of(gate, "alice")
         for _ in range(3):
             (victim,) = workers_of(gate)

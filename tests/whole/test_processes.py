@@ -14,13 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from whole.rig import DocumentServer, Exchange, Gateway, cookie_of, curl, free_port, gateway, raw, write_settings
-
-
-def workers_of(gate: Gateway) -> list[int]:
-    """The pids of the workers, oldest first."""
-    children = Path(f"/proc/{gate.process.pid}/task/{gate.process.pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+from whole.rig import (
+    DocumentServer,
+    Exchange,
+    Gateway,
+    cookie_of,
+    curl,
+    free_port,
+    gateway,
+    raw,
+    workers_of,
+    write_settings,
+)
 
 
 @dataclass

@@ -1,24 +1,17 @@
 """Bodies of a gigabyte, both ways, with readers and writers of different speeds: the gateway holds next to nothing."""
 
 import asyncio
-from pathlib import Path
 
-from whole.rig import DocumentServer, Exchange, Gateway, cookie_of
+from whole.rig import DocumentServer, Exchange, Gateway, cookie_of, memory_of
 
 GIGABYTE = 1 << 30
 PIECE = b"\0" * (1 << 20)
 
 
-def resident(gate: Gateway) -> int:
-    """Bytes of memory that the gateway's process has in use."""
-    status = Path(f"/proc/{gate.process.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
-
-
 async def sample(gate: Gateway, samples: list[int]) -> None:
     """A sample a second (and one at once)."""
     while True:
-        samples.append(resident(gate))
+        samples.append(memory_of(gate))
         await asyncio.sleep(1)
 
 
@@ -31,7 +24,7 @@ async def test_a_gigabyte_down_to_a_reader_that_dawdles_is_never_held(gate: Gate
 
     cookie = await cookie_of(gate, "alice")
     server.behaviour = send
-    before = resident(gate)
+    before = memory_of(gate)
     samples: list[int] = []
     sampling = asyncio.create_task(sample(gate, samples))
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port, limit=1 << 20)
@@ -67,7 +60,7 @@ async def test_a_gigabyte_up_to_a_server_that_dawdles_is_never_held(gate: Gatewa
     cookie = await cookie_of(gate, "alice")
     server.behaviour = take
     server.reads_body = False
-    before = resident(gate)
+    before = memory_of(gate)
     samples: list[int] = []
     sampling = asyncio.create_task(sample(gate, samples))
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
