@@ -84,7 +84,10 @@ def somebody_leaves_while_others_wait(r: Random, duel: Duel) -> None:
 
 def an_hour_passes(r: Random, duel: Duel) -> None:
     """Nearly, to the last millisecond, or wholly."""
+    hours = [cal for cal in duel.model.cals() if cal.kind == "usage"]
     back, passes = _back(r), r.choice((59 * MINUTE, HOUR - 1, HOUR))
+    if hours:
+        back = duel.back_to(hours[-1].user, document=hours[-1].document)
     visits = [_visit(r) for _ in range(r.randint(0, 3))]
     duel.play([("settle", 0, back, True), ("touch", passes, back, 0), *visits])
 
