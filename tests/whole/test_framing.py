@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 import pytest_asyncio
 
-from whole.rig import DocumentServer, Exchange, Gateway, cookie_of, curl, gateway, raw, write_settings
+from whole.rig import BODY, DocumentServer, Exchange, Gateway, cookie_of, curl, gateway, raw, write_settings
 from whole.shared import gate, server, shared_server
 
 __all__ = ["gate", "server", "shared_server"]
@@ -100,7 +100,20 @@ async def test_a_bad_chunk_that_comes_later_ends_both_connections(
     writer.close()
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"\r\nConnection: close\r\n" in answer
     assert server.seen == [], "a body without its end is no request"
+
+
+async def test_what_is_no_request_is_told_so_on_a_kept_connection_as_well(
+    gate: Gateway, server: DocumentServer, cookie: str
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+    writer.write(request(cookie, last=False))
+    assert (await reader.readuntil(BODY)).startswith(OK)
+    writer.write(b"no request\r\n\r\n")
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400 ")
+    writer.close()
+    assert len(server.seen) == 1
 
 
 async def test_a_chunk_that_breaks_after_the_answer_began_ends_the_answer_short(
