@@ -107,6 +107,7 @@ class Answer:
                 source.close()
                 raise
         await caller.drain()
+        caller.has_answered = False  # what comes next, were it no request at all, is answered for itself
 
     async def _stream(self, source: Source) -> None:
         caller = self._caller

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.web_protocol import _ErrInfo
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 class Caller(web.RequestHandler):
     """One client connection, and what is known of it."""
 
-    __slots__ = ("address", "door", "failures", "handshake", "has_answered", "is_secure", "on_pressure")
+    __slots__ = ("address", "door", "failures", "handshake", "has_answered", "is_secure", "on_pressure", "receiving")
 
     def __init__(self, door: "Door", client: str | None, **settings: Any) -> None:
         super().__init__(door, **settings)
@@ -43,6 +43,7 @@ class Caller(web.RequestHandler):
         self.handshake: Handshake | None = None
         self.has_answered = False  # bytes of an answer to the present request are on their way
         self.on_pressure: Callable[[bool], None] | None = None  # told when the client reads too slowly, and when again
+        self.receiving: StreamReader | None = None  # the present request's body, until its answer is whole as well
         self.failures = 0  # sign-ins that failed on this connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -56,15 +57,24 @@ class Caller(web.RequestHandler):
         self.handshake = None
         super().connection_lost(exc)
 
+    def begin(self, request: web.BaseRequest) -> None:
+        """This request is the one that is answered from now on."""
+        self.has_answered = False
+        self.receiving = request.content
+        if self._messages:
+            self._notice_broken_body()
+
     def data_received(self, data: bytes) -> None:
         """As aiohttp's, which forgets one thing: that whoever waits for the rest of a broken body waits in vain."""
         super().data_received(data)
-        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
-            self._end_broken_body()
+        if self._messages:
+            self._notice_broken_body()
 
-    def _end_broken_body(self) -> None:
-        """The bytes that could not be read are of the last request's body, if that was still to come."""
-        body = self._messages[-2][1] if len(self._messages) > 1 else getattr(self._current_request, "content", None)
+    def _notice_broken_body(self) -> None:
+        """Bytes that could not be read are of the last request's body, if more of that was to come."""
+        if not isinstance(self._messages[-1][0], _ErrInfo):
+            return
+        body = self._messages[-2][1] if len(self._messages) > 1 else self.receiving
         if body is not None and not body.is_eof():
             body.set_exception(web.RequestPayloadError("the body's framing is broken"))
             body.feed_eof()  # nor is there anything that could be read and thrown away before the connection closes

@@ -56,7 +56,7 @@ class Door(web.Server):
         )
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        cast(Caller, request.protocol).has_answered = False
+        cast(Caller, request.protocol).begin(request)
         try:
             answer = await self._serve(request)
         except Refusal as refusal:

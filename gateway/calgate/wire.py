@@ -310,8 +310,6 @@ class Wire(asyncio.Protocol):
                 lengths.append(value)
             elif len(name) == 17 and name.lower() == b"transfer-encoding":
                 encodings.append(value)
-            if b"\0" in value:  # llhttp lets it pass; CR and LF it does not
-                raise BadGateway("a NUL in the document server's headers")
         if encodings and (encodings != [b"chunked"] or lengths or version == "1.0"):
             raise BadGateway("ambiguous framing in the document server's reply")
         if len(lengths) > 1 or (lengths and not (lengths[0].isdigit() and lengths[0].isascii())):

@@ -5,12 +5,15 @@ What is refused outright stands in `vectors.py` (requests) and in `REFUSED` belo
 
 import asyncio
 import base64
+import contextlib
+import os
+import sys
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
 import pytest_asyncio
 
-from whole.rig import DocumentServer, Exchange, Gateway, cookie_of, curl, gateway, raw, write_settings
+from whole.rig import BODY, DocumentServer, Exchange, Gateway, cookie_of, curl, gateway, raw, write_settings
 from whole.shared import gate, server, shared_server
 
 __all__ = ["gate", "server", "shared_server"]
@@ -97,7 +100,52 @@ async def test_a_bad_chunk_that_comes_later_ends_both_connections(
     writer.close()
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"\r\nConnection: close\r\n" in answer
     assert server.seen == [], "a body without its end is no request"
+
+
+async def test_what_is_no_request_is_told_so_on_a_kept_connection_as_well(
+    gate: Gateway, server: DocumentServer, cookie: str
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+    writer.write(request(cookie, last=False))
+    assert (await reader.readuntil(BODY)).startswith(OK)
+    writer.write(b"no request\r\n\r\n")
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400 ")
+    writer.close()
+    assert len(server.seen) == 1
+
+
+async def test_a_chunk_that_breaks_after_the_answer_began_ends_the_answer_short(
+    gate: Gateway, server: DocumentServer, cookie: str
+) -> None:
+    server.reads_body = False
+    server.behaviour = says(OK + b"Content-Length: 100\r\n\r\n", b"a beginning")
+    reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+    writer.write(request(cookie, HEAD, CHUNKED, body=b"3\r\nabc\r\n", last=False))
+    begun = await reader.readuntil(b"a beginning")
+    assert begun.startswith(OK)
+    writer.write(b"zz\r\n")
+    with contextlib.suppress(ConnectionResetError):
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+
+
+async def test_who_is_refused_while_a_body_is_on_its_way_can_read_why(
+    gate: Gateway, server: DocumentServer, cookie: str
+) -> None:
+    """After a plain close the browser would see a reset connection instead of the page."""
+    foreign = request(cookie, HEAD, "Content-Length: 8000000", "Origin: http://evil.example", last=False)
+    for sent, status in ((request("none=0", HEAD, "Content-Length: 8000000", last=False), 401), (foreign, 403)):
+        reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+        writer.write(sent)
+        for _ in range(80):
+            writer.write(b"a" * 100_000)
+            await writer.drain()
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+        writer.close()
+    assert server.seen == []
 
 
 async def test_pipelined_requests_are_answered_in_order_and_each_is_one(
@@ -152,7 +200,7 @@ async def test_100_continue_is_not_said_to_whom_is_refused(gate: Gateway, server
     expecting = ("Expect: 100-continue", "Content-Length: 3")
     foreign = request(cookie, HEAD, *expecting, "Origin: http://evil.example", last=False)
     for sent, status in ((foreign, 403), (request("none=0", HEAD, *expecting, last=False), 401)):
-        answer = await raw(gate.port, sent, within=2)
+        answer = await raw(gate.port, sent, within=0.5)
         assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
         assert b"connection: close" in answer.lower(), "whether the body follows is not known"
     assert server.seen == []
@@ -349,3 +397,21 @@ async def test_half_a_word_of_a_trusted_proxy_is_refused_and_a_strangers_part_of
         lines = ("-H", "X-Forwarded-For: 10.1.1.1", "-H", "X-Forwarded-For: 198.51.100.7")
         assert (await curl(f"{gate.url}/portal", *lines, user="alice")).status == 401
         assert gate.decisions("sign-in failed")[-1]["address"] == "198.51.100.7", "the one our own proxy saw"
+
+
+# ---------------------------------------------------------------- what all of this stands on
+
+
+async def test_the_gateway_does_not_start_on_the_parser_without_llhttp(
+    server: DocumentServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Most smuggling faults of aiohttp's were its Python parser's."""
+    file = write_settings(tmp_path_factory.mktemp("slow"), server.port)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "calgate", "run", "-c", str(file)),
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "AIOHTTP_NO_EXTENSIONS": "1"},
+    )
+    _, said = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1
+    assert b"parser" in said
