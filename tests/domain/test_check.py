@@ -92,7 +92,7 @@ def _version(keytab: Path) -> int:
     ("entry", "level", "subject", "told"),
     [
         ((f"HTTP/{HOST}", 1, keytabs.AES256), "fail", "SPN", "export the keytab anew"),
-        ((f"HTTP/{HOST}", 0, keytabs.RC4), "fail", "keytab", "only rc4 → allow AES for the account"),
+        ((f"HTTP/{HOST}", 0, keytabs.RC4), "fail", "keytab", "only rc4 → allow AES for the account that holds the SPN"),
         ((f"host/{HOST}", 0, keytabs.AES256), "fail", "keytab", "holds no HTTP/ key, but host/"),
     ],
 )
