@@ -38,6 +38,7 @@ async def write(domain: Lab, tmp_path: Path) -> AsyncIterator[Write]:
                 "folder": str(tmp_path),
                 "port": "18443",
                 "listen": "",
+                "store": "",
                 "session": "",
                 "keytab": str(keytab),
                 "negotiate": f'ntlm = "domain"\n{WISE_GUARD}',
@@ -222,9 +223,7 @@ async def test_a_document_server_that_is_off_is_told(write: Write) -> None:
 
 
 async def test_a_store_that_is_off_is_told(write: Write, tmp_path: Path) -> None:
-    file = write()
-    file.write_text(file.read_text() + f'\n[store]\nurl = "unix://{tmp_path}/nowhere"\n')
-    found = await wrong(file)
+    found = await wrong(write(store=f'url = "unix://{tmp_path}/nowhere"'))
     assert [one[:2] for one in found] == [("fail", "store")]
 
 
