@@ -20,6 +20,7 @@ absolute figures are this machine's on that day. CPU is user and system time of 
 - `data_plane`: a warm request (signed in, leased, sign-on header set) beside bare nginx and beside the nearest peer, Apache
   with mod_auth_gssapi, mod_session, mod_authnz_ldap and mod_proxy ([its file](apache.conf)), on a Samba domain of its own
 - `sign_in`: a Kerberos sign-in, the whole path, each from another address: a session made, a Session CAL taken
+- `ntlm`: thirty NTLM sign-ins at once against a domain, by winbindd, and how late the event loop is meanwhile
 - `memory`: what an idle kept connection costs
 - `cal`: CAL claims beside a function that does nothing on the same server
 
