@@ -18,6 +18,8 @@ of the core. It offers:
     an async iterator of `Finding`: every real thing that the section names, tried
 `explain(token)`, optional
     findings about the bytes of an Authorization header, for `calgate check --token`
+`ntlm_report(desk, file, as_json=...)`, optional
+    prints who signed in by NTLM, for `calgate check --ntlm-report`
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from calgate.contract import Authenticator, Services
 from calgate_negotiate.binding import Binder
 from calgate_negotiate.check import check
-from calgate_negotiate.commands import commands
+from calgate_negotiate.commands import commands, ntlm_report
 from calgate_negotiate.explain import explain
 from calgate_negotiate.guard import Guard
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
@@ -23,7 +23,7 @@ from calgate_negotiate.winbind import Winbind
 if TYPE_CHECKING:
     from calgate_negotiate.kerberos import Acceptor
 
-__all__ = ["Config", "check", "commands", "explain", "role", "start", "warnings"]
+__all__ = ["Config", "check", "commands", "explain", "ntlm_report", "role", "start", "warnings"]
 
 role = "authenticator"
 

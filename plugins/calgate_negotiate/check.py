@@ -12,13 +12,12 @@ from cryptography import x509
 from calgate.contract import Finding, NtlmAttempt, Registry, ServiceAccount, Survey
 from calgate.refusal import Refusal, Unavailable, Unproven
 from calgate_negotiate import keytab
-from calgate_negotiate.keytab import AES, ENCRYPTION_TYPES, Key
+from calgate_negotiate.keytab import AES, ENCRYPTION_TYPES, RC4, USE_AES, Key
 from calgate_negotiate.settings import Config
 from calgate_negotiate.winbind import Winbind
 
 SKEW_FAILS = 300.0  # seconds: Kerberos' own limit
 SKEW_WARNS = 60.0
-_RC4 = 23
 _AES_BITS = 0x18  # of msDS-SupportedEncryptionTypes (MS-KILE 2.2.7)
 
 
@@ -66,11 +65,11 @@ def _keytab(file: Path, keys: Sequence[Key]) -> Iterator[Finding]:
         yield Finding("fail", "keytab", f"{file} holds no HTTP/ key, but {others}", _EXPORT)
         return
     names = ", ".join(sorted({f"{key.principal} (kvno {key.version})" for key in ours}))
-    types = {key.encryption_type for key in ours}
+    types = keytab.service_types(keys)
     spelled = ", ".join(ENCRYPTION_TYPES.get(one, str(one)) for one in sorted(types))
     if not types & AES:
-        yield Finding("fail", "keytab", f"{names}: only {spelled}", "allow AES for the account, and " + _EXPORT)
-    elif _RC4 in types:
+        yield Finding("fail", "keytab", f"{names}: only {spelled}", USE_AES)
+    elif RC4 in types:
         yield Finding("warn", "keytab", f"{names}: {spelled}", "RC4 is at its end: " + _EXPORT + " without it")
     else:
         yield Finding("ok", "keytab", f"{names}: {spelled}")
@@ -122,7 +121,7 @@ def _holder(service: str, holder: ServiceAccount, keys: Sequence[Key]) -> Findin
             "fail",
             "SPN",
             f"{holder.name}, who holds {service}, takes no AES",
-            "allow AES for the account, then set its password anew and export the keytab",
+            USE_AES,
         )
     mine = {key.version for key in keys if key.principal.casefold() == service.casefold()}
     mine = mine or {key.version for key in keys if key.principal.startswith("HTTP/")}

@@ -37,6 +37,19 @@ def commands(desk: Desk) -> click.Group:
     return group
 
 
+def ntlm_report(desk: Desk, file: Path, *, as_json: bool) -> None:
+    """Prints who signed in by NTLM, from where, how often and when last, the most frequent first."""
+    rows = _look(desk, file, lambda lookout: lookout.ntlm_sign_ins())
+    if as_json:
+        names = ("user", "address", "count", "last")
+        click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows], ensure_ascii=False, indent=2))
+        return
+    table = Table("User", "From", "Sign-ins", "Last")
+    for user, address, count, last in rows:
+        table.add_row(user, address, str(count), time.strftime("%Y-%m-%d %H:%M", time.localtime(last)))
+    Console().print(table)
+
+
 def _look(desk: Desk, file: Path, ask: Callable[[Lookout], Awaitable[T]]) -> T:
     async def work() -> T:
         async with desk.open(file) as (section, services):
@@ -85,15 +98,7 @@ def _ntlm(desk: Desk) -> click.Command:
     @_json
     def ntlm(file: Path, as_json: bool) -> None:
         """Who signed in by NTLM, from where, how often: what to look into before it is switched off."""
-        rows = _look(desk, file, lambda lookout: lookout.ntlm_sign_ins())
-        if as_json:
-            names = ("user", "address", "count", "last")
-            click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows], ensure_ascii=False, indent=2))
-            return
-        table = Table("User", "From", "Sign-ins", "Last")
-        for user, address, count, last in rows:
-            table.add_row(user, address, str(count), time.strftime("%Y-%m-%d %H:%M", time.localtime(last)))
-        Console().print(table)
+        ntlm_report(desk, file, as_json=as_json)
 
     return ntlm
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from calgate.contract import Finding
-from calgate_negotiate import der, messages, negotiation
-from calgate_negotiate.keytab import AES, ENCRYPTION_TYPES
+from calgate_negotiate import messages, negotiation, ticket
+from calgate_negotiate.keytab import AES, ENCRYPTION_TYPES, USE_AES
 from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM
 
 _NAMES = {
@@ -17,7 +17,6 @@ _WHY_NTLM = (
     "a browser falls back to NTLM where it gets no ticket: the SPN is missing or held twice, the address is a number or"
     " an alias, the site is not in the intranet zone, the PC is not in the domain, or it cannot reach the KDC"
 )
-_AP_REQ, _TICKET = 0x6E, 0x61
 
 
 def explain(token: bytes) -> Sequence[Finding]:
@@ -66,38 +65,9 @@ def _ntlm(token: bytes) -> Finding:
 
 
 def _kerberos(token: bytes) -> Finding:
-    """The ticket's outside: what it is for is no secret (RFC 4120, section 5.3)."""
-    body = der.expect(0x60, token)
-    at = body.find(bytes([_AP_REQ]))
-    if not body.startswith(KERBEROS) or at < 0:
-        raise ValueError("a token of a mechanism that is not known here")
-    request = _fields(_inside(_AP_REQ, body[at:]))
-    if 0xA3 not in request:
-        raise ValueError("a Kerberos request without a ticket")
-    ticket = _fields(_inside(_TICKET, request[0xA3]))
-    if not {0xA1, 0xA2, 0xA3} <= set(ticket):
-        raise ValueError("a Kerberos ticket that is not whole")
-    realm = der.only(ticket[0xA1])[1].decode("utf-8", "replace")
-    parts = _fields(der.expect(0x30, ticket[0xA2]))
-    service = "/".join(
-        value.decode("utf-8", "replace") for _tag, value in der.elements(der.expect(0x30, parts.get(0xA1, b"")))
-    )
-    sealed = _fields(der.expect(0x30, ticket[0xA3]))
-    if 0xA0 not in sealed:
-        raise ValueError("a Kerberos ticket that is not whole")
-    enctype = int.from_bytes(der.expect(0x02, sealed[0xA0]), "big")
-    version = int.from_bytes(der.expect(0x02, sealed[0xA1]), "big") if 0xA1 in sealed else 0
-    what = f"a ticket for {service}@{realm}, key version {version}, {ENCRYPTION_TYPES.get(enctype, enctype)}"
-    if enctype not in AES:
-        return Finding(
-            "warn", "Kerberos", what, "allow AES for the account that holds the SPN, and set its password anew"
-        )
+    found = ticket.read(token)
+    enctype = ENCRYPTION_TYPES.get(found.encryption_type, found.encryption_type)
+    what = f"a ticket for {found.service}@{found.realm}, key version {found.version}, {enctype}"
+    if found.encryption_type not in AES:
+        return Finding("warn", "Kerberos", what, USE_AES)
     return Finding("ok", "Kerberos", what)
-
-
-def _inside(tag: int, data: bytes) -> bytes:
-    return der.expect(0x30, der.expect(tag, data))
-
-
-def _fields(data: bytes) -> dict[int, bytes]:
-    return dict(der.elements(data))

@@ -5,6 +5,7 @@ at every ticket, so a rotated keytab needs no restart. A step takes 0.4 ms of co
 """
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,11 +14,15 @@ from gssapi.raw import ChannelBindings, get_name_attribute
 
 from calgate.contract import Continue, Identity, Proven
 from calgate.refusal import Unproven
-from calgate_negotiate import names, pac
+from calgate_negotiate import keytab as keytabs
+from calgate_negotiate import names, pac, ticket
 from calgate_negotiate.binding import OTHER_CHANNEL, Bound
+from calgate_negotiate.keytab import AES, ENCRYPTION_TYPES, RC4, USE_AES
 
 # A failed step would otherwise be told by the next attribute that is looked at, as an AttributeError without a cause.
 gssapi.SecurityContext.__DEFER_STEP_ERRORS__ = False
+
+_log = logging.getLogger(__name__)
 
 _LOGON_INFO = b"urn:mspac:logon-info"
 _KERBEROS_ALONE = {gssapi.MechType.kerberos}
@@ -52,6 +57,7 @@ class Acceptor:
     def __init__(self, keytab: Path) -> None:
         """Raises ValueError with a sentence where the keytab cannot be used."""
         self._credentials = _acquire(keytab)
+        _require_aes(keytab)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="kerberos")
 
     def begin(self, bound: Bound) -> "Exchange":
@@ -71,6 +77,7 @@ class Exchange:
         self._context = gssapi.SecurityContext(usage="accept", creds=credentials, channel_bindings=bindings)
         self._threads = threads
         self._legs = 0
+        self._ticket: ticket.Ticket | None = None
 
     async def step(self, token: bytes) -> Continue | Proven:
         """Raises Unproven."""
@@ -82,11 +89,14 @@ class Exchange:
     def step_here(self, token: bytes) -> Continue | Proven:
         """The same in this thread; blocks."""
         try:
+            self._look_at(token)
             answer = self._context.step(token)
             if not self._context.complete:
                 return Continue(answer or b"")
             if not int(self._context.actual_flags) & _CHANNEL_BOUND:
                 self._bound.check_missing()  # the library takes a token without a binding for one that fits
+            if self._ticket is None:
+                raise Unproven("Kerberos: a sign-in that showed no ticket whose encryption could be seen")
             return Proven(_identity(self._context), answer)
         except Unproven:
             raise
@@ -96,6 +106,23 @@ class Exchange:
             raise Unproven(explain(_text(error))) from error
         except Exception as error:
             raise Unproven(f"the Kerberos token cannot be read: {type(error).__name__}: {error}") from error
+
+    def _look_at(self, token: bytes) -> None:
+        """Refuses what the library may still take: a ticket under RC4, whose key is the password's plain NT hash.
+
+        The type stands in clear beside the sealed part (RFC 4120 section 5.2.9), and the library opens it with a key
+        of that type alone. What this reader cannot read is refused, so that no other spelling gets past it.
+        """
+        try:
+            found = ticket.presented(token)
+        except ValueError as error:
+            raise Unproven(f"the Kerberos token cannot be read: {error}") from error
+        if found is None:
+            return
+        self._ticket = found
+        if found.encryption_type not in AES:
+            enctype = ENCRYPTION_TYPES.get(found.encryption_type, f"type {found.encryption_type}")
+            raise Unproven(f"Kerberos: the ticket for {found.service} is under {enctype}, not AES: {USE_AES}")
 
 
 def explain(message: str) -> str:
@@ -138,6 +165,21 @@ def _acquire(keytab: Path) -> gssapi.Credentials:
             f"negotiate.keytab {keytab} holds no usable key of an HTTP/ principal ({_text(error)});"
             " export one for HTTP/ and the public name of the gateway"
         ) from error
+
+
+def _require_aes(keytab: Path) -> None:
+    """Raises ValueError for a keytab whose every ticket would be refused; warns of what could be taken out of it."""
+    try:
+        types = keytabs.service_types(keytabs.read(keytab))
+    except ValueError as error:
+        raise ValueError(f"negotiate.keytab {keytab}: {error}") from error
+    if not types & AES:
+        held = ", ".join(ENCRYPTION_TYPES.get(one, f"type {one}") for one in sorted(types))
+        raise ValueError(f"negotiate.keytab {keytab} holds no AES key of HTTP/, only {held}: {USE_AES}")
+    if RC4 in types:
+        _log.warning(
+            "negotiate.keytab %s holds RC4 beside AES; tickets under RC4 are refused: export it anew without it", keytab
+        )
 
 
 def _identity(context: gssapi.SecurityContext) -> Identity:

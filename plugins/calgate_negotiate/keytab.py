@@ -1,12 +1,14 @@
 """What a keytab holds (MIT's file format, version 2), for those who look: the keys themselves are not kept."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ENCRYPTION_TYPES = {17: "aes128-cts", 18: "aes256-cts", 19: "aes128-sha2", 20: "aes256-sha2", 23: "rc4"}
 AES = frozenset({17, 18, 19, 20})
+RC4 = 23
+USE_AES = "allow AES for the account that holds the SPN, set its password anew, and export the keytab anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,11 @@ def read(file: Path) -> list[Key]:
         return list(_entries(data))
     except struct.error as error:
         raise ValueError("the keytab ends in the middle of an entry") from error
+
+
+def service_types(keys: Sequence[Key]) -> frozenset[int]:
+    """The encryption types of the keys of HTTP/ principals."""
+    return frozenset(key.encryption_type for key in keys if key.principal.startswith("HTTP/"))
 
 
 def _entries(data: bytes) -> Iterator[Key]:

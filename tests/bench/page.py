@@ -22,6 +22,7 @@ request.
   Apache with mod_auth_gssapi, mod_session, mod_authnz_ldap and mod_proxy ([its file](apache.conf)), on a domain of its
   own
 - `sign_in`: a Kerberos sign-in, the whole path, each from another address: a session made, a Session CAL taken
+- `ntlm`: thirty NTLM sign-ins at once against a domain, by winbindd, and how late the event loop is meanwhile
 - `memory`: what an idle kept connection costs
 - `cal`: CAL claims beside a function that does nothing on the same server
 

@@ -14,6 +14,9 @@ state_dir = "{folder}/state"
 bind = ["127.0.0.1:{port}", "127.0.0.80:{port}"]
 {listen}
 
+[store]
+{store}
+
 [session]
 {session}
 
@@ -62,13 +65,14 @@ class Front:
 
 @asynccontextmanager
 async def front(lab: Lab, folder: Path, **more: str) -> AsyncIterator[Front]:
-    """Starts both; `more` goes into the settings: listen, session, negotiate, ldap, servers, ca, keytab."""
+    """Starts both; `more` goes into the settings: listen, store, session, negotiate, ldap, servers, ca, keytab."""
     (folder / "secret").write_text(SERVICE_PASSWORD)
     async with document_server() as server:
         values = {
             "folder": str(folder),
             "port": str(free_port()),
             "listen": "",
+            "store": "",
             "session": "",
             "keytab": str(lab.keytab),
             "negotiate": "",

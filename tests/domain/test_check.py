@@ -38,6 +38,7 @@ async def write(domain: Lab, tmp_path: Path) -> AsyncIterator[Write]:
                 "folder": str(tmp_path),
                 "port": "18443",
                 "listen": "",
+                "store": "",
                 "session": "",
                 "keytab": str(keytab),
                 "negotiate": f'ntlm = "domain"\n{WISE_GUARD}',
@@ -92,7 +93,7 @@ def _version(keytab: Path) -> int:
     ("entry", "level", "subject", "told"),
     [
         ((f"HTTP/{HOST}", 1, keytabs.AES256), "fail", "SPN", "export the keytab anew"),
-        ((f"HTTP/{HOST}", 0, keytabs.RC4), "fail", "keytab", "only rc4 → allow AES for the account"),
+        ((f"HTTP/{HOST}", 0, keytabs.RC4), "fail", "keytab", "only rc4 → allow AES for the account that holds the SPN"),
         ((f"host/{HOST}", 0, keytabs.AES256), "fail", "keytab", "holds no HTTP/ key, but host/"),
     ],
 )
@@ -222,9 +223,7 @@ async def test_a_document_server_that_is_off_is_told(write: Write) -> None:
 
 
 async def test_a_store_that_is_off_is_told(write: Write, tmp_path: Path) -> None:
-    file = write()
-    file.write_text(file.read_text() + f'\n[store]\nurl = "unix://{tmp_path}/nowhere"\n')
-    found = await wrong(file)
+    found = await wrong(write(store=f'url = "unix://{tmp_path}/nowhere"'))
     assert [one[:2] for one in found] == [("fail", "store")]
 
 

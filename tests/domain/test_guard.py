@@ -1,13 +1,15 @@
 """Guessing through the gateway never locks an account of the domain."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
-from domain.front import front
+from domain.front import Front, front
 from domain.test_gateway import ready
 from lab import PASSWORD, Lab
+from servers import Server
 from whole.rig import calgate, curl
 
 
@@ -38,3 +40,27 @@ async def test_a_stranger_can_neither_lock_an_account_nor_block_kerberos(
         await calgate("sign-ins", "lift", "CORP\\guessed", "-c", str(running.gate.settings))
         lifted = await curl(f"{running.url}/portal", user="CORP\\guessed", password=PASSWORD)
         assert lifted.status == 403
+
+
+async def test_two_gateways_on_one_store_count_together_and_a_block_is_lifted_at_both(
+    domain: Lab, tmp_path: Path, server: Server
+) -> None:
+    """A guesser who changes between them has no more tries than at one; the third is a stranger's last."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    more = {"negotiate": 'ntlm = "domain"', "store": f'url = "{server.url}"'}
+    async with front(domain, folders[0], **more) as one, front(domain, folders[1], **more) as two:
+        await asyncio.gather(ready(one), ready(two))
+
+        async def ask(running: Front, password: str) -> int:
+            return (await curl(f"{running.url}/portal", user="CORP\\guessed", password=password)).status
+
+        assert [await ask(running, "guess") for running in (one, two, one, two, one)] == [401, 401, 401, 429, 429]
+        assert [await ask(running, PASSWORD) for running in (one, two)] == [429, 429]
+        code, out, _ = await calgate("sign-ins", "blocked", "--json", "-c", str(two.gate.settings))
+        assert (code, json.loads(out)[0]["account"]) == (0, "corp\\guessed")
+        await calgate("sign-ins", "lift", "CORP\\guessed", "-c", str(one.gate.settings))
+        assert [await ask(running, PASSWORD) for running in (two, one)] == [403, 403], (
+            "known, and in none of the groups"
+        )

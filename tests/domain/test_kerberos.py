@@ -17,7 +17,7 @@ from calgate_negotiate.binding import Binder, Mode
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
 from calgate_negotiate.kerberos import Acceptor
 from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM
-from lab import DOMAIN, HOST, Lab, run
+from lab import BASE, DOMAIN, HOST, SERVICE_PASSWORD, Lab, run
 
 PEER = Peer("127.0.0.1", behind_proxy=True)
 SPNEGO = gssapi.OID.from_int_seq("1.3.6.1.5.5.2")
@@ -165,7 +165,7 @@ async def test_clocks_that_differ_say_so(
     [
         (f"HTTP/{HOST}", 0, keytabs.AES256, "another account holds the SPN"),
         (f"HTTP/{HOST}", 1, keytabs.AES256, "export it anew"),
-        (f"HTTP/{HOST}", 0, keytabs.RC4, "export it with AES keys"),
+        (f"HTTP/{HOST}", 0, keytabs.AES128, "export it with AES keys"),
         ("HTTP/elsewhere.example.net", 0, keytabs.AES256, "add the SPN to the account"),
     ],
 )
@@ -176,6 +176,72 @@ async def test_each_fault_of_a_keytab_names_its_remedy(
     keytab = keytabs.write(tmp_path / "http.keytab", keytabs.entry(principal, version - older, enctype))
     with pytest.raises(Unproven, match=told):
         await Client(domain.ticket("alice", tmp_path)).sign_in(accept(keytab))
+
+
+# ---------------------------------------------------------------- RC4
+
+OLD = f"other.{DOMAIN}"
+
+
+@pytest.fixture
+def rc4_keytab(domain: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Of an account that takes nothing but RC4, as was usual once; the library here is set to put up with it."""
+    domain.samba_tool("user", "create", "old-service", SERVICE_PASSWORD)
+    domain.samba_tool("spn", "add", f"HTTP/{OLD}", "old-service")
+    change = f"dn: CN=old-service,CN=Users,{BASE}\nchangetype: modify\nreplace: msDS-SupportedEncryptionTypes\n"
+    run(
+        "ldbmodify",
+        "-H",
+        str(domain.folder / "dc/private/sam.ldb"),
+        stdin=f"{change}msDS-SupportedEncryptionTypes: 4\n",
+    )
+    settings, keytab = tmp_path / "rc4.conf", tmp_path / "rc4.keytab"
+    text = (domain.folder / "krb5.conf").read_text()
+    settings.write_text(text.replace("[libdefaults]", "[libdefaults]\n    allow_rc4 = true"))
+    monkeypatch.setenv("KRB5_CONFIG", str(settings))
+    words = ("exportkeytab", str(keytab), "-s", str(domain.samba), f"--principal=HTTP/{OLD}")
+    run("samba-tool", "domain", *words)
+    yield keytab
+    domain.samba_tool("user", "delete", "old-service")
+
+
+async def test_a_ticket_under_rc4_is_refused_with_its_remedy_though_the_keytab_has_its_key(
+    domain: Lab, tmp_path: Path, accept: Accept, rc4_keytab: Path
+) -> None:
+    both = tmp_path / "both.keytab"
+    both.write_bytes(domain.keytab.read_bytes() + rc4_keytab.read_bytes()[2:])
+    gateway = accept(both)
+    ticket = domain.ticket("alice", tmp_path)
+    for mech in (SPNEGO, gssapi.MechType.kerberos):
+        with pytest.raises(Unproven, match=f"ticket for HTTP/{OLD} is under rc4, not AES: allow AES for the account"):
+            await Client(ticket, service=f"HTTP@{OLD}", mech=mech).sign_in(gateway)
+    assert (await Client(ticket).sign_in(gateway)).identity.account == "alice"
+
+
+async def test_a_sign_in_whose_ticket_was_not_seen_is_refused(
+    domain: Lab, tmp_path: Path, accept: Accept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should the library ever find a ticket where our reader looks for none."""
+    monkeypatch.setattr("calgate_negotiate.ticket.presented", lambda _token: None)
+    with pytest.raises(Unproven, match="no ticket whose encryption could be seen"):
+        await Client(domain.ticket("alice", tmp_path)).sign_in(accept(domain.keytab))
+
+
+def test_a_keytab_of_rc4_alone_is_refused_at_start_with_its_remedy(rc4_keytab: Path) -> None:
+    with pytest.raises(ValueError, match=r"no AES key of HTTP/, only rc4: allow AES for the account"):
+        Acceptor(rc4_keytab)
+
+
+def test_a_keytab_that_holds_rc4_beside_aes_is_warned_about_at_start(
+    domain: Lab, tmp_path: Path, accept: Accept, caplog: pytest.LogCaptureFixture
+) -> None:
+    accept(domain.keytab)
+    assert caplog.messages == []
+    keytab = tmp_path / "http.keytab"
+    keytab.write_bytes(domain.keytab.read_bytes() + keytabs.entry(f"HTTP/{HOST}", 3, keytabs.RC4))
+    accept(keytab)
+    (message,) = caplog.messages
+    assert "holds RC4 beside AES" in message
 
 
 OURS = b"tls-server-end-point:" + b"o" * 32

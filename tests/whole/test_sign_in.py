@@ -1,12 +1,24 @@
 """Signing in through the real door: curl and raw connections, the session cookie, sign-out."""
 
 import asyncio
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from whole.rig import DocumentServer, Exchange, Gateway, NtlmClient, calgate, curl, gateway, raw, write_settings
+from whole.rig import (
+    PASSWORD,
+    DocumentServer,
+    Exchange,
+    Gateway,
+    NtlmClient,
+    calgate,
+    curl,
+    gateway,
+    raw,
+    write_settings,
+)
 
 
 async def test_a_user_signs_in_by_ntlm_and_the_document_server_is_told_who_it_is(
@@ -31,6 +43,20 @@ async def test_who_is_in_no_group_of_the_rules_gets_403_and_never_a_new_challeng
     reply = await curl(f"{gate.url}/portal", user="mallory")
     assert (reply.status, reply.json["code"]) == (403, "forbidden")
     assert reply.values("www-authenticate") == []
+
+
+async def test_who_signed_in_by_ntlm_from_where_is_reported_by_check_and_by_its_own_command_alike(
+    gate: Gateway,
+) -> None:
+    for user, password in (("alice", PASSWORD), ("alice", PASSWORD), ("bob", PASSWORD), ("carol", "wrong")):
+        await curl(f"{gate.url}/portal", user=user, password=password)
+    code, out, errors = await calgate("check", "--ntlm-report", "--json", "-c", str(gate.settings))
+    assert (code, errors) == (0, "")
+    rows = [(row["user"], row["address"], row["count"]) for row in json.loads(out)]
+    assert rows == [("DEMO\\alice", "127.0.0.1", 2), ("DEMO\\bob", "127.0.0.1", 1)]
+    assert await calgate("sign-ins", "ntlm", "--json", "-c", str(gate.settings)) == (0, out, "")
+    _, table, _ = await calgate("check", "--ntlm-report", "-c", str(gate.settings))
+    assert "DEMO\\bob" in table
 
 
 async def test_the_cookie_is_a_session_and_the_store_holds_only_its_hash(gate: Gateway, server: DocumentServer) -> None:

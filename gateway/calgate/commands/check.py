@@ -17,6 +17,7 @@ from calgate import config, plugins
 from calgate.commands.options import config_option, json_option
 from calgate.config import Settings
 from calgate.contract import Finding
+from calgate.desk import PluginDesk
 
 _MARKS = {"ok": "[green]ok[/]", "note": "[blue]note[/]", "warn": "[yellow]warning[/]", "fail": "[red]FAILS[/]"}
 
@@ -27,11 +28,21 @@ _MARKS = {"ok": "[green]ok[/]", "note": "[blue]note[/]", "warn": "[yellow]warnin
 @click.option("--as", "user", help="Try a sign-in as this user from end to end; asks for the password.")
 @click.option("--password-stdin", is_flag=True, help="Read that password from standard input.")
 @click.option("--token", help="Explain a token instead: what stands in an Authorization header after its scheme.")
+@click.option("--ntlm-report", is_flag=True, help="Show instead who still signs in by NTLM, from where, how often.")
 @json_option
 def check(
-    file: Path, hosts: Sequence[str], user: str | None, password_stdin: bool, token: str | None, as_json: bool
+    file: Path,
+    hosts: Sequence[str],
+    user: str | None,
+    password_stdin: bool,
+    token: str | None,
+    ntlm_report: bool,
+    as_json: bool,
 ) -> None:
     """Tries every real thing that the settings file names. Exit 1: something fails."""
+    if ntlm_report:
+        _report_ntlm(file, as_json)
+        return
     if token is not None:
         findings = explain(token)
     else:
@@ -44,6 +55,12 @@ def check(
 
 async def _all(settings: Settings, hosts: Sequence[str], login: tuple[str, str] | None) -> list[Finding]:
     return [finding async for finding in checking.check(settings, hosts, login)]
+
+
+def _report_ntlm(file: Path, as_json: bool) -> None:
+    for name, module in plugins.modules():
+        if hasattr(module, "ntlm_report"):
+            module.ntlm_report(PluginDesk(name), file, as_json=as_json)
 
 
 def explain(token: str) -> list[Finding]:

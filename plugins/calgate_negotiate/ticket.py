@@ -1,0 +1,75 @@
+"""The outside of a Kerberos ticket (RFC 4120 section 5.3): what it is for and under which key, which is no secret."""
+
+from dataclasses import dataclass
+
+from calgate_negotiate import der, negotiation
+from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS
+
+_TOKEN_ID = b"\x01\x00"  # KRB_AP_REQ (RFC 4121 section 4.1)
+_AP_REQ, _TICKET = 0x6E, 0x61
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What anybody can read of one."""
+
+    realm: str
+    service: str  # HTTP/gateway.corp.example
+    version: int  # of the key; 0: not said
+    encryption_type: int
+
+
+def presented(token: bytes) -> Ticket | None:
+    """The ticket of a Negotiate token that Kerberos is chosen for; None where it carries none.
+
+    A first token is a guess: where that is for another mechanism, it is not looked at. Raises ValueError where what
+    should be a ticket is none.
+    """
+    opening = negotiation.read(token)
+    if opening is None:
+        return read(token)
+    if isinstance(opening, negotiation.Init) and opening.mechanisms[0] not in (KERBEROS, MS_KERBEROS):
+        return None
+    return read(opening.token) if opening.token is not None else None
+
+
+def read(token: bytes) -> Ticket:
+    """The ticket of a Kerberos token; raises ValueError."""
+    body = der.expect(0x60, token)
+    start = KERBEROS + _TOKEN_ID
+    if not body.startswith(start):
+        raise ValueError("a token of a mechanism that is not known here")
+    request = _fields(_inside(_AP_REQ, body[len(start) :]))
+    if 0xA3 not in request:
+        raise ValueError("a Kerberos request without a ticket")
+    ticket = _fields(_inside(_TICKET, request[0xA3]))
+    if not {0xA1, 0xA2, 0xA3} <= set(ticket):
+        raise ValueError("a Kerberos ticket that is not whole")
+    parts = _fields(der.expect(0x30, ticket[0xA2]))
+    sealed = _fields(der.expect(0x30, ticket[0xA3]))
+    if 0xA0 not in sealed:
+        raise ValueError("a Kerberos ticket that is not whole")
+    return Ticket(
+        realm=_text(der.only(ticket[0xA1])[1]),
+        service="/".join(_text(value) for _, value in der.elements(der.expect(0x30, parts.get(0xA1, b"")))),
+        version=int.from_bytes(der.expect(0x02, sealed[0xA1]), "big") if 0xA1 in sealed else 0,
+        encryption_type=int.from_bytes(der.expect(0x02, sealed[0xA0]), "big"),
+    )
+
+
+def _inside(tag: int, data: bytes) -> bytes:
+    return der.expect(0x30, der.expect(tag, data))
+
+
+def _fields(data: bytes) -> dict[int, bytes]:
+    """By tag; a field that is there twice could be read in two ways."""
+    found: dict[int, bytes] = {}
+    for tag, value in der.elements(data):
+        if tag in found:
+            raise ValueError(f"a Kerberos field {tag:#x} that is repeated")
+        found[tag] = value
+    return found
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
