@@ -22,6 +22,7 @@ of the core. It offers:
     prints who signed in by NTLM, for `calgate check --ntlm-report`
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -385,6 +386,7 @@ class Survey:
     hosts: Sequence[str]  # public host names
     registry: Registry | None = None
     login: tuple[str, str] | None = None  # somebody to try a sign-in with, and the password
+    now: Callable[[], float] = time.time  # this machine's Unix time
 
 
 class Desk(Protocol):

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -45,7 +45,7 @@ async def _kerberos(file: Path, survey: Survey) -> AsyncIterator[Finding]:
     for finding in _keytab(file, keys):
         yield finding
     if survey.registry is not None:
-        yield await _compared("clock", _clock(survey.registry))
+        yield await _compared("clock", _clock(survey.registry, survey.now))
     if not survey.hosts:
         yield Finding("note", "SPN", "no route names a host, so SPNs cannot be checked", "give --host NAME")
     for host in survey.hosts:
@@ -85,10 +85,10 @@ async def _compared(subject: str, comparing: Awaitable[Finding]) -> Finding:
         return Finding("fail", subject, f"could not be compared with the directory: {refusal.detail}", "see ldap")
 
 
-async def _clock(registry: Registry) -> Finding:
-    began = time.time()
+async def _clock(registry: Registry, now: Callable[[], float]) -> Finding:
+    began = now()
     theirs = await registry.clock()
-    skew = theirs - (began + time.time()) / 2
+    skew = theirs - (began + now()) / 2
     what = f"{abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the domain controller"
     if abs(skew) >= SKEW_FAILS:
         return Finding(

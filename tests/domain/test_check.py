@@ -1,6 +1,7 @@
 """`calgate check` on the real domain: a healthy one gives no warning, each breakage its own line and no other."""
 
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,7 +13,9 @@ import calgate_ldap
 import keytabs
 from calgate import check as checking
 from calgate import config
-from calgate.contract import Finding, Lockout, ServiceAccount, Survey
+from calgate.contract import Finding, Registry, Survey
+from calgate.desk import opened
+from calgate.plugins import Directories
 from calgate_negotiate.check import check as check_negotiate
 from calgate_negotiate.settings import Config
 from certificates import Authority
@@ -227,26 +230,29 @@ async def test_a_store_that_is_off_is_told(write: Write, tmp_path: Path) -> None
     assert [one[:2] for one in found] == [("fail", "store")]
 
 
-class Registry:
-    """A directory whose domain controller has another time."""
-
-    def __init__(self, skew: float) -> None:
-        self._skew = skew
-
-    async def holders(self, service: str) -> list[ServiceAccount]:
-        raise AssertionError(service)
-
-    async def clock(self) -> float:
-        return time.time() + self._skew
-
-    async def lockout(self) -> Lockout:
-        raise AssertionError
-
-
-@pytest.mark.parametrize(("skew", "level"), [(0, "ok"), (-90, "warn"), (600, "fail"), (-600, "fail")])
-async def test_a_clock_that_differs_is_told(domain: Lab, skew: float, level: str) -> None:
-    survey = Survey(services=None, hosts=(), registry=Registry(skew))  # type: ignore[arg-type]
-    found = [finding async for finding in check_negotiate(Config(keytab=domain.keytab), survey)]
+@pytest.mark.parametrize(
+    ("ahead", "level", "told"),
+    [
+        (0, "ok", "agrees"),
+        (90, "warn", "9[01] s ahead of the domain controller"),
+        (-600, "fail", "(599|600) s behind the domain controller: no ticket is taken"),
+        (600, "fail", "60[01] s ahead of the domain controller: no ticket is taken"),
+    ],
+)
+async def test_a_clock_that_is_not_the_domains_is_told_and_nothing_else(
+    write: Write, ahead: float, level: str, told: str
+) -> None:
+    """The directory is the real one; it is this machine's clock that is another. It tells whole seconds."""
+    settings = config.read(write())
+    section = settings.plugins["negotiate"]
+    assert isinstance(section, Config)
+    async with opened(settings) as (_, cast):
+        assert isinstance(cast.services.directory, Directories)
+        (registry,) = cast.services.directory.members
+        assert isinstance(registry, Registry)
+        survey = Survey(cast.services, (HOST,), registry, now=lambda: time.time() + ahead)
+        found = [finding async for finding in check_negotiate(section, survey)]
     (clock,) = [finding for finding in found if finding.subject == "clock"]
-    assert clock.level == level
-    assert ("chrony" in clock.remedy) == (level != "ok")
+    assert (clock.level, "chrony" in clock.remedy) == (level, level != "ok")
+    assert re.search(told, clock.what)
+    assert [f for f in found if f is not clock and f.level in ("warn", "fail")] == []
