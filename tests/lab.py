@@ -15,6 +15,7 @@ PASSWORD = "P4ss-word-1!"
 SERVICE_PASSWORD = "Svc-Passw0rd-1!"
 DOMAIN = "corp.example.test"
 HOST = f"gateway.{DOMAIN}"
+OLD_HOST = f"other.{DOMAIN}"  # nobody holds its SPN until a test says so
 ADDRESS = "127.0.0.80"
 BASE = "DC=corp,DC=example,DC=test"
 

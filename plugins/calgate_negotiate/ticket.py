@@ -28,7 +28,7 @@ def presented(token: bytes) -> Ticket | None:
     opening = negotiation.read(token)
     if opening is None:
         return read(token)
-    if isinstance(opening, negotiation.Init) and opening.mechanisms[0] not in (KERBEROS, MS_KERBEROS):
+    if isinstance(opening, negotiation.Init) and not {KERBEROS, MS_KERBEROS} & set(opening.mechanisms[:1]):
         return None
     return read(opening.token) if opening.token is not None else None
 

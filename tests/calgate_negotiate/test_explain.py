@@ -6,33 +6,11 @@ from hypothesis import strategies as st
 from spnego._ntlm_raw.messages import Challenge, TargetInfo
 
 from calgate.contract import Finding
-from calgate_negotiate import der, negotiation
+from calgate_negotiate import negotiation
 from calgate_negotiate.explain import explain
 from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM, State
 from shake import ntlm_client
-
-
-def text(number: int, value: bytes) -> bytes:
-    return der.pack(0xA0 + number, der.pack(0x1B, value))
-
-
-def number(place: int, value: int) -> bytes:
-    return der.pack(0xA0 + place, der.pack(0x02, bytes([value])))
-
-
-def ticket(service: bytes = b"gateway.corp.example", kvno: int = 3, enctype: int = 18) -> bytes:
-    """A raw Kerberos token with the outside of a ticket."""
-    names = der.pack(0xA1, der.pack(0x30, der.pack(0x1B, b"HTTP") + der.pack(0x1B, service)))
-    sealed = number(0, enctype) + number(1, kvno) + der.pack(0xA2, der.pack(0x04, b"sealed"))
-    inner = number(0, 5) + text(1, b"CORP.EXAMPLE") + der.pack(0xA2, der.pack(0x30, number(0, 2) + names))
-    inner += der.pack(0xA3, der.pack(0x30, sealed))
-    request = number(0, 5) + number(1, 14) + der.pack(0xA3, der.pack(0x61, der.pack(0x30, inner)))
-    return der.pack(0x60, KERBEROS + b"\1\0" + der.pack(0x6E, der.pack(0x30, request)))
-
-
-def in_spnego(token: bytes, *mechanisms: bytes) -> bytes:
-    fields = der.pack(0xA0, der.pack(0x30, b"".join(mechanisms))) + der.pack(0xA2, der.pack(0x04, token))
-    return der.pack(0x60, negotiation.SPNEGO + der.pack(0xA0, der.pack(0x30, fields)))
+from tickets import in_spnego, ticket
 
 
 def told(token: bytes) -> list[tuple[str, str, str]]:

@@ -47,6 +47,24 @@ def rotate(domain: Lab, tmp_path: Path) -> Iterator[Callable[[Path], None]]:
     change(domain.keytab, labs.SERVICE_PASSWORD)
 
 
+@pytest.fixture
+def rc4_keytab(domain: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Of an account that takes nothing but RC4, as was usual once; the library here is set to put up with it."""
+    domain.samba_tool("user", "create", "old-service", labs.SERVICE_PASSWORD)
+    domain.samba_tool("spn", "add", f"HTTP/{labs.OLD_HOST}", "old-service")
+    attribute = "msDS-SupportedEncryptionTypes"
+    change = f"dn: CN=old-service,CN=Users,{labs.BASE}\nchangetype: modify\nreplace: {attribute}\n{attribute}: 4\n"
+    run("ldbmodify", "-H", str(domain.folder / "dc/private/sam.ldb"), stdin=change)
+    settings, keytab = tmp_path / "rc4.conf", tmp_path / "rc4.keytab"
+    text = (domain.folder / "krb5.conf").read_text()
+    settings.write_text(text.replace("[libdefaults]", "[libdefaults]\n    allow_rc4 = true"))
+    monkeypatch.setenv("KRB5_CONFIG", str(settings))
+    words = ("exportkeytab", str(keytab), "-s", str(domain.samba), f"--principal=HTTP/{labs.OLD_HOST}")
+    run("samba-tool", "domain", *words)
+    yield keytab
+    domain.samba_tool("user", "delete", "old-service")
+
+
 @pytest.fixture(autouse=True)
 def inside(domain: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Network, host names and winbindd's socket are the lab's while a test runs."""

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from certificates import Authority
 from domain.front import Front, front
-from lab import DOMAIN, HOST, PASSWORD, Lab, run
+from lab import DOMAIN, HOST, OLD_HOST, PASSWORD, Lab, run
 from whole.rig import Reply, calgate, curl
 
 NEGOTIATE = ("--negotiate", "-u", ":")
@@ -91,6 +91,26 @@ async def test_without_a_ticket_there_is_one_challenge_and_a_page(gate: Front) -
     assert reply.status == 401
     assert reply.values("www-authenticate") == ["Negotiate"]
     assert gate.users() == []
+
+
+async def test_a_ticket_under_rc4_is_a_401_and_the_log_says_what_to_do(
+    domain: Lab, tmp_path: Path, rc4_keytab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = tmp_path / "both.keytab"
+    both.write_bytes(domain.keytab.read_bytes() + rc4_keytab.read_bytes()[2:])
+    for name, value in domain.ticket("alice", tmp_path).items():
+        if name != "KRB5_CONFIG":  # the one in which RC4 is allowed stays
+            monkeypatch.setenv(name, value)
+    async with front(domain, tmp_path, keytab=str(both)) as running:
+        await ready(running)
+        reply = await curl(running.url.replace(HOST, OLD_HOST) + "/docs/Sales", *NEGOTIATE)
+        assert (reply.status, reply.json["code"]) == (401, "sign-in-failed")
+        (entry,) = running.gate.decisions("sign-in failed")
+        assert f"the ticket for HTTP/{OLD_HOST} is under rc4, not AES: allow AES for the account" in str(
+            entry["reason"]
+        )
+        assert "holds RC4 beside AES" in running.gate.log.read_text()
+        assert running.users() == []
 
 
 async def test_ntlm_where_only_kerberos_is_on_is_told_apart(gate: Front) -> None:

@@ -1,0 +1,56 @@
+"""Which ticket a Negotiate token shows."""
+
+import contextlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calgate_negotiate import der, negotiation
+from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM, Response
+from calgate_negotiate.ticket import Ticket, presented
+from tickets import in_spnego, ticket
+
+TICKET = Ticket("CORP.EXAMPLE", "HTTP/gateway.corp.example", 3, 23)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        ticket(enctype=23),
+        in_spnego(ticket(enctype=23), KERBEROS),
+        in_spnego(ticket(enctype=23), MS_KERBEROS, KERBEROS, NTLM),
+        negotiation.write(Response(token=ticket(enctype=23))),
+    ],
+)
+def test_a_ticket_is_seen_however_it_is_wrapped(token: bytes) -> None:
+    assert presented(token) == TICKET
+
+
+@pytest.mark.parametrize(
+    "token", [in_spnego(ticket(), NTLM, KERBEROS), in_spnego(ticket()), negotiation.write(Response(mic=b"signed"))]
+)
+def test_a_guess_at_another_mechanism_and_a_signature_alone_show_none(token: bytes) -> None:
+    assert presented(token) is None
+
+
+def test_what_could_be_read_in_two_ways_is_refused() -> None:
+    """A second ticket beside the first, of which the library might take the other; and anything before the request."""
+    whole = ticket()
+    request = whole[whole.index(b"\x6e") :]
+    fields = der.expect(0x30, der.expect(0x6E, request))
+    (shown,) = [value for tag, value in der.elements(fields) if tag == 0xA3]
+    doubled = der.pack(0x6E, der.pack(0x30, fields + der.pack(0xA3, shown)))
+    for body in (doubled, b"\x00" + request, b""):
+        with pytest.raises(ValueError, match=r"."):
+            presented(der.pack(0x60, KERBEROS + b"\1\0" + body))
+
+
+@given(st.data())
+@settings(max_examples=500, deadline=None)
+def test_any_bytes_are_a_ticket_or_none_or_refused(data: st.DataObject) -> None:
+    whole = data.draw(st.sampled_from([ticket(), in_spnego(ticket(), KERBEROS)]))
+    at = data.draw(st.integers(0, len(whole) - 1))
+    spoiled = whole[:at] + data.draw(st.binary(max_size=9)) + whole[at + data.draw(st.integers(0, 9)) :]
+    with contextlib.suppress(ValueError):
+        assert isinstance(presented(spoiled), Ticket | None)
