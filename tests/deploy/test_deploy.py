@@ -24,6 +24,8 @@ def etc(tmp_path: Path) -> Path:
     for name in (
         "bi.pem",
         "bi.key",
+        "old-name.pem",
+        "old-name.key",
         "http.keytab",
         "ad-ca.pem",
         "ldap.secret",
@@ -47,7 +49,7 @@ def test_the_example_file_has_no_fault_and_no_warning(etc: Path) -> None:
 
 
 def test_what_the_example_file_has_behind_a_hash_has_no_fault_either(etc: Path) -> None:
-    text = re.sub(r"^# (?=\[\w+\]$|[a-z_]+ = )", "", example(etc), flags=re.MULTILINE)
+    text = re.sub(r"^# (?=\[\w+\]$|\[\[[\w.]+\]\]|[a-z_]+ = )", "", example(etc), flags=re.MULTILINE)
     assert text.count("\n[users]\n") == 1
     assert text.count("\n[store]\n") == 1
     (etc / "pages").mkdir()
