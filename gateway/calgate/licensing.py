@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from time import perf_counter
 
 from calgate import journal
 from calgate.ask import Ask
@@ -78,7 +79,9 @@ class Licensing:
         if ask.target.path.startswith(self.terms(license).exempt_paths):
             return Lease(license, "exempt", claimant, document)
         try:
+            began = perf_counter()
             lease = await self._allocator.claim(license, claimant, document, reference=ask.reference)
+            self._metrics.observe("claim", perf_counter() - began)
         except NoCal as refusal:
             journal.record("no CAL", **self._facts(ask, person, license, document), reason=refusal.detail, ms=ask.ms)
             raise

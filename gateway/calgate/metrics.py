@@ -17,8 +17,6 @@ _COUNTERS = {
     "refusals": ("Requests refused, by the refusal's code.", "code"),
     "sign_ins": ("Sign-ins, by mechanism.", "mechanism"),
     "cals": ("Claims granted, by kind of CAL.", "kind"),
-    "store_calls": ("Function calls to the store, by how they ended.", "result"),
-    "directory_calls": ("Questions to the directory, by how they ended.", "result"),
     "upstream_failures": ("Failures to reach a document server, by server.", "upstream"),
 }
 _GAUGES = {

@@ -161,16 +161,14 @@ async def test_metrics_and_readiness_stand_on_a_listener_of_their_own(server: Do
 
         for _ in range(300):
             text = await figures()
-            if (
-                len(re.findall(r'calgate_cals_total\{kind="session",worker="\d"\} ', text))
-                and 'code="forbidden"' in text
-            ):
+            granted = re.findall(r'calgate_cals_total\{kind="session",worker="\d"\} (\d+)', text)
+            if sum(map(int, granted)) == 4 and 'code="forbidden"' in text:  # each worker reports once a second
                 break
             await asyncio.sleep(0.1)
-        granted = re.findall(r'calgate_cals_total\{kind="session",worker="\d"\} (\d+)', text)
         assert sum(map(int, granted)) == 4
         assert re.search(r'calgate_sign_ins_total\{mechanism="ntlm",worker="\d"\}', text)
-        assert re.search(r'calgate_stage_seconds_bucket\{le="\+Inf",stage="whole",worker="\d"\}', text)
+        for stage in ("sign-in", "claim", "upstream", "whole"):
+            assert re.search(rf'calgate_stage_seconds_bucket\{{le="\+Inf",stage="{stage}",worker="\d"\}}', text)
         assert (await curl(f"http://127.0.0.1:{admin}/healthz")).status == 200
         assert (await curl(f"http://127.0.0.1:{admin}/readyz")).json["status"] == "ready"
         assert (await curl(f"{gate.url}/metrics")).status == 401, "no user reaches them"
