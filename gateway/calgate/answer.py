@@ -11,8 +11,8 @@ from typing import Protocol, cast
 
 from aiohttp import HttpVersion11, web
 
-from calgate.caller import Caller
 from calgate.refusal import Refusal
+from calgate.request import Request
 from calgate.wire import Header
 
 _BODYLESS = frozenset({204, 304})
@@ -56,9 +56,9 @@ class Answer:
         """Under the type that aiohttp's handler signature asks for."""
         return cast(web.StreamResponse, self)
 
-    async def prepare(self, request: web.BaseRequest) -> None:
+    async def prepare(self, request: Request) -> None:
         """Sends the head, and the body with it where it is here already."""
-        self._caller = cast(Caller, request.protocol)
+        self._caller = request.caller
         self._caller.has_answered = True
         self._is_head = request.method == "HEAD"
         whole: bytes | None = self.body

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from time import perf_counter
-from typing import cast
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -14,6 +13,7 @@ from calgate import journal
 from calgate.caller import Caller, Network, client_address, is_trusted
 from calgate.headers import Inbound, Inlet
 from calgate.refusal import BadRequest, GatewayTimeout, MethodRefused, TooLarge
+from calgate.request import Request
 from calgate.target import Target, read_target, to_origin_form
 from calgate.wire import Header
 
@@ -24,7 +24,7 @@ _BODY_PATIENCE = 60.0  # seconds without a byte of a body
 class Ask:
     """One request. Everything in it is the client's word, but `address`, `scheme` and `behind_proxy`."""
 
-    request: web.BaseRequest
+    request: Request
     caller: Caller
     method: str
     raw_target: str  # as received and as forwarded
@@ -35,6 +35,7 @@ class Ask:
     address: str  # the client's, as seen through trusted proxies
     behind_proxy: bool
     signed_in_headers: Sequence[Header] = ()  # what the answer carries because of a sign-in, be it yes or no
+    expects_word: bool = False  # the client sends no body before it has heard "100 Continue", or a refusal
     user: str | None = None  # CORP\\alice, once somebody is signed in: for pages and the log
     started: float = field(default_factory=perf_counter)
 
@@ -86,8 +87,8 @@ class Ask:
 
         HTTP/1.0 knows no such answer, and would take it for the final one (RFC 9110, section 10.1.1).
         """
-        expects = self.inbound.own.pop(b"expect", b"").lower() == b"100-continue"
-        if expects and self.request.version >= HttpVersion11:
+        expects, self.expects_word = self.expects_word, False
+        if expects and self.request.version >= HttpVersion11 and self.inbound.own[b"expect"].lower() == b"100-continue":
             self.caller.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def read_body(self, limit: int) -> bytes:
@@ -118,10 +119,10 @@ class Ask:
             raise BadRequest("the body's framing is broken") from error
 
 
-def read(request: web.BaseRequest, *, inlet: Inlet, trusted: Sequence[Network], methods: frozenset[str]) -> Ask:
+def read(request: Request, *, inlet: Inlet, trusted: Sequence[Network], methods: frozenset[str]) -> Ask:
     """Reads a request. Raises BadRequest for what can be read in more than one way, MethodRefused."""
-    caller = cast(Caller, request.protocol)
-    inbound = inlet.sort(request.raw_headers)
+    caller = request.caller
+    inbound = caller.sorted_fields(request.raw_headers, inlet)
     if request.version not in (HttpVersion10, HttpVersion11):
         raise BadRequest("a version of HTTP that this connection does not speak")  # llhttp takes 0.9 and 2.0 by name
     if request.method not in methods:
@@ -152,10 +153,11 @@ def read(request: web.BaseRequest, *, inlet: Inlet, trusted: Sequence[Network], 
         scheme,
         address,
         behind_proxy,
+        expects_word=b"expect" in inbound.own,
     )
 
 
-def _demand_plain_framing(request: web.BaseRequest, inbound: Inbound) -> None:
+def _demand_plain_framing(request: Request, inbound: Inbound) -> None:
     """aiohttp takes `gzip, chunked`, chunks in HTTP/1.0, an upgrade with a body: others read them differently."""
     encoding = inbound.own.get(b"transfer-encoding")
     if encoding is not None and (encoding.strip().lower() != b"chunked" or request.version < HttpVersion11):

@@ -37,9 +37,10 @@ def described(ask: Ask, section: ForwardAuthSection | None) -> Ask:
     host = (ask.inbound.get(b"x-forwarded-host") or ask.host).lower()
     if not uri or not method:
         raise BadRequest("forward-auth: X-Forwarded-Method and X-Forwarded-Uri must tell what is asked for")
-    ask.inbound.own.pop(b"expect", None)
     raw_target = to_origin_form(uri, host)
-    return replace(ask, method=method, host=host, raw_target=raw_target, target=read_target(raw_target))
+    return replace(
+        ask, method=method, host=host, raw_target=raw_target, target=read_target(raw_target), expects_word=False
+    )
 
 
 async def answer(ask: Ask, pipeline: Pipeline) -> Answer:

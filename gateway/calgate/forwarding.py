@@ -39,9 +39,7 @@ class Forwarding:
         self._balance = balance
         self._keep_host = keep_host
 
-    async def send(
-        self, ask: Ask, session: Session, cookies: Sequence[bytes], sign_on: bytes, body: bytes | None = None
-    ) -> Sent:
+    async def send(self, ask: Ask, session: Session, cookies: bytes, sign_on: bytes, body: bytes | None = None) -> Sent:
         """Sends the request; `body` where it was read already. Raises BadGateway, GatewayTimeout, Unavailable."""
         unreachable: Unreachable | None = None
         for member in self._balance.candidates(session.key):
@@ -59,9 +57,7 @@ class Forwarding:
         assert unreachable is not None
         raise unreachable
 
-    async def _send(
-        self, ask: Ask, upstream: Upstream, cookies: Sequence[bytes], sign_on: bytes, body: bytes | None
-    ) -> Wire:
+    async def _send(self, ask: Ask, upstream: Upstream, cookies: bytes, sign_on: bytes, body: bytes | None) -> Wire:
         chunked = body is None and ask.length is None
         length = len(body) if body is not None else ask.length
         message = self._message(ask, upstream, cookies, sign_on, chunked=chunked, length=length)
@@ -88,26 +84,26 @@ class Forwarding:
         self,
         ask: Ask,
         upstream: Upstream,
-        cookies: Sequence[bytes],
+        cookies: bytes,
         sign_on: bytes,
         *,
         chunked: bool,
         length: int | None,
     ) -> bytes:
         host = ask.host if self._keep_host and ask.host else upstream.authority  # HTTP/1.0 may come without
-        lines = [f"{ask.method} {ask.raw_target} HTTP/1.1\r\nHost: {host}".encode("latin-1")]
-        lines += [name + b": " + value for name, value in ask.inbound.kept]
+        lines = [f"{ask.method} {ask.raw_target} HTTP/1.1\r\nHost: {host}\r\n".encode("latin-1"), ask.inbound.lines]
         if cookies:
-            lines.append(b"Cookie: " + b"; ".join(cookies))
+            lines.append(b"Cookie: %b\r\n" % cookies)
         lines.append(_forwarded(ask.address, ask.scheme, ask.host))
         if chunked:
-            lines.append(b"Transfer-Encoding: chunked")
+            lines.append(b"Transfer-Encoding: chunked\r\n")
         elif length or ask.method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
-            lines.append(b"Content-Length: %d" % (length or 0))
+            lines.append(b"Content-Length: %d\r\n" % (length or 0))
         if ask.wants_websocket:
-            lines.append(b"Connection: Upgrade\r\nUpgrade: websocket")
-        lines.append(sign_on + b"\r\n")
-        return b"\r\n".join(lines)
+            lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
+        lines.append(sign_on)
+        lines.append(b"\r\n")
+        return b"".join(lines)
 
     def _rewrite(self, fields: list[Header], ask: Ask, upstream: Upstream) -> list[bytes]:
         """Location and Set-Cookie that name the document server name the gateway instead; the cookies that are set."""
@@ -129,7 +125,7 @@ class Forwarding:
 
 @lru_cache(4096)
 def _forwarded(address: str, scheme: str, host: str) -> bytes:
-    return f"X-Forwarded-For: {address}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: {host}".encode()
+    return f"X-Forwarded-For: {address}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: {host}\r\n".encode()
 
 
 def _rewrite_location(value: bytes, ask: Ask, upstream: Upstream) -> bytes:

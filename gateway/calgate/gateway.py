@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
 from urllib.parse import urlsplit
 
-from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from calgate import access, ask, dialect, forwardauth, journal, plugins
@@ -31,8 +30,9 @@ from calgate.pipeline import Pipeline, Route, RulesInForce
 from calgate.plugins import Cast
 from calgate.reception import Fault, Reception
 from calgate.refusal import Refusal, Unavailable
+from calgate.request import Request
 from calgate.session import Sessions
-from calgate.signin import SignIn
+from calgate.signin import OUR_COOKIES, SignIn
 from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, open_store
 from calgate.tls import Certificates
 from calgate.upstream import Upstream
@@ -75,7 +75,8 @@ class Gateway:
         )
         self.own = OwnPaths(self.sign_in, self.sessions, self.licensing, self.reception, self.health)
         self._inlet = Inlet(
-            frozenset(name.lower().encode() for sign_on in cast.sign_on.values() for name in sign_on.owned)
+            frozenset(name.lower().encode() for sign_on in cast.sign_on.values() for name in sign_on.owned),
+            OUR_COOKIES,
         )
         self._methods = frozenset(core.listen.methods)
         sections = core.routes
@@ -99,7 +100,7 @@ class Gateway:
             forwarding,
         )
 
-    async def serve(self, request: web.BaseRequest) -> Answer | None:
+    async def serve(self, request: Request) -> Answer | None:
         """Answers one request; every Refusal becomes its answer here."""
         asked: Ask | None = None
         try:
@@ -116,7 +117,7 @@ class Gateway:
         self._count(asked, answer)
         return answer
 
-    def _read(self, request: web.BaseRequest) -> Ask:
+    def _read(self, request: Request) -> Ask:
         return ask.read(
             request, inlet=self._inlet, trusted=self._settings.core.listen.trusted_proxies, methods=self._methods
         )
@@ -148,7 +149,7 @@ class Gateway:
         }
         return self.metrics.snapshot()
 
-    def refuse(self, request: web.BaseRequest, refusal: Refusal | None, asked: Ask | None = None) -> Answer:
+    def refuse(self, request: Request, refusal: Refusal | None, asked: Ask | None = None) -> Answer:
         """The answer that says no; None: a bug of ours."""
         refusal = refusal or Fault("a bug")
         self.metrics.count("refusals", refusal.code)

@@ -4,7 +4,7 @@ Order matters and is the point: hop-by-hop fields and those that `Connection` na
 only the gateway may say, in any spelling; only then are the gateway's own fields added (RFC 9110, section 7.6.1).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from calgate.refusal import BadRequest, HeadersTooLarge
@@ -54,16 +54,32 @@ _ONLY_ONCE = frozenset({b"authorization", b"host", b"content-length", b"transfer
 _NEVER_DOWN = frozenset({b"persistent-auth", b"alt-svc", b"proxy-authenticate"})
 
 
-@dataclass(slots=True)
-class Inbound:
-    """A request's header fields, sorted: what goes on, and what the gateway itself reads."""
+@dataclass(frozen=True, slots=True)
+class Cookies:
+    """A request's cookies: ours, and the document server's."""
 
-    kept: list[Header] = field(default_factory=list)
-    cookies: list[bytes] = field(default_factory=list)
-    own: dict[bytes, bytes] = field(default_factory=dict)  # lower-case name -> value, of those that stay here
+    ours: Mapping[bytes, bytes]  # by name; of two that differ none counts
+    names: Sequence[bytes]  # of the others
+    line: bytes  # the others, as they go on
+
+
+NO_COOKIES = Cookies({}, (), b"")
+
+
+@dataclass(slots=True, eq=False)
+class Inbound:
+    """A request's header fields, sorted: what goes on, and what the gateway itself reads.
+
+    Never changed once it is sorted: the connection's next request may have the very same.
+    """
+
+    lines: bytes = b""  # of the fields that go on, each ended, as they are sent
+    cookies: Cookies = NO_COOKIES
+    own: dict[bytes, bytes] = field(default_factory=dict)  # lower-case name -> value, of those that are read here
+    size: int = 0  # bytes of all fields
 
     def get(self, name: bytes) -> str:
-        """A field that stays here, as text; "" where it is absent."""
+        """A field that is read here, as text; "" where it is absent."""
         return self.own.get(name, b"").decode("latin-1")
 
     def as_text(self) -> dict[str, str]:
@@ -76,6 +92,7 @@ _READ_TOO = frozenset(
     {
         b"origin",
         b"accept",
+        b"content-type",
         b"sec-fetch-site",
         b"sec-fetch-mode",
         b"sec-fetch-dest",
@@ -91,9 +108,10 @@ _READ_TOO = frozenset(
 class Inlet:
     """Sorts requests' fields. What becomes of a name is decided once and remembered under the spelling it came in."""
 
-    def __init__(self, owned: frozenset[bytes]) -> None:
-        """`owned`: the names (lower case) that sign-on sets."""
+    def __init__(self, owned: frozenset[bytes], our_cookies: frozenset[bytes]) -> None:
+        """`owned`: the names (lower case) that sign-on sets; `our_cookies`: those that never go on."""
         self._owned = owned
+        self._our_cookies = our_cookies
         self._known: dict[bytes, _Fate] = {}
 
     def sort(self, fields: Iterable[Header]) -> Inbound:
@@ -102,21 +120,25 @@ class Inlet:
         That is: two of a field that may stand once, `_` in a name (a CGI reads it as `-`), and a Connection field that
         names one of ours, which asks us to strip what we are there to add.
         """
-        inbound = Inbound()
-        kept = inbound.kept
+        own: dict[bytes, bytes] = {}
+        kept: list[Header] = []
+        cookies: list[bytes] = []
         size = 0
         for name, value in fields:
             size += len(name) + len(value)
             fate = self._known.get(name) or self._decide(name)
             if fate.goes_on:
                 kept.append((name, value))
-            if fate.is_read:
-                self._note(inbound, fate, value)
+            if fate.lower == b"cookie":
+                cookies.append(value)
+            elif fate.is_read:
+                _note(own, fate.lower, value)
         if size > _TOTAL_LIMIT:
             raise HeadersTooLarge(f"header fields of more than {_TOTAL_LIMIT} bytes")
-        if b"connection" in inbound.own:
-            self._obey_connection(inbound)
-        return inbound
+        if b"connection" in own:
+            kept = self._obey_connection(kept, own[b"connection"])
+        lines = b"".join([b"%b: %b\r\n" % field for field in kept])
+        return Inbound(lines, _split_cookies(cookies, self._our_cookies) if cookies else NO_COOKIES, own, size)
 
     def _decide(self, name: bytes) -> "_Fate":
         lower = name.lower()
@@ -134,25 +156,23 @@ class Inlet:
         stays = lower in _HOP_BY_HOP or lower in _OURS or lower in self._owned
         return stays or lower == b"cookie" or lower.startswith(_OUR_PREFIXES)
 
-    def _note(self, inbound: Inbound, fate: "_Fate", value: bytes) -> None:
-        lower = fate.lower
-        if lower == b"cookie":
-            inbound.cookies.append(value)
-        elif lower not in inbound.own:
-            inbound.own[lower] = value
-        elif lower in _ONLY_ONCE:
-            raise BadRequest(f"two {lower.decode('latin-1')} fields")
-        else:
-            inbound.own[lower] += b", " + value
-
-    def _obey_connection(self, inbound: Inbound) -> None:
-        named = {token.strip().lower() for token in inbound.own[b"connection"].split(b",")}
+    def _obey_connection(self, kept: list[Header], connection: bytes) -> list[Header]:
+        named = {token.strip().lower() for token in connection.split(b",")}
         named -= {b"close", b"keep-alive", b"upgrade", b""}
         if not named:
-            return
+            return kept
         if any((self._is_ours(name) and name not in _HOP_BY_HOP) or name in _READ_TOO for name in named):
             raise BadRequest("Connection names a field that is not the client's to remove")
-        inbound.kept = [(name, value) for name, value in inbound.kept if name.lower() not in named]
+        return [(name, value) for name, value in kept if name.lower() not in named]
+
+
+def _note(own: dict[bytes, bytes], lower: bytes, value: bytes) -> None:
+    if lower not in own:
+        own[lower] = value
+    elif lower in _ONLY_ONCE:
+        raise BadRequest(f"two {lower.decode('latin-1')} fields")
+    else:
+        own[lower] += b", " + value
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,19 +236,18 @@ def _decide_outbound(name: bytes) -> int:
     return fate
 
 
-def split_cookies(
-    lines: Sequence[bytes], ours: frozenset[bytes]
-) -> tuple[dict[bytes, bytes], list[tuple[bytes, bytes]]]:
-    """Our cookies by name (two that differ count as none), and the others as (name, whole pair), in order."""
+def _split_cookies(lines: Sequence[bytes], ours: frozenset[bytes]) -> Cookies:
     own: dict[bytes, bytes] = {}
-    others: list[tuple[bytes, bytes]] = []
+    names: list[bytes] = []
+    pairs: list[bytes] = []
     for line in lines:
-        for pair in line.split(b";"):
-            text = pair.strip()
-            name, _, value = text.partition(b"=")
+        for part in line.split(b";"):
+            pair = part.strip()
+            name, _, value = pair.partition(b"=")
             if name not in ours:
-                if text:
-                    others.append((name, text))
+                if pair:
+                    names.append(name)
+                    pairs.append(pair)
             elif own.setdefault(name, value) != value:
                 own[name] = b""
-    return own, others
+    return Cookies(own, names, b"; ".join(pairs))

@@ -15,6 +15,7 @@ from calgate.answer import Answer
 from calgate.caller import FIELDS_LIMIT, HEADER_LIMIT, Caller, Network
 from calgate.proxyprotocol import NotProxied, read_client
 from calgate.refusal import Refusal
+from calgate.request import Request
 from calgate.tls import Certificates
 
 log = logging.getLogger(__name__)
@@ -24,15 +25,16 @@ _LINGER = 30.0  # seconds in which a refused body is read and thrown away: after
 _TLS_PATIENCE = 15.0
 _FIRST_REQUEST = 2.0  # seconds that a new connection has for its first request while the gateway stops
 
-Serve = Callable[[web.BaseRequest], Awaitable[Answer | None]]
-Refuse = Callable[[web.BaseRequest, Refusal | None], Answer]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]  # as aiohttp sees ours
+Serve = Callable[[Request], Awaitable[Answer | None]]
+Refuse = Callable[[Request, Refusal | None], Answer]
 
 
 class Door(web.Server):
     """aiohttp's server, with our connections and our answers."""
 
     def __init__(self, serve: Serve, refuse: Refuse) -> None:
-        super().__init__(self._handle, handler_cancellation=True)
+        super().__init__(cast(Handler, self._handle), handler_cancellation=True)
         self._serve = serve
         self._refuse = refuse
         self.is_draining = False
@@ -55,8 +57,8 @@ class Door(web.Server):
             auto_decompress=False,
         )
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        cast(Caller, request.protocol).begin(request)
+    async def _handle(self, request: Request) -> web.StreamResponse:
+        request.caller.begin(request)
         try:
             answer = await self._serve(request)
         except Refusal as refusal:
@@ -67,13 +69,13 @@ class Door(web.Server):
             answer.keep_alive = False
         return answer.as_response()
 
-    def refuse(self, request: web.BaseRequest, refusal: Refusal) -> web.StreamResponse:
+    def refuse(self, request: Request, refusal: Refusal) -> web.StreamResponse:
         """For a request that never became one. The connection ends: where the next would begin is not known."""
         answer = self._refuse(request, refusal)
         answer.keep_alive = False
         return answer.as_response()
 
-    def broken(self, request: web.BaseRequest) -> web.StreamResponse:
+    def broken(self, request: Request) -> web.StreamResponse:
         """For a bug of ours."""
         answer = self._refuse(request, None)
         answer.keep_alive = False
@@ -107,7 +109,7 @@ class Door(web.Server):
 class _Over(Answer):
     """The connection was taken over and has ended: nothing is sent."""
 
-    async def prepare(self, request: web.BaseRequest) -> None:
+    async def prepare(self, request: Request) -> None:
         self.keep_alive = False
 
     async def write_eof(self) -> None:
@@ -187,8 +189,9 @@ class Listener:
 def redirect_to_https(public_port: int) -> Door:
     """Answers every request with its https address."""
 
-    async def redirect(request: web.BaseRequest) -> Answer:
-        host = re.sub(r":\d+$", "", request.host)
+    async def redirect(request: Request) -> Answer:
+        fields = [value for name, value in request.raw_headers if name.lower() == b"host"]
+        host = re.sub(r":\d+$", "", fields[0].decode("latin-1") if fields else "")
         port = "" if public_port == 443 else f":{public_port}"
         path = request.raw_path if request.raw_path.startswith("/") else "/"
         location = f"https://{host}{port}{path}".encode("latin-1", "replace")

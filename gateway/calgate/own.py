@@ -6,12 +6,11 @@ from collections.abc import Awaitable, Callable
 from calgate import journal
 from calgate.answer import Answer, date
 from calgate.ask import Ask
-from calgate.headers import split_cookies
 from calgate.licensing import Licensing
 from calgate.reception import Reception
 from calgate.refusal import CrossSite, Forbidden, MethodRefused
 from calgate.session import Sessions
-from calgate.signin import COOKIE_HTTP, COOKIE_HTTPS, OUR_COOKIES, SignIn, expire_cookies
+from calgate.signin import SignIn, expire_cookies, session_id_of
 
 PREFIX = "/_calgate/"
 
@@ -48,8 +47,7 @@ class OwnPaths:
 
     async def _sign_out(self, ask: Ask) -> Answer:
         """A same-origin POST signs out; a GET shows the button, since a link or an image must not sign anybody out."""
-        own, others = split_cookies(ask.inbound.cookies, OUR_COOKIES)
-        session_id = own.get(COOKIE_HTTPS if ask.scheme == "https" else COOKIE_HTTP, b"").decode("latin-1")
+        session_id = session_id_of(ask)
         if ask.method == "GET":
             live = await self._sessions.find(session_id)
             return self._reception.sign_out(ask, live.name if live is not None else None)
@@ -58,7 +56,7 @@ class OwnPaths:
         if not self._is_same_origin(ask):
             raise CrossSite("a sign-out from another site's page")
         session = await self._sessions.owner(session_id)
-        cookies = {name + b";/;" for name, _ in others}
+        cookies = {name + b";/;" for name in ask.inbound.cookies.names}
         if session is not None and await self._sessions.end(session.key, "signed out"):
             cookies |= session.cookies
             await self._licensing.release(session)

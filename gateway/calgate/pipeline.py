@@ -94,8 +94,12 @@ class Pipeline:
         except BaseException:
             self.settle(admission, served=False)
             raise
-        self._settle_by(ask, admission, sent)
-        return await self._answer(ask, admission, sent)
+        try:
+            self._settle_by(ask, admission, sent)
+            return await self._answer(ask, admission, sent)
+        except BaseException:
+            sent.wire.close()
+            raise
 
     async def admit(self, ask: Ask) -> Admission:
         """The four questions, in this order; raises the Refusal of the first that is answered with no."""
@@ -139,8 +143,7 @@ class Pipeline:
     def _use_of(self, ask: Ask, route: Route, body: bytes | None) -> Use:
         if route.dialect is None:
             return _OTHER
-        content_type = next((v for n, v in ask.inbound.kept if n.lower() == b"content-type"), b"").decode("latin-1")
-        return route.dialect.classify(ask.method, ask.raw_target, body or b"", content_type)
+        return route.dialect.classify(ask.method, ask.raw_target, body or b"", ask.inbound.get(b"content-type"))
 
     # ------------------------------------------------------------ may you have this?
 

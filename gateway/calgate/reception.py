@@ -3,13 +3,12 @@
 import time
 from collections.abc import Sequence
 
-from aiohttp import web
-
 from calgate.answer import Answer, date
 from calgate.ask import Ask
 from calgate.dialect import Dialect, Written
 from calgate.pages import Pages, Rendered, Viewer
 from calgate.refusal import MethodRefused, Refusal
+from calgate.request import Request
 
 
 class Fault(Refusal):
@@ -28,7 +27,7 @@ class Reception:
 
     def refuse(
         self,
-        request: web.BaseRequest,
+        request: Request,
         asked: Ask | None,
         refusal: Refusal,
         challenges: Sequence[str],
@@ -43,7 +42,7 @@ class Reception:
             answer.headers += asked.signed_in_headers
         if isinstance(refusal, MethodRefused):
             answer.headers.append((b"Allow", self._allow))
-        if asked is None or b"expect" in asked.inbound.own or request.content.exception() is not None:
+        if asked is None or asked.expects_word or request.content.exception() is not None:
             answer.keep_alive = False  # where the next request would begin is not known
         return answer
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self, cast
 
@@ -85,6 +86,7 @@ class Session:
             close(code, reason)
 
 
+@lru_cache(4096)
 def hash_id(session_id: str) -> str:
     """What the store knows a session by."""
     return hashlib.sha256(session_id.encode("latin-1")).hexdigest()

@@ -11,7 +11,6 @@ from typing import Protocol
 from calgate import crosssite, journal
 from calgate.ask import Ask
 from calgate.contract import Authenticator, Continue, Directory, Handshake, Identity, Peer, Person
-from calgate.headers import split_cookies
 from calgate.metrics import Metrics
 from calgate.refusal import AccountRefused, Refusal, SignInNeeded, Unproven
 from calgate.session import Session, Sessions, SessionSection
@@ -32,7 +31,7 @@ class SignedIn:
     """A signed-in request: the session, its other cookies as they go on, and what the answer must carry."""
 
     session: Session
-    cookies: list[bytes]
+    cookies: bytes  # as one field's value; b"" where there are none
     answer_headers: list[Header] = field(default_factory=list)
 
 
@@ -70,18 +69,16 @@ class SignIn:
     async def find(self, ask: Ask) -> SignedIn:
         """The signed-in request. Raises SignInNeeded (the handshake goes on), Unproven, AccountRefused, CrossSite …"""
         crosssite.demand_own_site(ask.method, ask.inbound, ask.origin, self._embed_in, websocket=ask.names_websocket)
-        own, others = split_cookies(ask.inbound.cookies, OUR_COOKIES)
-        # over https the plain name is not accepted: anybody on the way may have set it (RFC 6265bis, 4.1.3.2)
-        session_id = own.get(COOKIE_HTTPS if ask.scheme == "https" else COOKIE_HTTP, b"").decode("latin-1")
+        session_id = session_id_of(ask)
         session = await self._sessions.find(session_id)
         if session is not None and (not session.lapsed or ask.method not in _SAFE):
             ask.caller.handshake = None
-            return SignedIn(session, [pair for _, pair in others])
+            return SignedIn(session, ask.inbound.cookies.line)
         crosssite.demand_may_sign_in(ask.method, ask.inbound, self._embed_in)
         identity, token = await self._shake_hands(ask)
         person = await self._person(ask, identity)
         self._metrics.observe("sign-in", perf_counter() - ask.started)
-        return await self._begin(ask, identity, person, session_id, others, token)
+        return await self._begin(ask, identity, person, session_id, token)
 
     async def person(self, session: Session, now: float, refresh: float) -> Person:
         """The session's person, asked of the directory (which has a cache) anew every `refresh` seconds."""
@@ -184,7 +181,6 @@ class SignIn:
         identity: Identity,
         person: Person,
         previous_id: str,
-        others: list[tuple[bytes, bytes]],
         token: Header | None,
     ) -> SignedIn:
         previous = await self._sessions.owner(previous_id)
@@ -208,11 +204,11 @@ class SignIn:
         if token is not None:
             headers.append(token)
         if is_same:
-            return SignedIn(session, [pair for _, pair in others], headers)
+            return SignedIn(session, ask.inbound.cookies.line, headers)
         # a shared PC: the cookies that lie in this browser may be another's session at the document server
         stale = previous.cookies if previous is not None else set()
-        headers += expire_cookies(stale | {name + b";/;" for name, _ in others})
-        return SignedIn(session, [], headers)
+        headers += expire_cookies(stale | {name + b";/;" for name in ask.inbound.cookies.names})
+        return SignedIn(session, b"", headers)
 
     def cookie(self, scheme: str, session_id: str) -> Header:
         """The Set-Cookie field of a session; an empty id takes it away."""
@@ -222,6 +218,14 @@ class SignIn:
         if scheme == "https":
             value += b"; Secure"
         return (b"Set-Cookie", value if session_id else value + b"; Max-Age=0")
+
+
+def session_id_of(ask: Ask) -> str:
+    """The session's cookie, "" where there is none.
+
+    Over https the plain name is not accepted: anybody on the way may have set it (RFC 6265bis, 4.1.3.2).
+    """
+    return ask.inbound.cookies.ours.get(COOKIE_HTTPS if ask.scheme == "https" else COOKIE_HTTP, b"").decode("latin-1")
 
 
 def expire_cookies(cookies: set[bytes]) -> list[Header]:

@@ -5,6 +5,7 @@ the worker stops as if it had been asked to.
 """
 
 import asyncio
+import gc
 import json
 import signal
 import socket
@@ -18,6 +19,7 @@ from calgate.processes.serving import serve
 from calgate.processes.sockets import Role
 
 _REPORT_EVERY = 1.0
+_COLLECTED_AT = 20_000  # objects made and not yet freed
 
 
 def main(file: Path, slot: int, sockets: str) -> None:
@@ -44,10 +46,22 @@ async def _work(settings: config.Settings, slot: int, lent: Sequence[tuple[Role,
     reporting: list[asyncio.Task[None]] = []
 
     async def ready(gateway: Gateway) -> None:
+        _ease_collection()
         _say({"ready": slot})
         reporting.append(loop.create_task(_report(gateway, stop)))
 
     await serve(settings, lent, ready, stop)
+
+
+def _ease_collection() -> None:
+    """What was made until now lives as long as the process: it need not be walked through for garbage ever again.
+
+    Requests make few cycles, and many objects that live for a moment; looking at them at every 700th costs a tenth of
+    a warm request's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECTED_AT, 10, 10)
 
 
 async def _report(gateway: Gateway, stop: asyncio.Event) -> None:
