@@ -60,8 +60,9 @@ bench: $(VENV)/.test  ## every benchmark, or one: make bench NAME=data_plane (fi
 soak-cal: $(VENV)/.test  ## the CAL rules and the store through 3,000,000 random steps (an hour): make soak-cal STEPS=…
 	@CALGATE_STEPS=$(or $(STEPS),3000000) $(BIN)/python -m pytest -q -s tests/calgate_cal/test_rules.py -k agrees
 
-fuzz-http: packages  ## 200,000 requests and 200,000 replies by grammar (an hour): make fuzz-http MESSAGES=…
-	@CALGATE_FUZZ_MESSAGES=$(or $(MESSAGES),200000) $(BIN)/python -m pytest -q -s tests/whole/test_fuzz.py
+fuzz-http: packages  ## 200,000 requests and 200,000 replies by grammar, side by side: make fuzz-http MESSAGES=…
+	@export CALGATE_FUZZ_MESSAGES=$(or $(MESSAGES),200000); fuzz='$(BIN)/python -m pytest -q -s tests/whole/test_fuzz.py'; \
+	$$fuzz -k one_request & near=$$!; $$fuzz -k no_reply; far=$$?; wait $$near && [ $$far = 0 ]
 
 test-two-workers: packages  ## the tests through the real door once more, with two workers each
 	@CALGATE_TEST_WORKERS=2 $(BIN)/python -m pytest tests/whole

@@ -34,8 +34,10 @@ class _GoneError(Exception):
 class Wire(asyncio.Protocol):
     """A connection that carries one exchange at a time.
 
-    Life: `begin` -> `head` -> `read` until b"" -> idle again, where `reusable` says so. `deadline` (loop time, 0:
-    none) is enforced by whoever owns the wires, once a second: a timer for each request costs more than the rest.
+    Life: `begin` -> `head` -> `read` until b"" (or `take_whole`) -> idle again, where `reusable` says so. A reply that
+    is whole and not taken yet keeps the connection: the next exchange would put its own reply in its place. `deadline`
+    (loop time, 0: none) is enforced by whoever owns the wires, once a second: a timer for each request costs more than
+    the rest.
     """
 
     def __init__(self, patience: float, on_idle: Callable[["Wire"], None]) -> None:
@@ -66,6 +68,7 @@ class Wire(asyncio.Protocol):
         self._heard = False
         self._headed = False
         self._complete = False
+        self._taken = False
         self._until_close = False
         self._keep = True
         self._paused = False
@@ -131,6 +134,7 @@ class Wire(asyncio.Protocol):
         """The next bytes of the reply's body; b"" once it is whole. Raises BadGateway if it is cut short."""
         while not self._body:
             if self._complete:
+                self._let_go()
                 return b""
             if self._error is not None:
                 raise self._error
@@ -139,7 +143,10 @@ class Wire(asyncio.Protocol):
 
     def take_whole(self) -> bytes | None:
         """The body, if all of it is here already; no waiting."""
-        return self._take_body() if self._complete else None
+        if not self._complete:
+            return None
+        self._let_go()
+        return self._take_body()
 
     def peek(self) -> bytes:
         """What of the body is here already; it is still to be read."""
@@ -184,9 +191,16 @@ class Wire(asyncio.Protocol):
         """The deadline passed."""
         self._fail(error)
 
+    def _let_go(self) -> None:
+        """Nobody looks at this reply any more."""
+        if not self._taken:
+            self._taken = True
+            # not at once: llhttp may still hold bytes of this very read that do not belong to the reply
+            self._loop.call_soon(self._rest_if_done)
+
     def _rest_if_done(self) -> None:
-        """Back to the pool, once the reply is whole and the request was sent whole."""
-        if not self._complete or not self._busy:
+        """Back to the pool, once the reply is whole and taken, and the request was sent whole."""
+        if not self._taken or not self._busy:
             return
         if self._sending is not None:
             self.close()  # the reply came first: what is left of the request would be read as the next one
@@ -226,7 +240,6 @@ class Wire(asyncio.Protocol):
     def _misread(self, error: httptools.HttpParserError) -> None:
         if self._complete:  # rubbish after a whole reply costs the connection, not the reply
             self._keep = False
-            self._rest_if_done()
             return
         cause = error.__context__
         refusal = (
@@ -338,8 +351,6 @@ class Wire(asyncio.Protocol):
     def _finish(self) -> None:
         self._complete = True
         self._wake()
-        # not at once: llhttp still holds bytes of this very read that may not belong to the reply
-        self._loop.call_soon(self._rest_if_done)
 
     # ------------------------------------------------------------ after an upgrade
 

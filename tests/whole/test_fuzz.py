@@ -2,23 +2,26 @@
 
 What is looked at: the gateway answers or closes, and never hangs; it does not crash; one request on the near side is
 never two on the far side; and no reply reaches a request that it does not belong to. `make fuzz-http` runs it at
-length.
+length, both faces side by side.
 """
 
 import asyncio
 import contextlib
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from whole.rig import DocumentServer, Exchange, Gateway, cookie_of, document_server, gateway, write_settings
 
-AT_ONCE = 8  # messages an example: they are sent side by side
+AT_ONCE = 32  # messages an example: they are sent side by side, and wait together for what stays silent
+QUIET = 0.1  # seconds without a byte from anybody: those that are still open wait for more of their message
 EXAMPLES = int(os.environ.get("CALGATE_FUZZ_MESSAGES", "4000")) // AT_ONCE
 FUZZ = settings(
     max_examples=EXAMPLES,
@@ -32,7 +35,11 @@ class Stage:
     """A gateway and a document server for all examples; hypothesis is synchronous, so the loop is driven by hand."""
 
     def __init__(self, folder: Path) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()
+        self.ids: set[str] = set()  # of every request that has reached the document server
+        self.count = 0
+        self.began = time.monotonic()
+        self._heard = 0
         self._stack = contextlib.AsyncExitStack()
         self.loop.run_until_complete(self._open(folder))
 
@@ -45,26 +52,41 @@ class Stage:
         self.cookie = await cookie_of(self.gate, "alice")
 
     def close(self) -> None:
+        took = time.monotonic() - self.began
+        print(f"{self.count} messages in {took:.0f} s: {self.count / took:.0f} a second")
         self.loop.run_until_complete(self._stack.aclose())
         self.loop.close()
 
-    def ask(self, *requests: bytes) -> list[bytes]:
-        """What the gateway answers to each of these, all at once, until it closes or waits for more."""
-        return self.loop.run_until_complete(self._ask_all(requests))
+    def ask(self, *requests: bytes, patience: float = QUIET) -> list[bytes]:
+        """What the gateway answers to each of these, all at once, until it closes or nobody hears more of it."""
+        return self.loop.run_until_complete(self._ask_all(requests, patience))
 
-    async def _ask_all(self, requests: Sequence[bytes]) -> list[bytes]:
-        return await asyncio.gather(*(self._ask(request) for request in requests))
+    async def _ask_all(self, requests: Sequence[bytes], patience: float) -> list[bytes]:
+        answers = [bytearray() for _ in requests]
+        asking = {
+            asyncio.create_task(self._ask(request, answer)) for request, answer in zip(requests, answers, strict=True)
+        }
+        heard = -1
+        while asking and heard != self._heard:
+            heard = self._heard
+            done, asking = await asyncio.wait(asking, timeout=patience)
+            self._heard += len(done)
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        return [bytes(answer) for answer in answers]
 
-    async def _ask(self, request: bytes) -> bytes:
+    async def _ask(self, request: bytes, answer: bytearray) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.gate.port)
-        writer.write(request)
-        received = b""
-        patience = 5 if b" /next" in request else 0.15
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            while piece := await asyncio.wait_for(reader.read(65536), patience):
-                received += piece
-        writer.close()
-        return received
+        self._heard += 1
+        try:
+            writer.write(request)
+            with contextlib.suppress(ConnectionError):
+                while piece := await reader.read(65536):
+                    answer += piece
+                    self._heard += 1
+        finally:
+            writer.close()
 
     @property
     def workers(self) -> set[str]:
@@ -131,13 +153,20 @@ def requests(draw: st.DrawFn) -> bytes:
 def test_one_request_is_never_two_on_the_far_side(stage: Stage, batch: list[bytes]) -> None:
     stage.server.seen.clear()
     before = stage.workers
-    sent = [text.replace(b"COOKIE", stage.cookie.encode()).replace(b"ID", b"%d" % i) for i, text in enumerate(batch)]
+    first = stage.count
+    stage.count += len(batch)
+    sent = [
+        text.replace(b"COOKIE", stage.cookie.encode()).replace(b"ID", b"%d" % number)
+        for number, text in enumerate(batch, first)
+    ]
     for answer in stage.ask(*sent):
         assert answer == b"" or re.match(rb"HTTP/1\.1 \d{3} ", answer), (sent, answer)
         assert b" 500 " not in answer.split(b"\r\n")[0], sent
     arrived = [exchange.values("x-id") for exchange in stage.server.seen]
     assert all(len(values) == 1 for values in arrived), (sent, arrived)
-    assert len({values[0] for values in arrived}) == len(arrived), (sent, arrived)
+    for (number,) in arrived:
+        assert number not in stage.ids, (sent, arrived)
+        stage.ids.add(number)
     for exchange in stage.server.seen:
         assert len(exchange.values("content-length")) + len(exchange.values("transfer-encoding")) <= 1, sent
         assert exchange.values("qvuser") == ["DEMO\\alice"], sent
@@ -191,6 +220,8 @@ def test_no_reply_reaches_a_request_that_it_does_not_belong_to(
             exchange.writer.close()
 
     before = stage.workers
+    stage.count += len(batch)
+    stage.server.seen.clear()
     stage.server.behaviour = fuzzed
     tail = f" HTTP/1.1\r\nHost: g\r\nConnection: close\r\nCookie: {stage.cookie}\r\n"
     length = "Content-Length: 0\r\n" if method == "POST" else ""
@@ -198,7 +229,7 @@ def test_no_reply_reaches_a_request_that_it_does_not_belong_to(
     for answer in answers:
         assert answer == b"" or re.match(rb"HTTP/1\.1 \d{3}", answer), (batch, answer)
         assert b" 500 " not in answer.split(b"\r\n")[0], batch
-    following = stage.ask(*(f"GET /next?{n}{tail}\r\n".encode() for n in range(2 * len(batch))))
+    following = stage.ask(*(f"GET /next?{n}{tail}\r\n".encode() for n in range(2 * len(batch))), patience=5)
     for number, answer in enumerate(following):
         assert answer.endswith(b"\r\n\r\nthe right one for %d" % number), (batch, answer)
     assert stage.workers == before, "a worker has crashed"

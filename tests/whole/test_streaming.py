@@ -2,7 +2,7 @@
 
 import asyncio
 
-from whole.rig import DocumentServer, Exchange, Gateway, cookie_of, memory_of
+from whole.rig import DocumentServer, Exchange, Gateway, cookie_of, memory_of, raw
 
 GIGABYTE = 1 << 30
 PIECE = b"\0" * (1 << 20)
@@ -105,3 +105,22 @@ async def test_an_answer_before_the_upload_ends_comes_through(gate: Gateway, ser
     writer.write(b"x" * 1_000_000)
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 413 ")
     writer.close()
+
+
+async def test_replies_that_come_side_by_side_stay_with_those_who_asked(gate: Gateway, server: DocumentServer) -> None:
+    """Each sets a new cookie, which is written to the store between the reply's arrival and its passing on."""
+
+    async def own(exchange: Exchange) -> None:
+        number = exchange.path.partition("?")[2]
+        await exchange.answer(f"this is for {number}".encode(), fields=[f"Set-Cookie: c{number}=1", f"X-For: {number}"])
+
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = own
+    tail = f"HTTP/1.1\r\nHost: g\r\nConnection: close\r\nCookie: {cookie}\r\n\r\n"
+    for start in range(0, 200, 40):
+        numbers = range(start, start + 40)
+        answers = await asyncio.gather(*(raw(gate.port, f"GET /own?{n} {tail}".encode()) for n in numbers))
+        for number, answer in zip(numbers, answers, strict=True):
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert b"X-For: %d\r\n" % number in answer
+            assert answer.endswith(b"\r\n\r\nthis is for %d" % number)
