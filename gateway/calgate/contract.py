@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from calgate.refusal import Pool
 from calgate.setting import Section
 
 # ---------------------------------------------------------------- who are you?
@@ -233,6 +234,9 @@ class Allocator(Protocol):
 
     async def release(self, license: str, claimant: Claimant) -> None:
         """The claimant signed out and no other session of that user and client lives."""
+
+    async def pools(self, license: str) -> Sequence[Pool]:
+        """How full each pool is right now, on all gateways together; for figures. Raises Unavailable."""
 
 
 # ---------------------------------------------------------------- how does the document server learn who you are?
