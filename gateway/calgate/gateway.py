@@ -3,14 +3,14 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
 from urllib.parse import urlsplit
 
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
-from calgate import access, ask, dialect, forwardauth, journal, plugins
+from calgate import access, ask, dialect, forwardauth, journal, observed, occupancy, plugins
 from calgate.access import Rules, groups_of
 from calgate.answer import Answer
 from calgate.ask import Ask
@@ -53,6 +53,7 @@ class Gateway:
         store: RedisStore,
         certificate: Certificates | None,
         upstreams: Mapping[int, Sequence[Upstream]],
+        metrics: Metrics,
     ) -> None:
         """`upstreams`: the document servers of each route, by its number."""
         self._settings = settings
@@ -60,7 +61,7 @@ class Gateway:
         self._store = store
         core = settings.core
         self.certificate = certificate
-        self.metrics = Metrics()
+        self.metrics = metrics
         self.door: Door | None = None  # once there is one: for the count of its connections
         self.reception = Reception(Pages(core.pages, embed_in=core.session.embed_in), core.listen.methods)
         self.sessions = Sessions(store, core.session, core.store.grace)
@@ -74,10 +75,8 @@ class Gateway:
             cast.authenticators, cast.directory, self.sessions, core.session, certificate, self.metrics
         )
         self.own = OwnPaths(self.sign_in, self.sessions, self.licensing, self.reception, self.health)
-        self._inlet = Inlet(
-            frozenset(name.lower().encode() for sign_on in cast.sign_on.values() for name in sign_on.owned),
-            OUR_COOKIES,
-        )
+        owned = frozenset(name.lower().encode() for sign_on in cast.sign_on.values() for name in sign_on.owned)
+        self._inlet = Inlet(owned, OUR_COOKIES)
         self._methods = frozenset(core.listen.methods)
         sections = core.routes
         self.balances = [
@@ -242,12 +241,14 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     for sentence in access.warnings(core.access):
         log.warning("%s", sentence)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(_opened_store(settings))
-        cast = await stack.enter_async_context(plugins.start(settings, store))
+        metrics = Metrics()
+        store = await stack.enter_async_context(_opened_store(settings, metrics))
+        cast = observed.watch(await stack.enter_async_context(plugins.start(settings, store)), metrics)
         upstreams = {}
         for number, route in enumerate(core.routes):
-            upstreams[number] = [await stack.enter_async_context(upstream_of(route, url)) for url in route.upstreams]
-        gateway = Gateway(settings, cast, store, certificate, upstreams)
+            servers = [upstream_of(route, url) for url in route.upstreams]
+            upstreams[number] = [await stack.enter_async_context(server) for server in servers]
+        gateway = Gateway(settings, cast, store, certificate, upstreams, metrics)
         stack.push_async_callback(gateway.licensing.finish)
         async with asyncio.TaskGroup() as tasks:
             background = [
@@ -259,6 +260,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
                     gateway.keep_certificate(),
                     gateway.keep_drains(),
                     *(balance.watch() for balance in gateway.balances),
+                    *_figures(settings, cast, metrics),
                 )
             ]
             yield gateway
@@ -266,10 +268,17 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
                 task.cancel()
 
 
+def _figures(settings: Settings, cast: Cast, metrics: Metrics) -> Sequence[Coroutine[None, None, None]]:
+    """What is asked for figures alone, where somebody can read them."""
+    if settings.core.listen.admin is None or cast.allocator is None:
+        return ()
+    return (occupancy.keep_counting(cast.allocator, metrics),)
+
+
 @asynccontextmanager
-async def _opened_store(settings: Settings) -> AsyncIterator[RedisStore]:
+async def _opened_store(settings: Settings, metrics: Metrics) -> AsyncIterator[RedisStore]:
     try:
-        async with open_store(settings.core.store, settings.core.state_dir) as store:
+        async with open_store(settings.core.store, settings.core.state_dir, metrics) as store:
             yield store
     except (EmbeddedFaultError, NoServerError) as error:
         raise ConfigError([f"{settings.file}: {error}"], code=1) from error

@@ -85,7 +85,7 @@ class Licensing:
         except NoCal as refusal:
             journal.record("no CAL", **self._facts(ask, person, license, document), reason=refusal.detail, ms=ask.ms)
             raise
-        self._metrics.count("cals", lease.kind)
+        self._metrics.count("claims", lease.kind)
         journal.record("CAL", **self._facts(ask, person, license, document), cal=lease.kind, ms=ask.ms)
         session.leases[(license, document)] = lease
         return lease

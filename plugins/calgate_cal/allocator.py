@@ -8,11 +8,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from calgate.contract import Activity, Claimant, Lease, Lost, News, Place, Store, Terms
+from calgate.contract import Activity, Claimant, Lease, Lost, News, Store, Terms
 from calgate.refusal import NoCal, Pool, Unavailable
-from calgate_cal import lua, terms
+from calgate_cal import books, lua, terms
 from calgate_cal.fullness import Fullness
 from calgate_cal.held import Held, HeldLeases
 from calgate_cal.settings import Config
@@ -105,12 +106,10 @@ class CalAllocator:
         self._held.release(license, claimant)
         await self._ask("release", license, lua.part(claimant.user), lua.part(claimant.client))
 
-    async def wait(self, license: str, claimant: Claimant) -> Place | None:
-        """Keeps a place in the queue and tells how far it is."""
-        reply = await self._ask("wait", license, lua.part(claimant.user), lua.part(claimant.client))
-        if reply[0] == b"gone":
-            return None
-        return Place(0) if reply[0] == b"offered" else Place(int(reply[1]), _time(reply[2]))
+    async def pools(self, license: str) -> Sequence[Pool]:
+        """How full each pool is, those of an empty store too."""
+        reply = await self._ask("state", license, read_only=True)
+        return [Pool(pool.kind, pool.limit, pool.occupied, pool.free_at) for pool in books.state(reply).pools]
 
     async def configure(self) -> None:
         """Makes the settings file's terms known to the store. Raises Unavailable."""
@@ -175,13 +174,24 @@ class CalAllocator:
         return max(0, round((self._clock() - at) * 1000))
 
     async def _ask(
-        self, function: str, license: str, *args: str | int, lasting: Callable[[Any], bool] | None = None
+        self,
+        function: str,
+        license: str,
+        *args: str | int,
+        read_only: bool = False,
+        lasting: Callable[[Any], bool] | None = None,
     ) -> Any:
-        name = f"{lua.VERSION}_{function}"
-        reply = await self._store.call(name, self._keys[license], args, lasting=lasting)
-        if reply == [b"unconfigured"]:  # an empty store: the first gateway, or one after a loss of everything
+        call = partial(
+            self._store.call,
+            *(f"{lua.VERSION}_{function}", self._keys[license], args),
+            read_only=read_only,
+            lasting=lasting,
+        )
+        reply = await call()
+        # an empty store: the first gateway, or one after a loss of everything
+        if isinstance(reply, list) and reply[:1] == [b"unconfigured"]:
             await self._configure(license)
-            reply = await self._store.call(name, self._keys[license], args, lasting=lasting)
+            reply = await call()
         return reply
 
     async def _configure(self, license: str) -> None:

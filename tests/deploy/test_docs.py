@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from calgate import config
 from calgate.cli import main
+from calgate.metrics import exposition
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "deploy/README.md", "SECURITY.md", "CHANGELOG.md")
@@ -46,6 +47,14 @@ def test_every_command_that_a_document_names_is_there(document: str) -> None:
 def test_every_file_that_a_document_links_is_there(document: str) -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", text_of(document)):
         assert ((ROOT / document).parent / link).exists(), f"{document}: {link}"
+
+
+def test_every_figure_is_in_the_table_and_no_other() -> None:
+    told = set(re.findall(r"^# TYPE (calgate_\w+)", exposition({}), re.MULTILINE))
+    named = set(
+        re.findall(r"`(calgate_\w+)`", text_of("deploy/README.md").partition("### Figures")[2].partition("Worth")[0])
+    )
+    assert named == told
 
 
 def test_every_setting_is_in_the_commented_example() -> None:

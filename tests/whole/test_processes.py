@@ -161,7 +161,7 @@ async def test_metrics_and_readiness_stand_on_a_listener_of_their_own(server: Do
 
         for _ in range(300):
             text = await figures()
-            granted = re.findall(r'calgate_cals_total\{kind="session",worker="\d"\} (\d+)', text)
+            granted = re.findall(r'calgate_claims_total\{kind="session",worker="\d"\} (\d+)', text)
             if sum(map(int, granted)) == 4 and 'code="forbidden"' in text:  # each worker reports once a second
                 break
             await asyncio.sleep(0.1)

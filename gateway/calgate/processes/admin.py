@@ -10,6 +10,8 @@ from aiohttp import web
 from calgate.metrics import exposition
 from calgate.processes.child import Child
 
+_TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus 3 reads nothing that does not say what it is
+
 
 class Admin:
     """`/metrics`, `/healthz`, `/readyz`, on a listener that no user reaches."""
@@ -34,7 +36,7 @@ class Admin:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         match request.path:
             case "/metrics":
-                return web.Response(text=self._metrics(), content_type="text/plain", charset="utf-8")
+                return web.Response(body=self._metrics().encode(), headers={"Content-Type": _TEXT_FORMAT})
             case "/healthz":
                 return web.Response(text="alive\n")
             case "/readyz":

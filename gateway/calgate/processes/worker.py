@@ -70,7 +70,7 @@ async def _report(gateway: Gateway, stop: asyncio.Event) -> None:
         _say({"metrics": gateway.snapshot(), "health": await gateway.health()})
         began = asyncio.get_running_loop().time()
         await asyncio.sleep(_REPORT_EVERY)
-        gateway.metrics.loop_lag = asyncio.get_running_loop().time() - began - _REPORT_EVERY
+        gateway.metrics.lagged(asyncio.get_running_loop().time() - began - _REPORT_EVERY)
 
 
 def _say(message: dict[str, object]) -> None:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from calgate.metrics import Metrics
 from calgate.store.binary import NoServerError
 from calgate.store.client import connector
 from calgate.store.connection import RedisStore
@@ -18,8 +19,10 @@ _WAIT_AT_START = 2.0  # seconds; a store that is away is no reason not to start
 
 
 @contextlib.asynccontextmanager
-async def open_store(section: StoreSection, state_dir: Path) -> AsyncIterator[RedisStore]:
-    """The connection, with the private server under it where the section names no other.
+async def open_store(
+    section: StoreSection, state_dir: Path, metrics: Metrics | None = None
+) -> AsyncIterator[RedisStore]:
+    """The connection, with the private server under it where the section names no other; its calls are counted.
 
     Comes up also when the store does not answer, and recovers by itself. Raises NoServerError or EmbeddedFaultError,
     each with a sentence for the administrator, when a private server is wanted and cannot be had.
@@ -29,7 +32,14 @@ async def open_store(section: StoreSection, state_dir: Path) -> AsyncIterator[Re
         connect = connector(section, socket)
         news = NewsChannel(lambda: connect(connections=1, retries=0), f"{section.prefix}:news")
         redis = await stack.enter_async_context(connect())
-        store = RedisStore(redis, news, prefix=section.prefix, replicas=section.replicas, audit_keep=section.audit_keep)
+        store = RedisStore(
+            redis,
+            news,
+            metrics or Metrics(),
+            prefix=section.prefix,
+            replicas=section.replicas,
+            audit_keep=section.audit_keep,
+        )
         stack.push_async_callback(store.finish)
         listening = asyncio.create_task(news.listen(), name="news of the store")
         stack.push_async_callback(_cancel, listening)

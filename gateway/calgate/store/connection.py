@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
 from typing import Any
 
 from redis import exceptions as fault
@@ -9,6 +10,7 @@ from redis.asyncio import RedisCluster
 from redis.asyncio.connection import AbstractConnection
 
 from calgate.contract import News
+from calgate.metrics import Metrics, operation
 from calgate.refusal import Unavailable
 from calgate.store.client import AWAY, Client, held_connection
 from calgate.store.news import BACK, NewsChannel, encode
@@ -22,12 +24,22 @@ _AWAY_REPLIES = ("OOM", "MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")  # those t
 class RedisStore:
     """`calgate.contract.Store` over redis-py."""
 
-    def __init__(self, redis: Client, news: NewsChannel, *, prefix: str, replicas: int, audit_keep: float) -> None:
+    def __init__(
+        self,
+        redis: Client,
+        news: NewsChannel,
+        metrics: Metrics,
+        *,
+        prefix: str,
+        replicas: int,
+        audit_keep: float,
+    ) -> None:
         self.prefix = prefix
         self.replicas = replicas
         self.audit_keep = audit_keep
         self._redis = redis
         self._news = news
+        self._metrics = metrics
         self._libraries: dict[str, str] = {}
         self._loaded: set[str] = set()
         self._was_away = False
@@ -44,7 +56,7 @@ class RedisStore:
 
     async def ping(self) -> None:
         """Raises Unavailable if the store does not answer."""
-        await self._bounded(self._redis.ping())
+        await self._counted("ping", self._redis.ping())
 
     def library(self, name: str, source: str) -> None:
         self._libraries[name] = source
@@ -65,17 +77,17 @@ class RedisStore:
             work = self._with_library(lambda: self._acknowledged(command, keys[0], lasting))
         else:
             work = self._with_library(lambda: self._execute(*command))
-        task = asyncio.create_task(self._bounded(work))
+        task = asyncio.create_task(self._counted(operation(function), work))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
 
     async def ask(self, *command: str | int | float | bytes) -> Any:
         """One command that is no function, its answer as redis-py gives it; raises Unavailable."""
-        return await self._bounded(self._execute(*command))
+        return await self._counted(operation(str(command[0])), self._execute(*command))
 
     async def publish(self, news: News) -> None:
-        await self._bounded(self._redis.publish(f"{self.prefix}:news", encode(news)))
+        await self._counted("publish", self._redis.publish(f"{self.prefix}:news", encode(news)))
 
     def listen(self, hear: Callable[[News], None]) -> None:
         self._news.add(hear)
@@ -125,6 +137,18 @@ class RedisStore:
             load = ("FUNCTION LOAD", "REPLACE", self._libraries[name])
             await self._redis.execute_command(*load, **everywhere)
         self._loaded |= names
+
+    async def _counted(self, called: str, work: Awaitable[Any]) -> Any:
+        began, outcome = perf_counter(), "error"
+        try:
+            answer = await self._bounded(work)
+            outcome = "ok"
+        except Unavailable:
+            outcome = "unavailable"
+            raise
+        finally:
+            self._metrics.called("store", called, outcome, perf_counter() - began)
+        return answer
 
     async def _bounded(self, work: Awaitable[Any]) -> Any:
         try:
