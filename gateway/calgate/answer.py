@@ -77,7 +77,7 @@ class Answer:
             return
         self.source = None
         self._chunked = False
-        self._caller.send(head + whole if has_body else head)
+        self._caller.send(head, whole if has_body else b"")
 
     def _head(self, length: int | None, *, http_1_0: bool) -> bytes:
         lines = [b"HTTP/1.1 %d %b" % (self.status, self.reason)]

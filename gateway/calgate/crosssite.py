@@ -20,7 +20,7 @@ def demand_own_site(
     method: str, inbound: Inbound, public_origin: str, embed_in: Collection[str], *, websocket: bool
 ) -> None:
     """Raises CrossSite for an unsafe method or a WebSocket from a foreign or null Origin, cookie or not."""
-    origin = inbound.get(b"origin").lower()
+    origin = inbound.get(b"origin").lower() if b"origin" in inbound.own else ""
     if not origin or (method in _SAFE and not websocket) or origin == public_origin or origin in embed_in:
         return
     if origin == "null" and inbound.get(b"sec-fetch-site") == "same-origin" and not websocket:

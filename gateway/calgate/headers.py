@@ -51,6 +51,7 @@ _OUR_PREFIXES = (b"x-forwarded-", b"x-remote-", b"remote-", b"proxy-")
 _TOTAL_LIMIT = 256 * 1024  # bytes of all fields: four of the longest; the parser limits each, and their number
 _NAMES_REMEMBERED = 1000  # spellings; a client may invent more, which are decided each time
 _ONLY_ONCE = frozenset({b"authorization", b"host", b"content-length", b"transfer-encoding", b"origin", b"upgrade"})
+_OPTIONS = frozenset({b"close", b"keep-alive", b"upgrade"})  # in Connection, and no field's name
 _NEVER_DOWN = frozenset({b"persistent-auth", b"alt-svc", b"proxy-authenticate"})
 
 
@@ -209,8 +210,7 @@ def sort_outbound(fields: Sequence[Header]) -> Outbound:
             if not value.strip().lower().startswith((b"negotiate", b"ntlm")):
                 kept.append((name, value))
         elif fate == _CONNECTION:
-            named |= {token.strip().lower() for token in value.split(b",")}
-    named -= {b"close", b"keep-alive", b"upgrade"}
+            named |= {token.strip().lower() for token in value.split(b",")} - _OPTIONS
     if named:
         outbound.kept = [(name, value) for name, value in kept if name.lower() not in named]
     return outbound

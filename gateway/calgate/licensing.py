@@ -40,7 +40,9 @@ class Licensing:
         self._groups = groups
         self._metrics = metrics
         self._clock = clock
-        self._used: dict[Lease, float] = {}  # when last
+        self._used: dict[
+            int, tuple[Lease, float]
+        ] = {}  # when last, by identity: to hash a lease takes as long as the rest
         self._settling: set[asyncio.Task[None]] = set()
 
     def terms(self, license: str) -> Terms:
@@ -108,7 +110,7 @@ class Licensing:
 
     def note(self, lease: Lease) -> None:
         """The lease was used; the allocator hears of it with the next batch."""
-        self._used[lease] = self._clock()
+        self._used[id(lease)] = (lease, self._clock())
 
     def settle(self, session: Session, lease: Lease, *, served: bool) -> None:
         """Tells the allocator, beside the answer, how the request ended that a provisional lease was made for."""
@@ -158,7 +160,7 @@ class Licensing:
         if self._allocator is None or not self._used:
             return
         used, self._used = self._used, {}
-        batch = [Activity(lease, at) for lease, at in used.items()]
+        batch = [Activity(lease, at) for lease, at in dict(used.values()).items()]  # equal ones of two sessions are one
         try:
             for start in range(0, len(batch), _MOST_IN_ONE_REPORT):
                 for lost in await self._allocator.touch(batch[start : start + _MOST_IN_ONE_REPORT]):

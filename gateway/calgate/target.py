@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from calgate.refusal import BadRequest
@@ -14,6 +15,8 @@ _QUERY = re.compile(r"[\x21\x22\x24-\x7e]*")
 _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE)
 _WIDE = re.compile(r"%u([0-9A-Fa-f]{4})", re.IGNORECASE)
+
+_LONGEST_REMEMBERED = 512  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +35,15 @@ class Target:
 def read_target(raw: str) -> Target:
     """Splits and decodes an origin-form target; raises BadRequest where two servers could read it in two ways.
 
+    Remembered, unless it is long: a browser asks for the same few hundred over and over.
+
     That is: an encoded slash or backslash, a doubled slash, dot segments, `;`, an escape within an escape, control
     characters, and what is not UTF-8. Servers differ in each of these, and some of them decode twice.
     """
+    return _read_again(raw) if len(raw) <= _LONGEST_REMEMBERED else _read(raw)
+
+
+def _read(raw: str) -> Target:
     path, _, query = raw.partition("?")
     if not _QUERY.fullmatch(query):
         raise BadRequest("the query has characters that must be escaped")
@@ -51,6 +60,9 @@ def read_target(raw: str) -> Target:
     if set("\\;%") & set(decoded) or not decoded.isprintable():
         raise BadRequest("the path has characters that servers read differently")
     return Target(decoded, query)
+
+
+_read_again = lru_cache(4096)(_read)
 
 
 def to_origin_form(raw: str, host: str) -> str:
