@@ -73,7 +73,8 @@ long: packages  ## what takes longer than CI has: reloads for a minute under loa
 lock:  ## make the lock files anew from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml -o deploy/requirements.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --extra kerberos -o deploy/requirements-kerberos.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --group test --group check -c deploy/requirements.txt -o tests/requirements.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --extra tracing -c deploy/requirements-kerberos.txt -o deploy/requirements-tracing.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --extra tracing --group test --group check -c deploy/requirements-tracing.txt -o tests/requirements.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --group domain -c deploy/requirements-kerberos.txt -c tests/requirements.txt -o tests/domain/requirements.txt
 	echo 'atheris==3.0.0' | uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' - -o tests/fuzz/requirements.txt
 

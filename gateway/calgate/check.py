@@ -18,6 +18,7 @@ from calgate.contract import Finding, Registry, Services, Survey
 from calgate.desk import opened
 from calgate.refusal import Unavailable
 from calgate.store import RedisStore
+from calgate.tracing import TracingSection
 
 ANSWER_WITHIN = 5.0  # seconds, for a document server
 EXPIRES_SOON = 14 * 86_400.0
@@ -46,6 +47,8 @@ async def check(
     for route in settings.core.routes:
         for url in route.upstreams:
             yield await _upstream(route, url)
+    if settings.core.tracing is not None:
+        yield await asyncio.to_thread(_receiver_of_spans, settings.core.tracing)
 
 
 def _unwise(settings: Settings) -> Sequence[Finding]:
@@ -75,6 +78,14 @@ def _certificate(file: Path, hosts: Sequence[str]) -> Finding:
             "fail", "certificate", f"{file} is not for {', '.join(strangers)}", "have one made for that name"
         )
     return Finding("ok", "certificate", f"{file} is good until {until:%Y-%m-%d}")
+
+
+def _receiver_of_spans(section: TracingSection) -> Finding:
+    from calgate.spans import is_answered  # here, because of all that it imports
+
+    if is_answered(section):
+        return Finding("ok", "tracing", f"{section.endpoint} takes spans")
+    return Finding("warn", "tracing", f"{section.endpoint} takes no spans", "start it, or correct [tracing]")
 
 
 # ---------------------------------------------------------------- store

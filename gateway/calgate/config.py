@@ -27,6 +27,7 @@ from calgate.pages import PagesSection
 from calgate.session import SessionSection
 from calgate.setting import Duration, Section
 from calgate.store import StoreSection
+from calgate.tracing import TracingSection
 
 
 class ConfigError(Exception):
@@ -175,6 +176,7 @@ class Core(Section):
     pages: PagesSection = PagesSection()
     access: tuple[Rule, ...] = ()
     forward_auth: ForwardAuthSection | None = None
+    tracing: TracingSection | None = None
     routes: tuple[Route, ...] = Field(min_length=1)
 
 

@@ -3,14 +3,16 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from calgate import access, ask, dialect, forwardauth, journal, observed, occupancy, plugins
+from calgate import tracing as traces
 from calgate.access import Rules, groups_of
 from calgate.answer import Answer
 from calgate.ask import Ask
@@ -37,6 +39,9 @@ from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, open_st
 from calgate.tls import Certificates
 from calgate.upstream import Upstream
 
+if TYPE_CHECKING:
+    from calgate.spans import Tracing
+
 log = logging.getLogger(__name__)
 
 _RESOLVE_AGAIN = 300.0  # seconds: a group may be renamed or made while the gateway runs
@@ -54,6 +59,7 @@ class Gateway:
         certificate: Certificates | None,
         upstreams: Mapping[int, Sequence[Upstream]],
         metrics: Metrics,
+        tracing: "Tracing | None" = None,
     ) -> None:
         """`upstreams`: the document servers of each route, by its number."""
         self._settings = settings
@@ -62,6 +68,7 @@ class Gateway:
         core = settings.core
         self.certificate = certificate
         self.metrics = metrics
+        self.tracing = tracing
         self.door: Door | None = None  # once there is one: for the count of its connections
         self.reception = Reception(Pages(core.pages, embed_in=core.session.embed_in), core.listen.methods)
         self.sessions = Sessions(store, core.session, core.store.grace)
@@ -76,7 +83,7 @@ class Gateway:
         )
         self.own = OwnPaths(self.sign_in, self.sessions, self.licensing, self.reception, self.health)
         owned = frozenset(name.lower().encode() for sign_on in cast.sign_on.values() for name in sign_on.owned)
-        self._inlet = Inlet(owned, OUR_COOKIES)
+        self._inlet = Inlet(owned if self.tracing is None else owned | traces.FIELDS, OUR_COOKIES)
         self._methods = frozenset(core.listen.methods)
         sections = core.routes
         self.balances = [
@@ -124,6 +131,8 @@ class Gateway:
     def _count(self, asked: Ask | None, answer: Answer | None) -> None:
         status = answer.status if answer is not None else 101
         self.metrics.count("requests", str(status))
+        if self.tracing is not None:
+            self.tracing.describe(asked, self._route_path(asked), status)
         if asked is None:
             return
         self.metrics.observe("whole", perf_counter() - asked.started)
@@ -137,6 +146,12 @@ class Gateway:
                 status=status,
                 ms=asked.ms,
             )
+
+    def _route_path(self, asked: Ask | None) -> str | None:
+        if asked is not None and asked.target.path.startswith(PREFIX):
+            return PREFIX
+        route = self.pipeline.route_of(asked) if asked is not None else None
+        return route.path if route is not None else None
 
     def snapshot(self) -> dict[str, object]:
         """This worker's figures, for its parent."""
@@ -152,6 +167,8 @@ class Gateway:
         """The answer that says no; None: a bug of ours."""
         refusal = refusal or Fault("a bug")
         self.metrics.count("refusals", refusal.code)
+        if self.tracing is not None:
+            self.tracing.refused(refusal.code)
         if asked is None:
             return self.reception.refuse(request, None, refusal, (), None)
         challenges = self.sign_in.challenges_after(asked, refusal) if refusal.status == 401 else ()
@@ -242,13 +259,15 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         log.warning("%s", sentence)
     async with AsyncExitStack() as stack:
         metrics = Metrics()
+        tracing = await stack.enter_async_context(traces.start(core.tracing, listen.trusted_proxies))
         store = await stack.enter_async_context(_opened_store(settings, metrics))
-        cast = observed.watch(await stack.enter_async_context(plugins.start(settings, store)), metrics)
+        cast = observed.watch(await stack.enter_async_context(plugins.start(settings, store)), metrics, tracing)
+        make = Upstream if tracing is None else tracing.upstream
         upstreams = {}
         for number, route in enumerate(core.routes):
-            servers = [upstream_of(route, url) for url in route.upstreams]
+            servers = [upstream_of(route, url, make) for url in route.upstreams]
             upstreams[number] = [await stack.enter_async_context(server) for server in servers]
-        gateway = Gateway(settings, cast, store, certificate, upstreams, metrics)
+        gateway = Gateway(settings, cast, store, certificate, upstreams, metrics, tracing)
         stack.push_async_callback(gateway.licensing.finish)
         async with asyncio.TaskGroup() as tasks:
             background = [
@@ -284,11 +303,11 @@ async def _opened_store(settings: Settings, metrics: Metrics) -> AsyncIterator[R
         raise ConfigError([f"{settings.file}: {error}"], code=1) from error
 
 
-def upstream_of(route: RouteSection, url: str) -> Upstream:
+def upstream_of(route: RouteSection, url: str, make: Callable[..., Upstream] = Upstream) -> Upstream:
     """A document server as a route's settings name it."""
     parts = urlsplit(url)
     tls = None
     if parts.scheme == "https":
         tls = ssl.create_default_context(cafile=route.upstream_ca)
     port = parts.port or (443 if tls else 80)
-    return Upstream(parts.hostname or "", port, tls=tls, connect=route.connect_timeout, patience=route.answer_timeout)
+    return make(parts.hostname or "", port, tls=tls, connect=route.connect_timeout, patience=route.answer_timeout)

@@ -65,7 +65,7 @@ async def test_each_end_of_a_question_to_the_directory_is_counted(
 ) -> None:
     metrics = Metrics()
     with contextlib.suppress(Exception):
-        await ObservedDirectory(Moody(answer), metrics).look_up(ALICE)
+        await ObservedDirectory(Moody(answer), metrics, None).look_up(ALICE)
     assert counters(metrics) == [["directory_calls", "look_up", outcome, 1]]
 
 

@@ -20,7 +20,8 @@ async def serve(
     """Serves until `stop`; then open requests finish, within `listen.drain`."""
     listen = settings.core.listen
     async with open_gateway(settings) as gateway:
-        gateway.door = door = Door(gateway.serve, gateway.refuse)
+        tracing = gateway.tracing
+        gateway.door = door = Door(gateway.serve if tracing is None else tracing.around(gateway.serve), gateway.refuse)
         # at a reload the old workers still answer: who takes over should not begin with a 503
         await gateway.rules.wait(_RULES_WITHIN)
         listeners = [_listener(role, sock, settings, gateway, door) for role, sock in sockets]
