@@ -44,7 +44,7 @@ test: packages  ## every test that is fit for CI
 
 fuzz: $(VENV)/.test  ## hostile bytes, RUNS of them at each reader of tokens (make fuzz RUNS=250000)
 	@$(PIP) install --require-hashes -r tests/fuzz/requirements.txt
-	@for target in spnego ntlm pac explain authorization; do \
+	@for target in spnego ntlm pac ticket explain authorization; do \
 	  echo "$$target: $(RUNS) inputs"; \
 	  $(BIN)/python tests/fuzz/tokens.py $$target -runs=$(RUNS) 2>&1 | tee .fuzz.log | grep -E 'DONE|ERROR|Exception'; \
 	  grep -q DONE .fuzz.log || { cat .fuzz.log; exit 1; }; done; rm -f .fuzz.log

@@ -18,6 +18,8 @@ HOST = f"gateway.{DOMAIN}"
 OLD_HOST = f"other.{DOMAIN}"  # nobody holds its SPN until a test says so
 ADDRESS = "127.0.0.80"
 BASE = "DC=corp,DC=example,DC=test"
+PARTNER_DOMAIN = "partner.example.net"
+PARTNER_BASE = "DC=partner,DC=example,DC=net"
 
 _CLONE_FS, _CLONE_NEWNS, _CLONE_NEWNET = 0x200, 0x20000, 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -56,6 +58,15 @@ class Lab:
         environment = {"KRB5CCNAME": f"FILE:{cache}", "KRB5_CONFIG": str(self.folder / "krb5.conf")}
         run("kinit", account, stdin=f"{password}\n", env={**os.environ, **environment})
         return environment
+
+    @contextmanager
+    def partner(self) -> Iterator[Path]:
+        """The other domain runs, and trusts ours as ours trusts it; yields its domain controller's smb.conf."""
+        self.do("partner", "start", str(_cache("partner-")))
+        try:
+            yield self.folder / "partner" / "etc" / "smb.conf"
+        finally:
+            self.do("partner", "stop")
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -108,8 +119,11 @@ def _path() -> list[str]:
 
 def start(folder: Path) -> Lab:
     """Starts a lab, from a cache that is as old as the scripts; it ends with this process at the latest."""
+    run(str(SCRIPT), "up", str(folder), str(_cache()), str(os.getpid()))
+    return Lab(folder)
+
+
+def _cache(kind: str = "") -> Path:
     CACHE.mkdir(exist_ok=True)
     made_of = b"".join(file.read_bytes() for file in (SCRIPT, SCRIPT.with_name("seed.py")))
-    cache = CACHE / f"{hashlib.sha256(made_of).hexdigest()[:16]}.tgz"
-    run(str(SCRIPT), "up", str(folder), str(cache), str(os.getpid()))
-    return Lab(folder)
+    return CACHE / f"{kind}{hashlib.sha256(made_of).hexdigest()[:16]}.tgz"

@@ -40,7 +40,6 @@ async def check(
                 yield finding
             async for finding in _plugins(settings, cast.services, public, login):
                 yield finding
-            yield await _rules(settings, cast.services)
     except ConfigError as error:
         for fault in error.faults:
             yield Finding("fail", "start", fault)
@@ -64,9 +63,10 @@ def _certificate(file: Path, hosts: Sequence[str]) -> Finding:
     certificate = x509.load_pem_x509_certificate(file.read_bytes())
     until = certificate.not_valid_after_utc
     left = until.timestamp() - time.time()
+    if left < 0:
+        return Finding("fail", "certificate", f"{file} has expired", "renew it")
     if left < EXPIRES_SOON:
-        level, what = ("fail", "has expired") if left < 0 else ("warn", f"ends on {until:%Y-%m-%d}")
-        return Finding("fail" if level == "fail" else "warn", "certificate", f"{file} {what}", "renew it")
+        return Finding("warn", "certificate", f"{file} ends on {until:%Y-%m-%d}", "renew it")
     try:
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = [name.casefold() for name in alternatives.get_values_for_type(x509.DNSName)]
@@ -105,6 +105,12 @@ async def _store(store: RedisStore, *, is_private: bool) -> AsyncIterator[Findin
             "fail", "store", f"{name} {version} has no functions", f"{name} {OLDEST_STORE} or later is needed"
         )
         return
+    try:
+        await store.ask("FUNCTION", "LIST")
+    except (ResponseError, Unavailable) as error:
+        remedy = "allow the user of store.url the commands of @scripting: ACL SETUSER NAME +@scripting"
+        yield Finding("fail", "store", f"{name} {version} forbids functions ({_why(error)})", remedy)
+        return
     yield Finding("ok", "store", f"{name} {version} answers{', a private one' if is_private else ''}")
     if not is_private:
         async for finding in _keeping(store):
@@ -115,9 +121,9 @@ async def _keeping(store: RedisStore) -> AsyncIterator[Finding]:
     """Whether it keeps what it is given: an assignment that is lost was paid for."""
     try:
         told = {name: await _setting(store, name) for name in ("appendonly", "maxmemory-policy")}
-    except ResponseError as error:  # services that rent stores out forbid CONFIG
+    except (ResponseError, Unavailable) as error:  # services that rent stores out forbid CONFIG
         yield Finding(
-            "note", "store", f"does not tell its settings ({error})", "look at persistence and eviction there"
+            "note", "store", f"does not tell its settings ({_why(error)})", "look at persistence and eviction there"
         )
         return
     if told["appendonly"] != "yes":
@@ -125,6 +131,10 @@ async def _keeping(store: RedisStore) -> AsyncIterator[Finding]:
     if told["maxmemory-policy"] not in ("", "noeviction"):
         policy = told["maxmemory-policy"]
         yield Finding("warn", "store", f"may throw leases away ({policy})", "maxmemory-policy noeviction")
+
+
+def _why(error: ResponseError | Unavailable) -> str:
+    return error.detail if isinstance(error, Unavailable) else str(error)
 
 
 def _info(said: object) -> Mapping[str, str]:
@@ -152,15 +162,21 @@ async def _plugins(
 ) -> AsyncIterator[Finding]:
     members = services.directory.members if isinstance(services.directory, plugins.Directories) else ()
     registry = next((one for one in members if isinstance(one, Registry)), None)
-    survey = Survey(services, hosts, registry, login)
-    for name, section in sorted(settings.plugins.items()):
+    blocked: dict[str, str] = {}
+    survey = Survey(services, hosts, registry, login, blocked)
+    for name in sorted(settings.plugins, key=lambda name: (settings.modules[name].role != "directory", name)):
         if hasattr(settings.modules[name], "check"):
-            async for finding in settings.modules[name].check(section, survey):
+            async for finding in settings.modules[name].check(settings.plugins[name], survey):
+                if finding.blocks:
+                    blocked.setdefault(finding.blocks, finding.subject)
                 yield finding
+    yield await _rules(settings, services, blocked)
 
 
-async def _rules(settings: Settings, services: Services) -> Finding:
+async def _rules(settings: Settings, services: Services, blocked: Mapping[str, str]) -> Finding:
     assert services.directory is not None
+    if "directory" in blocked:
+        return Finding("untried", "access", f"groups cannot be looked up: {blocked['directory']} does not serve")
     wanted = groups_of(settings.core.access)
     try:
         found = await services.directory.resolve(wanted)

@@ -15,7 +15,8 @@ of the core. It offers:
 `warnings(config)`, optional
     sentences for an administrator about settings that are allowed and unwise
 `check(config, survey)`, optional
-    an async iterator of `Finding`: every real thing that the section names, tried
+    an async iterator of `Finding`: every real thing that the section names, tried; those of directories come first,
+    and what they find broken the others leave untried
 `explain(token)`, optional
     findings about the bytes of an Authorization header, for `calgate check --token`
 `ntlm_report(desk, file, as_json=...)`, optional
@@ -25,7 +26,7 @@ of the core. It offers:
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -330,12 +331,16 @@ class Services:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was tried: fine, told by the way, unwise or broken, and what to do about it."""
+    """One thing that was tried: fine, told by the way, unwise or broken, and what to do about it.
 
-    level: Literal["ok", "note", "warn", "fail"]
+    "untried": it needs something that failed, so only that is told as a failure: one cause, one line.
+    """
+
+    level: Literal["ok", "note", "untried", "warn", "fail"]
     subject: str  # "keytab", "ldaps://dc1…", …
     what: str
     remedy: str = ""
+    blocks: Literal["", "directory", "login"] = ""  # what nobody else need try, since this failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +382,7 @@ class Survey:
     hosts: Sequence[str]  # public host names
     registry: Registry | None = None
     login: tuple[str, str] | None = None  # somebody to try a sign-in with, and the password
+    blocked: Mapping[str, str] = field(default_factory=dict)  # Finding.blocks -> the subject that failed
     now: Callable[[], float] = time.time  # this machine's Unix time
 
 

@@ -1,8 +1,9 @@
 """`calgate check` of the `[ldap]` section: every server by itself, then a person."""
 
 import asyncio
+import dataclasses
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from calgate.contract import Finding, Identity, Survey
 from calgate.refusal import Refusal
@@ -11,26 +12,31 @@ from calgate_ldap.config import Config, ServerAddress
 from calgate_ldap.connection import BindError, BrokenError, Connection
 from calgate_ldap.directory import ActiveDirectory
 from calgate_ldap.domain import Domain
+from calgate_ldap.forest import Forest
 from calgate_ldap.pool import Pool
 
 
 async def check(config: Config, survey: Survey) -> AsyncIterator[Finding]:
-    """One finding a server, and one a domain for the groups of the account that asks, or of the one that was named."""
+    """One finding a server, and one for the groups of the account that asks, or of the one that was named."""
+    usable = []
     for domain in config.each_domain():
-        async for finding in _domain(domain, survey):
+        found = [finding async for finding in _servers(domain)]
+        if any(finding.level == "ok" for finding in found):
+            usable.append(domain)
+        else:  # the others ask every domain
+            found[-1] = dataclasses.replace(found[-1], blocks="directory")
+        for finding in found:
             yield finding
+    if len(usable) == len(config.each_domain()):
+        yield await _sample(usable, survey.login[0] if survey.login is not None else config.bind.user)
 
 
-async def _domain(config: Config, survey: Survey) -> AsyncIterator[Finding]:
-    answering = 0
+async def _servers(config: Config) -> AsyncIterator[Finding]:
     for address in config.servers:
         finding = await asyncio.to_thread(_try, config, address)
-        answering += finding.level == "ok"
         yield finding
         if "refuses ldap.bind" in finding.what:
             return  # once is enough: more would lock the account
-    if answering:
-        yield await _sample(config, survey.login[0] if survey.login is not None else config.bind.user)
 
 
 def _try(config: Config, address: ServerAddress) -> Finding:
@@ -54,18 +60,23 @@ def _try(config: Config, address: ServerAddress) -> Finding:
     )
 
 
-async def _sample(config: Config, user: str) -> Finding:
+async def _sample(domains: Sequence[Config], user: str) -> Finding:
     account, domain = _split(user)
-    pool = Pool(config)
+    pools = [Pool(config) for config in domains]
     try:
-        directory = ActiveDirectory(pool, config.base, Cache(0, 0))
-        person = await directory.look_up(Identity(domain or (await directory.domain()).name, account, mechanism=""))
+        each = [ActiveDirectory(pool, one.base, Cache(0, 0)) for pool, one in zip(pools, domains, strict=True)]
+        identity = Identity(domain or (await each[0].domain()).name, account, mechanism="")
+        person = await Forest(each).look_up(identity)
     except Refusal as refusal:
-        return Finding("fail", "groups", refusal.detail, "look at the account in the directory")
+        return Finding("fail", "groups", refusal.detail, "look at the account in the directory", blocks="login")
     finally:
-        pool.close()
+        for pool in pools:
+            pool.close()
     if person is None:
-        return Finding("fail", "groups", f"{user} is not found below {config.base}", "check ldap.base, and the name")
+        below = " or ".join(config.base for config in domains)
+        return Finding(
+            "fail", "groups", f"{user} is not found below {below}", "check ldap.base, and the name", blocks="login"
+        )
     return Finding("ok", "groups", f"{person.name} is in {len(person.groups)} groups, nested ones included")
 
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from calgate.contract import Authenticator, Services
+from calgate_negotiate.accepting import open_keytab
 from calgate_negotiate.binding import Binder
 from calgate_negotiate.check import check
 from calgate_negotiate.commands import commands, ntlm_report
@@ -58,14 +59,7 @@ def warnings(config: Config) -> Sequence[str]:
 def _kerberos(config: Config, opened: ExitStack) -> "Acceptor | None":
     if config.keytab is None:
         return None
-    try:
-        from calgate_negotiate.kerberos import Acceptor
-    except ImportError as error:
-        raise ValueError(
-            f"negotiate.keytab needs python-gssapi, which is not usable here ({error});"
-            " install libkrb5-dev and a C compiler, then: pip install -r deploy/requirements-kerberos.txt"
-        ) from error
-    acceptor = Acceptor(config.keytab)
+    acceptor = open_keytab(config.keytab)
     opened.callback(acceptor.close)
     return acceptor
 

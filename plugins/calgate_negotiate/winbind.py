@@ -195,9 +195,9 @@ class Winbind:
             raise Unproven(f"NTLM: {proof.identity.name} is neither of our domain nor of negotiate.domains")
         return proof
 
-    async def check_trust(self) -> None:
-        """Whether the domain still knows this machine's secret; raises Unavailable where not."""
-        await self._in_thread(self._check_trust)
+    async def check_trust(self) -> str:
+        """Empty where the domain still knows this machine's secret, else its NTSTATUS; raises Unavailable."""
+        return await self._in_thread(self._check_trust)
 
     def canonical(self, attempt: NtlmAttempt) -> str:
         member = self._membership
@@ -228,14 +228,15 @@ class Winbind:
             found = details.contents
             return Membership(_text(found.netbios_name), _text(found.netbios_domain), _text(found.dns_domain))
 
-    def _check_trust(self) -> None:
+    def _check_trust(self) -> str:
         error = ctypes.POINTER(_Error)()
         with self._freeing(error):
             code = self._library.wbcCtxCheckTrustCredentials(self._context(), None, ctypes.byref(error))
             if code == _AUTH_ERROR and error:
-                raise _unavailable(f"the domain does not trust this machine: {_text(error.contents.nt_string)}")
+                return _text(error.contents.nt_string)
             if code != 0:
                 raise self._no_answer(code)
+            return ""
 
     def _authenticate(self, attempt: NtlmAttempt) -> NtlmProof:
         nt, lm = _buffer(attempt.nt_response), _buffer(attempt.lm_response)

@@ -1,18 +1,22 @@
 """`calgate check` where there is no domain: the store, document servers, certificate, and tokens."""
 
+import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import redis.asyncio as redis
 from click.testing import CliRunner
 
 from calgate import check as checking
 from calgate import config
 from calgate.cli import main
-from calgate.contract import Finding
+from calgate.contract import Finding, Services
+from calgate.refusal import Unavailable
 from certificates import Authority
 from servers import Server
 from whole.rig import document_server, write_settings
@@ -48,6 +52,101 @@ async def test_a_store_that_forgets_is_warned_about(upstream: int, tmp_path: Pat
         assert remedies == ["appendonly yes", "maxmemory-policy noeviction"]
     finally:
         forgetful.stop()
+
+
+async def told(file: Path) -> list[tuple[str, str, str]]:
+    """Level, subject and words of all that is wrong but that NTLM is alone."""
+    found = [f for f in await findings(file) if f.level in ("warn", "fail") and f.subject != "settings"]
+    return [(f.level, f.subject, f"{f.what} → {f.remedy}") for f in found]
+
+
+async def test_a_store_that_forbids_functions_is_told(upstream: int, tmp_path: Path) -> None:
+    strict = Server(tmp_path / "redis", appendonly="yes").start()
+    try:
+        async with redis.from_url(strict.url) as client:
+            await client.execute_command("ACL", "SETUSER", "default", "-function")
+        ((level, subject, words),) = await told(write_settings(tmp_path, upstream, store=f'url = "{strict.url}"'))
+        assert (level, subject) == ("fail", "store")
+        assert "forbids functions" in words
+    finally:
+        strict.stop()
+
+
+async def test_a_store_that_does_not_tell_its_settings_is_a_note(upstream: int, tmp_path: Path) -> None:
+    rented = Server(tmp_path / "redis").start()
+    try:
+        async with redis.from_url(rented.url) as client:
+            await client.execute_command("ACL", "SETUSER", "default", "-config")
+        found = await findings(write_settings(tmp_path, upstream, store=f'url = "{rented.url}"'))
+        (note,) = [f for f in found if f.level == "note"]
+        assert (note.subject, note.remedy) == ("store", "look at persistence and eviction there")
+        assert [f.level for f in found if f.level in ("warn", "fail")] == ["warn"]  # NTLM alone
+    finally:
+        rented.stop()
+
+
+class OldStore:
+    """Tells that it is Redis 6.2, which no package here is."""
+
+    async def ping(self) -> None:
+        pass
+
+    async def ask(self, *command: str) -> object:
+        return {"redis_version": "6.2.14"}
+
+
+async def test_a_store_that_is_too_old_is_told() -> None:
+    (found,) = [finding async for finding in checking._store(OldStore(), is_private=False)]  # type: ignore[arg-type]
+    assert (found.level, found.what, found.remedy) == (
+        "fail",
+        "Redis 6.2.14 has no functions",
+        "Redis 7 or later is needed",
+    )
+
+
+class Silent:
+    """A directory that answered a moment ago."""
+
+    async def resolve(self, groups: Sequence[str]) -> Mapping[str, str | None]:
+        raise Unavailable("it hung up", code="directory-unavailable")
+
+
+async def test_a_directory_that_goes_away_while_it_is_asked_is_told(upstream: int, tmp_path: Path) -> None:
+    services = Services(None, tmp_path, Silent())  # type: ignore[arg-type]
+    found = await checking._rules(config.read(write_settings(tmp_path, upstream)), services, {})
+    assert (found.level, found.subject, found.what) == ("fail", "access", "groups cannot be looked up: it hung up")
+
+
+async def test_a_document_server_that_accepts_and_stays_silent_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "ANSWER_WITHIN", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        assert await told(write_settings(tmp_path, port)) == [
+            ("fail", f"http://127.0.0.1:{port}", "silent for 0 s → start the document server, or open the firewall")
+        ]
+
+
+async def test_what_is_no_http_server_is_told(tmp_path: Path) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with server:
+        ((level, _, words),) = await told(write_settings(tmp_path, server.sockets[0].getsockname()[1]))
+    assert level == "fail"
+    assert words.startswith("what answers there is no HTTP/1.1 server: '220 mail.example ESMTP'")
+
+
+async def test_a_certificate_that_has_expired_is_told(upstream: int, tmp_path: Path) -> None:
+    signed = Authority(tmp_path, days=0).sign("bi.example")
+    tls = f'tls = {{ certificate = "{signed.certificate}", key = "{signed.key}" }}'
+    assert await told(write_settings(tmp_path, upstream, listen=tls)) == [
+        ("fail", "certificate", f"{signed.certificate} has expired → renew it")
+    ]
 
 
 async def test_a_certificate_that_ends_soon_is_warned_about(upstream: int, tmp_path: Path) -> None:

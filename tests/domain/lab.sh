@@ -6,10 +6,12 @@
 #   lab.sh exec FOLDER COMMAND...          run beside the member: its hosts file, krb5.conf and winbindd's socket
 #   lab.sh dc FOLDER stop|start            the domain controller alone
 #   lab.sh winbindd FOLDER stop|start      the member's winbindd alone
+#   lab.sh partner FOLDER start [CACHE.tgz]|stop   another domain of another forest, which ours trusts and which trusts ours
 #   lab.sh down FOLDER
 #
 # Needs root and the packages that tests/packages lists. The realm is CORP.EXAMPLE.TEST (CORP); the domain controller is
-# dc1 at 127.0.0.53, the member GWHOST is gateway at 127.0.0.80. People and passwords are in seed.py.
+# dc1 at 127.0.0.53, the member GWHOST is gateway at 127.0.0.80. The partner is PARTNER.EXAMPLE.NET (PARTNER), its domain
+# controller dc2 at 127.0.0.54. People and passwords are in seed.py.
 set -euo pipefail
 
 here=$(dirname "$(realpath "$0")")
@@ -17,36 +19,35 @@ action=$1
 lab=$(realpath -m "$2")
 shift 2
 
-realm=CORP.EXAMPLE.TEST
-domain=corp.example.test
-dc_address=127.0.0.53
+realm=CORP.EXAMPLE.TEST domain=corp.example.test workgroup=CORP
+dc=dc1 dc_folder=$lab/dc dc_address=127.0.0.53
+partner_realm=PARTNER.EXAMPLE.NET partner_domain=partner.example.net partner_address=127.0.0.54
 member_address=127.0.0.80
 administrator='Administrator%Adm1n-Passw0rd!'
 
 # ---------------------------------------------------------------- files
 
-write_settings() {
-  mkdir -p "$lab"/dc/{etc,private,state,cache,lock,run,log,ncalrpc,ntp,binddns,usershares,"sysvol/$domain/scripts"}
-  mkdir -p "$lab"/member/{private,state,cache,lock,run,log,ncalrpc} "$lab/tls"
-  cat >"$lab/dc/etc/smb.conf" <<END
+write_controller_settings() {
+  mkdir -p "$dc_folder"/{etc,private,state,cache,lock,run,log,ncalrpc,ntp,binddns,usershares,"sysvol/$domain/scripts"}
+  cat >"$dc_folder/etc/smb.conf" <<END
 [global]
     server role = active directory domain controller
     realm = $realm
-    workgroup = CORP
-    netbios name = DC1
+    workgroup = $workgroup
+    netbios name = ${dc^^}
     interfaces = $dc_address/8
     bind interfaces only = yes
-    private dir = $lab/dc/private
-    state directory = $lab/dc/state
-    cache directory = $lab/dc/cache
-    lock directory = $lab/dc/lock
-    pid directory = $lab/dc/run
-    ncalrpc dir = $lab/dc/ncalrpc
-    ntp signd socket directory = $lab/dc/ntp
-    binddns dir = $lab/dc/binddns
-    usershare path = $lab/dc/usershares
+    private dir = $dc_folder/private
+    state directory = $dc_folder/state
+    cache directory = $dc_folder/cache
+    lock directory = $dc_folder/lock
+    pid directory = $dc_folder/run
+    ncalrpc dir = $dc_folder/ncalrpc
+    ntp signd socket directory = $dc_folder/ntp
+    binddns dir = $dc_folder/binddns
+    usershare path = $dc_folder/usershares
     usershare max shares = 0
-    log file = $lab/dc/log/samba.log
+    log file = $dc_folder/log/samba.log
     logging = file
     log level = 1 auth_audit:3
     max log size = 0
@@ -63,18 +64,22 @@ write_settings() {
     ntlm auth = ntlmv2-only
     ldap server require strong auth = allow_sasl_over_tls
     prefork children = 2
-    tls keyfile = $lab/tls/dc1.key
-    tls certfile = $lab/tls/dc1.pem
+    tls keyfile = $lab/tls/$dc.key
+    tls certfile = $lab/tls/$dc.pem
     tls cafile = $lab/tls/ca.pem
     acl_xattr:security_acl_name = user.NTACL
     vfs objects = dfs_samba4 acl_xattr xattr_tdb
 [sysvol]
-    path = $lab/dc/sysvol
+    path = $dc_folder/sysvol
     read only = no
 [netlogon]
-    path = $lab/dc/sysvol/$domain/scripts
+    path = $dc_folder/sysvol/$domain/scripts
     read only = no
 END
+}
+
+write_settings() {
+  mkdir -p "$lab"/member/{private,state,cache,lock,run,log,ncalrpc} "$lab/tls"
   cat >"$lab/member/smb.conf" <<END
 [global]
     security = ads
@@ -114,13 +119,19 @@ END
         kdc = $dc_address:88
         kpasswd_server = $dc_address:464
     }
+    $partner_realm = {
+        kdc = $partner_address:88
+    }
 [domain_realm]
     .$domain = $realm
     $domain = $realm
+    .$partner_domain = $partner_realm
+    $partner_domain = $partner_realm
 END
   cat >"$lab/hosts" <<END
 127.0.0.1 localhost
 $dc_address dc1.$domain dc1
+$partner_address dc2.$partner_domain dc2
 $member_address gateway.$domain gateway
 $member_address other.$domain other
 $member_address elsewhere.example.net
@@ -131,10 +142,11 @@ sign_certificates() {
   cd "$lab/tls"
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 30 \
     -subj '/CN=Lab CA' -addext keyUsage=critical,keyCertSign,cRLSign
-  for entry in "dc1 $dc_address" "gateway $member_address"; do
-    read -r name address <<<"$entry"
-    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$name.key" -out "$name.csr" -subj "/CN=$name.$domain"
-    printf 'subjectAltName=DNS:%s,IP:%s\n' "$name.$domain" "$address" |
+  for entry in "dc1.$domain $dc_address" "gateway.$domain $member_address" "dc2.$partner_domain $partner_address"; do
+    read -r host address <<<"$entry"
+    name=${host%%.*}
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$name.key" -out "$name.csr" -subj "/CN=$host"
+    printf 'subjectAltName=DNS:%s,IP:%s\n' "$host" "$address" |
       openssl x509 -req -in "$name.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile /dev/stdin -out "$name.pem"
   done
   chmod 600 ./*.key
@@ -144,10 +156,28 @@ sign_certificates() {
 provision() {
   local quick
   quick=$(find /usr/lib -name libeatmydata.so -print -quit)
-  LD_PRELOAD=$quick samba-tool domain provision -s "$lab/dc/etc/smb.conf" --quiet --realm="$realm" --domain=CORP --host-name=dc1 \
-    --host-ip="$dc_address" --adminpass="${administrator#*%}" --server-role=dc --dns-backend=NONE
-  /usr/bin/python3 "$here/seed.py" "$lab/dc/etc/smb.conf" # the system's: it has Samba's modules
-  samba-tool domain exportkeytab "$lab/http.keytab" -s "$lab/dc/etc/smb.conf" --principal="HTTP/gateway.$domain"
+  LD_PRELOAD=$quick samba-tool domain provision -s "$dc_folder/etc/smb.conf" --quiet --realm="$realm" --domain="$workgroup" \
+    --host-name="$dc" --host-ip="$dc_address" --adminpass="${administrator#*%}" --server-role=dc --dns-backend=NONE
+  /usr/bin/python3 "$here/seed.py" "$dc_folder/etc/smb.conf" # the system's: it has Samba's modules
+}
+
+export_keytab() {
+  samba-tool domain exportkeytab "$lab/http.keytab" -s "$dc_folder/etc/smb.conf" --principal="HTTP/gateway.$domain"
+}
+
+# CACHE WHAT...: the domain's files out of the cache; where there is none, WHAT makes them, and the cache
+unpack() {
+  local cache=$1
+  shift
+  if [ -n "$cache" ] && [ -f "$cache" ]; then
+    tar -C "$lab" -xzf "$cache"
+    return
+  fi
+  "$@" >>"$lab/provision.log" 2>&1
+  if [ -n "$cache" ]; then
+    (cd "$lab" && tar -czf "$cache.$$" "${dc_folder#"$lab/"}"/{private,state,sysvol})
+    mv "$cache.$$" "$cache"
+  fi
 }
 
 # ---------------------------------------------------------------- namespaces
@@ -195,10 +225,11 @@ wait_until() {
 # ---------------------------------------------------------------- who is in it
 
 start_dc() {
-  rm -f "$lab/dc.pid"
-  beside_anchor dc "$lab/dc/log/stdout" samba -s "$lab/dc/etc/smb.conf" -F --no-process-group
-  wait_until "[ -s '$lab/dc.pid' ] && inside dc wbinfo -t"
-  for port in 88 135 389 445 636; do wait_until "inside dc bash -c ': </dev/tcp/$dc_address/$port'"; done
+  local who=${dc_folder#"$lab/"}
+  rm -f "$lab/$who.pid"
+  beside_anchor "$who" "$dc_folder/log/stdout" samba -s "$dc_folder/etc/smb.conf" -F --no-process-group
+  wait_until "[ -s '$lab/$who.pid' ] && inside $who wbinfo -t"
+  for port in 88 135 389 445 636; do wait_until "inside $who bash -c ': </dev/tcp/$dc_address/$port'"; done
 }
 
 start_winbindd() {
@@ -249,17 +280,11 @@ down() {
 up() {
   local cache=${1:-}
   mkdir -p "$lab"
+  write_controller_settings
   write_settings
   sign_certificates >"$lab/certificates.log" 2>&1
-  if [ -n "$cache" ] && [ -f "$cache" ]; then
-    tar -C "$lab" -xzf "$cache"
-  else
-    provision >"$lab/provision.log" 2>&1
-    if [ -n "$cache" ]; then
-      tar -C "$lab" -czf "$cache.$$" dc/private dc/state dc/sysvol http.keytab
-      mv "$cache.$$" "$cache"
-    fi
-  fi
+  unpack "$cache" provision
+  export_keytab
   open_namespaces "${2:-}"
   start_dc
   join_member >"$lab/member/log/join" 2>&1
@@ -267,11 +292,28 @@ up() {
   lock_out locked >/dev/null 2>&1
 }
 
+partner() {
+  local ours=$dc_folder/etc/smb.conf
+  realm=$partner_realm domain=$partner_domain workgroup=PARTNER
+  dc=dc2 dc_folder=$lab/partner dc_address=$partner_address
+  local trust=(inside member /usr/bin/python3 "$here/trust.py")
+  if [ "$1" = stop ]; then
+    "${trust[@]}" end "$ours" "$dc_folder/etc/smb.conf"
+    stop partner
+  else
+    write_controller_settings
+    unpack "${2:-}" provision
+    start_dc
+    "${trust[@]}" begin "$ours" "$dc_folder/etc/smb.conf"
+  fi
+}
+
 case $action in
   up) up "$@" ;;
   exec) inside member "$@" ;;
   dc) if [ "$1" = stop ]; then stop dc; elif ! runs dc; then start_dc; fi ;;
   winbindd) if [ "$1" = stop ]; then stop member; elif ! runs member; then start_winbindd; fi ;;
+  partner) partner "$@" ;;
   down) down ;;
-  *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+  *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
 esac

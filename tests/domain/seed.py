@@ -10,6 +10,8 @@ Run by the system's Python, which has Samba's modules. Everybody's password is P
     many1000  in 1000 groups: the largest ticket
     disabled  expired  pwexpired  locked (by lab.sh, at every start)
     gateway   the service account that holds HTTP/gateway…, AES only; asks LDAP; password Svc-Passw0rd-1!
+
+The partner's domain has dora in partners, an alice of its own, also there, and reader, who asks LDAP.
 """
 
 import sys
@@ -46,6 +48,7 @@ class Seed:
             url=settings.private_path("sam.ldb"), session_info=system_session(), credentials=credentials, lp=settings
         )
         self.base = self.db.domain_dn()
+        self.is_partner = settings.get("workgroup") == "PARTNER"
 
     def replace(self, dn, **attributes):
         message = ldb.Message(ldb.Dn(self.db, dn))
@@ -103,6 +106,12 @@ class Seed:
         # once more, now that AES is wanted: keys are made when a password is set
         self.db.setpassword("(sAMAccountName=gateway)", SERVICE_PASSWORD, False)
 
+    def partners(self):
+        for name in ("dora", "alice"):
+            self.person(name)
+        self.group("partners", "dora", "alice")
+        self.db.newuser("reader", SERVICE_PASSWORD)
+
     def controller(self):
         """The names that Samba's own updater would have given it; here there is no DNS."""
         found = self.db.search(expression="(sAMAccountName=DC1$)", attrs=["1.1"])
@@ -115,8 +124,11 @@ class Seed:
 seed = Seed(sys.argv[1])
 seed.db.transaction_start()
 seed.policy()
-seed.people()
-seed.groups()
-seed.service()
-seed.controller()
+if seed.is_partner:
+    seed.partners()
+else:
+    seed.people()
+    seed.groups()
+    seed.service()
+    seed.controller()
 seed.db.transaction_commit()

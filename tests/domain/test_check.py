@@ -1,80 +1,35 @@
 """`calgate check` on the real domain: a healthy one gives no warning, each breakage its own line and no other."""
 
 import json
-import re
-import time
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-import calgate_ldap
-import keytabs
-from calgate import check as checking
-from calgate import config
-from calgate.contract import Finding, Registry, Survey
-from calgate.desk import opened
-from calgate.plugins import Directories
-from calgate_negotiate.check import check as check_negotiate
-from calgate_negotiate.settings import Config
 from certificates import Authority
-from domain.front import SETTINGS
-from lab import BASE, DOMAIN, HOST, PASSWORD, SERVICE_PASSWORD, Lab, run
-from whole.rig import calgate, document_server
+from domain.surveying import LDAPS, Write, findings, told, write
+from lab import DOMAIN, HOST, PASSWORD, Lab
+from whole.rig import calgate, free_port
 
-WISE_GUARD = '[negotiate.guard]\naccount = { failures = 4, within = "31m", wait = "31m" }'
-Write = Callable[..., Path]
-
-
-@pytest_asyncio.fixture
-async def write(domain: Lab, tmp_path: Path) -> AsyncIterator[Write]:
-    """Settings of a gateway that has all there is, in front of a document server that answers."""
-    (tmp_path / "secret").write_text(SERVICE_PASSWORD)
-    keytab = tmp_path / "own.keytab"
-    keytab.write_bytes(domain.keytab.read_bytes())
-    keytab.chmod(0o600)
-    async with document_server() as server:
-
-        def make(**more: str) -> Path:
-            values = {
-                "folder": str(tmp_path),
-                "port": "18443",
-                "listen": "",
-                "store": "",
-                "session": "",
-                "keytab": str(keytab),
-                "negotiate": f'ntlm = "domain"\n{WISE_GUARD}',
-                "servers": f'"ldaps://dc1.{DOMAIN}"',
-                "ca": str(domain.ca),
-                "ldap": "",
-                "domain": DOMAIN,
-                "base": BASE,
-                "upstream": str(server.port),
-            } | more
-            file = tmp_path / "calgate.toml"
-            file.write_text(SETTINGS.format(**values).replace('path = "/"', f'host = "{HOST}"\npath = "/"'))
-            return file
-
-        yield make
-
-
-async def findings(file: Path, login: tuple[str, str] | None = None) -> list[Finding]:
-    return [finding async for finding in checking.check(config.read(file), (), login)]
-
-
-async def wrong(file: Path) -> list[tuple[str, str, str]]:
-    """Level, subject and words of everything that is not fine."""
-    return [(f.level, f.subject, f"{f.what} → {f.remedy}") for f in await findings(file) if f.level in ("warn", "fail")]
+__all__ = ["write"]  # a fixture
 
 
 async def test_a_healthy_domain_gives_no_warning_and_a_ticket_is_taken_from_end_to_end(write: Write) -> None:
-    found = await findings(write(), ("alice", PASSWORD))
+    found = await findings(write())
     assert [f for f in found if f.level != "ok"] == []
     told = {f.subject: f.what for f in found}
     assert {"keytab", "clock", "DNS", "SPN", "ticket", "winbindd", "guard", "groups", "access", "store"} <= set(told)
     assert "CORP\\alice" in told["ticket"]
     assert f"HTTP/{HOST} is held by gateway" in told["SPN"]
+
+
+async def test_what_was_not_asked_for_is_a_note_and_no_warning(write: Write) -> None:
+    file = write()
+    file.write_text(file.read_text().replace(f'host = "{HOST}"\n', ""))
+    found = await findings(file, None)
+    assert [(f.level, f.subject, f.remedy) for f in found if f.level != "ok"] == [
+        ("note", "SPN", "give --host NAME"),
+        ("note", "ticket", "give --as USER to try one from end to end"),
+    ]
 
 
 async def test_the_command_prints_a_table_or_json_and_exits_1_when_something_fails(write: Write) -> None:
@@ -88,171 +43,92 @@ async def test_the_command_prints_a_table_or_json_and_exits_1_when_something_fai
     assert "start the document server" in out
 
 
-def _version(keytab: Path) -> int:
-    return max(int(line.split()[0]) for line in run("klist", "-k", str(keytab)).splitlines() if HOST in line)
-
-
-@pytest.mark.parametrize(
-    ("entry", "level", "subject", "told"),
-    [
-        ((f"HTTP/{HOST}", 1, keytabs.AES256), "fail", "SPN", "export the keytab anew"),
-        ((f"HTTP/{HOST}", 0, keytabs.RC4), "fail", "keytab", "only rc4 → allow AES for the account that holds the SPN"),
-        ((f"host/{HOST}", 0, keytabs.AES256), "fail", "keytab", "holds no HTTP/ key, but host/"),
-    ],
-)
-async def test_a_keytab_that_does_not_fit_is_told(
-    write: Write, tmp_path: Path, entry: tuple[str, int, int], level: str, subject: str, told: str
+async def test_what_was_left_untried_is_no_failure_of_its_own_in_json_and_has_its_mark_in_the_table(
+    write: Write, tmp_path: Path
 ) -> None:
-    principal, older, enctype = entry
-    file = tmp_path / "bad.keytab"
-    keytabs.write(file, keytabs.entry(principal, _version(tmp_path / "own.keytab") - older, enctype)).chmod(0o600)
-    first, *others = await wrong(write(keytab=str(file)))
-    assert first[:2] == (level, subject)
-    assert told in first[2]
-    assert [other[1] for other in others] in ([], ["SPN"] if subject == "keytab" and "no HTTP" in first[2] else [])
+    file = write(ca=str(Authority(tmp_path, "Another CA").file))
+    code, out, errors = await calgate("check", "-c", str(file), "--json")
+    assert (code, errors) == (1, "")
+    levels = [row["level"] for row in json.loads(out)]
+    assert (levels.count("fail"), levels.count("untried"), levels.count("warn")) == (1, 4, 0)
+    code, out, _ = await calgate("check", "-c", str(file))
+    assert (code, out.count("FAILS"), out.count("not tried")) == (1, 1, 4)
 
 
-async def test_a_keytab_that_everybody_may_read_is_warned_about(write: Write, tmp_path: Path) -> None:
-    (tmp_path / "own.keytab").chmod(0o644)
-    (found,) = await wrong(write())
-    assert found[:2] == ("warn", "keytab")
-    assert "chmod o= " in found[2]
+# ---------------------------------------------------------------- the directory
 
-
-async def test_rc4_beside_aes_is_warned_about(write: Write, tmp_path: Path) -> None:
-    own = tmp_path / "own.keytab"
-    rc4 = keytabs.entry(f"HTTP/{HOST}", _version(own), keytabs.RC4)
-    own.write_bytes(own.read_bytes() + rc4)
-    (found,) = await wrong(write())
-    assert found[:2] == ("warn", "keytab")
-    assert "RC4 is at its end" in found[2]
-
-
-async def test_an_spn_that_two_accounts_hold_is_told(domain: Lab, write: Write) -> None:
-    """Samba refuses to make a duplicate, as Windows has done since 2012 R2; older ones are still about."""
-    partition = domain.folder / "dc/private/sam.ldb.d/DC=CORP,DC=EXAMPLE,DC=TEST.ldb"
-    change = f"dn: CN=bob,CN=Users,{BASE}\nchangetype: modify\nadd: servicePrincipalName\n"
-    run("ldbmodify", "-H", str(partition), stdin=f"{change}servicePrincipalName: HTTP/{HOST}\n")
-    try:
-        (found,) = await wrong(write())
-        assert found[:2] == ("fail", "SPN")
-        assert "is held by bob, gateway: the KDC gives no ticket then" in found[2]
-    finally:
-        domain.samba_tool("spn", "delete", f"HTTP/{HOST}", "bob")
-
-
-async def test_an_spn_that_nobody_holds_is_told(domain: Lab, write: Write) -> None:
-    domain.samba_tool("spn", "delete", f"HTTP/{HOST}", "gateway")
-    try:
-        (found,) = await wrong(write())
-        assert found[:2] == ("fail", "SPN")
-        assert f"setspn -S HTTP/{HOST} ACCOUNT" in found[2]
-    finally:
-        domain.samba_tool("spn", "add", f"HTTP/{HOST}", "gateway")
-
-
-async def test_a_host_that_is_not_in_the_dns_is_told(write: Write) -> None:
-    file = write()
-    file.write_text(file.read_text().replace(f'host = "{HOST}"', f'host = "nowhere.{DOMAIN}"'))
-    found = await wrong(file)
-    assert {one[1] for one in found} == {"DNS", "SPN"}
-    assert "add it to the DNS" in found[0][2]
+_WITHOUT_DIRECTORY = ["clock", "SPN", "ticket", "guard", "access"]
 
 
 async def test_a_certificate_of_another_authority_is_told(write: Write, tmp_path: Path) -> None:
-    found = await wrong(write(ca=str(Authority(tmp_path, "Another CA").file)))
-    assert found[0][:2] == ("fail", f"ldaps://dc1.{DOMAIN}:636")
-    assert "check ldap.ca" in found[0][2]
-    assert all("certificate is not accepted" in one[2] for one in found)
+    said = await told(write(ca=str(Authority(tmp_path, "Another CA").file)))
+    assert said.only("fail", f"{LDAPS}:636", "certificate is not accepted", "check ldap.ca") == _WITHOUT_DIRECTORY
+
+
+async def test_a_file_that_holds_no_authority_is_told(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("")
+    assert (await told(write(ca=str(tmp_path / "empty.pem")))).only("fail", "start", "give the CA's certificate") == []
+
+
+async def test_a_domain_controller_that_is_off_is_told_once_though_all_depends_on_it(domain: Lab, write: Write) -> None:
+    domain.do("dc", "stop")
+    try:
+        said = await told(write())
+    finally:
+        domain.do("dc", "start")
+    untried = said.only("fail", f"{LDAPS}:636", "check the name, the port, and the firewall")
+    assert untried == ["clock", "SPN", "ticket", "winbindd", "guard", "access"]
+
+
+async def test_one_server_of_two_that_is_off_is_told_and_the_other_is_asked(write: Write) -> None:
+    off = f"ldaps://dc1.{DOMAIN}:{free_port()}"
+    said = await told(write(servers=f'"{off}", "{LDAPS}"'))
+    assert said.only("fail", off, "check the name, the port, and the firewall") == []
+
+
+async def test_a_base_that_is_no_domain_is_told(write: Write) -> None:
+    said = await told(write(base="OU=nowhere,DC=corp,DC=example,DC=test"))
+    assert said.only("fail", f"{LDAPS}:636", "is not a domain's DN") == _WITHOUT_DIRECTORY
 
 
 async def test_a_wrong_password_of_ours_is_told_and_tried_once(domain: Lab, write: Write, tmp_path: Path) -> None:
     file = write()
     (tmp_path / "secret").write_text("wrong")
-    section = config.read(file).plugins["ldap"]
-    assert isinstance(section, calgate_ldap.Config)
-    survey = Survey(services=None, hosts=())  # type: ignore[arg-type]
-    (found,) = [finding async for finding in calgate_ldap.check(section, survey)]
-    assert found.level == "fail"
-    assert "refuses ldap.bind's user or password" in found.what
+    said = await told(file)
+    assert said.only("fail", f"{LDAPS}:636", "refuses ldap.bind's user or password") == _WITHOUT_DIRECTORY
+    assert "badPwdCount: 1\n" in domain.samba_tool("user", "show", "gateway", "--attributes=badPwdCount")
 
 
-async def test_a_winbindd_that_is_stopped_is_told(domain: Lab, write: Write) -> None:
-    domain.do("winbindd", "stop")
-    try:
-        (found,) = await wrong(write())
-        assert found[:2] == ("fail", "winbindd")
-        assert "systemctl start winbind" in found[2]
-    finally:
-        domain.do("winbindd", "start")
-
-
-async def test_a_guard_that_is_laxer_than_the_domain_is_warned_about(write: Write) -> None:
-    for guard, told in (
-        ("account = { failures = 5 }", "failures = 4"),
-        ("account = { failures = 4 }", 'within = "30m", wait = "30m"'),
-    ):
-        (found,) = await wrong(write(negotiate=f'ntlm = "domain"\n[negotiate.guard]\n{guard}'))
-        assert found[:2] == ("warn", "guard")
-        assert told in found[2]
-
-
-async def test_a_terminators_certificate_for_another_name_is_warned_about(write: Write, tmp_path: Path) -> None:
-    other = Authority(tmp_path).sign("other.example").certificate
-    negotiate = f'ntlm = "domain"\nbinding_certificate = "{other}"\n{WISE_GUARD}'
-    (found,) = await wrong(write(negotiate=negotiate))
-    assert found[:2] == ("warn", "binding certificate")
-    assert f"is not for {HOST}" in found[2]
-
-
-async def test_our_certificate_for_another_name_is_told(write: Write, tmp_path: Path) -> None:
-    signed = Authority(tmp_path).sign("other.example")
-    tls = f'tls = {{ certificate = "{signed.certificate}", key = "{signed.key}" }}'
-    (found,) = await wrong(write(listen=tls))
-    assert found[:2] == ("fail", "certificate")
+@pytest.mark.parametrize(
+    ("login", "words"),
+    [
+        (("disabled", PASSWORD), "is disabled → look at the account"),
+        (("nobody", PASSWORD), "is not found below"),
+    ],
+)
+async def test_somebody_who_may_not_or_cannot_sign_in_is_told(write: Write, login: tuple[str, str], words: str) -> None:
+    assert (await told(write(), login)).only("fail", "groups", words) == ["ticket"]
 
 
 async def test_a_group_that_is_not_there_is_told(write: Write) -> None:
     file = write()
     file.write_text(file.read_text().replace("app-users", "ap-users"))
-    (found,) = await wrong(file)
-    assert found[:2] == ("fail", "access")
-    assert "no directory has the group CORP\\ap-users" in found[2]
+    assert (await told(file)).only("fail", "access", "no directory has the group CORP\\ap-users") == []
+
+
+# ---------------------------------------------------------------- the rest of the file
+
+
+async def test_our_certificate_for_another_name_is_told(write: Write, tmp_path: Path) -> None:
+    signed = Authority(tmp_path).sign("other.example")
+    tls = f'tls = {{ certificate = "{signed.certificate}", key = "{signed.key}" }}'
+    assert (await told(write(listen=tls))).only("fail", "certificate", f"is not for {HOST}") == []
 
 
 async def test_a_document_server_that_is_off_is_told(write: Write) -> None:
-    (found,) = await wrong(write(upstream="1"))
-    assert found[:2] == ("fail", "http://127.0.0.1:1")
+    assert (await told(write(upstream="1"))).only("fail", "http://127.0.0.1:1", "start the document server") == []
 
 
 async def test_a_store_that_is_off_is_told(write: Write, tmp_path: Path) -> None:
-    found = await wrong(write(store=f'url = "unix://{tmp_path}/nowhere"'))
-    assert [one[:2] for one in found] == [("fail", "store")]
-
-
-@pytest.mark.parametrize(
-    ("ahead", "level", "told"),
-    [
-        (0, "ok", "agrees"),
-        (90, "warn", "9[01] s ahead of the domain controller"),
-        (-600, "fail", "(599|600) s behind the domain controller: no ticket is taken"),
-        (600, "fail", "60[01] s ahead of the domain controller: no ticket is taken"),
-    ],
-)
-async def test_a_clock_that_is_not_the_domains_is_told_and_nothing_else(
-    write: Write, ahead: float, level: str, told: str
-) -> None:
-    """The directory is the real one; it is this machine's clock that is another. It tells whole seconds."""
-    settings = config.read(write())
-    section = settings.plugins["negotiate"]
-    assert isinstance(section, Config)
-    async with opened(settings) as (_, cast):
-        assert isinstance(cast.services.directory, Directories)
-        (registry,) = cast.services.directory.members
-        assert isinstance(registry, Registry)
-        survey = Survey(cast.services, (HOST,), registry, now=lambda: time.time() + ahead)
-        found = [finding async for finding in check_negotiate(section, survey)]
-    (clock,) = [finding for finding in found if finding.subject == "clock"]
-    assert (clock.level, "chrony" in clock.remedy) == (level, level != "ok")
-    assert re.search(told, clock.what)
-    assert [f for f in found if f is not clock and f.level in ("warn", "fail")] == []
+    said = await told(write(store=f'url = "unix://{tmp_path}/nowhere"'))
+    assert said.only("fail", "store", "start it, or correct [store]") == []

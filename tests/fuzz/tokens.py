@@ -18,7 +18,8 @@ import atheris
 with atheris.instrument_imports(include=["calgate_negotiate", "calgate.signin", "spnego"]):
     import spnego._ntlm_raw.messages  # noqa: F401 - instrumented
 
-    from calgate_negotiate import handshake, messages, negotiation, ntlm, pac
+    from calgate import signin
+    from calgate_negotiate import handshake, messages, negotiation, ntlm, pac, ticket
     from calgate_negotiate.explain import explain
 
 import contextlib
@@ -88,25 +89,48 @@ def pac_buffer(data: bytes) -> None:
         pac.read(data)
 
 
+def kerberos_ticket(data: bytes) -> None:
+    """What is looked at before the library opens it, and what `check --token` tells."""
+    for look in (ticket.presented, ticket.read):
+        with contextlib.suppress(ValueError):
+            look(data)
+
+
 def explained(data: bytes) -> None:
     assert explain(data)
+
+
+class Asking:
+    """A request that is nothing but its Authorization field."""
+
+    def __init__(self, field: str) -> None:
+        self.inbound = {b"authorization": field}
+
+
+class Reader(signin.SignIn):
+    """The gateway's own reader of the field, without what a whole sign-in needs."""
+
+    def __init__(self) -> None:
+        offered = handshake.NegotiateAuthenticator(handshake.Mechanisms(prover=Believer()))
+        self._by_scheme = {scheme.lower(): (scheme, offered) for scheme in offered.schemes}
+
+
+READER = Reader()
 
 
 def authorization(data: bytes) -> None:
     """The field as it came: scheme, blank, base64."""
     text = data.decode("latin-1")
     explain_text(text)
-    scheme, _, rest = text.partition(" ")
-    try:
-        shake(scheme, base64.b64decode(rest.strip(), validate=True))
-    except ValueError:
-        return
+    with contextlib.suppress(Refusal):
+        shake(*READER._read_authorization(Asking(text)))  # type: ignore[arg-type]
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "spnego": spnego_token,
     "ntlm": ntlm_message,
     "pac": pac_buffer,
+    "ticket": kerberos_ticket,
     "explain": explained,
     "authorization": authorization,
 }

@@ -19,7 +19,13 @@ from calgate.config import Settings
 from calgate.contract import Finding
 from calgate.desk import PluginDesk
 
-_MARKS = {"ok": "[green]ok[/]", "note": "[blue]note[/]", "warn": "[yellow]warning[/]", "fail": "[red]FAILS[/]"}
+_MARKS = {
+    "ok": "[green]ok[/]",
+    "note": "[blue]note[/]",
+    "untried": "[dim]not tried[/]",
+    "warn": "[yellow]warning[/]",
+    "fail": "[red]FAILS[/]",
+}
 
 
 @click.command()

@@ -1,0 +1,170 @@
+"""The part of `calgate check` that is about Kerberos: keytab and SPNs against the directory, clocks, names, a ticket.
+
+One cause, one line: what cannot work because something else is broken is told as not tried.
+"""
+
+import asyncio
+import socket
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from calgate.contract import Finding, Registry, ServiceAccount, Survey
+from calgate.refusal import Unavailable, Unproven
+from calgate_negotiate import keytab
+from calgate_negotiate.accepting import open_keytab
+from calgate_negotiate.keytab import AES, ENCRYPTION_TYPES, RC4, USE_AES, Key
+
+SKEW_FAILS = 300.0  # seconds: Kerberos' own limit
+SKEW_WARNS = 60.0
+_AES_BITS = 0x18  # of msDS-SupportedEncryptionTypes (MS-KILE 2.2.7)
+_EXPORT = "export the keytab anew, with ktpass or samba-tool domain exportkeytab"
+
+
+async def check_kerberos(file: Path, survey: Survey) -> AsyncIterator[Finding]:
+    """Everything that a ticket needs, and then one from end to end."""
+    broken = ""
+    async for finding in _before_a_ticket(file, survey):
+        if finding.level in ("fail", "untried"):
+            broken = broken or finding.subject
+        yield finding
+    yield await _ticket(file, survey, broken)
+
+
+async def compared(subject: str, survey: Survey, compare: Callable[[Registry], Awaitable[Finding]]) -> Finding:
+    """What `compare` finds out from the directory, where there is one to ask."""
+    assert survey.registry is not None
+    if "directory" in survey.blocked:
+        return Finding(
+            "untried", subject, f"not compared with the directory: {survey.blocked['directory']} does not serve"
+        )
+    try:
+        return await compare(survey.registry)
+    except Unavailable as refusal:
+        return Finding("fail", subject, f"could not be compared with the directory: {refusal.detail}", "see ldap")
+
+
+async def _before_a_ticket(file: Path, survey: Survey) -> AsyncIterator[Finding]:
+    keys: Sequence[Key] = ()
+    try:
+        keys = await asyncio.to_thread(keytab.read, file)
+    except (OSError, ValueError) as error:
+        yield Finding("fail", "keytab", f"{file} cannot be read: {error}", _EXPORT)
+    else:
+        for finding in await asyncio.to_thread(lambda: list(_keytab(file, keys))):
+            yield finding
+    if survey.registry is not None:
+        yield await compared("clock", survey, partial(_clock, now=survey.now))
+    if not survey.hosts:
+        yield Finding("note", "SPN", "no route names a host, so SPNs cannot be checked", "give --host NAME")
+    for host in survey.hosts:
+        name = await asyncio.to_thread(_names, host)
+        yield name
+        if name.level == "fail":
+            yield Finding("untried", "SPN", f"who holds HTTP/{host}: the name is not in the DNS")
+        elif survey.registry is not None:
+            yield await compared("SPN", survey, partial(_spn, host=host, keys=keys))
+
+
+def _keytab(file: Path, keys: Sequence[Key]) -> Iterator[Finding]:
+    yield _held(file, keys)
+    mode = stat.S_IMODE(file.stat().st_mode)
+    if mode & 0o007:
+        yield Finding("warn", "keytab", f"everybody may read {file} (mode {mode:04o})", f"chmod o= {file}")
+
+
+def _held(file: Path, keys: Sequence[Key]) -> Finding:
+    ours = [key for key in keys if key.principal.startswith("HTTP/")]
+    if not ours:
+        others = ", ".join(sorted({key.principal for key in keys})) or "nothing"
+        return Finding("fail", "keytab", f"{file} holds no HTTP/ key, but {others}", _EXPORT)
+    names = ", ".join(sorted({f"{key.principal} (kvno {key.version})" for key in ours}))
+    types = keytab.service_types(keys)
+    spelled = ", ".join(ENCRYPTION_TYPES.get(one, str(one)) for one in sorted(types))
+    if not types & AES:
+        return Finding("fail", "keytab", f"{names}: only {spelled}", USE_AES)
+    if RC4 in types:
+        return Finding("warn", "keytab", f"{names}: {spelled}", "RC4 is at its end: " + _EXPORT + " without it")
+    try:
+        open_keytab(file).close()
+    except ValueError as error:
+        what, _, remedy = str(error).partition("; ")
+        return Finding("fail", "keytab", what, remedy)
+    return Finding("ok", "keytab", f"{names}: {spelled}")
+
+
+async def _clock(registry: Registry, now: Callable[[], float]) -> Finding:
+    began = now()
+    theirs = await registry.clock()
+    skew = theirs - (began + now()) / 2
+    what = f"{abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the domain controller"
+    if abs(skew) >= SKEW_FAILS:
+        return Finding(
+            "fail", "clock", f"{what}: no ticket is taken", "set this machine's clock by the domain's (chrony)"
+        )
+    if abs(skew) >= SKEW_WARNS:
+        return Finding("warn", "clock", what, "set this machine's clock by the domain's (chrony)")
+    return Finding("ok", "clock", "agrees with the domain controller's")
+
+
+async def _spn(registry: Registry, host: str, keys: Sequence[Key]) -> Finding:
+    service = f"HTTP/{host}"
+    held_by = await registry.holders(service)
+    if not held_by:
+        return Finding(
+            "fail", "SPN", f"nobody holds {service}, so browsers get no ticket", f"setspn -S {service} ACCOUNT"
+        )
+    if len(held_by) > 1:
+        names = ", ".join(sorted(holder.name for holder in held_by))
+        remedy = f"remove it from all but one: setspn -D {service} ACCOUNT"
+        return Finding("fail", "SPN", f"{service} is held by {names}: the KDC gives no ticket then", remedy)
+    return _holder(service, held_by[0], keys)
+
+
+def _holder(service: str, holder: ServiceAccount, keys: Sequence[Key]) -> Finding:
+    if holder.is_disabled:
+        return Finding("fail", "SPN", f"{holder.name}, who holds {service}, is disabled", "enable the account")
+    types = keytab.service_types(keys)
+    is_told = bool(types) and not types & AES  # of the keytab, with the same remedy
+    if holder.encryption_types and not holder.encryption_types & _AES_BITS and not is_told:
+        return Finding("fail", "SPN", f"{holder.name}, who holds {service}, takes no AES", USE_AES)
+    mine = {key.version for key in keys if key.principal.casefold() == service.casefold()}
+    mine = mine or {key.version for key in keys if key.principal.startswith("HTTP/")}
+    if not mine:  # the keytab's own line says so
+        return Finding("ok", "SPN", f"{service} is held by {holder.name}")
+    if holder.key_version not in mine:
+        what = f"{holder.name}'s key for {service} is version {holder.key_version}, the keytab has"
+        return Finding("fail", "SPN", f"{what} {', '.join(map(str, sorted(mine)))}", _EXPORT)
+    return Finding("ok", "SPN", f"{service} is held by {holder.name}, key version {holder.key_version}")
+
+
+def _names(host: str) -> Finding:
+    try:
+        addresses = sorted({str(found[4][0]) for found in socket.getaddrinfo(host, 443)})
+    except OSError as error:
+        return Finding("fail", "DNS", f"{host} is not found: {error.strerror or error}", "add it to the DNS")
+    try:
+        reverse = socket.gethostbyaddr(addresses[0])[0]
+    except OSError:
+        reverse = host
+    if reverse.casefold() != host.casefold():
+        remedy = f"hold HTTP/{reverse} too, or correct the PTR record: some clients ask for a ticket by that name"
+        return Finding("warn", "DNS", f"{host} is {addresses[0]}, which is called {reverse}", remedy)
+    return Finding("ok", "DNS", f"{host} is {', '.join(addresses)}, and back")
+
+
+async def _ticket(file: Path, survey: Survey, broken: str) -> Finding:
+    if survey.login is None or not survey.hosts:
+        return Finding("note", "ticket", "no sign-in was tried", "give --as USER to try one from end to end")
+    if broken or "login" in survey.blocked:
+        return Finding("untried", "ticket", f"no sign-in from end to end: see {broken or survey.blocked['login']}")
+    user, password = survey.login
+    try:
+        from calgate_negotiate.trial import sign_in
+
+        identity = await asyncio.to_thread(sign_in, file, survey.hosts[0], user, password)
+    except (Unproven, ValueError) as error:
+        remedy = "check the name and the password, and that krb5.conf finds the domain's KDCs"
+        return Finding("fail", "ticket", f"{user} for HTTP/{survey.hosts[0]}: {error}", remedy)
+    return Finding("ok", "ticket", f"taken from end to end: {identity.name}, {len(identity.groups)} groups in the PAC")
