@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from calgate.contract import Activity, Claimant, Lease, Lost, Place
+from calgate.contract import Activity, Claimant, Lease, Lost
 from calgate.refusal import NoCal
 from calgate.store import RedisStore, StoreSection, open_store
 from calgate_cal import lua
@@ -79,8 +79,10 @@ class Lab:
     async def release(self, user: str, client: str = "pc") -> None:
         await self.allocator.release("q", who(user, client))
 
-    async def wait(self, user: str, client: str = "pc") -> Place | None:
-        return await self.allocator.wait("q", who(user, client))
+    async def stands(self, user: str) -> tuple[int, str | None] | None:
+        """His place in the queue and the kind that is kept for him, once what is due was done; None: he has none."""
+        await self.store.call(f"{lua.VERSION}_tend", lua.keys(self.store.prefix, "q"), (100,))
+        return next(((it.place, it.offer) for it in await self.office.queue() if it.user == user), None)
 
     async def occupied(self) -> dict[str, int]:
         """How many are out of each pool that has any."""

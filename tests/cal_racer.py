@@ -50,15 +50,13 @@ async def race(url: str, until: float, queue: bool) -> None:
 
 
 async def _wait(allocator: CalAllocator, claimant: Any, until: float) -> None:
-    """As the waiting page does: asks until a CAL is kept for him, or goes away in the middle."""
+    """As the waiting page does: claims again until there is a CAL, or goes away in the middle."""
     while time.time() < until and random.random() < 0.98:
-        place = await allocator.wait("q", claimant)
-        if place is None or place.place == 0:
+        with contextlib.suppress(NoCal):
+            lease = await allocator.claim("q", claimant, "d", reference="waited")
+            await allocator.settle(lease, served=True)
             break
         await asyncio.sleep(0.02)
-    with contextlib.suppress(NoCal):
-        lease = await allocator.claim("q", claimant, "d", reference="waited")
-        await allocator.settle(lease, served=True)
     await allocator.release("q", claimant)
 
 

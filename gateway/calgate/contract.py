@@ -196,14 +196,6 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where somebody stands who waits for a CAL."""
-
-    place: int  # from 1; 0: a CAL is kept for him for 60 seconds, the next claim gets it
-    estimate: float | None = None  # Unix time when one may come free for him, as far as the clocks tell
-
-
-@dataclass(frozen=True, slots=True)
 class Terms:
     """What the gateway itself must know of a license."""
 
@@ -223,6 +215,7 @@ class Allocator(Protocol):
     async def claim(self, license: str, claimant: Claimant, document: str, *, reference: str) -> Lease:
         """One round trip, atomic, idempotent for one claimant and document. Raises NoCal or Unavailable.
 
+        Who was denied with a place in the queue keeps it by claiming again, at least every 30 seconds.
         `reference` is the request's reference number: it is written to the record of the decision.
         """
 
@@ -240,12 +233,6 @@ class Allocator(Protocol):
 
     async def release(self, license: str, claimant: Claimant) -> None:
         """The claimant signed out and no other session of that user and client lives."""
-
-    async def wait(self, license: str, claimant: Claimant) -> Place | None:
-        """Asked by somebody whose claim raised NoCal with a place, at least every 30 seconds, or the place is lost.
-
-        Takes no CAL. None: he does not wait (any more), so a claim would begin at the end of the queue.
-        """
 
 
 # ---------------------------------------------------------------- how does the document server learn who you are?

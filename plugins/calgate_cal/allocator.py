@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from calgate.contract import Activity, Claimant, Lease, Lost, News, Place, Store, Terms
+from calgate.contract import Activity, Claimant, Lease, Lost, News, Store, Terms
 from calgate.refusal import NoCal, Pool, Unavailable
 from calgate_cal import lua, terms
 from calgate_cal.fullness import Fullness
@@ -104,13 +104,6 @@ class CalAllocator:
         """Signed out: the Session CAL comes back when its minimum is over."""
         self._held.release(license, claimant)
         await self._ask("release", license, lua.part(claimant.user), lua.part(claimant.client))
-
-    async def wait(self, license: str, claimant: Claimant) -> Place | None:
-        """Keeps a place in the queue and tells how far it is."""
-        reply = await self._ask("wait", license, lua.part(claimant.user), lua.part(claimant.client))
-        if reply[0] == b"gone":
-            return None
-        return Place(0) if reply[0] == b"offered" else Place(int(reply[1]), _time(reply[2]))
 
     async def configure(self) -> None:
         """Makes the settings file's terms known to the store. Raises Unavailable."""

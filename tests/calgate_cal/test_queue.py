@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from cal_lab import MINUTE, Lab
-from calgate.contract import Place
 
 License = Callable[..., Awaitable[Lab]]
 
@@ -22,23 +21,24 @@ async def full(license: License) -> Lab:
 
 
 async def test_the_estimate_comes_from_the_clocks_of_what_is_out(full: Lab) -> None:
-    assert await full.wait("bob") == Place(1, full.time + 30 * MINUTE)
-    assert await full.wait("carol") == Place(2, None)
+    told = [await full.denial(user) for user in ("bob", "carol")]
+    assert [(no.place, no.estimate) for no in told] == [(1, full.time + 30 * MINUTE), (2, None)]
 
 
 async def test_asking_again_keeps_the_place(full: Lab) -> None:
+    lease = await full.hold("alice")
     for _ in range(10):
         await full.at(full.time - 1_768_039_200 + 29)
-        assert [(await full.wait(user)) and (await full.wait(user)).place for user in ("bob", "carol")] == [1, 2]  # type: ignore[union-attr]
-    assert (await full.denial("carol")).place == 2
+        await full.touch(lease)
+        assert [(await full.denial(user)).place for user in ("bob", "carol")] == [1, 2]
 
 
 async def test_who_has_not_asked_for_30_seconds_has_lost_it(full: Lab) -> None:
     await full.at(16 * MINUTE + 10)
-    await full.wait("carol")
+    await full.denial("carol")
     await full.at(16 * MINUTE + 30)
-    assert await full.wait("bob") is None
-    assert await full.wait("carol") == Place(1, full.time + 30 * MINUTE - 30)
+    assert await full.stands("bob") is None
+    assert (await full.denial("carol")).place == 1
     assert (await full.denial("bob")).place == 2
 
 
@@ -46,9 +46,9 @@ async def test_a_freed_cal_is_offered_to_the_first_and_newcomers_do_not_overtake
     await full.release("alice")
     assert (await full.denial("dave")).pools[0].note == "promised"
     assert (await full.denial("carol")).place == 2
-    assert await full.wait("bob") == Place(0)
+    assert await full.stands("bob") == (1, "session")
     assert await full.open("bob") == "session"
-    assert await full.wait("bob") is None
+    assert await full.stands("bob") is None
 
 
 async def test_even_its_last_holder_does_not_overtake_after_signing_out(full: Lab) -> None:
@@ -58,22 +58,22 @@ async def test_even_its_last_holder_does_not_overtake_after_signing_out(full: La
 
 async def test_an_offer_stands_a_minute_and_then_goes_to_the_next(full: Lab) -> None:
     await full.release("alice")
-    await full.wait("bob")
+    assert await full.stands("bob") == (1, "session")
     for second in (20, 40, 59.999):
         await full.at(16 * MINUTE + second)
-        assert (await full.wait("carol")) == Place(2, None)
+        assert (await full.denial("carol")).place == 2
     await full.at(17 * MINUTE)
-    assert await full.wait("carol") == Place(0)
-    assert await full.wait("bob") is None
+    assert await full.stands("carol") == (1, "session")
+    assert await full.stands("bob") is None
     assert await full.open("carol") == "session"
 
 
 async def test_the_offer_of_a_browser_that_went_away_is_not_lost(full: Lab) -> None:
     await full.at(16 * MINUTE + 10)
-    await full.wait("carol")
+    await full.denial("carol")
     await full.at(16 * MINUTE + 31)  # bob's browser is gone
     await full.release("alice")
-    assert await full.wait("carol") == Place(0)
+    assert await full.stands("carol") == (1, "session")
     assert await full.open("carol") == "session"
 
 
@@ -84,7 +84,7 @@ async def test_an_idle_cal_is_taken_for_the_first_who_waits(license: License) ->
     await q.denial("bob")
     await q.at(20 * MINUTE)
     assert (await q.denial("carol")).place == 2
-    assert await q.wait("bob") == Place(0)
+    assert await q.stands("bob") == (1, "session")
 
 
 async def test_reserved_seats_serve_their_groups_first_waiter(license: License) -> None:
@@ -97,33 +97,33 @@ async def test_reserved_seats_serve_their_groups_first_waiter(license: License) 
     assert (await q.denial("bob")).place == 1
     assert (await q.denial("chief", groups="Chiefs")).place == 2
     await q.release("boss")
-    assert await q.wait("chief") == Place(0)
-    assert (await q.wait("bob")) == Place(1, q.time + 30 * MINUTE)
+    assert await q.stands("chief") == (2, "session")
+    assert await q.stands("bob") == (1, None)
+    assert (await q.denial("bob")).estimate == q.time + 30 * MINUTE
 
 
 async def test_signing_out_gives_up_the_place(full: Lab) -> None:
     await full.release("bob")
-    assert await full.wait("bob") is None
+    assert await full.stands("bob") is None
     assert (await full.denial("carol")).place == 1
 
 
-async def test_who_is_assigned_a_cal_while_he_waits_is_told_to_come(license: License) -> None:
+async def test_who_is_assigned_a_cal_while_he_waits_gets_it_when_he_asks_again(license: License) -> None:
     q = await license(named={"in_license": 1}, session={"in_license": 1}, queue=True)
     await q.open("alice")
     await q.denial("bob")
     await q.office.assign("bob")
-    assert await q.wait("bob") == Place(0)
     assert await q.open("bob") == "named"
     assert await q.office.queue() == []
 
 
 async def test_an_offer_that_a_lowered_limit_makes_impossible_is_taken_back_and_the_place_kept(full: Lab) -> None:
     await full.release("alice")
-    assert await full.wait("bob") == Place(0)
+    assert await full.stands("bob") == (1, "session")
     await full.office.limit("session", 0)
-    assert await full.wait("bob") == Place(1, None)
+    assert await full.stands("bob") == (1, None)
     await full.office.limit("session", None)
-    assert await full.wait("bob") == Place(0)
+    assert await full.stands("bob") == (1, "session")
 
 
 async def test_offers_are_made_though_nobody_asks(full: Lab) -> None:
@@ -139,4 +139,4 @@ async def test_without_a_queue_nobody_waits(license: License) -> None:
     q = await license(session={"in_license": 1})
     await q.open("alice")
     assert (await q.denial("bob")).place is None
-    assert await q.wait("bob") is None
+    assert await q.office.queue() == []

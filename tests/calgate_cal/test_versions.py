@@ -62,7 +62,7 @@ async def test_both_serve_the_same_users_with_the_same_leases(
         await frozen.release("q", who("dora", "laptop"))
     q.store.library(lua.VERSION, lua.source(now=CLOCK))
     assert (await q.claim("dora")).id == before["dora", "pc"]
-    assert (await q.wait("fred")) is not None
+    assert (await q.stands("fred")) is not None
     assert next(it.state for it in await q.holders() if it.client == "laptop") == "signed-out"
 
 
