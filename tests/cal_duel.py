@@ -60,7 +60,7 @@ class Duel:
 
     "claim": user, client, document, and the claim, so many claims back, whose lease the gateway believes to hold (or 0)
     "again": claims back, whose claim is made again; as with "claim"
-    "settle": claims back, served · "touch": claims back, age · "release", "wait": claims back, whose · "tend"
+    "settle": claims back, served · "touch": claims back, age · "release": claims back, whose · "tend"
     "assign": kind, user, document · "remove", "undo": kind, claims back, whose · "allocate": document, CALs
     "limit": kind, limit or None · "dynamic": kind, document or "", on or None · "finish": claims back, whose; forced
     """
@@ -136,7 +136,7 @@ class Duel:
                 self._claims[number] = words[:3]
             case "settle" | "touch":
                 words[0] = self._back(words[0])
-            case "release" | "wait" | "finish":
+            case "release" | "finish":
                 user, client, _ = self._claims.get(self._back(words[0]), SOMEBODY)
                 words[:1] = user, client
             case "remove" | "undo":
@@ -212,8 +212,6 @@ class Duel:
             _, code, pools, place, estimate = said
             pictures = [{"free_at": None, **picture} for picture in json.loads(pools)]
             return "denied", code, pictures, place, _number(estimate)
-        if what == "wait":
-            return tuple(said) if said[0] != "waiting" else (said[0], said[1], _number(said[2]))
         if what == "remove" and said[0] == "done":
             return tuple(said)
         return said if isinstance(said, str) else said[0]

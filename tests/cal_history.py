@@ -41,7 +41,7 @@ def people_come_and_go(r: Random, duel: Duel) -> None:
 
 def everybody_comes_at_once(r: Random, duel: Duel) -> None:
     """A queue builds up, where there is one."""
-    rush = ("claim", "claim", "settle", "wait", "release")
+    rush = ("claim", "claim", "settle", "again", "release")
     duel.play([_visit(r, r.choice(rush)) for _ in range(r.randint(4, 30))])
 
 
@@ -73,13 +73,12 @@ def somebody_leaves_while_others_wait(r: Random, duel: Duel) -> None:
     if not sessions or not waiters:
         return
     leaver, waiter = r.choice(sessions), r.choice(waiters)
-    wait = ("wait", 0, duel.back_to(waiter.user, client=waiter.client))
-    duel.play([wait, ("finish", 0, duel.back_to(leaver.user, client=leaver.client), True), wait])
+    duel.play([("again", 0, duel.back_to(waiter.user, client=waiter.client), 0)])
+    duel.play([("finish", 0, duel.back_to(leaver.user, client=leaver.client), True), ("tend", 0)])
     if r.random() < 0.3:
-        duel.play(
-            [("limit", 0, "session", 0), ("wait", 0, _back(r)), ("limit", 0, "session", None), ("wait", 0, _back(r))]
-        )
-    duel.play([_visit(r) for _ in range(r.randint(1, 4))])
+        duel.play([("limit", 0, "session", 0), ("tend", 0), ("limit", 0, "session", None), ("tend", 0)])
+    come = ("again", 0, duel.back_to(waiter.user, client=waiter.client), 0)
+    duel.play([come, *(_visit(r) for _ in range(r.randint(1, 4)))])
 
 
 def an_hour_passes(r: Random, duel: Duel) -> None:
@@ -109,7 +108,7 @@ def _back(r: Random) -> int:
 
 
 def _visit(r: Random, what: str | None = None) -> Operation:
-    usual = ("claim", "claim", "again", "again", "settle", "settle", "touch", "touch", "release", "wait", "tend")
+    usual = ("claim", "claim", "again", "again", "settle", "settle", "touch", "touch", "release", "tend")
     what = what or r.choice(usual)
     passes = _while(r)
     match what:

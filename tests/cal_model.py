@@ -153,19 +153,6 @@ class Model(Rules):
             if not self._out(cal.id):
                 self._note("over", id=cal.id)
 
-    def wait(self, user: str, client: str) -> tuple[Any, ...]:
-        """Keeps a place; ("waiting", place, estimate), ("offered",) or ("gone",)."""
-        self.tend_queue()
-        waiter = self.waiter(f"{user}|{client}")
-        if not self.terms["queue"] or waiter is None:
-            return ("gone",)
-        if waiter.offer:
-            return ("offered",)
-        self._note("asked", holder=waiter.ask.holder, recorded=False)
-        if self.choose(waiter.ask).cal:
-            return ("offered",)
-        return ("waiting", *self.place(waiter.ask.holder))
-
     def tend(self) -> None:
         """Ends what is due. That nothing depends on when this happens is the point of counting what is out afresh."""
         for cal in self.all_cals():

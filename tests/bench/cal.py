@@ -30,7 +30,9 @@ BENCH = """
 redis.register_function(VERSION .. 'nothing', function() return {'granted'} end)
 redis.register_function(VERSION .. 'fill', function(keys, args)
   for number = tonumber(args[1]), tonumber(args[2]) do
-    claim(keys, {string.format('%012d', number), 'CORP\\\\user', 'pc', 'sales.qvw', '', 'r', '', '', '', ''})
+    local user = string.format('%012d', number)
+    local id = claim(keys, {user, 'CORP\\\\user', 'pc', 'sales.qvw', '', 'r', '', '', '', ''})[3]
+    settle(keys, {'session', user, 'pc', 'sales.qvw', id, 'r', '1'})
   end
   return redis.call('ZCARD', keys[5])
 end)

@@ -35,7 +35,6 @@ local OPERATIONS = {
     return lost[2] or 'kept'
   end,
   release = function(keys, _, args) return release(keys, args) end,
-  wait = function(keys, _, args) return wait(keys, args) end,
   tend = function(keys) return tend(keys, {'1000'}) end,
   assign = function(keys, _, args) return assign(keys, args) end,
   remove = function(keys, _, args) return remove(keys, args) end,

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from cal_lab import MINUTE, Lab
+from calgate_cal import lua
 from calgate_cal.office import Declined
 
 License = Callable[..., Awaitable[Lab]]
@@ -103,7 +104,7 @@ async def test_new_terms_count_from_the_next_claim_and_shares_are_counted_anew(l
     terms = await q.store.redis.hget("calgate:{q}:state", "terms")
     for change in (b'"shared": false', b'"shared": true'):
         new = terms.replace(b'"shared": true', change)
-        await q.store.call("calgate_cal_v1_configure", q.allocator._keys["q"], ("tester", new))
+        await q.store.call(f"{lua.VERSION}_configure", q.allocator._keys["q"], ("tester", new))
     assert [await q.open(user) for user in ("alice", "bob", "dave")] == ["session", "session", "no-cal"]
 
 

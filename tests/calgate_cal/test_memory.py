@@ -1,9 +1,11 @@
 """What the store forgets, by a failover or by age, and what must not come back."""
 
+import json
 from collections.abc import Awaitable, Callable
 
 from cal_lab import HOUR, MINUTE, Lab
 from calgate.contract import Activity
+from calgate_cal import lua
 
 License = Callable[..., Awaitable[Lab]]
 PLACE = "calgate:{q}:"
@@ -34,6 +36,21 @@ async def test_a_report_of_its_use_brings_it_back_too(license: License) -> None:
     await q.at(MINUTE)
     assert await q.touch(lease) == []
     assert [(it.id, it.last_used) for it in await q.holders()] == [(lease.id, q.time)]
+
+
+async def test_a_kind_that_nobody_had_any_more_is_looked_for_again_once_somebody_speaks_for_one(
+    license: License,
+) -> None:
+    q = await license(named={"in_license": 1, "dynamic": True}, session={"in_license": 1})
+    lease = await q.hold("alice")
+    await forget(q, "named|alice", "named")
+    none = json.loads(await q.store.redis.hget(f"{PLACE}state", "terms"))
+    none["named"] |= {"in_license": 0, "limit": 0}
+    await q.store.call(f"{lua.VERSION}_configure", q.allocator._keys["q"], ("tester", json.dumps(none)))
+    assert await q.open("bob") == "session"
+    assert await q.touch(lease) == []
+    q.allocator._held.forget(lease)
+    assert (await q.hold("alice")).id == lease.id
 
 
 async def test_a_lease_that_ended_does_not_come_back_whatever_a_gateway_believes(license: License) -> None:
@@ -76,7 +93,7 @@ async def test_records_are_kept_as_long_as_the_settings_say(license: License) ->
     await q.open("alice")
     assert len(await q.log()) > 300
     await q.at(2 * HOUR)
-    await q.open("alice")
+    await q.store.call(f"{lua.VERSION}_tend", q.allocator._keys["q"], (1,))
     assert len(await q.log()) < 200  # whole blocks of the stream go
 
 
@@ -86,9 +103,9 @@ async def test_what_is_due_is_ended_in_the_log_when_somebody_tends(license: Lice
         await q.open(user)
     await q.at(10 * HOUR)
     assert await q.occupied() == {}
-    await q.store.call("calgate_cal_v1_tend", q.allocator._keys["q"], (1,))
+    await q.store.call(f"{lua.VERSION}_tend", q.allocator._keys["q"], (1,))
     assert [entry["what"] for entry in await q.log()].count("expired") == 1
-    await q.store.call("calgate_cal_v1_tend", q.allocator._keys["q"], (1,))
+    await q.store.call(f"{lua.VERSION}_tend", q.allocator._keys["q"], (1,))
     assert [(entry["what"], entry["ended"]) for entry in (await q.log())[-2:]] == [
         ("expired", str(round((q.time - 10 * HOUR + 30 * MINUTE) * 1000))),
     ] * 2

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from cal_lab import MINUTE, Lab
+from calgate_cal import lua
 
 License = Callable[..., Awaitable[Lab]]
 
@@ -128,7 +129,7 @@ async def test_an_offer_that_a_lowered_limit_makes_impossible_is_taken_back_and_
 
 async def test_offers_are_made_though_nobody_asks(full: Lab) -> None:
     await full.release("alice")
-    await full.store.call("calgate_cal_v1_tend", full.allocator._keys["q"], (100,))
+    await full.store.call(f"{lua.VERSION}_tend", full.allocator._keys["q"], (100,))
     assert [(waiting.user, waiting.offer) for waiting in await full.office.queue()] == [
         ("bob", "session"),
         ("carol", None),

@@ -2,7 +2,7 @@
 
 from importlib import resources
 
-VERSION = "calgate_cal_v1"
+VERSION = "calgate_cal_v2"
 """Name of the library and prefix of its functions, which are server-wide: the next version runs beside this one."""
 
 KEY_NAMES = (

@@ -1,4 +1,4 @@
--- What the gateway tells afterwards: settle, touch, release, wait, tend.
+-- What the gateway tells afterwards: settle, touch, release, tend.
 
 local function keep(license, it, used)
   record(license, 'kept', {'kind', it.kind, 'user', it.user, 'name', it.name, 'lease', it.id})
@@ -32,7 +32,7 @@ end
 
 -- One lease that was used. Answers why it is lost, or nil.
 local function touch_one(license, kind, ask, id, age, confirmed)
-  local field = ask.field[kind]
+  local field = field_of(ask, kind)
   local it = lease.read(license, kind, field)
   if not it then
     if reassert(license, ask, kind, id, age, confirmed) then return nil end
@@ -42,10 +42,11 @@ local function touch_one(license, kind, ask, id, age, confirmed)
   if not lease.serves(license, it) then return kind == 'usage' and 'hour-over' or 'removed' end
   if it.left then return 'signed-out' end
   if kind == 'named' and includes(it.told, ask.client) then return 'taken-over' end
-  local used = math.max(license.now - age, lease.last_use(license, it) or 0, it.granted)
+  local last = lease.last_use(license, it) or 0
+  local used = math.max(license.now - age, last, it.granted)
   if it.pending then
     keep(license, it, used)
-  elseif used > (lease.last_use(license, it) or 0) then
+  elseif used > last then
     lease.note_use(license, it, used)
   end
   return nil
@@ -85,29 +86,13 @@ local function release(keys, args)
   return 1
 end
 
--- Somebody who waits asks how far he is, which keeps his place. ARGV: user, client
--- Returns {'waiting', place, time of the estimate or ''} · {'offered'}: claim now · {'gone'}: he does not wait
-local function wait(keys, args)
-  local license = open(keys)
-  if not license then return {'unconfigured'} end
-  queue.tend(license)
-  local holder = args[1] .. '|' .. args[2]
-  local waiter = license.terms.queue and read(license, holder)
-  if not waiter then return {'gone'} end
-  if waiter.offer then return {'offered'} end
-  redis.call('ZADD', license.places, license.now + PLACE_KEPT, holder)
-  local ask = as_asker(waiter)
-  if order.choose(license, ask, order.own(license, ask)).lease then return {'offered'} end
-  local place = queue.place(license, holder)
-  return {'waiting', place.place, tostring(place.estimate or '')}
-end
-
--- Ends what is due and offers what came free, also when nobody asks. ARGV: how many to end at most
+-- Ends what is due, offers what came free, also when nobody asks, and drops old records. ARGV: how many to end at most
 -- Returns the name of the server's history: another one after a failover, which may have forgotten the last leases
 local function tend(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   lease.sweep(license, tonumber(args[1]))
+  drop_old_records(license)
   queue.tend(license)
   return redis.call('INFO', 'replication'):match('master_replid:(%x+)')
 end
@@ -115,5 +100,4 @@ end
 redis.register_function(VERSION .. 'settle', settle)
 redis.register_function(VERSION .. 'touch', touch)
 redis.register_function(VERSION .. 'release', release)
-redis.register_function(VERSION .. 'wait', wait)
 redis.register_function(VERSION .. 'tend', tend)

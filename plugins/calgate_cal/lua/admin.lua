@@ -34,15 +34,15 @@ local function assign(keys, args)
   local by, kind, user, name, document = unpack(args)
   local ask = asker(user, name, '', document, {})
   queue.tend(license)
-  local it = lease.read(license, kind, ask.field[kind])
+  local it = lease.read(license, kind, field_of(ask, kind))
   if it and lease.serves(license, it) then return {'has-one'} end
   if it then return {'quarantined', it.ends} end
   if kind == 'document' and pool.allocated(license, document) == 0 then return {'not-allocated'} end
   if pool.occupied(license, kind) >= limit_of(license, kind) then return {'full', limit_of(license, kind)} end
   if not pool.has_room(license, kind, ask) then return {'full', pool.allocated(license, document)} end
-  lease.bury(license, kind, ask.field[kind])
+  lease.bury(license, kind, field_of(ask, kind))
   it = {kind = kind, user = user, name = name, client = '', document = document ~= '' and document or nil,
-    granted = license.now, by = 'administrator', field = ask.field[kind]}
+    granted = license.now, by = 'administrator', field = field_of(ask, kind)}
   it.id = administrator_record(license, 'assigned', by, it)
   lease.write(license, it, nil)
   return {'done'}

@@ -26,12 +26,16 @@ local function reassert(license, ask, kind, id, age, confirmed)
   if confirmed >= TRUSTED or redis.call('ZSCORE', license.ended, id) then return false end
   local granted = tonumber(id:match('^%d+'))
   local it = {id = id, kind = kind, user = ask.user, name = ask.name, client = ask.client, document = ask.document,
-    groups = #ask.groups > 0 and ask.groups or nil, granted = granted, field = ask.field[kind]}
+    groups = #ask.groups > 0 and ask.groups or nil, granted = granted, field = field_of(ask, kind)}
   local used = math.max(granted, license.now - age)
   if redis.call('HEXISTS', license.leases, it.field) == 1 then return false end
   if lease.ends(license, it, used) <= license.now then return false end
   record(license, 'reasserted', fields_of(ask, kind, {'lease', id}))
   lease.write(license, it, used)
+  if not includes(license.kinds, kind) then
+    license.kinds = KINDS
+    set(license, {})   -- a new version, for which everybody finds out anew which kinds there are
+  end
   return true
 end
 
@@ -92,11 +96,11 @@ local function grant(license, ask, own, choice)
     lease.finish(license, choice.victim, 'reclaimed', '', {'for', ask.user})
     tell(license, choice.victim, 'reclaimed')
   end
-  if ask.over then lease.bury(license, kind, ask.field[kind]) end
+  if ask.over then lease.bury(license, kind, field_of(ask, kind)) end
   local id = record(license, 'granted', fields_of(ask, kind, choice.out and choice.out > choice.limit and {'overdraft', '1'}), true)
   if kind == 'usage' and own.usage then spend(license, own.usage) end
   local it = {id = id, kind = kind, user = ask.user, name = ask.name, client = ask.client, document = ask.document,
-    granted = license.now, by = 'dynamic', pending = {ask.reference}, field = ask.field[kind],
+    granted = license.now, by = 'dynamic', pending = {ask.reference}, field = field_of(ask, kind),
     groups = license.terms.session.shared and #ask.groups > 0 and ask.groups or nil}
   lease.write(license, it, license.now, license.now)
   return it
@@ -134,7 +138,7 @@ end
 local function claim(keys, args)
   local ask = asker(args[1], args[2], args[3], args[4], lines(args[5]))
   ask.reference = args[6]
-  local license = open(keys, fields(ask))
+  local license = open(keys, ask)
   if not license then return {'unconfigured'} end
   local texts = license.texts
   if args[7] ~= '' and reassert(license, ask, args[7], args[8], tonumber(args[9]), tonumber(args[10])) then texts = nil end

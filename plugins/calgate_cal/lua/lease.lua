@@ -10,9 +10,7 @@ local USAGE_KEPT = 28 * 24 * HOUR
 local lease = {}
 
 function lease.field(kind, user, client, document)
-  if kind == 'named' then return 'named|' .. user end
-  if kind == 'session' then return 'session|' .. user .. '|' .. client end
-  return kind .. '|' .. user .. '|' .. document
+  return field_of({user = user, client = client, document = document, field = {}}, kind)
 end
 
 -- The sorted set that knows the last use.

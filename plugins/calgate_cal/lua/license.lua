@@ -42,32 +42,64 @@ local function named_keys(keys)
   return {index = {__index = names}}
 end
 
-local function read_settings(here, version)
-  here.version, here.settings = version, {}
-  local state = redis.call('HGETALL', here.index.__index.state)
-  for index = 1, #state, 2 do here.settings[state[index]] = state[index + 1] end
-  here.terms = cjson.decode(here.settings.terms)
+-- The kinds that a claim has to look for: those that were bought, and those of which some are still out. Of the others
+-- there can be none until the version changes, and what is not looked for costs a claim nothing.
+local function kinds_of(keys, terms)
+  local kinds = {}
+  for _, kind in ipairs(KINDS) do
+    if terms[kind].in_license > 0 or redis.call('ZCARD', keys[kind]) > 0 then kinds[#kinds + 1] = kind end
+  end
+  return kinds
 end
 
--- Answers nil for a license that no gateway has configured yet, and then what is known without. The texts of four leases
--- may be fetched by the way: they are `texts` of the answer.
-local function open(keys, fields)
+local function read_settings(here, version)
+  local keys = here.index.__index
+  here.version, here.settings = version, {}
+  local state = redis.call('HGETALL', keys.state)
+  for index = 1, #state, 2 do here.settings[state[index]] = state[index + 1] end
+  here.terms = cjson.decode(here.settings.terms)
+  here.kinds = kinds_of(keys, here.terms)
+end
+
+-- The name of somebody's lease of a kind among the leases, joined when it is first asked for.
+local function field_of(ask, kind)
+  local field = ask.field[kind]
+  if field then return field end
+  if kind == 'named' then
+    field = 'named|' .. ask.user
+  else
+    field = kind .. '|' .. ask.user .. '|' .. (kind == 'session' and ask.client or ask.document)
+  end
+  ask.field[kind] = field
+  return field
+end
+
+local function own_fields(ask, kinds, index)
+  index = index or 1
+  if not kinds[index] then return end
+  return field_of(ask, kinds[index]), own_fields(ask, kinds, index + 1)
+end
+
+-- Answers nil for a license that no gateway has configured yet, and then what is known without. The texts of the leases
+-- that somebody may have are fetched by the way where he is given: they are `texts` of the answer.
+local function open(keys, ask)
   local here = known[keys[1]]
   if not here then
     here = named_keys(keys)
     known[keys[1]] = here
   end
   local texts
-  if fields then
-    texts = redis.call('HMGET', keys[2], '@version', '@newest', unpack(fields))
+  if ask and here.kinds then
+    texts = redis.call('HMGET', keys[2], '@version', '@newest', own_fields(ask, here.kinds))
   else
     texts = redis.call('HMGET', keys[2], '@version', '@newest')
   end
-  local license = setmetatable({now = math.max(clock(), tonumber(texts[2] or 0)), texts = texts}, here.index)
-  if not texts[1] then return nil, license end
+  local now = math.max(clock(), tonumber(texts[2] or 0))
+  if not texts[1] then return nil, setmetatable({now = now}, here.index) end
+  local fetched = ask and here.version == texts[1] and texts or nil
   if here.version ~= texts[1] then read_settings(here, texts[1]) end
-  license.terms, license.settings = here.terms, here.settings
-  return license
+  return setmetatable({now = now, texts = fetched, terms = here.terms, settings = here.settings, kinds = here.kinds},
+    here.index)
 end
 
 -- Changes settings: {name = value or false, …}. The version says what was set, after what.
@@ -94,10 +126,15 @@ end
 -- Writes the record of what is decided; comes before every change of state. Answers its id, which for a new lease
 -- becomes the lease's own. `newest` is left to the change that follows where `later` is given.
 local function record(license, what, fields, later)
-  local oldest = math.max(license.now - license.terms.audit_keep, 0)
-  local id = redis.call('XADD', license.audit, 'MINID', '~', oldest, license.now .. '-*', 'what', what, unpack(fields))
+  local id = redis.call('XADD', license.audit, license.now .. '-*', 'what', what, unpack(fields))
   if not later then redis.call('HSET', license.leases, '@newest', license.now) end
   return id
+end
+
+-- Drops records that are old enough, whole blocks and so many of them at once as the server thinks right. Not with each
+-- record: looking whether there is something to drop takes as long as writing one.
+local function drop_old_records(license)
+  redis.call('XTRIM', license.audit, 'MINID', '~', math.max(license.now - license.terms.audit_keep, 0))
 end
 
 -- Tells all gateways, in the same step, that a lease is not to be relied on any more.

@@ -1,33 +1,26 @@
 -- The order of consumption: which CAL serves one claim. Reads only.
 local order = {}
 
--- Somebody who asks, with the fields that his leases would have.
+-- Somebody who asks; `field` is filled by field_of.
 local function asker(user, name, client, document, groups)
-  local field = {named = 'named|' .. user, document = 'document|' .. user .. '|' .. document,
-    session = 'session|' .. user .. '|' .. client, usage = 'usage|' .. user .. '|' .. document}
-  return {user = user, name = name, client = client, document = document, groups = groups, field = field}
+  return {user = user, name = name, client = client, document = document, groups = groups, field = {}}
 end
 
 local function holder_of(ask)
   return ask.user .. '|' .. ask.client
 end
 
-local function fields(ask)
-  local field = ask.field
-  return {field.named, field.document, field.session, field.usage}
-end
-
--- What he has already, by kind; `texts` are the four as `open` fetched them, behind two others.
+-- What he has already, by kind; `texts` are those of his leases as `open` fetched them, behind two others.
 function order.own(license, ask, texts)
-  local field, first = ask.field, 2
+  local own, first = {}, 2
   if not texts then
-    texts, first = redis.call('HMGET', license.leases, unpack(fields(ask))), 0
+    if #license.kinds == 0 then return own end
+    texts, first = redis.call('HMGET', license.leases, own_fields(ask, license.kinds)), 0
   end
-  local own = {}
-  for index, kind in ipairs(KINDS) do
+  for index, kind in ipairs(license.kinds) do
     local text = texts[first + index]
     if text then
-      own[kind] = lease.read(license, kind, field[kind], text)
+      own[kind] = lease.read(license, kind, field_of(ask, kind), text)
       if not own[kind] then ask.over = kind end   -- its time is over and nobody has ended it yet
     end
   end
@@ -84,10 +77,21 @@ local STEPS = {
   {held, 'usage'}, {new, 'usage'}, {taken_from_the_idle, 'session'},
 }
 
+-- Of these, the ones for kinds that there are: worked out once, and kept with the kinds.
+local function steps_for(kinds)
+  if not kinds.steps then
+    kinds.steps = {}
+    for _, step in ipairs(STEPS) do
+      if includes(kinds, step[2]) then table.insert(kinds.steps, step) end
+    end
+  end
+  return kinds.steps
+end
+
 -- {lease, other}: one that he has. {kind, out, limit, victim}: a new one, with which so many are out. {why}: none, and a word for each kind.
 function order.choose(license, ask, own)
   local why = {}
-  for _, step in ipairs(STEPS) do
+  for _, step in ipairs(steps_for(license.kinds)) do
     local choice = step[1](license, ask, own, step[2], why)
     if choice then return choice end
   end
