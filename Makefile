@@ -57,6 +57,9 @@ bench: $(VENV)/.test  ## every benchmark, or one: make bench NAME=data_plane (fi
 	@tests/packages $(BIN)/python bench
 	@cd tests && ../$(BIN)/python -m bench $(NAME)
 
+mixed-load: packages  ## everything at once for MINUTES, with a flat line of memory: make mixed-load MINUTES=15
+	@cd tests && ../$(BIN)/python -m bench.mixed_load $(MINUTES)
+
 soak-cal: $(VENV)/.test  ## the CAL rules and the store through 3,000,000 random steps (an hour): make soak-cal STEPS=…
 	@CALGATE_STEPS=$(or $(STEPS),3000000) $(BIN)/python -m pytest -q -s tests/calgate_cal/test_rules.py -k agrees
 
