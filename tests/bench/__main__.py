@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 from bench import page
-from bench.results import Result, table, write
+from bench.results import Result, is_trial, table, write
 
 HERE = Path(__file__).parent
-NOT_BENCHMARKS = {"__main__", "results", "sides", "load", "page", "traffic", "sockets"}
+NOT_BENCHMARKS = {"__main__", "results", "sides", "load", "page", "traffic", "sockets", "fleet"}
 LONG = {"mixed_load"}  # only where it is named
 
 
@@ -22,8 +22,9 @@ def main(names: list[str]) -> None:
         print(f"-- {name}: {importlib.import_module(f'bench.{name}').__doc__.splitlines()[0]}", flush=True)
         results: list[Result] = list(importlib.import_module(f"bench.{name}").measure())
         print(table(results), flush=True)
-        write(results, HERE / "results.json")
-        page.write()
+        if not is_trial():
+            write(name, results, HERE / "results.json")
+            page.write()
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ def main(minutes: float) -> None:
     """Measures, writes the page, and fails where something does not hold."""
     results = list(measure(minutes))
     print(table(results), flush=True)
-    write(results, HERE / "results.json")
+    write("mixed_load", results, HERE / "results.json")
     page.write()
     sys.exit(any(result.holds is False for result in results))
 

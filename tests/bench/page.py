@@ -9,6 +9,7 @@ from xml.sax.saxutils import escape
 
 HERE = Path(__file__).parent
 WIDTH, ROW, LEFT = 860, 26, 330
+COLUMNS = ("CPU", "rate", "p50", "p99", "errors")
 COLOURS = {True: "#1a7f37", False: "#bc4c00"}
 
 HEAD = """# Benchmarks
@@ -20,7 +21,7 @@ request.
 
 - `data_plane`: a warm request (signed in, leased, sign-on header set) beside bare nginx and beside the nearest peer,
   Apache with mod_auth_gssapi, mod_session, mod_authnz_ldap and mod_proxy ([its file](apache.conf)), on a domain of its
-  own
+  own; and nginx that forwards by itself and asks the gateway (forward-auth), where the work of both counts
 - `sign_in`: a Kerberos sign-in, the whole path, each from another address: a session made, a Session CAL taken
 - `ntlm`: thirty NTLM sign-ins at once against a domain, by winbindd, and how late the event loop is meanwhile
 - `memory`: what an idle kept connection costs
@@ -40,8 +41,32 @@ def write(file: Path = HERE / "results.json") -> None:
     lines += ["![each figure against its goal](goals.svg)\n", "## Figures with a goal\n", *_table(judged)]
     if (HERE / "mixed-load.svg").exists():
         lines += ["\n![memory under mixed load](mixed-load.svg)"]
-    lines += ["\n## All figures\n", *_table(rows)]
+    lines += ["\n## Side by side\n", *_side_by_side(rows), "\n## The other figures\n"]
+    lines += _table([row for row in rows if not _of_a_side(row) and row not in judged])
     (HERE / "README.md").write_text("\n".join(lines) + "\n")
+
+
+def _of_a_side(row: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """(scenario, side, what) of a figure that each side has."""
+    match row["name"].split(": "):
+        case [scenario, side, what] if what in COLUMNS and " / " not in side:
+            return scenario, side, what
+    return None
+
+
+def _side_by_side(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """One line a scenario and side."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        if place := _of_a_side(row):
+            found.setdefault(place[:2], {})[place[2]] = row["value"]
+    lines = ["| scenario | side | CPU, µs | a second | p50, ms | p99, ms | errors |", "|---|---|---|---|---|---|---|"]
+    before = ""
+    for (scenario, side), figures in found.items():
+        cells = [f"{figures[what]:.4g}" if what in figures else "" for what in COLUMNS]
+        lines.append(f"| {scenario if scenario != before else ''} | {side} | {' | '.join(cells)} |")
+        before = scenario
+    return lines
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
