@@ -53,9 +53,12 @@ fuzz: $(VENV)/.test  ## hostile bytes, RUNS of them at each reader of tokens (ma
 photos: packages  ## every page of the gateway, photographed into .photos/ at a desk and on a phone, light and dark
 	@PYTHONPATH=tests $(BIN)/python tests/photos.py .photos
 
-bench: $(VENV)/.test  ## every benchmark, or one: make bench NAME=data_plane (figures go to tests/bench/results.json)
+bench: $(VENV)/.test  ## every benchmark, or one: make bench NAME=data_plane; ROUNDS=1 SECONDS=1 tries it, and keeps no figures
 	@tests/packages $(BIN)/python bench
-	@cd tests && ../$(BIN)/python -m bench $(NAME)
+	@cd tests && CALGATE_BENCH_ROUNDS=$(ROUNDS) CALGATE_BENCH_SECONDS=$(SECONDS) ../$(BIN)/python -m bench $(NAME)
+
+mixed-load: packages  ## everything at once for MINUTES, with a flat line of memory: make mixed-load MINUTES=15
+	@cd tests && ../$(BIN)/python -m bench.mixed_load $(MINUTES)
 
 soak-cal: $(VENV)/.test  ## the CAL rules and the store through 3,000,000 random steps (an hour): make soak-cal STEPS=…
 	@CALGATE_STEPS=$(or $(STEPS),3000000) $(BIN)/python -m pytest -q -s tests/calgate_cal/test_rules.py -k agrees

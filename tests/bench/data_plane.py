@@ -2,207 +2,112 @@
 
 All sides stand before the same backend and are asked in turn, in one run: load and backend on core 0, the side under
 load alone on core 1, one worker, 32 kept connections, a browser's headers, signed in, a sign-on header set, no access
-log.
+log; where a scenario says nothing else. Two workers have both cores, and share them with the load.
 """
 
-import base64
 import contextlib
-import os
-import re
 import statistics
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
-import lab as labs
-from bench import load, sides
-from bench.load import BROWSER, COOKIES, Figures
-from bench.results import Result
+from bench import fleet, load, sides
+from bench.fleet import Ground, Side
+from bench.load import Figures
+from bench.results import Result, knob
 
-ROUNDS = 3
-SECONDS = 4
-MODULES = Path("/usr/lib/apache2/modules")
+ROUNDS = knob("ROUNDS", 3)
+SECONDS = knob("SECONDS", 3)
 
-SETTINGS = """
-state_dir = "{folder}/state"
-[listen]
-bind = "127.0.0.80:{port}"
-[log]
-level = "warning"
-access = {access}
-[negotiate]
-keytab = "{keytab}"
-[ldap]
-servers = ["ldaps://dc1.corp.example.test"]
-ca = "{ca}"
-bind = {{ user = "gateway@corp.example.test", password = "{bind_password}" }}
-base = "DC=corp,DC=example,DC=test"
-[[access]]
-name = "app users"
-groups = ["CORP\\\\app-users"]
-[licenses.bench]
-session = {{ in_license = 100000 }}
-[[routes]]
-upstreams = ["http://127.0.0.1:{backend}"]
-license = "bench"
-opens = '^/(?P<document>1k|100k|10m)$'
-sign_on = {{ headers = {{ QVUSER = '{{domain}}\\{{account}}' }} }}
-"""
-
-
-@dataclass(frozen=True)
-class Side:
-    """One proxy under load."""
-
-    name: str
-    origin: str
-    pids: list[int]
-    cookie: str
-
-
-def measure() -> Iterator[Result]:
-    """Starts everything, asks all sides in turn, and ends everything."""
-    reason = labs.missing()
-    if reason:
-        raise SystemExit(f"this benchmark needs the lab's domain: {reason}")
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        here = Path(folder)
-        here.chmod(0o755)
-        (here / "lab").mkdir()
-        lab = labs.start(here / "lab")
-        stack.callback(lab.do, "down")
-        stack.enter_context(lab.entered())
-        os.environ["KRB5_CONFIG"] = str(lab.folder / "krb5.conf")
-        backend = stack.enter_context(sides.backend(here / "backend"))
-        ticket = lab.ticket("bob", here)
-        started = [
-            stack.enter_context(side)
-            for side in (
-                _nginx(here, backend),
-                apache(here, backend, lab, ticket),
-                calgate(here, backend, lab, ticket, access=False),
-                calgate(here, backend, lab, ticket, access=True),
-            )
-        ]
-        yield from _compare(started)
+THREE = ("nginx", "Apache", "calgate")
+LOGGED = ("Apache with access log", "calgate with access log")
+ASKING = "nginx with forward-auth"
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is asked for, over how many connections; goals against nginx and Apache, where there are any."""
+    """What is asked for, of whom, over how many connections; goals for calgate's CPU time against nginx and Apache."""
 
     name: str
     path: str
+    sides: tuple[str, ...] = THREE
     connections: int = 32
     body: int = 0  # bytes sent with each request
+    workers: int = 1
     to_nginx: float | None = None
     to_apache: float | None = None
 
 
 SCENARIOS = (
-    Scenario("1 KB", "/1k", to_nginx=3.0, to_apache=0.3),
-    Scenario("100 KB", "/100k", to_nginx=1.3),
-    Scenario("10 MB", "/10m"),
-    Scenario("1 KB, 1 connection", "/1k", connections=1),
-    Scenario("1 KB, 1000 connections", "/1k", connections=1000),
+    Scenario("1 KB", "/1k", (*THREE, *LOGGED, ASKING), to_nginx=3.0, to_apache=0.3),
+    Scenario("100 KB", "/100k", (*THREE, *LOGGED), to_nginx=1.3),
+    Scenario("10 MB", "/10m", connections=8),
     Scenario("1 KB up", "/up", body=1 << 10),
     Scenario("10 MB up", "/up", body=10 << 20, connections=4),
+    Scenario("WebSocket messages", "/live"),
+    Scenario("1 KB, 1 connection", "/1k", connections=1),
+    Scenario("1 KB, 1000 connections", "/1k", connections=1000),
+    Scenario("1 KB, 2 workers", "/1k", workers=2),
 )
 
 
-def _compare(started: list[Side]) -> Iterator[Result]:
-    for scenario in SCENARIOS:
-        rounds = [{side.name: _ask(side, scenario) for side in started} for _ in range(ROUNDS)]
-        for side in started:
-            yield from _figures(side.name, scenario.name, [figures[side.name] for figures in rounds])
-        yield from _ratios(scenario, rounds)
+def measure() -> Iterator[Result]:
+    """Starts everything, asks all sides in turn, and ends everything."""
+    with fleet.ground() as ground, contextlib.ExitStack() as stack:
+        started: dict[int, dict[str, Side]] = {1: {}, 2: {}}
+        for workers, side in _all_sides(ground):
+            running = stack.enter_context(side)
+            started[workers][running.name] = running
+        for scenario in SCENARIOS:
+            yield from _compare(scenario, started[scenario.workers])
+
+
+def _all_sides(ground: Ground) -> Iterator[tuple[int, contextlib.AbstractContextManager[Side]]]:
+    """Each with its number of workers."""
+    for workers in (1, 2):
+        yield workers, fleet.nginx(ground, workers=workers)
+        yield workers, fleet.apache(ground, workers=workers)
+        yield workers, fleet.calgate(ground, workers=workers)
+    yield 1, fleet.apache(ground, LOGGED[0], access=True)
+    yield 1, fleet.calgate(ground, LOGGED[1], access=True)
+    yield 1, fleet.asking_nginx(ground, ASKING)
+
+
+def _compare(scenario: Scenario, started: dict[str, Side]) -> Iterator[Result]:
+    rounds = [{name: _ask(started[name], scenario) for name in scenario.sides} for _ in range(ROUNDS)]
+    for name in scenario.sides:
+        yield from _figures(f"{scenario.name}: {name}", [figures[name] for figures in rounds], name.startswith("cal"))
+    yield from _ratios(scenario, rounds)
 
 
 def _ask(side: Side, scenario: Scenario) -> Figures:
-    cookie = f"{COOKIES}; {side.cookie}" if side.cookie else COOKIES
-    fields = BROWSER | {"Cookie": cookie}
-    url = f"{side.origin}{scenario.path}"
-    return load.run(url, fields, side.pids, seconds=SECONDS, connections=scenario.connections, body=scenario.body)
+    target = load.Target(f"{side.origin}{scenario.path}", side.cookie, side.pids)
+    if scenario.path == "/live":
+        return load.talk(target, seconds=SECONDS, connections=scenario.connections)
+    cores = sides.LOAD if scenario.workers == 1 else sides.BOTH
+    ask = partial(load.run, target, connections=scenario.connections, body=scenario.body, cores=cores)
+    return ask(seconds=SECONDS)
 
 
-def _figures(name: str, scenario: str, figures: list[Figures]) -> Iterator[Result]:
+def _figures(name: str, figures: list[Figures], is_ours: bool) -> Iterator[Result]:
     def median(of: Callable[[Figures], float]) -> float:
         return statistics.median(of(one) for one in figures)
 
-    yield Result(f"{scenario}: {name}: CPU a request", median(lambda f: f.cpu), "µs")
-    yield Result(f"{scenario}: {name}: requests", median(lambda f: f.rate), "1/s")
-    yield Result(f"{scenario}: {name}: p50", median(lambda f: f.p50), "ms")
-    yield Result(f"{scenario}: {name}: p99", median(lambda f: f.p99), "ms")
-    yield Result(f"{scenario}: {name}: errors", sum(f.errors for f in figures), "requests", goal=0)
+    yield Result(f"{name}: CPU", median(lambda f: f.cpu), "µs")
+    yield Result(f"{name}: rate", median(lambda f: f.rate), "1/s")
+    yield Result(f"{name}: p50", median(lambda f: f.p50), "ms")
+    yield Result(f"{name}: p99", median(lambda f: f.p99), "ms")
+    yield Result(f"{name}: errors", sum(f.errors for f in figures), "times", goal=0 if is_ours else None)
 
 
 def _ratios(scenario: Scenario, rounds: list[dict[str, Figures]]) -> Iterator[Result]:
-    def ratio(one: str, other: str) -> float:
-        return statistics.median(figures[one].cpu / figures[other].cpu for figures in rounds)
+    def ratio(one: str, other: str, goal: float | None = None) -> Iterator[Result]:
+        if one in scenario.sides and other in scenario.sides:
+            value = statistics.median(figures[one].cpu / (figures[other].cpu or 1) for figures in rounds)
+            yield Result(f"{scenario.name}: {one} / {other}: CPU", value, "x", goal=goal)
 
-    name = scenario.name
-    yield Result(f"{name}: calgate / nginx: CPU", ratio("calgate", "nginx"), "x", goal=scenario.to_nginx)
-    yield Result(f"{name}: calgate / Apache: CPU", ratio("calgate", "Apache"), "x", goal=scenario.to_apache)
-    yield Result(f"{name}: calgate with access log / Apache: CPU", ratio("calgate+log", "Apache"), "x")
-
-
-@contextlib.contextmanager
-def _nginx(here: Path, backend: int) -> Iterator[Side]:
-    with sides.nginx(here / "nginx", backend) as (port, pids):
-        yield Side("nginx", f"http://127.0.0.1:{port}", pids, "")
-
-
-@contextlib.contextmanager
-def apache(here: Path, backend: int, lab: labs.Lab, ticket: dict[str, str]) -> Iterator[Side]:
-    folder = here / "apache"
-    folder.mkdir()
-    port = sides.free_port()
-    keytab = folder / "http.keytab"
-    keytab.write_bytes(lab.keytab.read_bytes())
-    subprocess.run(["chown", "-R", "www-data", str(folder)], check=True)
-    config = folder / "apache.conf"
-    template = (Path(__file__).parent / "apache.conf").read_text()
-    key = base64.b64encode(os.urandom(32)).decode()
-    text = template.format(
-        folder=folder, port=port, modules=MODULES, ca=lab.ca, keytab=keytab, session_key=key, backend=backend,
-        bind_password=labs.SERVICE_PASSWORD,
-    )  # fmt: skip
-    config.write_text(text)
-    with sides.process(["apache2", "-DFOREGROUND", "-f", str(config)], port, core=1, host="127.0.0.80") as pid:
-        origin = f"http://{labs.HOST}:{port}"
-        cookie = _sign_in(origin, ticket, "apache_session")
-        yield Side("Apache", origin, [pid, *sides.children_of(pid)], cookie)
-
-
-@contextlib.contextmanager
-def calgate(here: Path, backend: int, lab: labs.Lab, ticket: dict[str, str], *, access: bool) -> Iterator[Side]:
-    name = "calgate+log" if access else "calgate"
-    folder = here / name
-    folder.mkdir()
-    port = sides.free_port()
-    settings = folder / "calgate.toml"
-    settings.write_text(
-        SETTINGS.format(
-            folder=folder, port=port, keytab=lab.keytab, ca=lab.ca, backend=backend, access=str(access).lower(),
-            bind_password=labs.SERVICE_PASSWORD,
-        )
-    )  # fmt: skip
-    words = [sides.PYTHON, "-m", "calgate", "run", "-c", str(settings)]
-    with sides.process(words, port, core=1, host="127.0.0.80") as pid:
-        origin = f"http://{labs.HOST}:{port}"
-        cookie = _sign_in(origin, ticket, "calgate")
-        yield Side(name, origin, [pid, *sides.workers_of(pid)], cookie)
-
-
-def _sign_in(origin: str, ticket: dict[str, str], name: str) -> str:
-    """The session cookie of a sign-in by Kerberos; tries for a while, since the side may still be starting."""
-    words = ["curl", "-sS", "-i", "--negotiate", "-u", ":", "--retry", "20", "--retry-delay", "1", "--retry-all-errors"]
-    said = subprocess.run(
-        [*words, "-f", f"{origin}/1k"], capture_output=True, timeout=60, check=False, env={**os.environ, **ticket}
-    )
-    found = re.findall(rf"(?im)^set-cookie: ({name}=[^;\r]+)", said.stdout.decode("latin-1"))
-    if not found:
-        raise RuntimeError(f"no sign-in at {origin}: {said.stderr.decode()} {said.stdout[:300]!r}")
-    return str(found[-1])
+    yield from ratio("calgate", "nginx", scenario.to_nginx)
+    yield from ratio("calgate", "Apache", scenario.to_apache)
+    yield from ratio(LOGGED[1], LOGGED[0])
+    yield from ratio(ASKING, "nginx")
+    yield from ratio(ASKING, "Apache")

@@ -1,10 +1,12 @@
 """A load by wrk, and what the process under it spent: CPU time stays true on a noisy machine where seconds do not."""
 
+import json
 import os
 import re
 import subprocess
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,32 +43,28 @@ class Figures:
         return self.requests / self.seconds
 
 
-def run(
-    url: str, fields: Mapping[str, str], pids: Sequence[int], *, seconds: int, connections: int = 32, body: int = 0
-) -> Figures:
-    """Asks for one address again and again on kept connections, from core 0."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is asked for, as whom, and whose CPU time counts."""
+
+    url: str
+    cookie: str
+    pids: Sequence[int]  # of parents: their children count as well
+
+
+def run(target: Target, *, seconds: int, connections: int, body: int = 0, cores: str = "0") -> Figures:
+    """Asks for one address again and again on kept connections."""
+    fields = BROWSER | {"Cookie": f"{COOKIES}; {target.cookie}" if target.cookie else COOKIES}
     script = "wrk.headers = {}\n" + "".join(f"wrk.headers[{_lua(n)}] = {_lua(v)}\n" for n, v in fields.items())
     if body:
         script += f'wrk.method = "POST"\nwrk.body = string.rep("x", {body})\n'
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "headers.lua"
         file.write_text(script)
-        words = [
-            "taskset",
-            "-c",
-            "0",
-            "wrk",
-            "-t1",
-            f"-c{connections}",
-            f"-d{seconds}s",
-            "--latency",
-            "-s",
-            str(file),
-            url,
-        ]
-        before = cpu_of(pids)
-        said = subprocess.run(words, check=True, capture_output=True, text=True, timeout=seconds + 30).stdout
-        spent = cpu_of(pids) - before
+        words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "--latency", "-s", str(file)]
+        before = cpu_of(target.pids)
+        said = _said([*words, target.url], cores, seconds)
+        spent = cpu_of(target.pids) - before
     count = re.search(r"(\d+) requests in ([\d.]+)(m?s)", said)
     assert count is not None, said
     requests = int(count[1])
@@ -76,12 +74,36 @@ def run(
     )
 
 
+def talk(target: Target, *, seconds: int, connections: int) -> Figures:
+    """The same with WebSocket messages, each an echo that is waited for."""
+    words = [sys.executable, "-m", "bench.sockets", "ask", target.url, target.cookie, str(seconds), str(connections)]
+    before = cpu_of(target.pids)
+    found = json.loads(_said(words, "0", seconds))
+    spent = cpu_of(target.pids) - before
+    messages = int(found["messages"])
+    cpu = spent * 1e6 / max(messages, 1)
+    return Figures(messages, int(found["errors"]), found["seconds"], cpu, found["p50"], found["p99"])
+
+
+def _said(words: list[str], cores: str, seconds: int) -> str:
+    """What a program printed that ran on these cores."""
+    done = subprocess.run(
+        ["taskset", "-c", cores, *words],
+        check=True, capture_output=True, text=True, timeout=seconds + 60, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    return done.stdout
+
+
 def cpu_of(pids: Sequence[int]) -> float:
-    """Seconds of user and system time of the processes and their threads so far."""
+    """Seconds of user and system time so far: of the processes, their descendants, and those of them that ended."""
     total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
+    waiting = list(pids)
+    while waiting:
+        process = Path(f"/proc/{waiting.pop()}")
+        fields = (process / "stat").read_text().rpartition(")")[2].split()
+        total += sum(map(int, fields[11:15]))  # utime, stime, and the children's that were waited for
+        for children in process.glob("task/*/children"):
+            waiting += map(int, children.read_text().split())
     return total / TICK
 
 

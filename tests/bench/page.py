@@ -2,13 +2,14 @@
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
 HERE = Path(__file__).parent
 WIDTH, ROW, LEFT = 860, 26, 330
+COLUMNS = ("CPU", "rate", "p50", "p99", "errors")
 COLOURS = {True: "#1a7f37", False: "#bc4c00"}
 
 HEAD = """# Benchmarks
@@ -20,11 +21,12 @@ request.
 
 - `data_plane`: a warm request (signed in, leased, sign-on header set) beside bare nginx and beside the nearest peer,
   Apache with mod_auth_gssapi, mod_session, mod_authnz_ldap and mod_proxy ([its file](apache.conf)), on a domain of its
-  own
+  own; and nginx that forwards by itself and asks the gateway (forward-auth), where the work of both counts
 - `sign_in`: a Kerberos sign-in, the whole path, each from another address: a session made, a Session CAL taken
 - `ntlm`: thirty NTLM sign-ins at once against a domain, by winbindd, and how late the event loop is meanwhile
 - `memory`: what an idle kept connection costs
 - `cal`: CAL claims beside a function that does nothing on the same server
+- `mixed_load`, by `make mixed-load MINUTES=15` alone: everything at once, and the memory of each second
 
 """
 
@@ -32,13 +34,39 @@ request.
 def write(file: Path = HERE / "results.json") -> None:
     """Writes the page and its picture."""
     rows: list[dict[str, Any]] = json.loads(file.read_text())
-    judged = [row for row in rows if row["goal"] is not None and row["unit"] != "requests"]
+    judged = [row for row in rows if row["goal"]]  # zero is no length to draw
     (HERE / "goals.svg").write_text(_picture(judged))
     machine = f"{platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}"
     lines = [HEAD, f"Last run on {max(row['date'] for row in rows)}: {machine}, two cores.\n"]
     lines += ["![each figure against its goal](goals.svg)\n", "## Figures with a goal\n", *_table(judged)]
-    lines += ["\n## All figures\n", *_table(rows)]
+    if (HERE / "mixed-load.svg").exists():
+        lines += ["\n![memory under mixed load](mixed-load.svg)"]
+    lines += ["\n## Side by side\n", *_side_by_side(rows), "\n## The other figures\n"]
+    lines += _table([row for row in rows if not _of_a_side(row) and row not in judged])
     (HERE / "README.md").write_text("\n".join(lines) + "\n")
+
+
+def _of_a_side(row: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """(scenario, side, what) of a figure that each side has."""
+    match row["name"].split(": "):
+        case [scenario, side, what] if what in COLUMNS and " / " not in side:
+            return scenario, side, what
+    return None
+
+
+def _side_by_side(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """One line a scenario and side."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        if place := _of_a_side(row):
+            found.setdefault(place[:2], {})[place[2]] = row["value"]
+    lines = ["| scenario | side | CPU, µs | a second | p50, ms | p99, ms | errors |", "|---|---|---|---|---|---|---|"]
+    before = ""
+    for (scenario, side), figures in found.items():
+        cells = [f"{figures[what]:.4g}" if what in figures else "" for what in COLUMNS]
+        lines.append(f"| {scenario if scenario != before else ''} | {side} | {' | '.join(cells)} |")
+        before = scenario
+    return lines
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -62,10 +90,36 @@ def _picture(rows: Sequence[dict[str, Any]]) -> str:
     ]
     for number, row in enumerate(rows):
         y = 24 + number * ROW
-        width = row["value"] / row["goal"] * scale
+        width = max(row["value"], 0) / row["goal"] * scale
         parts.append(f'<text x="{LEFT - 8}" y="{y + 13}" text-anchor="end">{escape(row["name"])}</text>')
         parts.append(f'<rect x="{LEFT}" y="{y}" width="{width:.1f}" height="18" fill="{COLOURS[row["holds"]]}"/>')
         parts.append(f'<text x="{LEFT + width + 6:.1f}" y="{y + 13}">{row["value"]:.3g} {escape(row["unit"])}</text>')
     parts.append(f'<line x1="{goal:.1f}" x2="{goal:.1f}" y1="16" y2="{height - 12}" stroke="#000"/>')
     parts.append(f'<text x="{goal:.1f}" y="12" text-anchor="middle">goal</text></svg>')
     return "\n".join(parts)
+
+
+def memory_line(lines: Mapping[str, Sequence[int]]) -> str:
+    """Bytes in use, a value a second: from zero, so that a flat line looks as flat as it is."""
+    height, bottom, left = 300, 270, 60
+    most = max(max(values) for values in lines.values()) * 1.15
+    seconds = max(len(values) for values in lines.values())
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="system-ui, sans-serif"',
+        ' font-size="12"><rect width="100%" height="100%" fill="#fff"/>',
+    ]
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = bottom - share * (bottom - 20)
+        parts.append(f'<line x1="{left}" x2="{WIDTH - 70}" y1="{y:.0f}" y2="{y:.0f}" stroke="#ddd"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end">{share * most / 2**20:.0f} MB</text>')
+        x = left + share * (WIDTH - 70 - left)
+        parts.append(f'<text x="{x:.0f}" y="{bottom + 18}" text-anchor="middle">{share * seconds / 60:.3g} min</text>')
+    for (name, values), colour in zip(lines.items(), COLOURS.values(), strict=True):
+        points = [
+            (left + second / seconds * (WIDTH - 70 - left), bottom - values[second] / most * (bottom - 20))
+            for second in range(0, len(values), max(1, seconds // 300))
+        ]
+        path = " ".join(f"{x:.0f},{y:.1f}" for x, y in points)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        parts.append(f'<text x="{WIDTH - 64}" y="{points[-1][1] + 4:.0f}" fill="{colour}">{escape(name)}</text>')
+    return "\n".join([*parts, "</svg>"]) + "\n"

@@ -1,6 +1,7 @@
 """What a benchmark says: a figure, what it should be, and whether it is."""
 
 import json
+import os
 import platform
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -25,13 +26,25 @@ class Result:
         return self.value >= self.goal if self.at_least else self.value <= self.goal
 
 
-def write(results: Iterable[Result], file: Path) -> None:
-    """A list of {name, value, goal, unit, holds}; figures of other benchmarks in the file stay."""
-    rows = {row["name"]: row for row in json.loads(file.read_text())} if file.exists() else {}
+def knob(name: str, usual: int) -> int:
+    """A number that a trial run may make smaller: make bench NAME=data_plane ROUNDS=1 SECONDS=1."""
+    return int(os.environ.get(f"CALGATE_BENCH_{name}") or usual)
+
+
+def is_trial() -> bool:
+    """Whether this run is shortened, so that its figures are printed and not kept."""
+    return any(value for name, value in os.environ.items() if name.startswith("CALGATE_BENCH_"))
+
+
+def write(benchmark: str, results: Iterable[Result], file: Path) -> None:
+    """A list of {name, value, goal, unit, holds, benchmark, date}; figures of other benchmarks in the file stay."""
+    before = json.loads(file.read_text()) if file.exists() else []
+    rows = [row for row in before if row.get("benchmark") != benchmark]
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
     for result in results:
         row = {key: value for key, value in asdict(result).items() if key != "at_least"}
-        rows[result.name] = row | {"holds": result.holds, "date": datetime.now(UTC).strftime("%Y-%m-%d")}
-    file.write_text(json.dumps(list(rows.values()), indent=1) + "\n")
+        rows.append(row | {"holds": result.holds, "benchmark": benchmark, "date": today})
+    file.write_text(json.dumps(sorted(rows, key=lambda row: row["benchmark"]), indent=1, ensure_ascii=False) + "\n")
 
 
 def table(results: Iterable[Result]) -> str:

@@ -1,4 +1,4 @@
-"""The sides of a comparison: a backend, and the proxies in front of it, each on a port of its own."""
+"""What stands in a comparison: the document server behind all sides, and how a side's processes are started."""
 
 import contextlib
 import os
@@ -8,14 +8,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 PYTHON = sys.executable
 SIZES = {"1k": 1 << 10, "100k": 100 << 10, "10m": 10 << 20}
+LOAD, SIDE, BOTH = "0", "1", "0,1"  # the cores of load and backend, of a side, and of a side with two workers
+TESTS = Path(__file__).parents[1]
 
 NGINX = """
 daemon off; worker_processes {workers}; pid {folder}/nginx.pid; error_log {folder}/error.log crit;
-events {{ worker_connections 4096; }}
+worker_rlimit_nofile 16384;
+events {{ worker_connections 8192; }}
 http {{
   access_log off; keepalive_requests 100000000; keepalive_timeout 300s; sendfile on; tcp_nodelay on;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
@@ -23,15 +27,21 @@ http {{
   {http}
 }}
 """
-BACKEND = "server {{ listen 127.0.0.1:{port} reuseport; root {folder}; location /up {{ return 200 'taken'; }} }}"
-PROXY = """
-  upstream backend {{ server 127.0.0.1:{backend}; keepalive 64; keepalive_requests 100000000; }}
-  server {{
-    listen 127.0.0.1:{port} reuseport;
-    location / {{ proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_set_header Host $host; proxy_set_header QVUSER "DEMO\\\\alice"; }}
-  }}
+# What is uploaded is read to its end before it is answered, as a document server does; `return` alone would not wait.
+FILES = """
+  server {{ listen 127.0.0.1:{port} reuseport; root {folder};
+    location /up {{ client_body_buffer_size 1m; proxy_pass_request_body off; proxy_set_header Content-Length "";
+      proxy_pass http://unix:{folder}/taken.sock:/; }} }}
+  server {{ listen unix:{folder}/taken.sock; location / {{ return 200 'taken'; }} }}
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The document server: files and uploads by nginx, WebSockets by `bench.sockets`."""
+
+    port: int
+    sockets: int  # the port of the WebSockets
 
 
 def free_port() -> int:
@@ -42,67 +52,53 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def process(words: list[str], port: int, *, core: int, host: str = "127.0.0.1") -> Iterator[int]:
-    """A server pinned to a core, once it listens; ended at the end."""
-    started = subprocess.Popen(["taskset", "-c", str(core), *words], start_new_session=True, stderr=subprocess.DEVNULL)
+def process(words: list[str], port: int, log: Path, *, cores: str, host: str = "127.0.0.1") -> Iterator[int]:
+    """A server that keeps to its cores, once it listens: its pid. Ended at the end."""
+    with log.open("wb") as out:
+        started = subprocess.Popen(
+            ["taskset", "-c", cores, *words], start_new_session=True, stdout=out, stderr=out, cwd=TESTS
+        )
     try:
-        wait_for(port, host)
+        if not listens(port, host):
+            raise RuntimeError(f"{words[0]} does not listen: {log.read_text()[-1000:]}")
         yield started.pid
     finally:
         os.killpg(started.pid, signal.SIGTERM)
         started.wait(10)
 
 
-def wait_for(port: int, host: str = "127.0.0.1") -> None:
-    """Until somebody listens there."""
+def listens(port: int, host: str) -> bool:
+    """Whether somebody listens there within twenty seconds."""
     for _ in range(400):
         with socket.socket() as probe:
             if probe.connect_ex((host, port)) == 0:
-                return
+                return True
         time.sleep(0.05)
-    raise RuntimeError(f"nobody listens on {port}")
+    return False
 
 
 @contextlib.contextmanager
-def backend(folder: Path) -> Iterator[int]:
-    """nginx with files of the sizes above; its port."""
+def backend(folder: Path) -> Iterator[Backend]:
+    """nginx with files of the sizes above, and the WebSocket server."""
     folder.mkdir()
     folder.chmod(0o755)
     for name, size in SIZES.items():
         (folder / name).write_bytes(os.urandom(size))
-    port = free_port()
-    config = folder / "nginx.conf"
-    config.write_text(NGINX.format(workers=1, folder=folder, http=BACKEND.format(port=port, folder=folder)))
-    with process(["nginx", "-c", str(config)], port, core=0):
-        yield port
+    found = Backend(free_port(), free_port())
+    echo = [PYTHON, "-m", "bench.sockets", "serve", str(found.sockets)]
+    with (
+        nginx(folder, FILES.format(port=found.port, folder=folder), found.port, cores=LOAD),
+        process(echo, found.sockets, folder / "sockets.log", cores=LOAD),
+    ):
+        yield found
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, backend_port: int) -> Iterator[tuple[int, list[int]]]:
-    """nginx as a bare proxy: (port, the pids that work)."""
-    folder.mkdir()
-    port = free_port()
+def nginx(
+    folder: Path, http: str, port: int, *, cores: str, workers: int = 1, host: str = "127.0.0.1"
+) -> Iterator[int]:
+    """An nginx with these servers; its pid."""
     config = folder / "nginx.conf"
-    config.write_text(NGINX.format(workers=1, folder=folder, http=PROXY.format(port=port, backend=backend_port)))
-    with process(["nginx", "-c", str(config)], port, core=1) as pid:
-        yield port, children_of(pid)
-
-
-def workers_of(pid: int) -> list[int]:
-    """A gateway's workers, once there are any: of its children, those that are no private store."""
-    for _ in range(200):
-        workers = [child for child in children_of(pid) if b"worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
-        if workers:
-            return workers
-        time.sleep(0.05)
-    raise RuntimeError("the gateway has no workers")
-
-
-def children_of(pid: int) -> list[int]:
-    """The processes that a process started."""
-    for _ in range(100):
-        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        if found:
-            return [int(child) for child in found]
-        time.sleep(0.05)
-    return []
+    config.write_text(NGINX.format(workers=workers, folder=folder, http=http))
+    with process(["nginx", "-c", str(config)], port, folder / "nginx.log", cores=cores, host=host) as pid:
+        yield pid

@@ -1,48 +1,31 @@
 """A Kerberos sign-in, the whole path: calgate beside Apache with mod_auth_gssapi on the same domain."""
 
-import contextlib
 import os
 import statistics
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import lab as labs
-from bench import data_plane, load, sides
-from bench.results import Result
+from bench import fleet, load
+from bench.fleet import Side
+from bench.results import Result, knob
 
-ROUNDS = 5
+ROUNDS = knob("ROUNDS", 5)
 SIGN_INS = 200  # a round and side
 AT_ONCE = 4
 
 
 def measure() -> Iterator[Result]:
     """Each request is a sign-in of its own: ticket accepted, groups from the cache, a session made, a CAL claimed."""
-    reason = labs.missing()
-    if reason:
-        raise SystemExit(f"this benchmark needs the lab's domain: {reason}")
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        here = Path(folder)
-        here.chmod(0o755)
-        (here / "lab").mkdir()
-        lab = labs.start(here / "lab")
-        stack.callback(lab.do, "down")
-        stack.enter_context(lab.entered())
-        os.environ["KRB5_CONFIG"] = str(lab.folder / "krb5.conf")
-        backend = stack.enter_context(sides.backend(here / "backend"))
-        ticket = lab.ticket("bob", here)
-        apache = stack.enter_context(data_plane.apache(here, backend, lab, ticket))
-        calgate = stack.enter_context(data_plane.calgate(here, backend, lab, ticket, access=False))
-        rounds = [(_round(apache, ticket), _round(calgate, ticket)) for _ in range(ROUNDS)]
+    with fleet.ground() as ground, fleet.apache(ground) as apache, fleet.calgate(ground) as calgate:
+        rounds = [(_round(apache, ground.ticket), _round(calgate, ground.ticket)) for _ in range(ROUNDS)]
     yield Result("Kerberos sign-in: Apache: CPU", statistics.median(a for a, _ in rounds), "µs")
     yield Result("Kerberos sign-in: calgate: CPU", statistics.median(c for _, c in rounds), "µs")
     ratio = statistics.median(c / a for a, c in rounds)
     yield Result("Kerberos sign-in: calgate / Apache: CPU", ratio, "x", goal=1.3)
 
 
-def _round(side: data_plane.Side, ticket: dict[str, str]) -> float:
+def _round(side: Side, ticket: dict[str, str]) -> float:
     """Microseconds of the side's CPU time, each sign-in."""
     before = load.cpu_of(side.pids)
     with ThreadPoolExecutor(AT_ONCE) as pool:

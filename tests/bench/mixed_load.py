@@ -1,0 +1,179 @@
+"""A quarter of an hour of everything at once, and the memory of workers and store in every second of it.
+
+Browsers on kept connections, downloads, uploads, WebSockets, slow readers, people who sign in, work and sign out, who
+are refused and who vanish; the settings are read anew now and then. Two workers. `make mixed-load MINUTES=15`.
+
+What "flat" is held to: the median of the last third may be 4 MB above that of the middle third (the first is warming
+up: caches fill, and the allocator finds its size). Five minutes lie between their middles, in which some hundred
+thousand requests and a thousand sign-ins pass, so that about 40 bytes forgotten by each request, or 4 KB by each
+sign-in, are seen; the smallest thing that Python can forget in a table is larger. The store grows, as it must: it keeps
+who signed in for a day and each decision for as long as the settings say. It is held to 4 KB a sign-in.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvloop
+
+from bench import page
+from bench.results import Result, table, write
+from bench.traffic import EVERYTHING, Site, documents
+from whole.rig import Gateway, document_server, gateway, memory_of, workers_of, write_settings
+
+HERE = Path(__file__).parent
+MINUTES = 15.0
+GROWTH = 4.0  # megabytes
+A_SIGN_IN = 4.0  # kilobytes in the store
+RELOAD_EVERY = 30.0  # seconds
+USERS = tuple(f"user{number:02}" for number in range(24))
+
+LICENSE = """named = { in_license = 2, dynamic = true }
+session = { in_license = 40, minimum = "2s", idle_timeout = "1m" }"""
+FULL = """[licenses.full]
+session = {{ in_license = 0 }}
+
+[[routes]]
+path = "/full/"
+upstreams = ["http://127.0.0.1:{upstream}"]
+license = "full"
+opens = '^/full/(?P<document>[^?/]+)$'
+
+[[routes]]"""
+
+
+@dataclass
+class Samples:
+    """Bytes in use, one pair a second."""
+
+    workers: list[int] = field(default_factory=list)
+    store: list[int] = field(default_factory=list)
+    sign_ins: list[int] = field(default_factory=list)
+
+
+def measure(minutes: float = MINUTES) -> Iterator[Result]:
+    """Runs the load and judges it; draws the line."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        site, samples = runner.run(_run(minutes * 60))
+    lines = {"workers": samples.workers, "store": samples.store}
+    (HERE / "mixed-load.svg").write_text(page.memory_line(lines))
+    for text, count in site.unexpected.most_common(20):
+        print(f"unexpected, {count} times: {text}", flush=True)
+    yield Result("mixed load: length", minutes, "minutes")
+    for kind, count in sorted(site.done.items()):
+        yield Result(f"mixed load: {kind}", count, "times")
+    yield Result("mixed load: unexpected outcomes", sum(site.unexpected.values()), "times", goal=0)
+    third = len(samples.workers) // 3
+    yield Result("mixed load: memory of the workers", _median(samples.workers[-third:]) / 2**20, "MB")
+    yield Result("mixed load: growth of the workers", _growth(samples.workers) / 2**20, "MB", goal=GROWTH)
+    grown, new = _growth(samples.store), _growth(samples.sign_ins)
+    yield Result("mixed load: growth of the store, a sign-in", grown / max(new, 1) / 1024, "KB", goal=A_SIGN_IN)
+
+
+def _median(values: list[int]) -> float:
+    return statistics.median(values)
+
+
+def _growth(values: list[int]) -> float:
+    """From the middle third to the last."""
+    third = len(values) // 3
+    return _median(values[-third:]) - _median(values[third : 2 * third])
+
+
+async def _run(seconds: float) -> tuple[Site, Samples]:
+    samples = Samples()
+    with tempfile.TemporaryDirectory() as folder:
+        async with document_server() as server:
+            server.behaviour = documents
+            settings = write_settings(Path(folder), server.port, users=USERS, listen="workers = 2", license=LICENSE)
+            full = FULL.format(upstream=server.port)  # before the other route: the first that fits is taken
+            settings.write_text(settings.read_text().replace("[[routes]]", full, 1))
+            async with gateway(settings) as gate:
+                site = Site(gate.port, USERS)
+                beside = _sample(gate, site, samples), _reload(gate), _forget(server.seen)
+                async with _beside(*beside, *(_again(site, one) for one in EVERYTHING)):
+                    await asyncio.sleep(seconds)
+                    site.over = True
+    return site, samples
+
+
+@contextlib.asynccontextmanager
+async def _beside(*works: Awaitable[None]) -> AsyncIterator[None]:
+    """These go on until the block ends; what they raise is raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        yield
+        failed = [task.exception() for task in tasks if task.done() and not task.cancelled()]
+        for error in failed:
+            if error is not None:
+                raise error
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _again(site: Site, one: Callable[[Site], Awaitable[None]]) -> None:
+    """One kind of visitor, until the load is over; what goes wrong is written down, and the next comes."""
+    while not site.over:
+        try:
+            async with asyncio.timeout(60):
+                await one(site)
+        except (AssertionError, OSError, EOFError, TimeoutError, ValueError) as error:
+            if not site.over:
+                site.unexpected[f"{one.__name__}: {type(error).__name__} {error}"[:300]] += 1
+                await asyncio.sleep(0.5)
+
+
+async def _sample(gate: Gateway, site: Site, samples: Samples) -> None:
+    began = time.monotonic()
+    for number in itertools.count(1):
+        await asyncio.sleep(max(0.0, began + number - time.monotonic()))
+        samples.workers.append(memory_of(gate))
+        samples.store.append(_store_of(gate))
+        samples.sign_ins.append(site.done["sign-ins"])
+
+
+def _store_of(gate: Gateway) -> int:
+    """Bytes that the private store has in use: of the gateway's children, the one that is no worker."""
+    pid = gate.process.pid
+    children = {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    texts = [Path(f"/proc/{child}/status").read_text() for child in children - set(workers_of(gate))]
+    return sum(int(text.partition("VmRSS:")[2].split()[0]) * 1024 for text in texts)
+
+
+async def _reload(gate: Gateway) -> None:
+    """The file changes a little, and is read anew."""
+    for number in itertools.count(1):
+        await asyncio.sleep(RELOAD_EVERY)
+        text = gate.settings.read_text()
+        before = f"help{number - 1}@" if number > 1 else "help@"
+        gate.settings.write_text(text.replace(before, f"help{number}@"))
+        gate.process.send_signal(signal.SIGHUP)
+
+
+async def _forget(seen: list[object]) -> None:
+    while True:
+        await asyncio.sleep(1)
+        seen.clear()
+
+
+def main(minutes: float) -> None:
+    """Measures, writes the page, and fails where something does not hold."""
+    results = list(measure(minutes))
+    print(table(results), flush=True)
+    write("mixed_load", results, HERE / "results.json")
+    page.write()
+    sys.exit(any(result.holds is False for result in results))
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else MINUTES)
