@@ -162,6 +162,33 @@ async def test_pipelined_requests_are_answered_in_order_and_each_is_one(
     assert [(exchange.path, exchange.body) for exchange in server.seen] == [(f"/{n}", b"abc") for n in (1, 2, 3)]
 
 
+async def test_fields_are_those_of_each_request_though_a_connection_remembers_the_last_ones(
+    gate: Gateway, server: DocumentServer, cookie: str
+) -> None:
+    """Equal ones are not sorted again; a field more, less or another is noticed each time."""
+    wanted = [["X-A: 1"], ["X-A: 1"], ["X-A: 2"], ["X-A: 2", "X-B: 3"], [], ["X-A: 1"]]
+    asked = [request(cookie, "GET /f HTTP/1.1", *fields, last=n == 5) for n, fields in enumerate(wanted)]
+    stranger = b"GET /f HTTP/1.1\r\nHost: g\r\nX-A: 1\r\n\r\n"
+    answer = await raw(gate.port, b"".join([*asked[:2], stranger, *asked[2:]]))
+    assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"401", *[b"200"] * 4]
+    assert [[f"{n}: {v}" for n, v in seen.fields if n in ("X-A", "X-B")] for seen in server.seen] == wanted
+
+
+async def test_each_request_that_waits_for_100_continue_hears_it(
+    gate: Gateway, server: DocumentServer, cookie: str
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+    for _ in range(3):
+        writer.write(request(cookie, HEAD, "Content-Length: 3", "Expect: 100-continue", last=False))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"abc")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]))
+    assert [seen.body for seen in server.seen] == [b"abc"] * 3
+    writer.close()
+
+
 async def test_an_absolute_target_of_this_host_goes_on_as_a_path(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
