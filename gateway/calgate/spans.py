@@ -120,8 +120,8 @@ class Tracing:
 
     @contextmanager
     def asking(self, name: str, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[Span]:
-        """A span under the present one, or none where nothing is traced: what runs in the background has no request."""
-        if not trace.get_current_span().get_span_context().is_valid:
+        """A span under the present one, if that is recorded: what runs in the background has no request at all."""
+        if not trace.get_current_span().is_recording():
             yield trace.INVALID_SPAN
             return
         with self._tracer.start_as_current_span(
@@ -150,22 +150,29 @@ class _TracedUpstream(Upstream):
 
     async def send(self, outgoing: Outgoing) -> Wire:
         """As ever; one span, however many of the kept connections turn out to be closed."""
+        if not trace.get_current_span().is_recording():
+            return await super().send(_told(outgoing))
         with self._tracing.asking(outgoing.method, SpanKind.CLIENT) as span:
-            line, _, rest = outgoing.message.partition(b"\r\n")
-            path = line.split(b" ")[1].partition(b"?")[0].decode("latin-1")
+            target = outgoing.message.split(b" ", 2)[1]
+            path = target.partition(b"?")[0].decode("latin-1")
             told = {"http.request.method": outgoing.method, "url.full": f"{self.name}{path}"}
             span.set_attributes(told | {"server.address": self.host, "server.port": self.port})
-            wire = await super().send(replace(outgoing, message=b"\r\n".join([line, *_trace_fields(), rest])))
+            wire = await super().send(_told(outgoing))
             span.set_attribute("http.response.status_code", wire.status)
             if wire.status >= 400:
                 _fail(span, str(wire.status))
             return wire
 
 
-def _trace_fields() -> list[bytes]:
+def _told(outgoing: Outgoing) -> Outgoing:
+    """The request with the fields of the present trace behind its first line."""
     carrier: dict[str, str] = {}
     _TRACE_CONTEXT.inject(carrier)
-    return [f"{name}: {value}".encode("ascii") for name, value in carrier.items()]
+    if not carrier:
+        return outgoing
+    line, _, rest = outgoing.message.partition(b"\r\n")
+    fields = [f"{name}: {value}".encode("ascii") for name, value in carrier.items()]
+    return replace(outgoing, message=b"\r\n".join([line, *fields, rest]))
 
 
 def _fail(span: Span, kind: str) -> None:
