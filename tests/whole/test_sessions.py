@@ -31,11 +31,8 @@ async def test_sessions_are_ended_by_address_or_user_on_every_gateway_at_once(
             cookies = [await sign_in(here, user, address) for user, address in places]
 
             async def living() -> list[list[int]]:
-                both = [
-                    (await shows(here, c, a), await shows(there, c, a))
-                    for c, (_, a) in zip(cookies, places, strict=True)
-                ]
-                return [list(pair) for pair in both]
+                pairs = [(cookie, address) for cookie, (_, address) in zip(cookies, places, strict=True)]
+                return [[await shows(gate, *pair) for gate in (here, there)] for pair in pairs]
 
             assert await living() == [[200, 200]] * 4
             end = await calgate("sessions", "end", "--address", "127.0.0.2", "-c", str(one))
