@@ -43,9 +43,8 @@ async def check(
     except ConfigError as error:
         for fault in error.faults:
             yield Finding("fail", "start", fault)
-    for route in settings.core.routes:
-        for url in route.upstreams:
-            yield await _upstream(route, url)
+    async for finding in _upstreams(settings.core.routes):
+        yield finding
     if settings.core.tracing is not None:
         yield await asyncio.to_thread(_receiver_of_spans, settings.core.tracing)
 
@@ -189,6 +188,17 @@ async def _rules(settings: Settings, services: Services, blocked: Mapping[str, s
 
 
 # ---------------------------------------------------------------- document servers
+
+
+async def _upstreams(routes: Sequence[Route]) -> AsyncIterator[Finding]:
+    """One that is off is told once, whatever leads to it."""
+    failed = set[str]()
+    for route in routes:
+        for url in (url for url in route.upstreams if url not in failed):
+            finding = await _upstream(route, url)
+            if finding.level == "fail":
+                failed.add(url)
+            yield finding
 
 
 async def _upstream(route: Route, url: str) -> Finding:

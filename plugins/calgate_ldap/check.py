@@ -20,7 +20,7 @@ async def check(config: Config, survey: Survey) -> AsyncIterator[Finding]:
     """One finding a server, and one for the groups of the account that asks, or of the one that was named."""
     usable = []
     for domain in config.each_domain():
-        found = [finding async for finding in _servers(domain)]
+        found = _folded([finding async for finding in _servers(domain)])
         if any(finding.level == "ok" for finding in found):
             usable.append(domain)
         else:  # the others ask every domain
@@ -29,6 +29,15 @@ async def check(config: Config, survey: Survey) -> AsyncIterator[Finding]:
             yield finding
     if len(usable) == len(config.each_domain()):
         yield await _sample(usable, survey.login[0] if survey.login is not None else config.bind.user)
+
+
+def _folded(found: Sequence[Finding]) -> list[Finding]:
+    """Servers that fail alike are one line: a wrong CA is one mistake, however many believe in another."""
+    alike: dict[Finding, list[str]] = {}
+    for finding in found:
+        key = dataclasses.replace(finding, subject="") if finding.level == "fail" else finding
+        alike.setdefault(key, []).append(finding.subject)
+    return [dataclasses.replace(finding, subject=", ".join(names)) for finding, names in alike.items()]
 
 
 async def _servers(config: Config) -> AsyncIterator[Finding]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from calgate.contract import Identity, Lockout, Person, ServiceAccount
 from calgate_ldap.directory import ActiveDirectory
 
+_OF_A_DOMAIN = "S-1-5-21-"  # what well-known and built-in groups do not begin with (MS-DTYP 2.4.2.4)
+
 
 class Forest:
     """Fills `Directory` and `Registry`; the first domain is the gateway's own."""
@@ -19,7 +21,7 @@ class Forest:
         self._domains = tuple(domains)
 
     async def look_up(self, identity: Identity) -> Person | None:
-        """Somebody of another domain is in those groups of ours that his ticket says: his own domain does not know."""
+        """A person is in those groups of other domains that the ticket names: the own domain does not know them."""
         for domain in self._domains:
             person = await domain.look_up(identity)
             if person is not None:
@@ -27,12 +29,12 @@ class Forest:
         return None
 
     async def _with_groups_of_others(self, person: Person, identity: Identity, home: ActiveDirectory) -> Person:
-        found = set(person.groups)
-        for other in self._domains:
-            if other is not home and identity.groups:
-                domain = await other.domain()
-                found |= {sid for sid in identity.groups if domain.holds(sid)}
-        return dataclasses.replace(person, groups=frozenset(found))
+        if len(self._domains) == 1 or not identity.groups:
+            return person
+        own = await home.domain()
+        # the other domains are not asked: one that is down must not keep our own people out
+        others = {sid for sid in identity.groups if sid.startswith(_OF_A_DOMAIN) and not own.holds(sid)}
+        return dataclasses.replace(person, groups=person.groups | others)
 
     async def resolve(self, groups: Sequence[str]) -> Mapping[str, str | None]:
         """A name without a domain is the first domain's that has it."""

@@ -128,6 +128,12 @@ async def test_a_document_server_that_accepts_and_stays_silent_is_told(
         ]
 
 
+async def test_a_document_server_that_is_off_is_told_once_however_many_routes_lead_to_it(tmp_path: Path) -> None:
+    file = write_settings(tmp_path, 1)
+    file.write_text(file.read_text() + '\n[[routes]]\npath = "/other"\nupstreams = ["http://127.0.0.1:1"]\n')
+    assert [(level, subject) for level, subject, _ in await told(file)] == [("fail", "http://127.0.0.1:1")]
+
+
 async def test_what_is_no_http_server_is_told(tmp_path: Path) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example ESMTP\r\n")

@@ -97,15 +97,17 @@ async def test_people_of_each_domain_are_found_in_it(
     assert theirs.groups == {f"{OTHER_SID}-3000", f"{OTHER_SID}-513"}
 
 
-async def test_groups_of_ours_that_a_ticket_of_another_domain_names_count_and_no_others(
+async def test_groups_of_other_domains_that_a_ticket_names_count_and_none_of_ones_own_or_of_the_machine(
     configure: Configure, two: tuple[LdapServer, LdapServer], tmp_path: Path
 ) -> None:
+    """Those of a domain that is not in the file do no harm: no rule can name a group that no directory has."""
     said = frozenset({f"{DOMAIN_SID}-2000", f"{OTHER_SID}-9999", "S-1-5-21-99-99-99-512", "S-1-5-32-544"})
     async with forest(configure, two, tmp_path) as (directory, _store):
         identity = Identity("BRANCH", "alice", "kerberos", sid=f"{OTHER_SID}-1001", groups=said)
         person = await directory.look_up(identity)
     assert person is not None
-    assert person.groups == {f"{OTHER_SID}-3000", f"{OTHER_SID}-513", f"{DOMAIN_SID}-2000"}
+    unknown = "S-1-5-21-99-99-99-512"
+    assert person.groups == {f"{OTHER_SID}-3000", f"{OTHER_SID}-513", f"{DOMAIN_SID}-2000", unknown}
 
 
 async def test_groups_are_found_in_their_domain(
@@ -122,8 +124,9 @@ async def test_another_domain_that_is_down_is_nothing_to_people_of_ours(
     configure: Configure, two: tuple[LdapServer, LdapServer], tmp_path: Path
 ) -> None:
     two[1].mood = "busy"
+    said = frozenset({f"{DOMAIN_SID}-513"})  # as every ticket does
     async with forest(configure, two, tmp_path) as (directory, _store):
-        assert await directory.look_up(Identity("CORP", "alice", "kerberos", sid=f"{DOMAIN_SID}-1001"))
+        assert await directory.look_up(Identity("CORP", "alice", "kerberos", sid=f"{DOMAIN_SID}-1001", groups=said))
         with pytest.raises(Unavailable):
             await directory.look_up(Identity("BRANCH", "alice", "kerberos", sid=f"{OTHER_SID}-1001"))
 

@@ -65,6 +65,13 @@ async def test_a_certificate_of_another_authority_is_told(write: Write, tmp_path
     assert said.only("fail", f"{LDAPS}:636", "certificate is not accepted", "check ldap.ca") == _WITHOUT_DIRECTORY
 
 
+async def test_what_is_wrong_with_every_server_alike_is_told_once(write: Write, tmp_path: Path) -> None:
+    """By name and by address it is the same server here, and either stands in its certificate."""
+    by_address = "ldaps://127.0.0.53"
+    said = await told(write(servers=f'"{LDAPS}", "{by_address}"', ca=str(Authority(tmp_path, "Another CA").file)))
+    assert said.only("fail", f"{LDAPS}:636, {by_address}:636", "check ldap.ca") == _WITHOUT_DIRECTORY
+
+
 async def test_a_file_that_holds_no_authority_is_told(write: Write, tmp_path: Path) -> None:
     (tmp_path / "empty.pem").write_text("")
     assert (await told(write(ca=str(tmp_path / "empty.pem")))).only("fail", "start", "give the CA's certificate") == []

@@ -107,6 +107,16 @@ async def test_somebody_of_a_domain_that_is_trusted_and_not_in_the_file_is_refus
         assert running.users() == []
 
 
+async def test_another_domain_that_has_not_answered_yet_keeps_nobody_of_ours_out(
+    domain: Lab, tmp_path: Path, become: As
+) -> None:
+    more = both(tmp_path).partition("[[access]]")[0].replace(f"dc2.{PARTNER_DOMAIN}", f"dc2.{PARTNER_DOMAIN}:1")
+    async with front(domain, tmp_path, ldap=more) as running:
+        await ready(running)
+        become("alice")
+        assert (await ask(running)).status == 200
+
+
 async def test_an_account_that_the_other_domain_disables_is_refused_though_its_ticket_is_good(
     domain: Lab, partner: Path, tmp_path: Path, become: As
 ) -> None:

@@ -1,0 +1,63 @@
+"""Sessions in a real store: how long they live, and under which id. The store's clock decides, so these tests wait."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from calgate.contract import Identity, Person, Store
+from calgate.session import Session, Sessions, SessionSection
+from calgate.store import StoreSection, open_store
+from servers import Server
+
+SID = "S-1-5-21-1-2-3-1105"
+ALICE = Person(SID, "CORP", "alice", "Alice", frozenset())
+
+
+@pytest_asyncio.fixture
+async def store(server: Server, tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(StoreSection(url=server.url), tmp_path) as opened:
+        yield opened
+
+
+async def begin(store: Store, section: SessionSection) -> tuple[Session, str]:
+    """She signs in at one gateway."""
+    identity = Identity("CORP", "alice", "kerberos", sid=SID)
+    return await Sessions(store, section, 0).begin(identity, ALICE, "192.0.2.7", is_browser=True, cookies=set())
+
+
+async def lives(store: Store, section: SessionSection, session_id: str) -> bool:
+    """As a gateway sees it that has no copy."""
+    session = await Sessions(store, section, 0).find(session_id)
+    return session is not None and not session.lapsed
+
+
+async def test_a_session_that_is_not_used_ends_and_one_that_is_lives_on(store: Store) -> None:
+    section = SessionSection(idle=0.6, lifetime=60.0)
+    (_, used), (_, unused) = await begin(store, section), await begin(store, section)
+    for _ in range(8):
+        await asyncio.sleep(0.1)
+        assert await lives(store, section, used)
+    assert not await lives(store, section, unused)
+
+
+async def test_a_session_that_is_in_use_all_the_time_ends_at_its_lifetime(store: Store) -> None:
+    section = SessionSection(idle=60.0, lifetime=0.5)
+    began = time.monotonic()
+    _, session_id = await begin(store, section)
+    while await lives(store, section, session_id):
+        assert time.monotonic() < began + 5, "it never ends"
+        await asyncio.sleep(0.05)
+    assert time.monotonic() - began >= 0.5
+
+
+async def test_a_session_is_its_sids_whatever_the_person_is_called_and_each_has_its_own_id(store: Store) -> None:
+    section = SessionSection()
+    (first, one), (second, other) = await begin(store, section), await begin(store, section)
+    assert one != other
+    assert first.person_key == second.person_key == SID
+    found = await Sessions(store, section, 0).find(one)
+    assert found is not None
+    assert (found.person_key, found.identity.sid) == (SID, SID)
