@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from calgate.contract import Directory, Identity, Person, Store
-from calgate_cal import books, lua, terms
+from calgate_cal import books, exported, lua, terms
 from calgate_cal.audit import Record, read
 from calgate_cal.books import Holder, State, Waiting
 from calgate_cal.settings import License
@@ -162,12 +162,11 @@ class Office:
 
     async def restore(self, saved: Mapping[str, object]) -> int:
         """Puts an export back into a license that has no permanent state; answers how many CALs."""
-        settings, leases = saved.get("settings"), saved.get("leases")
-        if saved.get("version") != lua.VERSION or not _are_settings(settings) or not _are_tables(leases):
-            raise Declined(f"this is not an export of {lua.VERSION}")
+        try:
+            settings, leases = exported.read(saved)
+        except ValueError as fault:
+            raise Declined(str(fault)) from fault
         word, *figures = await self._change("restore", json.dumps(settings), json.dumps(leases))
-        if word == "unreadable":
-            raise Declined("a CAL of the export cannot be read")
         if word == "not-empty":
             raise Declined(f"the license has {figures[0]} permanent CALs already; an export is put into an empty one")
         return figures[0]
@@ -187,15 +186,6 @@ class Office:
             reply = await self._store.call(name, self._keys, (self._actor, *args), lasting=_is_done)
         word, *figures = reply
         return word.decode(), *(int(figure) for figure in figures)
-
-
-def _are_settings(value: object) -> bool:
-    own = ("limit:", "dynamic:", "allocated:")
-    return isinstance(value, dict) and all(str(name).startswith(own) for name in value)
-
-
-def _are_tables(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(it, dict) for it in value)
 
 
 def _is_done(reply: Sequence[Any]) -> bool:

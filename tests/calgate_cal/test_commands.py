@@ -16,7 +16,7 @@ from cal_lab import who
 from calgate.contract import Services
 from calgate.refusal import NoCal
 from calgate.store import StoreSection, open_store
-from calgate_cal import Config, commands
+from calgate_cal import Config, commands, lua
 from calgate_cal.allocator import CalAllocator
 from people import People
 from servers import Server
@@ -83,6 +83,11 @@ def said(result: Result) -> Any:
     """What --json printed."""
     assert result.exit_code == 0, result.output
     return json.loads(result.output)
+
+
+def everything(cals: Cals) -> tuple[object, object]:
+    """All that a command could change, and every record of a change."""
+    return said(cals("export")), said(cals("log", "--json"))
 
 
 def test_assign_list_remove_and_undo(cals: Cals, visit: Callable[[str], str]) -> None:
@@ -198,7 +203,7 @@ def test_permanent_state_goes_out_and_in_again(
     for text, fault in (
         ("{}", "this is not an export"),
         ("no", "is not JSON"),
-        (json.dumps(json.loads(saved.read_text()) | {"leases": [{"kind": "named"}]}), "cannot be read"),
+        ("[]", "is not an export"),
     ):
         bad.write_text(text)
         with Redis.from_url(server.url, protocol=2) as redis:
@@ -206,9 +211,132 @@ def test_permanent_state_goes_out_and_in_again(
         assert fault in cals("import", str(bad)).output
 
 
-def test_what_is_declined_is_one_line_and_exit_1(cals: Cals) -> None:
-    result = cals("assign", "nobody")
-    assert (result.exit_code, result.output) == (1, "Error: the directory knows nobody called nobody\n")
+GOOD = {"id": "1-0", "kind": "named", "field": "named|al", "user": "al", "name": "CORP\\al", "granted": 1}
+
+
+BROKEN: tuple[tuple[dict[str, object], str], ...] = (
+    ({"leases": [GOOD, {"kind": "named"}]}, "a CAL of the export cannot be read, number 2"),
+    ({"leases": [GOOD | {"field": "named|bob"}]}, "a CAL of the export cannot be read, number 1"),
+    ({"leases": [GOOD | {"kind": "session"}]}, "a CAL of the export cannot be read, number 1"),
+    ({"leases": [GOOD | {"granted": "soon"}]}, "a CAL of the export cannot be read, number 1"),
+    ({"leases": [GOOD | {"last_used": "soon"}]}, "a CAL of the export cannot be read, number 1"),
+    ({"leases": [GOOD | {"groups": "all"}]}, "a CAL of the export cannot be read, number 1"),
+    ({"leases": [GOOD | {"id": "alice"}]}, "a CAL of the export cannot be read, number 1"),
+    ({"leases": [GOOD, GOOD]}, "the export has a CAL twice"),
+    ({"settings": {"terms": "{}"}}, "a setting of the export cannot be read: terms = {}"),
+    ({"settings": {"limit:session": "few"}}, "a setting of the export cannot be read: limit:session = few"),
+    ({"settings": {"allocated:d": "-1"}}, "a setting of the export cannot be read: allocated:d = -1"),
+    ({"version": "calgate_cal_v9"}, f"this is not an export of {lua.VERSION}"),
+)
+
+
+def test_an_export_that_somebody_broke_is_declined_whole(cals: Cals, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.json"
+    good = json.loads(cals("export").output) | {"leases": [GOOD]}
+    before = everything(cals)
+    for changed, fault in BROKEN:
+        saved.write_text(json.dumps(good | changed))
+        assert cals("import", str(saved)).output == f"Error: {fault}\n"
+        assert everything(cals) == before
+
+
+def test_an_export_of_the_version_before_is_read(cals: Cals, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.json"
+    saved.write_text(
+        json.dumps({"license": "demo", "version": "calgate_cal_v1", "settings": {"limit:named": "1"}, "leases": [GOOD]})
+    )
+    assert cals("import", str(saved)).output == "1 CALs are back\n"
+    listed = said(cals("list", "--json"))
+    assert [it["name"] for it in listed["holders"]] == ["CORP\\al"]
+    assert listed["pools"][0]["limit"] == 1
+
+
+WRONG = {
+    "assign nobody": "the directory knows nobody called nobody",
+    "assign ALIEN\\bob": "the directory knows nobody called ALIEN\\bob",
+    "assign alice": "CORP\\alice has a Named CAL already",
+    "assign bob --document hr.qvw": "no Document CALs are allocated to hr.qvw; `allocate` comes first",
+    "assign bob --document ''": "a document has a name",
+    "assign": "say either a user or --file",
+    "assign --file /nowhere": "'/nowhere' does not exist",
+    "remove nobody": "the directory knows nobody called nobody",
+    "remove bob": "CORP\\bob has no Named CAL",
+    "remove alice --document sales.qvw": "CORP\\alice has no Document CAL for sales.qvw",
+    "undo nobody": "the directory knows nobody called nobody",
+    "undo alice": "CORP\\alice's Named CAL has not been removed",
+    "undo bob": "CORP\\bob has no Named CAL in quarantine",
+    "allocate sales.qvw 4": "too many Document CALs allocated: it would be 4 in all, and the limit is 3",
+    "allocate sales.qvw -1": "-1",
+    "allocate sales.qvw many": "'many' is not a valid integer range",
+    "allocate '' 1": "a document has a name",
+    "limit named 3": "3 is more than the 2 Named CALs in license",
+    "limit named -1": "-1",
+    "limit named few": "a limit is a number or `default`, not few",
+    "limit floating 1": "'floating' is not one of",
+    "dynamic session on": "'session' is not one of",
+    "dynamic named maybe": "'maybe' is not one of",
+    "dynamic named on --document sales.qvw": "--document goes with Document CALs",
+    "end nobody": "nobody has no Session CAL",
+    "end alice --client laptop": "alice has no Session CAL on laptop",
+    "import /nowhere": "'/nowhere' does not exist",
+    "who-has": "say either a user or --document",
+    "explain bob": "no denial of bob is on record",
+    "log --since long": "a duration is written like",
+    "report --since long": "a duration is written like",
+    "report --plot /nowhere/plot.svg": "the plot cannot be written",
+    "list --license qlik": "the file has no license qlik, but demo",
+}
+
+
+def test_what_is_wrong_is_one_line_and_nothing_is_changed(cals: Cals) -> None:
+    cals("assign", "alice")
+    before = everything(cals)
+    for words, fault in WRONG.items():
+        result = cals(*("" if word == "''" else word for word in words.split()))
+        last = result.output.splitlines()[-1]
+        assert (result.exit_code in (1, 2), last.startswith("Error: ")) == (True, True), f"{words}: {result.output}"
+        assert fault in last, words
+        assert everything(cals) == before, words
+
+
+def test_a_file_of_users_that_is_none_changes_nothing(cals: Cals, tmp_path: Path) -> None:
+    before = everything(cals)
+    for text in (b"\xff\xfe", b"nobody\n"):
+        (tmp_path / "users").write_bytes(text)
+        result = cals("assign", "--file", str(tmp_path / "users"))
+        assert result.exit_code == 1
+        assert result.output.splitlines()[-1].startswith("Error: ")
+        assert everything(cals) == before
+
+
+def test_every_command_answers_a_program_in_json(cals: Cals, visit: Callable[[str], str], tmp_path: Path) -> None:
+    answers = {
+        "assign alice": {"assigned": "CORP\\alice", "document": None},
+        "allocate sales.qvw 2": {"document": "sales.qvw", "allocated": 2},
+        "dynamic document on --document sales.qvw": {"kind": "document", "document": "sales.qvw", "dynamic": "on"},
+        "limit session 1": {"kind": "session", "limit": 1},
+        "limit session default": {"kind": "session", "limit": None},
+        "remove alice": {"removed": "CORP\\alice", "document": None, "quarantine": None},
+    }
+    for words, answer in answers.items():
+        assert said(cals(*words.split(), "--json")) == answer
+    cals("assign", "bob")
+    assert [visit(user) for user in ("bob", "carl", "dora", "emil", "fred")] == [
+        *("named", "document", "document", "session", "no-cal"),
+    ]
+    assert said(cals("remove", "bob", "--json"))["quarantine"] > 0
+    assert said(cals("undo", "bob", "--json")) == {"undone": "CORP\\bob", "document": None}
+    assert said(cals("end", "emil", "--force", "--json")) == {"ended": "CORP\\emil", "until": None}
+    assert len(said(cals("list", "--json"))["holders"]) == 3
+    assert [it["kind"] for it in said(cals("who-has", "bob", "--json"))] == ["named"]
+    assert [it["place"] for it in said(cals("queue", "--json"))] == [1]
+    assert said(cals("explain", "fred", "--json"))["code"] == "no-cal"
+    assert len(said(cals("log", "--json"))) > 10
+    assert said(cals("report", "--json"))["denied_users"] == 1
+    (tmp_path / "saved").write_text(json.dumps(said(cals("export", "--json")) | {"leases": []}))
+    for words in ("remove bob", "remove carl --document sales.qvw", "remove dora --document sales.qvw"):
+        assert said(cals(*words.split(), "--json"))["removed"]
+    assert "permanent CALs already" in cals("import", str(tmp_path / "saved"), "--json").output
 
 
 def test_a_license_that_is_not_in_the_file_is_named_with_those_that_are(cals: Cals) -> None:

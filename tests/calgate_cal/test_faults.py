@@ -179,6 +179,32 @@ async def test_without_a_replicas_acknowledgement_it_is_a_503_and_the_retry_wait
         primary.stop()
 
 
+async def test_reports_are_read_from_a_replica_which_grants_nothing(tmp_path: Path) -> None:
+    primary = Server(tmp_path / "primary", port=free_port()).start()
+    replica = Server(tmp_path / "replica", port=free_port(), replicaof=f"127.0.0.1 {primary.settings['port']}").start()
+    license = {"session": {"in_license": 1}, "queue": True}
+    try:
+        async with (
+            gateway(StoreSection(url=primary.url), tmp_path, **license) as gate,
+            open_store(StoreSection(url=replica.url), tmp_path) as store,
+        ):
+            until_linked(replica)
+            await gate.hold("alice")
+            assert await _kind(gate, "bob") == "no-cal"
+            await gate.store.redis.wait(1, 1000)
+            reader = Gateway(store, license)
+            assert [it.user for it in await reader.holders()] == ["alice"]
+            assert [it.user for it in await reader.office.queue()] == ["bob"]
+            assert (await reader.office.state()).pools[2].occupied == 1
+            assert await reader.office.export() == await gate.office.export()
+            assert await reader.allocator.held("q", who("alice"), "d") is not None
+            with pytest.raises(Unavailable, match="read only"):
+                await reader.allocator.claim("q", who("carol"), "d", reference="r")
+    finally:
+        replica.stop()
+        primary.stop()
+
+
 @pytest.fixture
 def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
     made = Sentinels(tmp_path / "sentinels")

@@ -4,8 +4,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from cal_lab import MINUTE, Lab
+from cal_lab import CLOCK, MINUTE, Lab, who
+from calgate.refusal import NoCal
 from calgate_cal import lua
+from calgate_cal.allocator import CalAllocator
 from calgate_cal.office import Declined
 
 License = Callable[..., Awaitable[Lab]]
@@ -106,6 +108,38 @@ async def test_new_terms_count_from_the_next_claim_and_shares_are_counted_anew(l
         new = terms.replace(b'"shared": true', change)
         await q.store.call(f"{lua.VERSION}_configure", q.allocator._keys["q"], ("tester", new))
     assert [await q.open(user) for user in ("alice", "bob", "dave")] == ["session", "session", "no-cal"]
+
+
+async def test_every_change_holds_for_every_gateway_from_its_next_claim(license: License) -> None:
+    q = await license(named={"in_license": 2}, document={"in_license": 1}, session={"in_license": 1})
+    other = CalAllocator(q.config, q.store, "another gateway", clock=lambda: q.time)
+    q.store.library(lua.VERSION, lua.source(now=CLOCK))
+
+    async def opens(user: str) -> str:
+        try:
+            lease = await other.claim("q", who(user), "sales.qvw", reference=f"r-{user}")
+        except NoCal as no:
+            return no.code
+        await other.settle(lease, served=True)
+        return lease.kind
+
+    assert [await opens(user) for user in ("alice", "bob")] == ["session", "no-cal"]
+    await q.office.end("alice", None, force=True)
+    assert [await opens(user) for user in ("bob", "alice")] == ["session", "no-cal"]
+    await q.office.assign("alice")
+    assert await opens("alice") == "named"
+    await q.office.remove("alice")
+    assert await opens("alice") == "no-cal"
+    await q.office.undo("alice")
+    assert await opens("alice") == "named"
+    await q.office.allocate("sales.qvw", 1)
+    await q.office.dynamic("document", True, "sales.qvw")
+    assert await opens("carol") == "document"
+    await q.office.limit("named", 1)
+    await q.office.dynamic("named", True)
+    assert await opens("dave") == "no-cal"
+    await q.office.limit("named", None)
+    assert await opens("dave") == "named"
 
 
 async def test_the_log_tells_when_a_pool_is_nearly_and_when_it_is_full(

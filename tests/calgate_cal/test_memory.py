@@ -3,8 +3,12 @@
 import json
 from collections.abc import Awaitable, Callable
 
+import pytest
+
+from cal_freeze import SETTINGS, live
 from cal_lab import HOUR, MINUTE, Lab
 from calgate.contract import Activity
+from calgate.refusal import Unavailable
 from calgate_cal import lua
 
 License = Callable[..., Awaitable[Lab]]
@@ -109,3 +113,23 @@ async def test_what_is_due_is_ended_in_the_log_when_somebody_tends(license: Lice
     assert [(entry["what"], entry["ended"]) for entry in (await q.log())[-2:]] == [
         ("expired", str(round((q.time - 10 * HOUR + 30 * MINUTE) * 1000))),
     ] * 2
+
+
+async def test_nothing_hangs_on_a_keys_expiry(license: License) -> None:
+    q = await license(**SETTINGS)
+    await live(q)
+    keys = [key async for key in q.store.redis.scan_iter(f"{PLACE}*")]
+    assert len(keys) > 10
+    assert {await q.store.redis.pttl(key) for key in keys} == {-1}
+
+
+async def test_a_store_out_of_memory_grants_nothing_and_leaves_nothing_half_done(license: License) -> None:
+    q = await license(named={"in_license": 1, "dynamic": True}, session={"in_license": 1}, queue=True)
+    await q.store.redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(Unavailable):
+            await q.claim("alice")
+    finally:
+        await q.store.redis.config_set("maxmemory", 0)
+    assert (await q.log(), await q.holders()) == ([], [])
+    assert await q.open("alice") == "named"

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import random
 import re
 import ssl
 import subprocess
@@ -11,7 +12,7 @@ import spnego
 from spnego.channel_bindings import GssChannelBindings
 
 from calgate.binding import certificate_binding
-from whole.rig import PASSWORD, DocumentServer, Gateway, gateway, write_settings
+from whole.rig import PASSWORD, DocumentServer, Exchange, Gateway, curl, gateway, write_settings
 
 FIRST, SECOND = "bi.demo.example", "old.demo.example"
 
@@ -85,3 +86,20 @@ async def test_a_sign_in_is_bound_to_the_certificate_of_its_own_connection(
         assert await sign_in(gate, SECOND, second) == 200
         assert await sign_in(gate, FIRST, second) == 401
         assert await sign_in(gate, SECOND, first) == 401
+
+
+async def test_large_replies_over_tls_are_whole(server: DocumentServer, tmp_path: Path) -> None:
+    """A head and a body of more than a few KB are handed to the connection as two pieces."""
+    sizes = (1, 16_383, 16_384, 100_000, 3_000_000)
+    bodies = {f"/{size}": random.Random(size).randbytes(size) for size in sizes}
+
+    async def large(exchange: Exchange) -> None:
+        await exchange.answer(bodies.get(exchange.path, b"portal"))
+
+    server.behaviour = large
+    file = settings(tmp_path, server)
+    file.write_text(file.read_text().replace('channel_binding = "require"', 'channel_binding = "off"'))
+    async with gateway(file) as gate:
+        for path, body in bodies.items():
+            reply = await curl(f"{gate.url}{path}", "-k", user="alice")
+            assert (reply.status, reply.body == body) == (200, True), path

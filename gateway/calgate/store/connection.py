@@ -1,6 +1,7 @@
 """The one connection to Redis or Valkey: functions called, news spread, every way of not answering made one refusal."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import Any
@@ -99,7 +100,8 @@ class RedisStore:
 
     async def _with_library(self, work: Callable[[], Awaitable[Any]]) -> Any:
         if len(self._loaded) < len(self._libraries):
-            await self._load(set(self._libraries) - self._loaded)
+            with contextlib.suppress(fault.ReadOnlyError):  # a replica has them from its primary, and can be read
+                await self._load(set(self._libraries) - self._loaded)
         for _ in range(_RELOADS):
             try:
                 return await work()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from calgate_cal.commands.counter import DOCUMENT, KIND, Counter, cal, command, local
+from calgate_cal.commands.counter import DOCUMENT, KIND, NAME, Counter, cal, command, local
 from calgate_cal.office import Declined, Office
 
 
@@ -23,7 +23,7 @@ async def assign(office: Office, counter: Counter, user: str | None, names: Path
         counter.say(f"{name} has a {cal(document)} now", assigned=name, document=document)
         return
     assert names is not None
-    text = await asyncio.to_thread(names.read_text, encoding="utf-8")
+    text = await _text_of(names)
     wanted = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     declined = 0
     for each in wanted:
@@ -57,7 +57,7 @@ async def undo(office: Office, counter: Counter, user: str, document: str | None
 
 
 @command("allocate", help="Let COUNT of the Document CALs be given out for DOCUMENT.")
-@click.argument("document")
+@click.argument("document", type=NAME)
 @click.argument("count", type=click.IntRange(0, 1_000_000))
 async def allocate(office: Office, counter: Counter, document: str, count: int) -> None:
     """How many Document CALs a document has."""
@@ -81,7 +81,7 @@ async def limit(office: Office, counter: Counter, kind: str, count: str) -> None
 @command("dynamic", help="Assign CALs of KIND by themselves to whoever comes, or stop that.")
 @click.argument("kind", type=click.Choice(["named", "document"]))
 @click.argument("switch", type=click.Choice(["on", "off", "default"]))
-@click.option("--document", help="for this document only")
+@click.option("--document", type=NAME, help="for this document only")
 async def dynamic(office: Office, counter: Counter, kind: str, switch: str, document: str | None) -> None:
     """Dynamic assignment while the gateway runs."""
     if document and kind != "document":
@@ -107,13 +107,20 @@ async def end(office: Office, counter: Counter, user: str, client: str | None, f
 async def import_(office: Office, counter: Counter, file_in: Path) -> None:
     """What `export` wrote."""
     try:
-        saved = json.loads(await asyncio.to_thread(file_in.read_text, encoding="utf-8"))
+        saved = json.loads(await _text_of(file_in))
     except ValueError as error:
         raise Declined(f"{file_in} is not JSON: {error}") from error
     if not isinstance(saved, dict):
         raise Declined(f"{file_in} is not an export")
     cals = await office.restore(saved)
     counter.say(f"{cals} CALs are back", restored=cals)
+
+
+async def _text_of(file: Path) -> str:
+    try:
+        return await asyncio.to_thread(file.read_text, encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Declined(f"{file} cannot be read: {error}") from error
 
 
 COMMANDS = (assign, remove, undo, allocate, limit, dynamic, end, import_)

@@ -20,8 +20,21 @@ from calgate_cal.office import Declined, Office
 
 Work = Callable[..., Awaitable[None]]
 
+
+class _Named(click.ParamType[str]):
+    """A document's name, which is never empty: an empty one would mean the Named CAL."""
+
+    name = "document"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value.strip():
+            self.fail("a document has a name", param, ctx)
+        return value
+
+
 KIND = click.Choice(["named", "document", "session", "usage"])
-DOCUMENT = click.option("--document", help="the Document CAL for this document instead of the Named CAL")
+NAME = _Named()
+DOCUMENT = click.option("--document", type=NAME, help="the Document CAL for this document instead of the Named CAL")
 
 
 class Counter:

@@ -7,7 +7,7 @@ import click
 from rich.table import Table
 
 from calgate_cal.books import KINDS, Holder, State
-from calgate_cal.commands.counter import KIND, Counter, command, local, table
+from calgate_cal.commands.counter import KIND, NAME, Counter, command, local, table
 from calgate_cal.office import Declined, Office
 
 
@@ -37,7 +37,7 @@ async def list_(office: Office, counter: Counter, kind: str | None) -> None:
 
 @command("who-has", help="What USER holds, or who holds something for a document.")
 @click.argument("user", required=False)
-@click.option("--document", help="who holds a Document or Usage CAL for it")
+@click.option("--document", type=NAME, help="who holds a Document or Usage CAL for it")
 async def who_has(office: Office, counter: Counter, user: str | None, document: str | None) -> None:
     """Some of the holders."""
     if (user is None) == (document is None):

@@ -94,7 +94,10 @@ async def report(office: Office, counter: Counter, since: str, picture: Path | N
     begin = max(now - _duration(since), records[0].at if records else now)
     made = reports.make(office.name, records, begin, now, offset.total_seconds() if offset else 0)
     if picture is not None:
-        await asyncio.to_thread(picture.write_text, plot.svg(made), encoding="utf-8")
+        try:
+            await asyncio.to_thread(picture.write_text, plot.svg(made), encoding="utf-8")
+        except OSError as error:
+            raise Declined(f"the plot cannot be written: {error}") from error
     if counter.as_json:
         counter.hand(asdict(made))
         return

@@ -1,0 +1,79 @@
+"""An export of a license's permanent state, looked through before any of it is put back."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from calgate_cal import lua
+
+VERSIONS = ("calgate_cal_v1", lua.VERSION)
+"""Versions of the functions whose exports are alike."""
+
+Leases = Sequence[Mapping[str, object]]
+
+_SETTINGS = (
+    (re.compile(r"limit:(named|document|session|usage)"), re.compile(r"\d{1,7}")),
+    (re.compile(r"allocated:.+", re.DOTALL), re.compile(r"\d{1,7}")),
+    (re.compile(r"dynamic:(named|document)"), re.compile(r"[01]")),
+    (re.compile(r"dynamic:document:.+", re.DOTALL), re.compile(r"[01]")),
+)
+_TEXTS = ("id", "field", "kind", "user", "name", "client", "document", "by")
+_TIMES = ("granted", "removed", "left", "last_used")
+_LISTS = ("pending", "told", "groups")
+_NEEDED = ("id", "field", "kind", "user", "name", "granted")
+
+
+def read(saved: Mapping[str, object]) -> tuple[Mapping[str, str], Leases]:
+    """Settings and leases of an export; raises ValueError with what cannot be read."""
+    if saved.get("version") not in VERSIONS:
+        raise ValueError(f"this is not an export of {lua.VERSION}")
+    settings, leases = saved.get("settings"), saved.get("leases")
+    if not isinstance(settings, dict) or not isinstance(leases, list):
+        raise ValueError(f"this is not an export of {lua.VERSION}")
+    for name, value in settings.items():
+        if not _is_setting(name, value):
+            raise ValueError(f"a setting of the export cannot be read: {name} = {value}")
+    for number, it in enumerate(leases, 1):
+        if not isinstance(it, dict) or not _is_lease(it):
+            raise ValueError(f"a CAL of the export cannot be read, number {number}")
+    fields = [it["field"] for it in leases]
+    if len(set(fields)) < len(fields):
+        raise ValueError("the export has a CAL twice")
+    return settings, leases
+
+
+def _is_setting(name: object, value: object) -> bool:
+    if not isinstance(name, str) or not isinstance(value, str):
+        return False
+    return any(names.fullmatch(name) and values.fullmatch(value) for names, values in _SETTINGS)
+
+
+def _is_lease(it: Mapping[str, object]) -> bool:
+    return (
+        set(_NEEDED) <= set(it) <= {*_TEXTS, *_TIMES, *_LISTS}
+        and all(isinstance(it[name], str) for name in _TEXTS if name in it)
+        and all(_is_time(it[name]) for name in _TIMES if name in it)
+        and all(_are_texts(it[name]) for name in _LISTS if name in it)
+        and re.fullmatch(r"\d{1,15}-\d{1,15}", str(it["id"])) is not None
+        and it["field"] in _fields(it)
+    )
+
+
+def _fields(it: Mapping[str, object]) -> Sequence[str]:
+    """Where a lease of its kind can stand (lua/lease.lua)."""
+    user, document = it["user"], it.get("document")
+    match it["kind"]:
+        case "named":
+            return (f"named|{user}",)
+        case "document" if document:
+            return (f"document|{user}|{document}",)
+        case "usage" if document:
+            return (f"usage|{user}|{document}", f"spent|{it['id']}")
+    return ()
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < lua.FOREVER
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)

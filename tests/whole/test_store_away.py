@@ -1,0 +1,45 @@
+"""The store goes away under a running gateway: what is known serves on, and nobody is told that he was denied."""
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+from servers import REDIS, Server
+from whole.rig import DocumentServer, calgate, cookie_of, curl, gateway, write_settings
+
+
+async def test_leases_that_are_known_serve_on_and_a_new_claim_is_a_503_and_no_denial(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    store = Server(tmp_path / "redis", REDIS, appendonly="yes", appendfsync="always").start()
+    settings = write_settings(
+        *(tmp_path, server.port),
+        store=f'url = "{store.url}"',
+        listen="workers = 1",
+        license="session = { in_license = 1 }",
+    )
+    try:
+        async with gateway(settings) as gate:
+            alice, bob = [("-H", f"Cookie: {await cookie_of(gate, user)}") for user in ("alice", "bob")]
+            sales = f"{gate.url}/docs/sales"
+            assert (await curl(sales, *alice)).status == 200
+            assert (await curl(f"{gate.url}/portal", *bob)).status == 200
+            store.send(signal.SIGKILL)
+            assert [(await curl(sales, *alice)).status for _ in range(3)] == [200] * 3
+            told = await curl(sales, *bob)
+            assert (told.status, told.json["code"]) == (503, "store-unavailable")
+            assert int(told.values("retry-after")[0]) > 0
+            page = await curl(sales, *bob, "-H", "Accept: text/html")
+            assert (page.status, page.body.count(b"Licences cannot be checked right now") > 0) == (503, True)
+            store.start()
+            for _ in range(100):
+                if (await curl(sales, *alice)).status == (await curl(f"{gate.url}/_calgate/health")).status == 200:
+                    break
+                await asyncio.sleep(0.1)
+            assert (await curl(sales, *bob)).json["code"] == "no-cal"
+            _, out, _ = await calgate("cals", "log", "-c", str(settings), "--json")
+            assert [it["what"] for it in json.loads(out)].count("denied") == 1
+            assert len(gate.decisions("no CAL")) == 1
+    finally:
+        store.stop()
