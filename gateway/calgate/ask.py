@@ -106,6 +106,7 @@ class Ask:
     async def body(self) -> AsyncIterator[bytes]:
         """The body in pieces, as it comes. Raises BadRequest for a broken one, GatewayTimeout for a stalled one."""
         content = self.request.content
+        self.caller.uploading = asyncio.current_task()
         try:
             while True:
                 async with asyncio.timeout(_BODY_PATIENCE):
@@ -117,6 +118,8 @@ class Ask:
             raise GatewayTimeout(f"the client sent nothing of its body for {_BODY_PATIENCE:g} s") from error
         except (web.RequestPayloadError, HttpProcessingError) as error:
             raise BadRequest("the body's framing is broken") from error
+        finally:
+            self.caller.uploading = None
 
 
 def read(request: Request, *, inlet: Inlet, trusted: Sequence[Network], methods: frozenset[str]) -> Ask:

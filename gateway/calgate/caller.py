@@ -52,6 +52,7 @@ class Caller(web.RequestHandler):
         "is_secure",
         "on_pressure",
         "receiving",
+        "uploading",
     )
 
     def __init__(self, door: "Door", client: str | None, **settings: Any) -> None:
@@ -63,6 +64,7 @@ class Caller(web.RequestHandler):
         self.has_answered = False  # bytes of an answer to the present request are on their way
         self.on_pressure: Callable[[bool], None] | None = None  # told when the client reads too slowly, and when again
         self.receiving: StreamReader | None = None  # the present request's body, until its answer is whole as well
+        self.uploading: asyncio.Task[Any] | None = None  # who reads that body
         self.failures = 0  # sign-ins that failed on this connection
         self._last_fields: tuple[Header, ...] = ()
         self._last_inbound: Inbound | None = None
@@ -139,6 +141,9 @@ class Caller(web.RequestHandler):
 
     async def _read_and_forget(self, content: StreamReader) -> None:
         """The rest of a body that nobody wanted; a client that does not come to its end loses the connection."""
+        if self.uploading is not None and self.uploading is not asyncio.current_task():
+            self.uploading.cancel()  # the answer came before the upload's end, and a body has one reader
+            await asyncio.wait({self.uploading})
         with suppress(TimeoutError):
             async with asyncio.timeout(self._lingering_time):
                 while not self._force_close and not content.is_eof():
@@ -168,6 +173,7 @@ class Caller(web.RequestHandler):
         """This request is the one that is answered from now on."""
         self.has_answered = False
         self.receiving = request.content
+        self.uploading = None
         if self._messages:
             self._notice_broken_body()
 

@@ -52,7 +52,7 @@ sign_on = {{ headers = {{ QVUSER = '{{domain}}\\{{account}}' }} }}
 BARE = """
   upstream backend {{ server 127.0.0.1:{backend.port}; {connections} }}
   server {{
-    listen 127.0.0.1:{port} reuseport;
+    listen 127.0.0.1:{port} reuseport backlog=4096;
     proxy_http_version 1.1;
     location / {{ proxy_pass http://backend; proxy_set_header Connection "";
       proxy_set_header Host $host; proxy_set_header QVUSER "DEMO\\\\alice"; }}
@@ -69,7 +69,7 @@ ASKING = """
     "~^(?<before>.*); *calgate=[^;]*(?<after>;.*)?$" $before$after;
   }}
   server {{
-    listen 127.0.0.80:{port} reuseport;
+    listen 127.0.0.80:{port} reuseport backlog=4096;
     proxy_http_version 1.1;
     location / {{
       auth_request /_calgate/verdict;

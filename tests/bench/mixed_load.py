@@ -137,9 +137,11 @@ async def _sample(gate: Gateway, site: Site, samples: Samples) -> None:
     began = time.monotonic()
     for number in itertools.count(1):
         await asyncio.sleep(max(0.0, began + number - time.monotonic()))
-        samples.workers.append(memory_of(gate))
-        samples.store.append(_store_of(gate))
-        samples.sign_ins.append(site.done["sign-ins"])
+        with contextlib.suppress(OSError, IndexError):  # a process that ends at this very moment
+            workers, store = memory_of(gate), _store_of(gate)
+            samples.workers.append(workers)
+            samples.store.append(store)
+            samples.sign_ins.append(site.done["sign-ins"])
 
 
 def _store_of(gate: Gateway) -> int:

@@ -29,7 +29,7 @@ http {{
 """
 # What is uploaded is read to its end before it is answered, as a document server does; `return` alone would not wait.
 FILES = """
-  server {{ listen 127.0.0.1:{port} reuseport; root {folder};
+  server {{ listen 127.0.0.1:{port} reuseport backlog=4096; root {folder};
     location /up {{ client_body_buffer_size 1m; proxy_pass_request_body off; proxy_set_header Content-Length "";
       proxy_pass http://unix:{folder}/taken.sock:/; }} }}
   server {{ listen unix:{folder}/taken.sock; location / {{ return 200 'taken'; }} }}

@@ -45,7 +45,7 @@ class Stage:
 
     async def _open(self, folder: Path) -> None:
         self.server: DocumentServer = await self._stack.enter_async_context(document_server())
-        more = 'answer_timeout = "2s"'
+        more = 'answer_timeout = "30s"'  # this is about bytes: a machine that is busy otherwise fails nothing
         self.gate: Gateway = await self._stack.enter_async_context(
             gateway(write_settings(folder, self.server.port, route=more))
         )
@@ -229,7 +229,7 @@ def test_no_reply_reaches_a_request_that_it_does_not_belong_to(
     for answer in answers:
         assert answer == b"" or re.match(rb"HTTP/1\.1 \d{3}", answer), (batch, answer)
         assert b" 500 " not in answer.split(b"\r\n")[0], batch
-    following = stage.ask(*(f"GET /next?{n}{tail}\r\n".encode() for n in range(2 * len(batch))), patience=5)
+    following = stage.ask(*(f"GET /next?{n}{tail}\r\n".encode() for n in range(2 * len(batch))), patience=30)
     for number, answer in enumerate(following):
         assert answer.endswith(b"\r\n\r\nthe right one for %d" % number), (batch, answer)
     assert stage.workers == before, "a worker has crashed"

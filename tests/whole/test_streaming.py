@@ -124,3 +124,27 @@ async def test_replies_that_come_side_by_side_stay_with_those_who_asked(gate: Ga
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
             assert b"X-For: %d\r\n" % number in answer
             assert answer.endswith(b"\r\n\r\nthis is for %d" % number)
+
+
+async def test_a_connection_goes_on_after_an_answer_that_came_before_the_uploads_end(
+    gate: Gateway, server: DocumentServer
+) -> None:
+    """What is left of the upload is read and thrown away, by one reader, and the next request is answered."""
+
+    async def at_once(exchange: Exchange) -> None:
+        await exchange.answer(b"taken")
+        while exchange.path == "/up" and await exchange.reader.read(1 << 20):
+            pass
+
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = at_once
+    server.reads_body = False
+    tail = f" HTTP/1.1\r\nHost: g\r\nCookie: {cookie}\r\n"
+    for size in (100_000, 10 << 20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+        writer.write(f"POST /up{tail}Content-Length: {size}\r\n\r\n".encode() + b"half")
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ntaken"
+        assert await asyncio.wait_for(reader.readexactly(len(answer)), 5) == answer
+        writer.write(b"x" * (size - 4) + f"GET /portal{tail}\r\n".encode())
+        assert await asyncio.wait_for(reader.readexactly(len(answer)), 5) == answer
+        writer.close()
