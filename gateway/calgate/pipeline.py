@@ -116,7 +116,9 @@ class Pipeline:
         grant = self._allow(ask, route, session, person, use)
         lease = await self._license(ask, route, session, person, use)
         try:
-            sign_on = await self._introduce(route, session, person, grant, lease)
+            sign_on = session.heads.get(route.number)
+            if sign_on is None:
+                sign_on = await self._introduce(route, session, person, grant, lease)
         except BaseException:
             self._give_back(session, lease)
             raise
@@ -239,10 +241,8 @@ class Pipeline:
     ) -> bytes:
         if route.sign_on is None:
             return b""
-        head = session.heads.get(route.number)
-        if head is None:
-            head = encode_headers(await route.sign_on.headers(person, grant, lease))
-            session.heads[route.number] = head
+        head = encode_headers(await route.sign_on.headers(person, grant, lease))
+        session.heads[route.number] = head
         return head
 
     # ------------------------------------------------------------ there and back

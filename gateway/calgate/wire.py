@@ -195,8 +195,7 @@ class Wire(asyncio.Protocol):
         """Nobody looks at this reply any more."""
         if not self._taken:
             self._taken = True
-            # not at once: llhttp may still hold bytes of this very read that do not belong to the reply
-            self._loop.call_soon(self._rest_if_done)
+            self._rest_if_done()
 
     def _rest_if_done(self) -> None:
         """Back to the pool, once the reply is whole and taken, and the request was sent whole."""
