@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gssapi
-from gssapi.raw import ChannelBindings, get_name_attribute
+from gssapi import raw
 
 from calgate.contract import Continue, Identity, Proven
 from calgate.refusal import Unproven
@@ -18,9 +18,6 @@ from calgate_negotiate import keytab as keytabs
 from calgate_negotiate import names, pac, ticket
 from calgate_negotiate.binding import OTHER_CHANNEL, Bound
 from calgate_negotiate.keytab import AES, ENCRYPTION_TYPES, RC4, USE_AES
-
-# A failed step would otherwise be told by the next attribute that is looked at, as an AttributeError without a cause.
-gssapi.SecurityContext.__DEFER_STEP_ERRORS__ = False
 
 _log = logging.getLogger(__name__)
 
@@ -73,8 +70,9 @@ class Exchange:
     def __init__(self, credentials: gssapi.Credentials, bound: Bound, threads: ThreadPoolExecutor) -> None:
         self._bound = bound
         is_compared = bound.mode != "off" and bound.channel is not None
-        bindings = ChannelBindings(application_data=bound.channel) if is_compared else None
-        self._context = gssapi.SecurityContext(usage="accept", creds=credentials, channel_bindings=bindings)
+        self._bindings = raw.ChannelBindings(application_data=bound.channel) if is_compared else None
+        self._credentials = credentials
+        self._context: raw.SecurityContext | None = None
         self._threads = threads
         self._legs = 0
         self._ticket: ticket.Ticket | None = None
@@ -90,14 +88,16 @@ class Exchange:
         """The same in this thread; blocks."""
         try:
             self._look_at(token)
-            answer = self._context.step(token)
-            if not self._context.complete:
-                return Continue(answer or b"")
-            if not int(self._context.actual_flags) & _CHANNEL_BOUND:
+            # not SecurityContext.step, whose wrappers cost as much as the library's own work
+            said = raw.accept_sec_context(token, self._credentials, self._context, self._bindings)
+            self._context = said.context
+            if said.more_steps:
+                return Continue(said.token or b"")
+            if not int(said.flags) & _CHANNEL_BOUND:
                 self._bound.check_missing()  # the library takes a token without a binding for one that fits
             if self._ticket is None:
                 raise Unproven("Kerberos: a sign-in that showed no ticket whose encryption could be seen")
-            return Proven(_identity(self._context), answer)
+            return Proven(_identity(said.initiator_name), said.token)
         except Unproven:
             raise
         except gssapi.exceptions.BadChannelBindingsError as error:
@@ -182,12 +182,12 @@ def _require_aes(keytab: Path) -> None:
         )
 
 
-def _identity(context: gssapi.SecurityContext) -> Identity:
-    info = _logon_info(context)
+def _identity(initiator: raw.Name) -> Identity:
+    info = _logon_info(initiator)
     if info is not None:
         domain, account, sid, groups = info.domain, info.account, info.sid, info.groups
     else:
-        account, at, domain = str(context.initiator_name).rpartition("@")
+        account, at, domain = raw.display_name(initiator, name_type=False).name.decode("utf-8").rpartition("@")
         sid, groups = None, frozenset()
         if not at:
             raise Unproven("Kerberos proved a name without a realm")
@@ -199,10 +199,10 @@ def _identity(context: gssapi.SecurityContext) -> Identity:
     return Identity(domain=domain, account=account, mechanism="kerberos", sid=sid, groups=groups)
 
 
-def _logon_info(context: gssapi.SecurityContext) -> pac.LogonInfo | None:
+def _logon_info(initiator: raw.Name) -> pac.LogonInfo | None:
     """The person in the ticket's PAC where it has one that the domain signed."""
     try:
-        attribute = get_name_attribute(context.initiator_name, _LOGON_INFO)
+        attribute = raw.get_name_attribute(initiator, _LOGON_INFO)
     except gssapi.exceptions.GSSError:
         return None  # a realm that is no Windows domain, or a service account that asks for no PAC
     if not attribute.authenticated or not attribute.values:

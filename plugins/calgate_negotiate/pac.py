@@ -10,6 +10,7 @@ from dataclasses import dataclass
 _SE_GROUP_ENABLED = 0x4
 _HEADER = 16  # MS-RPCE 2.2.6.1 and 2.2.6.2: alignment counts from its end
 _MOST_SUBAUTHORITIES = 15
+_LONG, _TEXT, _ARRAY = struct.Struct("<I"), struct.Struct("<HHI"), struct.Struct("<3I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +47,26 @@ class _Reader:
     def skip(self, length: int) -> None:
         self.take(length)
 
-    def short(self) -> int:
-        self.skip(-self._at % 2)
-        (value,) = struct.unpack("<H", self.take(2))
-        return int(value)
+    def fields(self, layout: struct.Struct) -> tuple[int, ...]:
+        """Several numbers at once; `layout` begins with a long, and so on its boundary."""
+        start = self._at + -self._at % 4
+        if start + layout.size > len(self._data):
+            raise ValueError("the PAC ends too soon")
+        self._at = start + layout.size
+        return layout.unpack_from(self._data, start)
 
     def long(self) -> int:
-        self.skip(-self._at % 4)
-        (value,) = struct.unpack("<I", self.take(4))
-        return int(value)
+        return self.fields(_LONG)[0]
 
     def text_header(self) -> _Text:
         """RPC_UNICODE_STRING; its characters follow later."""
-        self.skip(-self._at % 4)
-        length, _capacity = self.short(), self.short()
-        return _Text(length, present=bool(self.long()))
+        length, _capacity, pointer = self.fields(_TEXT)
+        return _Text(length, present=bool(pointer))
 
     def text(self, header: _Text) -> str:
         if not header.present:
             return ""
-        _capacity, offset, count = self.long(), self.long(), self.long()
+        _capacity, offset, count = self.fields(_ARRAY)
         self.skip(2 * offset)
         characters = self.take(2 * count)
         if header.length > len(characters):
@@ -78,11 +79,13 @@ class _Reader:
         authority = int.from_bytes(self.take(6), "big")
         if subauthorities != count or count > _MOST_SUBAUTHORITIES:
             raise ValueError("a SID in the PAC that cannot be right")
-        return "-".join(["S", str(revision), str(authority), *(str(self.long()) for _ in range(count))])
+        numbers = self.fields(struct.Struct(f"<{count}I"))
+        return "-".join(["S", str(revision), str(authority), *map(str, numbers)])
 
     def pairs(self) -> list[tuple[int, int]]:
-        """A conformant array of two longs each; one that is longer than the PAC ends with it."""
-        return [(self.long(), self.long()) for _ in range(self.long())]
+        """A conformant array of two longs each."""
+        count = self.long()
+        return list(struct.iter_unpack("<II", self.take(8 * count)))
 
 
 def read(buffer: bytes) -> LogonInfo:
