@@ -63,7 +63,7 @@ def _side_by_side(rows: Sequence[dict[str, Any]]) -> list[str]:
     lines = ["| scenario | side | CPU, µs | a second | p50, ms | p99, ms | errors |", "|---|---|---|---|---|---|---|"]
     before = ""
     for (scenario, side), figures in found.items():
-        cells = [f"{figures[what]:.4g}" if what in figures else "" for what in COLUMNS]
+        cells = [_number(figures[what]) if what in figures else "" for what in COLUMNS]
         lines.append(f"| {scenario if scenario != before else ''} | {side} | {' | '.join(cells)} |")
         before = scenario
     return lines
@@ -74,8 +74,12 @@ def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
     for row in rows:
         goal = "" if row["goal"] is None else f"{row['goal']:g}"
         holds = {None: "", True: "yes", False: "**no**"}[row["holds"]]
-        lines.append(f"| {row['name']} | {row['value']:.4g} {row['unit']} | {goal} | {holds} |")
+        lines.append(f"| {row['name']} | {_number(row['value'])} {row['unit']} | {goal} | {holds} |")
     return lines
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _picture(rows: Sequence[dict[str, Any]]) -> str:
