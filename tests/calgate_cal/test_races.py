@@ -51,7 +51,7 @@ def _most_out(records: Sequence[Record]) -> int:
 async def test_nobody_gets_a_seventh_and_none_is_lost(racing_server: Server, tmp_path: Path) -> None:
     records = await _race(racing_server, tmp_path, queue=False)
     assert _most_out(records) == cal_racer.CALS
-    assert sum(record.what == "granted" for record in records) > 200
+    assert sum(record.what == "granted" for record in records) > 10 * cal_racer.CALS, "they hardly changed hands"
 
 
 @pytest.mark.timeout(100)
