@@ -197,11 +197,6 @@ class Caller(web.RequestHandler):
         """No request is being answered."""
         return not self._request_in_progress and not self._messages
 
-    @property
-    def is_new(self) -> bool:
-        """Its first request has not come yet: very likely it is on its way."""
-        return self._request_count == 0
-
     def pause_writing(self) -> None:
         super().pause_writing()
         if self.on_pressure is not None:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _KEPT_ALIVE = 75.0  # seconds without a request; also what a client has for a request's head
 _LINGER = 30.0  # seconds in which a refused body is read and thrown away: after a plain close Chromium shows an error
 _TLS_PATIENCE = 15.0
-_FIRST_REQUEST = 2.0  # seconds that a new connection has for its first request while the gateway stops
+_LAST_REQUEST = 2.0  # seconds that a connection has for one more request while the gateway stops, or is replaced
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]  # as aiohttp sees ours
 Serve = Callable[[Request], Awaitable[Answer | None]]
@@ -84,8 +84,8 @@ class Door(web.Server):
     async def drain(self, within: float) -> None:
         """Lets open requests finish, for so many seconds at most.
 
-        A kept connection that idles ends at once. One that has not brought its first request yet was taken a moment
-        ago: it is waited for, or a client that did nothing wrong would see its connection close without an answer.
+        Connections that idle are given a moment to bring a request, which is answered and told that it is the last: who
+        is at work would see his connection close without an answer else. Those that stay silent end after it.
         """
         self.is_draining = True
         began = time.monotonic()
@@ -97,9 +97,10 @@ class Door(web.Server):
 
     def _end_idle(self, began: float) -> list[Caller]:
         """Closes what idles, and answers those that are still to be waited for."""
-        first_requests_due = time.monotonic() < began + _FIRST_REQUEST
         callers = [cast(Caller, connection) for connection in self.connections]
-        waited_for = [c for c in callers if not c.is_idle or (c.is_new and first_requests_due)]
+        if time.monotonic() < began + _LAST_REQUEST:
+            return callers
+        waited_for = [caller for caller in callers if not caller.is_idle]
         for caller in callers:
             if caller not in waited_for:
                 caller.close()

@@ -63,13 +63,18 @@ class Site:
         return user, self.cookies[user]
 
 
+class ToldToComeAgain(Exception):  # noqa: N818 - not an error
+    """A WebSocket was closed with 1012, as a reload must: its worker is replaced."""
+
+
 class Browser:
-    """One kept connection."""
+    """One kept connection; a new one follows when an answer says that it was the last."""
 
     def __init__(self, site: Site, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.site = site
         self.reader = reader
         self.writer = writer
+        self.is_over = False
 
     @classmethod
     async def open(cls, site: Site) -> "Browser":
@@ -84,17 +89,29 @@ class Browser:
 
     async def ask(self, line: str, *fields: str, body: bytes = b"") -> tuple[int, str, bytes]:
         """Status, head and body."""
+        await self.stay()
         self.send(line, *fields, body=body)
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         self.site.done["requests"] += 1
+        self.is_over = "connection: close" in head.lower()
         if "transfer-encoding: chunked" in head.lower():
             return int(head[9:12]), head, await read_chunks(self.reader)
         length = re.search(r"(?i)\ncontent-length: (\d+)", head)
         return int(head[9:12]), head, await self.reader.readexactly(int(length[1]) if length else 0)
 
-    async def close(self) -> None:
-        self.writer.close()
-        await self.writer.wait_closed()
+    async def stay(self) -> None:
+        """Before each request: on a new connection if the last answer ended this one."""
+        if self.is_over:
+            self.writer.close()
+            self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.site.port, limit=1 << 20)
+            self.is_over = False
+
+    async def frame(self) -> tuple[int, bytes]:
+        """The next of a WebSocket. Raises ToldToComeAgain."""
+        opcode, payload = await asyncio.wait_for(read_frame(self.reader), 30)
+        if opcode == 8 and payload[:2] == struct.pack(">H", 1012):
+            raise ToldToComeAgain
+        return opcode, payload
 
     async def __aenter__(self) -> "Browser":
         return self
@@ -142,6 +159,7 @@ async def uploads(site: Site) -> None:
     async with await Browser.open(site) as browser:
         for size in (1000, 2 << 20):
             assert (await browser.ask("POST /up", cookie, body=b"u" * size))[2] == b"%d" % size
+        await browser.stay()
         browser.send("POST /up", cookie, "Transfer-Encoding: chunked")
         for _ in range(10):
             browser.writer.write(b"%x\r\n%b\r\n" % (len(CHUNK), CHUNK))
@@ -174,7 +192,7 @@ async def open_socket(site: Site, browser: Browser, cookie: str) -> None:
     browser.send("GET /live", *fields, f"Origin: {site.origin}", cookie)
     head = await browser.reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101 "), head
-    assert await read_frame(browser.reader) == (1, b"hello, early")
+    assert await browser.frame() == (1, b"hello, early")
 
 
 async def talks(site: Site, messages: int = 100, pause: float = 0.02) -> None:
@@ -184,11 +202,11 @@ async def talks(site: Site, messages: int = 100, pause: float = 0.02) -> None:
         for number in range(messages):
             said = b"%d" % number * CHOICE.randrange(1, 400)
             browser.writer.write(frame(said, mask=True))
-            assert await read_frame(browser.reader) == (1, said)
+            assert await browser.frame() == (1, said)
             site.done["WebSocket messages"] += 1
             await asyncio.sleep(pause)
         browser.writer.write(frame(struct.pack(">H", 1000), opcode=8, mask=True))
-        assert (await read_frame(browser.reader))[0] == 8
+        assert (await browser.frame())[0] == 8
         assert await browser.reader.read() == b""
 
 
@@ -207,7 +225,7 @@ async def comes_and_goes(site: Site) -> None:
             await open_socket(site, other, cookie)
             status, head, _ = await browser.ask("POST /_calgate/sign-out", cookie, f"Origin: {site.origin}")
             assert status == 303, head
-            opcode, payload = await asyncio.wait_for(read_frame(other.reader), 5)
+            opcode, payload = await other.frame()
             assert (opcode, payload[:2]) == (8, struct.pack(">H", 1008)), payload
             status, head, _ = await browser.ask("GET /docs/sales", cookie)
             assert status == 401, head

@@ -174,6 +174,25 @@ async def test_metrics_and_readiness_stand_on_a_listener_of_their_own(server: Do
         assert (await curl(f"{gate.url}/metrics")).status == 401, "no user reaches them"
 
 
+async def test_a_kept_connection_is_told_which_request_is_its_last_at_a_reload(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    async with gateway(write_settings(tmp_path, server.port)) as gate:
+        cookie = await cookie_of(gate, "alice")
+        reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+        head = b""
+        while b"Connection: close\r\n" not in head:
+            writer.write(f"GET /portal HTTP/1.1\r\nHost: g\r\nCookie: {cookie}\r\n\r\n".encode())
+            if not head:
+                gate.process.send_signal(signal.SIGHUP)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+            assert head.startswith(b"HTTP/1.1 200 ")
+            await reader.readuntil(b"</h1>")
+            await asyncio.sleep(0.1)  # at work, but not at every moment
+        assert await reader.read() == b""
+        writer.close()
+
+
 async def test_a_unix_socket_and_ipv6_serve_as_well(server: DocumentServer, tmp_path: Path) -> None:
     settings = write_settings(tmp_path, server.port)
     port = free_port()
