@@ -198,18 +198,19 @@ def sort_outbound(fields: Sequence[Header]) -> Outbound:
     kept: list[Header] = []
     outbound = Outbound(kept, names_us=False)
     named: frozenset[bytes] = frozenset()
-    for name, value in fields:
+    for header in fields:
+        name, value = header
         fate = _outbound_fates.get(name) or _decide_outbound(name)
         if fate == _KEEP:
-            kept.append((name, value))
+            kept.append(header)
         elif fate == _REWRITE:
-            kept.append((name, value))
+            kept.append(header)
             outbound.names_us = True
         elif fate == _OFFER:
             # Negotiate and NTLM belong to a connection, and this one is not the browser's
             if not value.strip().lower().startswith((b"negotiate", b"ntlm")):
-                kept.append((name, value))
-        elif fate == _CONNECTION:
+                kept.append(header)
+        elif fate == _CONNECTION and value.lower() != b"keep-alive":
             named |= {token.strip().lower() for token in value.split(b",")} - _OPTIONS
     if named:
         outbound.kept = [(name, value) for name, value in kept if name.lower() not in named]
