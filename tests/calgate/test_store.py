@@ -92,6 +92,15 @@ async def test_a_frozen_store_is_unavailable_within_seconds(server: Server, tmp_
         await store.ping()
 
 
+async def test_a_store_whose_functions_are_flushed_as_soon_as_they_are_loaded_is_unavailable(
+    server: Server, tmp_path: Path
+) -> None:
+    async with open_store(StoreSection(url=server.url), tmp_path) as store:
+        store.library("probe", LIBRARY)
+        with pytest.raises(Unavailable, match="does not keep the functions"):
+            await store.call("probe_that_is_never_there", ["k"])
+
+
 async def test_a_store_that_refuses_to_write_is_unavailable(server: Server, tmp_path: Path) -> None:
     async with open_store(StoreSection(url=server.url), tmp_path) as store:
         store.library("probe", LIBRARY)

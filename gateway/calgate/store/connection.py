@@ -109,7 +109,7 @@ class RedisStore:
                 if "Function not found" not in str(error):
                     raise
             await self._load(set(self._libraries))  # a FUNCTION FLUSH, or a server that had never heard of them
-        return await work()
+        raise Unavailable("the store does not keep the functions that are loaded")
 
     async def _acknowledged(self, command: Sequence[Any], key: str, lasting: Callable[[Any], bool]) -> Any:
         """The command and a WAIT on one held connection: WAIT speaks of what was written on its own connection.
