@@ -112,7 +112,7 @@ class Balance:
                 try:
                     status = await _ask(member.upstream, health.path)
                     is_well, why = status < 500, f"status {status}"
-                except (BadGateway, GatewayTimeout) as error:
+                except (BadGateway, GatewayTimeout, Unavailable) as error:
                     why = error.detail
         if is_well != member.is_well:
             log.log(

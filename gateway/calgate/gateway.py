@@ -310,4 +310,11 @@ def upstream_of(route: RouteSection, url: str, make: Callable[..., Upstream] = U
     if parts.scheme == "https":
         tls = ssl.create_default_context(cafile=route.upstream_ca)
     port = parts.port or (443 if tls else 80)
-    return make(parts.hostname or "", port, tls=tls, connect=route.connect_timeout, patience=route.answer_timeout)
+    return make(
+        parts.hostname or "",
+        port,
+        tls=tls,
+        connect=route.connect_timeout,
+        patience=route.answer_timeout,
+        connections=route.connections,
+    )

@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from calgate.refusal import BadGateway, GatewayTimeout
+from calgate.refusal import BadGateway, GatewayTimeout, Unavailable
 from calgate.wire import Header, Stale, Wire
 
 _SAFE_TO_REPEAT = frozenset({"GET", "HEAD", "OPTIONS"})
-_IDLE_KEPT = 64  # connections that wait for the next request
+_IDLE_KEPT = 256  # connections that wait for the next request
 _IDLE_LIFE = 30.0  # seconds; shorter than the 60 s and more that document servers keep theirs
 
 
@@ -47,8 +47,16 @@ class Upstream:
     """One document server."""
 
     def __init__(
-        self, host: str, port: int, *, tls: ssl.SSLContext | None = None, connect: float = 5, patience: float = 120
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        connect: float = 5,
+        patience: float = 120,
+        connections: int = 1000,
     ) -> None:
+        """`connections`: at most so many at once, WebSockets not counted; who finds none free waits for `connect`."""
         self.host = host
         self.port = port
         self._tls = tls
@@ -56,6 +64,9 @@ class Upstream:
         self._patience = patience
         self._idle: deque[Wire] = deque()
         self._wires: set[Wire] = set()
+        self._connections = connections
+        self._opening = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
@@ -87,7 +98,7 @@ class Upstream:
             wire.close()
 
     async def send(self, outgoing: Outgoing) -> Wire:
-        """Sends a request and waits for the reply's head. Raises BadGateway or GatewayTimeout."""
+        """Sends a request and waits for the reply's head. Raises BadGateway, GatewayTimeout, Unavailable."""
         repeatable = outgoing.body is None and outgoing.method in _SAFE_TO_REPEAT
         while (wire := self._take()) is not None:
             try:
@@ -95,6 +106,9 @@ class Upstream:
             except Stale:
                 if not repeatable:
                     raise BadGateway(f"{self.host} closed a kept connection as a {outgoing.method} was sent") from None
+        if len(self._wires) + self._opening >= self._connections:
+            await self._wait_for_room()
+            return await self.send(outgoing)
         try:
             return await self._exchange(await self._open(), outgoing)
         except Stale:
@@ -120,24 +134,57 @@ class Upstream:
 
     async def _open(self) -> Wire:
         loop = asyncio.get_running_loop()
+        self._opening += 1
         try:
             async with asyncio.timeout(self._connect):
-                name = self.host if self._tls else None
                 _, wire = await loop.create_connection(
-                    lambda: Wire(self._patience, self._rest), self.host, self.port, ssl=self._tls, server_hostname=name
+                    lambda: Wire(self._patience, self._rest, self._forget),
+                    self.host,
+                    self.port,
+                    ssl=self._tls,
+                    server_hostname=self.host if self._tls else None,
                 )
         except TimeoutError as error:
             raise Unreachable(f"{self.host}:{self.port} does not answer a connection") from error
         except (OSError, ssl.SSLError) as error:
             raise Unreachable(f"{self.host}:{self.port} cannot be reached: {error}") from error
+        finally:
+            self._opening -= 1
         self._wires.add(wire)
         return wire
 
     def _rest(self, wire: Wire) -> None:
         if len(self._idle) < _IDLE_KEPT:
             self._idle.append(wire)
+            self._tell_next()
         else:
             wire.close()
+
+    def _forget(self, wire: Wire) -> None:
+        self._wires.discard(wire)
+        self._tell_next()
+
+    # ------------------------------------------------------------ when all of them are in use
+
+    async def _wait_for_room(self) -> None:
+        """Until a connection may be free, in the order of coming. Raises Unavailable after the time for a connection."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            async with asyncio.timeout(self._connect):
+                await turn
+        except TimeoutError:
+            words = (
+                f"all {self._connections} connections to {self.host}:{self.port} were in use for {self._connect:g} s"
+            )
+            raise Unavailable(words, code="no-upstream") from None
+
+    def _tell_next(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
 
     async def _sweep(self) -> None:
         """Once a second: deadlines of those at work, and those idle for too long."""
@@ -148,4 +195,3 @@ class Upstream:
                 wire.expire(GatewayTimeout(f"{self.host}:{self.port} is silent for {self._patience:g} s"))
             while self._idle and self._idle[0].idle_since + _IDLE_LIFE < now:
                 self._idle.popleft().close()
-            self._wires = {wire for wire in self._wires if wire.alive}

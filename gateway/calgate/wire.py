@@ -40,10 +40,12 @@ class Wire(asyncio.Protocol):
     the rest.
     """
 
-    def __init__(self, patience: float, on_idle: Callable[["Wire"], None]) -> None:
+    def __init__(self, patience: float, on_idle: Callable[["Wire"], None], on_end: Callable[["Wire"], None]) -> None:
+        """`on_end`: told when the connection is no more, or is another protocol's."""
         self._loop = asyncio.get_running_loop()
         self._patience = patience
         self._on_idle = on_idle
+        self._on_end = on_end
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -266,6 +268,7 @@ class Wire(asyncio.Protocol):
         elif self._busy and not self._complete and self._error is None:
             self._error = Stale() if not self._heard else BadGateway("the document server's reply was cut short")
         self._wake()
+        self._on_end(self)
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
@@ -362,4 +365,5 @@ class Wire(asyncio.Protocol):
         self._transport = None
         self._parser = None
         transport.set_protocol(protocol)
+        self._on_end(self)
         return transport

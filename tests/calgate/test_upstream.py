@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
+from calgate.refusal import Unavailable
 from calgate.upstream import Outgoing, Upstream
 
 
@@ -52,3 +55,38 @@ async def test_a_reply_that_is_taken_gives_its_connection_back_at_once() -> None
             assert await reply.read() == b""
             await asyncio.sleep(0)
         assert len(made) == 1
+
+
+async def test_no_more_connections_than_allowed_and_who_waits_gets_the_first_that_is_free() -> None:
+    async with echoing() as (upstream, made):
+        upstream._connections = 2
+        held = [await upstream.send(ask_for(path)) for path in (b"/a", b"/b")]
+        waiting = [asyncio.create_task(upstream.send(ask_for(path))) for path in (b"/c", b"/d")]
+        await asyncio.sleep(0.05)
+        assert not any(task.done() for task in waiting)
+        for reply, task, path in zip(held, waiting, (b"/c", b"/d"), strict=True):
+            assert [await reply.read() != b"", await reply.read()] == [True, b""]
+            assert await (await task).read() == path
+        assert len(made) == 2
+
+
+async def test_a_connection_that_ends_makes_room_for_who_waits() -> None:
+    async with echoing() as (upstream, made):
+        upstream._connections = 1
+        held = await upstream.send(ask_for(b"/a"))
+        waiting = asyncio.create_task(upstream.send(ask_for(b"/b")))
+        await asyncio.sleep(0.05)
+        held.close()
+        assert await (await waiting).read() == b"/b"
+        assert len(made) == 2
+
+
+async def test_who_waits_too_long_is_told_that_all_are_in_use_and_leaves_no_trace() -> None:
+    async with echoing() as (upstream, _):
+        upstream._connections, upstream._connect = 1, 0.05
+        held = await upstream.send(ask_for(b"/a"))
+        with pytest.raises(Unavailable, match="all 1 connections"):
+            await upstream.send(ask_for(b"/b"))
+        assert await held.read() == b"/a"
+        assert await held.read() == b""
+        assert await (await upstream.send(ask_for(b"/c"))).read() == b"/c"
