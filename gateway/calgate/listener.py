@@ -65,7 +65,7 @@ class Door(web.Server):
             answer = self._refuse(request, refusal)
         if answer is None:
             return _OVER.as_response()
-        if self.is_draining:
+        if self.is_draining and request.caller.handshake is None:  # a handshake ends on the connection it began on
             answer.keep_alive = False
         return answer.as_response()
 

@@ -167,7 +167,7 @@ class Upstream:
     # ------------------------------------------------------------ when all of them are in use
 
     async def _wait_for_room(self) -> None:
-        """Until a connection may be free, in the order of coming. Raises Unavailable after the time for a connection."""
+        """Until a connection may be free, in the order of coming. Raises Unavailable after `connect` seconds."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:

@@ -18,6 +18,7 @@ from whole.rig import (
     DocumentServer,
     Exchange,
     Gateway,
+    NtlmClient,
     cookie_of,
     curl,
     free_port,
@@ -178,19 +179,49 @@ async def test_a_kept_connection_is_told_which_request_is_its_last_at_a_reload(
     server: DocumentServer, tmp_path: Path
 ) -> None:
     async with gateway(write_settings(tmp_path, server.port)) as gate:
-        cookie = await cookie_of(gate, "alice")
+        await until_drained(gate, await cookie_of(gate, "alice"))
+
+
+async def test_a_sign_in_that_begins_while_a_worker_is_replaced_ends_on_its_own_connection(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    """A challenge that came with `Connection: close` would send the client's answer to a connection that knows none."""
+    async with gateway(write_settings(tmp_path, server.port)) as gate:
         reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
-        head = b""
-        while b"Connection: close\r\n" not in head:
-            writer.write(f"GET /portal HTTP/1.1\r\nHost: g\r\nCookie: {cookie}\r\n\r\n".encode())
-            if not head:
-                gate.process.send_signal(signal.SIGHUP)
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
-            assert head.startswith(b"HTTP/1.1 200 ")
-            await reader.readuntil(b"</h1>")
-            await asyncio.sleep(0.1)  # at work, but not at every moment
-        assert await reader.read() == b""
+
+        async def ask(*fields: str) -> str:
+            writer.write("\r\n".join(["GET /portal HTTP/1.1", "Host: g", *fields, "", ""]).encode())
+            head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).decode("latin-1")
+            await reader.readexactly(int(re.search(r"(?i)content-length: (\d+)", head)[1]))  # type: ignore[index]
+            return head
+
+        cookie = await cookie_of(gate, "alice")
+        assert (await ask(f"Cookie: {cookie}")).startswith("HTTP/1.1 200 ")
+        await until_drained(gate, cookie)
+        client = NtlmClient("bob")
+        challenge = await ask(f"Authorization: NTLM {client.first()}")
+        assert challenge.startswith("HTTP/1.1 401 ")
+        assert "Connection: close" not in challenge
+        answer = await ask(f"Authorization: NTLM {client.second(challenge)}")
+        assert answer.startswith("HTTP/1.1 200 ")
+        assert "Connection: close" in answer
         writer.close()
+
+
+async def until_drained(gate: Gateway, cookie: str) -> None:
+    """Has the settings read anew, and waits until the old worker says of an answer that it is the last."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+    head = b""
+    while b"Connection: close\r\n" not in head:
+        writer.write(f"GET /portal HTTP/1.1\r\nHost: g\r\nCookie: {cookie}\r\n\r\n".encode())
+        if not head:
+            gate.process.send_signal(signal.SIGHUP)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        assert head.startswith(b"HTTP/1.1 200 ")
+        await reader.readuntil(b"</h1>")
+        await asyncio.sleep(0.1)  # at work, but not at every moment
+    assert await reader.read() == b""
+    writer.close()
 
 
 async def test_a_unix_socket_and_ipv6_serve_as_well(server: DocumentServer, tmp_path: Path) -> None:
