@@ -104,6 +104,7 @@ class Gateway:
             knows,
             self._cast.sign_on.get(number),
             forwarding,
+            section.websocket_idle,
         )
 
     async def serve(self, request: Request) -> Answer | None:

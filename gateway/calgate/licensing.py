@@ -108,6 +108,12 @@ class Licensing:
             "document": document,
         }
 
+    def note_known(self, session: Session, license: str, document: str) -> None:
+        """As `note`, for whoever has no lease at hand that was asked for just now."""
+        lease = self.known(session, license, document)
+        if lease is not None and not lease.provisional:
+            self.note(lease)
+
     def note(self, lease: Lease) -> None:
         """The lease was used; the allocator hears of it with the next batch."""
         self._used[id(lease)] = (lease, self._clock())

@@ -30,6 +30,7 @@ PERSON_REFRESH = 10.0  # seconds between a session's questions to the directory,
 _GRANTS_KEPT = 512  # a session's remembered decisions; beyond it they are made again
 _OTHER = Use("other")
 _FOR_GOOD = frozenset({"named", "document", "usage"})  # CALs that do not come back by themselves within the hour
+_KINDS = _FOR_GOOD | {"session"}  # any other lease stands for a CAL that nobody asks for
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Route:
     dialect: Dialect | None
     sign_on: SignOn | None
     forwarding: Forwarding
+    websocket_idle: float = 3600.0  # seconds without a byte
 
     def covers(self, host: str, path: str) -> bool:
         """Whether this route serves the request; `path` matches whole segments."""
@@ -282,7 +284,7 @@ class Pipeline:
 
     async def _tunnel(self, ask: Ask, admission: Admission, sent: Sent) -> None:
         session, extra = admission.signed_in.session, admission.signed_in.answer_headers
-        tunnel = Tunnel(ask.caller, lambda: None)
+        tunnel = Tunnel(ask.caller, partial(self._used_by_tunnel, ask, admission), admission.route.websocket_idle)
         lines = [b"HTTP/1.1 101 Switching Protocols", b"Connection: Upgrade", b"Upgrade: websocket"]
         lines += [name + b": " + value for name, value in [*sent.headers, *extra]]
         session.open_tunnels.add(tunnel.close)
@@ -295,12 +297,23 @@ class Pipeline:
             watching.cancel()
             session.open_tunnels.discard(tunnel.close)
 
+    def _used_by_tunnel(self, ask: Ask, admission: Admission) -> None:
+        """Something came from the browser: as a request would, it keeps the session, and the CAL unless it polls."""
+        admission.signed_in.session.used_at = time.time()
+        lease = admission.lease
+        if lease is not None and self._use_of(ask, admission.route, None).kind != "poll":
+            self._licensing.note_known(admission.signed_in.session, lease.license, lease.document)
+
     async def _judge_again(self, ask: Ask, admission: Admission) -> Grant:
-        """What `admit` asked, but for session and CAL: when one of those ends, it closes the WebSocket by itself."""
+        """What `admit` asked, but for the session: when that ends, it closes the WebSocket by itself."""
         session, route, person = admission.signed_in.session, admission.route, admission.person
         with suppress(Unavailable):  # then the hours, at least, are judged, for the person as known
             person = await self._sign_in.person(session, time.time(), PERSON_REFRESH)
-        return self._allow(ask, route, session, person, self._use_of(ask, route, None))
+        grant = self._allow(ask, route, session, person, self._use_of(ask, route, None))
+        lease = admission.lease
+        if lease is not None and lease.kind in _KINDS:
+            await self._licensing.demand_held(session, person, lease.license, lease.document)
+        return grant
 
 
 class RulesInForce:

@@ -13,17 +13,20 @@ from calgate.caller import Caller
 from calgate.wire import Wire
 
 _CLOSE = 0x88  # FIN and opcode 8
+_CONTROL = 0x08  # the bit that opcodes of control frames have
+_GONE = 1001  # "going away" (RFC 6455, 7.4.1)
 _CLOSE_PATIENCE = 2.0  # seconds that the ends have to close after a Close frame
 
 
 class FrameEdges:
     """Counts its way through a stream of frames; knows whether it stands between two (RFC 6455, section 5.2)."""
 
-    __slots__ = ("_head", "_left")
+    __slots__ = ("_head", "_left", "data_frames")
 
     def __init__(self) -> None:
         self._head = b""
         self._left = 0
+        self.data_frames = 0  # begun so far: those that are no ping, pong or close (section 5.5)
 
     @property
     def between_frames(self) -> bool:
@@ -45,6 +48,7 @@ class FrameEdges:
             position += min(need, len(data) - position)
             if len(self._head) == _head_length(self._head):
                 self._left = _payload_length(self._head)
+                self.data_frames += not self._head[0] & _CONTROL
                 self._head = b""
                 if not self._left:
                     edge = edge or position
@@ -70,11 +74,14 @@ def _payload_length(head: bytes) -> int:
 class Tunnel(asyncio.Protocol):
     """One WebSocket through the gateway: this is the far end's protocol, and feeds the near end's connection."""
 
-    def __init__(self, caller: Caller, on_activity: Callable[[], None]) -> None:
+    def __init__(self, caller: Caller, on_use: Callable[[], None], idle: float) -> None:
+        """`on_use`: told when the browser sends data, not pings; `idle`: seconds without a byte until it is closed."""
         self._caller = caller
-        self._on_activity = on_activity
+        self._on_use = on_use
+        self._idle = idle
+        self._heard = 0.0
         self._upstream: asyncio.Transport | None = None
-        self._down = FrameEdges()
+        self._down, self._up = FrameEdges(), FrameEdges()
         self._closing: bytes | None = None
         self._ended = asyncio.get_running_loop().create_future()
 
@@ -83,14 +90,25 @@ class Tunnel(asyncio.Protocol):
         early = wire.after_upgrade
         self._upstream = wire.hand_over(self)
         self._caller.on_pressure = self._near_is_full
+        watching = asyncio.create_task(self._watch_silence())
         try:
             if early:
                 self.data_received(early)
             self._caller.take_over(NearEnd(self))
             await self._ended
         finally:
+            watching.cancel()
             self._caller.on_pressure = None
             self._upstream.close()
+
+    async def _watch_silence(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._heard = loop.time()
+        left = self._idle
+        while left > 0:
+            await asyncio.sleep(left)
+            left = self._heard + self._idle - loop.time()
+        self.close(_GONE, f"nothing was said for {self._idle:g} s")
 
     def _near_is_full(self, full: bool) -> None:
         """Holds the far end back while the near one reads slowly."""
@@ -100,6 +118,7 @@ class Tunnel(asyncio.Protocol):
     # ------------------------------------------------------------ from the far end to the near one
 
     def data_received(self, data: bytes) -> None:
+        self._heard = asyncio.get_running_loop().time()
         edge = self._down.feed(data)
         if self._closing is not None:
             if not edge:
@@ -109,7 +128,6 @@ class Tunnel(asyncio.Protocol):
             self._say_close()
             return
         self._send_down(data)
-        self._on_activity()
 
     def _send_down(self, data: bytes) -> None:
         try:
@@ -132,7 +150,11 @@ class Tunnel(asyncio.Protocol):
         """Bytes from the browser."""
         if self._upstream is not None and not self._upstream.is_closing() and self._closing is None:
             self._upstream.write(data)
-            self._on_activity()
+            self._heard = asyncio.get_running_loop().time()
+            before = self._up.data_frames
+            self._up.feed(data)
+            if self._up.data_frames > before:
+                self._on_use()
 
     # ------------------------------------------------------------ the end
 

@@ -3,9 +3,22 @@
 import asyncio
 import base64
 import hashlib
+import json
 import struct
+import time
+from pathlib import Path
 
-from whole.rig import DocumentServer, Exchange, Gateway, calgate, cookie_of, raw
+from whole.rig import (
+    DocumentServer,
+    Exchange,
+    Gateway,
+    answer_plainly,
+    calgate,
+    cookie_of,
+    gateway,
+    raw,
+    write_settings,
+)
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -54,11 +67,11 @@ async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 
 async def open_websocket(
-    gate: Gateway, cookie: str, *, origin: str | None = None
+    gate: Gateway, cookie: str, *, origin: str | None = None, path: str = "/live"
 ) -> tuple[str, asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
     lines = [
-        "GET /live HTTP/1.1", f"Host: 127.0.0.1:{gate.port}", "Connection: Upgrade", "Upgrade: websocket",
+        f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{gate.port}", "Connection: Upgrade", "Upgrade: websocket",
         "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {base64.b64encode(b'0' * 16).decode()}",
         "Sec-WebSocket-Extensions: x-agreed", f"Origin: {origin or gate.url}", f"Cookie: {cookie}", "", "",
     ]  # fmt: skip
@@ -164,3 +177,70 @@ async def test_any_other_upgrade_is_dropped(gate: Gateway, server: DocumentServe
     )
     assert (await raw(gate.port, request.encode())).startswith(b"HTTP/1.1 200 ")
     assert server.seen[-1].values("upgrade") == []
+
+
+async def closed_with(reader: asyncio.StreamReader, within: float) -> int:
+    """The code of the Close frame that comes; whatever comes before it is passed over."""
+    async with asyncio.timeout(within):
+        while True:
+            opcode, payload = await read_frame(reader)
+            if opcode == 8:
+                return int(struct.unpack(">H", payload[:2])[0])
+
+
+async def say(writer: asyncio.StreamWriter, every: float, *, opcode: int) -> None:
+    """The same word again and again, until cancelled."""
+    while True:
+        writer.write(frame(b"x", opcode=opcode, mask=True))
+        await asyncio.sleep(every)
+
+
+async def test_data_keeps_session_and_cal_and_pings_keep_neither(server: DocumentServer, tmp_path: Path) -> None:
+    settings = write_settings(tmp_path, server.port, session='idle = "8s"')
+    async with gateway(settings) as gate, asyncio.TaskGroup() as tasks:
+        ends: dict[str, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
+        talking = []
+        for user, opcode in (("alice", 1), ("bob", 9)):
+            cookie = await cookie_of(gate, user)
+            server.behaviour = echo
+            head, *ends[user] = await open_websocket(gate, cookie, path="/docs/a")  # type: ignore[assignment]
+            server.behaviour = answer_plainly
+            assert head.startswith("HTTP/1.1 101 "), head
+            talking.append(tasks.create_task(say(ends[user][1], 0.5, opcode=opcode)))
+        began = time.time()
+        assert await closed_with(ends["bob"][0], within=25) == 1008, "his session has ended: pings are no use"
+        await asyncio.sleep(max(0.0, began + 12 - time.time()))  # longer than a session lives unused
+        _, out, _ = await calgate("cals", "list", "-c", str(settings), "--json")
+        used = {holder["name"]: holder["last_used"] for holder in json.loads(out)["holders"]}
+        assert used["DEMO\\alice"] > began + 5, "data is a use of the CAL"
+        assert used["DEMO\\bob"] < began + 5
+        alice_closed = asyncio.create_task(closed_with(ends["alice"][0], within=3))
+        await asyncio.wait({alice_closed}, timeout=0.5)
+        assert not alice_closed.done()
+        alice_closed.cancel()
+        for task in talking:
+            task.cancel()
+        for _, writer in ends.values():
+            writer.close()
+
+
+async def test_it_is_closed_when_its_cal_has_ended(server: DocumentServer, tmp_path: Path) -> None:
+    license = 'session = { in_license = 2, idle_timeout = "2s", minimum = "2s" }'
+    async with gateway(write_settings(tmp_path, server.port, license=license)) as gate:
+        cookie = await cookie_of(gate, "alice")
+        server.behaviour = echo
+        _, reader, writer = await open_websocket(gate, cookie, path="/docs/a")
+        assert await closed_with(reader, within=20) == 1008
+        writer.close()
+
+
+async def test_it_is_closed_with_1001_when_nothing_is_said(server: DocumentServer, tmp_path: Path) -> None:
+    async with gateway(write_settings(tmp_path, server.port, route='websocket_idle = "1s"')) as gate:
+        cookie = await cookie_of(gate, "alice")
+        server.behaviour = echo
+        _, reader, writer = await open_websocket(gate, cookie)
+        for _ in range(4):  # longer than it may be silent; pings are something said
+            await asyncio.sleep(0.5)
+            writer.write(frame(b"x", opcode=9, mask=True))
+        assert await closed_with(reader, within=5) == 1001
+        writer.close()
