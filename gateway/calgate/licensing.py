@@ -63,16 +63,20 @@ class Licensing:
         assert self._allocator is not None
         lease = await self._allocator.held(license, self._claimant(session, person, license), document)
         if lease is None:
-            raise NoCal(
-                "no CAL is held for the document, and this request takes none",
-                license=license,
-                document=document,
-                pools=(),
-                contact=self.terms(license).contact,
-                code="no-cal-held",
-            )
+            raise self.none_held(license, document)
         session.leases[(license, document)] = lease
         return lease
+
+    def none_held(self, license: str, document: str) -> NoCal:
+        """What is said to a request that takes no CAL, and finds none."""
+        return NoCal(
+            "no CAL is held for the document, and this request takes none",
+            license=license,
+            document=document,
+            pools=(),
+            contact=self.terms(license).contact,
+            code="no-cal-held",
+        )
 
     async def claim(self, ask: Ask, session: Session, person: Person, license: str, document: str) -> Lease:
         """The allocator's answer for this document. Raises NoCal, Unavailable."""
@@ -204,6 +208,7 @@ class Licensing:
                 del session.leases[place]
             if gone:
                 session.close_tunnels(1008, news.reason or "the CAL is no longer held")
+                session.end_polls()
 
 
 def _settled(lease: Lease) -> Lease:

@@ -18,7 +18,7 @@ from calgate.dialect import Dialect, Use, never_claims
 from calgate.forwarding import Forwarding, Sent, encode_headers
 from calgate.licensing import Licensing
 from calgate.metrics import Metrics
-from calgate.refusal import Forbidden, Refusal, Unavailable
+from calgate.refusal import Forbidden, Refusal, SignInNeeded, Unavailable
 from calgate.session import Session, Sessions
 from calgate.signin import SignedIn, SignIn
 from calgate.tunnel import Tunnel
@@ -67,6 +67,7 @@ class Admission:
     lease: Lease | None
     sign_on: bytes  # headers as they are sent
     body: bytes | None  # where the dialect had to see it
+    polls: bool  # it may wait for long, and is no use of the document
 
 
 class Pipeline:
@@ -92,7 +93,8 @@ class Pipeline:
         """Answers a request, or raises the Refusal that does; None: it was a WebSocket, and is over."""
         admission = await self.admit(ask)
         try:
-            sent = await self._forward(ask, admission)
+            forward = self._forward_poll if admission.polls else self._forward
+            sent = await forward(ask, admission)
         except BaseException:
             self.settle(admission, served=False)
             raise
@@ -124,7 +126,7 @@ class Pipeline:
         except BaseException:
             self._give_back(session, lease)
             raise
-        return Admission(route, signed_in, person, grant, lease, sign_on, body)
+        return Admission(route, signed_in, person, grant, lease, sign_on, body, use.kind == "poll")
 
     def route_of(self, ask: Ask) -> Route | None:
         """The first route that covers the request."""
@@ -257,6 +259,25 @@ class Pipeline:
         )
         self._metrics.observe("upstream", perf_counter() - began)
         return sent
+
+    async def _forward_poll(self, ask: Ask, admission: Admission) -> Sent:
+        """As `_forward`, for who may be kept waiting for minutes: it does not outlive its session or its CAL."""
+        session, lease = admission.signed_in.session, admission.lease
+        ended = asyncio.Event()
+        session.open_polls.add(ended.set)
+        forwarding = asyncio.create_task(self._forward(ask, admission))
+        ending = asyncio.create_task(ended.wait())
+        try:
+            await asyncio.wait({forwarding, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if forwarding.done():
+                return forwarding.result()
+        finally:
+            session.open_polls.discard(ended.set)
+            forwarding.cancel()
+            ending.cancel()
+        if lease is not None and not session.ended:
+            raise self._licensing.none_held(lease.license, lease.document)
+        raise SignInNeeded("the session ended while the request was waiting", self._sign_in.challenges)
 
     async def _answer(self, ask: Ask, admission: Admission, sent: Sent) -> Answer | None:
         route, signed_in = admission.route, admission.signed_in

@@ -72,6 +72,7 @@ class Session:
     leases: dict[tuple[str, str], Lease] = field(default_factory=dict)
     heads: dict[int, bytes] = field(default_factory=dict)  # sign-on headers as sent, by route
     open_tunnels: set[Callable[[int, str], None]] = field(default_factory=set)
+    open_polls: set[Callable[[], None]] = field(default_factory=set)  # requests that wait for something to happen
 
     def forget_findings(self) -> None:
         """What was found must be found again."""
@@ -84,6 +85,11 @@ class Session:
         """Closes the session's WebSockets (RFC 6455, 7.4)."""
         for close in list(self.open_tunnels):
             close(code, reason)
+
+    def end_polls(self) -> None:
+        """Lets the session's long polls wait no longer."""
+        for end in list(self.open_polls):
+            end()
 
 
 @lru_cache(4096)
@@ -238,6 +244,7 @@ class Sessions:
             session.ended = session.ended or reason
             session.believed_until = 0.0
             session.close_tunnels(1008, "the session has ended")
+            session.end_polls()
 
     def _hear(self, news: News) -> None:
         if news.topic == "session-ended":
@@ -263,7 +270,9 @@ class Sessions:
         while True:
             await asyncio.sleep(_KEEP_EVERY)
             now = self._clock()
-            used = [s for s in self._known.values() if s.returned and (s.used_at >= last or s.open_tunnels)]
+            used = [
+                s for s in self._known.values() if s.returned and (s.used_at >= last or s.open_tunnels or s.open_polls)
+            ]
             last = now
             with suppress(Unavailable):  # said once by the store; the copies live on for the grace time
                 for session in used:
