@@ -253,6 +253,8 @@ def test_the_section_without_its_packages_is_a_fault_that_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = write_settings(tmp_path, 1, more=tracing(4318))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]:  # whoever imported them
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(ConfigError) as fault:
         config.read(settings)
