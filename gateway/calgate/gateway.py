@@ -82,8 +82,7 @@ class Gateway:
             cast.authenticators, cast.directory, self.sessions, core.session, certificate, self.metrics
         )
         self.own = OwnPaths(self.sign_in, self.sessions, self.licensing, self.reception, self.health)
-        owned = frozenset(name.lower().encode() for sign_on in cast.sign_on.values() for name in sign_on.owned)
-        self._inlet = Inlet(owned if self.tracing is None else owned | traces.FIELDS, OUR_COOKIES)
+        self._inlet = _inlet_of(cast, traced=tracing is not None)
         self._methods = frozenset(core.listen.methods)
         sections = core.routes
         self.balances = [
@@ -244,6 +243,11 @@ class Gateway:
                     log.info("a certificate was loaded anew")
             except (OSError, ssl.SSLError, ValueError) as error:
                 log.error("listen.tls: the new certificate does not work, the old one stays: %s", error)
+
+
+def _inlet_of(cast: Cast, *, traced: bool) -> Inlet:
+    owned = frozenset(name.lower().encode() for sign_on in cast.sign_on.values() for name in sign_on.owned)
+    return Inlet(owned | traces.FIELDS if traced else owned, OUR_COOKIES)
 
 
 @asynccontextmanager

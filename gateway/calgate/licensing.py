@@ -40,9 +40,8 @@ class Licensing:
         self._groups = groups
         self._metrics = metrics
         self._clock = clock
-        self._used: dict[
-            int, tuple[Lease, float]
-        ] = {}  # when last, by identity: to hash a lease takes as long as the rest
+        # when last, by the lease's identity: to hash one takes as long as the rest of the question
+        self._used: dict[int, tuple[Lease, float]] = {}
         self._settling: set[asyncio.Task[None]] = set()
 
     def terms(self, license: str) -> Terms:
