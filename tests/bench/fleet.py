@@ -220,4 +220,7 @@ def _sign_in(origin: str, ticket: dict[str, str], name: str) -> str:
     found = re.findall(rf"(?im)^set-cookie: ({name}=[^;\r]+)", said.stdout.decode("latin-1"))
     if not found:
         raise RuntimeError(f"no sign-in at {origin}: {said.stderr.decode()} {said.stdout[:300]!r}")
+    # a session whose cookie never came back is kept for a minute only, and a side may wait longer for its turn
+    back = ["curl", "-sS", "-f", "-o", "/dev/null", "-b", found[-1], f"{origin}/1k"]
+    subprocess.run(back, check=True, timeout=60)
     return str(found[-1])
