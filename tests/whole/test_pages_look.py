@@ -105,9 +105,11 @@ def test_who_waits_for_a_gateway_that_is_gone_is_told_so(tab: Page) -> None:
     status = tab.locator("#status")
     tab.clock.run_for(11_000)
     expect(status).to_have_text("No answer just now; asking again.")
-    for _ in range(5):
+    for _ in range(30):  # a question that is still under way when its time comes is not asked twice
         tab.clock.run_for(11_000)
         tab.evaluate("new Promise(requestAnimationFrame)")
+        if "not answered" in status.inner_text():
+            break
     expect(status).to_have_text("The gateway has not answered for a while. Choose “Ask again”.")
 
 
