@@ -60,7 +60,8 @@ class Duel:
 
     "claim": user, client, document, and the claim, so many claims back, whose lease the gateway believes to hold (or 0)
     "again": claims back, whose claim is made again; as with "claim"
-    "settle": claims back, served · "touch": claims back, age · "release": claims back, whose · "tend"
+    "settle": claims back, served (None: it cannot tell) · "touch": claims back, age · "tend"
+    "release": claims back, whose
     "assign": kind, user, document · "remove", "undo": kind, claims back, whose · "allocate": document, CALs
     "limit": kind, limit or None · "dynamic": kind, document or "", on or None · "finish": claims back, whose; forced
     """
@@ -165,7 +166,7 @@ class Duel:
                 *("" if word is None else str(int(word)) if isinstance(word, bool) else str(word) for word in words),
             ]
         if what == "settle":
-            return [passes, what, words[0], "1" if words[1] else "0"]
+            return [passes, what, words[0], "" if words[1] is None else str(int(words[1]))]
         return [passes, what, *words]
 
     def _act(self, what: str, _: int, *words: Any) -> Any:
@@ -184,7 +185,7 @@ class Duel:
             self._got[self._number] = (answer[2], ask)
         return answer
 
-    def _settle(self, number: int, served: bool) -> str:
+    def _settle(self, number: int, served: bool | None) -> str:
         if number not in self._got:
             return "nothing"
         cal, ask = self._got[number]
@@ -238,12 +239,12 @@ class Duel:
     def _row(self, cal: Cal) -> tuple[Any, ...]:
         client = "" if cal.kind == "document" else cal.client
         times = (cal.granted, cal.used, self.model.ends(cal), cal.left, cal.removed)
-        return cal.id, cal.kind, cal.user, client, times, sorted(cal.pending), cal.told, self.model.serves(cal)
+        return cal.id, cal.kind, cal.user, client, times, _pending(cal), cal.told, self.model.serves(cal)
 
     def _read_row(self, it: dict[str, Any]) -> tuple[Any, ...]:
         client = "" if it["kind"] == "document" else it["client"]
         times = (it["granted"], it.get("last_used"), it["ends"], it.get("left"), it.get("removed"))
-        pending, told = sorted(it.get("pending", [])), it.get("told", [])
+        pending, told = "pending" in it and (sorted(it["pending"]), "refused" in it), it.get("told", [])
         return self._ids[it["id"]], it["kind"], it["user"], client, times, pending, told, it["serves"]
 
     def _never(self, operation: Operation, new: list[Event]) -> None:
@@ -255,6 +256,10 @@ class Duel:
         for kind in [event.facts["kind"] for event in new if event.what == "granted"]:
             most = model.limit(kind) + model.terms[kind].get("overdraft", 0)
             assert model.occupied(kind) <= most, f"{operation}: over the limit of {kind}"
+
+
+def _pending(cal: Cal) -> Any:
+    return cal.pending is not None and (sorted(cal.pending), cal.refused)
 
 
 def _text(reply: Any) -> Any:

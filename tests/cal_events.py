@@ -51,11 +51,12 @@ class Cal:
     groups: tuple[str, ...]
     granted: int
     by: str  # "dynamic" or "administrator"
-    pending: list[str]  # requests that have not been answered yet; provisional while there are any
+    pending: list[str] | None  # requests that have not been answered yet; None: it is provisional no more
     used: int | None = None
     left: int | None = None  # signed out
     removed: int | None = None
     told: list[str] = field(default_factory=list)  # clients that are to be told of a take-over
+    refused: bool = False  # one of the requests was, while others were under way
     over: bool = False  # ended by an event, not by its clock
 
     @property
@@ -126,7 +127,7 @@ def _tell(cals: dict[str, Cal], event: Event) -> None:  # noqa: C901 - a line an
         assigned = by == "administrator"
         cals[facts["id"]] = Cal(
             *(facts["id"], facts["kind"], ask.user, ask.client, ask.document, ask.groups, event.at, by),
-            pending=[] if assigned else [ask.reference],
+            pending=None if assigned else [ask.reference],
             used=None if assigned else event.at,
         )
         return
@@ -138,14 +139,16 @@ def _tell(cals: dict[str, Cal], event: Event) -> None:  # noqa: C901 - a line an
             cal.used = event.at
             if cal.kind == "named":
                 cal.client = facts["client"]
-            if cal.pending and facts["reference"] not in cal.pending:
+            if cal.pending is not None and facts["reference"] not in cal.pending:
                 cal.pending.append(facts["reference"])
+                cal.refused = False
         case "touched":
             cal.used = facts["used"]
         case "kept":
-            cal.pending = []
+            cal.pending, cal.refused = None, False
         case "answered":
-            cal.pending = [reference for reference in cal.pending if reference != facts["reference"]]
+            cal.pending = [reference for reference in cal.pending or () if reference != facts["reference"]]
+            cal.refused = cal.refused or facts["refused"]
         case "signed-out":
             cal.left = event.at
         case "came-back":

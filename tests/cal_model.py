@@ -75,7 +75,7 @@ class Model(Rules):
             good_for = self.ends(cal) - self.now
         elif cal.kind == "usage":
             good_for = cal.granted + HOUR - self.now
-        return "granted", cal.kind, cal.id, bool(cal.pending), good_for
+        return "granted", cal.kind, cal.id, cal.pending is not None, good_for
 
     def _use(self, cal: Cal, ask: Ask, *, take_over: bool) -> None:
         if take_over:
@@ -110,17 +110,18 @@ class Model(Rules):
             self._note("asked", holder=ask.holder, ask=ask, recorded=False)
         return ("denied", code, pools, *self.place(ask.holder))
 
-    def settle(self, cal_id: str, reference: str, *, served: bool) -> None:
-        """How the request that a provisional CAL was given for ended."""
+    def settle(self, cal_id: str, reference: str, *, served: bool | None) -> None:
+        """How the request that a provisional CAL was given for ended; None: its answer cannot tell."""
         cal = self._out(cal_id)
-        if cal is None or not cal.pending:
+        if cal is None or cal.pending is None:
             return
+        refused = served is False
         if served:
             self._note("kept", id=cal.id)
-        elif set(cal.pending) <= {reference}:
+        elif set(cal.pending) <= {reference} and (refused or cal.refused):
             self._note("over", id=cal.id)  # taken back as never used
         else:
-            self._note("answered", id=cal.id, reference=reference, recorded=False)
+            self._note("answered", id=cal.id, reference=reference, refused=refused, recorded=False)
 
     def touch(self, cal_id: str, client: str, age: int) -> str | None:
         """Somebody used a CAL so long ago; answers why it is lost."""
@@ -133,7 +134,7 @@ class Model(Rules):
             return "signed-out"
         if cal.kind == "named" and client in cal.told:
             return "taken-over"
-        if cal.pending:
+        if cal.pending is not None:
             self._note("kept", id=cal.id)
         self._note("touched", id=cal.id, used=max(self.now - age, cal.used or 0, cal.granted), recorded=False)
         return None
@@ -184,7 +185,7 @@ class Model(Rules):
             return "has-none"
         if not self.serves(cal):
             return "quarantined"
-        ends = self.now if cal.pending or cal.used is None else cal.used + self.terms[kind]["quarantine"]
+        ends = self.now if cal.pending is not None or cal.used is None else cal.used + self.terms[kind]["quarantine"]
         if ends <= self.now:
             self._note("over", id=cal.id)
             return "done", 0

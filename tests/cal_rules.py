@@ -74,7 +74,7 @@ class Rules:
             ends = max(self._returned_at(cal), cal.used + terms["quarantine"])
         else:
             ends = FOREVER
-        return min(ends, cal.granted + PROVISIONAL) if cal.pending else ends
+        return min(ends, cal.granted + PROVISIONAL) if cal.pending is not None else ends
 
     def _returned_at(self, cal: Cal) -> int:
         """A dynamically assigned Named CAL that is unused for so long is returned."""

@@ -224,8 +224,11 @@ class Allocator(Protocol):
     async def held(self, license: str, claimant: Claimant, document: str) -> Lease | None:
         """The lease the claimant holds for this document, taking none and keeping none. Raises Unavailable."""
 
-    async def settle(self, lease: Lease, *, served: bool) -> None:
-        """How the request that made a provisional lease ended: served below 400, or taken back as never used."""
+    async def settle(self, lease: Lease, *, served: bool | None) -> None:
+        """How the request that made a provisional lease ended: served below 400, or taken back as never used.
+
+        None: its answer cannot tell. The lease stays provisional, and a later request's answer decides.
+        """
 
     async def touch(self, activity: Sequence[Activity]) -> Sequence[Lost]:
         """Reports activity in one batch, off the request path; answers which of those leases are lost.

@@ -121,10 +121,10 @@ class Licensing:
         """The lease was used; the allocator hears of it with the next batch."""
         self._used[id(lease)] = (lease, self._clock())
 
-    def settle(self, session: Session, lease: Lease, *, served: bool) -> None:
+    def settle(self, session: Session, lease: Lease, *, served: bool | None) -> None:
         """Tells the allocator, beside the answer, how the request ended that a provisional lease was made for."""
         place = (lease.license, lease.document)
-        if session.leases.get(place) is lease:
+        if served is not None and session.leases.get(place) is lease:
             if served:
                 session.leases[place] = _settled(lease)
             else:
@@ -133,7 +133,7 @@ class Licensing:
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
-    async def _settle(self, lease: Lease, *, served: bool) -> None:
+    async def _settle(self, lease: Lease, *, served: bool | None) -> None:
         assert self._allocator is not None
         try:
             await self._allocator.settle(lease, served=served)

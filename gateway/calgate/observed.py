@@ -108,7 +108,7 @@ class TracedAllocator:
     async def held(self, license: str, claimant: Claimant, document: str) -> Lease | None:
         return await self._allocator.held(license, claimant, document)
 
-    async def settle(self, lease: Lease, *, served: bool) -> None:
+    async def settle(self, lease: Lease, *, served: bool | None) -> None:
         await self._allocator.settle(lease, served=served)
 
     async def touch(self, activity: Sequence[Activity]) -> Sequence[Lost]:

@@ -217,7 +217,7 @@ class Pipeline:
             return await licensing.demand_held(session, person, route.license, use.document)
         return await licensing.claim(ask, session, person, route.license, use.document)
 
-    def settle(self, admission: Admission, *, served: bool) -> None:
+    def settle(self, admission: Admission, *, served: bool | None) -> None:
         """How the request ended that a CAL may have been taken for."""
         lease = admission.lease
         if lease is not None and lease.provisional:
@@ -231,8 +231,9 @@ class Pipeline:
         served: bool | None = sent.wire.status < 400
         if dialect is not None:
             served = dialect.opened(ask.raw_target, sent.wire.status, sent.wire.peek()[: dialect.listens])
-        if served is not None or lease.kind not in _FOR_GOOD:
-            self.settle(admission, served=served is not False)
+        if served is None and lease.kind not in _FOR_GOOD:
+            served = True
+        self.settle(admission, served=served)
 
     def _give_back(self, session: Session, lease: Lease | None) -> None:
         if lease is not None and lease.provisional:

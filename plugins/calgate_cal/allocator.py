@@ -72,14 +72,15 @@ class CalAllocator:
             return None if self._config[license].enforce else Lease(license, "unenforced", claimant, document)
         return replace(_lease(license, claimant, document, reply, self._clock()), provisional=False)
 
-    async def settle(self, lease: Lease, *, served: bool) -> None:
-        """Ends the provisional state of a lease."""
+    async def settle(self, lease: Lease, *, served: bool | None) -> None:
+        """Ends the provisional state of a lease, unless the answer could not tell."""
         if not lease.provisional:
             return
-        if not served:
+        if served is False:
             self._held.forget(lease)
-        settled = (lease.kind, *_whose(lease), lease.id, lease.reference, int(served))
-        await self._ask("settle", lease.license, *settled, lasting=lambda _: lease.kind != "session")
+        word = "" if served is None else int(served)
+        settled = (lease.kind, *_whose(lease), lease.id, lease.reference, word)
+        await self._ask("settle", lease.license, *settled, lasting=lambda _: word != "" and lease.kind != "session")
 
     async def touch(self, activity: Sequence[Activity]) -> Sequence[Lost]:
         """Reports uses; answers leases that are lost."""

@@ -140,4 +140,4 @@ def _state(it: dict[str, Any]) -> str:
         return "quarantined"
     if it.get("left"):
         return "signed-out"
-    return "provisional" if it.get("pending") else "held"
+    return "provisional" if "pending" in it else "held"

@@ -19,6 +19,7 @@ _SETTINGS = (
 _TEXTS = ("id", "field", "kind", "user", "name", "client", "document", "by")
 _TIMES = ("granted", "removed", "left", "last_used")
 _LISTS = ("pending", "told", "groups")
+_FLAGS = ("refused",)
 _NEEDED = ("id", "field", "kind", "user", "name", "granted")
 
 
@@ -49,10 +50,11 @@ def _is_setting(name: object, value: object) -> bool:
 
 def _is_lease(it: Mapping[str, object]) -> bool:
     return (
-        set(_NEEDED) <= set(it) <= {*_TEXTS, *_TIMES, *_LISTS}
+        set(_NEEDED) <= set(it) <= {*_TEXTS, *_TIMES, *_LISTS, *_FLAGS}
         and all(isinstance(it[name], str) for name in _TEXTS if name in it)
         and all(_is_time(it[name]) for name in _TIMES if name in it)
         and all(_are_texts(it[name]) for name in _LISTS if name in it)
+        and all(it[name] is True for name in _FLAGS if name in it)
         and re.fullmatch(r"\d{1,15}-\d{1,15}", str(it["id"])) is not None
         and it["field"] in _fields(it)
     )
@@ -76,4 +78,5 @@ def _is_time(value: object) -> bool:
 
 
 def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+    """An empty list of Lua is an empty object of JSON."""
+    return value == {} or (isinstance(value, list) and all(isinstance(text, str) for text in value))

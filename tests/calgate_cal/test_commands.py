@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import csv
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,8 @@ BROKEN: tuple[tuple[dict[str, object], str], ...] = (
     ({"leases": [GOOD | {"granted": "soon"}]}, "a CAL of the export cannot be read, number 1"),
     ({"leases": [GOOD | {"last_used": "soon"}]}, "a CAL of the export cannot be read, number 1"),
     ({"leases": [GOOD | {"groups": "all"}]}, "a CAL of the export cannot be read, number 1"),
+    ({"leases": [GOOD | {"pending": {"r": "1"}}]}, "a CAL of the export cannot be read, number 1"),
+    ({"leases": [GOOD | {"refused": "yes"}]}, "a CAL of the export cannot be read, number 1"),
     ({"leases": [GOOD | {"id": "alice"}]}, "a CAL of the export cannot be read, number 1"),
     ({"leases": [GOOD, GOOD]}, "the export has a CAL twice"),
     ({"settings": {"terms": "{}"}}, "a setting of the export cannot be read: terms = {}"),
@@ -238,6 +241,15 @@ def test_an_export_that_somebody_broke_is_declined_whole(cals: Cals, tmp_path: P
         saved.write_text(json.dumps(good | changed))
         assert cals("import", str(saved)).output == f"Error: {fault}\n"
         assert everything(cals) == before
+
+
+def test_a_cal_whose_page_could_not_tell_is_exported_and_put_back(cals: Cals, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.json"
+    waits = GOOD | {"granted": int(time.time() * 1000), "pending": {}, "refused": True}
+    saved.write_text(json.dumps(json.loads(cals("export").output) | {"leases": [waits]}))
+    assert cals("import", str(saved)).output == "1 CALs are back\n"
+    assert [it["state"] for it in said(cals("list", "--json"))["holders"]] == ["provisional"]
+    assert json.loads(cals("export").output)["leases"] == [waits]
 
 
 def test_an_export_of_the_version_before_is_read(cals: Cals, tmp_path: Path) -> None:

@@ -185,6 +185,40 @@ async def test_it_is_not_taken_back_while_another_request_is_under_way_or_was_se
     assert await q.occupied() == {"session": 1}
 
 
+@pytest.mark.parametrize(
+    ("answers", "out"),
+    [
+        ("?", {"session": 1}),
+        ("?-", {}),
+        ("-?", {}),
+        ("?+", {"session": 1}),
+        ("-?+", {"session": 1}),
+        ("??-", {}),
+        ("+-?", {"session": 1}),
+    ],
+)
+async def test_an_answer_that_cannot_tell_leaves_it_to_the_others_whichever_comes_first(
+    license: License, answers: str, out: dict[str, int]
+) -> None:
+    q = await license(session={"in_license": 1})
+    requests = [(await q.claim("bob"), answer) for answer in answers]
+    for lease, answer in requests:
+        await q.allocator.settle(lease, served={"+": True, "-": False, "?": None}[answer])
+    assert await q.occupied() == out
+    await q.at(10 * MINUTE)
+    assert await q.occupied() == (out if "+" in answers else {})
+
+
+async def test_a_request_that_comes_later_decides_anew(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    page, refused = await q.claim("bob"), await q.claim("bob", "mistyped.qvw")
+    await q.allocator.settle(refused, served=False)
+    again = await q.claim("bob")
+    await q.allocator.settle(page, served=None)
+    await q.allocator.settle(again, served=None)
+    assert await q.occupied() == {"session": 1}
+
+
 async def test_a_request_repeated_after_a_lost_answer_is_settled_once(license: License) -> None:
     q = await license(session={"in_license": 1})
     lease = await q.claim("bob", reference="same")

@@ -2,11 +2,12 @@
 
 local function keep(license, it, used)
   record(license, 'kept', {'kind', it.kind, 'user', it.user, 'name', it.name, 'lease', it.id})
-  it.pending = nil
+  it.pending, it.refused = nil, nil
   lease.write(license, it, used)
 end
 
--- How the request that made a lease provisional ended. ARGV: kind, user, client, document, id, reference, served (1 or 0)
+-- How a request ended for which a lease is provisional. ARGV: kind, user, client, document, id, reference, and whether it
+-- was served (1 or 0; '' where its answer cannot tell). What it comes to does not depend on the order in which they end.
 -- Returns 1 if that decided anything.
 local function settle(keys, args)
   local license = open(keys)
@@ -21,7 +22,8 @@ local function settle(keys, args)
   for _, reference in ipairs(it.pending) do
     if reference ~= args[6] then pending[#pending + 1] = reference end
   end
-  if #pending == 0 then
+  it.refused = it.refused or args[7] == '0' or nil
+  if it.refused and #pending == 0 then
     lease.finish(license, it, 'taken-back', 'refused', {'reference', args[6]})
     return 1
   end

@@ -61,7 +61,7 @@ local function use(license, it, ask)
   end
   if it.pending and not includes(it.pending, ask.reference) then
     it.pending[#it.pending + 1] = ask.reference
-    changed = true
+    it.refused, changed = nil, true
   end
   if it.kind == 'named' and it.client ~= ask.client then
     it.client, changed = ask.client, true

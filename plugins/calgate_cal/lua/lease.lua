@@ -3,7 +3,8 @@
 -- A lease is {id, kind, user, name, client, document, granted, by, groups …}. Its field in the hash says whose it is:
 --   named|<user>   document|<user>|<document>   session|<user>|<client>   usage|<user>|<document>
 -- and spent|<id> for a Usage CAL whose hour is over, until its 28 days are.
--- Beyond that: `pending` (references of requests that have not been answered yet: the lease is provisional),
+-- Beyond that: `pending` (references of requests that have not been answered yet; where there is such a list, though an
+-- empty one, the lease is provisional), `refused` (one of them was, while others were under way),
 -- `left` (signed out at), `removed` (by an administrator, at), `told` (clients that are to be told of a take-over).
 local HOUR = 3600 * 1000
 local USAGE_KEPT = 28 * 24 * HOUR

@@ -151,7 +151,8 @@ end
 -- A lease is {id, kind, user, name, client, document, granted, by, groups …}. Its field in the hash says whose it is:
 --   named|<user>   document|<user>|<document>   session|<user>|<client>   usage|<user>|<document>
 -- and spent|<id> for a Usage CAL whose hour is over, until its 28 days are.
--- Beyond that: `pending` (references of requests that have not been answered yet: the lease is provisional),
+-- Beyond that: `pending` (references of requests that have not been answered yet; where there is such a list, though an
+-- empty one, the lease is provisional), `refused` (one of them was, while others were under way),
 -- `left` (signed out at), `removed` (by an administrator, at), `told` (clients that are to be told of a take-over).
 local HOUR = 3600 * 1000
 local USAGE_KEPT = 28 * 24 * HOUR
@@ -825,7 +826,7 @@ local function use(license, it, ask)
   end
   if it.pending and not includes(it.pending, ask.reference) then
     it.pending[#it.pending + 1] = ask.reference
-    changed = true
+    it.refused, changed = nil, true
   end
   if it.kind == 'named' and it.client ~= ask.client then
     it.client, changed = ask.client, true
@@ -953,11 +954,12 @@ redis.register_function{function_name = VERSION .. 'holds', callback = holds, fl
 
 local function keep(license, it, used)
   record(license, 'kept', {'kind', it.kind, 'user', it.user, 'name', it.name, 'lease', it.id})
-  it.pending = nil
+  it.pending, it.refused = nil, nil
   lease.write(license, it, used)
 end
 
--- How the request that made a lease provisional ended. ARGV: kind, user, client, document, id, reference, served (1 or 0)
+-- How a request ended for which a lease is provisional. ARGV: kind, user, client, document, id, reference, and whether it
+-- was served (1 or 0; '' where its answer cannot tell). What it comes to does not depend on the order in which they end.
 -- Returns 1 if that decided anything.
 local function settle(keys, args)
   local license = open(keys)
@@ -972,7 +974,8 @@ local function settle(keys, args)
   for _, reference in ipairs(it.pending) do
     if reference ~= args[6] then pending[#pending + 1] = reference end
   end
-  if #pending == 0 then
+  it.refused = it.refused or args[7] == '0' or nil
+  if it.refused and #pending == 0 then
     lease.finish(license, it, 'taken-back', 'refused', {'reference', args[6]})
     return 1
   end
