@@ -35,9 +35,9 @@ async def lives(store: Store, section: SessionSection, session_id: str) -> bool:
 
 
 async def test_a_session_that_is_not_used_ends_and_one_that_is_lives_on(store: Store) -> None:
-    section = SessionSection(idle=0.6, lifetime=60.0)
+    section = SessionSection(idle=1.2, lifetime=60.0)
     (_, used), (_, unused) = await begin(store, section), await begin(store, section)
-    for _ in range(8):
+    for _ in range(14):
         await asyncio.sleep(0.1)
         assert await lives(store, section, used)
     assert not await lives(store, section, unused)

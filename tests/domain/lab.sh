@@ -214,7 +214,7 @@ beside_anchor() { # WHO LOG COMMAND...: a daemon in a mount namespace of its own
 }
 
 wait_until() {
-  for _ in $(seq 500); do
+  for _ in $(seq 1000); do
     if eval "$1" >/dev/null 2>&1; then return; fi
     sleep 0.03
   done

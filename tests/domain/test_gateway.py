@@ -185,11 +185,11 @@ async def test_a_domain_controller_that_stops_and_starts_under_load_is_503_and_t
             await asyncio.sleep(1)
             await asyncio.to_thread(domain.do, "dc", "start")
             back = time.monotonic()
-            await asyncio.sleep(4)
+            await asyncio.sleep(6)
             over.set()
         assert {status for _at, status in statuses} == {200, 503}
         last_503 = max(at for at, status in statuses if status == 503)
-        assert last_503 - back < 3
+        assert last_503 - back < 4
         assert statuses[-1][1] == 200
 
 
