@@ -36,13 +36,14 @@ async def compared(subject: str, survey: Survey, compare: Callable[[Registry], A
     """What `compare` finds out from the directory, where there is one to ask."""
     assert survey.registry is not None
     if "directory" in survey.blocked:
-        return Finding(
-            "untried", subject, f"not compared with the directory: {survey.blocked['directory']} does not serve"
-        )
+        return Finding("untried", subject, f"not compared with the directory: see {survey.blocked['directory']}")
     try:
         return await compare(survey.registry)
     except Unavailable as refusal:
-        return Finding("fail", subject, f"could not be compared with the directory: {refusal.detail}", "see ldap")
+        what = f"no longer answers, asked about {subject}: {refusal.detail}"
+        return Finding(
+            "fail", "directory", what, "look after the domain controllers, then check anew", blocks="directory"
+        )
 
 
 async def _before_a_ticket(file: Path, survey: Survey) -> AsyncIterator[Finding]:

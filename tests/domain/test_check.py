@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from calgate import check as checking
+from calgate import config
 from certificates import Authority
-from domain.surveying import LDAPS, Write, findings, told, write
+from domain.surveying import ALICE, LDAPS, Told, Write, findings, told, write
 from lab import DOMAIN, HOST, PASSWORD, Lab
 from whole.rig import calgate, free_port
 
@@ -85,6 +87,22 @@ async def test_a_domain_controller_that_is_off_is_told_once_though_all_depends_o
         domain.do("dc", "start")
     untried = said.only("fail", f"{LDAPS}:636", "check the name, the port, and the firewall")
     assert untried == ["clock", "SPN", "ticket", "winbindd", "guard", "access"]
+
+
+async def test_a_domain_controller_that_goes_off_while_it_is_asked_is_told_once(domain: Lab, write: Write) -> None:
+    found = []
+    try:
+        async for finding in checking.check(config.read(write()), (), ALICE):
+            found.append(finding)
+            if finding.subject == "keytab":  # the directory has been found well, and is compared with next
+                domain.do("dc", "stop")
+    finally:
+        domain.do("dc", "start")
+    said = Told(found)
+    untried = said.only(
+        "fail", "directory", "no longer answers, asked about clock", "look after the domain controllers"
+    )
+    assert untried == ["SPN", "ticket", "winbindd", "guard", "access"]
 
 
 async def test_one_server_of_two_that_is_off_is_told_and_the_other_is_asked(write: Write) -> None:
