@@ -73,6 +73,12 @@ async def until(condition: "object", seconds: float = 60) -> None:
     pytest.fail("it never came to pass")
 
 
+def listening_on(port: int) -> int:
+    """How many sockets listen on a port of 127.0.0.1, however many programs have each."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1] == f"0100007F:{port:04X}" and row[3] == "0A" for row in rows)
+
+
 async def test_two_workers_share_a_port_and_a_session(server: DocumentServer, tmp_path: Path) -> None:
     async with gateway(write_settings(tmp_path, server.port, listen="workers = 2")) as gate:
         assert len(workers_of(gate)) == 2
@@ -126,6 +132,21 @@ async def test_sighup_with_a_faulty_file_changes_nothing_and_says_what_is_wrong(
         await until(lambda: "did you mean 'workers'" in gate.log.read_text())
         assert workers_of(gate) == old
         assert (await curl(f"{gate.url}/portal", user="alice")).status == 200
+
+
+async def test_a_reload_to_more_workers_that_do_not_start_leaves_no_socket_that_nobody_answers_on(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    settings = write_settings(tmp_path, server.port, listen="workers = 1")
+    async with gateway(settings) as gate:
+        text = settings.read_text().replace("workers = 1", "workers = 4")
+        settings.write_text(text.replace("users.toml", "nowhere.toml"))
+        gate.process.send_signal(signal.SIGHUP)
+        await until(lambda: "nowhere.toml cannot be read" in gate.log.read_text())
+        await until(lambda: listening_on(gate.port) == 1, seconds=20)
+        request = b"GET /_calgate/health HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n"
+        answers = await asyncio.gather(*(raw(gate.port, request) for _ in range(40)))
+        assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK"] * 40
 
 
 async def test_sigusr2_replaces_the_program_and_fails_no_request(server: DocumentServer, tmp_path: Path) -> None:

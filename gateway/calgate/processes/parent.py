@@ -157,6 +157,8 @@ class Parent:
         except ConfigError as error:
             for fault in error.faults:
                 log.error("the file is not taken over: %s", fault)
+            # the kernel gives connections to every socket of an address, also to one that no worker answers on
+            self._sockets.close_others(self._settings.core.listen)
         else:
             for child in self._workers.values():
                 self._dismiss(child)
