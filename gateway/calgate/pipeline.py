@@ -313,8 +313,7 @@ class Pipeline:
         judge = partial(self._judge_again, ask, admission)
         watching = asyncio.create_task(judge_again(admission.grant, judge, tunnel.close))
         try:
-            ask.caller.send(b"\r\n".join([*lines, b"\r\n"]))
-            await tunnel.run(sent.wire)
+            await tunnel.run(sent.wire, b"\r\n".join([*lines, b"\r\n"]))
         finally:
             watching.cancel()
             session.open_tunnels.discard(tunnel.close)

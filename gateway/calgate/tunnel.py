@@ -85,13 +85,17 @@ class Tunnel(asyncio.Protocol):
         self._closing: bytes | None = None
         self._ended = asyncio.get_running_loop().create_future()
 
-    async def run(self, wire: Wire) -> None:
-        """Carries bytes until one end closes; then closes the other."""
+    async def run(self, wire: Wire, head: bytes) -> None:
+        """Sends the head of the 101, then carries bytes until one end closes; then closes the other.
+
+        Raises BadGateway, before anything was sent, where the far end is gone already.
+        """
         early = wire.after_upgrade
         self._upstream = wire.hand_over(self)
         self._caller.on_pressure = self._near_is_full
         watching = asyncio.create_task(self._watch_silence())
         try:
+            self._caller.send(head)
             if early:
                 self.data_received(early)
             self._caller.take_over(NearEnd(self))

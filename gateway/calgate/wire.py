@@ -249,8 +249,10 @@ class Wire(asyncio.Protocol):
         self._fail(refusal)
 
     def _switch(self, early: bytes) -> None:
-        """101: from here the bytes are another protocol's."""
+        """101: from here the bytes are another protocol's, and wait until it is there to read them."""
         self.after_upgrade = early
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
         self.deadline = 0.0
         self._headed = True
         self._wake()
@@ -365,5 +367,6 @@ class Wire(asyncio.Protocol):
         self._transport = None
         self._parser = None
         transport.set_protocol(protocol)
+        transport.resume_reading()
         self._on_end(self)
         return transport

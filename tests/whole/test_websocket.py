@@ -99,6 +99,45 @@ async def test_a_websocket_echoes_and_extensions_are_agreed_end_to_end(gate: Gat
     writer.close()
 
 
+def greeting(cookie: str) -> bytes:
+    """A 101 with a cookie, which is written to the store before the tunnel begins."""
+    lines = ("HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", f"Set-Cookie: {cookie}=1")
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+async def test_what_the_server_says_right_after_its_101_is_not_taken_for_http(
+    gate: Gateway, server: DocumentServer
+) -> None:
+    async def greet(exchange: Exchange) -> None:
+        exchange.writer.write(greeting(exchange.path[1:]))
+        await asyncio.sleep(0)  # two writes, and so most often two reads
+        exchange.writer.write(frame(b"hello"))
+        await exchange.reader.read()
+
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = greet
+    for number in range(10):
+        head, reader, writer = await open_websocket(gate, cookie, path=f"/c{number}")
+        assert head.startswith("HTTP/1.1 101 ")
+        assert await asyncio.wait_for(read_frame(reader), 5) == (1, b"hello")
+        writer.close()
+
+
+async def test_a_server_that_closes_right_after_its_101_is_heard_to_its_end(
+    gate: Gateway, server: DocumentServer
+) -> None:
+    async def greet(exchange: Exchange) -> None:
+        exchange.writer.write(greeting("c") + frame(struct.pack(">H", 1013), opcode=8))
+        exchange.writer.close()
+
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = greet
+    head, reader, writer = await open_websocket(gate, cookie)
+    assert head.startswith("HTTP/1.1 101 ")
+    assert await asyncio.wait_for(reader.read(), 5) == frame(struct.pack(">H", 1013), opcode=8)
+    writer.close()
+
+
 async def test_it_is_closed_with_1008_when_its_session_ends(gate: Gateway, server: DocumentServer) -> None:
     cookie = await cookie_of(gate, "alice")
     server.behaviour = echo
