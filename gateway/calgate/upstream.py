@@ -66,7 +66,7 @@ class Upstream:
         self._wires: set[Wire] = set()
         self._connections = connections
         self._opening = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[Wire | None]] = deque()
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
@@ -100,15 +100,14 @@ class Upstream:
     async def send(self, outgoing: Outgoing) -> Wire:
         """Sends a request and waits for the reply's head. Raises BadGateway, GatewayTimeout, Unavailable."""
         repeatable = outgoing.body is None and outgoing.method in _SAFE_TO_REPEAT
-        while (wire := self._take()) is not None:
+        while (wire := self._take() or await self._wait_for_turn()) is not None:
+            if not wire.reusable:
+                continue
             try:
                 return await self._exchange(wire, outgoing)
             except Stale:
                 if not repeatable:
                     raise BadGateway(f"{self.host} closed a kept connection as a {outgoing.method} was sent") from None
-        if len(self._wires) + self._opening >= self._connections:
-            await self._wait_for_room()
-            return await self.send(outgoing)
         try:
             return await self._exchange(await self._open(), outgoing)
         except Stale:
@@ -126,15 +125,11 @@ class Upstream:
         return wire
 
     def _take(self) -> Wire | None:
-        while self._idle:
-            wire = self._idle.pop()  # the one used last is the likeliest to live
-            if wire.reusable:
-                return wire
-        return None
+        return self._idle.pop() if self._idle and not self._waiting else None  # the last used is the likeliest to live
 
     async def _open(self) -> Wire:
+        """A new connection, in the place that was kept for it."""
         loop = asyncio.get_running_loop()
-        self._opening += 1
         try:
             async with asyncio.timeout(self._connect):
                 _, wire = await loop.create_connection(
@@ -144,47 +139,83 @@ class Upstream:
                     ssl=self._tls,
                     server_hostname=self.host if self._tls else None,
                 )
+            self._wires.add(wire)
         except TimeoutError as error:
             raise Unreachable(f"{self.host}:{self.port} does not answer a connection") from error
         except (OSError, ssl.SSLError) as error:
             raise Unreachable(f"{self.host}:{self.port} cannot be reached: {error}") from error
         finally:
             self._opening -= 1
-        self._wires.add(wire)
+            self._give_room()
         return wire
 
     def _rest(self, wire: Wire) -> None:
-        if len(self._idle) < _IDLE_KEPT:
+        turn = self._next_turn()
+        if turn is not None:
+            turn.set_result(wire)
+        elif len(self._idle) < _IDLE_KEPT:
             self._idle.append(wire)
-            self._tell_next()
         else:
             wire.close()
 
     def _forget(self, wire: Wire) -> None:
         self._wires.discard(wire)
-        self._tell_next()
+        self._give_room()
 
     # ------------------------------------------------------------ when all of them are in use
 
-    async def _wait_for_room(self) -> None:
-        """Until a connection may be free, in the order of coming. Raises Unavailable after `connect` seconds."""
-        turn = asyncio.get_running_loop().create_future()
+    async def _wait_for_turn(self) -> Wire | None:
+        """A connection that another request is done with; None: one may be opened, and its place is kept.
+
+        In the order of coming: who comes later takes nothing that is meant for who waits. Raises Unavailable after
+        `connect` seconds.
+        """
+        if not self._waiting and self._has_room:
+            self._opening += 1
+            return None
+        turn: asyncio.Future[Wire | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             async with asyncio.timeout(self._connect):
-                await turn
+                return await turn
         except TimeoutError:
+            self._pass_on(turn)
             words = (
                 f"all {self._connections} connections to {self.host}:{self.port} were in use for {self._connect:g} s"
             )
             raise Unavailable(words, code="no-upstream") from None
+        except asyncio.CancelledError:
+            self._pass_on(turn)
+            raise
 
-    def _tell_next(self) -> None:
+    @property
+    def _has_room(self) -> bool:
+        return len(self._wires) + self._opening < self._connections
+
+    def _pass_on(self, turn: "asyncio.Future[Wire | None]") -> None:
+        """Who waited is gone; it may have been his turn already."""
+        if turn.cancelled():
+            with suppress(ValueError):
+                self._waiting.remove(turn)
+        elif (wire := turn.result()) is None:
+            self._opening -= 1
+            self._give_room()
+        elif wire.reusable:
+            self._rest(wire)
+
+    def _next_turn(self) -> "asyncio.Future[Wire | None] | None":
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_result(None)
-                return
+                return turn
+        return None
+
+    def _give_room(self) -> None:
+        """There may be room for another connection: its place is kept for who has waited longest."""
+        turn = self._next_turn() if self._has_room else None
+        if turn is not None:
+            self._opening += 1
+            turn.set_result(None)
 
     async def _sweep(self) -> None:
         """Once a second: deadlines of those at work, and those idle for too long."""

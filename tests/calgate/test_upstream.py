@@ -90,3 +90,42 @@ async def test_who_waits_too_long_is_told_that_all_are_in_use_and_leaves_no_trac
         assert await held.read() == b"/a"
         assert await held.read() == b""
         assert await (await upstream.send(ask_for(b"/c"))).read() == b"/c"
+
+
+async def test_a_connection_that_could_not_be_made_makes_room_for_who_waits() -> None:
+    async with echoing() as (upstream, _):
+        upstream._connections = 1
+        going_away = asyncio.create_task(upstream.send(ask_for(b"/a")))
+        waiting = asyncio.create_task(upstream.send(ask_for(b"/b")))
+        await asyncio.sleep(0)  # now the one is being connected, and the other waits for it
+        going_away.cancel()
+        async with asyncio.timeout(1):
+            assert await (await waiting).read() == b"/b"
+
+
+async def test_who_goes_away_as_it_is_his_turn_passes_it_on() -> None:
+    async with echoing() as (upstream, _):
+        upstream._connections = 1
+        held = await upstream.send(ask_for(b"/a"))
+        first, second = (asyncio.create_task(upstream.send(ask_for(path))) for path in (b"/b", b"/c"))
+        await asyncio.sleep(0.05)
+        assert [await held.read(), await held.read()] == [b"/a", b""]
+        first.cancel()
+        async with asyncio.timeout(1):
+            assert await (await second).read() == b"/c"
+
+
+async def test_who_has_waited_comes_before_who_comes_later() -> None:
+    async with echoing() as (upstream, _):
+        upstream._connections = 1
+        held = await upstream.send(ask_for(b"/a"))
+        waiting = asyncio.create_task(upstream.send(ask_for(b"/b")))
+        assert await held.read() == b"/a"
+        await asyncio.sleep(0.05)
+        later = asyncio.create_task(upstream.send(ask_for(b"/c")))  # it runs first once the connection is free
+        assert await held.read() == b""
+        done, _ = await asyncio.wait({waiting, later}, return_when=asyncio.FIRST_COMPLETED)
+        assert done == {waiting}
+        for task, path in ((waiting, b"/b"), (later, b"/c")):
+            reply = await task
+            assert [await reply.read(), await reply.read()] == [path, b""]
