@@ -73,11 +73,20 @@ class Answer:
         self.keep_alive = self.keep_alive and request.keep_alive
         head = self._head(length if self.status not in _BODYLESS else None, http_1_0=request.version < HttpVersion11)
         if whole is None:
-            self._caller.send(head)
+            self._begin(head)
             return
         self.source = None
         self._chunked = False
         self._caller.send(head, whole if has_body else b"")
+
+    def _begin(self, head: bytes) -> None:
+        """Sends the head of a body that is streamed; where the client is gone, nobody would ask for the rest."""
+        try:
+            self._caller.send(head)
+        except ConnectionResetError:
+            if self.source is not None:
+                self.source.close()
+            raise
 
     def _head(self, length: int | None, *, http_1_0: bool) -> bytes:
         lines = [b"HTTP/1.1 %d %b" % (self.status, self.reason)]
