@@ -207,10 +207,12 @@ class Pipeline:
             return None
         licensing = self._licensing
         known = licensing.known(session, route.license, use.document)
-        if known is not None:
-            if use.kind != "poll" and not known.provisional:
-                licensing.note(known)
+        if known is not None and use.kind == "poll":
             return known
+        if known is not None and not known.provisional:
+            licensing.note(known)
+            return known
+        # a provisional one is claimed for this request too: how it ends says nothing of those that are under way
         if ask.method in ("HEAD", "OPTIONS"):
             return None  # they show nothing of the document
         if use.kind == "poll" or never_claims(ask.method, ask.inbound.as_text()):
@@ -218,9 +220,9 @@ class Pipeline:
         return await licensing.claim(ask, session, person, route.license, use.document)
 
     def settle(self, admission: Admission, *, served: bool | None) -> None:
-        """How the request ended that a CAL may have been taken for."""
+        """How the request ended that a CAL may have been taken for; a poll takes none, so that its no is nobody's."""
         lease = admission.lease
-        if lease is not None and lease.provisional:
+        if lease is not None and lease.provisional and (served or not admission.polls):
             self._licensing.settle(admission.signed_in.session, lease, served=served)
 
     def _settle_by(self, ask: Ask, admission: Admission, sent: Sent) -> None:

@@ -149,6 +149,33 @@ async def test_a_client_that_goes_away_before_the_answer_burns_none(server: Docu
         assert await holders(gate.settings) == []
 
 
+@pytest.mark.parametrize("path", ["/docs/a", "/docs/a/poll"])
+async def test_who_goes_away_from_one_request_keeps_the_cal_that_serves_another(
+    server: DocumentServer, tmp_path: Path, path: str
+) -> None:
+    came, go_on = asyncio.Queue[None](), asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        came.put_nowait(None)
+        await go_on.wait()
+        await exchange.answer()
+
+    settings = write_settings(tmp_path, server.port, license="usage = { in_license = 1 }", listen="workers = 1")
+    async with gateway(settings) as gate:
+        cookie = await cookie_of(gate, "alice")
+        server.behaviour = slow
+        opening = asyncio.create_task(curl(f"{gate.url}/docs/a", "-b", cookie))
+        await asyncio.wait_for(came.get(), 5)
+        _, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: g\r\nCookie: {cookie}\r\n\r\n".encode())
+        await asyncio.wait_for(came.get(), 5)
+        writer.transport.abort()
+        await asyncio.sleep(0.3)  # longer than a CAL takes to be given back
+        go_on.set()
+        assert (await opening).status == 200
+        assert await holders(settings) == [("usage", "DEMO\\alice")]
+
+
 @pytest.mark.parametrize("killed", ["gateway", "store"])
 async def test_kill_9_loses_no_named_assignment(server: DocumentServer, tmp_path: Path, killed: str) -> None:
     settings = write_settings(tmp_path, server.port, license=DYNAMIC)
