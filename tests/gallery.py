@@ -16,6 +16,7 @@ from calgate.refusal import (
     NoCal,
     Pool,
     Refusal,
+    RequestTimeout,
     SignInNeeded,
     TooLarge,
     TooManySignIns,
@@ -91,6 +92,7 @@ def refusals() -> Mapping[str, Refusal]:
         "method-not-allowed": MethodRefused(secret),
         "too-large": TooLarge(secret),
         "headers-too-large": HeadersTooLarge(secret),
+        "request-timeout": RequestTimeout(secret),
     }
 
 

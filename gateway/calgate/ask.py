@@ -12,7 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from calgate import journal
 from calgate.caller import Caller, Network, client_address, is_trusted
 from calgate.headers import Inbound, Inlet
-from calgate.refusal import BadRequest, GatewayTimeout, MethodRefused, TooLarge
+from calgate.refusal import BadRequest, MethodRefused, RequestTimeout, TooLarge
 from calgate.request import Request
 from calgate.target import Target, read_target, to_origin_form
 from calgate.wire import Header
@@ -92,7 +92,7 @@ class Ask:
             self.caller.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def read_body(self, limit: int) -> bytes:
-        """The whole body, of at most `limit` bytes. Raises TooLarge, BadRequest."""
+        """The whole body, of at most `limit` bytes. Raises TooLarge, BadRequest, RequestTimeout."""
         self.go_on()
         pieces = []
         size = 0
@@ -104,7 +104,7 @@ class Ask:
         return b"".join(pieces)
 
     async def body(self) -> AsyncIterator[bytes]:
-        """The body in pieces, as it comes. Raises BadRequest for a broken one, GatewayTimeout for a stalled one."""
+        """The body in pieces, as it comes. Raises BadRequest for a broken one, RequestTimeout for a stalled one."""
         content = self.request.content
         self.caller.uploading = asyncio.current_task()
         try:
@@ -115,7 +115,7 @@ class Ask:
                     return
                 yield piece
         except TimeoutError as error:
-            raise GatewayTimeout(f"the client sent nothing of its body for {_BODY_PATIENCE:g} s") from error
+            raise RequestTimeout(f"the client sent nothing of its body for {_BODY_PATIENCE:g} s") from error
         except (web.RequestPayloadError, HttpProcessingError) as error:
             raise BadRequest("the body's framing is broken") from error
         finally:

@@ -29,6 +29,13 @@ class BadRequest(Refusal):
     code = "bad-request"
 
 
+class RequestTimeout(Refusal):
+    """The client began a body and sent nothing more of it."""
+
+    status = 408
+    code = "request-timeout"
+
+
 class MethodRefused(Refusal):
     """The method is not on the gateway's list."""
 

@@ -100,18 +100,21 @@ class Wire(asyncio.Protocol):
 
     def send(self, body: AsyncIterator[bytes], *, chunked: bool) -> None:
         """Sends a request body beside the reply; a reply may begin, or end, before the body does."""
+        self.deadline = 0.0  # it is for the client to go on now, whose patience `body` knows
         self._sending = self._loop.create_task(self._send(body, chunked=chunked))
 
     async def _send(self, body: AsyncIterator[bytes], *, chunked: bool) -> None:
         try:
             async for piece in body:
                 await self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+                self.deadline = 0.0
             if chunked:
                 await self._write(b"0\r\n\r\n")
         except (TimeoutError, Refusal, OSError) as error:
             self._fail(error)
         else:
             self._sending = None
+            self.deadline = self._loop.time() + self._patience
             self._rest_if_done()
 
     async def _write(self, data: bytes) -> None:

@@ -81,6 +81,24 @@ async def test_a_post_that_was_sent_is_never_sent_again(tmp_path: Path) -> None:
         assert len(one.seen) + len(two.seen) == 1
 
 
+async def test_a_client_that_dawdles_over_its_upload_is_no_failure_of_a_server(tmp_path: Path) -> None:
+    async with two_servers(tmp_path, 'answer_timeout = "1s"') as (gate, *_):
+        cookie = await cookie_of(gate, "user0")
+
+        async def dawdle() -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+            writer.write(f"POST /form HTTP/1.1\r\nHost: g\r\nCookie: {cookie}\r\nContent-Length: 3\r\n\r\n".encode())
+            for piece in (b"a", b"=", b"1"):
+                writer.write(piece)
+                await asyncio.sleep(2.5)
+            answer = await reader.readuntil(b"\r\n")
+            writer.close()
+            return answer
+
+        assert await asyncio.gather(*(dawdle() for _ in range(3))) == [b"HTTP/1.1 200 OK\r\n"] * 3
+        assert "is left out" not in gate.log.read_text()
+
+
 async def test_a_get_on_a_kept_connection_that_ended_is_tried_on_another(gate: Gateway, server: DocumentServer) -> None:
     async def once(exchange: Exchange) -> None:
         await exchange.answer()

@@ -234,6 +234,7 @@ _WRITERS: tuple[tuple[type[r.Refusal], Callable[[r.Refusal], Words]], ...] = (
         ),
     ),
     (r.TooLarge, _plain("That is too large", "The request is larger than this site looks at.")),
+    (r.RequestTimeout, _plain("The upload came to a halt", "Nothing more of it arrived.", "Try again in a moment.")),
     (r.MethodRefused, _plain("This is not done here", "This site does not take requests of that kind.")),
     (
         r.BadRequest,
