@@ -343,6 +343,8 @@ class Wire(asyncio.Protocol):
         if self._complete:
             self._keep = False
             return
+        if not self._headed:
+            raise BadGateway("a 1xx reply with a body")  # llhttp looks for none in some of them alone
         self._body.append(data)
         self._buffered += len(data)
         if self._buffered > _HIGH and not self._paused and self._transport is not None:

@@ -330,6 +330,7 @@ REFUSED = {
     "status 1000": b"HTTP/1.1 1000 OK\r\nContent-Length: 2\r\n\r\nok",
     "HTTP/0.9": b"ok",
     "HTTP/0.9 by name": b"HTTP/0.9 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "a 1xx with a body": b"HTTP/1.1 104 Odd\r\nContent-Length: 5\r\n\r\nhello" + OK + b"Content-Length: 2\r\n\r\nok",
     "nine 1xx": b"HTTP/1.1 100 Continue\r\n\r\n" * 9 + OK + b"Content-Length: 2\r\n\r\nok",
     "a megabyte of header": OK + b"X-A: " + b"a" * (1 << 20),
 }
