@@ -131,11 +131,14 @@ async def _ask(upstream: Upstream, path: str) -> int:
     message = f"GET {path} HTTP/1.1\r\nHost: {upstream.authority}\r\nUser-Agent: calgate-health\r\n\r\n"
     wire = await upstream.send(Outgoing("GET", message.encode("latin-1")))
     size = 0
-    while piece := await wire.read():
-        size += len(piece)
-        if size > _LARGEST_CHECK:
-            wire.close()
-            break
+    try:
+        while size <= _LARGEST_CHECK and (piece := await wire.read()):
+            size += len(piece)
+    except asyncio.CancelledError:
+        wire.close()  # in time came the head alone
+        raise
+    if size > _LARGEST_CHECK:
+        wire.close()
     return wire.status
 
 

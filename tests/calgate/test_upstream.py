@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from calgate.balance import Balance, HealthSection, Member
+from calgate.metrics import Metrics
 from calgate.refusal import Unavailable
 from calgate.upstream import Outgoing, Upstream
 
@@ -129,3 +131,25 @@ async def test_who_has_waited_comes_before_who_comes_later() -> None:
         for task, path in ((waiting, b"/b"), (later, b"/c")):
             reply = await task
             assert [await reply.read(), await reply.read()] == [path, b""]
+
+
+async def test_a_health_check_that_is_over_holds_no_connection() -> None:
+    ended = asyncio.Event()
+
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhalf")
+        await reader.read()
+        writer.close()
+        ended.set()
+
+    async with (
+        await asyncio.start_server(stall, "127.0.0.1", 0) as listening,
+        Upstream("127.0.0.1", listening.sockets[0].getsockname()[1]) as upstream,
+    ):
+        member = Member(upstream)
+        health = HealthSection.model_validate({"every": "1h", "timeout": "50ms"})
+        watching = asyncio.create_task(Balance([member], Metrics(), health).watch())
+        await asyncio.wait_for(ended.wait(), 1)
+        watching.cancel()
+        assert not member.is_well
