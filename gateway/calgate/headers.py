@@ -111,7 +111,7 @@ class Inlet:
 
     def __init__(self, owned: frozenset[bytes], our_cookies: frozenset[bytes]) -> None:
         """`owned`: the names (lower case) that sign-on sets; `our_cookies`: those that never go on."""
-        self._owned = owned
+        self._owned = frozenset(name.replace(b"_", b"-") for name in owned)
         self._our_cookies = our_cookies
         self._known: dict[bytes, _Fate] = {}
 
@@ -154,7 +154,7 @@ class Inlet:
         return fate
 
     def _is_ours(self, lower: bytes) -> bool:
-        stays = lower in _HOP_BY_HOP or lower in _OURS or lower in self._owned
+        stays = lower in _HOP_BY_HOP or lower in _OURS or lower.replace(b"_", b"-") in self._owned
         return stays or lower == b"cookie" or lower.startswith(_OUR_PREFIXES)
 
     def _obey_connection(self, kept: list[Header], connection: bytes) -> list[Header]:

@@ -2,10 +2,11 @@
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from whole.rig import DocumentServer, Gateway, cookie_of, curl, raw
+from whole.rig import DocumentServer, Gateway, cookie_of, curl, gateway, raw, write_settings
 from whole.shared import gate, server, shared_server
 
 __all__ = ["gate", "server", "shared_server"]
@@ -55,6 +56,18 @@ async def test_no_spelling_of_an_identity_header_reaches_the_document_server(
         refused += status == 400
     assert passed >= 12, "claims under our own names are dropped, not refused"
     assert refused >= 300, "underscores, blanks and a Connection that names ours are refused"
+
+
+async def test_a_name_with_an_underscore_is_ours_with_a_dash_as_well(server: DocumentServer, tmp_path: Path) -> None:
+    """A CGI, and ASP.NET's server variables, make one name of the two."""
+    settings = write_settings(tmp_path, server.port)
+    settings.write_text(settings.read_text().replace("QVUSER", "QV_USER"))
+    async with gateway(settings) as gate:
+        cookie = await cookie_of(gate, "alice")
+        for name in ("QV-USER", "qv-user", "QV_USER"):
+            assert (await curl(f"{gate.url}/portal", "-b", cookie, "-H", f"{name}: EVIL")).status == 200
+            assert b"EVIL" not in server.seen[-1].head
+            assert server.seen[-1].values("QV_USER") == ["DEMO\\alice"]
 
 
 async def test_connection_cannot_take_our_headers_away(gate: Gateway, server: DocumentServer) -> None:
