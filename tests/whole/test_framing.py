@@ -385,6 +385,27 @@ async def test_a_bad_chunk_in_a_reply_is_a_reply_cut_short(gate: Gateway, server
         assert not answer.endswith(b"0\r\n\r\n"), "the last chunk would say that it is whole"
 
 
+async def test_a_reply_cut_short_is_seen_as_cut_short_in_http_1_0_as_well(
+    gate: Gateway, server: DocumentServer, cookie: str
+) -> None:
+    """There a body ends with its connection; so speaks nginx to those behind it by default."""
+
+    async def break_off(exchange: Exchange) -> None:
+        exchange.writer.write(OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await went_on.wait()
+        exchange.writer.close()
+
+    went_on = asyncio.Event()
+    server.behaviour = break_off
+    reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+    writer.write(request(cookie, "GET /portal HTTP/1.0"))
+    assert (await reader.readuntil(b"hello")).endswith(b"\r\n\r\nhello")
+    went_on.set()
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    writer.close()
+
+
 async def test_what_follows_a_reply_is_never_the_next_requests(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:

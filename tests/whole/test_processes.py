@@ -374,3 +374,24 @@ async def test_a_reader_that_stops_reading_does_not_keep_the_gateway_from_stoppi
         await until(lambda: any(exchange.path == "/endless" for exchange in server.seen))
         assert await asyncio.wait_for(gate.stop(), 6) == 0
         writer.close()
+
+
+async def test_an_answer_that_the_gateways_stop_cuts_short_is_seen_as_cut_short(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    """Also in HTTP/1.0, where a body ends with its connection: so speaks nginx to those behind it by default."""
+
+    async def begin(exchange: Exchange) -> None:
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await exchange.reader.read()
+
+    async with gateway(write_settings(tmp_path, server.port, listen='drain = "1s"')) as gate:
+        cookie = await cookie_of(gate, "alice")
+        server.behaviour = begin
+        asking = asyncio.create_task(curl(f"{gate.url}/long", "--http1.0", "-b", cookie))
+        await until(lambda: any(exchange.path == "/long" for exchange in server.seen))
+        await asyncio.sleep(0.2)
+        assert await gate.stop() == 0
+        reply = await asking
+        assert (reply.status, reply.body) == (200, b"hello")
+        assert reply.exit != 0
