@@ -122,6 +122,8 @@ class Tunnel(asyncio.Protocol):
     # ------------------------------------------------------------ from the far end to the near one
 
     def data_received(self, data: bytes) -> None:
+        if self._ended.done():
+            return  # nothing comes after a Close frame
         self._heard = asyncio.get_running_loop().time()
         edge = self._down.feed(data)
         if self._closing is not None:
@@ -175,7 +177,7 @@ class Tunnel(asyncio.Protocol):
     def _say_close(self) -> None:
         assert self._closing is not None
         self._send_down(self._closing)
-        asyncio.get_running_loop().call_soon(self.end)
+        self.end()
 
     def end(self) -> None:
         if not self._ended.done():
