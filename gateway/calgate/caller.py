@@ -45,6 +45,7 @@ class Caller(web.RequestHandler):
     """One client connection, and what is known of it."""
 
     __slots__ = (
+        "__weakref__",
         "_last_fields",
         "_last_inbound",
         "address",

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import cast
+from weakref import WeakSet
 
 from aiohttp import web
 
@@ -38,13 +39,14 @@ class Door(web.Server):
         self._serve = serve
         self._refuse = refuse
         self.is_draining = False
+        self._arriving: WeakSet[web.RequestHandler] = WeakSet()  # accepted, and still in their TLS handshake
 
     def __call__(self) -> web.RequestHandler:
         return self.caller()
 
     def caller(self, client: str | None = None) -> Caller:
         """A new connection; `client` is its far end where a proxy has told us, and is believed."""
-        return Caller(
+        caller = Caller(
             self,
             client,
             loop=asyncio.get_running_loop(),
@@ -56,6 +58,12 @@ class Door(web.Server):
             max_headers=FIELDS_LIMIT,
             auto_decompress=False,
         )
+        self._arriving.add(caller)
+        return caller
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        self._arriving.discard(handler)
+        super().connection_made(handler, transport)
 
     async def _handle(self, request: Request) -> web.StreamResponse:
         request.caller.begin(request)
@@ -85,11 +93,12 @@ class Door(web.Server):
         """Lets open requests finish, for so many seconds at most.
 
         Connections that idle are given a moment to bring a request, which is answered and told that it is the last: who
-        is at work would see his connection close without an answer else. Those that stay silent end after it.
+        is at work would see his connection close without an answer else. Those that stay silent end after it. A TLS
+        handshake has the same moment to end.
         """
         self.is_draining = True
         began = time.monotonic()
-        while self._end_idle(began):
+        while self._end_idle(began) or (self._arriving and time.monotonic() < began + _LAST_REQUEST):
             if time.monotonic() > began + within:
                 break
             await asyncio.sleep(0.05)  # aiohttp tells nobody when a request ends

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import struct
 import sys
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from certificates import Authority
 from whole.rig import (
     DocumentServer,
     Exchange,
@@ -226,6 +228,36 @@ async def test_a_sign_in_that_begins_while_a_worker_is_replaced_ends_on_its_own_
         answer = await ask(f"Authorization: NTLM {client.second(challenge)}")
         assert answer.startswith("HTTP/1.1 200 ")
         assert "Connection: close" in answer
+        writer.close()
+
+
+async def test_a_handshake_of_tls_that_is_under_way_at_a_reload_is_finished(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    signed = Authority(tmp_path).sign("127.0.0.1")
+    listen = f'tls = {{ certificate = "{signed.certificate}", key = "{signed.key}" }}\nworkers = 1'
+    async with gateway(write_settings(tmp_path, server.port, listen=listen)) as gate:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+        context = ssl.create_default_context(cafile=tmp_path / "Test-CA.pem")
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        writer.write(outgoing.read())
+        incoming.write(await reader.read(65536))
+        gate.process.send_signal(signal.SIGHUP)
+        await until(lambda: "the file was taken over" in gate.log.read_text())
+        await asyncio.sleep(0.3)  # the old worker hears that it is to finish
+        answer = b""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls.do_handshake()
+        tls.write(b"GET /_calgate/health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        writer.write(outgoing.read())
+        while b"\r\n\r\n" not in answer and (piece := await reader.read(65536)):
+            incoming.write(piece)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                answer += tls.read(65536)
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
         writer.close()
 
 
