@@ -274,6 +274,9 @@ class Pipeline:
             await asyncio.wait({forwarding, ending}, return_when=asyncio.FIRST_COMPLETED)
             if forwarding.done():
                 return forwarding.result()
+        except asyncio.CancelledError:
+            forwarding.add_done_callback(_let_go)  # the answer may be here already
+            raise
         finally:
             session.open_polls.discard(ended.set)
             forwarding.cancel()
@@ -337,6 +340,11 @@ class Pipeline:
         if lease is not None and lease.kind in _KINDS:
             await self._licensing.demand_held(session, person, lease.license, lease.document)
         return grant
+
+
+def _let_go(forwarding: "asyncio.Task[Sent]") -> None:
+    if not forwarding.cancelled() and forwarding.exception() is None:
+        forwarding.result().wire.close()
 
 
 class RulesInForce:
