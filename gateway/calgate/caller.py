@@ -231,14 +231,20 @@ class Caller(web.RequestHandler):
 
     async def drain(self) -> None:
         """Waits until the client has taken enough of what was sent; one that takes nothing for long is let go."""
-        if not self._paused:
-            return
-        try:
-            async with asyncio.timeout(_SLOW_READER):
-                await self._drain_helper()
-        except TimeoutError as error:
-            self.abort()
-            raise ConnectionResetError("the client reads nothing") from error
+        while self._paused:
+            waiting = self._unsent
+            try:
+                async with asyncio.timeout(_SLOW_READER):
+                    await self._drain_helper()
+            except TimeoutError as error:
+                if self._unsent >= waiting:
+                    self.abort()
+                    raise ConnectionResetError("the client reads nothing") from error
+                self._drain_waiter = None  # aiohttp's keeps the one that the timeout cancelled
+
+    @property
+    def _unsent(self) -> int:
+        return self.transport.get_write_buffer_size() if self.transport is not None else 0
 
     def force_close(self) -> None:
         """As aiohttp's, which closes cleanly: in the middle of an answer that would make it a whole one in HTTP/1.0."""

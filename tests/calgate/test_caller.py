@@ -1,0 +1,74 @@
+"""A client's connection, and how slowly it may be read."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from calgate import caller
+from calgate.answer import Answer
+from calgate.listener import Door
+
+SIZE = 400_000
+
+
+class Body:
+    """A body in pieces as large as they come from a document server."""
+
+    length: int | None = SIZE
+
+    def __init__(self) -> None:
+        self._left = SIZE
+        self.closed = asyncio.Event()
+
+    async def read(self) -> bytes:
+        size = min(self._left, 200_000)
+        self._left -= size
+        return b"x" * size
+
+    def take_whole(self) -> bytes | None:
+        return None
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+@asynccontextmanager
+async def asked_for(body: Body) -> AsyncIterator[socket.socket]:
+    """A client that has asked for the body, with little room for it on its way."""
+
+    async def serve(_: object) -> Answer:
+        return Answer(200, [], source=body)
+
+    loop = asyncio.get_running_loop()
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    server = await loop.create_server(Door(serve, lambda request, refusal: Answer(500, [])), sock=listening)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await loop.sock_connect(client, listening.getsockname())
+        await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n")
+        yield client
+    server.close()
+
+
+async def test_a_reader_that_is_slow_and_takes_something_all_the_time_is_not_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(caller, "_SLOW_READER", 0.3)
+    async with asked_for(Body()) as client:
+        received = b""
+        while piece := await asyncio.get_running_loop().sock_recv(client, 4096):
+            received += piece
+            await asyncio.sleep(0.01)
+    assert len(received.partition(b"\r\n\r\n")[2]) == SIZE
+
+
+async def test_a_reader_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caller, "_SLOW_READER", 0.1)
+    body = Body()
+    async with asked_for(body):
+        await asyncio.wait_for(body.closed.wait(), 5)
