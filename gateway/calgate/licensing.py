@@ -6,8 +6,9 @@ Knows no access rules: whoever comes here may have the document already.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from functools import partial
 from time import perf_counter
 
 from calgate import journal
@@ -87,7 +88,8 @@ class Licensing:
             return Lease(license, "exempt", claimant, document)
         try:
             began = perf_counter()
-            lease = await self._allocator.claim(license, claimant, document, reference=ask.reference)
+            asked = self._allocator.claim(license, claimant, document, reference=ask.reference)
+            lease = await self._unless_gone(session, asked)
             self._metrics.observe("claim", perf_counter() - began)
         except NoCal as refusal:
             journal.record("no CAL", **self._facts(ask, person, license, document), reason=refusal.detail, ms=ask.ms)
@@ -96,6 +98,19 @@ class Licensing:
         journal.record("CAL", **self._facts(ask, person, license, document), cal=lease.kind, ms=ask.ms)
         session.leases[(license, document)] = lease
         return lease
+
+    async def _unless_gone(self, session: Session, asked: Coroutine[None, None, Lease]) -> Lease:
+        """The lease; the store goes on without a client that goes away meanwhile, and what it gives is given back."""
+        claiming = asyncio.get_running_loop().create_task(asked)
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            claiming.add_done_callback(partial(self._give_back, session))
+            raise
+
+    def _give_back(self, session: Session, claiming: "asyncio.Task[Lease]") -> None:
+        if not claiming.cancelled() and claiming.exception() is None and claiming.result().provisional:
+            self.settle(session, claiming.result(), served=False)
 
     def _claimant(self, session: Session, person: Person, license: str) -> Claimant:
         by = self.terms(license).client

@@ -1,0 +1,44 @@
+"""CALs as the gateway asks for them."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from calgate.contract import Allocator, Claimant, Lease, Terms
+from calgate.licensing import Licensing
+from calgate.metrics import Metrics
+
+
+class Slow:
+    """An allocator that takes its time, as a store does."""
+
+    def __init__(self) -> None:
+        self.licenses = {"demo": Terms()}
+        self.asked, self.answers = asyncio.Event(), asyncio.Event()
+        self.settled: asyncio.Queue[tuple[Lease, bool | None]] = asyncio.Queue()
+
+    async def claim(self, license: str, claimant: Claimant, document: str, *, reference: str) -> Lease:
+        self.asked.set()
+        await self.answers.wait()
+        return Lease(license, "named", claimant, document, "1", provisional=True, reference=reference)
+
+    async def settle(self, lease: Lease, *, served: bool | None) -> None:
+        self.settled.put_nowait((lease, served))
+
+
+async def test_who_goes_away_while_he_is_given_a_cal_gives_it_back() -> None:
+    allocator = Slow()
+    licensing = Licensing(cast(Allocator, allocator), cast(Any, None), {}, Metrics())
+    ask = SimpleNamespace(target=SimpleNamespace(path="/docs/a"), reference="R", address="::1", ms=1.0)
+    session = SimpleNamespace(address="::1", is_browser=True, key="k", leases={})
+    person = SimpleNamespace(key="S-1", name="DEMO\\alice", groups=frozenset())
+    claiming = asyncio.create_task(licensing.claim(cast(Any, ask), cast(Any, session), cast(Any, person), "demo", "a"))
+    await allocator.asked.wait()
+    claiming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await claiming
+    allocator.answers.set()
+    lease, served = await asyncio.wait_for(allocator.settled.get(), 1)
+    assert (lease.reference, served) == ("R", False)
