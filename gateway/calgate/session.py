@@ -185,14 +185,15 @@ class Sessions:
             return None
         now_ms = float(record[0])
         found = dict(zip(record[1::2], record[2::2], strict=True))
-        session = self._known.get(key) or _from_record(key, found)
         over = min(float(found["idle_until"]), float(found["expires"]))
-        session.ended = found.get("ended", "") or ("expired" if now_ms >= over + _ms(_LATE_POST) else "")
-        session.lapsed = not session.ended and now_ms >= over
+        ended = found.get("ended", "") or ("expired" if now_ms >= over + _ms(_LATE_POST) else "")
+        lapsed = not ended and now_ms >= over
+        if ended or lapsed:
+            self._drop(key, ended or "expired")  # what the copy let in is over; a late POST has one of its own
+        session = self._known.get(key) or _from_record(key, found)
+        session.ended, session.lapsed = ended, lapsed
         session.cookies |= {name[2:].encode("latin-1") for name in found if name.startswith("c:")}
-        if session.ended or session.lapsed:
-            self._drop(key, session.ended or "expired")
-        else:
+        if not (ended or lapsed):
             session.believed_until = self._clock() + COPY_LIFE
             if key not in self._known:
                 self._known[key] = session

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest_asyncio
 
 from calgate.contract import Identity, Person, Store
-from calgate.session import Session, Sessions, SessionSection
+from calgate.session import COPY_LIFE, Session, Sessions, SessionSection
 from calgate.store import StoreSection, open_store
 from servers import Server
 
@@ -61,3 +61,20 @@ async def test_a_session_is_its_sids_whatever_the_person_is_called_and_each_has_
     found = await Sessions(store, section, 0).find(one)
     assert found is not None
     assert (found.person_key, found.identity.sid) == (SID, SID)
+
+
+async def test_a_post_is_served_after_the_end_by_the_gateway_that_had_the_session_as_by_any_other(
+    store: Store,
+) -> None:
+    """Somebody read for a while, the session ended meanwhile, and then the form is sent."""
+    now = time.time()
+    sessions = Sessions(store, SessionSection(idle=0.3), 300.0, clock=lambda: now)
+    identity = Identity("CORP", "alice", "kerberos", sid=SID)
+    _, session_id = await sessions.begin(identity, ALICE, "192.0.2.7", is_browser=True, cookies=set())
+    await sessions.find(session_id)
+    await asyncio.sleep(0.4)
+    now += COPY_LIFE + 1
+    for _ in range(2):
+        late = await sessions.find(session_id)
+        assert late is not None
+        assert late.lapsed
