@@ -78,3 +78,16 @@ async def test_a_post_is_served_after_the_end_by_the_gateway_that_had_the_sessio
         late = await sessions.find(session_id)
         assert late is not None
         assert late.lapsed
+
+
+async def test_the_groups_that_the_sign_in_named_are_known_to_every_gateway(store: Store) -> None:
+    """Groups of other domains are in the ticket alone: a deny rule that names one must hold at the next worker too."""
+    groups = frozenset({"S-1-5-21-11-21-31-1104", "S-1-5-21-11-21-31-513", "S-1-5-21-9-9-9-1", "S-1-18-1"})
+    identity = Identity("CORP", "alice", "kerberos", sid=SID, groups=groups)
+    section = SessionSection()
+    _, session_id = await Sessions(store, section, 0).begin(
+        identity, ALICE, "192.0.2.7", is_browser=True, cookies=set()
+    )
+    found = await Sessions(store, section, 0).find(session_id)
+    assert found is not None
+    assert found.identity == identity
