@@ -144,11 +144,14 @@ class Sessions:
         if session is None or session.ended:
             return None
         if not session.returned:
-            session.returned = True
-            self._unreturned.remove((session.person_key, session.address), key)
-            await self._enlist(session)
+            await self._note_return(session)
         session.used_at = now
         return session
+
+    async def _note_return(self, session: Session) -> None:
+        session.returned = True
+        self._unreturned.remove((session.person_key, session.address), session.key)
+        await self._enlist(session)
 
     async def owner(self, session_id: str) -> Session | None:
         """Whose browser this was: the session of a cookie even after its end, as long as its record is kept."""
@@ -273,15 +276,17 @@ class Sessions:
             await asyncio.sleep(_KEEP_EVERY)
             now = self._clock()
             used = [
-                s for s in self._known.values() if s.returned and (s.used_at >= last or s.open_tunnels or s.open_polls)
+                s for s in self._known.values() if s.open_tunnels or s.open_polls or (s.returned and s.used_at >= last)
             ]
             last = now
             with suppress(Unavailable):  # said once by the store; the copies live on for the grace time
                 for session in used:
+                    if not session.returned:  # what is open needs no cookie to be in use
+                        await self._note_return(session)
                     await self._look(session.key, keep=session.used_at >= last - _KEEP_EVERY)
             for key, session in list(self._known.items()):
                 if now > session.believed_until + self._grace:
-                    del self._known[key]
+                    self._drop(key, "not known any more")  # with what is open: nobody could close it later
             with suppress(Unavailable):
                 for key in self._unreturned.take_surplus():
                     await self._store.ask("UNLINK", self._place(key))
