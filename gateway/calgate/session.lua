@@ -49,6 +49,14 @@ local function finish(keys, args)
   return first
 end
 
+-- KEYS session; ARGV first idle span (ms). Removes a session whose cookie came back to no gateway: who has seen it has
+-- kept it for longer than that. Returns 1 or 0
+local function discard(keys, args)
+  local times = redis.call('HMGET', keys[1], 'created', 'idle_until')
+  if not times[1] or tonumber(times[2]) > tonumber(times[1]) + tonumber(args[1]) then return 0 end
+  return redis.call('UNLINK', keys[1])
+end
+
 -- KEYS the person's index; ARGV session, longest life of one (ms). Those that must be over by now leave the index
 local function enlist(keys, args)
   local now = now_ms()
@@ -63,3 +71,4 @@ redis.register_function('calgate_session_v1_begin', begin)
 redis.register_function('calgate_session_v1_look', look)
 redis.register_function('calgate_session_v1_note', note)
 redis.register_function('calgate_session_v1_finish', finish)
+redis.register_function('calgate_session_v1_discard', discard)

@@ -117,6 +117,11 @@ class Sessions:
     def _place(self, key: str) -> str:
         return f"{self._store.prefix}:session:{key}"
 
+    @property
+    def _first_idle(self) -> float:
+        """Seconds that a session is stored until its cookie comes back once."""
+        return min(unreturned.LIFE, self._section.idle)
+
     def _index(self, person_key: str) -> str:
         return f"{self._store.prefix}:sessions-of:{person_key}"
 
@@ -170,7 +175,7 @@ class Sessions:
         session.returned = False
         session.person_at = session.used_at = now
         session.believed_until = now + COPY_LIFE
-        spans = [self._section.lifetime, min(unreturned.LIFE, self._section.idle), unreturned.LIFE]
+        spans = [self._section.lifetime, self._first_idle, unreturned.LIFE]
         args: list[str | int | float | bytes] = [_ms(span) for span in spans]
         args += [word for pair in _to_record(session).items() for word in pair]
         await self._store.call("calgate_session_v1_begin", [self._place(key)], args)
@@ -289,7 +294,7 @@ class Sessions:
                     self._drop(key, "not known any more")  # with what is open: nobody could close it later
             with suppress(Unavailable):
                 for key in self._unreturned.take_surplus():
-                    await self._store.ask("UNLINK", self._place(key))
+                    await self._store.call("calgate_session_v1_discard", [self._place(key)], [_ms(self._first_idle)])
 
 
 def _to_record(session: Session) -> Mapping[str, str]:

@@ -5,11 +5,14 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
+from calgate import session as session_module
 from calgate.contract import Identity, Person, Store
 from calgate.session import COPY_LIFE, Session, Sessions, SessionSection
 from calgate.store import StoreSection, open_store
+from calgate.unreturned import MOST
 from servers import Server
 
 SID = "S-1-5-21-1-2-3-1105"
@@ -91,3 +94,24 @@ async def test_the_groups_that_the_sign_in_named_are_known_to_every_gateway(stor
     found = await Sessions(store, section, 0).find(session_id)
     assert found is not None
     assert found.identity == identity
+
+
+async def test_sign_ins_without_cookies_put_no_browser_out_that_another_worker_serves(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A browser signed in here, and then came by the other worker; a script of the same user runs beside it."""
+    monkeypatch.setattr(session_module, "_KEEP_EVERY", 0.02)
+    section = SessionSection()
+    here, there = Sessions(store, section, 0), Sessions(store, section, 0)
+    identity = Identity("CORP", "alice", "kerberos", sid=SID)
+    _, browsers = await here.begin(identity, ALICE, "192.0.2.7", is_browser=True, cookies=set())
+    assert await there.find(browsers) is not None
+    scripts = [
+        (await here.begin(identity, ALICE, "192.0.2.7", is_browser=False, cookies=set()))[1] for _ in range(MOST + 1)
+    ]
+    keeping = asyncio.create_task(here.keep())
+    await asyncio.sleep(0.3)
+    keeping.cancel()
+    assert await lives(store, section, browsers)
+    assert not await lives(store, section, scripts[0])
+    assert await lives(store, section, scripts[-1])
