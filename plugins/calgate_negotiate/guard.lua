@@ -20,9 +20,11 @@ local function under_way(key, now)
   return redis.call('ZCARD', key)
 end
 
-local function count(key, limit, within, wait)
+-- every: each failure begins the window anew, as a domain controller's own count does (lockOutObservationWindow), or the
+-- failures on both sides of a window's end would be forgotten here and counted there
+local function count(key, limit, within, wait, every)
   local n = redis.call('INCR', key)
-  if n == 1 then redis.call('PEXPIRE', key, within) end
+  if every or n == 1 then redis.call('PEXPIRE', key, within) end
   if n >= limit then redis.call('PEXPIRE', key, wait) end
 end
 
@@ -66,7 +68,7 @@ local function fail(keys, args)
   local limit = limits(keys, args)
   count(keys[1], limit[1], args[2], args[3])
   count(keys[2], limit[2], args[5], args[6])
-  if args[7] == '1' then count(keys[3], limit[3], args[2], args[3]) end
+  if args[7] == '1' then count(keys[3], limit[3], args[2], args[3], true) end
   return 0
 end
 

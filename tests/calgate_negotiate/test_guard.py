@@ -98,6 +98,19 @@ async def test_strangers_at_many_addresses_never_lock_an_account_in_the_domain(s
     assert domain.bad == 3
 
 
+async def test_strangers_who_take_their_time_do_not_lock_it_either(store: RedisStore) -> None:
+    """The domain's count begins anew only after a whole window without a failure (MS-SAMR, badPwdCount)."""
+    limit = Limit(failures=4, within=1.5, wait=1.5)
+    guard, domain = Guard(store, GuardSection(account=limit, address=limit), passed_on=True), Domain()
+    assert await attempt(guard, domain, HERE) == "wrong"
+    await asyncio.sleep(1)
+    assert await attempt(guard, domain, HERE) == "wrong"
+    await asyncio.sleep(0.7)
+    for number in range(10):
+        await attempt(guard, domain, f"198.51.100.{number}")
+    assert domain.bad == 3
+
+
 async def test_who_has_signed_in_from_there_before_keeps_a_try_that_strangers_cannot_use_up(store: RedisStore) -> None:
     guard, domain = Guard(store, SECTION, passed_on=True), Domain()
     assert await attempt(guard, domain, HERE, right=True) == "in"
