@@ -45,13 +45,16 @@ class UsersProver:
 
 
 def canonical(attempt: NtlmAttempt, domain: str, dns_domain: str = "") -> str:
-    """alice, CORP\\Alice, corp.example\\alice and alice@corp.example in one spelling: corp\\alice."""
+    """alice, CORP\\Alice, corp.example\\alice and alice@corp.example in one spelling: corp\\alice.
+
+    Where there is a blank in the account's name, a directory takes any number of them for the same (RFC 4518, 2.6.1).
+    """
     account, named = attempt.account, attempt.domain
     if not named and "@" in account:
         account, _, named = account.rpartition("@")
     if not named or named.casefold() == dns_domain.casefold():
         named = domain
-    return f"{named}\\{account}".casefold()
+    return f"{named}\\{' '.join(account.split())}".casefold()
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,6 +235,11 @@ def test_an_account_is_counted_under_one_name(domain: str, account: str) -> None
     assert canonical(tried, "CORP", "corp.example") == "corp\\alice"
 
 
+def test_blanks_within_a_name_make_no_further_names() -> None:
+    tried = [NtlmAttempt("CORP", f"Mary{blanks}Ann", "", b"", b"", b"") for blanks in (" ", "  ", "\u2003 ")]
+    assert {canonical(one, "CORP") for one in tried} == {"corp\\mary ann"}
+
+
 # ---------------------------------------------------------------- what an administrator sees
 
 

@@ -42,6 +42,20 @@ async def test_a_stranger_can_neither_lock_an_account_nor_block_kerberos(
         assert lifted.status == 403
 
 
+async def test_blanks_within_a_name_make_no_further_accounts(domain: Lab, tmp_path: Path) -> None:
+    """The directory finds `Mary Ann` under any number of blanks."""
+    domain.samba_tool("user", "create", "Mary Ann", PASSWORD)
+    try:
+        async with front(domain, tmp_path, negotiate='ntlm = "domain"') as running:
+            await ready(running)
+            for blanks in (" ", "  ", "   "):
+                for _ in range(3):
+                    await curl(f"{running.url}/portal", user=f"CORP\\Mary{blanks}Ann", password="guess")
+        assert "badPwdCount: 3" in domain.samba_tool("user", "show", "Mary Ann", "--attributes=badPwdCount")
+    finally:
+        domain.samba_tool("user", "delete", "Mary Ann")
+
+
 async def test_two_gateways_on_one_store_count_together_and_a_block_is_lifted_at_both(
     domain: Lab, tmp_path: Path, server: Server
 ) -> None:
