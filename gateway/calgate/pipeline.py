@@ -16,6 +16,7 @@ from calgate.ask import Ask
 from calgate.contract import Grant, Lease, Person, SignOn
 from calgate.dialect import Dialect, Use, never_claims
 from calgate.forwarding import Forwarding, Sent, encode_headers
+from calgate.glob import fold
 from calgate.licensing import Licensing
 from calgate.metrics import Metrics
 from calgate.refusal import Forbidden, Refusal, SignInNeeded, Unavailable
@@ -47,13 +48,16 @@ class Route:
     websocket_idle: float = 3600.0  # seconds without a byte
 
     def covers(self, host: str, path: str) -> bool:
-        """Whether this route serves the request; `path` matches whole segments."""
+        """Whether this route serves the request; `path` matches whole segments.
+
+        Case does not count: a server that ignores case must not be reached past the route, and past its dialect.
+        """
         if self.host and host.partition(":")[0] != self.host:
             return False
-        return self.path == "/" or (
-            path.startswith(self.path)
-            and (self.path.endswith("/") or len(path) == len(self.path) or path[len(self.path)] == "/")
-        )
+        if self.path == "/":
+            return True
+        mine, asked = fold(self.path), fold(path)
+        return asked.startswith(mine) and (mine.endswith("/") or asked[len(mine) :][:1] in ("", "/"))
 
 
 @dataclass(slots=True, eq=False)  # not frozen: that costs 1.5 µs a request

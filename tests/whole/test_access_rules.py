@@ -125,3 +125,18 @@ async def test_a_websocket_is_closed_when_its_person_leaves_the_group(gate: Gate
     assert (opcode, payload[:2]) == (8, (1008).to_bytes(2, "big"))
     assert payload[2:] == b"You do not have access to this"
     writer.close()
+
+
+async def test_no_spelling_of_a_routes_path_leads_past_it(tmp_path: Path) -> None:
+    """The document server may be blind to case; then another route would serve what this one's rules are about."""
+    async with document_server() as server:
+        rest = f'[[routes]]\npath = "/"\nupstreams = ["http://127.0.0.1:{server.port}"]'
+        file = write_settings(tmp_path, server.port, more=rest)
+        rules = '[[access]]\nname = "diary"\ndocuments = ["diary"]\ndeny = true\n\n[[access]]'
+        text = file.read_text().replace("[[access]]", rules, 1)
+        file.write_text(text.replace('path = "/"', 'path = "/Docs"', 1))
+        async with gateway(file) as gate:
+            for path in ("/Docs/diary", "/docs/diary", "/DOCS/DIARY", "/d%6Fcs/diary"):
+                assert (await curl(gate.url + path, user="alice")).status == 403, path
+            assert (await curl(f"{gate.url}/docsy", user="alice")).status == 200
+        assert [one.path for one in server.seen] == ["/docsy"]
