@@ -44,5 +44,9 @@ def demand_may_sign_in(method: str, inbound: Inbound, embed_in: Collection[str])
 
 
 def _origin_of(url: str) -> str:
-    parts = urlsplit(url)
+    """Scheme and host; empty, which is nobody's origin, where the address cannot be read."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
     return f"{parts.scheme}://{parts.netloc}".lower()

@@ -203,6 +203,13 @@ async def test_a_post_shortly_after_the_session_lapsed_is_served_and_a_get_signs
         assert server.seen[-1].body == b"a=1"
 
 
+@pytest.mark.parametrize("referer", ["http://[", "http://\u00e4[x]/", "//"])
+async def test_a_frame_on_a_page_that_has_no_readable_address_is_another_sites(gate: Gateway, referer: str) -> None:
+    fields = ("-H", "Sec-Fetch-Site: cross-site", "-H", "Sec-Fetch-Mode: navigate", "-H", "Sec-Fetch-Dest: iframe")
+    reply = await curl(f"{gate.url}/portal", *fields, "-H", f"Referer: {referer}")
+    assert (reply.status, reply.json["code"]) == (403, "cross-site")
+
+
 async def test_a_cross_site_post_is_neither_challenged_nor_run(gate: Gateway, server: DocumentServer) -> None:
     for fields in (["Sec-Fetch-Site: cross-site"], ["Origin: http://evil.example"], ["Origin: null"]):
         options = [word for line in fields for word in ("-H", line)]
