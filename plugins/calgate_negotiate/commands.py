@@ -47,7 +47,7 @@ def ntlm_report(desk: Desk, file: Path, *, as_json: bool) -> None:
     table = Table("User", "From", "Sign-ins", "Last")
     for user, address, count, last in rows:
         table.add_row(user, address, str(count), time.strftime("%Y-%m-%d %H:%M", time.localtime(last)))
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
 
 
 def _look(desk: Desk, file: Path, ask: Callable[[Lookout], Awaitable[T]]) -> T:
@@ -117,4 +117,4 @@ def _print_blocks(blocks: list[Block]) -> None:
         table.add_row(
             block.account or "any", block.address or "anywhere", str(block.failures), f"{block.seconds:.0f} s"
         )
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)

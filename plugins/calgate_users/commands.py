@@ -134,4 +134,4 @@ def _print_table(people: list[book.User]) -> None:
     for user in people:
         note = "disabled" if user.disabled else ""
         table.add_row(f"{user.domain}\\{user.name}", user.display_name, ", ".join(user.written_groups), note)
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)

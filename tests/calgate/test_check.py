@@ -134,6 +134,13 @@ async def test_a_document_server_that_is_off_is_told_once_however_many_routes_le
     assert [(level, subject) for level, subject, _ in await told(file)] == [("fail", "http://127.0.0.1:1")]
 
 
+async def test_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
+    file = write_settings(tmp_path, 1)
+    file.write_text(file.read_text().replace("http://127.0.0.1:1", "http://[fe80::1]:1"))
+    result = await asyncio.to_thread(CliRunner().invoke, main, ["check", "-c", str(file)], terminal_width=160)
+    assert "http://[fe80::1]:1" in result.output, result.output
+
+
 async def test_what_is_no_http_server_is_told(tmp_path: Path) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example ESMTP\r\n")

@@ -129,6 +129,14 @@ def test_documents_are_allocated_assigned_and_switched(cals: Cals, visit: Callab
     assert cals("who-has", "carol").output == "carol holds no CAL\n"
 
 
+def test_brackets_in_a_documents_name_are_shown_as_they_are(cals: Cals) -> None:
+    """A user may ask for a document of any name."""
+    assert cals("allocate", "a[/b]c[old].qvw", "2").exit_code == 0
+    listed = cals("list")
+    assert listed.exit_code == 0
+    assert "a[/b]c[old].qvw" in listed.output
+
+
 def test_limits_are_lowered_and_given_back(cals: Cals, visit: Callable[[str], str]) -> None:
     assert cals("limit", "session", "0").output == "the limit of session is 0 now\n"
     assert visit("alice") == "no-cal"

@@ -286,6 +286,14 @@ async def test_an_administrator_sees_a_block_and_lifts_it(server: Server, store:
     assert "nothing is counted against" in missing.output
 
 
+async def test_whatever_a_stranger_typed_is_shown_as_it_is(server: Server, store: RedisStore, tmp_path: Path) -> None:
+    guard, domain = Guard(store, GuardSection(), passed_on=False), Domain()
+    for _ in range(5):
+        await attempt(guard, domain, HERE, account="corp\\alice[b]:key:")
+    result = await asyncio.to_thread(CliRunner().invoke, commands(Desk(server, tmp_path)), ["blocked"])
+    assert "corp\\alice[b]:key:" in result.output
+
+
 async def test_who_still_signs_in_by_ntlm_is_counted(server: Server, store: RedisStore, tmp_path: Path) -> None:
     guard, domain = Guard(store, SECTION, passed_on=True), Domain()
     for address in (HERE, HERE, THIRD):

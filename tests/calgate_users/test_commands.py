@@ -173,3 +173,11 @@ async def test_check_tells_the_faults_of_the_file_or_how_many_are_in_it(
     found = [finding async for finding in calgate_users.check(Config(file=file), survey)]
     assert found[0].level == level
     assert any(told in finding.what for finding in found)
+
+
+def test_brackets_in_a_name_are_shown_as_they_are(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    run(file, "add", "erin", "--display-name", "Erin [/HR]", "--password-stdin", typed="demo\n")
+    result = run(file, "list")
+    assert result.exit_code == 0
+    assert "Erin [/HR]" in result.output

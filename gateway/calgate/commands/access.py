@@ -89,7 +89,7 @@ def _show(person: Person, verdicts: Sequence[Verdict]) -> None:
     for v in verdicts:
         note = " (on trial)" if v.on_trial else ""
         table.add_row("→" if v.decides else "", v.rule, v.outcome + note, v.why)
-    console = Console()
+    console = Console(markup=False, emoji=False)
     console.print(table)
     if not any(v.decides for v in verdicts):
         console.print("No rule decides, so the request is refused.")

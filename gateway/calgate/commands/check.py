@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from calgate import check as checking
 from calgate import config, plugins
@@ -20,11 +21,11 @@ from calgate.contract import Finding
 from calgate.desk import PluginDesk
 
 _MARKS = {
-    "ok": "[green]ok[/]",
-    "note": "[blue]note[/]",
-    "untried": "[dim]not tried[/]",
-    "warn": "[yellow]warning[/]",
-    "fail": "[red]FAILS[/]",
+    "ok": Text("ok", "green"),
+    "note": Text("note", "blue"),
+    "untried": Text("not tried", "dim"),
+    "warn": Text("warning", "yellow"),
+    "fail": Text("FAILS", "red"),
 }
 
 
@@ -94,9 +95,5 @@ def _print(findings: Sequence[Finding]) -> None:
         table.add_column(heading)
     for finding in findings:
         text = finding.what + (f"\n→ {finding.remedy}" if finding.remedy else "")
-        table.add_row(_MARKS[finding.level], finding.subject, _plain(text))
-    Console().print(table)
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+        table.add_row(_MARKS[finding.level], finding.subject, text)
+    Console(markup=False, emoji=False).print(table)  # a bracket is a bracket, in names and in IPv6 addresses

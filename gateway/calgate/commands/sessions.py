@@ -49,7 +49,7 @@ def list_(file: Path, as_json: bool) -> None:
     for s in found:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(s.created))
         table.add_row(s.name, s.address, s.identity.mechanism, since)
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
 
 
 async def _every(file: Path) -> list[Session]:

@@ -39,7 +39,7 @@ def list_(file: Path, as_json: bool) -> None:
         table.add_column(heading)
     for route, name, is_drained in rows:
         table.add_row(route, name, "drained" if is_drained else "in use")
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
 
 
 @upstreams.command()

@@ -56,10 +56,10 @@ class Counter:
 
     def show(self, *tables: Table) -> None:
         """Something for people; as wide as it needs to be where no terminal limits it."""
-        console = Console(width=None if sys.stdout.isatty() else 160)
+        console = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False)
         for table in tables:
             title, table.title = table.title, None  # a table narrower than its title would fold it
-            console.print(title, style="bold", markup=False)
+            console.print(title, style="bold")
             console.print(table)
 
 
