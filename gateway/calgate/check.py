@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,11 +13,12 @@ from redis.exceptions import ResponseError
 
 from calgate import access, plugins
 from calgate.access import groups_of
-from calgate.config import ConfigError, Route, Settings
+from calgate.config import ConfigError, Route, Settings, Tls
 from calgate.contract import Finding, Registry, Services, Survey
 from calgate.desk import opened
 from calgate.refusal import Unavailable
 from calgate.store import RedisStore
+from calgate.tls import Certificate
 from calgate.tracing import TracingSection
 
 ANSWER_WITHIN = 5.0  # seconds, for a document server
@@ -32,8 +33,10 @@ async def check(
     public = tuple(dict.fromkeys([*hosts, *(route.host for route in settings.core.routes if route.host)]))
     for finding in _unwise(settings):
         yield finding
-    if settings.core.listen.tls is not None:
-        yield await asyncio.to_thread(_certificate, settings.core.listen.tls.certificate, public)
+    listen = settings.core.listen
+    if listen.tls is not None:
+        for finding in await asyncio.to_thread(list, _certificates((listen.tls, *listen.sni), public)):
+            yield finding
     try:
         async with opened(settings) as (store, cast):
             async for finding in _store(store, is_private=settings.core.store.embedded):
@@ -58,24 +61,31 @@ def _unwise(settings: Settings) -> Sequence[Finding]:
     return [Finding("warn", "settings", sentence) for sentence in sentences] or wise
 
 
-def _certificate(file: Path, hosts: Sequence[str]) -> Finding:
-    certificate = x509.load_pem_x509_certificate(file.read_bytes())
-    until = certificate.not_valid_after_utc
+def _certificates(files: Sequence[Tls], hosts: Sequence[str]) -> Iterator[Finding]:
+    """One finding each, and one for the public names that none of them is for."""
+    loaded = []
+    for tls in files:
+        try:
+            loaded.append(Certificate(tls))
+        except ConfigError as error:
+            remedy = "give a certificate, its chain below it, and the key that it was made for, as PEM"
+            yield Finding("fail", "certificate", str(error), remedy)
+        else:
+            yield _validity(tls.certificate)
+    strangers = [host for host in hosts if not any(one.is_for(host.lower()) for one in loaded)]
+    if strangers and len(loaded) == len(files):  # else one that cannot be read may be for them
+        named = ", ".join(str(tls.certificate) for tls in files)
+        what = f"{named} {'is' if len(files) == 1 else 'are'} not for {', '.join(strangers)}"
+        yield Finding("fail", "certificate", what, "have one made for that name")
+
+
+def _validity(file: Path) -> Finding:
+    until = x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
     left = until.timestamp() - time.time()
     if left < 0:
         return Finding("fail", "certificate", f"{file} has expired", "renew it")
     if left < EXPIRES_SOON:
         return Finding("warn", "certificate", f"{file} ends on {until:%Y-%m-%d}", "renew it")
-    try:
-        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        names = [name.casefold() for name in alternatives.get_values_for_type(x509.DNSName)]
-    except x509.ExtensionNotFound:
-        names = []
-    strangers = [host for host in hosts if host not in names and f"*.{host.partition('.')[2]}" not in names]
-    if strangers:
-        return Finding(
-            "fail", "certificate", f"{file} is not for {', '.join(strangers)}", "have one made for that name"
-        )
     return Finding("ok", "certificate", f"{file} is good until {until:%Y-%m-%d}")
 
 

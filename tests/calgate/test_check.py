@@ -17,7 +17,7 @@ from calgate import config
 from calgate.cli import main
 from calgate.contract import Finding, Services
 from calgate.refusal import Unavailable
-from certificates import Authority
+from certificates import Authority, Signed
 from servers import Server
 from whole.rig import document_server, write_settings
 
@@ -167,6 +167,38 @@ async def test_a_certificate_that_ends_soon_is_warned_about(upstream: int, tmp_p
     tls = f'tls = {{ certificate = "{signed.certificate}", key = "{signed.key}" }}'
     file = write_settings(tmp_path, upstream, listen=tls)
     assert ("warn", "certificate") in await wrong(file)
+
+
+async def test_what_is_no_certificate_or_has_another_key_is_told(upstream: int, tmp_path: Path) -> None:
+    """As the gateway itself would find out at its start."""
+    authority = Authority(tmp_path)
+    signed, other = authority.sign("bi.example"), authority.sign("old.example")
+    for certificate, key in ((signed.key, signed.key), (signed.certificate, other.key)):
+        tls = f'tls = {{ certificate = "{certificate}", key = "{key}" }}'
+        ((level, subject, words),) = await told(write_settings(tmp_path, upstream, listen=tls))
+        assert (level, subject) == ("fail", "certificate")
+        assert f"{certificate} and {key} do not work together" in words
+        assert "give a certificate" in words
+
+
+async def test_each_name_may_have_a_certificate_of_its_own_and_all_are_looked_at(upstream: int, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    first, second = authority.sign("bi.example"), authority.sign("*.old.example")
+    late = Authority(tmp_path, days=0).sign("late.example")
+
+    def listen(*further: Signed) -> str:
+        tables = [f'{{ certificate = "{one.certificate}", key = "{one.key}" }}' for one in (first, *further)]
+        return f"tls = {tables[0]}\nsni = [{', '.join(tables[1:])}]"
+
+    async def of(text: str, hosts: Sequence[str]) -> list[tuple[str, str]]:
+        settings = config.read(write_settings(tmp_path, upstream, listen=text))
+        found = [one async for one in checking.check(settings, hosts) if one.subject == "certificate"]
+        return [(one.level, one.what) for one in found]
+
+    assert {level for level, _ in await of(listen(second), ["BI.example", "qv.old.example"])} == {"ok"}
+    failed = [what for level, what in await of(listen(second), ["bi.example", "x.example"]) if level == "fail"]
+    assert failed == [f"{first.certificate}, {second.certificate} are not for x.example"]
+    assert ("fail", f"{late.certificate} has expired") in await of(listen(late), ["bi.example"])
 
 
 @pytest.mark.parametrize(
