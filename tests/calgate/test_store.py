@@ -138,6 +138,13 @@ async def test_a_lost_news_connection_is_made_again_and_told(server: Server, tmp
     ("settings", "fault"),
     [
         ({"url": "http://store"}, "begins with redis://"),
+        ({"url": "redis://:pa#ss@store:6379"}, "%23"),
+        ({"url": "redis://:pa/ss@store:6379/0"}, "%2F"),
+        ({"url": "redis://store:65536"}, "cannot be read"),
+        ({"url": "redis://store?db=one"}, "cannot be read"),
+        ({"url": "redis://store?timeouts=1"}, "cannot be read"),
+        ({"url": "rediss://store?ssl_cert_reqs=maybe"}, "cannot be read"),
+        ({"url": "redis://[::1"}, "cannot be read"),
         ({"prefix": "a b"}, "pattern"),
         ({"replicas": 1}, "private server has none"),
         ({"urll": "redis://x"}, "Extra inputs"),

@@ -4,6 +4,8 @@ import re
 from typing import Self
 
 from pydantic import Field, field_validator, model_validator
+from redis.asyncio import BlockingConnectionPool
+from redis.exceptions import RedisError
 
 from calgate.setting import Duration, Secret, Section
 
@@ -30,6 +32,11 @@ class StoreSection(Section):
     def _known_scheme(cls, url: str | None) -> str | None:
         if url is not None and not url.startswith(_SCHEMES):
             raise ValueError("the address of a store begins with redis://, rediss:// or unix://")
+        if url is not None and not _is_readable(url):
+            raise ValueError(  # without the library's words, which quote what may be a part of the password
+                "the address of the store cannot be read: it is written like redis://USER:PASSWORD@HOST:6379/0, with"
+                " %23, %2F, %3F, %40 for #, /, ?, @ in a password"
+            )
         return url
 
     @field_validator("sentinel", "cluster")
@@ -56,3 +63,12 @@ class StoreSection(Section):
     def embedded(self) -> bool:
         """Whether the gateway keeps a private server."""
         return not (self.url or self.sentinel or self.cluster)
+
+
+def _is_readable(url: str) -> bool:
+    """Whether a connection can be made of it, parameters and all; nobody is asked."""
+    try:
+        BlockingConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, RedisError):
+        return False
+    return True
