@@ -24,8 +24,20 @@ def _is_user(text: str) -> str:
     return text
 
 
-def _is_glob(text: str) -> str:
+def _is_path(text: str) -> str:
     compile_glob(text)
+    if not text.startswith(("/", "**")):
+        raise ValueError(f'a path begins with a slash, or with **: "/admin/**", not {text!r}')
+    return text
+
+
+def _is_document(text: str) -> str:
+    compile_glob(text)
+    if "" in fold(text).split("/"):
+        raise ValueError(
+            f"a document's name is written without a slash at its beginning and has no empty folder, not {text!r}; all "
+            'that is in a folder is "Sales/**"'
+        )
     return text
 
 
@@ -53,12 +65,13 @@ class Rule(Section):
     """
 
     name: str = Field(min_length=1)
-    groups: tuple[str, ...] = ()  # name, SID or DN, as the directory resolves them
-    users: tuple[Annotated[str, AfterValidator(_is_user)], ...] = ()
-    networks: tuple[Annotated[IPv4Network | IPv6Network, PlainValidator(_as_network)], ...] = ()
-    paths: tuple[Annotated[str, AfterValidator(_is_glob)], ...] = ()
-    documents: tuple[Annotated[str, AfterValidator(_is_glob)], ...] = ()
-    hours: Annotated[tuple[Hours, ...], BeforeValidator(_as_hours)] = ()
+    # an empty list would be no condition at all, and is more likely meant for nobody
+    groups: tuple[str, ...] = Field((), min_length=1)  # name, SID or DN, as the directory resolves them
+    users: tuple[Annotated[str, AfterValidator(_is_user)], ...] = Field((), min_length=1)
+    networks: tuple[Annotated[IPv4Network | IPv6Network, PlainValidator(_as_network)], ...] = Field((), min_length=1)
+    paths: tuple[Annotated[str, AfterValidator(_is_path)], ...] = Field((), min_length=1)
+    documents: tuple[Annotated[str, AfterValidator(_is_document)], ...] = Field((), min_length=1)
+    hours: Annotated[tuple[Hours, ...], BeforeValidator(_as_hours)] = Field((), min_length=1)
     everybody: bool = False  # the word for a rule without any of the above
     deny: bool = False
     enforce: bool = True  # false: on trial, see `Rules.decide`
