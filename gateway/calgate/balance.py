@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from pydantic import Field
+
 from calgate.metrics import Metrics
 from calgate.refusal import BadGateway, GatewayTimeout, Unavailable
 from calgate.setting import Duration, Section
@@ -29,8 +31,8 @@ class HealthSection(Section):
     """A route's `health`: what is asked of each document server, and how often. Any answer below 500 is a good one."""
 
     path: str = "/"
-    every: Duration = 10.0
-    timeout: Duration = 3.0
+    every: Duration = Field(default=10.0, gt=0)
+    timeout: Duration = Field(default=3.0, gt=0)
 
 
 @dataclass(slots=True, eq=False)

@@ -143,9 +143,9 @@ class Route(Section):
     uses: str | None = None
     polls: str | None = None
     host_header: Literal["keep", "upstream"] = "keep"
-    connect_timeout: Duration = 5.0
-    answer_timeout: Duration = 120.0
-    websocket_idle: Duration = 3600.0
+    connect_timeout: Duration = Field(default=5.0, gt=0)
+    answer_timeout: Duration = Field(default=120.0, gt=0)
+    websocket_idle: Duration = Field(default=3600.0, gt=0)
     connections: int = Field(1000, ge=1)  # to each document server, of each worker
     health: HealthSection | None = None
     sign_on: Mapping[str, Any] | None = None  # checked by the model of the plugin that it names

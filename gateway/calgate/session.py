@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self, cast
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from calgate import unreturned
 from calgate.contract import Grant, Identity, Lease, News, Person, Store
@@ -37,8 +37,8 @@ _LATE_POST = 300.0  # seconds after its end in which a session still serves a PO
 class SessionSection(Section):
     """`[session]`: how long a browser stays signed in, and who may frame the site."""
 
-    lifetime: Duration = 10 * 3600.0
-    idle: Duration = 3600.0
+    lifetime: Duration = Field(default=10 * 3600.0, gt=0)
+    idle: Duration = Field(default=3600.0, gt=0)
     same_site: Literal["Lax", "Strict", "None"] = "Lax"
     embed_in: tuple[str, ...] = ()
 

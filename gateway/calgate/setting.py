@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+_LONGEST = 36_500 * 86_400.0  # seconds: what becomes a time of a store must be one
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -26,7 +27,10 @@ def parse_duration(text: object) -> float:
 
 
 def _duration(value: object) -> object:
-    return value if isinstance(value, float) else parse_duration(value)
+    seconds = value if isinstance(value, float) else parse_duration(value)
+    if not 0 <= seconds <= _LONGEST:  # nor is it no number at all
+        raise ValueError(f"a duration is not negative and at most 100 years, not {value!r}")
+    return seconds
 
 
 Duration = Annotated[float, BeforeValidator(_duration)]

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal
 
+from pydantic import Field
+
 from calgate.contract import NtlmProof, Store
 from calgate.refusal import TooManySignIns, Unproven
 from calgate.setting import Duration, Section
@@ -31,9 +33,9 @@ _MOMENT = 0.02
 class Limit(Section):
     """So many failures within a time, and then a wait."""
 
-    failures: int
-    within: Duration = 600.0
-    wait: Duration = 600.0
+    failures: int = Field(ge=1)
+    within: Duration = Field(default=600.0, gt=0)
+    wait: Duration = Field(default=600.0, gt=0)
 
 
 class GuardSection(Section):
