@@ -5,6 +5,7 @@ The core's own sections are here; a plugin's section is named like its entry poi
 
 import difflib
 import ipaddress
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
@@ -25,7 +25,7 @@ from calgate.forwardauth import ForwardAuthSection
 from calgate.lines import Lines
 from calgate.pages import PagesSection
 from calgate.session import SessionSection
-from calgate.setting import Duration, Section
+from calgate.setting import Duration, Section, is_origin
 from calgate.store import StoreSection
 from calgate.tracing import TracingSection
 
@@ -57,7 +57,7 @@ def read_address(value: object) -> Address:
     if isinstance(value, Address):
         return value
     text = str(value)
-    if text.startswith("unix:"):
+    if text.startswith("unix:/"):
         return Address("", 0, text.removeprefix("unix:"))
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
@@ -76,10 +76,30 @@ def _network(value: object) -> Network:
 
 
 def _origin(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise ValueError(f'a document server is written like "http://qvws1:8080", not {value!r}')
+    if not is_origin(value):
+        # not the value itself: whoever writes a user here may have written a password beside it
+        raise ValueError('a document server is written like "http://qvws1:8080": scheme, host and port, and no more')
     return value.rstrip("/")
+
+
+def _method(value: str) -> str:
+    if not value.isascii() or not value.isalpha() or not value.isupper():
+        raise ValueError(f'a method is written in capitals, like "GET", not {value!r}')
+    return value
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]*", value):
+        raise ValueError(f'the host of a route is a name without a port, like "bi.corp.example", not {value!r}')
+    return value
+
+
+def _path(value: str) -> str:
+    """As it is compared: decoded, and with nothing in it that is refused before any route is asked."""
+    inner = value.split("/")[1:]
+    if set("%?#;\\") & set(value) or "" in inner[:-1] or {".", ".."} & set(inner):
+        raise ValueError(f'the path of a route is written as people read it, like "/qlikview", not {value!r}')
+    return value
 
 
 def _zone(value: str) -> str:
@@ -108,12 +128,14 @@ class Tls(Section):
 class Listen(Section):
     """`[listen]`: where the gateway answers, and whom it believes."""
 
-    bind: Annotated[tuple[Address, ...], BeforeValidator(_addresses)]
+    bind: Annotated[tuple[Address, ...], BeforeValidator(_addresses), Field(min_length=1)]
     tls: Tls | None = None
     sni: tuple[Tls, ...] = ()  # further certificates, each for the names that stand in it
     trusted_proxies: tuple[Annotated[Network, BeforeValidator(_network)], ...] = ()
     redirect_http: Annotated[Address, BeforeValidator(read_address)] | None = None
-    methods: tuple[str, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+    methods: tuple[Annotated[str, AfterValidator(_method)], ...] = Field(
+        default=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"), min_length=1
+    )
     drain: Duration = 20.0
     workers: int = Field(1, ge=1, le=64)
     proxy_protocol: bool = False  # connections of trusted_proxies begin with a PROXY header, and no others are taken
@@ -133,8 +155,8 @@ class Listen(Section):
 class Route(Section):
     """One of `[[routes]]`: what is served from where."""
 
-    host: str = ""
-    path: str = Field("/", pattern="^/")
+    host: Annotated[str, AfterValidator(_host)] = ""
+    path: Annotated[str, AfterValidator(_path)] = Field("/", pattern="^/")
     upstreams: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(min_length=1)
     upstream_ca: Annotated[Path, AfterValidator(_readable)] | None = None
     license: str | None = None
@@ -294,7 +316,8 @@ _SIGN_ON_ONLY = frozenset({"headers"})
 
 
 def _sentence(kind: str, message: str) -> str:
-    return {"missing": "is missing", "too_short": "must not be empty"}.get(kind, message.removeprefix("Value error, "))
+    known = {"missing": "is missing", "too_short": "must not be empty", "tuple_type": "must be a list"}
+    return known.get(kind, message.removeprefix("Value error, "))
 
 
 def _nearest(word: str, known: Any) -> str:

@@ -15,14 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self, cast
+from typing import Annotated, Literal, Self, cast
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from calgate import unreturned
 from calgate.contract import Grant, Identity, Lease, News, Person, Store
 from calgate.refusal import Unavailable
-from calgate.setting import Duration, Section
+from calgate.setting import Duration, Section, is_origin
 from calgate.unreturned import Unreturned
 
 log = logging.getLogger(__name__)
@@ -34,13 +34,20 @@ _OUTLIVES = 86_400.0  # seconds that a record still tells whose the browser was
 _LATE_POST = 300.0  # seconds after its end in which a session still serves a POST: nobody's long form is lost
 
 
+def _is_site(value: str) -> str:
+    """It becomes a part of a policy (Content-Security-Policy), and is compared with what browsers send."""
+    if not is_origin(value):
+        raise ValueError(f'another site is written like "https://portal.corp.example", not {value!r}')
+    return value
+
+
 class SessionSection(Section):
     """`[session]`: how long a browser stays signed in, and who may frame the site."""
 
     lifetime: Duration = Field(default=10 * 3600.0, gt=0)
     idle: Duration = Field(default=3600.0, gt=0)
     same_site: Literal["Lax", "Strict", "None"] = "Lax"
-    embed_in: tuple[str, ...] = ()
+    embed_in: tuple[Annotated[str, AfterValidator(_is_site)], ...] = ()
 
     @model_validator(mode="after")
     def _none_only_for_frames(self) -> Self:

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -35,6 +36,22 @@ def _duration(value: object) -> object:
 
 Duration = Annotated[float, BeforeValidator(_duration)]
 """Seconds, written as "15m" in the file."""
+
+
+def is_origin(value: str) -> bool:
+    """Whether this is scheme and host, with a port or without, of http or https, and nothing more."""
+    try:
+        parts = urlsplit(value)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0  # raises where it is none
+            and "@" not in parts.netloc
+            and not (parts.path.strip("/") or parts.query or parts.fragment)
+            and not re.search(r"[\s;,'\"*]", value)
+        )
+    except ValueError:
+        return False
 
 
 class Secret:

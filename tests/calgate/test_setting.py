@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from calgate.balance import HealthSection
-from calgate.config import Route
+from calgate.config import Listen, Route
 from calgate.session import SessionSection
 from calgate.setting import Section
 from calgate_negotiate.guard import Limit
@@ -43,3 +43,41 @@ def test_what_must_take_some_time_is_not_zero(section: type[Section], key: str) 
 def test_a_guard_allows_one_failure_at_least() -> None:
     with pytest.raises(ValidationError, match="greater than or equal to 1"):
         Limit.model_validate({"failures": 0})
+
+
+@pytest.mark.parametrize(
+    ("section", "given", "says"),
+    [
+        (Listen, {"bind": []}, "at least 1 item"),
+        (Listen, {"bind": "unix:"}, "an address is written like"),
+        (Listen, {"bind": ":80", "methods": []}, "at least 1 item"),
+        (Listen, {"bind": ":80", "methods": ["get"]}, "written in capitals"),
+        (Route, UPSTREAM | {"host": "bi.corp.example:8443"}, "a name without a port"),
+        (Route, UPSTREAM | {"path": "/a%20b"}, "as people read it"),
+        (Route, UPSTREAM | {"path": "/a/../b"}, "as people read it"),
+        (Route, UPSTREAM | {"path": "/a//b"}, "as people read it"),
+        (Route, {"upstreams": ["http://qvws1:99999"]}, "a document server is written like"),
+        (Route, {"upstreams": ["http://qvws1:http"]}, "a document server is written like"),
+        (Route, {"upstreams": ["http://[fd00::1"]}, "a document server is written like"),
+        *(
+            (SessionSection, {"embed_in": [site]}, "another site is written like")
+            for site in ("", "*", "null", "portal.corp.example", "https://portal/path", "https://a; script-src *")
+        ),
+    ],
+)
+def test_what_no_request_could_ever_meet_is_refused(
+    section: type[Section], given: dict[str, object], says: str
+) -> None:
+    with pytest.raises(ValidationError, match=says):
+        section.model_validate(given)
+
+
+def test_a_password_in_an_upstream_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValidationError, match="scheme, host and port, and no more") as refused:
+        Route.model_validate({"upstreams": ["http://svc:hunter2@qvws1"]})
+    assert "hunter2" not in str([fault["msg"] for fault in refused.value.errors()])
+
+
+@pytest.mark.parametrize("upstream", ["http://qvws1", "https://qvws1:8443/", "http://[fd00::1]:80", "HTTP://QVWS1"])
+def test_document_servers_are_written_like_this(upstream: str) -> None:
+    Route.model_validate({"upstreams": [upstream], "host": "bi-1.corp.example", "path": "/Büro 2/"})
