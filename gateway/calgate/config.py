@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from calgate import dialect
 from calgate.access import Rule
@@ -296,8 +297,11 @@ class _Reader:
         try:
             return model.model_validate(value)
         except ValidationError as error:
-            for fault in error.errors(include_url=False, include_input=False):
+            faults = error.errors(include_url=False, include_input=False)
+            for fault in faults:
                 path = (*place, *fault["loc"])
+                if fault["type"] == "too_short" and _is_within(fault["loc"], faults):
+                    continue  # what is faulty in it is told, and was not counted
                 if fault["type"] == "extra_forbidden":
                     self._unknown(path, _fields_at(model, fault["loc"][:-1]))
                 else:
@@ -310,6 +314,11 @@ class _Reader:
     def _fault(self, path: tuple[str | int, ...], what: str) -> None:
         line = self._lines.of(path)
         self._faults.append((line, f"{self._file}:{line}: {_dotted(path)}: {what}"))
+
+
+def _is_within(place: Sequence[str | int], faults: Sequence[ErrorDetails]) -> bool:
+    """Whether there is a fault below this place."""
+    return any(len(fault["loc"]) > len(place) and fault["loc"][: len(place)] == place for fault in faults)
 
 
 _SIGN_ON_ONLY = frozenset({"headers"})

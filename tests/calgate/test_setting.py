@@ -1,15 +1,18 @@
-"""The kinds of value of a settings file: what cannot be meant is refused, in a sentence."""
+"""What a settings file may hold: what cannot be meant is refused, in a sentence."""
 
 import math
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from calgate import config
 from calgate.balance import HealthSection
 from calgate.config import Listen, Route
 from calgate.session import SessionSection
 from calgate.setting import Section
 from calgate_negotiate.guard import Limit
+from whole.rig import write_settings
 
 UPSTREAM = {"upstreams": ["http://qvws1.corp.example"]}
 
@@ -81,3 +84,12 @@ def test_a_password_in_an_upstream_is_refused_and_not_repeated() -> None:
 @pytest.mark.parametrize("upstream", ["http://qvws1", "https://qvws1:8443/", "http://[fd00::1]:80", "HTTP://QVWS1"])
 def test_document_servers_are_written_like_this(upstream: str) -> None:
     Route.model_validate({"upstreams": [upstream], "host": "bi-1.corp.example", "path": "/Büro 2/"})
+
+
+def test_a_list_with_a_faulty_item_is_not_called_empty(tmp_path: Path) -> None:
+    file = write_settings(tmp_path, 1)
+    file.write_text(file.read_text().replace("http://127.0.0.1:1", "127.0.0.1:1"))
+    with pytest.raises(config.ConfigError) as refused:
+        config.read(file)
+    (fault,) = refused.value.faults
+    assert "routes[1].upstreams[1]: a document server is written like" in fault
