@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 
 from calgate import access, plugins
 from calgate.access import groups_of
-from calgate.config import ConfigError, Route, Settings, Tls
+from calgate.config import ConfigError, Route, Settings, Tls, hidden_routes
 from calgate.contract import Finding, Registry, Services, Survey
 from calgate.desk import opened
 from calgate.refusal import Unavailable
@@ -53,7 +53,7 @@ async def check(
 
 
 def _unwise(settings: Settings) -> Sequence[Finding]:
-    sentences = [*access.warnings(settings.core.access)]
+    sentences = [*access.warnings(settings.core.access), *hidden_routes(settings.core.routes)]
     for name, section in settings.plugins.items():
         if hasattr(settings.modules[name], "warnings"):
             sentences += settings.modules[name].warnings(section)

@@ -23,6 +23,7 @@ from calgate.access import Rule
 from calgate.balance import HealthSection
 from calgate.caller import Network
 from calgate.forwardauth import ForwardAuthSection
+from calgate.glob import is_at_or_below
 from calgate.lines import Lines
 from calgate.pages import PagesSection
 from calgate.session import SessionSection
@@ -179,6 +180,21 @@ class Route(Section):
         if self.license is not None and knows is None:
             raise ValueError('a route with a license needs dialect = "qlikview", or `opens`: else nothing takes a CAL')
         return self
+
+
+def hidden_routes(routes: Sequence[Route]) -> Sequence[str]:
+    """A sentence for each route that another above it leaves no requests for."""
+    return [
+        f"routes[{place + 1}] ({route.host}{route.path}) is never reached: routes[{above + 1}]"
+        f" ({routes[above].host}{routes[above].path}) serves all of it; the narrower one belongs above"
+        for place, route in enumerate(routes)
+        for above in [next((n for n, other in enumerate(routes[:place]) if _serves_all_of(other, route)), None)]
+        if above is not None
+    ]
+
+
+def _serves_all_of(one: Route, other: Route) -> bool:
+    return one.host.lower() in ("", other.host.lower()) and is_at_or_below(other.path, one.path)
 
 
 class Log(Section):

@@ -17,7 +17,7 @@ from calgate.access import Rules, groups_of
 from calgate.answer import Answer
 from calgate.ask import Ask
 from calgate.balance import Balance, Member
-from calgate.config import ConfigError, Settings
+from calgate.config import ConfigError, Settings, hidden_routes
 from calgate.config import Route as RouteSection
 from calgate.contract import News
 from calgate.drains import Drains
@@ -260,7 +260,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     core = settings.core
     listen = core.listen
     certificate = Certificates(listen.tls, listen.sni) if listen.tls is not None else None
-    for sentence in access.warnings(core.access):
+    for sentence in (*access.warnings(core.access), *hidden_routes(core.routes)):
         log.warning("%s", sentence)
     async with AsyncExitStack() as stack:
         metrics = Metrics()

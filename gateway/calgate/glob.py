@@ -17,6 +17,12 @@ def fold(name: str) -> str:
     return name.replace("\\", "/").casefold()
 
 
+def is_at_or_below(path: str, top: str) -> bool:
+    """Whether a path is `top` or below it, in any case; by whole folders, and a `top` that ends with `/` is no path."""
+    mine, asked = fold(top), fold(path)
+    return asked.startswith(mine) and (mine.endswith("/") or asked[len(mine) :][:1] in ("", "/"))
+
+
 @dataclass(frozen=True, slots=True)
 class Glob:
     """A pattern, one entry a folder; None is `**`."""

@@ -16,7 +16,7 @@ from calgate.ask import Ask
 from calgate.contract import Grant, Lease, Person, SignOn
 from calgate.dialect import Dialect, Use, never_claims
 from calgate.forwarding import Forwarding, Sent, encode_headers
-from calgate.glob import fold
+from calgate.glob import is_at_or_below
 from calgate.licensing import Licensing
 from calgate.metrics import Metrics
 from calgate.refusal import Forbidden, Refusal, SignInNeeded, Unavailable
@@ -54,10 +54,7 @@ class Route:
         """
         if self.host and host.partition(":")[0] != self.host:
             return False
-        if self.path == "/":
-            return True
-        mine, asked = fold(self.path), fold(path)
-        return asked.startswith(mine) and (mine.endswith("/") or asked[len(mine) :][:1] in ("", "/"))
+        return self.path == "/" or is_at_or_below(path, self.path)
 
 
 @dataclass(slots=True, eq=False)  # not frozen: that costs 1.5 µs a request

@@ -93,3 +93,24 @@ def test_a_list_with_a_faulty_item_is_not_called_empty(tmp_path: Path) -> None:
         config.read(file)
     (fault,) = refused.value.faults
     assert "routes[1].upstreams[1]: a document server is written like" in fault
+
+
+@pytest.mark.parametrize(
+    ("routes", "hidden"),
+    [
+        (["/", "/docs"], ["routes[2] (/docs)"]),
+        (["/docs", "/"], []),
+        (["/docs", "/Docs/"], ["routes[2] (/Docs/)"]),
+        (["/docs/", "/docs"], []),
+        (["/docs", "/docs2"], []),
+        (["bi.example/", "/", "BI.example/docs"], ["routes[3] (BI.example/docs)"]),
+        (["bi.example/", "old.example/", "/docs"], []),
+    ],
+)
+def test_a_route_that_another_leaves_nothing_for_is_told(routes: list[str], hidden: list[str]) -> None:
+    sections = [
+        Route.model_validate(UPSTREAM | {"host": host, "path": f"/{path}"})
+        for host, _, path in (route.partition("/") for route in routes)
+    ]
+    said = config.hidden_routes(sections)
+    assert [sentence.partition(" is never reached")[0] for sentence in said] == hidden
