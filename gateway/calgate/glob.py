@@ -13,8 +13,13 @@ _NOTHING = re.compile(r"(?!)")
 
 
 def fold(name: str) -> str:
-    """The one spelling that names are compared in."""
-    return name.replace("\\", "/").casefold()
+    """The one spelling that names are compared in: one character for one, as Windows has it, so that ß is not ss."""
+    plain = name.replace("\\", "/")
+    return plain.casefold() if plain.isascii() else "".join(map(_fold_one, plain))
+
+
+def _fold_one(character: str) -> str:
+    return next((one for one in (character.casefold(), character.lower()) if len(one) == 1), character)
 
 
 def is_at_or_below(path: str, top: str) -> bool:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from calgate.access import Asked, Rule, Rules, Verdict, groups_of, warnings
 from calgate.contract import Grant, Person
+from calgate.dialect.documents import canonical
 from calgate.refusal import Forbidden, Unavailable
 
 BERLIN = "Europe/Berlin"
@@ -51,6 +52,16 @@ def test_the_first_rule_that_matches_decides() -> None:
     with pytest.raises(Forbidden) as refused:
         judge.decide(asked("S-1-bi", document="sales/q1.qvw"), NOON)
     assert refused.value.rule == "sales documents: nobody else"
+
+
+def test_names_that_windows_tells_apart_are_two() -> None:
+    """Its file systems fold one character to one: Straße.qvw and Strasse.qvw lie in one folder."""
+    judge = rules({"name": "streets", "documents": ["Strasse.qvw", "ΟΔΟΣ.qvw", "Ärzte.qvw"], "everybody": True})
+    for name in ("STRASSE.qvw", "οδος.qvw", "οδοσ.qvw", "ärzte.QVW"):
+        assert judge.decide(asked(document=canonical(name)), NOON) == Grant("streets")
+    for name in ("Straße.qvw", "STRAẞE.qvw", "Arzte.qvw"):
+        with pytest.raises(Forbidden):
+            judge.decide(asked(document=canonical(name)), NOON)
 
 
 def test_who_matches_no_rule_is_refused_by_no_rule() -> None:
