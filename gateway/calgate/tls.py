@@ -6,6 +6,7 @@ is bound to is the one that its own connection got, whatever the Host field says
 
 import ssl
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 from cryptography import x509
 
@@ -14,16 +15,18 @@ from calgate.config import ConfigError, Tls
 
 
 class Certificate:
-    """A TLS context whose certificate follows its files."""
+    """A certificate that follows its files, with the TLS context for connections from now on.
+
+    A new one has a context of its own: a connection keeps the context that it began with, and so tells by it which
+    certificate its client has seen.
+    """
 
     def __init__(self, tls: Tls) -> None:
         """Raises ConfigError (exit 1) where certificate and key do not work."""
         self._tls = tls
         self._stamp: tuple[float, float] = (0, 0)
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.set_alpn_protocols(["http/1.1"])
-        self.binding = b""
+        self.context = _fresh_context()
+        self.bindings: WeakKeyDictionary[ssl.SSLContext, bytes] = WeakKeyDictionary()  # of connections that are open
         self.names: frozenset[str] = frozenset()  # lower case; a wildcard as it is written, "*.corp.example"
         try:
             self.reload_if_changed()
@@ -37,11 +40,11 @@ class Certificate:
         stamp = (self._tls.certificate.stat().st_mtime, self._tls.key.stat().st_mtime)
         if stamp == self._stamp:
             return False
-        trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        trial.load_cert_chain(self._tls.certificate, self._tls.key)
-        self.context.load_cert_chain(self._tls.certificate, self._tls.key)
-        self.binding = certificate_binding(self._tls.certificate)
+        fresh = _fresh_context()
+        fresh.load_cert_chain(self._tls.certificate, self._tls.key)
         self.names = _names_in(self._tls)
+        self.bindings[fresh] = certificate_binding(self._tls.certificate)
+        self.context = fresh
         self._stamp = stamp
         return True
 
@@ -56,18 +59,14 @@ class Certificates:
     def __init__(self, first: Tls, more: Sequence[Tls]) -> None:
         """Raises ConfigError (exit 1) where one does not work."""
         self._all = [Certificate(tls) for tls in (first, *more)]
+        self.context = _fresh_context()  # what the listener serves with: each connection is given another at once
         self.context.sni_callback = self._choose
-
-    @property
-    def context(self) -> ssl.SSLContext:
-        """What the listener serves with."""
-        return self._all[0].context
 
     def binding_of(self, connection: ssl.SSLObject | None) -> bytes | None:
         """What sign-ins on a connection are bound to; None: it has no TLS of ours."""
         if connection is None:
             return None
-        return next((c.binding for c in self._all if c.context is connection.context), None)
+        return next((c.bindings[connection.context] for c in self._all if connection.context in c.bindings), None)
 
     def reload_if_changed(self) -> bool:
         """Whether any has changed; raises for the first that does not work, and its old one stays."""
@@ -75,9 +74,16 @@ class Certificates:
         return any(changed)
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
-        if name is not None:
-            chosen = next((c for c in self._all if c.is_for(name.lower())), self._all[0])
-            connection.context = chosen.context
+        """Called for who names no host, too."""
+        chosen = next((c for c in self._all if name is not None and c.is_for(name.lower())), self._all[0])
+        connection.context = chosen.context
+
+
+def _fresh_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def _names_in(tls: Tls) -> frozenset[str]:

@@ -1,0 +1,64 @@
+"""The listener's certificates, on real TLS connections."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from calgate.binding import certificate_binding
+from calgate.config import Tls
+from calgate.tls import Certificates
+from certificates import Authority
+
+Connect = Callable[[str | None], Awaitable[ssl.SSLObject]]
+
+
+@asynccontextmanager
+async def tls_server(context: ssl.SSLContext) -> AsyncIterator[Connect]:
+    """Connects by a name, or by none; answers what the server knows of the TLS connection."""
+    arrived: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    server = await asyncio.start_server(lambda _, writer: arrived.put_nowait(writer), "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    writers: list[asyncio.StreamWriter] = []
+
+    async def connect(name: str | None) -> ssl.SSLObject:
+        mine = ssl._create_unverified_context()
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=mine, server_hostname=name or "")
+        theirs = await arrived.get()
+        writers.extend((writer, theirs))
+        found = theirs.get_extra_info("ssl_object")
+        assert isinstance(found, ssl.SSLObject)
+        return found
+
+    try:
+        yield connect
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+            with suppress(OSError):
+                await writer.wait_closed()
+        server.close()
+
+
+@pytest.mark.parametrize("name", ["bi.example", "old.example", None])
+async def test_a_sign_in_stays_bound_to_the_certificate_that_its_connection_got(
+    tmp_path: Path, name: str | None
+) -> None:
+    """Browsers keep connections; one that was there before the certificate was renewed signs in by the old one."""
+    signed = [Authority(tmp_path).sign(one) for one in ("bi.example", "old.example")]
+    served = signed[1 if name == "old.example" else 0].certificate
+    files = [Tls(certificate=one.certificate, key=one.key) for one in signed]
+    certificates = Certificates(files[0], files[1:])
+    async with tls_server(certificates.context) as connect:
+        before, here = await connect(name), certificate_binding(served)
+        assert certificates.binding_of(before) == here
+        for one in ("bi.example", "old.example"):
+            Authority(tmp_path).sign(one)
+        assert certificates.reload_if_changed()
+        after, there = await connect(name), certificate_binding(served)
+        assert here != there
+        assert certificates.binding_of(after) == there
+        assert certificates.binding_of(before) == here
