@@ -15,6 +15,7 @@ from calgate.balance import Balance
 from calgate.headers import sort_outbound
 from calgate.refusal import BadGateway, GatewayTimeout
 from calgate.session import Session
+from calgate.signin import OUR_COOKIES
 from calgate.upstream import Outgoing, Unreachable, Upstream
 from calgate.wire import Header, Wire
 
@@ -77,6 +78,7 @@ class Forwarding:
         headers = outbound.kept
         if not outbound.names_us:
             return Sent(wire, headers, [])
+        headers = [field for field in headers if not _sets_our_cookie(field)]
         cookies_set = self._rewrite(headers, ask, upstream)
         return Sent(wire, headers, [cookie for cookie in cookies_set if cookie not in session.cookies])
 
@@ -143,6 +145,16 @@ def _rewrite_cookie(value: bytes, upstream_host: bytes) -> bytes:
     if match is None or match[1].strip().lstrip(b".").lower() != upstream_host.lower():
         return value
     return value[: match.start()] + value[match.end() :]
+
+
+def _sets_our_cookie(field: Header) -> bool:
+    """A session is the gateway's to give: whoever sets its cookie could plant another's.
+
+    A cookie without a name, `=calgate=…`, comes back as one with it (RFC 6265bis, section 5.8.3).
+    """
+    name, value = field
+    cookie = value.partition(b";")[0].lstrip(b"= \t")
+    return name.lower() == b"set-cookie" and cookie.partition(b"=")[0].strip() in OUR_COOKIES
 
 
 def _cookie_place(value: bytes) -> bytes:

@@ -176,6 +176,23 @@ async def test_the_document_servers_cookies_do_not_pass_from_one_user_to_the_nex
     assert any(c.startswith("doc-session=; Max-Age=0") for c in second.values("set-cookie"))
 
 
+async def test_a_document_server_cannot_set_the_gateways_own_cookie(gate: Gateway, server: DocumentServer) -> None:
+    """It could put its user into another session, or, where the gateway takes that away as one of the server's, out."""
+
+    async def plant(exchange: Exchange) -> None:
+        fields = [f"Set-Cookie: {name}=planted; Path=/" for name in ("calgate", "=calgate", "__Host-calgate", "theirs")]
+        await exchange.answer(fields=fields)
+
+    server.behaviour = plant
+    reply = await curl(f"{gate.url}/portal", user="alice")
+    ours, theirs = sorted(reply.values("set-cookie"))
+    assert theirs == "theirs=planted; Path=/"
+    pair = ours.partition(";")[0]
+    assert (pair.partition("=")[0], "planted" in pair) == ("calgate", False)
+    out = await curl(f"{gate.url}/_calgate/sign-out", "-X", "POST", "-H", f"Cookie: {pair}")
+    assert sorted(one.partition("=")[0] for one in out.values("set-cookie")) == ["calgate", "theirs"]
+
+
 async def test_the_same_user_keeps_them_across_a_new_sign_in(gate: Gateway, server: DocumentServer) -> None:
     first = await curl(f"{gate.url}/portal", user="alice")
     pair = first.values("set-cookie")[0].partition(";")[0]
