@@ -71,6 +71,7 @@ class Session:
     lapsed: bool = False  # over, but so recently that it serves a POST
     returned: bool = True  # its cookie came back at least once
     cookies: set[bytes] = field(default_factory=set)  # the document server's: "name;path;domain"
+    unnoted: set[bytes] = field(default_factory=set)  # those of them that the store does not know yet
     person: Person | None = None
     person_at: float = 0.0
     believed_until: float = 0.0
@@ -221,11 +222,21 @@ class Sessions:
         await self._store.call("calgate_session_v1_enlist", [self._index(session.person_key)], [session.key, span])
 
     async def note_cookie(self, session: Session, cookie: bytes) -> None:
-        """The document server set a cookie: it is this session's, and goes with it."""
+        """The document server set a cookie: it is this session's, and goes with it.
+
+        With the store away this worker alone knows it, until the session is looked at again: an answer that is there
+        already is not lost for it.
+        """
         session.cookies.add(cookie)
-        await self._store.call(
-            "calgate_session_v1_note", [self._place(session.key)], [f"c:{cookie.decode('latin-1')}", "1"]
-        )
+        session.unnoted.add(cookie)
+        with suppress(Unavailable):
+            await self._note_cookies(session)
+
+    async def _note_cookies(self, session: Session) -> None:
+        noting = list(session.unnoted)
+        fields = [word for cookie in noting for word in (f"c:{cookie.decode('latin-1')}", "1")]
+        await self._store.call("calgate_session_v1_note", [self._place(session.key)], fields)
+        session.unnoted.difference_update(noting)
 
     # ------------------------------------------------------------ the end
 
@@ -296,6 +307,8 @@ class Sessions:
                     if not session.returned:  # what is open needs no cookie to be in use
                         await self._note_return(session)
                     await self._look(session.key, keep=session.used_at >= last - _KEEP_EVERY)
+                    if session.unnoted:
+                        await self._note_cookies(session)
             for key, session in list(self._known.items()):
                 if now > session.believed_until + self._grace:
                     self._drop(key, "not known any more")  # with what is open: nobody could close it later

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from servers import REDIS, Server
-from whole.rig import DocumentServer, calgate, cookie_of, curl, gateway, write_settings
+from whole.rig import DocumentServer, Exchange, calgate, cookie_of, curl, gateway, write_settings
 
 
 async def test_leases_that_are_known_serve_on_and_a_new_claim_is_a_503_and_no_denial(
@@ -41,5 +41,35 @@ async def test_leases_that_are_known_serve_on_and_a_new_claim_is_a_503_and_no_de
             _, out, _ = await calgate("cals", "log", "-c", str(settings), "--json")
             assert [it["what"] for it in json.loads(out)].count("denied") == 1
             assert len(gate.decisions("no CAL")) == 1
+    finally:
+        store.stop()
+
+
+async def test_a_cookie_that_the_document_server_sets_meanwhile_costs_no_answer_and_is_known_later(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    """The document server has carried the request out: an error would be a lie, and make people send it again."""
+
+    async def set_cookie(exchange: Exchange) -> None:
+        await exchange.answer(fields=["Set-Cookie: doc-session=alices; Path=/"])
+
+    store = Server(tmp_path / "redis", REDIS, appendonly="yes", appendfsync="always").start()
+    settings = write_settings(tmp_path, server.port, store=f'url = "{store.url}"', listen="workers = 1")
+    try:
+        async with gateway(settings) as gate:
+            cookie = ("-H", f"Cookie: {await cookie_of(gate, 'alice')}")
+            assert (await curl(f"{gate.url}/portal", *cookie)).status == 200
+            store.send(signal.SIGKILL)
+            server.behaviour = set_cookie
+            reply = await curl(f"{gate.url}/form", *cookie, "-d", "a=1")
+            assert (reply.status, reply.values("set-cookie")) == (200, ["doc-session=alices; Path=/"])
+            store.start()
+            for _ in range(100):
+                if (await curl(f"{gate.url}/_calgate/health")).status == 200:
+                    break
+                await asyncio.sleep(0.1)
+            assert (await curl(f"{gate.url}/portal", *cookie)).status == 200
+            gone = await curl(f"{gate.url}/_calgate/sign-out", *cookie, "-X", "POST")
+            assert any(one.startswith("doc-session=; Max-Age=0") for one in gone.values("set-cookie"))
     finally:
         store.stop()
