@@ -12,6 +12,7 @@ from calgate.refusal import AccountRefused, Refusal, Unavailable
 
 _log = logging.getLogger(__name__)
 Ask = Callable[[], Awaitable[Person | None]]
+_Question = tuple[str, int]  # a key, and how many changes were heard of before it was asked
 
 MOST = 50_000
 """People kept: about 1 KB each with ten groups."""
@@ -35,7 +36,7 @@ class Cache:
         self._clock = clock
         self._known: dict[str, _Known] = {}
         self._generation = 0
-        self._asking: dict[str, asyncio.Task[Person | None]] = {}
+        self._asking: dict[_Question, asyncio.Task[Person | None]] = {}
 
     async def get(self, key: str, ask: Ask) -> Person | None:
         """The person, from memory or by `ask`; raises what `ask` raises, Unavailable only once nothing serves."""
@@ -54,7 +55,7 @@ class Cache:
             raise
 
     def forget(self, person_key: str) -> None:
-        """The next question about this person is asked anew; an answer that is on its way is not kept."""
+        """The next question about this person is asked anew; an answer that is on its way is not kept, nor shared."""
         self._generation += 1
         for key in [key for key, known in self._known.items() if known.person.key == person_key]:
             del self._known[key]
@@ -65,9 +66,10 @@ class Cache:
         await asyncio.gather(*self._asking.values(), return_exceptions=True)
 
     def _ask(self, key: str, ask: Ask) -> "asyncio.Task[Person | None]":
-        if (task := self._asking.get(key)) is None:
-            task = self._asking[key] = asyncio.create_task(self._learn(key, ask))
-            task.add_done_callback(lambda done: self._asked(key, done))
+        question = (key, self._generation)
+        if (task := self._asking.get(question)) is None:
+            task = self._asking[question] = asyncio.create_task(self._learn(key, ask))
+            task.add_done_callback(lambda done: self._asked(question, done))
         return task
 
     async def _learn(self, key: str, ask: Ask) -> Person | None:
@@ -91,7 +93,7 @@ class Cache:
         self._known.pop(key, None)  # so that the order is that of the answers
         self._known[key] = _Known(person, now + lifetime * _EARLY, now + lifetime)
 
-    def _asked(self, key: str, task: "asyncio.Task[Person | None]") -> None:
-        self._asking.pop(key, None)
+    def _asked(self, question: _Question, task: "asyncio.Task[Person | None]") -> None:
+        self._asking.pop(question, None)
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Refusal):
             _log.error("ldap: looking somebody up failed", exc_info=error)

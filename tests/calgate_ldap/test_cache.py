@@ -150,6 +150,20 @@ async def test_an_answer_from_before_the_change_is_not_kept(clock: Clock) -> Non
     assert await cache.get("k", directory.ask) == person("after")
 
 
+async def test_who_asks_after_the_change_does_not_get_an_answer_from_before_it(clock: Clock) -> None:
+    """Another request may wait already for what the directory was asked before."""
+    cache, directory = Cache(100, 0, clock), Directory(person("old"), person("new"))
+    directory.gate.clear()
+    before = asyncio.create_task(cache.get("k", directory.ask))
+    await settle()
+    cache.forget("S-1")
+    after = asyncio.create_task(cache.get("k", directory.ask))
+    await settle()
+    directory.gate.set()
+    assert [await before, await after] == [person("old"), person("new")]
+    assert await cache.get("k", directory.ask) == person("new")
+
+
 async def test_people_who_signed_in_together_are_not_refreshed_together(clock: Clock) -> None:
     cache = Cache(100, 0, clock)
 
