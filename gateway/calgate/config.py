@@ -120,6 +120,12 @@ def _readable(path: Path) -> Path:
     return path
 
 
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f'a folder is written from the root on, like "/var/lib/calgate", not "{path}"')
+    return path
+
+
 class Tls(Section):
     """The certificate (with its chain) and key of the listener, PEM."""
 
@@ -209,7 +215,7 @@ class Core(Section):
     """The sections that are the core's own."""
 
     listen: Listen
-    state_dir: Path
+    state_dir: Annotated[Path, AfterValidator(_absolute)]
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
     store: StoreSection = Field(default_factory=lambda: StoreSection.model_validate({}))
     session: SessionSection = SessionSection()

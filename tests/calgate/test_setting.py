@@ -114,3 +114,12 @@ def test_a_route_that_another_leaves_nothing_for_is_told(routes: list[str], hidd
     ]
     said = config.hidden_routes(sections)
     assert [sentence.partition(" is never reached")[0] for sentence in said] == hidden
+
+
+@pytest.mark.parametrize("folder", ["", "state", "./state"])
+def test_the_folder_of_the_private_store_does_not_hang_on_where_a_command_is_typed(tmp_path: Path, folder: str) -> None:
+    """`calgate cals list` in another folder would start another store, and find nobody with a CAL."""
+    file = write_settings(tmp_path, 1)
+    file.write_text(file.read_text().replace(f"{tmp_path}/state", folder))
+    with pytest.raises(config.ConfigError, match='state_dir: a folder is written from the root on, like "/var'):
+        config.read(file)
