@@ -162,10 +162,16 @@ def mic(key: bytes, negotiate: bytes, challenge: bytes, without_mic: bytes) -> b
 
 
 def signature(flags: int, key: bytes, data: bytes, *, by_client: bool) -> bytes:
-    """The first signature of a fresh context (MS-NLMP 3.4.4): what SPNEGO puts in mechListMIC."""
+    """The first signature of a fresh context (MS-NLMP 3.4.4): what SPNEGO puts in mechListMIC.
+
+    Raises MalformedError where the flags, which are the client's, allow none.
+    """
     side = "initiate" if by_client else "accept"
-    handle = rc4init(sealkey(flags, key, side))
-    signed: bytes = ntlm_sign(flags, handle, signkey(flags, key, side), 0, data)
+    try:
+        handle = rc4init(sealkey(flags, key, side))
+        signed: bytes = ntlm_sign(flags, handle, signkey(flags, key, side), 0, data)
+    except Exception as error:
+        raise MalformedError(f"no signature by these flags: {type(error).__name__}") from error
     return signed
 
 

@@ -71,7 +71,11 @@ class Session:
 
     def is_signed_by_client(self, data: bytes, signature: bytes) -> bool:
         """Whether this is the client's first signature over the data."""
-        return hmac.compare_digest(messages.signature(self.flags, self.key, data, by_client=True), signature)
+        try:
+            expected = messages.signature(self.flags, self.key, data, by_client=True)
+        except messages.MalformedError:
+            return False
+        return hmac.compare_digest(expected, signature)
 
 
 class Exchange:

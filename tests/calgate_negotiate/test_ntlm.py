@@ -1,18 +1,20 @@
 """NTLM: raw under NTLM, raw under Negotiate, and inside SPNEGO."""
 
 import dataclasses
+import hmac
 from pathlib import Path
 
 import pytest
 import spnego
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from spnego._ntlm_raw.messages import Authenticate
+from spnego._ntlm_raw.messages import Authenticate, Challenge
 
 from calgate.contract import Continue, Identity, Proven
 from calgate.refusal import AccountRefused, Refusal, Unproven
 from calgate_negotiate import der, messages, negotiation
 from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM, State
+from calgate_users.ntlmv2 import nt_hash
 from shake import PEER, authenticator, ntlm_client, shake
 from usersfile import FILE, write
 
@@ -136,6 +138,25 @@ async def test_ntlm_chosen_second_without_a_signature_is_unproven(users_file: Pa
     outcome = await _finish_inside_spnego(users_file, opening, signed_list=None)
     assert isinstance(outcome, Unproven)
     assert "mechListMIC is missing" in outcome.detail
+
+
+@pytest.mark.parametrize("flags", [0x01, 0x80001, 0x8001])
+async def test_a_signature_of_who_wants_no_signing_is_unproven(users_file: Path, flags: int) -> None:
+    """A client's own making, with the right password and without a MIC, which would tell of the flags."""
+    handshake = authenticator(users_file).begin(PEER)
+    first = ntlm_client("DEMO\\alice").step()
+    assert first is not None
+    outcome = await handshake.step("Negotiate", init_token((NTLM,), first))
+    assert isinstance(outcome, Continue)
+    answer = negotiation.read(outcome.token)
+    assert isinstance(answer, negotiation.Response)
+    nonce = Challenge.unpack(answer.token).server_challenge
+    blob = b"\1\1" + bytes(30)
+    key = hmac.digest(nt_hash("demo"), "ALICEDEMO".encode("utf-16-le"), "md5")
+    proof = hmac.digest(key, nonce + blob, "md5")
+    message = Authenticate(flags, None, proof + blob, "DEMO", "alice", encoding="utf-16-le").pack()
+    with pytest.raises(Unproven, match="mechListMIC does not fit"):
+        await handshake.step("Negotiate", negotiation.write(negotiation.Response(token=message, mic=bytes(16))))
 
 
 async def _finish_inside_spnego(
