@@ -71,6 +71,10 @@ class Certificates:
     def reload_if_changed(self) -> bool:
         """Whether any has changed; raises for the first that does not work, and its old one stays."""
         changed = [certificate.reload_if_changed() for certificate in self._all]
+        if any(changed):
+            # who resumes a session signs in by the certificate of its first handshake, so none is resumed from now on
+            self.context.options |= ssl.OP_NO_TICKET
+            self.context.num_tickets = 0
         return any(changed)
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:

@@ -1,6 +1,7 @@
 """The listener's certificates, on real TLS connections."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -62,3 +63,33 @@ async def test_a_sign_in_stays_bound_to_the_certificate_that_its_connection_got(
         assert here != there
         assert certificates.binding_of(after) == there
         assert certificates.binding_of(before) == here
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_a_session_from_before_a_renewal_is_not_resumed(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    """Its client would go on to sign in by the certificate that is no more."""
+    signed = Authority(tmp_path).sign("bi.example")
+    certificates = Certificates(Tls(certificate=signed.certificate, key=signed.key), [])
+    client = ssl._create_unverified_context()
+    client.maximum_version = version
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0, ssl=certificates.context) as listening:
+        port = listening.sockets[0].getsockname()[1]
+
+        def visit(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool | None]:
+            plain = socket.create_connection(("127.0.0.1", port))
+            with client.wrap_socket(plain, server_hostname="bi.example", session=session) as connection:
+                connection.recv(5)
+                return connection.session, connection.session_reused
+
+        session, _ = await asyncio.to_thread(visit, None)
+        session, was_resumed = await asyncio.to_thread(visit, session)
+        assert was_resumed
+        Authority(tmp_path).sign("bi.example")
+        assert certificates.reload_if_changed()
+        _, was_resumed = await asyncio.to_thread(visit, session)
+        assert not was_resumed
