@@ -114,16 +114,20 @@ class Wire(asyncio.Protocol):
             self._fail(error)
         else:
             self._sending = None
-            self.deadline = self._loop.time() + self._patience
+            self._expect_more()
             self._rest_if_done()
 
     async def _write(self, data: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
             raise _GoneError
         self._transport.write(data)
-        self.deadline = self._loop.time() + self._patience
+        self._expect_more()
         if self._writable is not None:
             await self._writable
+
+    def _expect_more(self) -> None:
+        """The document server has so long to go on; none runs while it is we who do not read."""
+        self.deadline = 0.0 if self._paused else self._loop.time() + self._patience
 
     async def head(self) -> None:
         """Waits for the reply's head: `status`, `reason`, `headers`, `length`.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -153,3 +153,35 @@ async def test_a_health_check_that_is_over_holds_no_connection() -> None:
         await asyncio.wait_for(ended.wait(), 1)
         watching.cancel()
         assert not member.is_well
+
+
+async def test_a_reply_before_the_uploads_end_is_not_cut_short_while_its_reader_is_slow() -> None:
+    """It is we who do not read, so the document server's time to go on does not run."""
+    large = b"x" * (4 << 20)
+    served = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(large) + large)
+        await reader.readexactly(4)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        served.set()
+
+    async def upload() -> AsyncIterator[bytes]:
+        yield b"ab"
+        await asyncio.sleep(0.2)  # until then the reply has filled all buffers
+        yield b"cd"
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with listening, Upstream("127.0.0.1", port, patience=0.5) as upstream:
+        head = b"POST / HTTP/1.1\r\nHost: docs\r\nContent-Length: 4\r\n\r\n"
+        reply = await upstream.send(Outgoing("POST", head, upload()))
+        await asyncio.sleep(2.5)  # deadlines are looked at once a second
+        size = 0
+        while piece := await reply.read():
+            size += len(piece)
+        assert size == len(large)
+        await served.wait()
