@@ -23,7 +23,7 @@ def _fold_one(character: str) -> str:
 
 
 def is_at_or_below(path: str, top: str) -> bool:
-    """Whether a path is `top` or below it, in any case; by whole folders, and a `top` that ends with `/` is no path."""
+    """Whether a path is `top` or below it, by whole folders and in any case; only below, where `top` ends with `/`."""
     mine, asked = fold(top), fold(path)
     return asked.startswith(mine) and (mine.endswith("/") or asked[len(mine) :][:1] in ("", "/"))
 

@@ -93,7 +93,9 @@ async def until(condition: Callable[[], object]) -> None:
 async def test_a_sign_in_with_a_claim_is_one_trace_and_tells_no_secret(server: DocumentServer, tmp_path: Path) -> None:
     async with receiver() as there:
         more = tracing(there.port, 'service = "bi-gate"\nheaders = { X-Key = "k-1" }')
-        async with gateway(write_settings(tmp_path, server.port, more=more)) as gate:
+        # one worker: another would ask the directory anew
+        settings = write_settings(tmp_path, server.port, listen="workers = 1", more=more)
+        async with gateway(settings) as gate:
             reply = await curl(f"{gate.url}/docs/sales", user="alice")
             cookie = reply.values("set-cookie")[0].partition(";")[0]
             await curl(f"{gate.url}/portal?ticket=geheim", "-H", f"Cookie: {cookie}; their=secret-cookie")
