@@ -250,7 +250,8 @@ class Pipeline:
         if route.sign_on is None:
             return b""
         head = encode_headers(await route.sign_on.headers(person, grant, lease))
-        session.heads[route.number] = head
+        if route.sign_on.per_person:
+            session.heads[route.number] = head
         return head
 
     # ------------------------------------------------------------ there and back

@@ -79,7 +79,7 @@ class Session:
     grants: dict[tuple[int, str, str, str], Grant] = field(default_factory=dict)  # by route, path, document, address
     grants_of: object = None  # the rules that gave them; others give others
     leases: dict[tuple[str, str], Lease] = field(default_factory=dict)
-    heads: dict[int, bytes] = field(default_factory=dict)  # sign-on headers as sent, by route
+    heads: dict[int, bytes] = field(default_factory=dict)  # sign-on headers as sent, by route, where they stay the same
     open_tunnels: set[Callable[[int, str], None]] = field(default_factory=set)
     open_polls: set[Callable[[], None]] = field(default_factory=set)  # requests that wait for something to happen
 

@@ -9,6 +9,8 @@ from calgate_headers.template import Encoding, Template
 class Headers:
     """Fills templates with what the directory knows of a person."""
 
+    per_person = True
+
     def __init__(self, templates: Mapping[str, Template], encoding: Encoding) -> None:
         self._templates = dict(templates)
         self._encoding: Encoding = encoding

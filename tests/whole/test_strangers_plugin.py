@@ -1,5 +1,6 @@
 """A plugin that the core has never heard of, to the letter of the README: as good as those that come with it."""
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from whole.rig import DocumentServer, calgate, curl, gateway, write_settings
+from whole.rig import DocumentServer, calgate, cookie_of, curl, gateway, write_settings
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SIGN_ON = 'sign_on = { plugin = "signed", secret = "s3cret" }\n'
@@ -46,6 +47,18 @@ async def test_a_plugin_of_a_strangers_signs_users_on_and_owns_its_header(
     assert said.startswith("demo\\alice ")
     assert proof == hmac.new(b"s3cret", said.encode(), hashlib.sha256).hexdigest()
     assert "boss" not in str(server.seen[-1].fields)
+
+
+@pytest.mark.usefixtures("installed")
+async def test_what_is_not_the_persons_alone_is_asked_for_each_request(server: DocumentServer, tmp_path: Path) -> None:
+    async with gateway(write_with_it(tmp_path, server.port)) as gate:
+        cookie = await cookie_of(gate, "alice")
+        times = set()
+        for _ in range(2):
+            assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")).status == 200
+            times.add(server.seen[-1].values("X-Signed-User")[0].split()[1])
+            await asyncio.sleep(1.1)
+        assert len(times) == 2
 
 
 @pytest.mark.usefixtures("installed")
