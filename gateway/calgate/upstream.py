@@ -139,6 +139,8 @@ class Upstream:
                     ssl=self._tls,
                     server_hostname=self.host if self._tls else None,
                 )
+            if not wire.alive:
+                raise ConnectionResetError("it was closed at once")
             self._wires.add(wire)
         except TimeoutError as error:
             raise Unreachable(f"{self.host}:{self.port} does not answer a connection") from error

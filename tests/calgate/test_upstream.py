@@ -1,7 +1,7 @@
 """Connections to a document server: one exchange at a time, and whose reply it is."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -9,7 +9,7 @@ import pytest
 from calgate.balance import Balance, HealthSection, Member
 from calgate.metrics import Metrics
 from calgate.refusal import Unavailable
-from calgate.upstream import Outgoing, Upstream
+from calgate.upstream import Outgoing, Unreachable, Upstream
 
 
 def ask_for(path: bytes) -> Outgoing:
@@ -103,6 +103,20 @@ async def test_a_connection_that_could_not_be_made_makes_room_for_who_waits() ->
         going_away.cancel()
         async with asyncio.timeout(1):
             assert await (await waiting).read() == b"/b"
+
+
+async def test_a_connection_that_is_lost_as_it_was_made_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lost(make: Callable[[], asyncio.Protocol], *_: object, **__: object) -> tuple[None, asyncio.Protocol]:
+        made = make()
+        made.connection_made(asyncio.Transport())
+        made.connection_lost(ConnectionResetError())
+        return None, made
+
+    async with Upstream("127.0.0.1", 1, connections=1) as upstream:
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", lost)
+        for _ in range(2):  # the first takes up no place
+            with pytest.raises(Unreachable, match="closed at once"):
+                await upstream.send(ask_for(b"/a"))
 
 
 async def test_who_goes_away_as_it_is_his_turn_passes_it_on() -> None:
