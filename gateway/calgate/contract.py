@@ -222,7 +222,10 @@ class Allocator(Protocol):
         """
 
     async def held(self, license: str, claimant: Claimant, document: str) -> Lease | None:
-        """The lease the claimant holds for this document, taking none and keeping none. Raises Unavailable."""
+        """The lease the claimant holds for this document, taking none and keeping none. Raises Unavailable.
+
+        One that is provisional has no `reference`: it is other requests' to settle.
+        """
 
     async def settle(self, lease: Lease, *, served: bool | None) -> None:
         """How the request that made a provisional lease ended: served below 400, or taken back as never used.

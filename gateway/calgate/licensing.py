@@ -64,8 +64,7 @@ class Licensing:
         lease = await self._allocator.held(license, self._claimant(session, person, license), document)
         if lease is None:
             raise self.none_held(license, document)
-        known = self.known(session, license, document)
-        if known is None or not known.provisional:  # else the request that it is for has yet to settle it
+        if not lease.provisional:  # else the request that it is for has yet to settle it
             session.leases[(license, document)] = lease
         return lease
 

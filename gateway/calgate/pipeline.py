@@ -221,9 +221,12 @@ class Pipeline:
         return await licensing.claim(ask, session, person, route.license, use.document)
 
     def settle(self, admission: Admission, *, served: bool | None) -> None:
-        """How the request ended that a CAL may have been taken for; a poll takes none, so that its no is nobody's."""
+        """How the request ended that a CAL may have been taken for; where it takes none, its no is nobody's."""
         lease = admission.lease
-        if lease is not None and lease.provisional and (served or not admission.polls):
+        if lease is None or not lease.provisional:
+            return
+        claimed = bool(lease.reference) and not admission.polls
+        if served or claimed:
             self._licensing.settle(admission.signed_in.session, lease, served=served)
 
     def _settle_by(self, ask: Ask, admission: Admission, sent: Sent) -> None:

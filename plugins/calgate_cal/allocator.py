@@ -70,7 +70,7 @@ class CalAllocator:
         reply = await self._store.call(f"{lua.VERSION}_holds", self._keys[license], whose, read_only=True)
         if reply[0] == b"none":
             return None if self._config[license].enforce else Lease(license, "unenforced", claimant, document)
-        return replace(_lease(license, claimant, document, reply, self._clock()), provisional=False)
+        return _lease(license, claimant, document, reply, self._clock())
 
     async def settle(self, lease: Lease, *, served: bool | None) -> None:
         """Ends the provisional state of a lease, unless the answer could not tell."""

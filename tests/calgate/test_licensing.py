@@ -24,6 +24,9 @@ class Slow:
         await self.answers.wait()
         return Lease(license, "named", claimant, document, "1", provisional=True, reference=reference)
 
+    async def held(self, license: str, claimant: Claimant, document: str) -> Lease:
+        return Lease(license, "named", claimant, document, "1", provisional=document == "asked-for")
+
     async def settle(self, lease: Lease, *, served: bool | None) -> None:
         self.settled.put_nowait((lease, served))
 
@@ -42,3 +45,13 @@ async def test_who_goes_away_while_he_is_given_a_cal_gives_it_back() -> None:
     allocator.answers.set()
     lease, served = await asyncio.wait_for(allocator.settled.get(), 1)
     assert (lease.reference, served) == ("R", False)
+
+
+async def test_what_is_provisional_for_another_request_is_not_remembered_as_had() -> None:
+    """The other may be under way on another worker; a use noted here would make the CAL the user's for good."""
+    licensing = Licensing(cast(Allocator, Slow()), cast(Any, None), {}, Metrics())
+    session = SimpleNamespace(address="::1", is_browser=True, key="k", leases={})
+    person = SimpleNamespace(key="S-1", name="DEMO\\alice", groups=frozenset())
+    for document in ("asked-for", "had"):
+        await licensing.demand_held(cast(Any, session), cast(Any, person), "demo", document)
+    assert list(session.leases) == [("demo", "had")]

@@ -273,6 +273,10 @@ async def test_an_empty_store_is_told_the_terms_at_the_first_claim(license: Lice
 async def test_what_is_held_can_be_asked_for_without_taking_or_keeping_it(license: License) -> None:
     q = await license(session={"in_license": 1, "reclaimable_after": "off"})
     assert await q.allocator.held("q", who("bob"), "sales.qvw") is None
+    await q.claim("bob")
+    asked_for = await q.allocator.held("q", who("bob"), "sales.qvw")
+    assert asked_for is not None
+    assert (asked_for.provisional, asked_for.reference) == (True, "")
     lease = await q.hold("bob")
     await q.at(10 * MINUTE)
     held = await q.allocator.held("q", who("bob"), "sales.qvw")
