@@ -168,6 +168,8 @@ class Listener:
             with suppress(asyncio.CancelledError):
                 await self._accepting
             self._sock.close()
+        if self._arriving:  # a PROXY header that is on its way, before the door knows of the connection
+            await asyncio.wait(self._arriving, timeout=_LAST_REQUEST)
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()

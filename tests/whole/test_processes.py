@@ -389,6 +389,22 @@ async def test_a_slow_proxy_header_is_waited_for(server: DocumentServer, tmp_pat
         writer.close()
 
 
+async def test_a_proxy_header_that_is_on_its_way_at_a_reload_is_waited_for(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    listen = 'proxy_protocol = true\ntrusted_proxies = ["127.0.0.1/32"]\nworkers = 1'
+    async with gateway(write_settings(tmp_path, server.port, listen=listen)) as gate:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+        writer.write(b"PROXY TCP4 198.51")
+        await asyncio.sleep(0.2)
+        gate.process.send_signal(signal.SIGHUP)
+        await until(lambda: "the file was taken over" in gate.log.read_text())
+        await asyncio.sleep(0.3)  # the old worker hears that it is to finish
+        writer.write(b".100.7 127.0.0.1 4711 80\r\nGET /_calgate/health HTTP/1.1\r\nHost: g\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
 async def test_a_reader_that_stops_reading_does_not_keep_the_gateway_from_stopping(
     server: DocumentServer, tmp_path: Path
 ) -> None:
