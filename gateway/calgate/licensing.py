@@ -190,7 +190,7 @@ class Licensing:
             for start in range(0, len(batch), _MOST_IN_ONE_REPORT):
                 for lost in await self._allocator.touch(batch[start : start + _MOST_IN_ONE_REPORT]):
                     self._forget(lost)
-        except Unavailable:
+        except (Unavailable, asyncio.CancelledError):
             self._used = used | self._used
             raise
 

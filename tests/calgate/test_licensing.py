@@ -1,12 +1,13 @@
 """CALs as the gateway asks for them."""
 
 import asyncio
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from calgate.contract import Allocator, Claimant, Lease, Terms
+from calgate.contract import Activity, Allocator, Claimant, Lease, Lost, Terms
 from calgate.licensing import Licensing
 from calgate.metrics import Metrics
 
@@ -17,6 +18,7 @@ class Slow:
     def __init__(self) -> None:
         self.licenses = {"demo": Terms()}
         self.asked, self.answers = asyncio.Event(), asyncio.Event()
+        self.touched: list[Lease] = []
         self.settled: asyncio.Queue[tuple[Lease, bool | None]] = asyncio.Queue()
 
     async def claim(self, license: str, claimant: Claimant, document: str, *, reference: str) -> Lease:
@@ -26,6 +28,12 @@ class Slow:
 
     async def held(self, license: str, claimant: Claimant, document: str) -> Lease:
         return Lease(license, "named", claimant, document, "1", provisional=document == "asked-for")
+
+    async def touch(self, activity: Sequence[Activity]) -> Sequence[Lost]:
+        self.asked.set()
+        await self.answers.wait()
+        self.touched += [use.lease for use in activity]
+        return ()
 
     async def settle(self, lease: Lease, *, served: bool | None) -> None:
         self.settled.put_nowait((lease, served))
@@ -55,3 +63,19 @@ async def test_what_is_provisional_for_another_request_is_not_remembered_as_had(
     for document in ("asked-for", "had"):
         await licensing.demand_held(cast(Any, session), cast(Any, person), "demo", document)
     assert list(session.leases) == [("demo", "had")]
+
+
+async def test_a_report_that_is_broken_off_as_the_process_ends_is_made_again_whole() -> None:
+    allocator = Slow()
+    licensing = Licensing(cast(Allocator, allocator), cast(Any, None), {}, Metrics())
+    leases = [Lease("demo", "session", Claimant("S-1", "alice", "pc"), "a", str(number)) for number in range(700)]
+    for lease in leases:
+        licensing.note(lease)
+    reporting = asyncio.create_task(licensing.report_once())
+    await allocator.asked.wait()
+    reporting.cancel()
+    await asyncio.wait({reporting})
+    allocator.answers.set()
+    allocator.touched.clear()
+    await licensing.finish()
+    assert allocator.touched == leases
