@@ -108,7 +108,7 @@ class Caller(web.RequestHandler):
         if not self._force_close:
             self._task_handler = None
             if self.transport is not None:
-                self.transport.close()
+                close_in_time(self.transport)
 
     async def _next_message(self) -> tuple[RawRequestMessage | _ErrInfo, StreamReader]:
         if not self._messages:
@@ -250,6 +250,8 @@ class Caller(web.RequestHandler):
         """As aiohttp's, which closes cleanly: in the middle of an answer that would make it a whole one in HTTP/1.0."""
         if self.has_answered:
             self.abort()
+        elif self.transport is not None:
+            close_in_time(self.transport)
         super().force_close()
 
     def abort(self) -> None:
@@ -284,6 +286,13 @@ def _is_too_large(error: BaseException | None) -> bool:
     """Whether a header is longer than we read; aiohttp has a class for one that is long, and none for too many."""
     too_many = isinstance(error, BadHttpMessage) and error.message == "Too many headers received"
     return too_many or isinstance(error, LineTooLong)
+
+
+def close_in_time(transport: asyncio.Transport) -> None:
+    """Closes a connection; one whose far end does not take what is still to be sent is let go."""
+    if transport.get_write_buffer_size():
+        asyncio.get_running_loop().call_later(_SLOW_READER, transport.abort)
+    transport.close()
 
 
 def canonical_address(text: str) -> str:

@@ -9,7 +9,7 @@ import asyncio
 import struct
 from collections.abc import Callable
 
-from calgate.caller import Caller
+from calgate.caller import Caller, close_in_time
 from calgate.wire import Wire
 
 _CLOSE = 0x88  # FIN and opcode 8
@@ -103,7 +103,7 @@ class Tunnel(asyncio.Protocol):
         finally:
             watching.cancel()
             self._caller.on_pressure = None
-            self._upstream.close()
+            close_in_time(self._upstream)
 
     async def _watch_silence(self) -> None:
         loop = asyncio.get_running_loop()

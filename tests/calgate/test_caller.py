@@ -36,22 +36,23 @@ class Body:
 
 
 @asynccontextmanager
-async def asked_for(body: Body) -> AsyncIterator[socket.socket]:
-    """A client that has asked for the body, with little room for it on its way."""
+async def asked_for(body: Body | bytes) -> AsyncIterator[tuple[socket.socket, Door]]:
+    """A client that has asked for the body, with little room for it on its way; and the door that it stands at."""
 
     async def serve(_: object) -> Answer:
-        return Answer(200, [], source=body)
+        return Answer(200, [], body) if isinstance(body, bytes) else Answer(200, [], source=body)
 
+    door = Door(serve, lambda request, refusal: Answer(500, []))
     loop = asyncio.get_running_loop()
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    server = await loop.create_server(Door(serve, lambda request, refusal: Answer(500, [])), sock=listening)
+    server = await loop.create_server(door, sock=listening)
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.setblocking(False)
         await loop.sock_connect(client, listening.getsockname())
         await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n")
-        yield client
+        yield client, door
     server.close()
 
 
@@ -59,7 +60,7 @@ async def test_a_reader_that_is_slow_and_takes_something_all_the_time_is_not_let
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(caller, "_SLOW_READER", 0.3)
-    async with asked_for(Body()) as client:
+    async with asked_for(Body()) as (client, _):
         received = b""
         while piece := await asyncio.get_running_loop().sock_recv(client, 4096):
             received += piece
@@ -72,3 +73,13 @@ async def test_a_reader_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyP
     body = Body()
     async with asked_for(body):
         await asyncio.wait_for(body.closed.wait(), 5)
+
+
+async def test_a_closed_connection_does_not_wait_for_a_reader_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer is short enough to be given to the kernel's care at once."""
+    monkeypatch.setattr(caller, "_SLOW_READER", 0.1)
+    async with asked_for(b"x" * 60_000) as (_, door), asyncio.timeout(5):
+        while not door.connections:
+            await asyncio.sleep(0.01)
+        while door.connections:
+            await asyncio.sleep(0.01)
