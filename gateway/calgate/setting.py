@@ -82,11 +82,13 @@ class Secret:
             raise ValueError('a secret is a string, { file = "…" } or { env = "…" }')
         secret = cls(value)
         try:
-            secret.reveal()
+            is_empty = not secret.reveal()
         except OSError as error:
             raise ValueError(f"the secret's file cannot be read: {error.strerror}: {error.filename}") from error
         except KeyError as error:
             raise ValueError(f"the environment has no variable {error.args[0]}") from error
+        if is_empty:
+            raise ValueError("the secret is empty")
         return secret
 
     @classmethod

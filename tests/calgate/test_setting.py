@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from calgate import config
 from calgate.balance import HealthSection
 from calgate.config import Listen, Route
+from calgate.forwardauth import ForwardAuthSection
 from calgate.session import SessionSection
 from calgate.setting import Section
 from calgate_negotiate.guard import Limit
@@ -52,6 +53,7 @@ def test_a_guard_allows_one_failure_at_least() -> None:
     ("section", "given", "says"),
     [
         (Listen, {"bind": []}, "at least 1 item"),
+        (ForwardAuthSection, {"secret": ""}, "the secret is empty"),
         (Listen, {"bind": "unix:"}, "an address is written like"),
         (Listen, {"bind": ":80", "methods": []}, "at least 1 item"),
         (Listen, {"bind": ":80", "methods": ["get"]}, "written in capitals"),
