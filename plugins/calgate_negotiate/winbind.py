@@ -27,6 +27,7 @@ DEADLINE = 10.0
 
 _AUTH_ERROR = 10  # WBC_ERR_AUTH_ERROR: an NTSTATUS says why
 _RESPONSE = 3  # WBC_AUTH_USER_LEVEL_RESPONSE
+_GUEST = 1  # LOGON_GUEST of UserFlags (MS-NRPC 2.2.1.4.11)
 
 # NTSTATUS (MS-ERREF 2.3.1) that mean no; anything else says that nobody could tell.
 _WRONG = {
@@ -317,6 +318,8 @@ def _plain(workstation: str) -> str:
 
 
 def _proof(info: _Info) -> NtlmProof:
+    if info.user_flags & _GUEST:  # any name and password, where the domain's Guest account is enabled
+        raise Unproven("NTLM: the domain knows nobody of that name and password, and took him for a guest")
     sids = [str(entry.sid) for entry in info.sids[: info.sid_count]]
     if not sids:
         raise _unavailable("winbindd proved somebody without a SID")

@@ -12,7 +12,7 @@ from spnego._ntlm_raw.messages import Authenticate, Challenge
 
 from calgate.contract import Continue, Identity, Proven
 from calgate.refusal import AccountRefused, Refusal, Unproven
-from calgate_negotiate import der, messages, negotiation
+from calgate_negotiate import der, messages, negotiation, winbind
 from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM, State
 from calgate_users.ntlmv2 import nt_hash
 from shake import PEER, authenticator, ntlm_client, shake
@@ -266,6 +266,19 @@ async def test_an_anonymous_sign_in_is_refused(users_file: Path) -> None:
 
     with pytest.raises(Unproven, match="anonymous"):
         await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice"), "NTLM", say_anonymous)
+
+
+@pytest.mark.parametrize(("flags", "is_guest"), [(0x20, False), (0x21, True)])
+def test_somebody_unknown_whom_the_domain_takes_for_a_guest_is_nobody(flags: int, is_guest: bool) -> None:
+    """winbindd's answer as a domain with its Guest account enabled gives it, to any name and password."""
+    sid = winbind._Sid(1, 2, (0, 0, 0, 0, 0, 5), (21, 501))
+    sids = (winbind._SidWithAttributes * 1)(winbind._SidWithAttributes(sid, 7))
+    info = winbind._Info(user_flags=flags, account_name=b"Guest", domain_name=b"CORP", sid_count=1, sids=sids)
+    if is_guest:
+        with pytest.raises(Unproven, match="took him for a guest"):
+            winbind._proof(info)
+    else:
+        assert winbind._proof(info).identity.sid == "S-1-5-21-501"
 
 
 async def test_ntlm_from_a_trusted_proxy_is_refused(users_file: Path) -> None:
