@@ -165,6 +165,32 @@ async def test_sigusr2_replaces_the_program_and_fails_no_request(server: Documen
         assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")).status == 200
 
 
+async def test_sigusr2_cuts_off_nobody_whom_a_worker_from_before_a_reload_still_serves(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    asked, let_go = asyncio.Event(), asyncio.Event()
+
+    async def slowly(exchange: Exchange) -> None:
+        if exchange.request_line.startswith("GET /portal/slow"):
+            asked.set()
+            await let_go.wait()
+        await exchange.answer(b"whole")
+
+    server.behaviour = slowly
+    async with gateway(write_settings(tmp_path, server.port, listen="workers = 1")) as gate:
+        cookie = await cookie_of(gate, "alice")
+        asking = asyncio.create_task(curl(f"{gate.url}/portal/slow", "-H", f"Cookie: {cookie}"))
+        await asked.wait()
+        (first,) = workers_of(gate)
+        for number, said in ((signal.SIGHUP, "the file was taken over"), (signal.SIGUSR2, "ready on")) * 2:
+            before = gate.log.read_text().count(said)
+            gate.process.send_signal(number)
+            await until(lambda said=said, before=before: gate.log.read_text().count(said) > before, seconds=20)
+        let_go.set()
+        assert (await asking).body == b"whole"
+        await until(lambda: not Path(f"/proc/{first}").exists())  # not even as a zombie
+
+
 async def test_workers_end_when_their_parent_is_killed(server: DocumentServer, tmp_path: Path) -> None:
     async with gateway(write_settings(tmp_path, server.port, listen="workers = 2")) as gate:
         pids = workers_of(gate)

@@ -113,7 +113,9 @@ class Child:
             self._process.kill()
             await self._process.wait()
 
-    def keep_channel(self) -> int:
-        """Before this program is replaced: the worker must not think that its parent is gone. The descriptor."""
-        self._channel.set_inheritable(True)
-        return self._channel.fileno()
+    def hand_over(self) -> str:
+        """Before this program is replaced: the worker must not think that its parent is gone. Its pid and channel."""
+        channel = self._channel.fileno()
+        if channel >= 0:
+            self._channel.set_inheritable(True)
+        return f"{self.pid}:{channel}"

@@ -10,8 +10,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from calgate import config, store
@@ -39,7 +40,7 @@ class Parent:
         self._sockets = inherited()
         self._sockets.open(settings.core.listen, from_systemd())
         self._workers: dict[int, Child] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._leaving: dict[asyncio.Task[None], Callable[[], str]] = {}  # and what the next program must know of each
         self._stop = asyncio.Event()
         self._wanted = asyncio.Event()  # something to do: reload, upgrade, a worker that ended
         self._reload = False
@@ -133,9 +134,12 @@ class Parent:
 
     def _dismiss(self, child: Child) -> None:
         """Asks a worker to finish, and sees to it that it does."""
-        task = asyncio.get_running_loop().create_task(child.finish(self._settings.core.listen.drain + _LAST_PATIENCE))
-        self._leaving.add(task)
-        task.add_done_callback(self._leaving.discard)
+        self._leave(child.finish(self._settings.core.listen.drain + _LAST_PATIENCE), child.hand_over)
+
+    def _leave(self, ending: Coroutine[None, None, None], hand_over: Callable[[], str]) -> None:
+        task = asyncio.get_running_loop().create_task(ending)
+        self._leaving[task] = hand_over
+        task.add_done_callback(self._leaving.pop)
 
     async def _end_all(self) -> None:
         notify("STOPPING=1")
@@ -176,17 +180,17 @@ class Parent:
         log.info("the program is replaced")
         store.hand_over()
         os.environ[HANDOVER] = self._sockets.hand_over()
-        os.environ[_OLD_WORKERS] = ",".join(f"{child.pid}:{child.keep_channel()}" for child in self._workers.values())
+        here = [child.hand_over for child in self._workers.values() if not child.has_ended]
+        old = [*here, *self._leaving.values()]
+        os.environ[_OLD_WORKERS] = ",".join(hand_over() for hand_over in old)
         os.execv(sys.executable, [sys.executable, "-m", "calgate", *sys.argv[1:]])  # noqa: S606 - ourselves
 
     def _dismiss_strangers(self) -> None:
         """Workers of the program image before this one: they are our children still, and not needed any more."""
         for worker in filter(None, os.environ.pop(_OLD_WORKERS, "").split(",")):
             pid, channel = map(int, worker.split(":"))
-            os.kill(pid, signal.SIGTERM)
-            task = asyncio.get_running_loop().create_task(_reap(pid, channel))
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+            os.kill(pid, signal.SIGTERM)  # it may have ended: it is there until somebody has asked how
+            self._leave(_reap(pid, channel), partial(str, worker))
 
 
 @asynccontextmanager
@@ -204,4 +208,5 @@ async def _own_store(settings: Settings) -> AsyncIterator[None]:
 
 async def _reap(pid: int, channel: int) -> None:
     await asyncio.to_thread(os.waitpid, pid, 0)
-    os.close(channel)
+    with suppress(OSError):  # where the worker had closed its end first
+        os.close(channel)
