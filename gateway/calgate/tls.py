@@ -41,7 +41,7 @@ class Certificate:
         if stamp == self._stamp:
             return False
         fresh = _fresh_context()
-        fresh.load_cert_chain(self._tls.certificate, self._tls.key)
+        fresh.load_cert_chain(self._tls.certificate, self._tls.key, _no_passphrase)
         self.names = _names_in(self._tls)
         self.bindings[fresh] = certificate_binding(self._tls.certificate)
         self.context = fresh
@@ -81,6 +81,11 @@ class Certificates:
         """Called for who names no host, too."""
         chosen = next((c for c in self._all if name is not None and c.is_for(name.lower())), self._all[0])
         connection.context = chosen.context
+
+
+def _no_passphrase() -> str:
+    """OpenSSL would ask at the terminal, where a service has nobody."""
+    raise ValueError("the key is locked with a passphrase; give one without, that only the gateway may read")
 
 
 def _fresh_context() -> ssl.SSLContext:

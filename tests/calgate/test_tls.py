@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from calgate.binding import certificate_binding
-from calgate.config import Tls
+from calgate.config import ConfigError, Tls
 from calgate.tls import Certificates
 from certificates import Authority
 
@@ -93,3 +94,13 @@ async def test_a_session_from_before_a_renewal_is_not_resumed(tmp_path: Path, ve
         assert certificates.reload_if_changed()
         _, was_resumed = await asyncio.to_thread(visit, session)
         assert not was_resumed
+
+
+def test_a_key_with_a_passphrase_is_a_fault_and_nobody_is_asked(tmp_path: Path) -> None:
+    signed = Authority(tmp_path).sign("bi.example")
+    key = serialization.load_pem_private_key(signed.key.read_bytes(), None)
+    locked = serialization.BestAvailableEncryption(b"geheim")
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    signed.key.write_bytes(key.private_bytes(pem, pkcs8, locked))
+    with pytest.raises(ConfigError, match=r"bi\.example\.key .*locked with a passphrase"):
+        Certificates(Tls(certificate=signed.certificate, key=signed.key), [])
