@@ -48,7 +48,10 @@ class Gateway:
 
     async def holders(self) -> list[Holder]:
         """In the order of their grants."""
-        return sorted([holder async for holder in self.office.holders()], key=lambda holder: holder.since)
+        found = [holder async for holder in self.office.holders()]
+        return sorted(
+            found, key=lambda holder: [int(part) for part in holder.id.split("-")]
+        )  # several in a millisecond
 
 
 @contextlib.asynccontextmanager
