@@ -98,8 +98,8 @@ def _host(value: str) -> str:
 
 def _path(value: str) -> str:
     """As it is compared: decoded, and with nothing in it that is refused before any route is asked."""
-    inner = value.split("/")[1:]
-    if set("%?#;\\") & set(value) or "" in inner[:-1] or {".", ".."} & set(inner):
+    first, *inner = value.split("/")
+    if first or not inner or set("%?#;\\") & set(value) or "" in inner[:-1] or {".", ".."} & set(inner):
         raise ValueError(f'the path of a route is written as people read it, like "/qlikview", not {value!r}')
     return value
 
@@ -164,7 +164,7 @@ class Route(Section):
     """One of `[[routes]]`: what is served from where."""
 
     host: Annotated[str, AfterValidator(_host)] = ""
-    path: Annotated[str, AfterValidator(_path)] = Field("/", pattern="^/")
+    path: Annotated[str, AfterValidator(_path)] = "/"
     upstreams: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(min_length=1)
     upstream_ca: Annotated[Path, AfterValidator(_readable)] | None = None
     license: str | None = None
@@ -348,7 +348,7 @@ _SIGN_ON_ONLY = frozenset({"headers"})
 
 def _sentence(kind: str, message: str) -> str:
     known = {"missing": "is missing", "too_short": "must not be empty", "tuple_type": "must be a list"}
-    return known.get(kind, message.removeprefix("Value error, "))
+    return known.get(kind, message.removeprefix("Value error, ").replace("Input should be", "must be"))
 
 
 def _nearest(word: str, known: Any) -> str:

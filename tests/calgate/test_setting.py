@@ -59,6 +59,7 @@ def test_a_guard_allows_one_failure_at_least() -> None:
         (Listen, {"bind": ":80", "methods": ["get"]}, "written in capitals"),
         (Route, UPSTREAM | {"host": "bi.corp.example:8443"}, "a name without a port"),
         (Route, UPSTREAM | {"path": "/a%20b"}, "as people read it"),
+        (Route, UPSTREAM | {"path": "docs"}, "as people read it"),
         (Route, UPSTREAM | {"path": "/a/../b"}, "as people read it"),
         (Route, UPSTREAM | {"path": "/a//b"}, "as people read it"),
         (Route, {"upstreams": ["http://qvws1:99999"]}, "a document server is written like"),
