@@ -158,11 +158,16 @@ async def test_a_new_password_is_tried_at_once(pool_of: Callable[..., Pool], ser
     assert server.binds == ["wrong", "right"]
 
 
-async def test_an_empty_password_is_refused_before_any_server_takes_it_for_anonymous(
-    configure: Configure, serve: Servers
+async def test_a_password_that_has_become_empty_is_refused_before_any_server_takes_it_for_anonymous(
+    configure: Configure, serve: Servers, tmp_path: Path
 ) -> None:
+    """The settings are refused with an empty one; the file may be emptied later."""
+    password = tmp_path / "ldap.secret"
+    password.write_text("right")
+    config = configure(serve(), bind={"user": "svc", "password": {"file": str(password)}})
+    password.write_text("\n")
     with pytest.raises(ValueError, match="password is empty"):
-        Pool(configure(serve(), bind={"user": "svc", "password": ""}))
+        Pool(config)
 
 
 async def test_start_tls_comes_before_the_password(pool_of: Callable[..., Pool], serve: Servers) -> None:
