@@ -222,16 +222,10 @@ class Allocator(Protocol):
         """
 
     async def held(self, license: str, claimant: Claimant, document: str) -> Lease | None:
-        """The lease the claimant holds for this document, taking none and keeping none. Raises Unavailable.
-
-        One that is provisional has no `reference`: it is other requests' to settle.
-        """
+        """The lease held for this document, taking and keeping none; a provisional one is others' to settle."""
 
     async def settle(self, lease: Lease, *, served: bool | None) -> None:
-        """How the request that made a provisional lease ended: served below 400, or taken back as never used.
-
-        None: its answer cannot tell. The lease stays provisional, and a later request's answer decides.
-        """
+        """How a request with a provisional lease ended: served, or taken back as unused; None: it cannot tell."""
 
     async def touch(self, activity: Sequence[Activity]) -> Sequence[Lost]:
         """Reports activity in one batch, off the request path; answers which of those leases are lost.

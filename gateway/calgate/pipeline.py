@@ -125,7 +125,7 @@ class Pipeline:
             if sign_on is None:
                 sign_on = await self._introduce(route, session, person, grant, lease)
         except BaseException:
-            self._give_back(session, lease)
+            self._settle(session, lease, polls=use.kind == "poll", served=False)
             raise
         return Admission(route, signed_in, person, grant, lease, sign_on, body, use.kind == "poll")
 
@@ -221,13 +221,16 @@ class Pipeline:
         return await licensing.claim(ask, session, person, route.license, use.document)
 
     def settle(self, admission: Admission, *, served: bool | None) -> None:
-        """How the request ended that a CAL may have been taken for; where it takes none, its no is nobody's."""
-        lease = admission.lease
+        """How the request ended that a CAL may have been taken for."""
+        self._settle(admission.signed_in.session, admission.lease, polls=admission.polls, served=served)
+
+    def _settle(self, session: Session, lease: Lease | None, *, polls: bool, served: bool | None) -> None:
+        """Where the request took none, it was for others, and its no is nobody's."""
         if lease is None or not lease.provisional:
             return
-        claimed = bool(lease.reference) and not admission.polls
+        claimed = bool(lease.reference) and not polls
         if served or claimed:
-            self._licensing.settle(admission.signed_in.session, lease, served=served)
+            self._licensing.settle(session, lease, served=served)
 
     def _settle_by(self, ask: Ask, admission: Admission, sent: Sent) -> None:
         """By the document server's answer; a CAL for good waits for one that can tell, or lapses as never used."""
@@ -240,10 +243,6 @@ class Pipeline:
         if served is None and lease.kind not in _FOR_GOOD:
             served = True
         self.settle(admission, served=served)
-
-    def _give_back(self, session: Session, lease: Lease | None) -> None:
-        if lease is not None and lease.provisional:
-            self._licensing.settle(session, lease, served=False)
 
     # ------------------------------------------------------------ who you are, for the document server
 

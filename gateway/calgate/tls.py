@@ -70,12 +70,17 @@ class Certificates:
 
     def reload_if_changed(self) -> bool:
         """Whether any has changed; raises for the first that does not work, and its old one stays."""
-        changed = [certificate.reload_if_changed() for certificate in self._all]
-        if any(changed):
-            # who resumes a session signs in by the certificate of its first handshake, so none is resumed from now on
-            self.context.options |= ssl.OP_NO_TICKET
-            self.context.num_tickets = 0
-        return any(changed)
+        has_changed = False
+        for certificate in self._all:
+            if certificate.reload_if_changed():
+                has_changed = True
+                self._resume_none()
+        return has_changed
+
+    def _resume_none(self) -> None:
+        """Who resumes a TLS session signs in by the certificate of its first handshake, which may be no more."""
+        self.context.options |= ssl.OP_NO_TICKET
+        self.context.num_tickets = 0
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         """Called for who names no host, too."""

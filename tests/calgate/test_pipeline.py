@@ -2,11 +2,12 @@
 
 import asyncio
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from calgate.ask import Ask
+from calgate.contract import Claimant, Lease
 from calgate.forwarding import Sent
 from calgate.pipeline import Admission, Pipeline
 
@@ -40,3 +41,15 @@ async def test_who_goes_away_as_the_answer_to_his_poll_arrives_leaves_no_connect
     with pytest.raises(asyncio.CancelledError):
         await polling
     assert wire.is_closed
+
+
+@pytest.mark.parametrize("served", [True, False, None])
+@pytest.mark.parametrize(("reference", "polls"), [("R", False), ("R", True), ("", False)])
+def test_a_request_that_took_no_cal_takes_none_back(served: bool | None, reference: str, polls: bool) -> None:
+    told: list[bool | None] = []
+    licensing = SimpleNamespace(settle=lambda session, lease, *, served: told.append(served))
+    pipeline = Pipeline([], *cast(Any, (None, None, licensing, None, None)))
+    lease = Lease("demo", "named", Claimant("S-1", "DEMO\\alice", "pc"), "a", provisional=True, reference=reference)
+    pipeline._settle(cast(Any, None), lease, polls=polls, served=served)
+    took = reference == "R" and not polls
+    assert told == ([served] if served or took else [])
