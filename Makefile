@@ -25,7 +25,7 @@ demo: $(VENV)/.run  ## the whole gateway with a demonstration document server: m
 	@exec $(BIN)/calgate demo --bind $(BIND)
 
 demo-domain: packages  ## the same in front of a real Windows domain on this machine (root, Debian)
-	@PYTHONPATH=tests exec $(BIN)/python tests/domain/demo.py
+	@PYTHONPATH=tests exec $(BIN)/python tests/active_directory/demo.py
 
 check: $(VENV)/.test  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .
@@ -52,7 +52,7 @@ fuzz: $(VENV)/.test  ## hostile bytes, RUNS of them at each reader of tokens (ma
 	  grep -q 'unpack requires a buffer' .fuzz.log || { cat .fuzz.log; exit 1; }; rm -f .fuzz.log; echo 'the planted struct.error is found'
 
 photos: packages  ## every page of the gateway, photographed into .photos/ at a desk and on a phone, light and dark
-	@PYTHONPATH=tests $(BIN)/python tests/photos.py .photos
+	@PYTHONPATH=tests $(BIN)/python tests/support/screenshots.py .photos
 
 bench: $(VENV)/.test  ## every benchmark, or one: make bench NAME=data_plane; ROUNDS=1 SECONDS=1 tries it, and keeps no figures
 	@tests/packages $(BIN)/python bench
@@ -65,11 +65,11 @@ soak-cal: $(VENV)/.test  ## the CAL rules and the store through 3,000,000 random
 	@CALGATE_STEPS=$(or $(STEPS),3000000) $(BIN)/python -m pytest -q -s tests/calgate_cal/test_rules.py -k agrees
 
 fuzz-http: packages  ## 200,000 requests and 200,000 replies by grammar, side by side: make fuzz-http MESSAGES=…
-	@export CALGATE_FUZZ_MESSAGES=$(or $(MESSAGES),200000); fuzz='$(BIN)/python -m pytest -q -s tests/whole/test_fuzz.py'; \
+	@export CALGATE_FUZZ_MESSAGES=$(or $(MESSAGES),200000); fuzz='$(BIN)/python -m pytest -q -s tests/end_to_end/test_fuzz.py'; \
 	$$fuzz -k one_request & near=$$!; $$fuzz -k no_reply; far=$$?; wait $$near && [ $$far = 0 ]
 
 test-two-workers: packages  ## the tests through the real door once more, with two workers each
-	@CALGATE_TEST_WORKERS=2 $(BIN)/python -m pytest tests/whole
+	@CALGATE_TEST_WORKERS=2 $(BIN)/python -m pytest tests/end_to_end
 
 long: packages  ## what takes longer than CI has: reloads for a minute under load, …
 	@$(BIN)/python -m pytest -m long
@@ -79,7 +79,7 @@ lock:  ## make the lock files anew from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --extra kerberos -o deploy/requirements-kerberos.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --extra tracing -c deploy/requirements-kerberos.txt -o deploy/requirements-tracing.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --extra tracing --group test --group check -c deploy/requirements-tracing.txt -o tests/requirements.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --group domain -c deploy/requirements-kerberos.txt -c tests/requirements.txt -o tests/domain/requirements.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --group domain -c deploy/requirements-kerberos.txt -c tests/requirements.txt -o tests/active_directory/requirements.txt
 	echo 'atheris==3.0.0' | uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' - -o tests/fuzz/requirements.txt
 
 clean:  ## remove what the targets above made

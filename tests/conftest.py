@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import KINDS, Server
+from support.redis_servers import KINDS, Server
 
 
 @pytest.fixture(params=sorted(KINDS))

@@ -5,10 +5,10 @@ from typing import cast
 
 import click
 
-from calgate import plugins
+from calgate import plugin_loader
 from calgate.commands import access, check, demo, run, sessions, upstreams
-from calgate.config import ConfigError
-from calgate.desk import PluginDesk
+from calgate.commands.context import PluginCommandContext
+from calgate.plugin.errors import ConfigError
 
 
 class _Faults(click.Group):
@@ -34,6 +34,6 @@ def main() -> None:
 
 for command in (run.run, run.worker, demo.demo, check.check, access.access, sessions.sessions, upstreams.upstreams):
     main.add_command(command)
-for name, module in plugins.modules():
+for name, module in plugin_loader.modules():
     if hasattr(module, "commands"):
-        main.add_command(cast(click.Command, module.commands(PluginDesk(name))))
+        main.add_command(cast(click.Command, module.commands(PluginCommandContext(name))))

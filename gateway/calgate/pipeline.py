@@ -3,58 +3,38 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
-from calgate import journal
-from calgate.access import Asked, Rules, Verdict
-from calgate.answer import Answer
-from calgate.ask import Ask
-from calgate.contract import Grant, Lease, Person, SignOn
-from calgate.dialect import Dialect, Use, never_claims
-from calgate.forwarding import Forwarding, Sent, encode_headers
-from calgate.glob import is_at_or_below
-from calgate.licensing import Licensing
-from calgate.metrics import Metrics
-from calgate.refusal import Forbidden, Refusal, SignInNeeded, Unavailable
-from calgate.session import Session, Sessions
-from calgate.signin import SignedIn, SignIn
-from calgate.tunnel import Tunnel
-from calgate.watch import judge_again
+from calgate.access.current import CurrentRules
+from calgate.access.rules import AccessRequest, Verdict
+from calgate.authentication.sessions import Session, Sessions
+from calgate.authentication.sign_in import SignedIn, SignIn
+from calgate.dialect import Dialect, Use, is_prefetch_or_embed
+from calgate.http.request import Request
+from calgate.http.response import Response
+from calgate.licensing.leases import Licensing
+from calgate.pages import words_for
+from calgate.plugin.access import Grant
+from calgate.plugin.errors import Forbidden, Refusal, SignInNeeded, Unavailable
+from calgate.plugin.identity import Person
+from calgate.plugin.licensing import Lease
+from calgate.routes import Route
+from calgate.telemetry import log
+from calgate.telemetry.metrics import Metrics
+from calgate.upstream.forwarder import UpstreamResponse, encode_headers
+from calgate.upstream.websocket import WebSocketTunnel
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PERSON_REFRESH = 10.0  # seconds between a session's questions to the directory, which has a cache of its own
 _GRANTS_KEPT = 512  # a session's remembered decisions; beyond it they are made again
 _OTHER = Use("other")
 _FOR_GOOD = frozenset({"named", "document", "usage"})  # CALs that do not come back by themselves within the hour
 _KINDS = _FOR_GOOD | {"session"}  # any other lease stands for a CAL that nobody asks for
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One entry of `[[routes]]`, ready for use."""
-
-    number: int
-    host: str
-    path: str
-    license: str | None
-    dialect: Dialect | None
-    sign_on: SignOn | None
-    forwarding: Forwarding
-    websocket_idle: float = 3600.0  # seconds without a byte
-
-    def covers(self, host: str, path: str) -> bool:
-        """Whether this route serves the request; `path` matches whole segments.
-
-        Case does not count: a server that ignores case must not be reached past the route, and past its dialect.
-        """
-        if self.host and host.partition(":")[0] != self.host:
-            return False
-        return self.path == "/" or is_at_or_below(path, self.path)
 
 
 @dataclass(slots=True, eq=False)  # not frozen: that costs 1.5 µs a request
@@ -80,7 +60,7 @@ class Pipeline:
         sign_in: SignIn,
         sessions: Sessions,
         licensing: Licensing,
-        rules: "RulesInForce",
+        rules: "CurrentRules",
         metrics: Metrics,
     ) -> None:
         self._routes = routes
@@ -90,7 +70,7 @@ class Pipeline:
         self._rules = rules
         self._metrics = metrics
 
-    async def serve(self, ask: Ask) -> Answer | None:
+    async def serve(self, ask: Request) -> Response | None:
         """Answers a request, or raises the Refusal that does; None: it was a WebSocket, and is over."""
         admission = await self.admit(ask)
         try:
@@ -106,7 +86,7 @@ class Pipeline:
             sent.wire.close()
             raise
 
-    async def admit(self, ask: Ask) -> Admission:
+    async def admit(self, ask: Request) -> Admission:
         """The four questions, in this order; raises the Refusal of the first that is answered with no."""
         route = self.route_of(ask)
         if route is None:
@@ -129,7 +109,7 @@ class Pipeline:
             raise
         return Admission(route, signed_in, person, grant, lease, sign_on, body, use.kind == "poll")
 
-    def route_of(self, ask: Ask) -> Route | None:
+    def route_of(self, ask: Request) -> Route | None:
         """The first route that covers the request."""
         for route in self._routes:
             if route.covers(ask.host, ask.target.path):
@@ -138,7 +118,7 @@ class Pipeline:
 
     # ------------------------------------------------------------ what is asked
 
-    async def _read_for(self, ask: Ask, route: Route) -> bytes | None:
+    async def _read_for(self, ask: Request, route: Route) -> bytes | None:
         """The body, where the dialect must see it whole to know which document it is about."""
         if route.dialect is None:
             return None
@@ -147,14 +127,14 @@ class Pipeline:
             return None
         return await ask.read_body(limit)
 
-    def _use_of(self, ask: Ask, route: Route, body: bytes | None) -> Use:
+    def _use_of(self, ask: Request, route: Route, body: bytes | None) -> Use:
         if route.dialect is None:
             return _OTHER
         return route.dialect.classify(ask.method, ask.raw_target, body or b"", ask.inbound.get(b"content-type"))
 
     # ------------------------------------------------------------ may you have this?
 
-    def _allow(self, ask: Ask, route: Route, session: Session, person: Person, use: Use) -> Grant:
+    def _allow(self, ask: Request, route: Route, session: Session, person: Person, use: Use) -> Grant:
         place = (route.number, ask.target.path, use.document or "", ask.address)  # rules may name networks
         now = time.time()
         grant = session.grants.get(place)
@@ -167,7 +147,7 @@ class Pipeline:
         if session.grants_of is not self._rules.current or len(session.grants) >= _GRANTS_KEPT:
             session.grants.clear()
             session.grants_of = self._rules.current
-        asked = Asked(person, ask.address, ask.target.path, use.document)
+        asked = AccessRequest(person, ask.address, ask.target.path, use.document)
         try:
             grant = self._rules.current.decide(asked, now, trial=lambda verdict: self._on_trial(ask, person, verdict))
         except Refusal as refusal:
@@ -176,8 +156,8 @@ class Pipeline:
         session.grants[place] = grant
         return grant
 
-    def _on_trial(self, ask: Ask, person: Person, verdict: Verdict) -> None:
-        journal.record(
+    def _on_trial(self, ask: Request, person: Person, verdict: Verdict) -> None:
+        log.decision(
             "would be refused",
             reference=ask.reference,
             user=person.name,
@@ -187,8 +167,8 @@ class Pipeline:
             reason=verdict.why,
         )
 
-    def _record_refusal(self, ask: Ask, person: Person, use: Use, refusal: Refusal) -> None:
-        journal.record(
+    def _record_refusal(self, ask: Request, person: Person, use: Use, refusal: Refusal) -> None:
+        log.decision(
             "refused",
             reference=ask.reference,
             user=person.name,
@@ -203,7 +183,7 @@ class Pipeline:
 
     # ------------------------------------------------------------ is there a CAL for you?
 
-    async def _license(self, ask: Ask, route: Route, session: Session, person: Person, use: Use) -> Lease | None:
+    async def _license(self, ask: Request, route: Route, session: Session, person: Person, use: Use) -> Lease | None:
         if route.license is None or use.document is None:
             return None
         licensing = self._licensing
@@ -216,7 +196,7 @@ class Pipeline:
         # a provisional one is claimed for this request too: how it ends says nothing of those that are under way
         if ask.method in ("HEAD", "OPTIONS"):
             return None  # they show nothing of the document
-        if use.kind == "poll" or never_claims(ask.method, ask.inbound.as_text()):
+        if use.kind == "poll" or is_prefetch_or_embed(ask.method, ask.inbound.as_text()):
             return await licensing.demand_held(session, person, route.license, use.document)
         return await licensing.claim(ask, session, person, route.license, use.document)
 
@@ -232,7 +212,7 @@ class Pipeline:
         if served or claimed:
             self._licensing.settle(session, lease, served=served)
 
-    def _settle_by(self, ask: Ask, admission: Admission, sent: Sent) -> None:
+    def _settle_by(self, ask: Request, admission: Admission, sent: UpstreamResponse) -> None:
         """By the document server's answer; a CAL for good waits for one that can tell, or lapses as never used."""
         lease, dialect = admission.lease, admission.route.dialect
         if lease is None or not lease.provisional:
@@ -258,7 +238,7 @@ class Pipeline:
 
     # ------------------------------------------------------------ there and back
 
-    async def _forward(self, ask: Ask, admission: Admission) -> Sent:
+    async def _forward(self, ask: Request, admission: Admission) -> UpstreamResponse:
         began = perf_counter()
         signed_in = admission.signed_in
         sent = await admission.route.forwarding.send(
@@ -267,7 +247,7 @@ class Pipeline:
         self._metrics.observe("upstream", perf_counter() - began)
         return sent
 
-    async def _forward_poll(self, ask: Ask, admission: Admission) -> Sent:
+    async def _forward_poll(self, ask: Request, admission: Admission) -> UpstreamResponse:
         """As `_forward`, for who may be kept waiting for minutes: it does not outlive its session or its CAL."""
         session, lease = admission.signed_in.session, admission.lease
         ended = asyncio.Event()
@@ -289,7 +269,7 @@ class Pipeline:
             raise self._licensing.none_held(lease.license, lease.document)
         raise SignInNeeded("the session ended while the request was waiting", self._sign_in.challenges)
 
-    async def _answer(self, ask: Ask, admission: Admission, sent: Sent) -> Answer | None:
+    async def _answer(self, ask: Request, admission: Admission, sent: UpstreamResponse) -> Response | None:
         route, signed_in = admission.route, admission.signed_in
         session = signed_in.session
         for cookie in sent.new_cookies:
@@ -302,10 +282,10 @@ class Pipeline:
             self._overhear(ask, route.dialect, session, sent)
         return answer
 
-    def _overhear(self, ask: Ask, dialect: Dialect, session: Session, sent: Sent) -> None:
+    def _overhear(self, ask: Request, dialect: Dialect, session: Session, sent: UpstreamResponse) -> None:
         start = sent.wire.peek()[: dialect.listens]
-        if start and dialect.overhears(ask.raw_target, start):
-            journal.record(
+        if start and dialect.reports_missing_cal(ask.raw_target, start):
+            log.decision(
                 "the document server has no CAL of its own for the user",
                 reference=ask.reference,
                 user=session.name,
@@ -313,9 +293,11 @@ class Pipeline:
                 path=ask.target.path,
             )
 
-    async def _tunnel(self, ask: Ask, admission: Admission, sent: Sent) -> None:
+    async def _tunnel(self, ask: Request, admission: Admission, sent: UpstreamResponse) -> None:
         session, extra = admission.signed_in.session, admission.signed_in.answer_headers
-        tunnel = Tunnel(ask.caller, partial(self._used_by_tunnel, ask, admission), admission.route.websocket_idle)
+        tunnel = WebSocketTunnel(
+            ask.caller, partial(self._used_by_tunnel, ask, admission), admission.route.websocket_idle
+        )
         lines = [b"HTTP/1.1 101 Switching Protocols", b"Connection: Upgrade", b"Upgrade: websocket"]
         lines += [name + b": " + value for name, value in [*sent.headers, *extra]]
         session.open_tunnels.add(tunnel.close)
@@ -327,14 +309,14 @@ class Pipeline:
             watching.cancel()
             session.open_tunnels.discard(tunnel.close)
 
-    def _used_by_tunnel(self, ask: Ask, admission: Admission) -> None:
+    def _used_by_tunnel(self, ask: Request, admission: Admission) -> None:
         """Something came from the browser: as a request would, it keeps the session, and the CAL unless it polls."""
         admission.signed_in.session.used_at = time.time()
         lease = admission.lease
         if lease is not None and self._use_of(ask, admission.route, None).kind != "poll":
             self._licensing.note_known(admission.signed_in.session, lease.license, lease.document)
 
-    async def _judge_again(self, ask: Ask, admission: Admission) -> Grant:
+    async def _judge_again(self, ask: Request, admission: Admission) -> Grant:
         """What `admit` asked, but for the session: when that ends, it closes the WebSocket by itself."""
         session, route, person = admission.signed_in.session, admission.route, admission.person
         with suppress(Unavailable):  # then the hours, at least, are judged, for the person as known
@@ -346,36 +328,33 @@ class Pipeline:
         return grant
 
 
-def _let_go(forwarding: "asyncio.Task[Sent]") -> None:
+def _let_go(forwarding: "asyncio.Task[UpstreamResponse]") -> None:
     if not forwarding.cancelled() and forwarding.exception() is None:
         forwarding.result().wire.close()
 
 
-class RulesInForce:
-    """The access rules with their groups as last resolved; unavailable until they were resolved once."""
+EVERY = 10.0  # seconds; a boundary of any `hours` rule is met to the second
 
-    def __init__(self) -> None:
-        self._current: Rules | None = None
-        self._resolved = asyncio.Event()
 
-    @property
-    def current(self) -> Rules:
-        """Raises Unavailable before the directory has told what the groups are."""
-        if self._current is None:
-            raise Unavailable("the rules' groups are not resolved yet", code="rules-unresolved")
-        return self._current
+async def judge_again(
+    grant: Grant,
+    judge: Callable[[], Awaitable[Grant]],
+    close: Callable[[int, str], None],
+    *,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Runs beside the WebSocket until cancelled, or until `judge` refuses: then closes it (1008), saying why.
 
-    @property
-    def are_resolved(self) -> bool:
-        return self._current is not None
-
-    def replace(self, rules: Rules) -> None:
-        """From now on these decide; grants by others are forgotten."""
-        self._current = rules
-        self._resolved.set()
-
-    async def wait(self, seconds: float) -> None:
-        """Until they were resolved once, but no longer than so many seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._resolved.wait()
+    `judge` answers a new grant or raises a Refusal; Unavailable is no refusal, and it is asked again.
+    """
+    while True:
+        left = EVERY if grant.until is None else min(EVERY, grant.until - clock())
+        await sleep(max(left, 0.0))
+        try:
+            grant = await judge()
+        except Unavailable:
+            grant = Grant(grant.rule)
+        except Refusal as refusal:
+            close(1008, words_for(refusal).title)
+            return

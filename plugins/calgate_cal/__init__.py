@@ -5,19 +5,17 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 
-from calgate.contract import Services
-from calgate.refusal import Unavailable
-from calgate_cal.actor import actor
-from calgate_cal.advice import warnings
+from calgate.plugin import Services, Unavailable
 from calgate_cal.allocator import CalAllocator
+from calgate_cal.audit import actor
 from calgate_cal.commands import commands
-from calgate_cal.settings import Config
+from calgate_cal.settings import Config, warnings
 
 __all__ = ["Config", "commands", "role", "start", "warnings"]
 
 role = "allocator"
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _TENDED_EVERY = 5.0  # seconds; an offer is seen by who waits when his page asks next, so more often serves nobody
 
@@ -41,4 +39,4 @@ async def start(config: Config, services: Services) -> AsyncIterator[CalAllocato
 def _tell_if_failed(tending: asyncio.Task[None]) -> None:
     """CALs are still counted rightly without it, but ended leases stay in the books, and offers wait for a claim."""
     if not tending.cancelled() and (error := tending.exception()):
-        log.error("CALs are no longer tended, restart the gateway", exc_info=error)
+        logger.error("CALs are no longer tended, restart the gateway", exc_info=error)

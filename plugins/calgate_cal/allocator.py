@@ -11,14 +11,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from calgate.contract import Activity, Claimant, Lease, Lost, News, Store, Terms
-from calgate.refusal import NoCal, Pool, Unavailable
-from calgate_cal import books, lua, terms
-from calgate_cal.fullness import Fullness
-from calgate_cal.held import Held, HeldLeases
+from calgate.plugin import Activity, Claimant, Event, Lease, LicenseInfo, Lost, NoCal, Pool, Store, Unavailable
+from calgate_cal import lua, replies, terms
+from calgate_cal.known_leases import KnownLease, KnownLeases
+from calgate_cal.pool_alerts import PoolAlerts
 from calgate_cal.settings import Config
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _TAKES_NONE = ("exempt", "unenforced")
 _SWEPT_AT_ONCE = 200
@@ -34,12 +33,12 @@ class CalAllocator:
         self._actor = actor
         self._clock = clock
         self._keys = {name: lua.keys(store.prefix, name) for name in self._config}
-        self._held = HeldLeases(clock)
-        self.licenses: Mapping[str, Terms] = {name: license.terms for name, license in self._config.items()}
+        self._held = KnownLeases(clock)
+        self.licenses: Mapping[str, LicenseInfo] = {name: license.terms for name, license in self._config.items()}
         self.groups = frozenset[str]().union(*(license.groups for license in self._config.values()))
         store.library(lua.VERSION, lua.source())
         store.listen(self._hear)
-        self._fullness = Fullness(clock)
+        self._fullness = PoolAlerts(clock)
         self._reassert = asyncio.Event()
         self._history: dict[str, bytes] = {}  # license -> which server's history its last answer came from
 
@@ -110,7 +109,7 @@ class CalAllocator:
     async def pools(self, license: str) -> Sequence[Pool]:
         """How full each pool is, those of an empty store too."""
         reply = await self._ask("state", license, read_only=True)
-        return [Pool(pool.kind, pool.limit, pool.occupied, pool.free_at) for pool in books.state(reply).pools]
+        return [Pool(pool.kind, pool.limit, pool.occupied, pool.free_at) for pool in replies.state(reply).pools]
 
     async def configure(self) -> None:
         """Makes the settings file's terms known to the store. Raises Unavailable."""
@@ -146,7 +145,7 @@ class CalAllocator:
         for start in range(0, len(held), 500):
             await self.touch([Activity(known.lease, known.used) for known in held[start : start + 500]])
 
-    def _hear(self, news: News) -> None:
+    def _hear(self, news: Event) -> None:
         if news.topic == "store-back":
             self._reassert.set()
 
@@ -164,7 +163,7 @@ class CalAllocator:
         confirmed = self._age(known.confirmed) if known else _NEVER
         return [lease.kind, lease.id, self._age(use.at), confirmed, user, who.name, client, document, groups]
 
-    def _belief(self, held: Held | None) -> Sequence[str | int]:
+    def _belief(self, held: KnownLease | None) -> Sequence[str | int]:
         """Goes with a claim, so that nobody is denied what he held when a failover forgot it."""
         if held is None:
             return "", "", "", ""

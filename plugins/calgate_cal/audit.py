@@ -1,11 +1,13 @@
 """The record of every decision and change, as the functions in the store wrote it, and what follows from it."""
 
+import getpass
 import json
+import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from calgate.contract import Store
+from calgate.plugin import Store
 
 _PAGE = 1000
 
@@ -115,3 +117,12 @@ def _span(known_as: str, record: Record) -> Span:
         *(known_as, record["kind"], record["user"], record["name"], record["client"], record["document"], since),
         until=None,
     )
+
+
+def actor() -> str:
+    """The operating system's user and machine, as root@gateway1."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's number without a name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"

@@ -1,13 +1,12 @@
 """The `[licenses.NAME]` sections of the settings file."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from calgate.contract import Terms
-from calgate.setting import Duration, Section
+from calgate.plugin import Duration, LicenseInfo, Section
 
 MINUTE, DAY = 60.0, 86400.0
 
@@ -136,10 +135,10 @@ class License(Section):
         return frozenset(cap.user.casefold() for cap in self.session.max if cap.user is not None)
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> LicenseInfo:
         """What the gateway itself must know."""
         users = frozenset(name.casefold() for name in self.exempt.users)
-        return Terms(self.client, self.contact, exempt_users=users, exempt_paths=self.exempt.paths)
+        return LicenseInfo(self.client, self.contact, exempt_users=users, exempt_paths=self.exempt.paths)
 
 
 class Config(Section):
@@ -158,3 +157,23 @@ class Config(Section):
     @property
     def licenses(self) -> Mapping[str, License]:
         return self.__pydantic_extra__
+
+
+def warnings(config: Config) -> Sequence[str]:
+    """A sentence for each."""
+    return [f"licenses.{name}.{sentence}" for name, license in config.licenses.items() for sentence in _of(license)]
+
+
+def _of(license: License) -> Sequence[str]:
+    session, sentences = license.session, list[str]()
+    if license.named.dynamic and license.named.dynamic_for is None:
+        sentences.append("named: dynamic without dynamic_for: whoever comes first takes a Named CAL for good")
+    if session.reclaimable_after is not None and session.reclaimable_after > session.idle_timeout:
+        sentences.append("session: reclaimable_after is longer than idle_timeout, so nothing is ever reclaimed")
+    if session.minimum > session.idle_timeout:
+        sentences.append("session: minimum is longer than idle_timeout, so the idle timeout never ends anything")
+    if not license.enforce:
+        sentences.append("enforce: nobody is denied; decisions are only recorded")
+    if not any(pool.in_license for pool in (license.named, license.document, session, license.usage)):
+        sentences.append("in_license: the license has no CALs at all, so everybody is denied")
+    return sentences

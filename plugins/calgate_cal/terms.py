@@ -2,7 +2,7 @@
 
 import json
 
-from calgate.contract import Store
+from calgate.plugin import Store
 from calgate_cal.settings import Document, License, Named, Pool, Session
 
 PROVISIONAL = 600.0

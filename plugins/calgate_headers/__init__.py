@@ -12,8 +12,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from calgate.contract import Services
-from calgate.setting import Section
+from calgate.plugin import Section, Services
 from calgate_headers.headers import Headers
 from calgate_headers.template import Encoding, demand_name, parse
 

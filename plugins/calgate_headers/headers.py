@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from calgate.contract import Grant, Lease, Person
+from calgate.plugin import Grant, Lease, Person
 from calgate_headers.template import Encoding, Template
 
 

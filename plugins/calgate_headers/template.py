@@ -11,8 +11,7 @@ from string import Formatter
 from typing import Literal
 from urllib.parse import quote
 
-from calgate.contract import Person
-from calgate.refusal import Forbidden
+from calgate.plugin import Forbidden, Person
 
 Encoding = Literal["utf-8", "latin-1", "percent"]
 

@@ -7,13 +7,13 @@ attribute, so a lock that has ended is none. An error is never an answer.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from calgate.contract import News, Services
+from calgate.plugin import Event, Services
 from calgate_ldap.cache import Cache
 from calgate_ldap.check import check
-from calgate_ldap.config import Config
 from calgate_ldap.directory import ActiveDirectory
 from calgate_ldap.forest import Forest
 from calgate_ldap.pool import Pool
+from calgate_ldap.settings import Config
 
 __all__ = ["Config", "check", "role", "start"]
 
@@ -29,7 +29,7 @@ async def start(config: Config, services: Services) -> AsyncIterator[Forest]:
         caches.append(Cache(config.cache, config.grace))
         domains.append(ActiveDirectory(pools[-1], settings.base, caches[-1]))
 
-    def hear(news: News) -> None:
+    def hear(news: Event) -> None:
         """A person was changed or put out: what is known of him is asked anew, everywhere at once."""
         if news.topic == "person-changed":
             for cache in caches:

@@ -1,6 +1,6 @@
 """What a directory's attributes say: SIDs, and whether an account may sign in now (MS-ADTS)."""
 
-from calgate.refusal import AccountRefused
+from calgate.plugin import AccountRefused
 from calgate_ldap.connection import Entry
 
 ATTRIBUTES = ("userAccountControl", "msDS-User-Account-Control-Computed", "accountExpires")

@@ -7,8 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from calgate.contract import Person
-from calgate.refusal import AccountRefused, Refusal, Unavailable
+from calgate.plugin import AccountRefused, Person, Refusal, Unavailable
 
 _log = logging.getLogger(__name__)
 Ask = Callable[[], Awaitable[Person | None]]

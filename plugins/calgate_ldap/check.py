@@ -5,18 +5,17 @@ import dataclasses
 import time
 from collections.abc import AsyncIterator, Sequence
 
-from calgate.contract import Finding, Identity, Survey
-from calgate.refusal import Refusal
+from calgate.plugin import CheckContext, Finding, Identity, Refusal
 from calgate_ldap.cache import Cache
-from calgate_ldap.config import Config, ServerAddress
 from calgate_ldap.connection import BindError, BrokenError, Connection
 from calgate_ldap.directory import ActiveDirectory
 from calgate_ldap.domain import Domain
 from calgate_ldap.forest import Forest
 from calgate_ldap.pool import Pool
+from calgate_ldap.settings import Config, ServerAddress
 
 
-async def check(config: Config, survey: Survey) -> AsyncIterator[Finding]:
+async def check(config: Config, survey: CheckContext) -> AsyncIterator[Finding]:
     """One finding a server, and one for the groups of the account that asks, or of the one that was named."""
     usable = []
     for domain in config.each_domain():

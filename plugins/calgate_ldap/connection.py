@@ -20,7 +20,7 @@ from ldap3.core.exceptions import (
 )
 from ldap3.utils.conv import escape_filter_chars
 
-from calgate_ldap.config import ServerAddress
+from calgate_ldap.settings import ServerAddress
 
 CONNECT_TIMEOUT = 2
 """Seconds for TCP's handshake. With the next, it keeps a silent server from costing more than three seconds."""

@@ -5,8 +5,8 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from calgate.contract import Identity, Lockout, Person, ServiceAccount
-from calgate_ldap import account, registry
+from calgate.plugin import Identity, Lockout, Person, ServiceAccount
+from calgate_ldap import account, domain_info
 from calgate_ldap.cache import Cache
 from calgate_ldap.connection import Connection, Entry, escape
 from calgate_ldap.domain import Domain
@@ -20,7 +20,7 @@ _SECURITY_ENABLED = 0x80000000  # of groupType: the others never show up in toke
 
 
 class ActiveDirectory:
-    """Fills `Directory` for one domain, and `Registry` for those who check. `now`: Unix time."""
+    """Fills `Directory` for one domain, and `DomainInfo` for those who check. `now`: Unix time."""
 
     def __init__(self, pool: Pool, base: str, cache: Cache, now: Callable[[], float] = time.time) -> None:
         self._pool = pool
@@ -45,13 +45,13 @@ class ActiveDirectory:
         return await self._pool.ask(lambda ask: {group: self._group(ask, group) for group in groups})
 
     async def holders(self, service: str) -> Sequence[ServiceAccount]:
-        return await self._pool.ask(lambda ask: registry.read_holders(ask, self._base, service))
+        return await self._pool.ask(lambda ask: domain_info.read_holders(ask, self._base, service))
 
     async def clock(self) -> float:
-        return await self._pool.ask(registry.read_clock)
+        return await self._pool.ask(domain_info.read_clock)
 
     async def lockout(self) -> Lockout:
-        return await self._pool.ask(lambda ask: registry.read_lockout(ask, self._base))
+        return await self._pool.ask(lambda ask: domain_info.read_lockout(ask, self._base))
 
     async def domain(self) -> Domain:
         """What the domain is called; raises Unavailable until a server has told it once."""

@@ -7,14 +7,14 @@ same way, and has not been tried.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from calgate.contract import Identity, Lockout, Person, ServiceAccount
+from calgate.plugin import Identity, Lockout, Person, ServiceAccount
 from calgate_ldap.directory import ActiveDirectory
 
 _OF_A_DOMAIN = "S-1-5-21-"  # what well-known and built-in groups do not begin with (MS-DTYP 2.4.2.4)
 
 
 class Forest:
-    """Fills `Directory` and `Registry`; the first domain is the gateway's own."""
+    """Fills `Directory` and `DomainInfo`; the first domain is the gateway's own."""
 
     def __init__(self, domains: Sequence[ActiveDirectory]) -> None:
         self._own = domains[0]

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from calgate.refusal import Unavailable
-from calgate_ldap.config import Config, ServerAddress
+from calgate.plugin import Unavailable
 from calgate_ldap.connection import BindError, BrokenError, Connection
+from calgate_ldap.settings import Config, ServerAddress
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")

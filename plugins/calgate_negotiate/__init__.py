@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from calgate.contract import Authenticator, Services
-from calgate_negotiate.accepting import open_keytab
-from calgate_negotiate.binding import Binder
+from calgate.plugin import Authenticator, Services
+from calgate_negotiate.channel_binding import ChannelBindingPolicy
 from calgate_negotiate.check import check
 from calgate_negotiate.commands import commands, ntlm_report
 from calgate_negotiate.explain import explain
 from calgate_negotiate.guard import Guard
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
-from calgate_negotiate.ntlm import Prover, UsersProver
+from calgate_negotiate.load_kerberos import open_keytab
+from calgate_negotiate.ntlm import NtlmVerifier, UsersVerifier
 from calgate_negotiate.settings import Config
 from calgate_negotiate.winbind import Winbind
 
@@ -32,7 +32,7 @@ role = "authenticator"
 @asynccontextmanager
 async def start(config: Config, services: Services) -> AsyncIterator[Authenticator]:
     """Yields the authenticator; raises ValueError with a sentence where a setting cannot be used as it is."""
-    binder = Binder(config.channel_binding, config.binding_certificate)
+    binder = ChannelBindingPolicy(config.channel_binding, config.binding_certificate)
     with ExitStack() as opened:
         mechanisms = Mechanisms(
             kerberos=_kerberos(config, opened),
@@ -64,7 +64,7 @@ def _kerberos(config: Config, opened: ExitStack) -> "Acceptor | None":
     return acceptor
 
 
-def _prover(config: Config, services: Services, opened: ExitStack) -> Prover | None:
+def _prover(config: Config, services: Services, opened: ExitStack) -> NtlmVerifier | None:
     if config.ntlm == "domain":
         winbind = Winbind(config.domains)
         opened.callback(winbind.close)
@@ -72,5 +72,5 @@ def _prover(config: Config, services: Services, opened: ExitStack) -> Prover | N
     if config.ntlm == "users":
         if services.prover is None:
             raise ValueError('negotiate.ntlm = "users" needs a [users] section: its file knows the NT hashes')
-        return UsersProver(services.prover)
+        return UsersVerifier(services.prover)
     return None

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from calgate.contract import Finding, NtlmAttempt, Registry, Survey
-from calgate.refusal import Refusal, Unavailable
+from calgate.plugin import CheckContext, DomainInfo, Finding, NtlmAttempt, Refusal, Unavailable
 from calgate_negotiate.check_kerberos import check_kerberos, compared
 from calgate_negotiate.settings import Config
 from calgate_negotiate.winbind import Winbind
@@ -17,7 +16,7 @@ from calgate_negotiate.winbind import Winbind
 _NOBODY_THERE = ("NT_STATUS_NO_LOGON_SERVERS", "NT_STATUS_DOMAIN_CONTROLLER_NOT_FOUND", "NT_STATUS_HOST_UNREACHABLE")
 
 
-async def check(config: Config, survey: Survey) -> AsyncIterator[Finding]:
+async def check(config: Config, survey: CheckContext) -> AsyncIterator[Finding]:
     """Everything that the section names, in the order in which a sign-in needs it."""
     if config.keytab is not None:
         async for finding in check_kerberos(config.keytab, survey):
@@ -34,7 +33,7 @@ async def check(config: Config, survey: Survey) -> AsyncIterator[Finding]:
 # ---------------------------------------------------------------- NTLM
 
 
-async def _winbind(config: Config, survey: Survey) -> AsyncIterator[Finding]:
+async def _winbind(config: Config, survey: CheckContext) -> AsyncIterator[Finding]:
     try:
         winbind = Winbind(config.domains)
     except ValueError as error:
@@ -53,7 +52,7 @@ async def _winbind(config: Config, survey: Survey) -> AsyncIterator[Finding]:
         winbind.close()
 
 
-async def _trust(winbind: Winbind, survey: Survey) -> Finding:
+async def _trust(winbind: Winbind, survey: CheckContext) -> Finding:
     """Asked over the privileged pipe, as sign-ins are."""
     try:
         status = await winbind.check_trust()
@@ -84,7 +83,7 @@ async def _proof(winbind: Winbind, domain: str) -> Finding:
     return Finding("ok", "winbindd", "it proves people to us")
 
 
-async def _guard(registry: Registry, config: Config) -> Finding:
+async def _guard(registry: DomainInfo, config: Config) -> Finding:
     policy, limit = await registry.lockout(), config.guard.account
     if not policy.threshold:
         return Finding("ok", "guard", "the domain locks nobody")

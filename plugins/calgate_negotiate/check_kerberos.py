@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from functools import partial
 from pathlib import Path
 
-from calgate.contract import Finding, Registry, ServiceAccount, Survey
-from calgate.refusal import Unavailable, Unproven
+from calgate.plugin import AuthenticationFailed, CheckContext, DomainInfo, Finding, ServiceAccount, Unavailable
 from calgate_negotiate import keytab
-from calgate_negotiate.accepting import open_keytab
 from calgate_negotiate.keytab import AES, ENCRYPTION_TYPES, RC4, USE_AES, Key
+from calgate_negotiate.load_kerberos import open_keytab
 
 SKEW_FAILS = 300.0  # seconds: Kerberos' own limit
 SKEW_WARNS = 60.0
@@ -22,7 +21,7 @@ _AES_BITS = 0x18  # of msDS-SupportedEncryptionTypes (MS-KILE 2.2.7)
 _EXPORT = "export the keytab anew, with ktpass or samba-tool domain exportkeytab"
 
 
-async def check_kerberos(file: Path, survey: Survey) -> AsyncIterator[Finding]:
+async def check_kerberos(file: Path, survey: CheckContext) -> AsyncIterator[Finding]:
     """Everything that a ticket needs, and then one from end to end."""
     broken = ""
     async for finding in _before_a_ticket(file, survey):
@@ -32,7 +31,7 @@ async def check_kerberos(file: Path, survey: Survey) -> AsyncIterator[Finding]:
     yield await _ticket(file, survey, broken)
 
 
-async def compared(subject: str, survey: Survey, compare: Callable[[Registry], Awaitable[Finding]]) -> Finding:
+async def compared(subject: str, survey: CheckContext, compare: Callable[[DomainInfo], Awaitable[Finding]]) -> Finding:
     """What `compare` finds out from the directory, where there is one to ask."""
     assert survey.registry is not None
     if "directory" in survey.blocked:
@@ -46,7 +45,7 @@ async def compared(subject: str, survey: Survey, compare: Callable[[Registry], A
         )
 
 
-async def _before_a_ticket(file: Path, survey: Survey) -> AsyncIterator[Finding]:
+async def _before_a_ticket(file: Path, survey: CheckContext) -> AsyncIterator[Finding]:
     keys: Sequence[Key] = ()
     try:
         keys = await asyncio.to_thread(keytab.read, file)
@@ -95,7 +94,7 @@ def _held(file: Path, keys: Sequence[Key]) -> Finding:
     return Finding("ok", "keytab", f"{names}: {spelled}")
 
 
-async def _clock(registry: Registry, now: Callable[[], float]) -> Finding:
+async def _clock(registry: DomainInfo, now: Callable[[], float]) -> Finding:
     began = now()
     theirs = await registry.clock()
     skew = theirs - (began + now()) / 2
@@ -109,7 +108,7 @@ async def _clock(registry: Registry, now: Callable[[], float]) -> Finding:
     return Finding("ok", "clock", "agrees with the domain controller's")
 
 
-async def _spn(registry: Registry, host: str, keys: Sequence[Key]) -> Finding:
+async def _spn(registry: DomainInfo, host: str, keys: Sequence[Key]) -> Finding:
     service = f"HTTP/{host}"
     held_by = await registry.holders(service)
     if not held_by:
@@ -155,17 +154,17 @@ def _names(host: str) -> Finding:
     return Finding("ok", "DNS", f"{host} is {', '.join(addresses)}, and back")
 
 
-async def _ticket(file: Path, survey: Survey, broken: str) -> Finding:
+async def _ticket(file: Path, survey: CheckContext, broken: str) -> Finding:
     if survey.login is None or not survey.hosts:
         return Finding("note", "ticket", "no sign-in was tried", "give --as USER to try one from end to end")
     if broken or "login" in survey.blocked:
         return Finding("untried", "ticket", f"no sign-in from end to end: see {broken or survey.blocked['login']}")
     user, password = survey.login
     try:
-        from calgate_negotiate.trial import sign_in
+        from calgate_negotiate.check_sign_in import sign_in
 
         identity = await asyncio.to_thread(sign_in, file, survey.hosts[0], user, password)
-    except (Unproven, ValueError) as error:
+    except (AuthenticationFailed, ValueError) as error:
         remedy = "check the name and the password, and that krb5.conf finds the domain's KDCs"
         return Finding("fail", "ticket", f"{user} for HTTP/{survey.hosts[0]}: {error}", remedy)
     return Finding("ok", "ticket", f"taken from end to end: {identity.name}, {len(identity.groups)} groups in the PAC")

@@ -11,9 +11,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from calgate.contract import Desk
-from calgate.refusal import Unavailable
-from calgate_negotiate.guard import Block, Lookout
+from calgate.plugin import CommandContext, Unavailable
+from calgate_negotiate.guard import Block, GuardReport
 from calgate_negotiate.settings import Config
 
 T = TypeVar("T")
@@ -29,7 +28,7 @@ _file = click.option(
 _json = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
 
 
-def commands(desk: Desk) -> click.Group:
+def commands(desk: CommandContext) -> click.Group:
     """The group of commands; `desk` opens the store."""
     group = click.Group("sign-ins", help="Failed sign-ins, and those by NTLM.")
     for command in (_blocked(desk), _lift(desk), _ntlm(desk)):
@@ -37,7 +36,7 @@ def commands(desk: Desk) -> click.Group:
     return group
 
 
-def ntlm_report(desk: Desk, file: Path, *, as_json: bool) -> None:
+def ntlm_report(desk: CommandContext, file: Path, *, as_json: bool) -> None:
     """Prints who signed in by NTLM, from where, how often and when last, the most frequent first."""
     rows = _look(desk, file, lambda lookout: lookout.ntlm_sign_ins())
     if as_json:
@@ -50,11 +49,11 @@ def ntlm_report(desk: Desk, file: Path, *, as_json: bool) -> None:
     Console(markup=False, emoji=False).print(table)
 
 
-def _look(desk: Desk, file: Path, ask: Callable[[Lookout], Awaitable[T]]) -> T:
+def _look(desk: CommandContext, file: Path, ask: Callable[[GuardReport], Awaitable[T]]) -> T:
     async def work() -> T:
         async with desk.open(file) as (section, services):
             assert isinstance(section, Config)
-            return await ask(Lookout(services.store, section.guard))
+            return await ask(GuardReport(services.store, section.guard))
 
     try:
         return asyncio.run(work())
@@ -62,14 +61,14 @@ def _look(desk: Desk, file: Path, ask: Callable[[Lookout], Awaitable[T]]) -> T:
         raise click.ClickException(refusal.detail) from refusal
 
 
-def _blocked(desk: Desk) -> click.Command:
+def _blocked(desk: CommandContext) -> click.Command:
     @click.command()
     @_file
     @_json
     def blocked(file: Path, as_json: bool) -> None:
         """Who must wait after too many failures, on every gateway."""
 
-        async def ask(lookout: Lookout) -> list[Block]:
+        async def ask(lookout: GuardReport) -> list[Block]:
             return [block async for block in lookout.blocks()]
 
         found = sorted(_look(desk, file, ask), key=lambda block: (block.account, block.address))
@@ -78,7 +77,7 @@ def _blocked(desk: Desk) -> click.Command:
     return blocked
 
 
-def _lift(desk: Desk) -> click.Command:
+def _lift(desk: CommandContext) -> click.Command:
     @click.command()
     @click.argument("whom")
     @_file
@@ -92,7 +91,7 @@ def _lift(desk: Desk) -> click.Command:
     return lift
 
 
-def _ntlm(desk: Desk) -> click.Command:
+def _ntlm(desk: CommandContext) -> click.Command:
     @click.command()
     @_file
     @_json

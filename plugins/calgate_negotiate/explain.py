@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from calgate.contract import Finding
-from calgate_negotiate import messages, negotiation, ticket
+from calgate.plugin import Finding
+from calgate_negotiate import ntlm_messages, spnego, ticket
 from calgate_negotiate.keytab import AES, ENCRYPTION_TYPES, USE_AES
-from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM
+from calgate_negotiate.spnego import KERBEROS, MS_KERBEROS, NTLM
 
 _NAMES = {
     KERBEROS: "Kerberos",
@@ -28,35 +28,35 @@ def explain(token: bytes) -> Sequence[Finding]:
 
 
 def _layers(token: bytes) -> Iterator[Finding]:
-    if messages.message_type(token) is not None:
+    if ntlm_messages.message_type(token) is not None:
         yield _ntlm(token)
         return
-    opening = negotiation.read(token)
+    opening = spnego.read(token)
     if opening is None:
         yield _kerberos(token)
         return
-    if isinstance(opening, negotiation.Init):
+    if isinstance(opening, spnego.Init):
         offered = ", ".join(_NAMES.get(oid, oid.hex()) for oid in opening.mechanisms)
         yield Finding("ok", "SPNEGO", f"a first token; offers {offered}")
     else:
         yield Finding("ok", "SPNEGO", f"a later token, state {opening.state.name if opening.state else 'not said'}")
     if opening.token is None:
         yield Finding("note", "SPNEGO", "carries no token of a mechanism")
-    elif messages.message_type(opening.token) is not None:
+    elif ntlm_messages.message_type(opening.token) is not None:
         yield _ntlm(opening.token)
     else:
         yield _kerberos(opening.token)
 
 
 def _ntlm(token: bytes) -> Finding:
-    kind = messages.message_type(token)
-    if kind == messages.NEGOTIATE:
+    kind = ntlm_messages.message_type(token)
+    if kind == ntlm_messages.NEGOTIATE:
         return Finding("warn", "NTLM", "the first of three messages; it names nobody yet", _WHY_NTLM)
-    if kind != messages.AUTHENTICATE:
+    if kind != ntlm_messages.AUTHENTICATE:
         return Finding("ok", "NTLM", "a server's challenge")
     try:
-        answer = messages.read_answer(token)
-    except messages.MalformedError as error:
+        answer = ntlm_messages.read_answer(token)
+    except ntlm_messages.MalformedError as error:
         return Finding("fail", "NTLM", str(error), "set LmCompatibilityLevel to 3 or more on the client")
     who = f"{answer.domain}\\{answer.account} from {answer.workstation or 'a client that does not say where'}"
     mic = "with" if answer.mic_promised else "without"

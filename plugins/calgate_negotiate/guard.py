@@ -15,9 +15,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from calgate.contract import NtlmProof, Store
-from calgate.refusal import TooManySignIns, Unproven
-from calgate.setting import Duration, Section
+from calgate.plugin import AuthenticationFailed, Duration, NtlmProof, Section, Store, TooManySignIns
 
 KNOWN_FOR = 30 * 86_400.0
 """Seconds for which an address that an account has signed in from is no stranger's."""
@@ -78,7 +76,7 @@ class Guard:
         await self._begin(keys, arguments, account, address)
         try:
             proof = await prove()
-        except Unproven:
+        except AuthenticationFailed:
             await self._store.call(f"{_LIBRARY}_fail", keys, arguments)
             raise
         except BaseException:
@@ -134,7 +132,7 @@ class Keys:
         return ("account", of, "") if kind == "account" else ("address", "", of)
 
 
-class Lookout:
+class GuardReport:
     """What an administrator sees of the guard, and lifts."""
 
     def __init__(self, store: Store, section: GuardSection) -> None:

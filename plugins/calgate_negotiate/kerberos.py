@@ -12,11 +12,10 @@ from pathlib import Path
 import gssapi
 from gssapi import raw
 
-from calgate.contract import Continue, Identity, Proven
-from calgate.refusal import Unproven
+from calgate.plugin import Authenticated, AuthenticationFailed, Continue, Identity
 from calgate_negotiate import keytab as keytabs
-from calgate_negotiate import names, pac, ticket
-from calgate_negotiate.binding import OTHER_CHANNEL, Bound
+from calgate_negotiate import name_checks, pac, ticket
+from calgate_negotiate.channel_binding import OTHER_CHANNEL, ExpectedBinding
 from calgate_negotiate.keytab import AES, ENCRYPTION_TYPES, RC4, USE_AES
 
 _log = logging.getLogger(__name__)
@@ -57,17 +56,17 @@ class Acceptor:
         _require_aes(keytab)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="kerberos")
 
-    def begin(self, bound: Bound) -> "Exchange":
-        return Exchange(self._credentials, bound, self._threads)
+    def begin(self, bound: ExpectedBinding) -> "KerberosAcceptance":
+        return KerberosAcceptance(self._credentials, bound, self._threads)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-class Exchange:
+class KerberosAcceptance:
     """One ticket's way: nearly always a single step."""
 
-    def __init__(self, credentials: gssapi.Credentials, bound: Bound, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, credentials: gssapi.Credentials, bound: ExpectedBinding, threads: ThreadPoolExecutor) -> None:
         self._bound = bound
         is_compared = bound.mode != "off" and bound.channel is not None
         self._bindings = raw.ChannelBindings(application_data=bound.channel) if is_compared else None
@@ -77,14 +76,14 @@ class Exchange:
         self._legs = 0
         self._ticket: ticket.Ticket | None = None
 
-    async def step(self, token: bytes) -> Continue | Proven:
+    async def step(self, token: bytes) -> Continue | Authenticated:
         """Raises Unproven."""
         self._legs += 1
         if self._legs > _MOST_LEGS:
-            raise Unproven("a Kerberos handshake does not take so many steps")
+            raise AuthenticationFailed("a Kerberos handshake does not take so many steps")
         return await asyncio.get_running_loop().run_in_executor(self._threads, self.step_here, token)
 
-    def step_here(self, token: bytes) -> Continue | Proven:
+    def step_here(self, token: bytes) -> Continue | Authenticated:
         """The same in this thread; blocks."""
         try:
             self._look_at(token)
@@ -96,16 +95,16 @@ class Exchange:
             if not int(said.flags) & _CHANNEL_BOUND:
                 self._bound.check_missing()  # the library takes a token without a binding for one that fits
             if self._ticket is None:
-                raise Unproven("Kerberos: a sign-in that showed no ticket whose encryption could be seen")
-            return Proven(_identity(said.initiator_name), said.token)
-        except Unproven:
+                raise AuthenticationFailed("Kerberos: a sign-in that showed no ticket whose encryption could be seen")
+            return Authenticated(_identity(said.initiator_name), said.token)
+        except AuthenticationFailed:
             raise
         except gssapi.exceptions.BadChannelBindingsError as error:
-            raise Unproven(OTHER_CHANNEL) from error
+            raise AuthenticationFailed(OTHER_CHANNEL) from error
         except gssapi.exceptions.GSSError as error:
-            raise Unproven(explain(_text(error))) from error
+            raise AuthenticationFailed(explain(_text(error))) from error
         except Exception as error:
-            raise Unproven(f"the Kerberos token cannot be read: {type(error).__name__}: {error}") from error
+            raise AuthenticationFailed(f"the Kerberos token cannot be read: {type(error).__name__}: {error}") from error
 
     def _look_at(self, token: bytes) -> None:
         """Refuses what the library may still take: a ticket under RC4, whose key is the password's plain NT hash.
@@ -116,13 +115,15 @@ class Exchange:
         try:
             found = ticket.presented(token)
         except ValueError as error:
-            raise Unproven(f"the Kerberos token cannot be read: {error}") from error
+            raise AuthenticationFailed(f"the Kerberos token cannot be read: {error}") from error
         if found is None:
             return
         self._ticket = found
         if found.encryption_type not in AES:
             enctype = ENCRYPTION_TYPES.get(found.encryption_type, f"type {found.encryption_type}")
-            raise Unproven(f"Kerberos: the ticket for {found.service} is under {enctype}, not AES: {USE_AES}")
+            raise AuthenticationFailed(
+                f"Kerberos: the ticket for {found.service} is under {enctype}, not AES: {USE_AES}"
+            )
 
 
 def explain(message: str) -> str:
@@ -190,12 +191,12 @@ def _identity(initiator: raw.Name) -> Identity:
         account, at, domain = raw.display_name(initiator, name_type=False).name.decode("utf-8").rpartition("@")
         sid, groups = None, frozenset()
         if not at:
-            raise Unproven("Kerberos proved a name without a realm")
+            raise AuthenticationFailed("Kerberos proved a name without a realm")
     try:
-        names.check_part(account)
-        names.check_part(domain)
+        name_checks.check_part(account)
+        name_checks.check_part(domain)
     except ValueError as error:
-        raise Unproven(f"Kerberos: {error}") from error
+        raise AuthenticationFailed(f"Kerberos: {error}") from error
     return Identity(domain=domain, account=account, mechanism="kerberos", sid=sid, groups=groups)
 
 
@@ -206,8 +207,8 @@ def _logon_info(initiator: raw.Name) -> pac.LogonInfo | None:
     except gssapi.exceptions.GSSError:
         return None  # a realm that is no Windows domain, or a service account that asks for no PAC
     if not attribute.authenticated or not attribute.values:
-        raise Unproven("the ticket's PAC is not signed with the key in the keytab")
+        raise AuthenticationFailed("the ticket's PAC is not signed with the key in the keytab")
     try:
         return pac.read(attribute.values[0])
     except ValueError as error:
-        raise Unproven(f"Kerberos: {error}") from error
+        raise AuthenticationFailed(f"Kerberos: {error}") from error

@@ -5,18 +5,17 @@ import secrets
 from dataclasses import dataclass
 from typing import Protocol
 
-from calgate.contract import Identity, NtlmAttempt, NtlmProof
-from calgate.contract import Prover as PluginProver
-from calgate.refusal import Unproven
-from calgate_negotiate import messages, names
-from calgate_negotiate.binding import Bound
+from calgate.plugin import AuthenticationFailed, Identity, NtlmAttempt, NtlmProof
+from calgate.plugin import NtlmVerifier as PluginProver
+from calgate_negotiate import name_checks, ntlm_messages
+from calgate_negotiate.channel_binding import ExpectedBinding
 from calgate_negotiate.guard import Guard
 
 
-class Prover(Protocol):
+class NtlmVerifier(Protocol):
     """Says whether an answer is right, and what this server is called in the challenge."""
 
-    async def names(self) -> messages.Names:
+    async def names(self) -> ntlm_messages.Names:
         """Raises Unavailable."""
 
     async def prove(self, attempt: NtlmAttempt) -> NtlmProof:
@@ -26,7 +25,7 @@ class Prover(Protocol):
         """One spelling of the account that is tried: DOMAIN\\account in small letters."""
 
 
-class UsersProver:
+class UsersVerifier:
     """Another plugin that knows the NT hashes."""
 
     COMPUTER = "CALGATE"  # it is no member of a domain, and what it is called is nobody's business
@@ -34,8 +33,8 @@ class UsersProver:
     def __init__(self, plugin: PluginProver) -> None:
         self._plugin = plugin
 
-    async def names(self) -> messages.Names:
-        return messages.Names(self._plugin.domain, self.COMPUTER)
+    async def names(self) -> ntlm_messages.Names:
+        return ntlm_messages.Names(self._plugin.domain, self.COMPUTER)
 
     async def prove(self, attempt: NtlmAttempt) -> NtlmProof:
         return await self._plugin.prove(attempt)
@@ -67,21 +66,21 @@ class Session:
 
     def sign(self, data: bytes) -> bytes:
         """Our first signature."""
-        return messages.signature(self.flags, self.key, data, by_client=False)
+        return ntlm_messages.signature(self.flags, self.key, data, by_client=False)
 
     def is_signed_by_client(self, data: bytes, signature: bytes) -> bool:
         """Whether this is the client's first signature over the data."""
         try:
-            expected = messages.signature(self.flags, self.key, data, by_client=True)
-        except messages.MalformedError:
+            expected = ntlm_messages.signature(self.flags, self.key, data, by_client=True)
+        except ntlm_messages.MalformedError:
             return False
         return hmac.compare_digest(expected, signature)
 
 
-class Exchange:
+class NtlmExchange:
     """The three messages of one sign-in, in their order."""
 
-    def __init__(self, prover: Prover, guard: Guard | None, address: str, bound: Bound) -> None:
+    def __init__(self, prover: NtlmVerifier, guard: Guard | None, address: str, bound: ExpectedBinding) -> None:
         """`address`: the client's, which failures are counted by where there is a guard."""
         self._prover = prover
         self._guard = guard
@@ -94,19 +93,19 @@ class Exchange:
     async def challenge(self, negotiate: bytes) -> bytes:
         """Answers NEGOTIATE with CHALLENGE; raises Unproven or Unavailable."""
         try:
-            self._challenge = messages.challenge(negotiate, self._nonce, await self._prover.names())
-        except messages.MalformedError as error:
-            raise Unproven(str(error)) from error
+            self._challenge = ntlm_messages.challenge(negotiate, self._nonce, await self._prover.names())
+        except ntlm_messages.MalformedError as error:
+            raise AuthenticationFailed(str(error)) from error
         self._negotiate = negotiate
         return self._challenge
 
     async def prove(self, authenticate: bytes) -> Session:
         """Takes AUTHENTICATE; raises Unproven, AccountRefused, TooManySignIns or Unavailable."""
         try:
-            answer = messages.read_answer(authenticate)
-            names.check_ntlm(answer.domain, answer.account)
+            answer = ntlm_messages.read_answer(authenticate)
+            name_checks.check_ntlm(answer.domain, answer.account)
         except ValueError as error:
-            raise Unproven(str(error)) from error
+            raise AuthenticationFailed(str(error)) from error
         proof = await self._guarded(
             NtlmAttempt(
                 domain=answer.domain,
@@ -118,9 +117,9 @@ class Exchange:
             )
         )
         try:
-            key = messages.exported_key(answer, proof.session_key)
-        except messages.MalformedError as error:
-            raise Unproven(str(error)) from error
+            key = ntlm_messages.exported_key(answer, proof.session_key)
+        except ntlm_messages.MalformedError as error:
+            raise AuthenticationFailed(str(error)) from error
         self._check_mic(answer, key)
         self._bound.check_ntlm(answer.binding)  # now that the proof over it is known to be right
         return Session(proof.identity, answer.flags, key)
@@ -131,10 +130,10 @@ class Exchange:
         account = self._prover.canonical(attempt)
         return await self._guard.prove(account, self._address, lambda: self._prover.prove(attempt))
 
-    def _check_mic(self, answer: messages.Answer, key: bytes) -> None:
-        """curl makes no MIC; who promised one must have sent it, over exactly our messages."""
+    def _check_mic(self, answer: ntlm_messages.Answer, key: bytes) -> None:
+        """curl makes no MIC; who promised one must have sent it, over exactly our ntlm_messages."""
         if not answer.mic_promised:
             return
-        expected = messages.mic(key, self._negotiate, self._challenge, answer.without_mic)
+        expected = ntlm_messages.mic(key, self._negotiate, self._challenge, answer.without_mic)
         if answer.mic is None or not hmac.compare_digest(expected, answer.mic):
-            raise Unproven("the NTLM messages were changed on their way: the MIC does not fit")
+            raise AuthenticationFailed("the NTLM messages were changed on their way: the MIC does not fit")

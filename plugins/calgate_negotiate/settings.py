@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
 
-from calgate.setting import Section
-from calgate_negotiate.binding import Mode
+from calgate.plugin import Section
+from calgate_negotiate.channel_binding import Mode
 from calgate_negotiate.guard import GuardSection
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from calgate_negotiate import der, negotiation
-from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS
+from calgate_negotiate import der, spnego
+from calgate_negotiate.spnego import KERBEROS, MS_KERBEROS
 
 _TOKEN_ID = b"\x01\x00"  # KRB_AP_REQ (RFC 4121 section 4.1)
 _AP_REQ, _TICKET = 0x6E, 0x61
@@ -25,10 +25,10 @@ def presented(token: bytes) -> Ticket | None:
     A first token is a guess: where that is for another mechanism, it is not looked at. Raises ValueError where what
     should be a ticket is none.
     """
-    opening = negotiation.read(token)
+    opening = spnego.read(token)
     if opening is None:
         return read(token)
-    if isinstance(opening, negotiation.Init) and not {KERBEROS, MS_KERBEROS} & set(opening.mechanisms[:1]):
+    if isinstance(opening, spnego.Init) and not {KERBEROS, MS_KERBEROS} & set(opening.mechanisms[:1]):
         return None
     return read(opening.token) if opening.token is not None else None
 

@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from calgate.contract import Identity, NtlmAttempt, NtlmProof
-from calgate.refusal import AccountRefused, Refusal, Unavailable, Unproven
-from calgate_negotiate import messages, names
+from calgate.plugin import AccountRefused, AuthenticationFailed, Identity, NtlmAttempt, NtlmProof, Refusal, Unavailable
+from calgate_negotiate import name_checks, ntlm_messages
 from calgate_negotiate.ntlm import canonical
 
 T = TypeVar("T")
@@ -159,7 +158,7 @@ class Membership:
 
 
 class Winbind:
-    """Fills the role `Prover` with the domain's own verdict."""
+    """Fills the role `NtlmVerifier` with the domain's own verdict."""
 
     def __init__(self, also: Sequence[str] = ()) -> None:
         """`also`: trusted domains whose people may come. Raises ValueError where libwbclient is not installed."""
@@ -180,20 +179,20 @@ class Winbind:
             self._membership = await self._in_thread(self._ask_membership)
         return self._membership
 
-    async def names(self) -> messages.Names:
+    async def names(self) -> ntlm_messages.Names:
         """Raises Unavailable while winbindd does not answer."""
         member = await self.membership()
         dns_name = f"{member.computer.lower()}.{member.dns_domain}"
-        return messages.Names(member.domain, member.computer, member.dns_domain, dns_name)
+        return ntlm_messages.Names(member.domain, member.computer, member.dns_domain, dns_name)
 
     async def prove(self, attempt: NtlmAttempt) -> NtlmProof:
         """Raises Unproven, AccountRefused or Unavailable (logon-server-unavailable)."""
         member = await self.membership()
         if attempt.domain and not self._may_come(attempt.domain, member):
-            raise Unproven(f"NTLM: domain {attempt.domain} is neither ours nor among negotiate.domains")
+            raise AuthenticationFailed(f"NTLM: domain {attempt.domain} is neither ours nor among negotiate.domains")
         proof = await self._in_thread(self._authenticate, attempt)
         if not self._may_come(proof.identity.domain, member):
-            raise Unproven(f"NTLM: {proof.identity.name} is neither of our domain nor of negotiate.domains")
+            raise AuthenticationFailed(f"NTLM: {proof.identity.name} is neither of our domain nor of negotiate.domains")
         return proof
 
     async def check_trust(self) -> str:
@@ -311,7 +310,7 @@ def _buffer(data: bytes) -> "ctypes.Array[ctypes.c_char]":
 def _plain(workstation: str) -> str:
     """The workstation's name, for those who may sign in from some only; one that is no name is none."""
     try:
-        names.check_part(workstation)
+        name_checks.check_part(workstation)
     except ValueError:
         return ""
     return workstation
@@ -319,7 +318,7 @@ def _plain(workstation: str) -> str:
 
 def _proof(info: _Info) -> NtlmProof:
     if info.user_flags & _GUEST:  # any name and password, where the domain's Guest account is enabled
-        raise Unproven("NTLM: the domain knows nobody of that name and password, and took him for a guest")
+        raise AuthenticationFailed("NTLM: the domain knows nobody of that name and password, and took him for a guest")
     sids = [str(entry.sid) for entry in info.sids[: info.sid_count]]
     if not sids:
         raise _unavailable("winbindd proved somebody without a SID")
@@ -336,7 +335,7 @@ def _proof(info: _Info) -> NtlmProof:
 def _verdict(attempt: NtlmAttempt, status: int, name: str) -> Refusal:
     who = f"{attempt.domain}\\{attempt.account}"
     if status in _WRONG:
-        return Unproven(f"NTLM: {_WRONG[status]}: {who}")
+        return AuthenticationFailed(f"NTLM: {_WRONG[status]}: {who}")
     if status in _REFUSED:
         code, why = _REFUSED[status]
         return AccountRefused(f"{who} {why} ({name})", code=code)

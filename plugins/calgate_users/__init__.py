@@ -6,11 +6,11 @@ The plugin is a directory (who is in which group) and a prover of NTLM (is the p
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from calgate.contract import Services
+from calgate.plugin import Services
 from calgate_users.check import check
 from calgate_users.commands import commands
-from calgate_users.config import Config
-from calgate_users.users import Users
+from calgate_users.directory import UsersDirectory
+from calgate_users.settings import Config
 
 __all__ = ["Config", "check", "commands", "role", "start"]
 
@@ -18,6 +18,6 @@ role = "directory"
 
 
 @asynccontextmanager
-async def start(config: Config, services: Services) -> AsyncIterator[Users]:
+async def start(config: Config, services: Services) -> AsyncIterator[UsersDirectory]:
     """Yields the people of the file; raises ValueError with a line for each of its faults."""
-    yield Users(config.file)
+    yield UsersDirectory(config.file)

@@ -3,20 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from calgate.contract import Finding, Survey
-from calgate_users import book
-from calgate_users.config import Config
+from calgate.plugin import CheckContext, Finding
+from calgate_users import users_file
+from calgate_users.settings import Config
 
 
-async def check(config: Config, survey: Survey) -> AsyncIterator[Finding]:
+async def check(config: Config, survey: CheckContext) -> AsyncIterator[Finding]:
     """One finding a fault of the file, or how many people are in it."""
     try:
-        people = await asyncio.to_thread(book.read, config.file)
+        people = await asyncio.to_thread(users_file.read, config.file)
     except OSError as error:
         yield Finding(
             "fail", "users", f"{config.file} cannot be read: {error.strerror}", "`calgate users add` makes one"
         )
-    except book.UsersFileError as error:
+    except users_file.UsersFileError as error:
         for line in str(error).splitlines():
             yield Finding("fail", "users", line)
     else:

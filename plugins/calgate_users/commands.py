@@ -10,9 +10,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from calgate.contract import Desk
-from calgate_users import book, editing, ntlmv2
-from calgate_users.config import Config
+from calgate.plugin import CommandContext
+from calgate_users import edit, ntlmv2, users_file
+from calgate_users.settings import Config
 
 T = TypeVar("T")
 _settings = click.option(
@@ -27,7 +27,7 @@ _settings = click.option(
 _domain = click.option("--domain", help="The domain; left out: the file's first.")
 
 
-def commands(desk: Desk) -> click.Group:
+def commands(desk: CommandContext) -> click.Group:
     """The group of commands; `desk` reads the settings file."""
     group = click.Group("users", help="People in the users file.")
     for command in (_add(desk), _remove(desk), _list(desk)):
@@ -35,13 +35,13 @@ def commands(desk: Desk) -> click.Group:
     return group
 
 
-def _users_file(desk: Desk, settings: Path) -> Path:
+def _users_file(desk: CommandContext, settings: Path) -> Path:
     section = desk.read(settings)
     assert isinstance(section, Config)
     return section.file
 
 
-def _add(desk: Desk) -> click.Command:
+def _add(desk: CommandContext) -> click.Command:
     @click.command()
     @click.argument("name")
     @_settings
@@ -61,14 +61,14 @@ def _add(desk: Desk) -> click.Command:
         file = _users_file(desk, settings)
         nt_hash = ntlmv2.nt_hash(_password(password_stdin))
         done = _or_say_why(
-            lambda: editing.add(file, name, domain=domain, display_name=display_name, groups=groups, nt_hash=nt_hash)
+            lambda: edit.add(file, name, domain=domain, display_name=display_name, groups=groups, nt_hash=nt_hash)
         )
         click.echo(f"{name}: {done} in {file}")
 
     return add
 
 
-def _remove(desk: Desk) -> click.Command:
+def _remove(desk: CommandContext) -> click.Command:
     @click.command()
     @click.argument("name")
     @_settings
@@ -76,20 +76,20 @@ def _remove(desk: Desk) -> click.Command:
     def remove(name: str, settings: Path, domain: str | None) -> None:
         """Remove a user."""
         file = _users_file(desk, settings)
-        _or_say_why(lambda: editing.remove(file, name, domain=domain))
+        _or_say_why(lambda: edit.remove(file, name, domain=domain))
         click.echo(f"{name}: removed from {file}")
 
     return remove
 
 
-def _list(desk: Desk) -> click.Command:
+def _list(desk: CommandContext) -> click.Command:
     @click.command("list")
     @_settings
     @click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
     def show(settings: Path, as_json: bool) -> None:
         """Show who there is; never the hashes."""
         file = _users_file(desk, settings)
-        found = _or_say_why(lambda: book.read(file))
+        found = _or_say_why(lambda: users_file.read(file))
         people = sorted(found.users.values(), key=lambda user: user.key)
         (_print_json if as_json else _print_table)(people)
 
@@ -115,7 +115,7 @@ def _or_say_why(act: Callable[[], T]) -> T:
         raise click.ClickException(str(error)) from error
 
 
-def _print_json(people: list[book.User]) -> None:
+def _print_json(people: list[users_file.User]) -> None:
     rows: list[dict[str, Any]] = [
         {
             "domain": user.domain,
@@ -129,7 +129,7 @@ def _print_json(people: list[book.User]) -> None:
     click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
 
 
-def _print_table(people: list[book.User]) -> None:
+def _print_table(people: list[users_file.User]) -> None:
     table = Table("User", "Name", "Groups", "")
     for user in people:
         note = "disabled" if user.disabled else ""

@@ -4,7 +4,7 @@ import hmac
 
 from spnego._ntlm_raw.md4 import md4  # OpenSSL 3 keeps its own MD4 locked away
 
-from calgate.contract import NtlmAttempt
+from calgate.plugin import NtlmAttempt
 
 
 def nt_hash(password: str) -> bytes:

@@ -20,7 +20,7 @@ from bench.results import Result
 from calgate_cal import lua
 from calgate_cal.settings import License
 from calgate_cal.terms import encode
-from servers import Server
+from support.redis_servers import Server
 
 SIZES = (10, 10_000, 1_000_000)
 ROUNDS = 3

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import lab as labs
 from bench import sides
 from bench.sides import Backend
+from support import domain as labs
 
 MODULES = Path("/usr/lib/apache2/modules")
 CONNECTIONS = "keepalive 64; keepalive_requests 100000000;"

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.results import Result
-from whole.rig import Gateway, cookie_of, curl, document_server, gateway, workers_of, write_settings
-from whole.test_run import certificate
+from end_to_end.test_run import certificate
+from support.gateway_process import Gateway, cookie_of, curl, document_server, gateway, workers_of, write_settings
 
 PLAIN, TLS = 10_000, 2_000
 AT_ONCE = 100

@@ -29,7 +29,7 @@ import uvloop
 from bench import page
 from bench.results import Result, table, write
 from bench.traffic import EVERYTHING, Site, ToldToComeAgain, documents
-from whole.rig import Gateway, document_server, gateway, memory_of, workers_of, write_settings
+from support.gateway_process import Gateway, document_server, gateway, memory_of, workers_of, write_settings
 
 HERE = Path(__file__).parent
 MINUTES = 15.0

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import uvloop
 
-import lab as labs
 from bench.results import Result
-from calgate.contract import Continue, Proven
+from calgate.plugin.identity import Authenticated, Continue
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator, NegotiateHandshake
 from calgate_negotiate.winbind import Winbind
-from shake import PEER, ntlm_client
+from support import domain as labs
+from support.handshakes import PEER, ntlm_client
 
 AT_ONCE = 30
 ROUNDS = 20
@@ -80,5 +80,5 @@ async def _round(answers: list[Answer]) -> tuple[float, float]:
     outcomes = await asyncio.gather(*(handshake.step("NTLM", answer) for handshake, answer in answers))
     took = time.perf_counter() - began
     ticking.cancel()
-    assert all(isinstance(outcome, Proven) for outcome in outcomes)
+    assert all(isinstance(outcome, Authenticated) for outcome in outcomes)
     return took, late

@@ -8,12 +8,12 @@ import base64
 import random
 import re
 import struct
-from collections import Counter
+from collections import Output
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from whole.rig import Exchange, NtlmClient, read_chunks
-from whole.test_websocket import echo, frame, read_frame
+from end_to_end.test_websocket import echo, frame, read_frame
+from support.gateway_process import Exchange, NtlmClient, read_chunks
 
 SMALL, LARGE, CHUNK = b"s" * 1024, b"L" * (4 << 20), b"c" * 20_000
 CHOICE = random.Random(5)
@@ -42,8 +42,8 @@ class Site:
 
     port: int
     users: Sequence[str]
-    done: Counter[str] = field(default_factory=Counter)
-    unexpected: Counter[str] = field(default_factory=Counter)
+    done: Output[str] = field(default_factory=Output)
+    unexpected: Output[str] = field(default_factory=Output)
     over: bool = False
     cookies: dict[str, str] = field(default_factory=dict)  # of those who stay signed in
     free: list[str] = field(default_factory=list)  # those who come and go, and are not here

@@ -6,13 +6,13 @@ from typing import Any, cast
 
 import pytest
 
-from calgate.ask import Ask
-from calgate.contract import Claimant, Lease
-from calgate.forwarding import Sent
+from calgate.http.request import Request
 from calgate.pipeline import Admission, Pipeline
+from calgate.plugin.licensing import Claimant, Lease
+from calgate.upstream.forwarder import UpstreamResponse
 
 
-class Wire:
+class UpstreamConnection:
     """A connection to the document server, with a reply that has begun."""
 
     is_closed = False
@@ -22,20 +22,20 @@ class Wire:
 
 
 async def test_who_goes_away_as_the_answer_to_his_poll_arrives_leaves_no_connection_in_use() -> None:
-    wire = Wire()
+    wire = UpstreamConnection()
     arrived = asyncio.Event()
 
     class Arriving(Pipeline):
         def __init__(self) -> None:
             pass
 
-        async def _forward(self, ask: Ask, admission: Admission) -> Sent:
+        async def _forward(self, ask: Request, admission: Admission) -> UpstreamResponse:
             arrived.set()
-            return cast(Sent, SimpleNamespace(wire=wire))
+            return cast(UpstreamResponse, SimpleNamespace(wire=wire))
 
     session = SimpleNamespace(open_polls=set(), ended="")
     admission = SimpleNamespace(signed_in=SimpleNamespace(session=session), lease=None)
-    polling = asyncio.create_task(Arriving()._forward_poll(cast(Ask, None), cast(Admission, admission)))
+    polling = asyncio.create_task(Arriving()._forward_poll(cast(Request, None), cast(Admission, admission)))
     await arrived.wait()
     polling.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from cal_lab import Lab, a_license
-from servers import KINDS, Server
+from cal_model.license import Lab, a_license
+from support.redis_servers import KINDS, Server
 
 
 @pytest.fixture(scope="session", params=sorted(KINDS))

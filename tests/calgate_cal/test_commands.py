@@ -13,17 +13,17 @@ import pytest
 from click.testing import CliRunner, Result
 from redis import Redis
 
-from cal_lab import who
-from calgate.contract import Services
-from calgate.refusal import NoCal
+from cal_model.license import who
+from calgate.plugin.licensing import NoCal
+from calgate.plugin.services import Services
 from calgate.store import StoreSection, open_store
 from calgate_cal import Config, commands, lua
 from calgate_cal.allocator import CalAllocator
-from people import People
-from servers import Server
+from support.directory import People
+from support.redis_servers import Server
 
 
-class Desk:
+class CommandContext:
     """What the core gives a plugin's commands, for two licenses on one server."""
 
     def __init__(self, url: str, folder: Path, **licenses: Any) -> None:
@@ -51,20 +51,20 @@ LICENSE = {
 
 
 @pytest.fixture
-def desk(server: Server, tmp_path: Path) -> Desk:
+def desk(server: Server, tmp_path: Path) -> CommandContext:
     """One license with two Named CALs, three Document CALs and one Session CAL."""
-    return Desk(server.url, tmp_path, demo=LICENSE)
+    return CommandContext(server.url, tmp_path, demo=LICENSE)
 
 
 @pytest.fixture
-def cals(desk: Desk) -> Cals:
+def cals(desk: CommandContext) -> Cals:
     """Runs a command."""
     group = commands(desk)
     return lambda *words: CliRunner().invoke(group, [*words, "-c", "calgate.toml"])
 
 
 @pytest.fixture
-def visit(desk: Desk) -> Callable[[str], str]:
+def visit(desk: CommandContext) -> Callable[[str], str]:
     """A gateway's claim for a user: the kind of CAL, or why not."""
 
     async def claim(user: str) -> str:
@@ -365,7 +365,7 @@ def test_a_license_that_is_not_in_the_file_is_named_with_those_that_are(cals: Ca
 
 
 def test_with_several_licenses_one_must_be_named(server: Server, tmp_path: Path) -> None:
-    group = commands(Desk(server.url, tmp_path, a={"named": {"in_license": 1}}, b={}))
+    group = commands(CommandContext(server.url, tmp_path, a={"named": {"in_license": 1}}, b={}))
     result = CliRunner().invoke(group, ["list", "-c", "calgate.toml"])
     assert (result.exit_code, result.output) == (
         *(1, "Error: the file has several licenses (a, b): say which with --license\n"),

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from cal_lab import DAY, Lab
-from calgate_cal.office import Declined
+from cal_model.license import DAY, Lab
+from calgate_cal.admin import AdminError
 
 License = Callable[..., Awaitable[Lab]]
 
@@ -22,14 +22,14 @@ async def test_it_is_one_users_on_one_document(license: License) -> None:
 async def test_none_is_allocated_until_an_administrator_does(license: License) -> None:
     q = await license(document={"in_license": 2, "dynamic": True})
     assert (await q.denial("alice")).pools[0].note == "not-allocated"
-    with pytest.raises(Declined, match=r"no Document CALs are allocated to sales\.qvw; `allocate` comes first"):
+    with pytest.raises(AdminError, match=r"no Document CALs are allocated to sales\.qvw; `allocate` comes first"):
         await q.office.assign("alice", "sales.qvw")
 
 
 async def test_the_sum_over_documents_may_not_exceed_the_limit(license: License) -> None:
     q = await license(document={"in_license": 3})
     await q.office.allocate("a.qvw", 2)
-    with pytest.raises(Declined, match="too many Document CALs allocated: it would be 4 in all, and the limit is 3"):
+    with pytest.raises(AdminError, match="too many Document CALs allocated: it would be 4 in all, and the limit is 3"):
         await q.office.allocate("b.qvw", 2)
     await q.office.allocate("a.qvw", 1)
     await q.office.allocate("b.qvw", 2)

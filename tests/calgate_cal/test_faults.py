@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from cal_lab import who
-from calgate.contract import Activity, Lease
-from calgate.refusal import NoCal, Unavailable
+from cal_model.license import who
+from calgate.plugin.errors import Unavailable
+from calgate.plugin.licensing import Activity, Lease, NoCal
 from calgate.store import RedisStore, StoreSection, open_store
 from calgate_cal import Config
+from calgate_cal.admin import LicenseAdmin
 from calgate_cal.allocator import CalAllocator
-from calgate_cal.books import Holder
-from calgate_cal.office import Office
-from people import People
-from servers import Cluster, Sentinels, Server, free_port, until_linked
+from calgate_cal.replies import Holder
+from support.directory import People
+from support.redis_servers import Cluster, Sentinels, Server, free_port, until_linked
 
 pytestmark = pytest.mark.timeout(90)
 MANY = {"named": {"in_license": 100_000, "dynamic": True}}
@@ -33,7 +33,7 @@ class Gateway:
         config = Config.model_validate({"q": license})
         self.store = store
         self.allocator = CalAllocator(config, store, "tester")
-        self.office = Office("q", config.licenses["q"], store, People(), "admin")
+        self.office = LicenseAdmin("q", config.licenses["q"], store, People(), "admin")
 
     async def hold(self, user: str, document: str = "d") -> Lease:
         """Claims and is served, however often the store must be asked."""
@@ -324,7 +324,7 @@ async def test_a_cluster_serves_every_license_and_news_reach_all(tmp_path: Path)
             for name in licenses:
                 lease = await allocator.claim(name, who("alice"), "d", reference="r")
                 await allocator.settle(lease, served=True)
-                office = Office(name, Config.model_validate(licenses).licenses[name], store, None, "admin")
+                office = LicenseAdmin(name, Config.model_validate(licenses).licenses[name], store, None, "admin")
                 await office.end("alice", None, force=True)
             async with asyncio.timeout(5):
                 while len(heard) < 4:

@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from cal_lab import CLOCK, MINUTE, Lab, who
-from calgate.refusal import NoCal
+from cal_model.license import CLOCK, MINUTE, Lab, who
+from calgate.plugin.licensing import NoCal
 from calgate_cal import lua
+from calgate_cal.admin import AdminError
 from calgate_cal.allocator import CalAllocator
-from calgate_cal.office import Declined
 
 License = Callable[..., Awaitable[Lab]]
 
@@ -34,7 +34,7 @@ async def test_a_limit_is_raised_up_to_what_was_bought_and_no_further(license: L
     assert await q.open("bob") == "no-cal"
     await q.office.limit("session", 2)
     assert await q.open("bob") == "session"
-    with pytest.raises(Declined, match="3 is more than the 2 Session CALs in license"):
+    with pytest.raises(AdminError, match="3 is more than the 2 Session CALs in license"):
         await q.office.limit("session", 3)
     await q.office.limit("session", None)
     assert (await q.office.state()).pools[2].limit == 1
@@ -113,7 +113,7 @@ async def test_new_terms_count_from_the_next_claim_and_shares_are_counted_anew(l
 async def test_every_change_holds_for_every_gateway_from_its_next_claim(license: License) -> None:
     q = await license(named={"in_license": 2}, document={"in_license": 1}, session={"in_license": 1})
     other = CalAllocator(q.config, q.store, "another gateway", clock=lambda: q.time)
-    q.store.library(lua.VERSION, lua.source(now=CLOCK))
+    q.store.library(lua.VERSION, lua.source(clock=CLOCK))
 
     async def opens(user: str) -> str:
         try:

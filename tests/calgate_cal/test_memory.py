@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from cal_freeze import SETTINGS, live
-from cal_lab import HOUR, MINUTE, Lab
-from calgate.contract import Activity
-from calgate.refusal import Unavailable
+from cal_model.freeze_version import SETTINGS, live
+from cal_model.license import HOUR, MINUTE, Lab
+from calgate.plugin.errors import Unavailable
+from calgate.plugin.licensing import Activity
 from calgate_cal import lua
 
 License = Callable[..., Awaitable[Lab]]

@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from cal_lab import DAY, HOUR, MINUTE, TEN, Lab
-from calgate.contract import News
-from calgate_cal.office import Declined
+from cal_model.license import DAY, HOUR, MINUTE, TEN, Lab
+from calgate.plugin.services import Event
+from calgate_cal.admin import AdminError
 
 License = Callable[..., Awaitable[Lab]]
 NOON_OF_THE_TENTH = 2 * HOUR
@@ -70,7 +70,7 @@ async def test_removed_and_never_used_it_is_gone_at_once_without_undo(license: L
     await q.office.assign("alice")
     assert await q.office.remove("alice") == ("CORP\\alice", None)
     assert await q.occupied() == {}
-    with pytest.raises(Declined, match="no Named CAL in quarantine"):
+    with pytest.raises(AdminError, match="no Named CAL in quarantine"):
         await q.office.undo("alice")
 
 
@@ -116,13 +116,13 @@ async def test_in_quarantine_it_serves_nobody_and_its_old_owner_goes_on_to_later
 
 async def test_every_gateway_hears_of_a_removal_in_the_same_step(license: License) -> None:
     q = await license(named={"in_license": 1, "dynamic": True})
-    heard: list[News] = []
+    heard: list[Event] = []
     q.store.listen(heard.append)
     lease = await q.hold("alice")
     await q.office.remove("alice")
     while not heard:
         await q.store.ping()
-    assert heard == [News("lease-lost", lease.id, "removed")]
+    assert heard == [Event("lease-lost", lease.id, "removed")]
     assert await q.touch(lease) == ["removed"]
 
 
@@ -138,7 +138,7 @@ async def test_faulty_orders_are_declined_with_the_reason_and_change_nothing(lic
         (q.office.remove("bob"), "has no Named CAL"),
         (q.office.undo("alice"), "has not been removed"),
     ):
-        with pytest.raises(Declined, match=reason):
+        with pytest.raises(AdminError, match=reason):
             await order
     assert await q.log() == before
 

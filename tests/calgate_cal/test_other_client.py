@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from cal_lab import DAY, MINUTE, Lab
+from cal_model.license import DAY, MINUTE, Lab
 
 License = Callable[..., Awaitable[Lab]]
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from cal_lab import MINUTE, Lab
+from cal_model.license import MINUTE, Lab
 from calgate_cal import lua
 
 License = Callable[..., Awaitable[Lab]]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from redis import Redis
 
-from cal_duel import Duel, Library
-from cal_history import CHAPTERS, a_license
-from servers import Server
+from cal_model.comparison import Duel, Library
+from cal_model.histories import CHAPTERS, a_license
+from support.redis_servers import Server
 
 STEPS = int(os.environ.get("CALGATE_STEPS", "100000"))
 

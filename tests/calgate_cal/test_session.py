@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from cal_lab import MINUTE, Lab, who
-from calgate.refusal import NoCal
+from cal_model.license import MINUTE, Lab, who
+from calgate.plugin.licensing import NoCal
 
 License = Callable[..., Awaitable[Lab]]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from cal_lab import DAY, HOUR, MINUTE, Lab
+from cal_model.license import DAY, HOUR, MINUTE, Lab
 
 License = Callable[..., Awaitable[Lab]]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cal_freeze import FROZEN, SETTINGS
-from cal_lab import CLOCK, HOUR, MINUTE, Lab, who
+from cal_model.freeze_version import FROZEN, SETTINGS
+from cal_model.license import CLOCK, HOUR, MINUTE, Lab, who
 from calgate_cal import lua
 from calgate_cal.allocator import CalAllocator
 
@@ -60,7 +60,7 @@ async def test_both_serve_the_same_users_with_the_same_leases(
         assert lease.id == before["dora", "pc"]
         assert (await frozen.claim("q", who("alice"), "sales.qvw", reference="theirs")).kind == "named"
         await frozen.release("q", who("dora", "laptop"))
-    q.store.library(lua.VERSION, lua.source(now=CLOCK))
+    q.store.library(lua.VERSION, lua.source(clock=CLOCK))
     assert (await q.claim("dora")).id == before["dora", "pc"]
     assert (await q.stands("fred")) is not None
     assert next(it.state for it in await q.holders() if it.client == "laptop") == "signed-out"
@@ -68,7 +68,9 @@ async def test_both_serve_the_same_users_with_the_same_leases(
 
 def test_functions_that_were_released_are_not_changed_any_more() -> None:
     frozen = (FROZEN / f"{lua.VERSION}.lua").read_text()
-    assert frozen == lua.source(now=CLOCK), "this needs a new VERSION; before a release: python tests/cal_freeze.py"
+    assert frozen == lua.source(clock=CLOCK), (
+        "this needs a new VERSION; before a release: cd tests && python -m cal_model.freeze_version"
+    )
 
 
 def test_every_version_has_its_data() -> None:

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from calgate.contract import Grant, Person, SignOn
-from calgate.refusal import Forbidden
+from calgate.plugin.access import Grant
+from calgate.plugin.errors import Forbidden
+from calgate.plugin.identity import Person
+from calgate.plugin.sign_on import SignOn
 from calgate_headers import Config
 from calgate_headers.headers import Headers
 from calgate_headers.template import Encoding, parse

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from calgate_ldap import Config
-from certificates import Authority
-from ldapserver import LdapServer
-from smalldirectory import BASE, objects
+from support.certificates import Authority
+from support.ldap_data import BASE, objects
+from support.ldap_server import LdapServer
 
 
 @pytest.fixture(scope="session")

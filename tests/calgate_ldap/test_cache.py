@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from calgate.contract import Person
-from calgate.refusal import AccountRefused, Unavailable
+from calgate.plugin.errors import AccountRefused, Unavailable
+from calgate.plugin.identity import Person
 from calgate_ldap.cache import Cache
 
 

@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from calgate.contract import Directory, Identity, Person
-from calgate.refusal import AccountRefused, Unavailable
+from calgate.plugin.errors import AccountRefused, Unavailable
+from calgate.plugin.identity import Directory, Identity, Person
 from calgate_ldap import Config
 from calgate_ldap.cache import Cache
 from calgate_ldap.directory import ActiveDirectory
 from calgate_ldap.pool import Pool
-from ldapserver import Attributes, LdapServer
-from smalldirectory import BASE, DOMAIN_SID, objects, person
+from support.ldap_data import BASE, DOMAIN_SID, objects, person
+from support.ldap_server import Attributes, LdapServer
 
 NOW = 1_800_000_000.0
 Servers = Callable[..., LdapServer]

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 import calgate_ldap
-from calgate.contract import Directory, Identity, News, Registry, Services
-from calgate.refusal import Unavailable
+from calgate.plugin.checks import DomainInfo
+from calgate.plugin.errors import Unavailable
+from calgate.plugin.identity import Directory, Identity
+from calgate.plugin.services import Event, Services
 from calgate_ldap import Config
-from ldapserver import Attributes, LdapServer
-from smalldirectory import BASE, DOMAIN_SID
+from support.ldap_data import BASE, DOMAIN_SID
+from support.ldap_server import Attributes, LdapServer
 
 Configure = Callable[..., Config]
 Servers = Callable[..., LdapServer]
@@ -59,9 +61,9 @@ class OnlyNews:
     prefix = "test"
 
     def __init__(self) -> None:
-        self.hearers: list[Callable[[News], None]] = []
+        self.hearers: list[Callable[[Event], None]] = []
 
-    def listen(self, hear: Callable[[News], None]) -> None:
+    def listen(self, hear: Callable[[Event], None]) -> None:
         self.hearers.append(hear)
 
 
@@ -85,7 +87,7 @@ async def test_people_of_each_domain_are_found_in_it(
     configure: Configure, two: tuple[LdapServer, LdapServer], tmp_path: Path
 ) -> None:
     async with forest(configure, two, tmp_path) as (directory, _store):
-        assert isinstance(directory, Registry)
+        assert isinstance(directory, DomainInfo)
         ours = await directory.look_up(Identity("CORP", "alice", "kerberos", sid=f"{DOMAIN_SID}-1001"))
         theirs = await directory.look_up(Identity("BRANCH", "alice", "kerberos", sid=f"{OTHER_SID}-1001"))
         by_name = await directory.look_up(Identity("BRANCH.EXAMPLE", "alice", "ntlm"))
@@ -141,6 +143,6 @@ async def test_news_of_a_person_make_the_next_question_a_real_one(
         await directory.look_up(identity)
         assert len(two[0].searches) == asked
         for hear in store.hearers:
-            hear(News("person-changed", f"{DOMAIN_SID}-1001"))
+            hear(Event("person-changed", f"{DOMAIN_SID}-1001"))
         await directory.look_up(identity)
     assert len(two[0].searches) > asked

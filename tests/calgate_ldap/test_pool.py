@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from calgate.refusal import Unavailable
+from calgate.plugin.errors import Unavailable
 from calgate_ldap import Config
 from calgate_ldap.connection import Connection, Entry
 from calgate_ldap.pool import PAUSE, REST, Pool
-from certificates import Authority
-from ldapserver import LdapServer
-from smalldirectory import BASE
+from support.certificates import Authority
+from support.ldap_data import BASE
+from support.ldap_server import LdapServer
 
 Configure = Callable[..., Config]
 Servers = Callable[..., LdapServer]

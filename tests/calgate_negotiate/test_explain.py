@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spnego._ntlm_raw.messages import Challenge, TargetInfo
 
-from calgate.contract import Finding
-from calgate_negotiate import negotiation
+from calgate.plugin.checks import Finding
+from calgate_negotiate import spnego
 from calgate_negotiate.explain import explain
-from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM, State
-from shake import ntlm_client
-from tickets import in_spnego, ticket
+from calgate_negotiate.spnego import KERBEROS, MS_KERBEROS, NTLM, State
+from support.handshakes import ntlm_client
+from support.tickets import in_spnego, ticket
 
 
 def told(token: bytes) -> list[tuple[str, str, str]]:
@@ -44,7 +44,7 @@ def test_ntlm_is_told_with_the_reasons_why_it_was_not_kerberos() -> None:
 
 
 def test_a_later_token_is_told() -> None:
-    token = negotiation.write(negotiation.Response(State.REQUEST_MIC, NTLM))
+    token = spnego.write(spnego.Response(State.REQUEST_MIC, NTLM))
     assert told(token) == [
         ("ok", "SPNEGO", "a later token, state REQUEST_MIC"),
         ("note", "SPNEGO", "carries no token of a mechanism"),

@@ -11,19 +11,20 @@ import pytest
 import pytest_asyncio
 from click.testing import CliRunner
 
-from calgate.contract import Identity, NtlmAttempt, NtlmProof, Services
-from calgate.refusal import AccountRefused, TooManySignIns, Unavailable, Unproven
+from calgate.plugin.errors import AccountRefused, AuthenticationFailed, TooManySignIns, Unavailable
+from calgate.plugin.identity import Identity, NtlmAttempt, NtlmProof
+from calgate.plugin.services import Services
 from calgate.store import RedisStore, StoreSection, open_store
 from calgate_negotiate import guard as guard_module
 from calgate_negotiate.commands import commands
-from calgate_negotiate.guard import Guard, GuardSection, Keys, Limit, Lookout
+from calgate_negotiate.guard import Guard, GuardReport, GuardSection, Keys, Limit
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
-from calgate_negotiate.ntlm import UsersProver, canonical
+from calgate_negotiate.ntlm import UsersVerifier, canonical
 from calgate_negotiate.settings import Config
-from calgate_users.users import Users
-from servers import Server
-from shake import PEER, ntlm_client, shake
-from usersfile import write
+from calgate_users.directory import UsersDirectory
+from support.handshakes import PEER, ntlm_client, shake
+from support.redis_servers import Server
+from support.users_file import write
 
 HERE, ELSEWHERE, THIRD = "192.0.2.7", "198.51.100.9", "203.0.113.5"
 SECTION = GuardSection(
@@ -57,7 +58,7 @@ class Domain:
             raise self.answer
         if not right:
             self.bad += 1
-            raise Unproven("wrong")
+            raise AuthenticationFailed("wrong")
         self.bad = 0
         return NtlmProof(Identity("CORP", "alice", "ntlm"), bytes(16))
 
@@ -67,7 +68,7 @@ async def attempt(
 ) -> str:
     try:
         await guard.prove(account, address, lambda: domain.check(right=right))
-    except Unproven:
+    except AuthenticationFailed:
         return "wrong"
     except TooManySignIns as refusal:
         return "wait" if 0 < refusal.retry_after <= 600 else f"waits {refusal.retry_after}"
@@ -146,7 +147,7 @@ async def test_tries_that_hang_are_waited_for_and_then_the_next_is_refused(
         return await domain.check(right=False)
 
     async def try_slowly(address: str) -> None:
-        with pytest.raises(Unproven):
+        with pytest.raises(AuthenticationFailed):
             await guard.prove("corp\\alice", address, hang)
 
     async with asyncio.TaskGroup() as group:
@@ -217,10 +218,10 @@ async def test_two_gateways_count_as_one(server: Server, tmp_path: Path) -> None
 
 async def test_it_stands_before_the_prover(store: RedisStore, tmp_path: Path) -> None:
     guard = Guard(store, SECTION, passed_on=False)
-    gateway = NegotiateAuthenticator(Mechanisms(prover=UsersProver(Users(write(tmp_path))), guard=guard))
+    gateway = NegotiateAuthenticator(Mechanisms(prover=UsersVerifier(UsersDirectory(write(tmp_path))), guard=guard))
     spellings = ("DEMO\\alice", "demo\\ALICE", "alice@demo", "alice")
     for user in spellings:
-        with pytest.raises(Unproven):
+        with pytest.raises(AuthenticationFailed):
             await shake(gateway.begin(PEER), ntlm_client(user, "wrong"), "NTLM")
     with pytest.raises(TooManySignIns):
         await shake(gateway.begin(PEER), ntlm_client("DEMO\\alice"), "NTLM")
@@ -243,7 +244,7 @@ def test_blanks_within_a_name_make_no_further_names() -> None:
 # ---------------------------------------------------------------- what an administrator sees
 
 
-class Desk:
+class CommandContext:
     """Opens the store of a test."""
 
     def __init__(self, server: Server, folder: Path) -> None:
@@ -271,7 +272,7 @@ async def test_an_administrator_sees_a_block_and_lifts_it(server: Server, store:
         await attempt(guard, domain, HERE, account="corp\\bob")
 
     def run(*words: str) -> str:
-        result = CliRunner().invoke(commands(Desk(server, tmp_path)), list(words))
+        result = CliRunner().invoke(commands(CommandContext(server, tmp_path)), list(words))
         assert result.exit_code == 0, result.output
         return result.output
 
@@ -281,7 +282,9 @@ async def test_an_administrator_sees_a_block_and_lifts_it(server: Server, store:
     await asyncio.to_thread(run, "lift", "CORP\\Alice")
     assert json.loads(await asyncio.to_thread(run, "blocked", "--json")) == []
     assert await attempt(guard, domain, HERE, right=True) == "in"
-    missing = await asyncio.to_thread(CliRunner().invoke, commands(Desk(server, tmp_path)), ["lift", "CORP\\nobody"])
+    missing = await asyncio.to_thread(
+        CliRunner().invoke, commands(CommandContext(server, tmp_path)), ["lift", "CORP\\nobody"]
+    )
     assert missing.exit_code == 1
     assert "nothing is counted against" in missing.output
 
@@ -290,7 +293,7 @@ async def test_whatever_a_stranger_typed_is_shown_as_it_is(server: Server, store
     guard, domain = Guard(store, GuardSection(), passed_on=False), Domain()
     for _ in range(5):
         await attempt(guard, domain, HERE, account="corp\\alice[b]:key:")
-    result = await asyncio.to_thread(CliRunner().invoke, commands(Desk(server, tmp_path)), ["blocked"])
+    result = await asyncio.to_thread(CliRunner().invoke, commands(CommandContext(server, tmp_path)), ["blocked"])
     assert "corp\\alice[b]:key:" in result.output
 
 
@@ -298,9 +301,9 @@ async def test_who_still_signs_in_by_ntlm_is_counted(server: Server, store: Redi
     guard, domain = Guard(store, SECTION, passed_on=True), Domain()
     for address in (HERE, HERE, THIRD):
         await attempt(guard, domain, address, right=True)
-    assert [row[:3] for row in await Lookout(store, SECTION).ntlm_sign_ins()] == [
+    assert [row[:3] for row in await GuardReport(store, SECTION).ntlm_sign_ins()] == [
         ("CORP\\alice", HERE, 2),
         ("CORP\\alice", THIRD, 1),
     ]
-    shown = await asyncio.to_thread(CliRunner().invoke, commands(Desk(server, tmp_path)), ["ntlm"])
+    shown = await asyncio.to_thread(CliRunner().invoke, commands(CommandContext(server, tmp_path)), ["ntlm"])
     assert "CORP\\alice" in shown.output

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import keytabs
 from calgate_negotiate import keytab
 from calgate_negotiate.keytab import Key
+from support import keytabs
 
 
 def test_every_entry_is_told_and_no_key(tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from spnego._ntlm_raw.messages import Authenticate, Challenge
 
-from calgate.contract import Continue, Identity, Proven
-from calgate.refusal import AccountRefused, Refusal, Unproven
-from calgate_negotiate import der, messages, negotiation, winbind
-from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM, State
+from calgate.plugin.errors import AccountRefused, AuthenticationFailed, Refusal
+from calgate.plugin.identity import Authenticated, Continue, Identity
+from calgate_negotiate import der, ntlm_messages, winbind
+from calgate_negotiate import spnego as tokens
+from calgate_negotiate.spnego import KERBEROS, MS_KERBEROS, NTLM, State
 from calgate_users.ntlmv2 import nt_hash
-from shake import PEER, authenticator, ntlm_client, shake
-from usersfile import FILE, write
+from support.handshakes import PEER, authenticator, ntlm_client, shake
+from support.users_file import FILE, write
 
 NEGOEX = bytes.fromhex("060a2b06010401823702021e")
 
@@ -41,7 +42,7 @@ async def test_a_wrong_password_is_unproven_in_all_three_wrappings(
     users_file: Path, scheme: str, wrapped: bool
 ) -> None:
     client = ntlm_client("DEMO\\alice", "wrong", spnego_wrapped=wrapped)
-    with pytest.raises(Unproven):
+    with pytest.raises(AuthenticationFailed):
         await shake(authenticator(users_file).begin(PEER), client, scheme)
 
 
@@ -70,7 +71,7 @@ async def test_a_changed_challenge_is_seen_by_the_mic(users_file: Path) -> None:
         flags = int.from_bytes(token[12:16], "little") & ~0x10
         return token[:12] + flags.to_bytes(4, "little") + token[16:]
 
-    with pytest.raises(Unproven, match="MIC does not fit"):
+    with pytest.raises(AuthenticationFailed, match="MIC does not fit"):
         await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice"), "NTLM", without_signing)
 
 
@@ -88,7 +89,7 @@ async def test_a_mic_that_was_promised_cannot_be_left_out(users_file: Path) -> N
         assert Authenticate.unpack(bytes(whole)).user_name == "alice"
         return bytes(whole)
 
-    with pytest.raises(Unproven, match="MIC does not fit"):
+    with pytest.raises(AuthenticationFailed, match="MIC does not fit"):
         await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice"), "NTLM", drop)
 
 
@@ -103,9 +104,9 @@ async def test_an_answer_to_another_challenge_is_unproven(users_file: Path) -> N
     assert isinstance(challenge, Continue)
     answer = client.step(challenge.token)
     assert answer is not None
-    assert isinstance(await first.step("NTLM", answer), Proven)
+    assert isinstance(await first.step("NTLM", answer), Authenticated)
     await second.step("NTLM", theirs)
-    with pytest.raises(Unproven):
+    with pytest.raises(AuthenticationFailed):
         await second.step("NTLM", answer)
 
 
@@ -113,30 +114,30 @@ async def test_a_mic_of_zeroes_does_not_fit(users_file: Path) -> None:
     def blank(leg: int, token: bytes) -> bytes:
         return token if leg == 1 else token[:72] + bytes(16) + token[88:]
 
-    with pytest.raises(Unproven, match="MIC does not fit"):
+    with pytest.raises(AuthenticationFailed, match="MIC does not fit"):
         await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice"), "NTLM", blank)
 
 
 async def test_a_changed_list_of_mechanisms_is_seen(users_file: Path) -> None:
     """Somebody on the way takes Kerberos out of what the client offers, so that NTLM is chosen."""
-    opening = negotiation.Init((KERBEROS, NTLM), mechanism_list=b"", token=None)
+    opening = tokens.Init((KERBEROS, NTLM), mechanism_list=b"", token=None)
     outcome = await _finish_inside_spnego(users_file, opening, signed_list=_list(NTLM))
-    assert isinstance(outcome, Unproven)
+    assert isinstance(outcome, AuthenticationFailed)
     assert "mechListMIC does not fit" in outcome.detail
 
 
 @pytest.mark.parametrize("first", [MS_KERBEROS, KERBEROS, NEGOEX])
 async def test_windows_order_with_ntlm_last_is_answered_with_ntlm_and_signed(users_file: Path, first: bytes) -> None:
-    opening = negotiation.Init((first, KERBEROS, NTLM), mechanism_list=b"", token=b"optimistic, for the first")
+    opening = tokens.Init((first, KERBEROS, NTLM), mechanism_list=b"", token=b"optimistic, for the first")
     outcome = await _finish_inside_spnego(users_file, opening, signed_list=_list(first, KERBEROS, NTLM))
-    assert isinstance(outcome, Proven)
+    assert isinstance(outcome, Authenticated)
     assert outcome.identity.account == "alice"
 
 
 async def test_ntlm_chosen_second_without_a_signature_is_unproven(users_file: Path) -> None:
-    opening = negotiation.Init((MS_KERBEROS, NTLM), mechanism_list=b"", token=None)
+    opening = tokens.Init((MS_KERBEROS, NTLM), mechanism_list=b"", token=None)
     outcome = await _finish_inside_spnego(users_file, opening, signed_list=None)
-    assert isinstance(outcome, Unproven)
+    assert isinstance(outcome, AuthenticationFailed)
     assert "mechListMIC is missing" in outcome.detail
 
 
@@ -148,41 +149,41 @@ async def test_a_signature_of_who_wants_no_signing_is_unproven(users_file: Path,
     assert first is not None
     outcome = await handshake.step("Negotiate", init_token((NTLM,), first))
     assert isinstance(outcome, Continue)
-    answer = negotiation.read(outcome.token)
-    assert isinstance(answer, negotiation.Response)
+    answer = tokens.read(outcome.token)
+    assert isinstance(answer, tokens.Response)
     nonce = Challenge.unpack(answer.token).server_challenge
     blob = b"\1\1" + bytes(30)
     key = hmac.digest(nt_hash("demo"), "ALICEDEMO".encode("utf-16-le"), "md5")
     proof = hmac.digest(key, nonce + blob, "md5")
     message = Authenticate(flags, None, proof + blob, "DEMO", "alice", encoding="utf-16-le").pack()
-    with pytest.raises(Unproven, match="mechListMIC does not fit"):
-        await handshake.step("Negotiate", negotiation.write(negotiation.Response(token=message, mic=bytes(16))))
+    with pytest.raises(AuthenticationFailed, match="mechListMIC does not fit"):
+        await handshake.step("Negotiate", tokens.write(tokens.Response(token=message, mic=bytes(16))))
 
 
 async def _finish_inside_spnego(
-    users_file: Path, opening: negotiation.Init, signed_list: bytes | None
-) -> Proven | Refusal:
+    users_file: Path, opening: tokens.Init, signed_list: bytes | None
+) -> Authenticated | Refusal:
     """A client that offers NTLM, not first, and signs `signed_list`; it checks our own signature."""
     handshake = authenticator(users_file).begin(PEER)
     client = ntlm_client("DEMO\\alice")
     outcome = await handshake.step("Negotiate", init_token(opening.mechanisms, opening.token))
     assert isinstance(outcome, Continue)
-    answer = negotiation.read(outcome.token)
-    assert answer == negotiation.Response(State.REQUEST_MIC, NTLM)
-    outcome = await handshake.step("Negotiate", negotiation.write(negotiation.Response(token=client.step())))
+    answer = tokens.read(outcome.token)
+    assert answer == tokens.Response(State.REQUEST_MIC, NTLM)
+    outcome = await handshake.step("Negotiate", tokens.write(tokens.Response(token=client.step())))
     assert isinstance(outcome, Continue)
-    challenge = negotiation.read(outcome.token)
-    assert isinstance(challenge, negotiation.Response)
+    challenge = tokens.read(outcome.token)
+    assert isinstance(challenge, tokens.Response)
     token = client.step(challenge.token)
     mic = client.sign(signed_list) if signed_list is not None else None
     try:
-        outcome = await handshake.step("Negotiate", negotiation.write(negotiation.Response(token=token, mic=mic)))
+        outcome = await handshake.step("Negotiate", tokens.write(tokens.Response(token=token, mic=mic)))
     except Refusal as refusal:
         return refusal
-    assert isinstance(outcome, Proven)
+    assert isinstance(outcome, Authenticated)
     assert outcome.token is not None
-    done = negotiation.read(outcome.token)
-    assert isinstance(done, negotiation.Response)
+    done = tokens.read(outcome.token)
+    assert isinstance(done, tokens.Response)
     assert done.state == State.ACCEPT_COMPLETED
     assert done.mic is not None
     client._reset_ntlm_crypto_state(outgoing=False)
@@ -200,7 +201,7 @@ def init_token(mechanisms: tuple[bytes, ...], token: bytes | None) -> bytes:
     fields = der.pack(0xA0, _list(*mechanisms))
     if token is not None:
         fields += der.pack(0xA2, der.pack(0x04, token))
-    body = negotiation.SPNEGO + der.pack(0xA0, der.pack(0x30, fields))
+    body = tokens.SPNEGO + der.pack(0xA0, der.pack(0x30, fields))
     return der.pack(0x60, body)
 
 
@@ -209,7 +210,7 @@ def init_token(mechanisms: tuple[bytes, ...], token: bytes | None) -> bytes:
 
 async def test_ntlmv1_is_refused(users_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LM_COMPAT_LEVEL", "1")
-    with pytest.raises(Unproven, match="NTLMv1 is not accepted"):
+    with pytest.raises(AuthenticationFailed, match="NTLMv1 is not accepted"):
         await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice"), "NTLM")
 
 
@@ -232,13 +233,13 @@ async def test_ntlmv1_is_refused(users_file: Path, monkeypatch: pytest.MonkeyPat
 )
 async def test_names_that_could_be_read_in_two_ways_are_refused(users_file: Path, domain: str, account: str) -> None:
     """Even with the right password's proof over exactly these names."""
-    with pytest.raises(Unproven, match="is not accepted"):
+    with pytest.raises(AuthenticationFailed, match="is not accepted"):
         await _answer_as(users_file, domain, account)
 
 
 @pytest.mark.parametrize(("domain", "account"), [("EVIL", "alice"), ("", "alice@evil")])
 async def test_a_domain_that_is_not_on_the_list_is_refused(users_file: Path, domain: str, account: str) -> None:
-    with pytest.raises(Unproven, match="no such user"):
+    with pytest.raises(AuthenticationFailed, match="no such user"):
         await _answer_as(users_file, domain, account)
 
 
@@ -249,7 +250,7 @@ async def test_plain_names_and_a_upn_are_taken(users_file: Path, domain: str, ac
     assert (await _answer_as(users_file, domain, account)).identity == Identity("DEMO", "alice", "ntlm")
 
 
-async def _answer_as(users_file: Path, domain: str, account: str) -> Proven:
+async def _answer_as(users_file: Path, domain: str, account: str) -> Authenticated:
     handshake = authenticator(users_file).begin(PEER)
     client = ntlm_client("DEMO\\alice")
     credential = client._credential
@@ -258,13 +259,13 @@ async def _answer_as(users_file: Path, domain: str, account: str) -> Proven:
 
 
 async def test_an_anonymous_sign_in_is_refused(users_file: Path) -> None:
-    with pytest.raises(Unproven, match="anonymous"):
+    with pytest.raises(AuthenticationFailed, match="anonymous"):
         await _answer_as(users_file, "", "")
 
     def say_anonymous(leg: int, token: bytes) -> bytes:
         return token if leg == 1 else token[:61] + bytes([token[61] | 0x08]) + token[62:]
 
-    with pytest.raises(Unproven, match="anonymous"):
+    with pytest.raises(AuthenticationFailed, match="anonymous"):
         await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice"), "NTLM", say_anonymous)
 
 
@@ -275,14 +276,14 @@ def test_somebody_unknown_whom_the_domain_takes_for_a_guest_is_nobody(flags: int
     sids = (winbind._SidWithAttributes * 1)(winbind._SidWithAttributes(sid, 7))
     info = winbind._Info(user_flags=flags, account_name=b"Guest", domain_name=b"CORP", sid_count=1, sids=sids)
     if is_guest:
-        with pytest.raises(Unproven, match="took him for a guest"):
+        with pytest.raises(AuthenticationFailed, match="took him for a guest"):
             winbind._proof(info)
     else:
         assert winbind._proof(info).identity.sid == "S-1-5-21-501"
 
 
 async def test_ntlm_from_a_trusted_proxy_is_refused(users_file: Path) -> None:
-    with pytest.raises(Unproven) as caught:
+    with pytest.raises(AuthenticationFailed) as caught:
         await shake(
             authenticator(users_file).begin(dataclasses.replace(PEER, behind_proxy=True)),
             ntlm_client("DEMO\\alice"),
@@ -304,15 +305,15 @@ async def test_a_finished_handshake_is_never_stepped_again(users_file: Path) -> 
         return token
 
     await shake(handshake, ntlm_client("DEMO\\alice"), "NTLM", remember)
-    with pytest.raises(Unproven, match="stepped again"):
+    with pytest.raises(AuthenticationFailed, match="stepped again"):
         await handshake.step("NTLM", last)
 
 
 async def test_a_failed_handshake_is_never_stepped_again(users_file: Path) -> None:
     handshake = authenticator(users_file).begin(PEER)
-    with pytest.raises(Unproven):
+    with pytest.raises(AuthenticationFailed):
         await handshake.step("NTLM", b"garbage")
-    with pytest.raises(Unproven, match="stepped again"):
+    with pytest.raises(AuthenticationFailed, match="stepped again"):
         await shake(handshake, ntlm_client("DEMO\\alice"), "NTLM")
 
 
@@ -321,25 +322,27 @@ async def test_the_scheme_cannot_change_in_the_middle(users_file: Path) -> None:
     client = ntlm_client("DEMO\\alice")
     outcome = await handshake.step("NTLM", client.step())
     assert isinstance(outcome, Continue)
-    with pytest.raises(Unproven, match="scheme changed"):
+    with pytest.raises(AuthenticationFailed, match="scheme changed"):
         await handshake.step("Negotiate", client.step(outcome.token))
 
 
 async def test_authenticate_without_negotiate_is_refused(users_file: Path) -> None:
     message = Authenticate(1, b"", b"x" * 60, domain_name="DEMO", username="alice").pack()
-    with pytest.raises(Unproven, match="begins with NEGOTIATE"):
+    with pytest.raises(AuthenticationFailed, match="begins with NEGOTIATE"):
         await authenticator(users_file).begin(PEER).step("NTLM", message)
 
 
 async def test_a_token_longer_than_any_real_one_is_refused_unread(users_file: Path) -> None:
-    with pytest.raises(Unproven, match="longer than any real one"):
-        await authenticator(users_file).begin(PEER).step("Negotiate", messages.SIGNATURE + bytes(60000))
+    with pytest.raises(AuthenticationFailed, match="longer than any real one"):
+        await authenticator(users_file).begin(PEER).step("Negotiate", ntlm_messages.SIGNATURE + bytes(60000))
 
 
 # ---------------------------------------------------------------- hostile bytes
 
 
-@given(token=st.binary(max_size=300), kind=st.sampled_from([b"", messages.SIGNATURE + b"\1\0\0\0", b"\x60", b"\xa1"]))
+@given(
+    token=st.binary(max_size=300), kind=st.sampled_from([b"", ntlm_messages.SIGNATURE + b"\1\0\0\0", b"\x60", b"\xa1"])
+)
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_a_first_token_of_any_bytes_is_a_challenge_or_unproven(
     users_file: Path, token: bytes, kind: bytes
@@ -347,7 +350,7 @@ async def test_a_first_token_of_any_bytes_is_a_challenge_or_unproven(
     for scheme in ("NTLM", "Negotiate"):
         try:
             outcome = await authenticator(users_file).begin(PEER).step(scheme, kind + token)
-        except Unproven:
+        except AuthenticationFailed:
             continue
         assert isinstance(outcome, Continue)
 
@@ -374,7 +377,7 @@ async def test_a_real_answer_with_any_bytes_changed_is_never_more_than_unproven(
     client = ntlm_client("DEMO\\alice", spnego_wrapped=wrapped)
     try:
         outcome = await shake(authenticator(users_file).begin(PEER), client, "Negotiate" if wrapped else "NTLM", tamper)
-    except (Unproven, spnego.exceptions.SpnegoError):
+    except (AuthenticationFailed, spnego.exceptions.SpnegoError):
         return
     # what is left over around the protected messages (unused header bytes, SPNEGO's own state) may differ
     assert outcome.identity.account == "alice"
@@ -386,18 +389,18 @@ async def test_a_real_answer_with_any_bytes_changed_is_never_more_than_unproven(
 def test_a_spnego_reader_reads_or_raises_value_error(token: bytes) -> None:
     for wrapped in (token, b"\x60" + bytes([min(len(token), 127)]) + token):
         try:
-            negotiation.read(wrapped)
+            tokens.read(wrapped)
         except ValueError:
             continue
 
 
 def test_what_is_written_can_be_read() -> None:
     for size in (0, 1, 127, 128, 255, 256, 40000):
-        response = negotiation.Response(State.ACCEPT_INCOMPLETE, NTLM, b"t" * size, b"m" * size)
-        assert negotiation.read(negotiation.write(response)) == response
+        response = tokens.Response(State.ACCEPT_INCOMPLETE, NTLM, b"t" * size, b"m" * size)
+        assert tokens.read(tokens.write(response)) == response
 
 
 def test_a_spnego_token_with_bytes_left_over_is_refused() -> None:
-    token = negotiation.write(negotiation.Response(State.REJECT))
+    token = tokens.write(tokens.Response(State.REJECT))
     with pytest.raises(ValueError, match="left over"):
-        negotiation.read(token + b"x")
+        tokens.read(token + b"x")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calgate.refusal import Unproven
+from calgate.plugin.errors import AuthenticationFailed
 from calgate_negotiate import pac
 
 SEEDS = json.loads((Path(__file__).parents[1] / "fuzz" / "seeds.json").read_text())
@@ -67,7 +67,7 @@ def test_a_pac_that_the_key_in_the_keytab_did_not_sign_is_refused(monkeypatch: p
         if is_signed:
             assert kerberos._logon_info(None).account == "alice"
             continue
-        with pytest.raises(Unproven, match="not signed"):
+        with pytest.raises(AuthenticationFailed, match="not signed"):
             kerberos._logon_info(None)
 
 

@@ -7,14 +7,14 @@ import pytest
 from pydantic import ValidationError
 
 import calgate_negotiate
-from calgate.contract import Services
-from calgate.refusal import Unproven
+from calgate.plugin.errors import AuthenticationFailed
+from calgate.plugin.services import Services
 from calgate.store import StoreSection, open_store
 from calgate_negotiate import Config
-from calgate_users.users import Users
-from servers import Server
-from shake import PEER, ntlm_client, shake
-from usersfile import write
+from calgate_users.directory import UsersDirectory
+from support.handshakes import PEER, ntlm_client, shake
+from support.redis_servers import Server
+from support.users_file import write
 
 
 class NoStore:
@@ -33,7 +33,7 @@ def services(folder: Path) -> Services:
 
 async def test_it_signs_in_by_the_users_file(server: Server, tmp_path: Path) -> None:
     async with open_store(StoreSection(url=server.url), tmp_path) as store:
-        lent = Services(store=store, state_dir=tmp_path, prover=Users(write(tmp_path)))
+        lent = Services(store=store, state_dir=tmp_path, prover=UsersDirectory(write(tmp_path)))
         async with calgate_negotiate.start(Config(ntlm="users"), lent) as plugin:
             proven = await shake(plugin.begin(PEER), ntlm_client("DEMO\\alice"), "NTLM")
     assert proven.identity.name == "DEMO\\alice"
@@ -85,6 +85,6 @@ async def test_ntlm_where_only_kerberos_is_on_is_told_apart() -> None:
 
     kerberos_only = NegotiateAuthenticator(Mechanisms())
     for wrapped in (False, True):
-        with pytest.raises(Unproven) as caught:
+        with pytest.raises(AuthenticationFailed) as caught:
             await shake(kerberos_only.begin(PEER), ntlm_client("DEMO\\alice", spnego_wrapped=wrapped), "Negotiate")
         assert caught.value.code == "ntlm-off"

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calgate_negotiate import der, negotiation
-from calgate_negotiate.negotiation import KERBEROS, MS_KERBEROS, NTLM, Response
+from calgate_negotiate import der, spnego
+from calgate_negotiate.spnego import KERBEROS, MS_KERBEROS, NTLM, Response
 from calgate_negotiate.ticket import Ticket, presented
-from tickets import in_spnego, ticket
+from support.tickets import in_spnego, ticket
 
 TICKET = Ticket("CORP.EXAMPLE", "HTTP/gateway.corp.example", 3, 23)
 
@@ -20,7 +20,7 @@ TICKET = Ticket("CORP.EXAMPLE", "HTTP/gateway.corp.example", 3, 23)
         ticket(enctype=23),
         in_spnego(ticket(enctype=23), KERBEROS),
         in_spnego(ticket(enctype=23), MS_KERBEROS, KERBEROS, NTLM),
-        negotiation.write(Response(token=ticket(enctype=23))),
+        spnego.write(Response(token=ticket(enctype=23))),
     ],
 )
 def test_a_ticket_is_seen_however_it_is_wrapped(token: bytes) -> None:
@@ -28,7 +28,7 @@ def test_a_ticket_is_seen_however_it_is_wrapped(token: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "token", [in_spnego(ticket(), NTLM, KERBEROS), in_spnego(ticket()), negotiation.write(Response(mic=b"signed"))]
+    "token", [in_spnego(ticket(), NTLM, KERBEROS), in_spnego(ticket()), spnego.write(Response(mic=b"signed"))]
 )
 def test_a_guess_at_another_mechanism_and_a_signature_alone_show_none(token: bytes) -> None:
     assert presented(token) is None

@@ -11,15 +11,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 import calgate_users
-from calgate.contract import Services, Survey
-from calgate_users import book, editing
+from calgate.plugin.checks import CheckContext
+from calgate.plugin.services import Services
+from calgate_users import edit, users_file
 from calgate_users.commands import commands
-from calgate_users.config import Config
 from calgate_users.ntlmv2 import nt_hash
-from usersfile import FILE, write
+from calgate_users.settings import Config
+from support.users_file import FILE, write
 
 
-class Desk:
+class CommandContext:
     """Reads one section and has nothing to open."""
 
     def __init__(self, file: Path) -> None:
@@ -33,7 +34,7 @@ class Desk:
 
 
 def run(file: Path, *words: str, typed: str = "") -> Result:
-    return CliRunner().invoke(commands(Desk(file)), [*words, "-c", "calgate.toml"], input=typed)
+    return CliRunner().invoke(commands(CommandContext(file)), [*words, "-c", "calgate.toml"], input=typed)
 
 
 def test_add_makes_the_file_for_its_owner_alone(tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_add_makes_the_file_for_its_owner_alone(tmp_path: Path) -> None:
     result = run(file, "add", "alice", "--domain", "DEMO", "--group", "BI Users", "--password-stdin", typed="demo\n")
     assert result.exit_code == 0, result.output
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    alice = book.read(file).users["demo\\alice"]
+    alice = users_file.read(file).users["demo\\alice"]
     assert alice.nt_hash == nt_hash("demo")
     assert alice.groups == {"demo\\bi users"}
 
@@ -58,20 +59,20 @@ def test_add_asks_for_the_password_twice_and_does_not_show_it(tmp_path: Path) ->
     result = run(file, "add", "erin", typed="s3cret\ns3cret\n")
     assert result.exit_code == 0, result.output
     assert "s3cret" not in result.output
-    assert book.read(file).users["demo\\erin"].nt_hash == nt_hash("s3cret")
+    assert users_file.read(file).users["demo\\erin"].nt_hash == nt_hash("s3cret")
 
 
 def test_an_empty_password_is_not_accepted(tmp_path: Path) -> None:
     file = write(tmp_path)
     assert run(file, "add", "erin", "--password-stdin", typed="\n").exit_code == 1
-    assert "demo\\erin" not in book.read(file).users
+    assert "demo\\erin" not in users_file.read(file).users
 
 
 def test_add_replaces_the_user_of_that_name_and_keeps_comments(tmp_path: Path) -> None:
     file = write(tmp_path)
     result = run(file, "add", "ALICE", "--password-stdin", typed="changed\n")
     assert "replaced" in result.output
-    people = book.read(file)
+    people = users_file.read(file)
     assert people.users["demo\\alice"].nt_hash == nt_hash("changed")
     assert len(people.users) == 3
     assert "# who may enter the demonstration" in file.read_text()
@@ -80,7 +81,7 @@ def test_add_replaces_the_user_of_that_name_and_keeps_comments(tmp_path: Path) -
 def test_add_to_a_second_domain(tmp_path: Path) -> None:
     file = write(tmp_path)
     assert run(file, "add", "dora", "--domain", "branch", "--password-stdin", typed="x\n").exit_code == 0
-    assert book.read(file).users["branch\\dora"].domain == "BRANCH"
+    assert users_file.read(file).users["branch\\dora"].domain == "BRANCH"
 
 
 def test_a_change_that_would_break_the_file_leaves_it_as_it_was(tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_a_change_that_would_break_the_file_leaves_it_as_it_was(tmp_path: Path) 
 def test_remove_keeps_the_groups_known_that_become_empty(tmp_path: Path) -> None:
     file = write(tmp_path)
     assert run(file, "remove", "alice").exit_code == 0
-    people = book.read(file)
+    people = users_file.read(file)
     assert set(people.users) == {"branch\\bob", "demo\\gone"}
     assert "demo\\sales" in people.groups
 
@@ -135,18 +136,18 @@ def test_a_link_to_the_file_stays_a_link(tmp_path: Path) -> None:
     link.symlink_to(file)
     assert run(link, "add", "erin", "--password-stdin", typed="x\n").exit_code == 0
     assert link.is_symlink()
-    assert "demo\\erin" in book.read(file).users
+    assert "demo\\erin" in users_file.read(file).users
 
 
 def test_two_changes_at_once_are_both_there(tmp_path: Path) -> None:
     file = write(tmp_path)
 
     def add(number: int) -> None:
-        editing.add(file, f"u{number}", domain=None, display_name=None, groups=(), nt_hash=bytes(16))
+        edit.add(file, f"u{number}", domain=None, display_name=None, groups=(), nt_hash=bytes(16))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(add, range(16)))
-    assert len(book.read(file).users) == 3 + 16
+    assert len(users_file.read(file).users) == 3 + 16
 
 
 @pytest.mark.parametrize("words", [("list",), ("remove", "alice")])
@@ -169,7 +170,7 @@ async def test_check_tells_the_faults_of_the_file_or_how_many_are_in_it(
     tmp_path: Path, text: str | None, level: str, told: str
 ) -> None:
     file = write(tmp_path, text) if text is not None else tmp_path / "nowhere.toml"
-    survey = Survey(services=None, hosts=())  # type: ignore[arg-type]
+    survey = CheckContext(services=None, hosts=())  # type: ignore[arg-type]
     found = [finding async for finding in calgate_users.check(Config(file=file), survey)]
     assert found[0].level == level
     assert any(told in finding.what for finding in found)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiohttp
 
-from whole.rig import Gateway
+from support.gateway_process import Gateway
 
 
 @dataclass

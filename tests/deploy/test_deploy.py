@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from calgate import config
-from calgate.access import warnings
-from servers import free_port
+from calgate.access.warnings import warnings
+from support.redis_servers import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from calgate import config
 from calgate.cli import main
-from calgate.metrics import exposition
+from calgate.telemetry.metrics import exposition
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "deploy/README.md", "SECURITY.md", "CHANGELOG.md")

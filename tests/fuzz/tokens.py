@@ -16,17 +16,17 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["calgate_negotiate", "calgate.signin", "spnego"]):
-    import spnego._ntlm_raw.messages  # noqa: F401 - instrumented
+    import spnego._ntlm_raw.messages
 
-    from calgate import signin
-    from calgate_negotiate import handshake, messages, negotiation, ntlm, pac, ticket
+    from calgate.authentication import sign_in
+    from calgate_negotiate import handshake, ntlm, ntlm_messages, pac, spnego, ticket
     from calgate_negotiate.explain import explain
 
 import contextlib
 
 from calgate.commands.check import explain as explain_text
-from calgate.contract import Identity, NtlmAttempt, NtlmProof, Peer
-from calgate.refusal import Refusal
+from calgate.plugin.errors import Refusal
+from calgate.plugin.identity import Identity, NtlmAttempt, NtlmProof, Peer
 
 SEEDS = Path(__file__).with_name("seeds.json")
 FOUND = Path(".fuzz")  # what was found, and inputs that reach something new, kept from run to run
@@ -36,8 +36,8 @@ PEER = Peer("192.0.2.7", behind_proxy=False)
 class Believer:
     """Proves everybody, so that what comes after the proof is reached too."""
 
-    async def names(self) -> messages.Names:
-        return messages.Names("DEMO", "CALGATE")
+    async def names(self) -> ntlm_messages.Names:
+        return ntlm_messages.Names("DEMO", "CALGATE")
 
     async def prove(self, attempt: NtlmAttempt) -> NtlmProof:
         return NtlmProof(Identity(attempt.domain, attempt.account, "ntlm"), bytes(16))
@@ -65,12 +65,12 @@ def shake(scheme: str, *tokens: bytes) -> None:
         return
 
 
-NEGOTIATE = messages.SIGNATURE + b"\1\0\0\0" + (0xE2088297).to_bytes(4, "little") + bytes(24)
+NEGOTIATE = ntlm_messages.SIGNATURE + b"\1\0\0\0" + (0xE2088297).to_bytes(4, "little") + bytes(24)
 
 
 def spnego_token(data: bytes) -> None:
     with contextlib.suppress(ValueError):
-        negotiation.read(data)
+        spnego.read(data)
     half = len(data) // 2
     shake("Negotiate", data)
     shake("Negotiate", data[:half], data[half:])
@@ -79,7 +79,7 @@ def spnego_token(data: bytes) -> None:
 def ntlm_message(data: bytes) -> None:
     shake("NTLM", data)
     shake("NTLM", NEGOTIATE, data)
-    exchange = ntlm.Exchange(Believer(), None, "", handshake.Binder("require", None).bound(PEER))
+    exchange = ntlm.NtlmExchange(Believer(), None, "", handshake.ChannelBindingPolicy("require", None).bound(PEER))
     with contextlib.suppress(Refusal):
         run(exchange.challenge(data))
 
@@ -107,7 +107,7 @@ class Asking:
         self.inbound = {b"authorization": field}
 
 
-class Reader(signin.SignIn):
+class Reader(sign_in.SignIn):
     """The gateway's own reader of the field, without what a whole sign-in needs."""
 
     def __init__(self) -> None:

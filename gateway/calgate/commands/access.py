@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from calgate import config
-from calgate.access import Asked, Rules, Verdict, groups_of
+from calgate.access.rules import AccessRequest, Rules, Verdict
+from calgate.access.settings import groups_of
+from calgate.commands.context import opened
 from calgate.commands.options import config_option, json_option
-from calgate.config import ConfigError, Settings
-from calgate.contract import Identity, Person
-from calgate.desk import opened
-from calgate.glob import fold
-from calgate.refusal import Refusal
+from calgate.config.model import Settings
+from calgate.paths import fold
+from calgate.plugin.errors import ConfigError, Refusal
+from calgate.plugin.identity import Identity, Person
 
 
 @click.group()
@@ -61,7 +62,7 @@ async def _explain(
     if person is None:
         raise ConfigError([f"no directory knows {user}"], code=1)
     rules = Rules(core.access, groups, core.timezone)
-    return person, rules.explain(Asked(person, address, path, document), time.time())
+    return person, rules.explain(AccessRequest(person, address, path, document), time.time())
 
 
 def identity_of(user: str) -> Identity:

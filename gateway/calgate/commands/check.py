@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from calgate import check as checking
-from calgate import config, plugins
+from calgate import config, plugin_loader
+from calgate.commands import checks as checking
+from calgate.commands.context import PluginCommandContext
 from calgate.commands.options import config_option, json_option
-from calgate.config import Settings
-from calgate.contract import Finding
-from calgate.desk import PluginDesk
+from calgate.config.model import Settings
+from calgate.plugin.checks import Finding
 
 _MARKS = {
     "ok": Text("ok", "green"),
@@ -65,9 +65,9 @@ async def _all(settings: Settings, hosts: Sequence[str], login: tuple[str, str] 
 
 
 def _report_ntlm(file: Path, as_json: bool) -> None:
-    for name, module in plugins.modules():
+    for name, module in plugin_loader.modules():
         if hasattr(module, "ntlm_report"):
-            module.ntlm_report(PluginDesk(name), file, as_json=as_json)
+            module.ntlm_report(PluginCommandContext(name), file, as_json=as_json)
 
 
 def explain(token: str) -> list[Finding]:
@@ -76,7 +76,7 @@ def explain(token: str) -> list[Finding]:
         data = base64.b64decode(token.strip().rpartition(" ")[2], validate=True)
     except (binascii.Error, ValueError):
         return [Finding("fail", "token", "not base64", "copy all of what follows the scheme, and nothing else")]
-    told = [one for _, module in plugins.modules() if hasattr(module, "explain") for one in module.explain(data)]
+    told = [one for _, module in plugin_loader.modules() if hasattr(module, "explain") for one in module.explain(data)]
     return told or [Finding("fail", "token", "no plugin knows what that is")]
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 import click
 import uvloop
 
-from calgate import config, journal
+from calgate import config
 from calgate import demo as demonstration
-from calgate.config import ConfigError, read_address
-from calgate.desk import opened
-from calgate.gateway import Gateway
-from calgate.processes.serving import public_url, serve
+from calgate.app import Gateway
+from calgate.commands.context import opened
+from calgate.http.settings import read_address
+from calgate.plugin.errors import ConfigError
+from calgate.processes.serve import public_url, serve
 from calgate.processes.sockets import bind as bind_socket
+from calgate.telemetry import log
 
 
 @click.command()
@@ -43,7 +45,7 @@ async def _show(bind: str, folder: Path) -> None:
         except OSError as error:
             raise ConfigError([f"--folder {folder}: {error.strerror}: {error.filename}"], code=1) from error
         settings = config.read(file)
-        journal.start("console", "warning")
+        log.start("console", "warning")
         async with opened(settings) as (store, _):
             await store.redis.flushall()  # every demonstration begins at the beginning
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 import uvloop
 
-from calgate import config, journal
+from calgate import config
 from calgate.commands.options import config_option
+from calgate.telemetry import log
 
 
 @click.command()
@@ -23,7 +24,7 @@ def run(file: Path) -> None:
     from calgate.processes.parent import Parent
 
     settings = config.read(file)
-    journal.start(settings.core.log.format, settings.core.log.level)
+    log.start(settings.core.log.format, settings.core.log.level)
     parent = Parent(file, settings)
     sys.exit(uvloop.run(parent.run()))
 

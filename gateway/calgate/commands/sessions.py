@@ -10,13 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from calgate import config
+from calgate.authentication.sessions import Session, Sessions
 from calgate.commands.access import identity_of
+from calgate.commands.context import opened
 from calgate.commands.options import config_option, json_option
-from calgate.config import ConfigError
-from calgate.contract import News
-from calgate.desk import opened
-from calgate.refusal import Unavailable
-from calgate.session import Session, Sessions
+from calgate.plugin.errors import ConfigError, Unavailable
+from calgate.plugin.services import Event
 
 
 @click.group()
@@ -84,7 +83,7 @@ async def _end(file: Path, user: str | None, address: str | None) -> int:
             for session in await sessions.every():
                 if address in (None, session.address) and (user is None or _is_of(session, user)):
                     # first, so that whoever signs in again at once is looked up anew
-                    await store.publish(News("person-changed", session.person_key))
+                    await store.publish(Event("person-changed", session.person_key))
                     count += await sessions.end(session.key, "ended by an administrator")
     except Unavailable as refusal:
         raise ConfigError([refusal.detail], code=1) from refusal

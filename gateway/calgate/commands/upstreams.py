@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from calgate import config
+from calgate.commands.context import opened
 from calgate.commands.options import config_option, json_option
-from calgate.config import ConfigError, Settings
-from calgate.desk import opened
-from calgate.drains import Drains
-from calgate.gateway import upstream_of
-from calgate.refusal import Unavailable
+from calgate.config.model import Settings
+from calgate.plugin.errors import ConfigError, Unavailable
+from calgate.routes import upstream_of
+from calgate.upstream.drained import DrainedServers
 
 
 @click.group()
@@ -74,7 +74,7 @@ def _names(settings: Settings, route: config.Route) -> Sequence[str]:
 async def _drained(settings: Settings) -> frozenset[str]:
     try:
         async with opened(settings) as (store, _):
-            return await Drains(store).read()
+            return await DrainedServers(store).read()
     except Unavailable as refusal:
         raise ConfigError([refusal.detail], code=1) from refusal
 
@@ -82,6 +82,6 @@ async def _drained(settings: Settings) -> frozenset[str]:
 async def _set(settings: Settings, name: str, *, drained: bool) -> None:
     try:
         async with opened(settings) as (store, _):
-            await Drains(store).change(name, drained=drained)
+            await DrainedServers(store).change(name, drained=drained)
     except Unavailable as refusal:
         raise ConfigError([refusal.detail], code=1) from refusal

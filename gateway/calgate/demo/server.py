@@ -15,7 +15,7 @@ from xml.sax.saxutils import quoteattr
 from aiohttp import WSMsgType, web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from calgate.demo.cube import DOCUMENTS, Document, Sitting, Sittings
+from calgate.demo.data import DOCUMENTS, Document, Sitting, Sittings
 
 _STATIC = Path(__file__).parent / "static"
 _ROWS = 200

@@ -7,12 +7,12 @@ access rules.
 
 from collections.abc import Mapping
 
-from calgate.dialect.patterns import Patterns
+from calgate.dialect.cached import CachedDialect
+from calgate.dialect.protocol import Dialect, DialectResponse, Kind, Use
 from calgate.dialect.qlikview import QlikView
-from calgate.dialect.remembered import Remembered
-from calgate.dialect.use import Dialect, Kind, Use, Written
+from calgate.dialect.regex import Patterns
 
-__all__ = ["Dialect", "Kind", "Use", "Written", "choose", "never_claims"]
+__all__ = ["Dialect", "DialectResponse", "Kind", "Use", "choose", "never_claims"]
 
 
 def choose(
@@ -23,15 +23,15 @@ def choose(
     Raises ValueError with a sentence for the administrator.
     """
     if name is None:
-        return Remembered(Patterns(opens=opens, uses=uses, polls=polls)) if opens or uses or polls else None
+        return CachedDialect(Patterns(opens=opens, uses=uses, polls=polls)) if opens or uses or polls else None
     if opens or uses or polls:
         raise ValueError("a route has either a dialect, or opens, uses and polls patterns, not both")
     if name != "qlikview":
         raise ValueError(f'there is no dialect {name!r}; there is "qlikview", or opens, uses and polls patterns')
-    return Remembered(QlikView())
+    return CachedDialect(QlikView())
 
 
-def never_claims(method: str, headers: Mapping[str, str]) -> bool:
+def is_prefetch_or_embed(method: str, headers: Mapping[str, str]) -> bool:
     """Whether this request must not take a CAL even if it opens a document, as nobody has asked to see it.
 
     HEAD and OPTIONS; what a browser fetches ahead (Sec-Purpose, and its forerunners Purpose and X-Moz); and what a page

@@ -22,12 +22,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from xml.sax.saxutils import quoteattr
 
-from calgate.dialect.command import read_command
-from calgate.dialect.documents import canonical_windows, refuse_windows_aliases
-from calgate.dialect.use import Use, Written
-from calgate.glob import fold
-from calgate.refusal import BadRequest, Forbidden
-from calgate.target import Parameters, Target, decode_escaped, decode_value, read_target
+from calgate.dialect.document_names import canonical_windows, refuse_windows_aliases
+from calgate.dialect.protocol import DialectResponse, Use
+from calgate.dialect.qlikview_command import read_command
+from calgate.http.target import Parameters, Target, decode_escaped, decode_value, read_target
+from calgate.paths import fold
+from calgate.plugin.errors import BadRequest, Forbidden
 
 _BODY = 262_144  # a command with pasted selections; larger ones have not been seen
 _VIEWERS = frozenset({"qvsviewclient.aspx", "qvsviewclient.asp"})
@@ -69,11 +69,11 @@ class QlikView:
         document = parameters.one("document")
         return Use("open", canonical_windows(document)) if document is not None else Use("other")
 
-    def write_refusal(self, method: str, target: str, words: str) -> Written | None:
+    def write_refusal(self, method: str, target: str, words: str) -> DialectResponse | None:
         if not _is_call(target) or (method != "POST" and "cmd=" not in target):
             return None
         answer = f'<?xml version="1.0" encoding="utf-8"?><result><message text={quoteattr(words)}/></result>'
-        return Written("text/xml; charset=utf-8", answer.encode())
+        return DialectResponse("text/xml; charset=utf-8", answer.encode())
 
     def opened(self, target: str, status: int, answer: bytes) -> bool | None:
         """The page opendoc.htm is the same for every name, and the AccessPoint's link too: the first call tells.
@@ -90,7 +90,7 @@ class QlikView:
         text = _unpacked(answer)
         return b"<message" not in text or _MARK.search(text) is not None
 
-    def overhears(self, target: str, answer: bytes) -> bool:
+    def reports_missing_cal(self, target: str, answer: bytes) -> bool:
         """QlikView Server's words: "Access denied! The server (…) has no USER CAL for your account." """
         return _is_call(target) and _NO_CAL in _unpacked(answer).lower()
 

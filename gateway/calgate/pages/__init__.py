@@ -5,8 +5,9 @@ that prefer it, and the document server's own form for calls of its client. None
 secret, or another person's name.
 """
 
-from calgate.pages.refused import headers
-from calgate.pages.render import Pages, PagesSection, Rendered, Viewer
-from calgate.pages.words import Words, words_for
+from calgate.pages.messages import Message, words_for
+from calgate.pages.problem_json import headers
+from calgate.pages.render import PageContext, Pages, RenderedPage
+from calgate.pages.settings import PagesSection
 
-__all__ = ["Pages", "PagesSection", "Rendered", "Viewer", "Words", "headers", "words_for"]
+__all__ = ["Message", "PageContext", "Pages", "PagesSection", "RenderedPage", "headers", "words_for"]

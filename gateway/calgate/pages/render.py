@@ -8,39 +8,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, TemplateError
 from markupsafe import Markup
-from pydantic import model_validator
 
-from calgate import refusal as r
-from calgate.dialect import Written
-from calgate.pages.accept import prefers_page
-from calgate.pages.refused import ASK_AGAIN, headers, iso, problem, retry_after
+from calgate import plugin as r
+from calgate.dialect import DialectResponse
+from calgate.pages.messages import Message, words_for
+from calgate.pages.negotiation import prefers_page
+from calgate.pages.problem_json import ASK_AGAIN, headers, iso, problem, retry_after
 from calgate.pages.samples import SAMPLES
-from calgate.pages.words import Words, words_for
-from calgate.setting import Section
+from calgate.pages.settings import PagesSection
 
 _OURS = PackageLoader("calgate.pages")
 _SEATS_DRAWN = 24  # a pool with more CALs than this is drawn as one bar
 
 
-class PagesSection(Section):
-    """`[pages]`: how the gateway's own pages look."""
-
-    templates: Path | None = None  # a folder; a template that is not in it is ours
-    contact: str = ""  # whom to ask where a license names nobody: an address or a sentence
-
-    @model_validator(mode="after")
-    def _templates_are_whole(self) -> Self:
-        if self.templates is not None:
-            Pages(self).demand_whole(self.templates)
-        return self
-
-
 @dataclass(frozen=True, slots=True)
-class Viewer:
+class PageContext:
     """Who will read it, and where from."""
 
     now: float  # Unix time
@@ -49,16 +34,24 @@ class Viewer:
     site: str = ""  # the host as the browser names it
     user: str | None = None  # CORP\alice, where somebody is signed in
     path: str = "/"  # path and query to try again; anything but a path of this site becomes "/"
-    write: Callable[[str], Written | None] = lambda words: None  # the dialect's own form, for calls of its client
+    write: Callable[[str], DialectResponse | None] = lambda words: (
+        None
+    )  # the dialect's own form, for calls of its client
 
 
 @dataclass(frozen=True, slots=True)
-class Rendered:
+class RenderedPage:
     """A whole answer but for framing, challenges and cookies."""
 
     status: int
     headers: Sequence[tuple[str, str]]
     body: bytes
+
+
+def check_templates(section: PagesSection) -> None:
+    """Renders every template of the administrator's once. Raises ValueError with the file and line of a fault."""
+    if section.templates is not None:
+        Pages(section).demand_whole(section.templates)
 
 
 class Pages:
@@ -78,7 +71,7 @@ class Pages:
         )
         self._templates.filters.update(moment=_moment, seats=_seats, breaks=_breaks)
 
-    def refuse(self, refusal: r.Refusal, viewer: Viewer) -> Rendered:
+    def refuse(self, refusal: r.Refusal, viewer: PageContext) -> RenderedPage:
         """The answer to a refused request."""
         words = words_for(refusal)
         fields = headers(refusal, viewer.now)
@@ -91,19 +84,21 @@ class Pages:
         body, policy = self._page(words.template, viewer, words=words, refusal=refusal, contact=contact)
         return self._answer(refusal.status, "text/html; charset=utf-8", body, (*fields, policy))
 
-    def sign_out(self, viewer: Viewer) -> Rendered:
+    def sign_out(self, viewer: PageContext) -> RenderedPage:
         """The button that signs out: a POST, so that no link or picture can do it."""
-        return self._plain("sign-out.html", Words("Sign out", "Your licence is given back for others to use."), viewer)
+        return self._plain(
+            "sign-out.html", Message("Sign out", "Your licence is given back for others to use."), viewer
+        )
 
-    def signed_out(self, viewer: Viewer) -> Rendered:
+    def signed_out(self, viewer: PageContext) -> RenderedPage:
         """Says that it is done, and does not challenge: the browser would sign in again by itself."""
-        return self._plain("signed-out.html", Words("You are signed out", "It is safe to close this window."), viewer)
+        return self._plain("signed-out.html", Message("You are signed out", "It is safe to close this window."), viewer)
 
-    def _plain(self, template: str, words: Words, viewer: Viewer) -> Rendered:
+    def _plain(self, template: str, words: Message, viewer: PageContext) -> RenderedPage:
         body, policy = self._page(template, viewer, words=words, refusal=None, contact=self._contact)
         return self._answer(200, "text/html; charset=utf-8", body, (policy,))
 
-    def _page(self, template: str, viewer: Viewer, **more: object) -> tuple[bytes, tuple[str, str]]:
+    def _page(self, template: str, viewer: PageContext, **more: object) -> tuple[bytes, tuple[str, str]]:
         nonce = secrets.token_urlsafe(12)
         text = self._templates.get_template(template).render(
             viewer=viewer, path=_own_path(viewer.path), nonce=nonce, ask_again=ASK_AGAIN, **_wait(viewer, more), **more
@@ -114,7 +109,7 @@ class Pages:
         )
         return text.encode(), ("Content-Security-Policy", policy)
 
-    def _answer(self, status: int, content_type: str, body: bytes, more: Sequence[tuple[str, str]]) -> Rendered:
+    def _answer(self, status: int, content_type: str, body: bytes, more: Sequence[tuple[str, str]]) -> RenderedPage:
         common = (
             ("Content-Type", content_type),
             ("Cache-Control", "no-store"),
@@ -122,7 +117,7 @@ class Pages:
             ("X-Content-Type-Options", "nosniff"),
             ("Referrer-Policy", "same-origin"),
         )
-        return Rendered(status, (*common, *more), body)
+        return RenderedPage(status, (*common, *more), body)
 
     def demand_whole(self, folder: Path) -> None:
         """Renders every page once: a fault is found when the file is read, not by the first person who is refused.
@@ -140,7 +135,7 @@ class Pages:
         ]
         for name, sample in SAMPLES.items():
             try:
-                self._page(name, Viewer(0.0, user="CORP\\sample"), contact="", **sample)
+                self._page(name, PageContext(0.0, user="CORP\\sample"), contact="", **sample)
             except (TemplateError, TypeError, AttributeError, ValueError) as error:  # whatever a template may run into
                 faults.append(_located(error, folder, name))
         if faults:
@@ -158,7 +153,7 @@ def _located(error: Exception, folder: Path, page: str) -> str:
     return f"{file or folder / page}, line {line or 1}: {error}"
 
 
-def _spoken(refusal: r.Refusal, words: Words, viewer: Viewer) -> str:
+def _spoken(refusal: r.Refusal, words: Message, viewer: PageContext) -> str:
     """One string for a client that shows nothing else."""
     parts = [f"{words.title}.", words.text]
     if refusal.code == "no-cal" and isinstance(refusal, r.NoCal) and refusal.free_at is not None:
@@ -168,7 +163,7 @@ def _spoken(refusal: r.Refusal, words: Words, viewer: Viewer) -> str:
     return " ".join(parts)
 
 
-def _wait(viewer: Viewer, more: Mapping[str, object]) -> Mapping[str, object]:
+def _wait(viewer: PageContext, more: Mapping[str, object]) -> Mapping[str, object]:
     """When to come back, for pages about a refusal that says so."""
     refusal = more.get("refusal")
     wait = retry_after(refusal, viewer.now) if isinstance(refusal, r.Refusal) else None

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from calgate.pages.words import words_for
-from calgate.refusal import BadRequest, Forbidden, NoCal, Pool, Refusal, SignInNeeded, Unavailable
+from calgate.pages.messages import words_for
+from calgate.plugin.errors import BadRequest, Forbidden, Refusal, SignInNeeded, Unavailable
+from calgate.plugin.licensing import NoCal, Pool
 
 _POOLS = (
     Pool("named", 20, 20, None, "not-assigned"),

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
 
-from calgate.metrics import exposition
-from calgate.processes.child import Child
+from calgate.processes.worker_process import WorkerProcess
+from calgate.telemetry.metrics import exposition
 
 _TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus 3 reads nothing that does not say what it is
 
@@ -16,7 +16,7 @@ _TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus 3 reads 
 class Admin:
     """`/metrics`, `/healthz`, `/readyz`, on a listener that no user reaches."""
 
-    def __init__(self, workers: Callable[[], Mapping[int, Child]]) -> None:
+    def __init__(self, workers: Callable[[], Mapping[int, WorkerProcess]]) -> None:
         self._workers = workers
         self._servers: list[asyncio.Server] = []
         self._serving: set[int] = set()

@@ -16,15 +16,16 @@ from functools import partial
 from pathlib import Path
 
 from calgate import config, store
-from calgate.config import ConfigError, Settings
+from calgate.config.model import Settings
+from calgate.plugin.errors import ConfigError
 from calgate.processes.admin import Admin
-from calgate.processes.child import Child
 from calgate.processes.notify import notify
-from calgate.processes.serving import public_url
+from calgate.processes.serve import public_url
 from calgate.processes.sockets import HANDOVER, from_systemd, inherited
+from calgate.processes.worker_process import WorkerProcess
 from calgate.store import EmbeddedFaultError, NoServerError, open_store
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _OLD_WORKERS = "CALGATE_WORKERS"
 _LAST_PATIENCE = 5.0  # seconds beyond `listen.drain` until a worker that does not end is killed
@@ -39,7 +40,7 @@ class Parent:
         self._settings = settings
         self._sockets = inherited()
         self._sockets.open(settings.core.listen, from_systemd())
-        self._workers: dict[int, Child] = {}
+        self._workers: dict[int, WorkerProcess] = {}
         self._leaving: dict[asyncio.Task[None], Callable[[], str]] = {}  # and what the next program must know of each
         self._stop = asyncio.Event()
         self._wanted = asyncio.Event()  # something to do: reload, upgrade, a worker that ended
@@ -63,7 +64,7 @@ class Parent:
                 self._workers = await self._start_generation(self._settings)
                 self._dismiss_strangers()
                 notify("READY=1", f"MAINPID={os.getpid()}")
-                log.info("ready on %s", public_url(self._settings))
+                logger.info("ready on %s", public_url(self._settings))
                 await self._mind()
             finally:
                 await self._end_all()
@@ -99,9 +100,9 @@ class Parent:
 
     # ------------------------------------------------------------ workers
 
-    async def _start_generation(self, settings: Settings) -> dict[int, Child]:
+    async def _start_generation(self, settings: Settings) -> dict[int, WorkerProcess]:
         """All workers of a file, ready; the first one alone, so that a fault is told once. Raises ConfigError."""
-        started: dict[int, Child] = {}
+        started: dict[int, WorkerProcess] = {}
         try:
             for slot in range(settings.core.listen.workers):
                 started[slot] = await self._start(slot)
@@ -115,24 +116,24 @@ class Parent:
             raise
         return started
 
-    async def _start(self, slot: int) -> Child:
-        return await Child.start(self._file, slot, self._sockets.of_worker(slot), self._wanted.set)
+    async def _start(self, slot: int) -> WorkerProcess:
+        return await WorkerProcess.start(self._file, slot, self._sockets.of_worker(slot), self._wanted.set)
 
     async def _replace(self, slot: int) -> None:
         """A worker ended by itself: another takes its place, and what waits in its queue."""
         ended = self._workers[slot]
         self._crashes = self._crashes + 1 if ended.age < 10 else 1
         pause = _BACK_OFF[min(self._crashes, len(_BACK_OFF)) - 1]
-        log.error("worker %d ended (%s); another is started", slot, ended.how_it_ended)
+        logger.error("worker %d ended (%s); another is started", slot, ended.how_it_ended)
         await asyncio.sleep(pause)
         try:
             self._workers[slot] = await self._start(slot)
             await self._workers[slot].wait_until_ready()
         except ConfigError as error:
-            log.error("a new worker %d does not start: %s", slot, error)
+            logger.error("a new worker %d does not start: %s", slot, error)
             self._wanted.set()
 
-    def _dismiss(self, child: Child) -> None:
+    def _dismiss(self, child: WorkerProcess) -> None:
         """Asks a worker to finish, and sees to it that it does."""
         self._leave(child.finish(self._settings.core.listen.drain + _LAST_PATIENCE), child.hand_over)
 
@@ -160,7 +161,7 @@ class Parent:
             new = await self._start_generation(settings)
         except ConfigError as error:
             for fault in error.faults:
-                log.error("the file is not taken over: %s", fault)
+                logger.error("the file is not taken over: %s", fault)
             # the kernel gives connections to every socket of an address, also to one that no worker answers on
             self._sockets.close_others(self._settings.core.listen)
         else:
@@ -170,14 +171,14 @@ class Parent:
             self._settings = settings
             self._sockets.close_others(settings.core.listen)
             await self._admin.serve_on(self._sockets.of_admin())
-            log.info("the file was taken over")
+            logger.info("the file was taken over")
         notify("READY=1")
 
     # ------------------------------------------------------------ upgrade in place
 
     def _replace_program(self) -> None:
         """The program as it is on disk now takes this process over; the workers go on until its own are ready."""
-        log.info("the program is replaced")
+        logger.info("the program is replaced")
         store.hand_over()
         os.environ[HANDOVER] = self._sockets.hand_over()
         here = [child.hand_over for child in self._workers.values() if not child.has_ended]

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from calgate.config import Address, ConfigError, Listen
+from calgate.http.settings import Address, Listen
+from calgate.plugin.errors import ConfigError
 
 Role = Literal["main", "redirect", "admin"]
 _BACKLOG = 1024
@@ -25,7 +26,7 @@ HANDOVER = "CALGATE_SOCKETS"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SocketKey:
     """What a socket is for."""
 
     role: Role
@@ -36,7 +37,7 @@ class Place:
 class Sockets:
     """Every listening socket that the parent holds."""
 
-    def __init__(self, inherited: Mapping[Place, socket.socket] | None = None) -> None:
+    def __init__(self, inherited: Mapping[SocketKey, socket.socket] | None = None) -> None:
         self._held = dict(inherited or {})
 
     def open(self, listen: Listen, given: Sequence[socket.socket] = ()) -> None:
@@ -45,7 +46,7 @@ class Sockets:
         `given` are sockets from systemd: each serves the address that it is bound to, for all workers.
         """
         taken = {_name_of(sock): sock for sock in given}
-        opened: dict[Place, socket.socket] = {}
+        opened: dict[SocketKey, socket.socket] = {}
         try:
             for place, address in _wanted(listen):
                 if place not in self._held:
@@ -89,7 +90,7 @@ class Sockets:
 def inherited() -> Sockets:
     """What the program before this one handed over, if one did."""
     text = os.environ.pop(HANDOVER, "[]")
-    return Sockets({Place(role, address, slot): _adopt(fd) for role, address, slot, fd in json.loads(text)})
+    return Sockets({SocketKey(role, address, slot): _adopt(fd) for role, address, slot, fd in json.loads(text)})
 
 
 def from_systemd() -> list[socket.socket]:
@@ -107,15 +108,15 @@ def _adopt(fd: int) -> socket.socket:
     return sock
 
 
-def _wanted(listen: Listen) -> Iterator[tuple[Place, Address]]:
+def _wanted(listen: Listen) -> Iterator[tuple[SocketKey, Address]]:
     roles: list[tuple[Role, Address]] = [("main", address) for address in listen.bind]
     if listen.redirect_http is not None:
         roles.append(("redirect", listen.redirect_http))
     for role, address in roles:
         for slot in range(1 if address.path else listen.workers):
-            yield Place(role, str(address), slot), address
+            yield SocketKey(role, str(address), slot), address
     if listen.admin is not None:
-        yield Place("admin", str(listen.admin), 0), listen.admin
+        yield SocketKey("admin", str(listen.admin), 0), listen.admin
 
 
 def _setting_of(role: Role) -> str:

@@ -13,10 +13,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from calgate import config, journal
-from calgate.gateway import Gateway
-from calgate.processes.serving import serve
+from calgate import config
+from calgate.app import Gateway
+from calgate.processes.serve import serve
 from calgate.processes.sockets import Role
+from calgate.telemetry import log
 
 _REPORT_EVERY = 1.0
 _COLLECTED_AT = 20_000  # objects made and not yet freed
@@ -27,7 +28,7 @@ def main(file: Path, slot: int, sockets: str) -> None:
     import uvloop
 
     settings = config.read(file)
-    journal.start(settings.core.log.format, settings.core.log.level, access=settings.core.log.access)
+    log.start(settings.core.log.format, settings.core.log.level, access=settings.core.log.access)
     lent: list[tuple[Role, socket.socket]] = [(role, socket.socket(fileno=fd)) for role, fd in json.loads(sockets)]
     uvloop.run(_work(settings, slot, lent))
 

@@ -5,13 +5,13 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from calgate.metrics import Metrics
-from calgate.store.binary import NoServerError
 from calgate.store.client import connector
 from calgate.store.connection import RedisStore
 from calgate.store.embedded import EmbeddedFaultError, hand_over, private_server
-from calgate.store.news import NewsChannel
-from calgate.store.section import StoreSection
+from calgate.store.events import EventChannel
+from calgate.store.server_binary import NoServerError
+from calgate.store.settings import StoreSection
+from calgate.telemetry.metrics import Metrics
 
 __all__ = ["EmbeddedFaultError", "NoServerError", "RedisStore", "StoreSection", "hand_over", "open_store"]
 
@@ -30,7 +30,7 @@ async def open_store(
     async with contextlib.AsyncExitStack() as stack:
         socket = await stack.enter_async_context(private_server(state_dir)) if section.embedded else None
         connect = connector(section, socket)
-        news = NewsChannel(lambda: connect(connections=1, retries=0), f"{section.prefix}:news")
+        news = EventChannel(lambda: connect(connections=1, retries=0), f"{section.prefix}:news")
         redis = await stack.enter_async_context(connect())
         store = RedisStore(
             redis,

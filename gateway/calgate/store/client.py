@@ -12,7 +12,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from calgate.store.section import StoreSection
+from calgate.store.settings import StoreSection
 
 Client = Redis | RedisCluster
 AWAY: tuple[type[Exception], ...] = (

@@ -10,11 +10,11 @@ from redis import exceptions as fault
 from redis.asyncio import RedisCluster
 from redis.asyncio.connection import AbstractConnection
 
-from calgate.contract import News
-from calgate.metrics import Metrics, operation
-from calgate.refusal import Unavailable
+from calgate.plugin.errors import Unavailable
+from calgate.plugin.services import Event
 from calgate.store.client import AWAY, Client, held_connection
-from calgate.store.news import BACK, NewsChannel, encode
+from calgate.store.events import BACK, EventChannel, encode
+from calgate.telemetry.metrics import Metrics, operation
 
 _ACKNOWLEDGED_WITHIN = 1000  # milliseconds
 _RELOADS = 5  # somebody may flush them again before they are called
@@ -28,7 +28,7 @@ class RedisStore:
     def __init__(
         self,
         redis: Client,
-        news: NewsChannel,
+        news: EventChannel,
         metrics: Metrics,
         *,
         prefix: str,
@@ -87,10 +87,10 @@ class RedisStore:
         """One command that is no function, its answer as redis-py gives it; raises Unavailable."""
         return await self._counted(operation(str(command[0])), self._execute(*command))
 
-    async def publish(self, news: News) -> None:
+    async def publish(self, news: Event) -> None:
         await self._counted("publish", self._redis.publish(f"{self.prefix}:news", encode(news)))
 
-    def listen(self, hear: Callable[[News], None]) -> None:
+    def listen(self, hear: Callable[[Event], None]) -> None:
         self._news.add(hear)
 
     async def finish(self) -> None:

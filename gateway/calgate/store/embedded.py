@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO
 
-from calgate.store.binary import NoServerError, find_server
+from calgate.store.server_binary import NoServerError, find_server
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _LONGEST_SOCKET_PATH = 107  # sockaddr_un.sun_path less its NUL
 _START_WITHIN = 10.0
@@ -113,7 +113,7 @@ class _Keeper:
                     raise EmbeddedFaultError(
                         f"the private store in {self._folder} does not start: {self._last_words()}"
                     )
-                log.error("the private store ended (%s) and is started again: %s", code, self._last_words())
+                logger.error("the private store ended (%s) and is started again: %s", code, self._last_words())
                 server = None
                 await asyncio.sleep(_PAUSE)
 
@@ -148,7 +148,7 @@ class _Keeper:
         left_over = self._left_over()
         if left_over is None:
             return
-        log.warning("a private store was left over by a gateway that was killed (pid %d); it is ended", left_over)
+        logger.warning("a private store was left over by a gateway that was killed (pid %d); it is ended", left_over)
         for sent in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(left_over, sent)
@@ -269,4 +269,4 @@ async def _answers(socket: str) -> bool:
 
 def _tell_if_failed(keeping: asyncio.Task[None]) -> None:
     if not keeping.cancelled() and (error := keeping.exception()):
-        log.error("the private store is no longer kept running: %s", error)
+        logger.error("the private store is no longer kept running: %s", error)

@@ -2,13 +2,13 @@
 
 import click
 
-from calgate.contract import Desk
-from calgate_cal.commands import change, look, records
+from calgate.plugin import CommandContext
+from calgate_cal.commands import change, history, show
 
 
-def commands(desk: Desk) -> click.Group:
+def commands(desk: CommandContext) -> click.Group:
     """The group `cals`."""
     group = click.Group("cals", help="Who holds which CAL, and changing it.", context_settings={"obj": desk})
-    for command in (*look.COMMANDS, *change.COMMANDS, *records.COMMANDS):
+    for command in (*show.COMMANDS, *change.COMMANDS, *history.COMMANDS):
         group.add_command(command)
     return group

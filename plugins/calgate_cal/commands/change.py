@@ -6,18 +6,20 @@ from pathlib import Path
 
 import click
 
-from calgate_cal.commands.counter import DOCUMENT, KIND, NAME, Counter, cal, command, local
-from calgate_cal.office import Declined, Office
+from calgate_cal.admin import AdminError, LicenseAdmin
+from calgate_cal.commands.command import DOCUMENT, KIND, NAME, Output, cal, command, local
 
 
 @command("assign", help="Give USER a Named CAL, or a Document CAL; or everybody of a file, a name a line.")
 @click.argument("user", required=False)
 @click.option("--file", "names", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="a name a line")
 @DOCUMENT
-async def assign(office: Office, counter: Counter, user: str | None, names: Path | None, document: str | None) -> None:
+async def assign(
+    office: LicenseAdmin, counter: Output, user: str | None, names: Path | None, document: str | None
+) -> None:
     """One user, or a file of them: each is told, and one that is declined does not stop the rest."""
     if (user is None) == (names is None):
-        raise Declined("say either a user or --file")
+        raise AdminError("say either a user or --file")
     if user is not None:
         name = await office.assign(user, document)
         counter.say(f"{name} has a {cal(document)} now", assigned=name, document=document)
@@ -30,17 +32,17 @@ async def assign(office: Office, counter: Counter, user: str | None, names: Path
         try:
             name = await office.assign(each, document)
             counter.say(f"{name} has a {cal(document)} now", assigned=name, document=document)
-        except Declined as no:
+        except AdminError as no:
             declined += 1
             counter.say(f"{each}: {no}", declined=each, reason=str(no))
     if declined:
-        raise Declined(f"{declined} of {len(wanted)} were not assigned")
+        raise AdminError(f"{declined} of {len(wanted)} were not assigned")
 
 
 @command("remove", help="Take USER's Named CAL away, or a Document CAL. If it was used, it is in quarantine.")
 @click.argument("user")
 @DOCUMENT
-async def remove(office: Office, counter: Counter, user: str, document: str | None) -> None:
+async def remove(office: LicenseAdmin, counter: Output, user: str, document: str | None) -> None:
     """Used: in quarantine; never used: gone."""
     name, until = await office.remove(user, document)
     after = f"in quarantine until {local(until)}" if until else "free at once"
@@ -50,7 +52,7 @@ async def remove(office: Office, counter: Counter, user: str, document: str | No
 @command("undo", help="Give USER back what was removed, while the quarantine lasts.")
 @click.argument("user")
 @DOCUMENT
-async def undo(office: Office, counter: Counter, user: str, document: str | None) -> None:
+async def undo(office: LicenseAdmin, counter: Output, user: str, document: str | None) -> None:
     """Takes a removal back."""
     name = await office.undo(user, document)
     counter.say(f"{name} has the {cal(document)} again", undone=name, document=document)
@@ -59,7 +61,7 @@ async def undo(office: Office, counter: Counter, user: str, document: str | None
 @command("allocate", help="Let COUNT of the Document CALs be given out for DOCUMENT.")
 @click.argument("document", type=NAME)
 @click.argument("count", type=click.IntRange(0, 1_000_000))
-async def allocate(office: Office, counter: Counter, document: str, count: int) -> None:
+async def allocate(office: LicenseAdmin, counter: Output, document: str, count: int) -> None:
     """How many Document CALs a document has."""
     await office.allocate(document, count)
     counter.say(f"{document} has {count} Document CALs allocated", document=document, allocated=count)
@@ -68,10 +70,10 @@ async def allocate(office: Office, counter: Counter, document: str, count: int) 
 @command("limit", help="Let at most COUNT of KIND be out; `default` for what the settings file says.")
 @click.argument("kind", type=KIND)
 @click.argument("count")
-async def limit(office: Office, counter: Counter, kind: str, count: str) -> None:
+async def limit(office: LicenseAdmin, counter: Output, kind: str, count: str) -> None:
     """Lowering takes nothing away: no new grants until enough have come back."""
     if count != "default" and not (count.isascii() and count.isdigit()):
-        raise Declined(f"a limit is a number or `default`, not {count}")
+        raise AdminError(f"a limit is a number or `default`, not {count}")
     wanted = None if count == "default" else int(count)
     await office.limit(kind, wanted)
     said = "what the settings file says" if wanted is None else str(wanted)
@@ -82,10 +84,10 @@ async def limit(office: Office, counter: Counter, kind: str, count: str) -> None
 @click.argument("kind", type=click.Choice(["named", "document"]))
 @click.argument("switch", type=click.Choice(["on", "off", "default"]))
 @click.option("--document", type=NAME, help="for this document only")
-async def dynamic(office: Office, counter: Counter, kind: str, switch: str, document: str | None) -> None:
+async def dynamic(office: LicenseAdmin, counter: Output, kind: str, switch: str, document: str | None) -> None:
     """Dynamic assignment while the gateway runs."""
     if document and kind != "document":
-        raise Declined("--document goes with Document CALs")
+        raise AdminError("--document goes with Document CALs")
     await office.dynamic(kind, {"on": True, "off": False, "default": None}[switch], document)
     of = f" for {document}" if document else ""
     counter.say(f"dynamic assignment of {kind}{of} is {switch} now", kind=kind, document=document, dynamic=switch)
@@ -95,7 +97,7 @@ async def dynamic(office: Office, counter: Counter, kind: str, switch: str, docu
 @click.argument("user")
 @click.option("--client", help="only on this client, as `list` shows it")
 @click.option("--force", is_flag=True, help="free at once; recorded as forced")
-async def end(office: Office, counter: Counter, user: str, client: str | None, force: bool) -> None:
+async def end(office: LicenseAdmin, counter: Output, user: str, client: str | None, force: bool) -> None:
     """Every gateway forgets it within a second."""
     for holder, until in await office.end(user, client, force=force):
         when = f"comes back at {local(until)}" if until else "is free"
@@ -104,14 +106,14 @@ async def end(office: Office, counter: Counter, user: str, client: str | None, f
 
 @command("import", help="Put an export back into a license without permanent state.")
 @click.argument("file_in", metavar="EXPORT", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-async def import_(office: Office, counter: Counter, file_in: Path) -> None:
+async def import_(office: LicenseAdmin, counter: Output, file_in: Path) -> None:
     """What `export` wrote."""
     try:
         saved = json.loads(await _text_of(file_in))
     except ValueError as error:
-        raise Declined(f"{file_in} is not JSON: {error}") from error
+        raise AdminError(f"{file_in} is not JSON: {error}") from error
     if not isinstance(saved, dict):
-        raise Declined(f"{file_in} is not an export")
+        raise AdminError(f"{file_in} is not an export")
     cals = await office.restore(saved)
     counter.say(f"{cals} CALs are back", restored=cals)
 
@@ -120,7 +122,7 @@ async def _text_of(file: Path) -> str:
     try:
         return await asyncio.to_thread(file.read_text, encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Declined(f"{file} cannot be read: {error}") from error
+        raise AdminError(f"{file} cannot be read: {error}") from error
 
 
 COMMANDS = (assign, remove, undo, allocate, limit, dynamic, end, import_)

@@ -2,7 +2,7 @@
 
 from importlib import resources
 
-VERSION = "calgate_cal_v2"
+VERSION = "calgate_cal_v3"
 """Name of the library and prefix of its functions, which are server-wide: the next version runs beside this one."""
 
 KEY_NAMES = (
@@ -14,7 +14,7 @@ KEY_NAMES = (
 FOREVER = 9999999999999
 """The time, in milliseconds, of what does not come back by itself."""
 
-_FILES = ("now", "license", "lease", "pool", "order", "queue", "claim", "activity", "admin", "report")
+_FILES = ("clock", "license", "leases", "pool", "choose", "queue", "claim", "activity", "admin", "report")
 
 
 def source(**other: str) -> str:

@@ -1,0 +1,1 @@
+"""May you have this? Rules, groups, hours; no HTTP, no store, no directory, no CAL."""

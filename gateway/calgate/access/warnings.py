@@ -1,0 +1,49 @@
+"""What an administrator is told about access rules that are allowed and probably not meant so."""
+
+from collections.abc import Sequence
+
+from calgate.access.settings import Rule
+from calgate.paths import compile_glob, fold
+
+
+def warnings(rules: Sequence[Rule]) -> Sequence[str]:
+    """Sentences for an administrator about rules that are allowed and probably not meant so."""
+    return [
+        sentence
+        for place, rule in enumerate(rules)
+        for sentence in (_widened(rule, rules[place + 1 :]), _hidden(rule, rules[place + 1 :]))
+        if sentence
+    ]
+
+
+def _widened(rule: Rule, later: Sequence[Rule]) -> str | None:
+    """A rule that gives documents to some people is worth nothing if one below it gives them to others."""
+    if rule.deny or not rule.documents:
+        return None
+    for other in later:
+        if other.deny and other.enforce and _covers(other, rule.documents) and not _is_narrow(other):
+            return None
+        if not other.deny and _covers(other, rule.documents):
+            return (
+                f"access rule {other.name!r} lets its people open the documents of {rule.name!r} as well "
+                f"({', '.join(rule.documents)}); if that is not meant, put a rule with the same documents and "
+                "deny = true between them"
+            )
+    return None
+
+
+def _hidden(rule: Rule, later: Sequence[Rule]) -> str | None:
+    if later and rule.everybody and rule.enforce and not (rule.documents or rule.paths or _is_narrow(rule)):
+        return f"access rule {rule.name!r} is for everybody, so no rule below it is ever reached"
+    return None
+
+
+def _covers(rule: Rule, documents: Sequence[str]) -> bool:
+    """Whether the rule speaks of these documents; each pattern stands for a name that it would match."""
+    patterns = tuple(map(compile_glob, rule.documents))
+    named = [fold(document).replace("**", "x").replace("*", "x").replace("?", "x") for document in documents]
+    return not patterns or all(any(p.matches(name) for p in patterns) for name in named)
+
+
+def _is_narrow(rule: Rule) -> bool:
+    return bool(rule.groups or rule.users or rule.networks or rule.hours)

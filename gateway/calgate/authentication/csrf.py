@@ -1,0 +1,52 @@
+"""Which requests of another site's pages may sign in. Pure.
+
+A browser with ambient credentials makes SameSite void: a cross-site form POST comes without the cookie, gets a 401,
+and the browser sends its ticket by itself, whereupon the POST runs. So a request is judged before any handshake, by
+what a page cannot forge (Fetch Metadata; the Origin header, RFC 6454). A request with neither is not a browser's
+page, and goes on.
+"""
+
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from calgate.http.headers import RequestHeaders
+from calgate.plugin.errors import CrossSite
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_OURS = frozenset({"", "same-origin", "none"})
+
+
+def demand_own_site(
+    method: str, inbound: RequestHeaders, public_origin: str, embed_in: Collection[str], *, websocket: bool
+) -> None:
+    """Raises CrossSite for an unsafe method or a WebSocket from a foreign or null Origin, cookie or not."""
+    origin = inbound.get(b"origin").lower() if b"origin" in inbound.own else ""
+    if not origin or (method in _SAFE and not websocket) or origin == public_origin or origin in embed_in:
+        return
+    if origin == "null" and inbound.get(b"sec-fetch-site") == "same-origin" and not websocket:
+        return  # our own page under a Referrer-Policy of no-referrer
+    raise CrossSite(f"{'a WebSocket' if websocket else method} from origin {origin}")
+
+
+def demand_may_sign_in(method: str, inbound: RequestHeaders, embed_in: Collection[str]) -> None:
+    """Raises CrossSite for what a page of another site made, unless it is a navigation: that may be challenged."""
+    if inbound.get(b"sec-fetch-site") in _OURS:
+        return
+    destination = inbound.get(b"sec-fetch-dest")
+    if method == "GET" and inbound.get(b"sec-fetch-mode") == "navigate":
+        if destination == "document":
+            return
+        if destination in ("iframe", "frame") and _origin_of(inbound.get(b"referer")) in embed_in:
+            return
+    if inbound.get(b"origin").lower() in embed_in and embed_in:
+        return
+    raise CrossSite(f"a {method} for {destination or 'something'} from another site's page")
+
+
+def _origin_of(url: str) -> str:
+    """Scheme and host; empty, which is nobody's origin, where the address cannot be read."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.netloc}".lower()

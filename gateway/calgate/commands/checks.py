@@ -1,0 +1,247 @@
+"""Tries every real thing that a settings file names, and says what was found in words that can be acted on."""
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from redis.exceptions import ResponseError
+
+from calgate import plugin_loader
+from calgate.access.settings import groups_of
+from calgate.access.warnings import warnings as access_warnings
+from calgate.commands.context import opened
+from calgate.config.model import Route, Settings
+from calgate.http.settings import Tls
+from calgate.http.tls import Certificate
+from calgate.plugin.checks import CheckContext, DomainInfo, Finding
+from calgate.plugin.errors import ConfigError, Unavailable
+from calgate.plugin.services import Services
+from calgate.routes import hidden_routes
+from calgate.store import RedisStore
+from calgate.tracing.settings import TracingSection
+
+ANSWER_WITHIN = 5.0  # seconds, for a document server
+EXPIRES_SOON = 14 * 86_400.0
+OLDEST_STORE = 7
+
+
+async def check(
+    settings: Settings, hosts: Sequence[str] = (), login: tuple[str, str] | None = None
+) -> AsyncIterator[Finding]:
+    """All findings, in the order of a request. `hosts`: public names, where the routes name none."""
+    public = tuple(dict.fromkeys([*hosts, *(route.host for route in settings.core.routes if route.host)]))
+    for finding in _unwise(settings):
+        yield finding
+    listen = settings.core.listen
+    if listen.tls is not None:
+        for finding in await asyncio.to_thread(list, _certificates((listen.tls, *listen.sni), public)):
+            yield finding
+    try:
+        async with opened(settings) as (store, cast):
+            async for finding in _store(store, is_private=settings.core.store.embedded):
+                yield finding
+            async for finding in _plugins(settings, cast.services, public, login):
+                yield finding
+    except ConfigError as error:
+        for fault in error.faults:
+            yield Finding("fail", "start", fault)
+    async for finding in _upstreams(settings.core.routes):
+        yield finding
+    if settings.core.tracing is not None:
+        yield await asyncio.to_thread(_receiver_of_spans, settings.core.tracing)
+
+
+def _unwise(settings: Settings) -> Sequence[Finding]:
+    sentences = [*access_warnings(settings.core.access), *hidden_routes(settings.core.routes)]
+    for name, section in settings.plugins.items():
+        if hasattr(settings.modules[name], "warnings"):
+            sentences += settings.modules[name].warnings(section)
+    wise = [Finding("ok", "settings", f"{settings.file} is read, and has no faults")]
+    return [Finding("warn", "settings", sentence) for sentence in sentences] or wise
+
+
+def _certificates(files: Sequence[Tls], hosts: Sequence[str]) -> Iterator[Finding]:
+    """One finding each, and one for the public names that none of them is for."""
+    loaded = []
+    for tls in files:
+        try:
+            loaded.append(Certificate(tls))
+        except ConfigError as error:
+            remedy = "give a certificate, its chain below it, and the key that it was made for, as PEM"
+            yield Finding("fail", "certificate", str(error), remedy)
+        else:
+            yield _validity(tls.certificate)
+    strangers = [host for host in hosts if not any(one.is_for(host.lower()) for one in loaded)]
+    if strangers and len(loaded) == len(files):  # else one that cannot be read may be for them
+        named = ", ".join(str(tls.certificate) for tls in files)
+        what = f"{named} {'is' if len(files) == 1 else 'are'} not for {', '.join(strangers)}"
+        yield Finding("fail", "certificate", what, "have one made for that name")
+
+
+def _validity(file: Path) -> Finding:
+    until = x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
+    left = until.timestamp() - time.time()
+    if left < 0:
+        return Finding("fail", "certificate", f"{file} has expired", "renew it")
+    if left < EXPIRES_SOON:
+        return Finding("warn", "certificate", f"{file} ends on {until:%Y-%m-%d}", "renew it")
+    return Finding("ok", "certificate", f"{file} is good until {until:%Y-%m-%d}")
+
+
+def _receiver_of_spans(section: TracingSection) -> Finding:
+    from calgate.tracing.spans import is_answered  # here, because of all that it imports
+
+    if is_answered(section):
+        return Finding("ok", "tracing", f"{section.endpoint} takes spans")
+    return Finding("warn", "tracing", f"{section.endpoint} takes no spans", "start it, or correct [tracing]")
+
+
+# ---------------------------------------------------------------- store
+
+
+async def _store(store: RedisStore, *, is_private: bool) -> AsyncIterator[Finding]:
+    try:
+        await store.ping()
+        info = _info(await store.ask("INFO", "server"))
+    except Unavailable as refusal:
+        yield Finding("fail", "store", refusal.detail, "start it, or correct [store]")
+        return
+    version = str(info.get("valkey_version") or info.get("redis_version", "?"))
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    if int(version.partition(".")[0] or 0) < OLDEST_STORE:
+        yield Finding(
+            "fail", "store", f"{name} {version} has no functions", f"{name} {OLDEST_STORE} or later is needed"
+        )
+        return
+    try:
+        await store.ask("FUNCTION", "LIST")
+    except (ResponseError, Unavailable) as error:
+        remedy = "allow the user of store.url the commands of @scripting: ACL SETUSER NAME +@scripting"
+        yield Finding("fail", "store", f"{name} {version} forbids functions ({_why(error)})", remedy)
+        return
+    yield Finding("ok", "store", f"{name} {version} answers{', a private one' if is_private else ''}")
+    if not is_private:
+        async for finding in _keeping(store):
+            yield finding
+
+
+async def _keeping(store: RedisStore) -> AsyncIterator[Finding]:
+    """Whether it keeps what it is given: an assignment that is lost was paid for."""
+    try:
+        told = {name: await _setting(store, name) for name in ("appendonly", "maxmemory-policy")}
+    except (ResponseError, Unavailable) as error:  # services that rent stores out forbid CONFIG
+        yield Finding(
+            "note", "store", f"does not tell its settings ({_why(error)})", "look at persistence and eviction there"
+        )
+        return
+    if told["appendonly"] != "yes":
+        yield Finding("warn", "store", "keeps no append-only file: a crash loses assignments", "appendonly yes")
+    if told["maxmemory-policy"] not in ("", "noeviction"):
+        policy = told["maxmemory-policy"]
+        yield Finding("warn", "store", f"may throw leases away ({policy})", "maxmemory-policy noeviction")
+
+
+def _why(error: ResponseError | Unavailable) -> str:
+    return error.detail if isinstance(error, Unavailable) else str(error)
+
+
+def _info(said: object) -> Mapping[str, str]:
+    """The fields of INFO, which the client library may have read already."""
+    if isinstance(said, Mapping):
+        return {_text(name): _text(value) for name, value in said.items()}
+    return dict(line.split(":", 1) for line in _text(said).splitlines() if ":" in line)
+
+
+async def _setting(store: RedisStore, name: str) -> str:
+    said = await store.ask("CONFIG", "GET", name)
+    pairs = list(said.items()) if isinstance(said, Mapping) else list(zip(said[::2], said[1::2], strict=True))
+    return _text(pairs[0][1]) if pairs else ""
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+# ---------------------------------------------------------------- plugins and rules
+
+
+async def _plugins(
+    settings: Settings, services: Services, hosts: Sequence[str], login: tuple[str, str] | None
+) -> AsyncIterator[Finding]:
+    members = services.directory.members if isinstance(services.directory, plugin_loader.Directories) else ()
+    registry = next((one for one in members if isinstance(one, DomainInfo)), None)
+    blocked: dict[str, str] = {}
+    survey = CheckContext(services, hosts, registry, login, blocked)
+    for name in sorted(settings.plugins, key=lambda name: (settings.modules[name].role != "directory", name)):
+        if hasattr(settings.modules[name], "check"):
+            async for finding in settings.modules[name].check(settings.plugins[name], survey):
+                if finding.blocks:
+                    blocked.setdefault(finding.blocks, finding.subject)
+                yield finding
+    yield await _rules(settings, services, blocked)
+
+
+async def _rules(settings: Settings, services: Services, blocked: Mapping[str, str]) -> Finding:
+    assert services.directory is not None
+    if "directory" in blocked:
+        return Finding("untried", "access", f"groups cannot be looked up: {blocked['directory']} does not serve")
+    wanted = groups_of(settings.core.access)
+    try:
+        found = await services.directory.resolve(wanted)
+    except Unavailable as refusal:
+        return Finding("fail", "access", f"groups cannot be looked up: {refusal.detail}", "see ldap")
+    if missing := [name for name in wanted if found.get(name) is None]:
+        remedy = "correct the name, or make the group: until then whoever the rule could match gets 503"
+        return Finding("fail", "access", f"no directory has the group {', '.join(missing)}", remedy)
+    return Finding("ok", "access", f"{len(settings.core.access)} rules, {len(wanted)} groups, all found")
+
+
+# ---------------------------------------------------------------- document servers
+
+
+async def _upstreams(routes: Sequence[Route]) -> AsyncIterator[Finding]:
+    """One that is off is told once, whatever leads to it."""
+    failed = set[str]()
+    for route in routes:
+        for url in (url for url in route.upstreams if url not in failed):
+            finding = await _upstream(route, url)
+            if finding.level == "fail":
+                failed.add(url)
+            yield finding
+
+
+async def _upstream(route: Route, url: str) -> Finding:
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN):
+            status = await _knock(route, url)
+    except TimeoutError:
+        return Finding(
+            "fail", url, f"silent for {ANSWER_WITHIN:.0f} s", "start the document server, or open the firewall"
+        )
+    except (OSError, ValueError) as error:
+        return Finding("fail", url, f"{error}", "start the document server, or correct `upstreams`")
+    return Finding("ok", url, f"answers ({status})")
+
+
+async def _knock(route: Route, url: str) -> str:
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    is_tls = parts.scheme == "https"
+    context = ssl.create_default_context(cafile=route.upstream_ca) if is_tls else None
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port or (443 if is_tls else 80), ssl=context)
+    try:
+        head = f"HEAD {route.path} HTTP/1.1\r\nHost: {route.host or parts.netloc}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode("latin-1"))
+        line = (await reader.readline()).decode("latin-1").strip()
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+    if not line.startswith("HTTP/1."):
+        raise ValueError(f"what answers there is no HTTP/1.1 server: {line[:40]!r}")
+    return line.partition(" ")[2]

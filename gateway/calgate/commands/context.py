@@ -1,0 +1,52 @@
+"""What a command works with: the settings file read, the store open, the directories at hand."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from calgate import config, plugin_loader
+from calgate.config.model import Settings
+from calgate.plugin.errors import ConfigError
+from calgate.plugin.services import Services
+from calgate.plugin.settings import Section
+from calgate.plugin_loader import StartedPlugins
+from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, open_store
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings, roles: tuple[str, ...] = ("directory",)
+) -> AsyncIterator[tuple[RedisStore, StartedPlugins]]:
+    """The store (a running gateway's, or the embedded one, started for this) and the plugins of the roles wanted."""
+    logging.getLogger("calgate").setLevel(logging.ERROR)
+    try:
+        async with (
+            open_store(settings.core.store, settings.core.state_dir) as store,
+            plugin_loader.start(settings, store, roles) as cast,
+        ):
+            yield store, cast
+    except (EmbeddedFaultError, NoServerError) as error:
+        raise ConfigError([f"{settings.file}: {error}"], code=1) from error
+
+
+class PluginCommandContext:
+    """`contract.CommandContext` for the plugin of one section."""
+
+    def __init__(self, section: str) -> None:
+        self._section = section
+
+    def read(self, file: Path) -> Section:
+        """The plugin's own section; raises ConfigError where the file is faulty or has no such section."""
+        settings = config.read(file)
+        if self._section not in settings.plugins:
+            raise ConfigError([f"{file}: has no section [{self._section}], which this command is about"])
+        return settings.plugins[self._section]
+
+    @asynccontextmanager
+    async def open(self, file: Path) -> AsyncIterator[tuple[Any, Services]]:
+        """The section, with store and directories."""
+        section = self.read(file)
+        async with opened(config.read(file)) as (_, cast):
+            yield section, cast.services

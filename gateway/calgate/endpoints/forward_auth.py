@@ -1,0 +1,54 @@
+"""Forward-auth: another proxy forwards, and asks here first (nginx auth_request, Traefik ForwardAuth, Caddy, HAProxy).
+
+The same four questions are asked of the request that the proxy describes, and the verdict goes back in a status and
+headers. Only a trusted proxy that shows the shared secret is answered: whoever else could ask would learn what users
+may have, and could take CALs in their name. NTLM cannot work here: its handshake belongs to a connection, and the
+connection is the proxy's.
+"""
+
+import hmac
+from dataclasses import replace
+
+from calgate.endpoints.settings import ForwardAuthSection
+from calgate.http.request import Request
+from calgate.http.response import Response, date
+from calgate.http.target import read_target, to_origin_form
+from calgate.pipeline import Pipeline
+from calgate.plugin.errors import BadRequest, Forbidden
+
+PATH = "/_calgate/auth"
+_SECRET = b"x-calgate-secret"
+
+
+def described(ask: Request, section: ForwardAuthSection | None) -> Request:
+    """The request that the proxy asks about; raises Forbidden for who may not ask, BadRequest for half a story."""
+    shown = ask.inbound.own.get(_SECRET, b"")
+    expected = section.secret.reveal().encode() if section is not None else b""
+    if not ask.behind_proxy or not expected or not hmac.compare_digest(shown, expected):
+        raise Forbidden("forward-auth: not a trusted proxy, or not with the shared secret")
+    uri = ask.inbound.get(b"x-forwarded-uri")
+    method = ask.inbound.get(b"x-forwarded-method")
+    host = (ask.inbound.get(b"x-forwarded-host") or ask.host).lower()
+    if not uri or not method:
+        raise BadRequest("forward-auth: X-Forwarded-Method and X-Forwarded-Uri must tell what is asked for")
+    raw_target = to_origin_form(uri, host)
+    return replace(
+        ask, method=method, host=host, raw_target=raw_target, target=read_target(raw_target), expects_word=False
+    )
+
+
+async def answer(ask: Request, pipeline: Pipeline) -> Response:
+    """Yes, with who it is; every no is a Refusal. Nobody tells us how the request ends, so a new CAL counts as used."""
+    admission = await pipeline.admit(ask)
+    pipeline.settle(admission, served=True)
+    person = admission.person
+    headers = [
+        (b"X-Calgate-User", person.name.encode("utf-8")),
+        (b"X-Calgate-Rule", admission.grant.rule.encode("utf-8")),
+        (b"X-Calgate-Cal", (admission.lease.kind if admission.lease is not None else "none").encode()),
+        (b"Cache-Control", b"no-store"),
+        (b"Date", date()),
+    ]
+    lines = admission.sign_on.split(b"\r\n")[:-1]
+    sign_on = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+    return Response(200, [*headers, *sign_on, *admission.signed_in.answer_headers])

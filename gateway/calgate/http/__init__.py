@@ -1,0 +1,1 @@
+"""The client side: connections in, requests read, responses out."""

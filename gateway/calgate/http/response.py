@@ -1,0 +1,142 @@
+"""What goes back to the client. aiohttp's server takes any object that has `prepare`, `write_eof` and `keep_alive`.
+
+Its own Response builds a case-insensitive map, formats it again and writes head and body apart; here a head is a list
+of raw fields, and a small answer goes out in one write.
+"""
+
+from email.utils import formatdate
+from http import HTTPStatus
+from time import time
+from typing import Protocol, cast
+
+from aiohttp import HttpVersion11, web
+
+from calgate.http.connection import RawRequest
+from calgate.http.headers import Header
+from calgate.plugin.errors import Refusal
+
+_BODYLESS = frozenset({204, 304})
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+class ResponseBody(Protocol):
+    """A body that comes in pieces: `read` gives the next, b"" once it is whole; `close` when it is wanted no more."""
+
+    length: int | None
+
+    async def read(self) -> bytes: ...
+    def take_whole(self) -> bytes | None: ...
+    def close(self) -> None: ...
+
+
+class Response:
+    """A status, raw header fields (without framing) and a body: bytes, or a source that is streamed."""
+
+    __slots__ = ("_caller", "_chunked", "_is_head", "body", "headers", "keep_alive", "reason", "source", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: list[Header],
+        body: bytes = b"",
+        *,
+        reason: bytes = b"",
+        source: ResponseBody | None = None,
+        keep_alive: bool = True,
+    ) -> None:
+        self.status = status
+        self.reason = reason or _PHRASES.get(status, b"")
+        self.headers = headers
+        self.body = body
+        self.source = source
+        self.keep_alive = keep_alive
+        self._chunked = False
+
+    def as_response(self) -> web.StreamResponse:
+        """Under the type that aiohttp's handler signature asks for."""
+        return cast(web.StreamResponse, self)
+
+    async def prepare(self, request: RawRequest) -> None:
+        """Sends the head, and the body with it where it is here already."""
+        self._caller = request.caller
+        self._caller.has_answered = True
+        self._is_head = request.method == "HEAD"
+        whole: bytes | None = self.body
+        length: int | None = len(self.body)
+        if self.source is not None:
+            whole = self.source.take_whole()
+            length = self.source.length if whole is None or self._is_head else len(whole)
+        has_body = not self._is_head and self.status not in _BODYLESS
+        if length is None and has_body:
+            self._chunked = request.version >= HttpVersion11
+            self.keep_alive = self.keep_alive and self._chunked
+        self.keep_alive = self.keep_alive and request.keep_alive
+        head = self._head(length if self.status not in _BODYLESS else None, http_1_0=request.version < HttpVersion11)
+        if whole is None:
+            self._begin(head)
+            return
+        self.source = None
+        self._chunked = False
+        self._caller.send(head, whole if has_body else b"")
+
+    def _begin(self, head: bytes) -> None:
+        """Sends the head of a body that is streamed; where the client is gone, nobody would ask for the rest."""
+        try:
+            self._caller.send(head)
+        except ConnectionResetError:
+            if self.source is not None:
+                self.source.close()
+            raise
+
+    def _head(self, length: int | None, *, http_1_0: bool) -> bytes:
+        lines = [b"HTTP/1.1 %d %b" % (self.status, self.reason)]
+        lines += [name + b": " + value for name, value in self.headers]
+        if length is not None:
+            lines.append(b"Content-Length: %d" % length)
+        elif self._chunked:
+            lines.append(b"Transfer-Encoding: chunked")
+        if not self.keep_alive:
+            lines.append(b"Connection: close")
+        elif http_1_0:
+            lines.append(b"Connection: keep-alive")
+        lines.append(b"\r\n")
+        return b"\r\n".join(lines)
+
+    async def write_eof(self) -> None:
+        """Streams the rest. A body cut short ends the connection, so that nobody takes it for whole."""
+        caller = self._caller
+        source = self.source
+        if source is not None:
+            try:
+                await self._stream(source)
+            except Refusal as error:
+                caller.abort()
+                raise ConnectionResetError(error.detail) from error
+            except BaseException:
+                source.close()
+                raise
+        await caller.drain()
+        caller.has_answered = False  # what comes next, were it no request at all, is answered for itself
+
+    async def _stream(self, source: ResponseBody) -> None:
+        caller = self._caller
+        if self._is_head or self.status in _BODYLESS:
+            source.close()
+            return
+        while piece := await source.read():
+            caller.send(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
+            await caller.drain()
+        if self._chunked:
+            caller.send(b"0\r\n\r\n")
+
+
+_date: tuple[int, bytes] = (0, b"")
+
+
+def date() -> bytes:
+    """Now, as HTTP writes it (RFC 9110, 5.6.7); formatted once a second."""
+    global _date
+    second = int(time())
+    if _date[0] != second:
+        _date = (second, formatdate(second, usegmt=True).encode())
+    return _date[1]

@@ -1,0 +1,214 @@
+"""The near side: sockets, and aiohttp's server on them, one Caller a connection. Turns a Refusal into an answer."""
+
+import asyncio
+import logging
+import re
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import cast
+from weakref import WeakSet
+
+from aiohttp import web
+
+from calgate.http.connection import FIELDS_LIMIT, HEADER_LIMIT, ClientConnection, RawRequest
+from calgate.http.proxy_protocol import NotProxied, read_client
+from calgate.http.response import Response
+from calgate.http.tls import Certificates
+from calgate.plugin.errors import Refusal
+from calgate.plugin.settings import Network
+
+logger = logging.getLogger(__name__)
+
+_KEPT_ALIVE = 75.0  # seconds without a request; also what a client has for a request's head
+_LINGER = 30.0  # seconds in which a refused body is read and thrown away: after a plain close Chromium shows an error
+_TLS_PATIENCE = 15.0
+_LAST_REQUEST = 2.0  # seconds that a connection has for one more request while the gateway stops, or is replaced
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]  # as aiohttp sees ours
+Serve = Callable[[RawRequest], Awaitable[Response | None]]
+Refuse = Callable[[RawRequest, Refusal | None], Response]
+
+
+class HttpServer(web.Server):
+    """aiohttp's server, with our connections and our answers."""
+
+    def __init__(self, serve: Serve, refuse: Refuse) -> None:
+        super().__init__(cast(Handler, self._handle), handler_cancellation=True)
+        self._serve = serve
+        self._refuse = refuse
+        self.is_draining = False
+        self._arriving: WeakSet[web.RequestHandler] = WeakSet()  # accepted, and still in their TLS handshake
+
+    def __call__(self) -> web.RequestHandler:
+        return self.caller()
+
+    def caller(self, client: str | None = None) -> ClientConnection:
+        """A new connection; `client` is its far end where a proxy has told us, and is believed."""
+        caller = ClientConnection(
+            self,
+            client,
+            loop=asyncio.get_running_loop(),
+            access_log=None,
+            keepalive_timeout=_KEPT_ALIVE,
+            lingering_time=_LINGER,
+            max_line_size=HEADER_LIMIT,
+            max_field_size=HEADER_LIMIT,
+            max_headers=FIELDS_LIMIT,
+            auto_decompress=False,
+        )
+        self._arriving.add(caller)
+        return caller
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        self._arriving.discard(handler)
+        super().connection_made(handler, transport)
+
+    async def _handle(self, request: RawRequest) -> web.StreamResponse:
+        request.caller.begin(request)
+        try:
+            answer = await self._serve(request)
+        except Refusal as refusal:
+            answer = self._refuse(request, refusal)
+        if answer is None:
+            return _OVER.as_response()
+        if self.is_draining and request.caller.handshake is None:  # a handshake ends on the connection it began on
+            answer.keep_alive = False
+        return answer.as_response()
+
+    def refuse(self, request: RawRequest, refusal: Refusal) -> web.StreamResponse:
+        """For a request that never became one. The connection ends: where the next would begin is not known."""
+        answer = self._refuse(request, refusal)
+        answer.keep_alive = False
+        return answer.as_response()
+
+    def broken(self, request: RawRequest) -> web.StreamResponse:
+        """For a bug of ours."""
+        answer = self._refuse(request, None)
+        answer.keep_alive = False
+        return answer.as_response()
+
+    async def drain(self, within: float) -> None:
+        """Lets open requests finish, for so many seconds at most.
+
+        Connections that idle are given a moment to bring a request, which is answered and told that it is the last: who
+        is at work would see his connection close without an answer else. Those that stay silent end after it. A TLS
+        handshake has the same moment to end.
+        """
+        self.is_draining = True
+        began = time.monotonic()
+        while self._end_idle(began) or (self._arriving and time.monotonic() < began + _LAST_REQUEST):
+            if time.monotonic() > began + within:
+                break
+            await asyncio.sleep(0.05)  # aiohttp tells nobody when a request ends
+        await self.shutdown(0.1)
+
+    def _end_idle(self, began: float) -> list[ClientConnection]:
+        """Closes what idles, and answers those that are still to be waited for."""
+        callers = [cast(ClientConnection, connection) for connection in self.connections]
+        if time.monotonic() < began + _LAST_REQUEST:
+            return callers
+        waited_for = [caller for caller in callers if not caller.is_idle]
+        for caller in callers:
+            if caller not in waited_for:
+                caller.close()
+        return waited_for
+
+
+class _Over(Response):
+    """The connection was taken over and has ended: nothing is sent."""
+
+    async def prepare(self, request: RawRequest) -> None:
+        self.keep_alive = False
+
+    async def write_eof(self) -> None:
+        return
+
+
+_OVER = _Over(101, [])
+
+
+class Listener:
+    """One listening socket in use: with TLS where there is a certificate, after a PROXY header where one is due."""
+
+    def __init__(
+        self,
+        door: HttpServer,
+        sock: socket.socket,
+        certificate: Certificates | None,
+        proxies: Sequence[Network] | None = None,
+    ) -> None:
+        """`proxies`: None, or those whose connections begin with a PROXY header; no others are taken then."""
+        self._door = door
+        self._sock = sock
+        self._context = certificate.context if certificate is not None else None
+        self._proxies = proxies
+        self._server: asyncio.Server | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._arriving: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Answers from now on."""
+        loop = asyncio.get_running_loop()
+        if self._proxies is not None:
+            self._accepting = loop.create_task(self._accept())
+            return
+        patience = _TLS_PATIENCE if self._context else None
+        self._server = await loop.create_server(
+            self._door, sock=self._sock, ssl=self._context, ssl_handshake_timeout=patience
+        )
+
+    async def close(self) -> None:
+        """Takes no more connections; those that there are go on. The parent's copy of the socket keeps its queue."""
+        if self._server is not None:
+            self._server.close()
+        if self._accepting is not None:
+            self._accepting.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._accepting
+            self._sock.close()
+        if self._arriving:  # a PROXY header that is on its way, before the door knows of the connection
+            await asyncio.wait(self._arriving, timeout=_LAST_REQUEST)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(self._sock)
+            except OSError as error:
+                logger.error("a connection cannot be accepted: %s", error)
+                await asyncio.sleep(0.1)
+                continue
+            task = loop.create_task(self._welcome(connection))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+
+    async def _welcome(self, connection: socket.socket) -> None:
+        assert self._proxies is not None
+        connection.setblocking(False)
+        try:
+            client = await read_client(connection, self._proxies)
+            patience = _TLS_PATIENCE if self._context else None
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self._door.caller(client), connection, ssl=self._context, ssl_handshake_timeout=patience
+            )
+        except (NotProxied, OSError, TimeoutError) as error:
+            logger.warning("a connection was not taken: %s", error or "no PROXY header came")
+            connection.close()
+
+
+def redirect_to_https(public_port: int) -> HttpServer:
+    """Answers every request with its https address."""
+
+    async def redirect(request: RawRequest) -> Response:
+        fields = [value for name, value in request.raw_headers if name.lower() == b"host"]
+        host = re.sub(r":\d+$", "", fields[0].decode("latin-1") if fields else "")
+        port = "" if public_port == 443 else f":{public_port}"
+        path = request.raw_path if request.raw_path.startswith("/") else "/"
+        location = f"https://{host}{port}{path}".encode("latin-1", "replace")
+        return Response(308, [(b"Location", location), (b"Cache-Control", b"no-store")], keep_alive=False)
+
+    return HttpServer(
+        redirect, lambda request, refusal: Response(400, [(b"Cache-Control", b"no-store")], keep_alive=False)
+    )

@@ -1,0 +1,82 @@
+"""A refusal as data: its header fields, and `application/problem+json` (RFC 9457)."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from calgate.pages.messages import Message
+from calgate.plugin.errors import BadGateway, Refusal, TooManySignIns, Unavailable
+from calgate.plugin.licensing import NoCal, Pool
+
+ASK_AGAIN = 10  # seconds between a waiting client's questions; a place in the queue is kept for 30
+
+
+def headers(refusal: Refusal, now: float) -> Sequence[tuple[str, str]]:
+    """The fields that a refusal wants beside those of every page. Challenges and Allow are not among them."""
+    wait = retry_after(refusal, now)
+    return () if wait is None else (("Retry-After", str(wait)),)
+
+
+def retry_after(refusal: Refusal, now: float) -> int | None:
+    """Whole seconds after which another attempt makes sense; None where that cannot be said."""
+    match refusal:
+        case TooManySignIns(retry_after=seconds) | Unavailable(retry_after=seconds):
+            return max(1, math.ceil(seconds))
+        case NoCal(place=place) if place is not None:
+            return ASK_AGAIN
+        case NoCal(code="no-cal", free_at=moment) if moment is not None:
+            return max(1, math.ceil(moment - now))
+        case BadGateway():
+            return ASK_AGAIN
+    return None
+
+
+def problem(refusal: Refusal, words: Message, reference: str, now: float) -> bytes:
+    """The body of `application/problem+json`; `code` is stable, `reference` finds the decision in the log."""
+    members: dict[str, object] = {
+        "type": f"urn:calgate:problem:{refusal.code}",
+        "title": words.title,
+        "status": refusal.status,
+        "detail": words.text,
+        "code": refusal.code,
+        "reference": reference,
+    }
+    rule = getattr(refusal, "rule", None)
+    if rule is not None:
+        members["rule"] = rule
+    if isinstance(refusal, NoCal):
+        members |= _denied(refusal)
+    wait = retry_after(refusal, now)
+    if wait is not None:
+        members["retry_after"] = wait
+    return json.dumps(members, ensure_ascii=False, indent=2).encode() + b"\n"
+
+
+def _denied(refusal: NoCal) -> Mapping[str, object]:
+    members: dict[str, object] = {
+        "license": refusal.license,
+        "document": refusal.document,
+        "pools": [_pool(pool) for pool in refusal.pools],
+        "free_at": iso(refusal.free_at),
+    }
+    if refusal.contact:
+        members["contact"] = refusal.contact
+    if refusal.place is not None:
+        members |= {"place": refusal.place, "estimate": iso(refusal.estimate)}
+    return members
+
+
+def _pool(pool: Pool) -> Mapping[str, object]:
+    return {
+        "kind": pool.kind,
+        "limit": pool.limit,
+        "occupied": pool.occupied,
+        "free_at": iso(pool.free_at),
+        "note": pool.note,
+    }
+
+
+def iso(moment: float | None) -> str | None:
+    """RFC 3339 in UTC, to the second above."""
+    return None if moment is None else datetime.fromtimestamp(math.ceil(moment), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

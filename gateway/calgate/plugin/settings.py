@@ -1,0 +1,122 @@
+"""The kinds of value a settings file may hold; plugins build their own sections from them."""
+
+import os
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, PlainValidator
+from pydantic_core import CoreSchema, core_schema
+
+_LONGEST = 36_500 * 86_400.0  # seconds: what becomes a time of a store must be one
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class Section(BaseModel):
+    """A section of the file: frozen once read, and no key is accepted that nothing reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+def parse_duration(text: object) -> float:
+    """Seconds of "15m", "30s", "1h30m", "7d"; raises ValueError with an example of what is accepted."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdw])", text) if isinstance(text, str) else []
+    if not parts or "".join(n + u for n, u in parts) != text:
+        raise ValueError(f'a duration is written like "30s", "15m", "1h30m" or "7d", not {text!r}')
+    return float(sum(float(number) * _UNITS[unit] for number, unit in parts))
+
+
+def _duration(value: object) -> object:
+    seconds = value if isinstance(value, float) else parse_duration(value)
+    if not 0 <= seconds <= _LONGEST:  # nor is it no number at all
+        raise ValueError(f"a duration is not negative and at most 100 years, not {value!r}")
+    return seconds
+
+
+Duration = Annotated[float, BeforeValidator(_duration)]
+"""Seconds, written as "15m" in the file."""
+
+
+def is_origin(value: str) -> bool:
+    """Whether this is scheme and host, with a port or without, of http or https, and nothing more."""
+    try:
+        parts = urlsplit(value)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0  # raises where it is none
+            and "@" not in parts.netloc
+            and not (parts.path.strip("/") or parts.query or parts.fragment)
+            and not re.search(r"[\s;,'\"*]", value)
+        )
+    except ValueError:
+        return False
+
+
+class Secret:
+    """A password or key, written as a string, `{ file = "…" }` or `{ env = "…" }`; never shown by repr or in a log."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: str | dict[str, str]) -> None:
+        self._source = source
+
+    def reveal(self) -> str:
+        """The secret itself, read afresh (a file may be rotated); raises OSError or KeyError where it is not there."""
+        if isinstance(self._source, str):
+            return self._source
+        if "file" in self._source:
+            return Path(self._source["file"]).read_text(encoding="utf-8").rstrip("\r\n")
+        return os.environ[self._source["env"]]
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    @classmethod
+    def _parse(cls, value: Any) -> "Secret":
+        if isinstance(value, Secret):
+            return value
+        table = isinstance(value, dict) and len(value) == 1 and set(value) <= {"file", "env"}
+        if not (isinstance(value, str) or (table and all(isinstance(v, str) for v in value.values()))):
+            raise ValueError('a secret is a string, { file = "…" } or { env = "…" }')
+        secret = cls(value)
+        try:
+            is_empty = not secret.reveal()
+        except OSError as error:
+            raise ValueError(f"the secret's file cannot be read: {error.strerror}: {error.filename}") from error
+        except KeyError as error:
+            raise ValueError(f"the environment has no variable {error.args[0]}") from error
+        if is_empty:
+            raise ValueError("the secret is empty")
+        return secret
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls._parse)
+
+
+def _readable(path: Path) -> Path:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ValueError(f"the file cannot be read: {error.strerror}: {path}") from error
+    return path
+
+
+ReadableFile = Annotated[Path, AfterValidator(_readable)]
+"""A file that can be read right now."""
+
+
+def _network(value: object) -> IPv4Network | IPv6Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        return ip_network(str(value))
+    except ValueError as error:
+        raise ValueError(f'a network is written "10.0.0.0/8" or "fd00::/8": {error}') from error
+
+
+Network = Annotated[IPv4Network | IPv6Network, PlainValidator(_network)]
+"""Addresses of one network, in the notation of CIDR."""

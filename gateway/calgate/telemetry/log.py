@@ -1,0 +1,115 @@
+"""The log: one structured line a decision, as JSON or for a console. A reference number finds it.
+
+A warm hit is no decision. Tokens, cookies, passwords and header bytes are never fields.
+"""
+
+import json
+import logging
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Literal
+
+_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+_DECISIONS = logging.getLogger("calgate.decision")
+_ACCESS = "calgate.access"  # the logger that its lines name
+_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"  # nothing that is read wrongly over a telephone
+
+
+def reference() -> str:
+    """A number that a user can read to an administrator, who finds the decision by it: "7K3F-9Q2M"."""
+    number = secrets.randbits(64)
+    letters = ""
+    for _ in range(8):
+        number, place = divmod(number, len(_ALPHABET))
+        letters += _ALPHABET[place]
+    return f"{letters[:4]}-{letters[4:]}"
+
+
+def decision(event: str, **fields: object) -> None:
+    """Writes a decision; fields that are None or empty are left out."""
+    kept = {name: value for name, value in fields.items() if value is not None and value != ""}
+    _DECISIONS.info(event, extra={"fields": kept})
+
+
+def logs_access() -> bool:
+    """Whether each request is written."""
+    return _access is not None
+
+
+def access(**fields: object) -> None:
+    """Writes one request; not by `logging`, whose note of where it was called from costs as much as the request."""
+    if _access is not None:
+        sys.stderr.write(_access(time.time(), fields) + "\n")
+
+
+class _Json(logging.Formatter):
+    def format(self, entry: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": _stamp(entry.created),
+            "level": entry.levelname.lower(),
+            "event": entry.getMessage(),
+        }
+        if entry.name != _DECISIONS.name:
+            line["logger"] = entry.name
+        line |= getattr(entry, "fields", {})
+        if entry.exc_info:
+            line["error"] = self.formatException(entry.exc_info)
+        return _encode(line)
+
+
+class _Console(logging.Formatter):
+    def format(self, entry: logging.LogRecord) -> str:
+        fields = _words(getattr(entry, "fields", {}))
+        text = (
+            f"{_stamp(entry.created)} {entry.levelname.lower():7} {entry.getMessage()}{' ' if fields else ''}{fields}"
+        )
+        return f"{text}\n{self.formatException(entry.exc_info)}" if entry.exc_info else text
+
+
+def _words(fields: Mapping[str, object]) -> str:
+    return " ".join(f"{name}={_word(value)}" for name, value in fields.items())
+
+
+def _word(value: object) -> str:
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if any(c in text for c in ' "=') or not text.isprintable() else text
+
+
+def _stamp(seconds: float) -> str:
+    return f"{_stamp_of_second(int(seconds))}.{int(seconds % 1 * 1000):03d}Z"
+
+
+@lru_cache(2)
+def _stamp_of_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+def _access_as_json(now: float, fields: Mapping[str, object]) -> str:
+    return _encode({"time": _stamp(now), "level": "info", "event": "request", "logger": _ACCESS, **fields})
+
+
+def _access_for_console(now: float, fields: Mapping[str, object]) -> str:
+    return f"{_stamp(now)} info    request {_words(fields)}"
+
+
+_access: Callable[[float, Mapping[str, object]], str] | None = None  # how a request is written; None: it is not
+
+
+def start(
+    form: Literal["json", "console"], level: Literal["debug", "info", "warning"], *, access: bool = False
+) -> None:
+    """Sends everything to standard error. The libraries' own debug lines stay off: some of them hold tokens."""
+    global _access
+    _access = (_access_as_json if form == "json" else _access_for_console) if access else None
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if form == "json" else _Console())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for name in ("calgate", "calgate_negotiate", "calgate_ldap", "calgate_users", "calgate_cal", "calgate_headers"):
+        logging.getLogger(name).setLevel(level.upper())
+    for name in ("aiohttp", "spnego", "ldap3", "redis", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,134 @@
+"""Those whom the core asks, watched: each question is counted and timed, and has a span where the request is traced."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from calgate.plugin.errors import Refusal, Unavailable
+from calgate.plugin.identity import Authenticated, Authenticator, Continue, Directory, Handshake, Identity, Peer, Person
+from calgate.plugin.licensing import Activity, Allocator, Claimant, Lease, Lost, Pool
+from calgate.plugin_loader import StartedPlugins
+from calgate.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from calgate.tracing.spans import Tracing
+
+
+def watch(cast: StartedPlugins, metrics: Metrics, tracing: "Tracing | None") -> StartedPlugins:
+    """The same cast: questions to directories are counted, and with tracing the other roles are wrapped as well."""
+    cast = replace(cast, directory=ObservedDirectory(cast.directory, metrics, tracing))
+    if tracing is None:
+        return cast
+    return replace(
+        cast,
+        allocator=TracedAllocator(cast.allocator, tracing) if cast.allocator is not None else None,
+        authenticators=[TracedAuthenticator(authenticator, tracing) for authenticator in cast.authenticators],
+    )
+
+
+class ObservedDirectory:
+    """All directories as one."""
+
+    def __init__(self, directory: Directory, metrics: Metrics, tracing: "Tracing | None") -> None:
+        self._directory = directory
+        self._metrics = metrics
+        self._tracing = tracing
+
+    async def look_up(self, identity: Identity) -> Person | None:
+        if self._tracing is None:
+            return await self._look_up(identity)
+        with self._tracing.asking("directory") as span:
+            person = await self._look_up(identity)
+            span.set_attribute("calgate.outcome", "found" if person is not None else "unknown")
+            return person
+
+    async def _look_up(self, identity: Identity) -> Person | None:
+        with self._counted("look_up") as call:
+            person = await self._directory.look_up(identity)
+            call.outcome = "found" if person is not None else "unknown"
+            return person
+
+    async def resolve(self, groups: Sequence[str]) -> Mapping[str, str | None]:
+        with self._counted("resolve") as call:
+            found = await self._directory.resolve(groups)
+            call.outcome = "found" if None not in found.values() else "unknown"
+            return found
+
+    @contextmanager
+    def _counted(self, operation: str) -> Iterator["_Call"]:
+        call, began = _Call(), perf_counter()
+        try:
+            yield call
+        except Unavailable:
+            call.outcome = "unavailable"
+            raise
+        except Refusal:
+            call.outcome = "refused"
+            raise
+        finally:
+            self._metrics.called("directory", operation, call.outcome, perf_counter() - began)
+
+
+@dataclass(slots=True)
+class _Call:
+    outcome: str = "error"
+
+
+class TracedAllocator:
+    """Claims have spans; all else is done beside the requests, or in batches for many."""
+
+    def __init__(self, allocator: Allocator, tracing: "Tracing") -> None:
+        self._allocator = allocator
+        self._tracing = tracing
+        self.licenses = allocator.licenses
+        self.groups = allocator.groups
+
+    async def claim(self, license: str, claimant: Claimant, document: str, *, reference: str) -> Lease:
+        with self._tracing.asking("claim") as span:
+            span.set_attribute("calgate.license", license)
+            lease = await self._allocator.claim(license, claimant, document, reference=reference)
+            span.set_attribute("calgate.cal", lease.kind)
+            return lease
+
+    async def held(self, license: str, claimant: Claimant, document: str) -> Lease | None:
+        return await self._allocator.held(license, claimant, document)
+
+    async def settle(self, lease: Lease, *, served: bool | None) -> None:
+        await self._allocator.settle(lease, served=served)
+
+    async def touch(self, activity: Sequence[Activity]) -> Sequence[Lost]:
+        return await self._allocator.touch(activity)
+
+    async def release(self, license: str, claimant: Claimant) -> None:
+        await self._allocator.release(license, claimant)
+
+    async def pools(self, license: str) -> Sequence[Pool]:
+        return await self._allocator.pools(license)
+
+
+class TracedAuthenticator:
+    """Each leg of a handshake has a span, on the request that brought it."""
+
+    def __init__(self, authenticator: Authenticator, tracing: "Tracing") -> None:
+        self._authenticator = authenticator
+        self._tracing = tracing
+        self.schemes = authenticator.schemes
+
+    def begin(self, peer: Peer) -> Handshake:
+        return _TracedHandshake(self._authenticator.begin(peer), self._tracing)
+
+
+class _TracedHandshake:
+    def __init__(self, handshake: Handshake, tracing: "Tracing") -> None:
+        self._handshake = handshake
+        self._tracing = tracing
+
+    async def step(self, scheme: str, token: bytes) -> Continue | Authenticated:
+        with self._tracing.asking("sign-in") as span:
+            span.set_attribute("calgate.scheme", scheme)
+            result = await self._handshake.step(scheme, token)
+            if isinstance(result, Authenticated):
+                span.set_attribute("calgate.mechanism", result.identity.mechanism)
+            return result

@@ -1,0 +1,260 @@
+"""Spans of a request, and who sends them: the one file that imports OpenTelemetry.
+
+A span tells how long something took and how it ended, never who somebody is, nor a query, a header or a token: traces
+are kept by others. `calgate.reference` finds the rest in the log.
+
+A traceparent that comes with a request is believed from `trusted_proxies` alone. A stranger's would put his requests
+into anybody's traces, and have every one of them recorded whatever `sample` says.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from calgate.http.address import is_trusted
+from calgate.http.connection import RawRequest
+from calgate.http.request import Request
+from calgate.http.response import Response
+from calgate.plugin.errors import Refusal
+from calgate.plugin.settings import Network
+from calgate.tracing.settings import FIELDS, TracingSection
+from calgate.upstream.connection import UpstreamConnection
+from calgate.upstream.pool import Upstream, UpstreamRequest
+
+logger = logging.getLogger(__name__)
+
+_QUEUED = 2048  # spans; what comes while the queue is full pushes the oldest out
+_BATCH = 512
+_SENT_EVERY = 1000  # milliseconds
+_ANSWER_WITHIN = 5.0  # seconds, tries again included
+_LAST_WORDS = 3.0  # seconds for what is queued when the gateway stops
+
+_TRACE_CONTEXT = TraceContextTextMapPropagator()
+
+Serve = Callable[[RawRequest], Awaitable[Response | None]]
+
+
+class Tracing:
+    """Makes spans. The present one is found by OpenTelemetry's own context, which follows a request's task."""
+
+    def __init__(self, tracer: trace.Tracer, trusted: Sequence[Network]) -> None:
+        self._tracer = tracer
+        self._trusted = trusted
+
+    # ------------------------------------------------------------ the request
+
+    def around(self, serve: Serve) -> Serve:
+        """`serve` with a span around it, which ends when the answer begins to go out, or a WebSocket is over."""
+
+        async def traced(request: RawRequest) -> Response | None:
+            with self._tracer.start_as_current_span(
+                "HTTP", self._parent(request), SpanKind.SERVER, record_exception=False, set_status_on_exception=False
+            ) as span:
+                try:
+                    return await serve(request)
+                except BaseException as error:
+                    _fail(span, type(error).__name__)
+                    raise
+
+        return traced
+
+    def _parent(self, request: RawRequest) -> Context:
+        """An empty one for a stranger: what is left from the connection's request before is nobody's parent."""
+        peer = request.caller.address
+        if not self._trusted or not is_trusted(peer, self._trusted):
+            return Context()
+        told: dict[str, list[str]] = {name.decode(): [] for name in FIELDS}
+        for name, value in request.raw_headers:
+            if name.lower() in FIELDS:
+                told[name.lower().decode()].append(value.decode("latin-1"))
+        # two traceparents make one that is none, two tracestates one that is (Trace Context, 3.2 and 3.3)
+        return _TRACE_CONTEXT.extract({name: ",".join(values) for name, values in told.items() if values}, Context())
+
+    def describe(self, asked: Request | None, route: str | None, status: int) -> None:
+        """What became of the present request; `asked` is None where it could not be read."""
+        span = trace.get_current_span()
+        if not span.is_recording():
+            return
+        span.set_attribute("http.response.status_code", status)
+        if status >= 500:
+            _fail(span, str(status))
+        if asked is None:
+            return
+        span.update_name(f"{asked.method} {route}" if route else asked.method)
+        host, _, port = asked.host.rpartition(":")
+        has_port = bool(host) and port.isdigit()  # "[::1]" has none
+        told = {
+            "http.request.method": asked.method,
+            "http.route": route,
+            "url.scheme": asked.scheme,
+            "url.path": asked.target.path,
+            "server.address": host if has_port else asked.host,
+            "server.port": int(port) if has_port else None,
+            "client.address": asked.address,
+            "network.peer.address": asked.caller.address,
+            "network.protocol.version": f"{asked.request.version.major}.{asked.request.version.minor}",
+            "user_agent.original": asked.inbound.get(b"user-agent") or None,
+            "calgate.reference": asked.reference,
+        }
+        span.set_attributes({name: value for name, value in told.items() if value is not None})
+
+    def refused(self, code: str) -> None:
+        """The present request was refused."""
+        trace.get_current_span().set_attribute("calgate.refusal", code)
+
+    # ------------------------------------------------------------ what it asks others
+
+    @contextmanager
+    def asking(self, name: str, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[Span]:
+        """A span under the present one, if that is recorded: what runs in the background has no request at all."""
+        if not trace.get_current_span().is_recording():
+            yield trace.INVALID_SPAN
+            return
+        with self._tracer.start_as_current_span(
+            name, kind=kind, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                yield span
+            except Refusal as refusal:
+                span.set_attribute("calgate.refusal", refusal.code)
+                if refusal.status >= 500:
+                    _fail(span, refusal.code)
+                raise
+            except BaseException as error:
+                _fail(span, type(error).__name__)
+                raise
+
+    def upstream(self, *place: Any, **settings: Any) -> Upstream:
+        """A document server that is asked under a span, and told the trace."""
+        return _TracedUpstream(self, *place, **settings)
+
+
+class _TracedUpstream(Upstream):
+    def __init__(self, tracing: Tracing, *place: Any, **settings: Any) -> None:
+        super().__init__(*place, **settings)
+        self._tracing = tracing
+
+    async def send(self, outgoing: UpstreamRequest) -> UpstreamConnection:
+        """As ever; one span, however many of the kept connections turn out to be closed."""
+        if not trace.get_current_span().is_recording():
+            return await super().send(_told(outgoing))
+        with self._tracing.asking(outgoing.method, SpanKind.CLIENT) as span:
+            target = outgoing.message.split(b" ", 2)[1]
+            path = target.partition(b"?")[0].decode("latin-1")
+            told = {"http.request.method": outgoing.method, "url.full": f"{self.name}{path}"}
+            span.set_attributes(told | {"server.address": self.host, "server.port": self.port})
+            wire = await super().send(_told(outgoing))
+            span.set_attribute("http.response.status_code", wire.status)
+            if wire.status >= 400:
+                _fail(span, str(wire.status))
+            return wire
+
+
+def _told(outgoing: UpstreamRequest) -> UpstreamRequest:
+    """The request with the fields of the present trace behind its first line."""
+    carrier: dict[str, str] = {}
+    _TRACE_CONTEXT.inject(carrier)
+    if not carrier:
+        return outgoing
+    line, _, rest = outgoing.message.partition(b"\r\n")
+    fields = [f"{name}: {value}".encode("ascii") for name, value in carrier.items()]
+    return replace(outgoing, message=b"\r\n".join([line, *fields, rest]))
+
+
+def _fail(span: Span, kind: str) -> None:
+    span.set_attribute("error.type", kind)
+    span.set_status(Status(StatusCode.ERROR))
+
+
+# ---------------------------------------------------------------- on their way
+
+
+@asynccontextmanager
+async def open_tracing(section: TracingSection, trusted: Sequence[Network]) -> AsyncIterator[Tracing]:
+    """Spans are queued, and sent by a thread; a receiver that does not answer costs spans and nothing else."""
+    exporter = _Exporter(section)
+    about = Resource.create({"service.name": section.service, "service.version": version("calgate")})
+    sampler = ParentBased(TraceIdRatioBased(section.sample))
+    provider = TracerProvider(sampler=sampler, resource=about, shutdown_on_exit=False)
+    provider.add_span_processor(
+        BatchSpanProcessor(
+            exporter, max_queue_size=_QUEUED, schedule_delay_millis=_SENT_EVERY, max_export_batch_size=_BATCH
+        )
+    )
+    try:
+        yield Tracing(provider.get_tracer("calgate", version("calgate")), trusted)
+    finally:
+        await _finish(provider, exporter)
+
+
+def is_answered(section: TracingSection) -> bool:
+    """Whether the receiver takes an empty batch. Blocks for a few seconds at most."""
+    exporter = _Exporter(section)
+    result = exporter.export(())
+    exporter.shutdown()
+    return result is SpanExportResult.SUCCESS
+
+
+async def _finish(provider: TracerProvider, exporter: "_Exporter") -> None:
+    """Sends what is queued, in a thread that nobody waits for longer than a few seconds."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def shut_down() -> None:
+        provider.shutdown()
+        with suppress(RuntimeError):  # the loop is closed: we were not waited for
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=shut_down, name="last spans", daemon=True).start()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_WORDS):
+            await done.wait()
+    exporter.shutdown()  # whatever is still being tried ends here
+
+
+class _Exporter(SpanExporter):
+    """OTLP over HTTP, that says once when the receiver goes away and once when it is back."""
+
+    def __init__(self, section: TracingSection) -> None:
+        for chatty in ("opentelemetry", "urllib3"):  # they say of each batch what is said once here
+            logging.getLogger(chatty).setLevel(logging.CRITICAL)
+        self._endpoint = section.endpoint
+        self._sender = OTLPSpanExporter(
+            section.endpoint,
+            certificate_file=str(section.ca) if section.ca is not None else None,
+            headers={name: secret.reveal() for name, secret in section.headers.items()},
+            timeout=_ANSWER_WITHIN,
+        )
+        self._is_away = False
+        self._is_over = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """In the thread; what was not taken is lost."""
+        result = self._sender.export(spans)
+        is_away = result is not SpanExportResult.SUCCESS
+        if is_away and not self._is_away and not self._is_over:
+            logger.warning("tracing: %s takes no spans: they are lost until it does", self._endpoint)
+        elif self._is_away and not is_away:
+            logger.info("tracing: %s takes spans again", self._endpoint)
+        self._is_away = is_away
+        return result
+
+    def shutdown(self) -> None:
+        """Once, whoever comes first: the processor at its end, or the gateway that waits no longer."""
+        if not self._is_over:
+            self._is_over = True
+            self._sender.shutdown()  # type: ignore[no-untyped-call]

@@ -1,0 +1,1 @@
+"""The document servers: connections, requests sent, responses read."""

@@ -1,0 +1,231 @@
+"""The far side: a document server, its kept connections, and one request and reply at a time on each."""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from calgate.http.headers import Header
+from calgate.plugin.errors import BadGateway, GatewayTimeout, Unavailable
+from calgate.upstream.connection import Stale, UpstreamConnection
+
+_SAFE_TO_REPEAT = frozenset({"GET", "HEAD", "OPTIONS"})
+_IDLE_KEPT = 256  # connections that wait for the next request
+_IDLE_LIFE = 30.0  # seconds; shorter than the 60 s and more that document servers keep theirs
+
+
+@dataclass(slots=True, eq=False)
+class UpstreamRequest:
+    """A request as it goes to the document server."""
+
+    method: str
+    message: bytes  # request line and headers, ready to send
+    body: AsyncIterator[bytes] | None = None
+    chunked: bool = False  # how the body is framed: by chunks, or by the Content-Length in `message`
+
+
+class Unreachable(BadGateway):
+    """No connection could be made, so nothing of the request was sent: another server may be asked."""
+
+
+class Reply(Protocol):
+    """The document server's answer: its head, and its body as it comes."""
+
+    status: int
+    reason: bytes
+    headers: list[Header]
+    length: int | None
+
+    async def read(self) -> bytes: ...
+    def take_whole(self) -> bytes | None: ...
+    def close(self) -> None: ...
+
+
+class Upstream:
+    """One document server."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        connect: float = 5,
+        patience: float = 120,
+        connections: int = 1000,
+    ) -> None:
+        """`connections`: at most so many at once, WebSockets not counted; who finds none free waits for `connect`."""
+        self.host = host
+        self.port = port
+        self._tls = tls
+        self._connect = connect
+        self._patience = patience
+        self._idle: deque[UpstreamConnection] = deque()
+        self._wires: set[UpstreamConnection] = set()
+        self._connections = connections
+        self._opening = 0
+        self._waiting: deque[asyncio.Future[UpstreamConnection | None]] = deque()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def authority(self) -> str:
+        """For the Host header: the default port is left out."""
+        default = 443 if self._tls else 80
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == default else f"{host}:{self.port}"
+
+    @property
+    def name(self) -> str:
+        """As the settings file writes it."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self._tls else "http"
+
+    async def __aenter__(self) -> Self:
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._sweeper
+        for wire in list(self._wires):
+            wire.close()
+
+    async def send(self, outgoing: UpstreamRequest) -> UpstreamConnection:
+        """Sends a request and waits for the reply's head. Raises BadGateway, GatewayTimeout, Unavailable."""
+        repeatable = outgoing.body is None and outgoing.method in _SAFE_TO_REPEAT
+        while (wire := self._take() or await self._wait_for_turn()) is not None:
+            if not wire.reusable:
+                continue
+            try:
+                return await self._exchange(wire, outgoing)
+            except Stale:
+                if not repeatable:
+                    raise BadGateway(f"{self.host} closed a kept connection as a {outgoing.method} was sent") from None
+        try:
+            return await self._exchange(await self._open(), outgoing)
+        except Stale:
+            raise BadGateway(f"{self.host} closed the connection without an answer") from None
+
+    async def _exchange(self, wire: UpstreamConnection, outgoing: UpstreamRequest) -> UpstreamConnection:
+        try:
+            wire.begin(outgoing.message, without_body=outgoing.method == "HEAD")
+            if outgoing.body is not None:
+                wire.send(outgoing.body, chunked=outgoing.chunked)
+            await wire.head()
+        except BaseException:
+            wire.close()
+            raise
+        return wire
+
+    def _take(self) -> UpstreamConnection | None:
+        return self._idle.pop() if self._idle and not self._waiting else None  # the last used is the likeliest to live
+
+    async def _open(self) -> UpstreamConnection:
+        """A new connection, in the place that was kept for it."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect):
+                _, wire = await loop.create_connection(
+                    lambda: UpstreamConnection(self._patience, self._rest, self._forget),
+                    self.host,
+                    self.port,
+                    ssl=self._tls,
+                    server_hostname=self.host if self._tls else None,
+                )
+            if not wire.alive:
+                raise ConnectionResetError("it was closed at once")
+            self._wires.add(wire)
+        except TimeoutError as error:
+            raise Unreachable(f"{self.host}:{self.port} does not answer a connection") from error
+        except (OSError, ssl.SSLError) as error:
+            raise Unreachable(f"{self.host}:{self.port} cannot be reached: {error}") from error
+        finally:
+            self._opening -= 1
+            self._give_room()
+        return wire
+
+    def _rest(self, wire: UpstreamConnection) -> None:
+        turn = self._next_turn()
+        if turn is not None:
+            turn.set_result(wire)
+        elif len(self._idle) < _IDLE_KEPT:
+            self._idle.append(wire)
+        else:
+            wire.close()
+
+    def _forget(self, wire: UpstreamConnection) -> None:
+        self._wires.discard(wire)
+        self._give_room()
+
+    # ------------------------------------------------------------ when all of them are in use
+
+    async def _wait_for_turn(self) -> UpstreamConnection | None:
+        """A connection that another request is done with; None: one may be opened, and its place is kept.
+
+        In the order of coming: who comes later takes nothing that is meant for who waits. Raises Unavailable after
+        `connect` seconds.
+        """
+        if not self._waiting and self._has_room:
+            self._opening += 1
+            return None
+        turn: asyncio.Future[UpstreamConnection | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            async with asyncio.timeout(self._connect):
+                return await turn
+        except TimeoutError:
+            self._pass_on(turn)
+            words = (
+                f"all {self._connections} connections to {self.host}:{self.port} were in use for {self._connect:g} s"
+            )
+            raise Unavailable(words, code="no-upstream") from None
+        except asyncio.CancelledError:
+            self._pass_on(turn)
+            raise
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._wires) + self._opening < self._connections
+
+    def _pass_on(self, turn: "asyncio.Future[UpstreamConnection | None]") -> None:
+        """Who waited is gone; it may have been his turn already."""
+        if turn.cancelled():
+            with suppress(ValueError):
+                self._waiting.remove(turn)
+        elif (wire := turn.result()) is None:
+            self._opening -= 1
+            self._give_room()
+        elif wire.reusable:
+            self._rest(wire)
+
+    def _next_turn(self) -> "asyncio.Future[UpstreamConnection | None] | None":
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                return turn
+        return None
+
+    def _give_room(self) -> None:
+        """There may be room for another connection: its place is kept for who has waited longest."""
+        turn = self._next_turn() if self._has_room else None
+        if turn is not None:
+            self._opening += 1
+            turn.set_result(None)
+
+    async def _sweep(self) -> None:
+        """Once a second: deadlines of those at work, and those idle for too long."""
+        while True:
+            await asyncio.sleep(1)
+            now = asyncio.get_running_loop().time()
+            for wire in [w for w in self._wires if w.deadline and w.deadline < now]:
+                wire.expire(GatewayTimeout(f"{self.host}:{self.port} is silent for {self._patience:g} s"))
+            while self._idle and self._idle[0].idle_since + _IDLE_LIFE < now:
+                self._idle.popleft().close()

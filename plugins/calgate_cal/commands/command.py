@@ -1,0 +1,129 @@
+"""What all of `calgate cals` share: the options, the license, the way to answer and to decline."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from calgate.plugin import CommandContext, Refusal
+from calgate_cal.admin import AdminError, LicenseAdmin
+from calgate_cal.audit import actor
+
+Work = Callable[..., Awaitable[None]]
+
+
+class _Named(click.ParamType[str]):
+    """A document's name, which is never empty: an empty one would mean the Named CAL."""
+
+    name = "document"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value.strip():
+            self.fail("a document has a name", param, ctx)
+        return value
+
+
+KIND = click.Choice(["named", "document", "session", "usage"])
+NAME = _Named()
+DOCUMENT = click.option("--document", type=NAME, help="the Document CAL for this document instead of the Named CAL")
+
+
+class Output:
+    """Where an answer is given: a sentence or tables for people, JSON for programs."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def say(self, sentence: str, **values: object) -> None:
+        """One result."""
+        if self.as_json:
+            self.hand(values)
+        else:
+            click.echo(sentence)
+
+    def hand(self, value: object) -> None:
+        """Something for a program."""
+        click.echo(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+
+    def show(self, *tables: Table) -> None:
+        """Something for people; as wide as it needs to be where no terminal limits it."""
+        console = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False)
+        for table in tables:
+            title, table.title = table.title, None  # a table narrower than its title would fold it
+            console.print(title, style="bold")
+            console.print(table)
+
+
+def table(title: str, headings: Sequence[str], right: Sequence[str] = ()) -> Table:
+    """An empty table; the headings of figures stand on the right."""
+    made = Table(title=title)
+    for heading in headings:
+        made.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    return made
+
+
+def local(at: float | None) -> str:
+    """A time as this machine's people read it."""
+    return "" if at is None else datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def cal(document: str | None) -> str:
+    """The CAL that a command is about."""
+    return f"Document CAL for {document}" if document else "Named CAL"
+
+
+def command(name: str, *, help: str) -> Callable[[Work], click.Command]:  # noqa: A002 - click's own word
+    """Makes `async def work(office, counter, …)` a command with the options that all have.
+
+    What is declined, or a store that is away, is one line and exit 1.
+    """
+
+    def make(work: Work) -> click.Command:
+        def run(file: Path, license: str | None, as_json: bool, **words: Any) -> None:
+            desk: CommandContext = click.get_current_context().obj
+            try:
+                asyncio.run(_work(work, desk, file, license, Output(as_json=as_json), words))
+            except AdminError as no:
+                raise click.ClickException(str(no)) from no
+            except Refusal as no:
+                raise click.ClickException(no.detail) from no
+
+        own = reversed(getattr(work, "__click_params__", ()))  # where click's decorators leave them
+        return click.Command(name, callback=run, params=[*own, *_common()], help=help)
+
+    return make
+
+
+def _common() -> Sequence[click.Option]:
+    return (
+        click.Option(["-c", "--config", "file"], required=True, type=click.Path(path_type=Path), help="settings file"),
+        click.Option(["--license", "license"], help="which license, where the file has several"),
+        click.Option(["--json", "as_json"], is_flag=True, help="for programs"),
+    )
+
+
+async def _work(
+    work: Work, desk: CommandContext, file: Path, license: str | None, counter: Output, words: dict[str, Any]
+) -> None:
+    async with _office(desk, file, license) as office:
+        await work(office, counter, **words)
+
+
+@contextlib.asynccontextmanager
+async def _office(desk: CommandContext, file: Path, wanted: str | None) -> AsyncIterator[LicenseAdmin]:
+    async with desk.open(file) as (config, services):
+        names = sorted(config.licenses)
+        if wanted is None and len(names) != 1:
+            raise AdminError(f"the file has several licenses ({', '.join(names)}): say which with --license")
+        name = names[0] if wanted is None else wanted
+        if name not in config.licenses:
+            raise AdminError(f"the file has no license {name}, but {', '.join(names)}")
+        yield LicenseAdmin(name, config.licenses[name], services.store, services.directory, actor())

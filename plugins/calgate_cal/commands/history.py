@@ -1,0 +1,158 @@
+"""What was decided: log, explain, report, export."""
+
+import asyncio
+import csv
+import sys
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from calgate.plugin import parse_duration
+from calgate_cal import plot
+from calgate_cal import report as reports
+from calgate_cal.admin import AdminError, LicenseAdmin
+from calgate_cal.audit import DENIALS, Record
+from calgate_cal.commands.command import Output, command, local, table
+
+_WHY = {
+    "full": "all are out",
+    "promised": "what is free is kept for people who wait",
+    "reserved": "what is free is reserved for other groups",
+    "capped": "the user's group has all that it may have at once",
+    "quarantined": "the user's own is in quarantine",
+    "not-assigned": "none is assigned to the user, and he gets none by himself",
+    "not-allocated": "none is allocated to the document",
+    "in-use-elsewhere": "the user's own is in use on another machine",
+    "taken-over": "another machine of the user took it over",
+}
+
+
+@command("log", help="Every decision and change.")
+@click.option("--since", default="7d", show_default=True, help="how far back, as 7d, 12h, 30m")
+@click.option("--user", help="only about this user")
+@click.option("--what", help="only this: granted, denied, assigned, …")
+@click.option("--csv", "as_csv", is_flag=True, help="for spreadsheets")
+async def log(
+    office: LicenseAdmin, counter: Output, since: str, user: str | None, what: str | None, as_csv: bool
+) -> None:
+    """The records of a time."""
+    records = [it async for it in office.records(time.time() - _duration(since)) if _is_about(it, user, what)]
+    rows = [{"at": it.at, "what": it.what, "id": it.id, **it.facts} for it in records]
+    if as_csv:
+        names = ("at", "what", "kind", "name", "user", "client", "document", "reference", "by", "lease", "id")
+        writer = csv.DictWriter(sys.stdout, names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
+    elif counter.as_json:
+        counter.hand(rows)
+    else:
+        shown = table(f"Log of {office.name}", ("at", "what", "kind", "user", "document", "from", "by", "reference"))
+        for it in records:
+            who = (it["kind"], it["name"], it["document"], it["client"], it["by"], it["reference"])
+            shown.add_row(local(it.at), it.what, *who)
+        counter.show(shown)
+
+
+@command("explain", help="Why USER was denied: every pool as it was. The last denial, or the one at a time.")
+@click.argument("user")
+@click.option("--at", "at", help="about when: 10:42, or 2026-01-10 10:42")
+@click.option("--reference", help="the reference number on the page")
+async def explain(office: LicenseAdmin, counter: Output, user: str, at: str | None, reference: str | None) -> None:
+    """The nearest denial to a time, else the last."""
+    denials = [it async for it in office.records(0) if it.what in DENIALS and _is_about(it, user, None)]
+    if reference is not None:
+        denials = [it for it in denials if it["reference"] == reference]
+    if not denials:
+        raise AdminError(f"no denial of {user} is on record")
+    wanted = _moment(at) if at else denials[-1].at
+    denial = min(denials, key=lambda it: abs(it.at - wanted))
+    if counter.as_json:
+        counter.hand({"at": denial.at, **denial.facts, "pools": denial.pools})
+        return
+    counter.say(
+        f"{denial['name']} was denied {denial['document']} at {local(denial.at)} from {denial['client']}"
+        f" (reference {denial['reference']}, {denial['code']})"
+    )
+    shown = table("The pools then", ("kind", "limit", "occupied", "why not", "next free"), ("limit", "occupied"))
+    for pool in denial.pools:
+        free_at = pool.get("free_at")
+        figures = (str(pool["limit"]), str(pool["occupied"]))
+        why = _WHY.get(pool["note"], pool["note"])
+        shown.add_row(pool["kind"], *figures, why, local(free_at / 1000 if free_at else None))
+    counter.show(shown)
+
+
+@command("report", help="How many CALs are needed.")
+@click.option("--since", default="30d", show_default=True, help="how far back, as 30d, 12w")
+@click.option("--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="a picture (SVG) to this file")
+async def report(office: LicenseAdmin, counter: Output, since: str, picture: Path | None) -> None:
+    """Use and denials, and what would have been with another number of Session CALs."""
+    now = time.time()
+    records = [record async for record in office.records(0)]
+    offset = datetime.now(UTC).astimezone().utcoffset()
+    begin = max(now - _duration(since), records[0].at if records else now)
+    made = reports.make(office.name, records, begin, now, offset.total_seconds() if offset else 0)
+    if picture is not None:
+        try:
+            await asyncio.to_thread(picture.write_text, plot.svg(made), encoding="utf-8")
+        except OSError as error:
+            raise AdminError(f"the plot cannot be written: {error}") from error
+    if counter.as_json:
+        counter.hand(asdict(made))
+        return
+    counter.say(f"{office.name} from {local(made.since)} to {local(made.until)}")
+    use = table("In use", ("kind", "users", "peak", "95 % of hours", "median hour", "busiest hour"))
+    for it in made.uses:
+        busiest = max(it.by_hour, key=lambda hour: it.by_hour[hour])
+        use.add_row(it.kind, str(it.users), str(it.peak), str(it.p95), str(it.median), f"{busiest:02}:00")
+    counter.show(use)
+    counter.say(f"episodes of denial: {made.episodes}, of {made.denied_users} users, in {made.attempts} attempts")
+    what_if = table("With so many Session CALs", ("CALs", "denials"), ("CALs", "denials"))
+    for cals, denials in made.what_if.items():
+        what_if.add_row(str(cals), str(denials))
+    counter.show(what_if)
+
+
+@command("export", help="All permanent state as JSON: Named, Document and Usage CALs, limits, allocations.")
+async def export(office: LicenseAdmin, counter: Output) -> None:
+    """For `import`, or for safe keeping."""
+    counter.hand(await office.export())
+
+
+COMMANDS = (log, explain, report, export)
+
+
+def _is_about(record: Record, user: str | None, what: str | None) -> bool:
+    name = record["name"].casefold()
+    names = (name, name.partition("\\")[2], record["user"].casefold())
+    return (user is None or user.casefold() in names) and what in (None, record.what)
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise AdminError(str(error)) from error
+
+
+def _moment(text: str) -> float:
+    """A local time; without a date the last time the clock showed it."""
+    for form in ("%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%H:%M"):
+        try:
+            given = datetime.strptime(text, form).astimezone()
+        except ValueError:
+            continue
+        if form != "%H:%M":
+            return given.timestamp()
+        today = datetime.now(UTC).astimezone().replace(hour=given.hour, minute=given.minute, second=0)
+        at = today.timestamp()
+        return at if at <= time.time() else at - 86400
+    raise AdminError(f"a time is written like 10:42 or 2026-01-10 10:42, not {text}")
+
+
+def _harmless(value: object) -> object:
+    """A spreadsheet runs what begins like a formula, and a user or document name may."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

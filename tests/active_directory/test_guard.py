@@ -1,0 +1,80 @@
+"""Guessing through the gateway never locks an account of the domain."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from active_directory.test_gateway import ready
+from support.domain import PASSWORD, Lab
+from support.domain_gateway import Front, front
+from support.gateway_process import calgate, curl
+from support.redis_servers import Server
+
+
+async def test_a_stranger_can_neither_lock_an_account_nor_block_kerberos(
+    domain: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The domain locks at five wrong passwords; thirty are tried through the gateway, ten at a time."""
+    async with front(domain, tmp_path, negotiate='ntlm = "domain"') as running:
+        await ready(running)
+
+        async def guess(spelling: str) -> int:
+            return (await curl(f"{running.url}/docs/Sales", user=spelling, password="guess")).status
+
+        for spelling in ("CORP\\guessed", "corp.example.test\\GUESSED", "CORP\\Guessed"):
+            statuses = await asyncio.gather(*(guess(spelling) for _ in range(10)))
+            assert set(statuses) <= {401, 429}
+        reply = await curl(f"{running.url}/docs/Sales", user="CORP\\guessed", password=PASSWORD)
+        assert (reply.status, reply.json["code"]) == (429, "too-many-sign-ins")
+        assert reply.values("retry-after")
+        words = ("user", "show", "guessed", "--attributes=badPwdCount,msDS-User-Account-Control-Computed")
+        shown = domain.samba_tool(*words)
+        assert "badPwdCount: 3" in shown
+        assert "Computed: 0" in shown, "not locked"
+        for name, value in domain.ticket("guessed", tmp_path).items():
+            monkeypatch.setenv(name, value)
+        by_ticket = await curl(f"{running.url}/portal", "--negotiate", "-u", ":")
+        assert by_ticket.status == 403, "Kerberos is never blocked: known, and in none of the groups"
+        await calgate("sign-ins", "lift", "CORP\\guessed", "-c", str(running.gate.settings))
+        lifted = await curl(f"{running.url}/portal", user="CORP\\guessed", password=PASSWORD)
+        assert lifted.status == 403
+
+
+async def test_blanks_within_a_name_make_no_further_accounts(domain: Lab, tmp_path: Path) -> None:
+    """The directory finds `Mary Ann` under any number of blanks."""
+    domain.samba_tool("user", "create", "Mary Ann", PASSWORD)
+    try:
+        async with front(domain, tmp_path, negotiate='ntlm = "domain"') as running:
+            await ready(running)
+            for blanks in (" ", "  ", "   "):
+                for _ in range(3):
+                    await curl(f"{running.url}/portal", user=f"CORP\\Mary{blanks}Ann", password="guess")
+        assert "badPwdCount: 3" in domain.samba_tool("user", "show", "Mary Ann", "--attributes=badPwdCount")
+    finally:
+        domain.samba_tool("user", "delete", "Mary Ann")
+
+
+async def test_two_gateways_on_one_store_count_together_and_a_block_is_lifted_at_both(
+    domain: Lab, tmp_path: Path, server: Server
+) -> None:
+    """A guesser who changes between them has no more tries than at one; the third is a stranger's last."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    more = {"negotiate": 'ntlm = "domain"', "store": f'url = "{server.url}"'}
+    async with front(domain, folders[0], **more) as one, front(domain, folders[1], **more) as two:
+        await asyncio.gather(ready(one), ready(two))
+
+        async def ask(running: Front, password: str) -> int:
+            return (await curl(f"{running.url}/portal", user="CORP\\guessed", password=password)).status
+
+        assert [await ask(running, "guess") for running in (one, two, one, two, one)] == [401, 401, 401, 429, 429]
+        assert [await ask(running, PASSWORD) for running in (one, two)] == [429, 429]
+        code, out, _ = await calgate("sign-ins", "blocked", "--json", "-c", str(two.gate.settings))
+        assert (code, json.loads(out)[0]["account"]) == (0, "corp\\guessed")
+        await calgate("sign-ins", "lift", "CORP\\guessed", "-c", str(one.gate.settings))
+        assert [await ask(running, PASSWORD) for running in (two, one)] == [403, 403], (
+            "known, and in none of the groups"
+        )

@@ -1,0 +1,84 @@
+"""Python's requests with Kerberos as a client (requests-gssapi, requests-kerberos): programs sign in as browsers do."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+import requests_gssapi
+import requests_kerberos
+from requests.auth import AuthBase
+
+from active_directory.test_gateway import ready
+from active_directory.test_ntlm import ready_over_tls
+from support.domain import Lab
+from support.domain_gateway import Front, front
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """How one of the two is asked for what is tried here."""
+
+    proving: Callable[[], AuthBase]  # raises unless the gateway's own token fits
+    bound: Callable[[], AuthBase]  # to the certificate (RFC 5929)
+    unbound: Callable[[], AuthBase]
+
+
+CLIENTS = {
+    "requests-gssapi": Client(
+        proving=lambda: requests_gssapi.HTTPSPNEGOAuth(mutual_authentication=requests_gssapi.REQUIRED),
+        bound=lambda: requests_gssapi.HTTPSPNEGOAuth(channel_bindings="tls-server-end-point"),
+        unbound=requests_gssapi.HTTPSPNEGOAuth,
+    ),
+    "requests-kerberos": Client(
+        proving=lambda: requests_kerberos.HTTPKerberosAuth(mutual_authentication=requests_kerberos.REQUIRED),
+        bound=requests_kerberos.HTTPKerberosAuth,  # it binds by itself
+        unbound=lambda: requests_kerberos.HTTPKerberosAuth(send_cbt=False),
+    ),
+}
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request: pytest.FixtureRequest) -> Client:
+    return CLIENTS[request.param]
+
+
+@pytest.fixture(autouse=True)
+def alice(domain: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' own client has her ticket."""
+    for name, value in domain.ticket("alice", tmp_path).items():
+        monkeypatch.setenv(name, value)
+
+
+async def get(running: Front, domain: Lab, auth: AuthBase | None, session: requests.Session) -> requests.Response:
+    url, ca = f"{running.url}/docs/Sales", str(domain.ca)
+    return await asyncio.to_thread(session.get, url, auth=auth, verify=ca, timeout=30)
+
+
+async def test_it_signs_in_the_gateway_proves_itself_and_the_session_needs_no_second_ticket(
+    domain: Lab, tmp_path: Path, client: Client
+) -> None:
+    async with front(domain, tmp_path) as running:
+        await ready(running)
+        with requests.Session() as session:
+            assert (await get(running, domain, client.proving(), session)).status_code == 200
+            assert (await get(running, domain, None, session)).status_code == 200
+        assert running.users() == ["CORP\\alice"] * 2
+        assert len(running.gate.decisions("signed in")) == 1
+
+
+async def test_its_binding_to_the_certificate_lets_it_in_where_one_is_required_and_none_does_not(
+    domain: Lab, tmp_path: Path, client: Client
+) -> None:
+    tls = domain.folder / "tls"
+    listen = f'tls = {{ certificate = "{tls}/gateway.pem", key = "{tls}/gateway.key" }}'
+    async with front(domain, tmp_path, listen=listen, negotiate='channel_binding = "require"') as running:
+        await ready_over_tls(running, domain)
+        with requests.Session() as session:
+            refused = await get(running, domain, client.unbound(), session)
+            assert (refused.status_code, refused.json()["code"]) == (401, "binding-missing")
+        with requests.Session() as session:
+            assert (await get(running, domain, client.bound(), session)).status_code == 200
+        assert running.users() == ["CORP\\alice"]

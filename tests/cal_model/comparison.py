@@ -1,0 +1,279 @@
+"""The model and the functions in Redis live through the same history, and must agree after every step."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from cal_model.events import DAY, FOREVER, HOUR, KINDS, MINUTE, Cal, Claim, Event
+from cal_model.model import Model
+from calgate_cal import lua
+from calgate_cal.audit import decode, replay
+from calgate_cal.terms import PROVISIONAL
+
+CLOCK = "local test_time = 0\nlocal function clock() return test_time end"
+GROUPS = {"ann": ("A",), "bob": ("B",), "cid": ("A", "B"), "dan": ()}
+SOMEBODY = ["ann", "pc", "d1"]
+START = 1_768_039_200_000
+
+Operation = tuple[Any, ...]
+
+
+def terms(**kinds: dict[str, Any]) -> dict[str, Any]:
+    """Terms as the store has them: every kind with a few CALs, but for what is given."""
+    pool = {"in_license": 2, "limit": 2}
+    whole: dict[str, Any] = {
+        "named": pool | {"dynamic": False, "quarantine": 7 * DAY, "other_client": "allow", "overdraft": 0},
+        "document": pool | {"dynamic": False, "quarantine": DAY},
+        "session": pool
+        | {"minimum": 15 * MINUTE, "idle_timeout": 30 * MINUTE, "reclaimable_after": 20 * MINUTE}
+        | {"overdraft": 0, "reserve": [], "max": []},
+        "usage": {"in_license": 1, "limit": 1, "overdraft": 0},
+    }
+    for kind in KINDS:
+        whole[kind] |= kinds.get(kind, {})
+    whole["session"]["shared"] = bool(whole["session"]["reserve"] or whole["session"]["max"])
+    rest = {"channel": "test:news", "audit_keep": 400 * DAY, "provisional": int(PROVISIONAL * 1000), "enforce": True}
+    return whole | rest | {"queue": bool(kinds.get("queue"))}
+
+
+class Library:
+    """The functions with a clock of the test's, on a server; faults may be planted by replacing text."""
+
+    def __init__(self, redis: "Redis[bytes]", fault: tuple[str, str] | None = None) -> None:
+        self.redis = redis
+        source = (
+            lua.source(clock=CLOCK) + "\n" + (Path(__file__).parents[1] / "calgate_cal" / "history.lua").read_text()
+        )
+        if fault:
+            assert source.count(fault[0]) == 1, f"{fault[0]!r} is not in the library just once"
+            source = source.replace(*fault)
+        redis.function_load(source, replace=True)
+
+    def call(self, function: str, keys: Sequence[str], *args: str) -> Any:
+        """One function of the library."""
+        return self.redis.execute_command("FCALL", f"{lua.VERSION}_{function}", len(keys), *keys, *args)
+
+
+class Duel:
+    """One license. An operation is (what, milliseconds that pass before it, …).
+
+    "claim": user, client, document, and the claim, so many claims back, whose lease the gateway believes to hold (or 0)
+    "again": claims back, whose claim is made again; as with "claim"
+    "settle": claims back, served (None: it cannot tell) · "touch": claims back, age · "tend"
+    "release": claims back, whose
+    "assign": kind, user, document · "remove", "undo": kind, claims back, whose · "allocate": document, CALs
+    "limit": kind, limit or None · "dynamic": kind, document or "", on or None · "finish": claims back, whose; forced
+    """
+
+    steps = 0  # of all duels, for the record
+
+    def __init__(self, library: Library, terms: dict[str, Any], name: str = "duel") -> None:
+        self.keys = lua.keys("test", name)
+        self.model = Model(terms)
+        self._library = library
+        self._time = START
+        self._number = 0
+        self._claims: dict[int, list[str]] = {}  # number of a claim -> user, client, document
+        self._got: dict[
+            int, tuple[str, Claim]
+        ] = {}  # number of a claim -> the model's id of what it got, and who asked
+        self._ids: dict[str, str] = {}  # the store's ids -> the model's
+        library.call("forget", self.keys)
+        library.call("configure", self.keys, "test", json.dumps(terms))
+
+    def back_to(self, user: str, *, client: str | None = None, document: str | None = None) -> int:
+        """How many claims back somebody's last claim is (from a client, for a document); 0 if there is none."""
+        for back, claim in enumerate(reversed(self._claims.values()), 1):
+            if claim[0] == user and client in (None, claim[1]) and document in (None, claim[2]):
+                return back
+        return 0
+
+    def close(self) -> None:
+        """The log must tell what is out and what was set; then nothing stays in the store."""
+        self.play([("tend", 0)])
+        log = self._library.redis.xrange(self.keys[lua.KEY_NAMES.index("audit")])
+        told = replay(decode(known_as, facts) for known_as, facts in log)
+        out = {self._ids.get(known_as, known_as) for known_as in told.out}
+        assert out == {cal.id for cal in self.model.cals()}, f"the log says that {out} are out"
+        state = self._library.redis.hgetall(self.keys[0])
+        set_ = {name.decode(): value.decode() for name, value in state.items() if name != b"terms"}
+        assert told.settings == set_, f"the log says that {told.settings} was set"
+        self._library.call("forget", self.keys)
+
+    def play(self, operations: Sequence[Operation]) -> None:
+        """Raises AssertionError at the first step on which the two disagree."""
+        operations = [self._resolved(number, op) for number, op in enumerate(operations, self._number + 1)]
+        script = [self._written(number, *op) for number, op in enumerate(operations, self._number + 1)]
+        times = []
+        for line in script:
+            self._time += line[0]
+            line[0] = self._time
+            times.append(self._time)
+        replies = self._library.call("history", self.keys, json.dumps(script))
+        for time, operation, (reply, state, holders, queue) in zip(times, operations, replies, strict=True):
+            Duel.steps += 1
+            self._number += 1
+            self.model.at(time)
+            theirs = [json.loads(text) for text in holders[1:]]
+            for it in theirs:
+                self._ids.setdefault(it["id"], f"n{self._number}")
+            before = len(self.model.events)
+            mine = self._act(*operation)
+            said = self._read(operation[0], reply)
+            assert said == mine, f"{operation}: the store answers {said}, the rules {mine}"
+            self._compare(operation, state, theirs, [json.loads(text) for text in queue])
+            self._never(operation, self.model.events[before:])
+
+    # ------------------------------------------------------------ the same operation, for the store and for the model
+
+    def _resolved(self, number: int, operation: Operation) -> Operation:
+        """The operation with "so many claims back" made that claim's number, or who made it."""
+        what, passes, *words = operation
+        match what:
+            case "claim":
+                words[3] = self._back(words[3])
+                self._claims[number] = words[:3]
+            case "again":
+                what, words = "claim", [*self._claims.get(self._back(words[0]), SOMEBODY), self._back(words[1])]
+                self._claims[number] = words[:3]
+            case "settle" | "touch":
+                words[0] = self._back(words[0])
+            case "release" | "finish":
+                user, client, _ = self._claims.get(self._back(words[0]), SOMEBODY)
+                words[:1] = user, client
+            case "remove" | "undo":
+                user, _, document = self._claims.get(self._back(words[1]), SOMEBODY)
+                words[1:] = user, document if words[0] == "document" else ""
+        return what, passes, *words
+
+    def _back(self, claims: int) -> int:
+        """The number of the claim so many claims back; 0 if there is none."""
+        return list(self._claims)[-claims] if 0 < claims <= len(self._claims) else 0
+
+    def _written(self, number: int, what: str, passes: int, *words: Any) -> list[Any]:
+        """As history.lua reads it."""
+        if what == "claim":
+            user, client, document, held = words
+            return [passes, what, user, client, document, "\n".join(GROUPS[user]), str(number), held]
+        if what in ("assign", "remove", "undo", "allocate", "limit", "dynamic", "finish"):
+            by = [passes, what, "test"]
+            if what == "assign":
+                kind, user, document = words
+                return [*by, kind, user, f"CORP\\{user}", document]
+            if what == "dynamic":
+                words = (words[0], words[2], words[1])
+            return [
+                *by,
+                *("" if word is None else str(int(word)) if isinstance(word, bool) else str(word) for word in words),
+            ]
+        if what == "settle":
+            return [passes, what, words[0], "" if words[1] is None else str(int(words[1]))]
+        return [passes, what, *words]
+
+    def _act(self, what: str, _: int, *words: Any) -> Any:
+        """What the rules say."""
+        act = {"claim": self._claim, "settle": self._settle, "touch": self._touch, "assign": self._assign}.get(what)
+        if act is not None:
+            return act(*words)
+        if what == "finish":
+            return self.model.end(*words[:2], force=words[2])
+        return getattr(self.model, {"limit": "set_limit", "dynamic": "set_dynamic"}.get(what, what))(*words)
+
+    def _claim(self, user: str, client: str, document: str, _held: int) -> Any:
+        ask = Claim(user, client, document, GROUPS[user], str(self._number))
+        answer = self.model.claim(ask, f"n{self._number}")
+        if answer[0] == "granted":
+            self._got[self._number] = (answer[2], ask)
+        return answer
+
+    def _settle(self, number: int, served: bool | None) -> str:
+        if number not in self._got:
+            return "nothing"
+        cal, ask = self._got[number]
+        self.model.settle(cal, ask.reference, served=served)
+        return "done"
+
+    def _touch(self, number: int, age: int) -> str:
+        if number not in self._got:
+            return "nothing"
+        cal, ask = self._got[number]
+        return self.model.touch(cal, ask.client, age) or "kept"
+
+    def _assign(self, kind: str, user: str, document: str) -> str:
+        return self.model.assign(kind, user, document, f"n{self._number}")
+
+    def _read(self, what: str, reply: Any) -> Any:
+        """A reply of the store in the model's words."""
+        said = _text(reply)
+        if what in ("release", "tend"):
+            return None
+        if what == "claim" and said[0] == "granted":
+            _, kind, known_as, provisional, good_for, *_ = said
+            return "granted", kind, self._ids[known_as], bool(provisional), _number(good_for)
+        if what == "claim":
+            _, code, pools, place, estimate = said
+            pictures = [{"free_at": None, **picture} for picture in json.loads(pools)]
+            return "denied", code, pictures, place, _number(estimate)
+        if what == "remove" and said[0] == "done":
+            return tuple(said)
+        return said if isinstance(said, str) else said[0]
+
+    # ------------------------------------------------------------ everything compared
+
+    def _compare(
+        self, operation: Operation, state: Any, theirs: list[dict[str, Any]], queue: list[dict[str, Any]]
+    ) -> None:
+        model = self.model
+        mine = sorted(map(self._row, model.cals()))
+        read = sorted(map(self._read_row, theirs))
+        assert read == mine, f"{operation}: the store has {read}, the rules {mine}"
+        pools = {pool["kind"]: pool for pool in map(json.loads, state[2:])}
+        waiters = model.waiters()
+        for kind, pool in pools.items():
+            offered = len([w for w in waiters if w.offer == kind and w.kept_until > model.now])
+            said = (pool["occupied"], pool["limit"], pool["offered"])
+            assert said == (model.occupied(kind), model.limit(kind), offered), f"{operation}: {pool}"
+        line = [(w.ask.holder, w.offer, w.kept_until, w.ask.document) for w in waiters]
+        told = [(f"{w['user']}|{w['client']}", w.get("offer"), w["kept_until"], w["document"]) for w in queue]
+        assert told == line, f"{operation}: the store's queue {told}, the rules' {line}"
+
+    def _row(self, cal: Cal) -> tuple[Any, ...]:
+        client = "" if cal.kind == "document" else cal.client
+        times = (cal.granted, cal.used, self.model.ends(cal), cal.left, cal.removed)
+        return cal.id, cal.kind, cal.user, client, times, _pending(cal), cal.told, self.model.serves(cal)
+
+    def _read_row(self, it: dict[str, Any]) -> tuple[Any, ...]:
+        client = "" if it["kind"] == "document" else it["client"]
+        times = (it["granted"], it.get("last_used"), it["ends"], it.get("left"), it.get("removed"))
+        pending, told = "pending" in it and (sorted(it["pending"]), "refused" in it), it.get("told", [])
+        return self._ids[it["id"]], it["kind"], it["user"], client, times, pending, told, it["serves"]
+
+    def _never(self, operation: Operation, new: list[Event]) -> None:
+        """What must hold whatever happened."""
+        model = self.model
+        out = model.cals()
+        fields = [cal.field for cal in out if cal.kind != "usage"]
+        assert len(fields) == len(set(fields)), f"{operation}: two CALs of one kind for one claim: {fields}"
+        for kind in [event.facts["kind"] for event in new if event.what == "granted"]:
+            most = model.limit(kind) + model.terms[kind].get("overdraft", 0)
+            assert model.occupied(kind) <= most, f"{operation}: over the limit of {kind}"
+
+
+def _pending(cal: Cal) -> Any:
+    return cal.pending is not None and (sorted(cal.pending), cal.refused)
+
+
+def _text(reply: Any) -> Any:
+    if isinstance(reply, bytes):
+        return reply.decode()
+    return [_text(item) for item in reply] if isinstance(reply, list) else reply
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text else None
+
+
+__all__ = ["DAY", "FOREVER", "HOUR", "MINUTE", "Duel", "Library", "Operation", "terms"]

@@ -1,0 +1,283 @@
+"""What holds at a moment: who has what, how full a pool is, which CAL serves whom, who is next. It changes nothing."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+from cal_model.events import (
+    DAY,
+    FOREVER,
+    HOUR,
+    KINDS,
+    PROVISIONAL,
+    Cal,
+    Choice,
+    Claim,
+    Event,
+    Waiter,
+    cals_of,
+    waiters_of,
+)
+
+Found = TypeVar("Found")
+
+
+def anew(look: Callable[["Rules"], Found]) -> Callable[["Rules"], Found]:
+    """What follows from the events alone need not be worked out again before there is another event."""
+    name = look.__name__
+
+    def looked(rules: "Rules") -> Found:
+        events, found = rules.found.get(name, (-1, None))
+        if events != len(rules.events):
+            found = look(rules)
+            rules.found[name] = (len(rules.events), found)
+        return cast(Found, found)
+
+    return looked
+
+
+class Rules:
+    """One license with its terms, as the settings file has them (times in milliseconds)."""
+
+    def __init__(self, terms: dict[str, Any]) -> None:
+        self.terms = terms
+        self.events: list[Event] = []
+        self.found: dict[str, tuple[int, Any]] = {}
+        self._clock = 0
+
+    # ------------------------------------------------------------ time
+
+    @property
+    def now(self) -> int:
+        """A server's clock may step back after a failover; time does not go behind the newest record."""
+        return max(self._clock, self._newest())
+
+    @anew
+    def _newest(self) -> int:
+        return max((event.at for event in self.events if event.recorded), default=0)
+
+    def at(self, clock: int) -> None:
+        """The server's clock shows this."""
+        self._clock = clock
+
+    # ------------------------------------------------------------ what is out
+
+    @anew
+    def all_cals(self) -> list[Cal]:
+        """Every CAL that was ever given, with what became of it."""
+        return cals_of(self.events)
+
+    def cals(self) -> list[Cal]:
+        """Those that are out: neither ended nor past their time."""
+        now = self.now
+        return [cal for cal in self.all_cals() if not cal.over and self.ends(cal) > now]
+
+    def ends(self, cal: Cal) -> int:
+        """When it comes back by itself, if it is not used again."""
+        terms = self.terms[cal.kind]
+        if cal.kind == "session":
+            # max(granted + minimum, last activity + idle timeout), or sign-out in place of the latter; then the maximum
+            ends = max(cal.granted + terms["minimum"], _or(cal.left, (cal.used or 0) + terms["idle_timeout"]))
+            ends = min(ends, cal.granted + terms.get("maximum", FOREVER))
+        elif cal.kind == "usage":
+            ends = cal.granted + 28 * DAY
+        elif cal.removed is not None:
+            # a removal does not restart the clock: last used + quarantine; never used: gone at once
+            ends = cal.removed if cal.used is None else cal.used + terms["quarantine"]
+        elif cal.used is not None and self._returned_at(cal) < FOREVER:
+            ends = max(self._returned_at(cal), cal.used + terms["quarantine"])
+        else:
+            ends = FOREVER
+        return min(ends, cal.granted + PROVISIONAL) if cal.pending is not None else ends
+
+    def _returned_at(self, cal: Cal) -> int:
+        """A dynamically assigned Named CAL that is unused for so long is returned."""
+        after = self.terms[cal.kind].get("return_after")
+        return cal.used + after if cal.used is not None and cal.by == "dynamic" and after else FOREVER
+
+    def serves(self, cal: Cal) -> bool:
+        """A quarantined CAL occupies its place and does not serve its old owner; a Usage CAL serves for an hour."""
+        if cal.kind == "usage":
+            return self.now < cal.granted + HOUR
+        if cal.kind == "session":
+            return True
+        return cal.removed is None and self.now < self._returned_at(cal)
+
+    def occupied(self, kind: str) -> int:
+        return len([cal for cal in self.cals() if cal.kind == kind])
+
+    # ------------------------------------------------------------ what an administrator set
+
+    @anew
+    def settings(self) -> dict[str, Any]:
+        """The last thing said about each setting; None, or nothing: the file's word."""
+        return {event.facts["name"]: event.facts["value"] for event in self.events if event.what == "set"}
+
+    def _set(self, name: str) -> Any:
+        return self.settings().get(name)
+
+    def limit(self, kind: str) -> int:
+        return int(min(_or(self._set(f"limit:{kind}"), self.terms[kind]["limit"]), self.terms[kind]["in_license"]))
+
+    def allocated(self, document: str) -> int:
+        return int(self._set(f"allocated:{document}") or 0)
+
+    def is_dynamic(self, kind: str, ask: Claim) -> bool:
+        """Whether a new CAL of this kind is assigned to the asker without an administrator."""
+        on = self._set(f"dynamic:{kind}")
+        if kind == "document":
+            on = _or(self._set(f"dynamic:document:{ask.document}"), on)
+        wanted = self.terms[kind].get("dynamic_for")
+        return bool(_or(on, self.terms[kind]["dynamic"])) and (wanted is None or bool(set(wanted) & set(ask.groups)))
+
+    # ------------------------------------------------------------ the order of consumption
+
+    def own(self, ask: Claim) -> dict[str, Cal]:
+        """What he has, by kind."""
+        mine = {}
+        for cal in self.cals():
+            right_client = cal.kind != "session" or cal.client == ask.client
+            right_document = cal.kind not in ("document", "usage") or cal.document == ask.document
+            if cal.user == ask.user and right_client and right_document:
+                mine[cal.kind] = cal  # of several Usage CALs the last one
+        return mine
+
+    def choose(self, ask: Claim) -> Choice:
+        """QlikView's order; takes from the idle only what would else be a denial."""
+        own, why = self.own(ask), dict[str, str]()
+        for kind in ("named", "document"):  # 1, 2: his own
+            if kind in own and self.serves(own[kind]):
+                return Choice(cal=own[kind], other=self._other_client(own[kind], ask) if kind == "named" else None)
+        for kind in ("named", "document"):  # 3, 4: a new one for good
+            if self._may_have(kind, ask, own, why):
+                return Choice(kind=kind)
+        for kind in ("session", "usage"):  # 5, 6: his own, else a new one
+            if kind in own and self.serves(own[kind]):
+                return Choice(cal=own[kind])
+            if self._may_have(kind, ask, own, why):
+                return Choice(kind=kind)
+        for idle in self._reclaimable():
+            if self.has_room("session", ask, without=idle) == "":
+                return Choice(kind="session", victim=idle)
+        return Choice(why=why)  # 7: denied
+
+    def _may_have(self, kind: str, ask: Claim, own: dict[str, Cal], why: dict[str, str]) -> bool:
+        """Whether a new CAL of this kind is his to take; else a word in `why`."""
+        if self.terms[kind]["in_license"] == 0:
+            return False
+        if kind in ("named", "document"):
+            if kind in own:
+                why[kind] = "quarantined"
+            elif kind == "document" and not self.allocated(ask.document):
+                why[kind] = "not-allocated"
+            elif not self.is_dynamic(kind, ask):
+                why[kind] = "not-assigned"
+            if kind in why:
+                return False
+        word = self.has_room(kind, ask)
+        if word:
+            why[kind] = word
+        return not word
+
+    def has_room(self, kind: str, ask: Claim, without: Cal | None = None) -> str:
+        """Empty if one more may go out to him, else the reason. An offer holds a place; his own is not in his way."""
+        most = self.limit(kind) + self.terms[kind].get("overdraft", 0)
+        out = [cal for cal in self.cals() if cal.kind == kind and (without is None or cal.id != without.id)]
+        offers = [w.ask for w in self.waiters() if w.offer == kind and w.ask.holder != ask.holder]
+        if len(out) >= most:
+            return "full"
+        if kind == "document":
+            out_of_it = [taken for taken in (*out, *offers) if taken.document == ask.document]
+            if len(out_of_it) >= self.allocated(ask.document):
+                return "full"
+        if kind == "session":
+            for cap in self.terms[kind]["max"]:
+                if cap["group"] in ask.groups and _of_group(cap["group"], (*out, *offers)) >= cap["cals"]:
+                    return "capped"
+            kept = sum(
+                max(0, reserve["cals"] - _of_group(reserve["group"], (*out, *offers)))
+                for reserve in self.terms[kind]["reserve"]
+                if reserve["group"] not in ask.groups
+            )
+            if len(out) + len(offers) < most <= len(out) + len(offers) + kept:
+                return "reserved"
+        return "promised" if len(out) + len(offers) >= most else ""
+
+    def _reclaimable(self) -> list[Cal]:
+        """Session CALs idle so long that they may be taken, past their minimum, the least recently used first."""
+        terms, now = self.terms["session"], self.now
+        if "reclaimable_after" not in terms or self.limit("session") == 0:
+            return []
+        idle = [
+            cal
+            for cal in self.cals()
+            if cal.kind == "session"
+            and (cal.used or 0) + terms["reclaimable_after"] <= now
+            and cal.granted + terms["minimum"] <= now
+        ]
+        return sorted(idle, key=lambda cal: (cal.used, cal.field))
+
+    def _other_client(self, cal: Cal, ask: Claim) -> str | None:
+        """The same user on a second machine: allow, take over (the first one is told why, once), refuse."""
+        policy = self.terms["named"]["other_client"]
+        if policy == "allow":
+            return None
+        if ask.client in cal.told:
+            return "taken-over"
+        idle = self.terms["session"]["idle_timeout"]
+        if cal.client in ("", ask.client) or cal.used is None or cal.used + idle <= self.now:
+            return None
+        return "in-use-elsewhere" if policy == "refuse" else "take-over"
+
+    # ------------------------------------------------------------ how full it is, for the denial page
+
+    def pictures(self, why: dict[str, str]) -> list[dict[str, Any]]:
+        """Each pool that has CALs."""
+        return [
+            {
+                "kind": kind,
+                "limit": self.limit(kind),
+                "occupied": self.occupied(kind),
+                "note": why.get(kind, ""),
+                "free_at": self._free_at(kind),
+            }
+            for kind in KINDS
+            if self.terms[kind]["in_license"] > 0
+        ]
+
+    def _free_at(self, kind: str) -> int | None:
+        times = [self.ends(cal) for cal in self.cals() if cal.kind == kind]
+        sessions = [cal for cal in self.cals() if cal.kind == "session"]
+        terms = self.terms["session"]
+        if kind == "session" and sessions and "reclaimable_after" in terms:
+            first = min(sessions, key=lambda cal: (cal.used, cal.field))
+            ripe = max(first.granted + terms["minimum"], (first.used or 0) + terms["reclaimable_after"])
+            times.append(max(ripe, self.now))
+        soonest = min(times, default=FOREVER)
+        return None if soonest >= FOREVER else soonest
+
+    # ------------------------------------------------------------ who waits
+
+    @anew
+    def waiters(self) -> list[Waiter]:
+        """Who waits, in order of coming."""
+        return waiters_of(self.events)
+
+    def waiter(self, holder: str) -> Waiter | None:
+        return next((waiter for waiter in self.waiters() if waiter.ask.holder == holder), None)
+
+    def place(self, holder: str) -> tuple[int, int | None]:
+        """From 1, and when one comes free for him as far as the clocks of what is out tell."""
+        place = next(n for n, waiter in enumerate(self.waiters(), 1) if waiter.ask.holder == holder)
+        soonest = FOREVER
+        for kind in KINDS:
+            times = sorted(ends for cal in self.cals() if cal.kind == kind and (ends := self.ends(cal)) < FOREVER)
+            soonest = min(soonest, times[place - 1] if len(times) >= place else FOREVER)
+        return place, None if soonest >= FOREVER else soonest
+
+
+def _of_group(group: str, taken: Sequence[Cal | Claim]) -> int:
+    return len([one for one in taken if group in one.groups])
+
+
+def _or(value: Any, default: Any) -> Any:
+    return default if value is None else value

@@ -1,0 +1,119 @@
+"""Sessions in a real store: how long they live, and under which id. The store's clock decides, so these tests wait."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from calgate.authentication import sessions as session_module
+from calgate.authentication.sessions import COPY_LIFE, Session, Sessions
+from calgate.authentication.settings import SessionSection
+from calgate.authentication.unconfirmed import MOST
+from calgate.plugin.identity import Identity, Person
+from calgate.plugin.services import Store
+from calgate.store import StoreSection, open_store
+from support.redis_servers import Server
+
+SID = "S-1-5-21-1-2-3-1105"
+ALICE = Person(SID, "CORP", "alice", "Alice", frozenset())
+
+
+@pytest_asyncio.fixture
+async def store(server: Server, tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(StoreSection(url=server.url), tmp_path) as opened:
+        yield opened
+
+
+async def begin(store: Store, section: SessionSection) -> tuple[Session, str]:
+    """She signs in at one gateway."""
+    identity = Identity("CORP", "alice", "kerberos", sid=SID)
+    return await Sessions(store, section, 0).begin(identity, ALICE, "192.0.2.7", is_browser=True, cookies=set())
+
+
+async def lives(store: Store, section: SessionSection, session_id: str) -> bool:
+    """As a gateway sees it that has no copy."""
+    session = await Sessions(store, section, 0).find(session_id)
+    return session is not None and not session.lapsed
+
+
+async def test_a_session_that_is_not_used_ends_and_one_that_is_lives_on(store: Store) -> None:
+    section = SessionSection(idle=1.2, lifetime=60.0)
+    (_, used), (_, unused) = await begin(store, section), await begin(store, section)
+    for _ in range(14):
+        await asyncio.sleep(0.1)
+        assert await lives(store, section, used)
+    assert not await lives(store, section, unused)
+
+
+async def test_a_session_that_is_in_use_all_the_time_ends_at_its_lifetime(store: Store) -> None:
+    section = SessionSection(idle=60.0, lifetime=0.5)
+    began = time.monotonic()
+    _, session_id = await begin(store, section)
+    while await lives(store, section, session_id):
+        assert time.monotonic() < began + 5, "it never ends"
+        await asyncio.sleep(0.05)
+    assert time.monotonic() - began >= 0.5
+
+
+async def test_a_session_is_its_sids_whatever_the_person_is_called_and_each_has_its_own_id(store: Store) -> None:
+    section = SessionSection()
+    (first, one), (second, other) = await begin(store, section), await begin(store, section)
+    assert one != other
+    assert first.person_key == second.person_key == SID
+    found = await Sessions(store, section, 0).find(one)
+    assert found is not None
+    assert (found.person_key, found.identity.sid) == (SID, SID)
+
+
+async def test_a_post_is_served_after_the_end_by_the_gateway_that_had_the_session_as_by_any_other(
+    store: Store,
+) -> None:
+    """Somebody read for a while, the session ended meanwhile, and then the form is sent."""
+    now = time.time()
+    sessions = Sessions(store, SessionSection(idle=0.3), 300.0, clock=lambda: now)
+    identity = Identity("CORP", "alice", "kerberos", sid=SID)
+    _, session_id = await sessions.begin(identity, ALICE, "192.0.2.7", is_browser=True, cookies=set())
+    await sessions.find(session_id)
+    await asyncio.sleep(0.4)
+    now += COPY_LIFE + 1
+    for _ in range(2):
+        late = await sessions.find(session_id)
+        assert late is not None
+        assert late.lapsed
+
+
+async def test_the_groups_that_the_sign_in_named_are_known_to_every_gateway(store: Store) -> None:
+    """Groups of other domains are in the ticket alone: a deny rule that names one must hold at the next worker too."""
+    groups = frozenset({"S-1-5-21-11-21-31-1104", "S-1-5-21-11-21-31-513", "S-1-5-21-9-9-9-1", "S-1-18-1"})
+    identity = Identity("CORP", "alice", "kerberos", sid=SID, groups=groups)
+    section = SessionSection()
+    _, session_id = await Sessions(store, section, 0).begin(
+        identity, ALICE, "192.0.2.7", is_browser=True, cookies=set()
+    )
+    found = await Sessions(store, section, 0).find(session_id)
+    assert found is not None
+    assert found.identity == identity
+
+
+async def test_sign_ins_without_cookies_put_no_browser_out_that_another_worker_serves(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A browser signed in here, and then came by the other worker; a script of the same user runs beside it."""
+    monkeypatch.setattr(session_module, "_KEEP_EVERY", 0.02)
+    section = SessionSection()
+    here, there = Sessions(store, section, 0), Sessions(store, section, 0)
+    identity = Identity("CORP", "alice", "kerberos", sid=SID)
+    _, browsers = await here.begin(identity, ALICE, "192.0.2.7", is_browser=True, cookies=set())
+    assert await there.find(browsers) is not None
+    scripts = [
+        (await here.begin(identity, ALICE, "192.0.2.7", is_browser=False, cookies=set()))[1] for _ in range(MOST + 1)
+    ]
+    keeping = asyncio.create_task(here.keep())
+    await asyncio.sleep(0.3)
+    keeping.cancel()
+    assert await lives(store, section, browsers)
+    assert not await lives(store, section, scripts[0])
+    assert await lives(store, section, scripts[-1])

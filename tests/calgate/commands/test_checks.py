@@ -1,0 +1,217 @@
+"""`calgate check` where there is no domain: the store, document servers, certificate, and tokens."""
+
+import asyncio
+import base64
+import json
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import redis.asyncio as redis
+from click.testing import CliRunner
+
+from calgate import config
+from calgate.cli import main
+from calgate.commands import checks as checking
+from calgate.plugin.checks import Finding
+from calgate.plugin.errors import Unavailable
+from calgate.plugin.services import Services
+from support.certificates import Authority, Signed
+from support.gateway_process import document_server, write_settings
+from support.redis_servers import Server
+
+
+@pytest_asyncio.fixture
+async def upstream() -> AsyncIterator[int]:
+    async with document_server() as server:
+        yield server.port
+
+
+async def findings(file: Path) -> list[Finding]:
+    return [finding async for finding in checking.check(config.read(file))]
+
+
+async def wrong(file: Path) -> list[tuple[str, str]]:
+    return [(f.level, f.subject) for f in await findings(file) if f.level in ("warn", "fail")]
+
+
+async def test_all_is_well_with_a_store_that_keeps_what_it_is_given(
+    server: Server, upstream: int, tmp_path: Path
+) -> None:
+    file = write_settings(tmp_path, upstream, store=f'url = "{server.url}"')
+    assert await wrong(file) == [("warn", "settings")]  # NTLM alone is unwise
+    assert any(finding.subject == "store" and "answers" in finding.what for finding in await findings(file))
+
+
+async def test_a_store_that_forgets_is_warned_about(upstream: int, tmp_path: Path) -> None:
+    forgetful = Server(tmp_path / "redis", maxmemory_policy="allkeys-lru", maxmemory="100mb").start()
+    try:
+        found = await findings(write_settings(tmp_path, upstream, store=f'url = "{forgetful.url}"'))
+        remedies = [finding.remedy for finding in found if finding.subject == "store" and finding.level == "warn"]
+        assert remedies == ["appendonly yes", "maxmemory-policy noeviction"]
+    finally:
+        forgetful.stop()
+
+
+async def told(file: Path) -> list[tuple[str, str, str]]:
+    """Level, subject and words of all that is wrong but that NTLM is alone."""
+    found = [f for f in await findings(file) if f.level in ("warn", "fail") and f.subject != "settings"]
+    return [(f.level, f.subject, f"{f.what} → {f.remedy}") for f in found]
+
+
+async def test_a_store_that_forbids_functions_is_told(upstream: int, tmp_path: Path) -> None:
+    strict = Server(tmp_path / "redis", appendonly="yes").start()
+    try:
+        async with redis.from_url(strict.url) as client:
+            await client.execute_command("ACL", "SETUSER", "default", "-function")
+        ((level, subject, words),) = await told(write_settings(tmp_path, upstream, store=f'url = "{strict.url}"'))
+        assert (level, subject) == ("fail", "store")
+        assert "forbids functions" in words
+    finally:
+        strict.stop()
+
+
+async def test_a_store_that_does_not_tell_its_settings_is_a_note(upstream: int, tmp_path: Path) -> None:
+    rented = Server(tmp_path / "redis").start()
+    try:
+        async with redis.from_url(rented.url) as client:
+            await client.execute_command("ACL", "SETUSER", "default", "-config")
+        found = await findings(write_settings(tmp_path, upstream, store=f'url = "{rented.url}"'))
+        (note,) = [f for f in found if f.level == "note"]
+        assert (note.subject, note.remedy) == ("store", "look at persistence and eviction there")
+        assert [f.level for f in found if f.level in ("warn", "fail")] == ["warn"]  # NTLM alone
+    finally:
+        rented.stop()
+
+
+class OldStore:
+    """Tells that it is Redis 6.2, which no package here is."""
+
+    async def ping(self) -> None:
+        pass
+
+    async def ask(self, *command: str) -> object:
+        return {"redis_version": "6.2.14"}
+
+
+async def test_a_store_that_is_too_old_is_told() -> None:
+    (found,) = [finding async for finding in checking._store(OldStore(), is_private=False)]  # type: ignore[arg-type]
+    assert (found.level, found.what, found.remedy) == (
+        "fail",
+        "Redis 6.2.14 has no functions",
+        "Redis 7 or later is needed",
+    )
+
+
+class Silent:
+    """A directory that answered a moment ago."""
+
+    async def resolve(self, groups: Sequence[str]) -> Mapping[str, str | None]:
+        raise Unavailable("it hung up", code="directory-unavailable")
+
+
+async def test_a_directory_that_goes_away_while_it_is_asked_is_told(upstream: int, tmp_path: Path) -> None:
+    services = Services(None, tmp_path, Silent())  # type: ignore[arg-type]
+    found = await checking._rules(config.read(write_settings(tmp_path, upstream)), services, {})
+    assert (found.level, found.subject, found.what) == ("fail", "access", "groups cannot be looked up: it hung up")
+
+
+async def test_a_document_server_that_accepts_and_stays_silent_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "ANSWER_WITHIN", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        assert await told(write_settings(tmp_path, port)) == [
+            ("fail", f"http://127.0.0.1:{port}", "silent for 0 s → start the document server, or open the firewall")
+        ]
+
+
+async def test_a_document_server_that_is_off_is_told_once_however_many_routes_lead_to_it(tmp_path: Path) -> None:
+    file = write_settings(tmp_path, 1)
+    file.write_text(file.read_text() + '\n[[routes]]\npath = "/other"\nupstreams = ["http://127.0.0.1:1"]\n')
+    assert [(level, subject) for level, subject, _ in await told(file)] == [("fail", "http://127.0.0.1:1")]
+
+
+async def test_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
+    file = write_settings(tmp_path, 1)
+    file.write_text(file.read_text().replace("http://127.0.0.1:1", "http://[fe80::1]:1"))
+    result = await asyncio.to_thread(CliRunner().invoke, main, ["check", "-c", str(file)], terminal_width=160)
+    assert "http://[fe80::1]:1" in result.output, result.output
+
+
+async def test_what_is_no_http_server_is_told(tmp_path: Path) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with server:
+        ((level, _, words),) = await told(write_settings(tmp_path, server.sockets[0].getsockname()[1]))
+    assert level == "fail"
+    assert words.startswith("what answers there is no HTTP/1.1 server: '220 mail.example ESMTP'")
+
+
+async def test_a_certificate_that_has_expired_is_told(upstream: int, tmp_path: Path) -> None:
+    signed = Authority(tmp_path, days=0).sign("bi.example")
+    tls = f'tls = {{ certificate = "{signed.certificate}", key = "{signed.key}" }}'
+    assert await told(write_settings(tmp_path, upstream, listen=tls)) == [
+        ("fail", "certificate", f"{signed.certificate} has expired → renew it")
+    ]
+
+
+async def test_a_certificate_that_ends_soon_is_warned_about(upstream: int, tmp_path: Path) -> None:
+    signed = Authority(tmp_path, days=3).sign("bi.example")
+    tls = f'tls = {{ certificate = "{signed.certificate}", key = "{signed.key}" }}'
+    file = write_settings(tmp_path, upstream, listen=tls)
+    assert ("warn", "certificate") in await wrong(file)
+
+
+async def test_what_is_no_certificate_or_has_another_key_is_told(upstream: int, tmp_path: Path) -> None:
+    """As the gateway itself would find out at its start."""
+    authority = Authority(tmp_path)
+    signed, other = authority.sign("bi.example"), authority.sign("old.example")
+    for certificate, key in ((signed.key, signed.key), (signed.certificate, other.key)):
+        tls = f'tls = {{ certificate = "{certificate}", key = "{key}" }}'
+        ((level, subject, words),) = await told(write_settings(tmp_path, upstream, listen=tls))
+        assert (level, subject) == ("fail", "certificate")
+        assert f"{certificate} and {key} do not work together" in words
+        assert "give a certificate" in words
+
+
+async def test_each_name_may_have_a_certificate_of_its_own_and_all_are_looked_at(upstream: int, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    first, second = authority.sign("bi.example"), authority.sign("*.old.example")
+    late = Authority(tmp_path, days=0).sign("late.example")
+
+    def listen(*further: Signed) -> str:
+        tables = [f'{{ certificate = "{one.certificate}", key = "{one.key}" }}' for one in (first, *further)]
+        return f"tls = {tables[0]}\nsni = [{', '.join(tables[1:])}]"
+
+    async def of(text: str, hosts: Sequence[str]) -> list[tuple[str, str]]:
+        settings = config.read(write_settings(tmp_path, upstream, listen=text))
+        found = [one async for one in checking.check(settings, hosts) if one.subject == "certificate"]
+        return [(one.level, one.what) for one in found]
+
+    assert {level for level, _ in await of(listen(second), ["BI.example", "qv.old.example"])} == {"ok"}
+    failed = [what for level, what in await of(listen(second), ["bi.example", "x.example"]) if level == "fail"]
+    assert failed == [f"{first.certificate}, {second.certificate} are not for x.example"]
+    assert ("fail", f"{late.certificate} has expired") in await of(listen(late), ["bi.example"])
+
+
+@pytest.mark.parametrize(
+    ("token", "code", "told"),
+    [
+        (base64.b64encode(b"NTLMSSP\0\1\0\0\0" + bytes(28)).decode(), 0, "NTLM"),
+        ("Negotiate " + base64.b64encode(b"NTLMSSP\0\1\0\0\0" + bytes(28)).decode(), 0, "NTLM"),
+        ("not base64!", 1, "not base64"),
+        (base64.b64encode(b"garbage").decode(), 1, "neither a Negotiate nor an NTLM token"),
+    ],
+)
+def test_a_token_is_explained_without_a_settings_file(token: str, code: int, told: str) -> None:
+    result = CliRunner().invoke(main, ["check", "--token", token, "--json"])
+    assert result.exit_code == code
+    assert any(told in row["subject"] + row["what"] for row in json.loads(result.output))

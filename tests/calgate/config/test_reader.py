@@ -1,0 +1,131 @@
+"""What a settings file may hold: what cannot be meant is refused, in a sentence."""
+
+import math
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from calgate import config
+from calgate.authentication.settings import SessionSection
+from calgate.config.model import Route
+from calgate.endpoints.settings import ForwardAuthSection
+from calgate.http.settings import Listen
+from calgate.plugin.errors import ConfigError
+from calgate.plugin.settings import Section
+from calgate.routes import hidden_routes
+from calgate.upstream.settings import HealthSection
+from calgate_negotiate.guard import Limit
+from support.gateway_process import write_settings
+
+UPSTREAM = {"upstreams": ["http://qvws1.corp.example"]}
+
+
+@pytest.mark.parametrize("span", [-5.0, math.inf, math.nan, "5000000w", "-5s", "0.5", 15])
+def test_a_duration_is_neither_negative_nor_endless(span: object) -> None:
+    with pytest.raises(ValidationError, match="a duration is"):
+        Route.model_validate(UPSTREAM | {"answer_timeout": span})
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        (SessionSection, "lifetime"),
+        (SessionSection, "idle"),
+        (HealthSection, "every"),
+        (HealthSection, "timeout"),
+        (Limit, "within"),
+        (Limit, "wait"),
+        (Route, "connect_timeout"),
+        (Route, "answer_timeout"),
+        (Route, "websocket_idle"),
+    ],
+)
+def test_what_must_take_some_time_is_not_zero(section: type[Section], key: str) -> None:
+    given: dict[str, object] = {Limit: {"failures": 4}, Route: UPSTREAM}.get(section, {})
+    with pytest.raises(ValidationError, match="greater than 0"):
+        section.model_validate(given | {key: "0s"})
+
+
+def test_a_guard_allows_one_failure_at_least() -> None:
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+        Limit.model_validate({"failures": 0})
+
+
+@pytest.mark.parametrize(
+    ("section", "given", "says"),
+    [
+        (Listen, {"bind": []}, "at least 1 item"),
+        (ForwardAuthSection, {"secret": ""}, "the secret is empty"),
+        (Listen, {"bind": "unix:"}, "an address is written like"),
+        (Listen, {"bind": ":80", "methods": []}, "at least 1 item"),
+        (Listen, {"bind": ":80", "methods": ["get"]}, "written in capitals"),
+        (Route, UPSTREAM | {"host": "bi.corp.example:8443"}, "a name without a port"),
+        (Route, UPSTREAM | {"path": "/a%20b"}, "as people read it"),
+        (Route, UPSTREAM | {"path": "docs"}, "as people read it"),
+        (Route, UPSTREAM | {"path": "/a/../b"}, "as people read it"),
+        (Route, UPSTREAM | {"path": "/a//b"}, "as people read it"),
+        (Route, {"upstreams": ["http://qvws1:99999"]}, "a document server is written like"),
+        (Route, {"upstreams": ["http://qvws1:http"]}, "a document server is written like"),
+        (Route, {"upstreams": ["http://[fd00::1"]}, "a document server is written like"),
+        *(
+            (SessionSection, {"embed_in": [site]}, "another site is written like")
+            for site in ("", "*", "null", "portal.corp.example", "https://portal/path", "https://a; script-src *")
+        ),
+    ],
+)
+def test_what_no_request_could_ever_meet_is_refused(
+    section: type[Section], given: dict[str, object], says: str
+) -> None:
+    with pytest.raises(ValidationError, match=says):
+        section.model_validate(given)
+
+
+def test_a_password_in_an_upstream_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValidationError, match="scheme, host and port, and no more") as refused:
+        Route.model_validate({"upstreams": ["http://svc:hunter2@qvws1"]})
+    assert "hunter2" not in str([fault["msg"] for fault in refused.value.errors()])
+
+
+@pytest.mark.parametrize("upstream", ["http://qvws1", "https://qvws1:8443/", "http://[fd00::1]:80", "HTTP://QVWS1"])
+def test_document_servers_are_written_like_this(upstream: str) -> None:
+    Route.model_validate({"upstreams": [upstream], "host": "bi-1.corp.example", "path": "/Büro 2/"})
+
+
+def test_a_list_with_a_faulty_item_is_not_called_empty(tmp_path: Path) -> None:
+    file = write_settings(tmp_path, 1)
+    file.write_text(file.read_text().replace("http://127.0.0.1:1", "127.0.0.1:1"))
+    with pytest.raises(ConfigError) as refused:
+        config.read(file)
+    (fault,) = refused.value.faults
+    assert "routes[1].upstreams[1]: a document server is written like" in fault
+
+
+@pytest.mark.parametrize(
+    ("routes", "hidden"),
+    [
+        (["/", "/docs"], ["routes[2] (/docs)"]),
+        (["/docs", "/"], []),
+        (["/docs", "/Docs/"], ["routes[2] (/Docs/)"]),
+        (["/docs/", "/docs"], []),
+        (["/docs", "/docs2"], []),
+        (["bi.example/", "/", "BI.example/docs"], ["routes[3] (BI.example/docs)"]),
+        (["bi.example/", "old.example/", "/docs"], []),
+    ],
+)
+def test_a_route_that_another_leaves_nothing_for_is_told(routes: list[str], hidden: list[str]) -> None:
+    sections = [
+        Route.model_validate(UPSTREAM | {"host": host, "path": f"/{path}"})
+        for host, _, path in (route.partition("/") for route in routes)
+    ]
+    said = hidden_routes(sections)
+    assert [sentence.partition(" is never reached")[0] for sentence in said] == hidden
+
+
+@pytest.mark.parametrize("folder", ["", "state", "./state"])
+def test_the_folder_of_the_private_store_does_not_hang_on_where_a_command_is_typed(tmp_path: Path, folder: str) -> None:
+    """`calgate cals list` in another folder would start another store, and find nobody with a CAL."""
+    file = write_settings(tmp_path, 1)
+    file.write_text(file.read_text().replace(f"{tmp_path}/state", folder))
+    with pytest.raises(ConfigError, match='state_dir: a folder is written from the root on, like "/var'):
+        config.read(file)

@@ -1,0 +1,85 @@
+"""A client's connection, and how slowly it may be read."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from calgate.http import connection
+from calgate.http.response import Response
+from calgate.http.server import HttpServer
+
+SIZE = 400_000
+
+
+class Body:
+    """A body in pieces as large as they come from a document server."""
+
+    length: int | None = SIZE
+
+    def __init__(self) -> None:
+        self._left = SIZE
+        self.closed = asyncio.Event()
+
+    async def read(self) -> bytes:
+        size = min(self._left, 200_000)
+        self._left -= size
+        return b"x" * size
+
+    def take_whole(self) -> bytes | None:
+        return None
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+@asynccontextmanager
+async def asked_for(body: Body | bytes) -> AsyncIterator[tuple[socket.socket, HttpServer]]:
+    """A client that has asked for the body, with little room for it on its way; and the door that it stands at."""
+
+    async def serve(_: object) -> Response:
+        return Response(200, [], body) if isinstance(body, bytes) else Response(200, [], source=body)
+
+    door = HttpServer(serve, lambda request, refusal: Response(500, []))
+    loop = asyncio.get_running_loop()
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    server = await loop.create_server(door, sock=listening)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await loop.sock_connect(client, listening.getsockname())
+        await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n")
+        yield client, door
+    server.close()
+
+
+async def test_a_reader_that_is_slow_and_takes_something_all_the_time_is_not_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "_SLOW_READER", 0.3)
+    async with asked_for(Body()) as (client, _):
+        received = b""
+        while piece := await asyncio.get_running_loop().sock_recv(client, 4096):
+            received += piece
+            await asyncio.sleep(0.01)
+    assert len(received.partition(b"\r\n\r\n")[2]) == SIZE
+
+
+async def test_a_reader_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_SLOW_READER", 0.1)
+    body = Body()
+    async with asked_for(body):
+        await asyncio.wait_for(body.closed.wait(), 5)
+
+
+async def test_a_closed_connection_does_not_wait_for_a_reader_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer is short enough to be given to the kernel's care at once."""
+    monkeypatch.setattr(connection, "_SLOW_READER", 0.1)
+    async with asked_for(b"x" * 60_000) as (_, door), asyncio.timeout(5):
+        while not door.connections:
+            await asyncio.sleep(0.01)
+        while door.connections:
+            await asyncio.sleep(0.01)

@@ -1,0 +1,25 @@
+"""A request as the pipeline sees it."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import cast
+from unittest.mock import Mock
+
+import pytest
+from aiohttp import StreamReader
+
+from calgate.http import request
+from calgate.http.request import Request
+from calgate.plugin.errors import RequestTimeout
+
+
+async def test_a_body_that_comes_to_a_halt_is_the_clients_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were it a document server's, three such clients would have the server left out."""
+    monkeypatch.setattr(request, "_BODY_PATIENCE", 0.01)
+    content = StreamReader(Mock(_reading_paused=False), 2**16, loop=asyncio.get_running_loop())
+    content.feed_data(b"half")
+    asked = SimpleNamespace(request=SimpleNamespace(content=content), caller=SimpleNamespace(uploading=None))
+    body = Request.body(cast(Request, asked))
+    assert await anext(body) == b"half"
+    with pytest.raises(RequestTimeout):
+        await anext(body)

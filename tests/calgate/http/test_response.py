@@ -1,0 +1,44 @@
+"""What becomes of an answer whose client is not there any more."""
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from aiohttp import HttpVersion11
+
+from calgate.http.connection import RawRequest
+from calgate.http.response import Response
+
+
+class Endless:
+    """A body that is not whole yet."""
+
+    length: int | None = None
+    is_closed = False
+
+    async def read(self) -> bytes:
+        return b"more"
+
+    def take_whole(self) -> bytes | None:
+        return None
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Gone:
+    """A client that has gone, as its request does not know yet."""
+
+    has_answered = False
+
+    def send(self, data: bytes, more: bytes = b"") -> None:
+        raise ConnectionResetError("the client is gone")
+
+
+async def test_a_body_that_nobody_is_there_to_take_is_let_go() -> None:
+    """Else its connection to the document server would be in use for ever."""
+    request = SimpleNamespace(caller=Gone(), method="GET", version=HttpVersion11, keep_alive=True)
+    source = Endless()
+    with pytest.raises(ConnectionResetError):
+        await Response(200, [], source=source).prepare(cast(RawRequest, request))
+    assert source.is_closed

@@ -1,0 +1,245 @@
+"""What is said to whom: the words, the forms, and what must never be among them."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from calgate.dialect import DialectResponse
+from calgate.pages import PageContext, Pages, headers, words_for
+from calgate.pages.negotiation import prefers_page
+from calgate.pages.render import check_templates
+from calgate.pages.settings import PagesSection
+from calgate.plugin.errors import Forbidden, Refusal, TooManySignIns, Unavailable
+from calgate.plugin.licensing import NoCal, Pool
+from support.page_samples import DOCUMENT, NOW, VIEWER, no_cal, refusals
+
+PAGES = Pages(PagesSection(contact="help@corp.example"))
+PROGRAM = replace(VIEWER, accept="application/json")
+
+
+def page(refusal: Refusal, viewer: PageContext = VIEWER) -> str:
+    return PAGES.refuse(refusal, viewer).body.decode()
+
+
+@pytest.mark.parametrize("name", refusals())
+def test_every_refusal_has_words_and_its_status_in_every_form_and_never_its_detail(name: str) -> None:
+    refusal = refusals()[name]
+    title = words_for(refusal).title
+    for viewer in (VIEWER, PROGRAM):
+        rendered = PAGES.refuse(refusal, viewer)
+        assert rendered.status == refusal.status
+        assert title in rendered.body.decode()
+        assert "SECRET" not in rendered.body.decode()
+        assert "7F3K-92QD" in rendered.body.decode()
+        assert dict(rendered.headers)["Cache-Control"] == "no-store"
+
+
+def test_every_kind_and_code_of_refusal_has_words_of_its_own() -> None:
+    titles = [words_for(refusal).title + words_for(refusal).text for refusal in refusals().values()]
+    assert len(set(titles)) == len(titles)
+    kinds = {type(refusal) for refusal in refusals().values()}
+    assert kinds == {kind for kind in _all_kinds(Refusal) if kind.__module__.startswith("calgate.plugin.")}, (
+        "one has no words"
+    )
+
+
+def test_a_bug_is_owned_up_to() -> None:
+    class Bug(Refusal):
+        status = 500
+
+    assert "a fault of the gateway" in page(Bug("SECRET"))
+
+
+def _all_kinds(kind: type[Refusal]) -> set[type[Refusal]]:
+    return {kind for child in kind.__subclasses__() for kind in (child, *_all_kinds(child))}
+
+
+def test_a_program_reads_the_denial_as_problem_json() -> None:
+    rendered = PAGES.refuse(no_cal(), PROGRAM)
+    assert dict(rendered.headers)["Content-Type"] == "application/problem+json"
+    problem = json.loads(rendered.body)
+    assert problem["code"] == "no-cal"
+    assert problem["status"] == 403
+    assert problem["document"] == DOCUMENT
+    assert problem["contact"] == "bi-support@corp.example"
+    assert problem["free_at"] == "2026-03-04T12:35:00Z"
+    assert problem["pools"][2] == {
+        "kind": "session",
+        "limit": 6,
+        "occupied": 6,
+        "free_at": "2026-03-04T12:35:00Z",
+        "note": "full",
+    }
+    assert problem["retry_after"] == 2100
+    assert "place" not in problem
+
+
+def test_a_program_in_the_queue_learns_its_place() -> None:
+    problem = json.loads(PAGES.refuse(no_cal(place=3), PROGRAM).body)
+    assert (problem["place"], problem["estimate"], problem["retry_after"]) == (3, "2026-03-04T12:25:00Z", 10)
+
+
+def test_the_denial_page_tells_the_true_reason_and_what_can_be_done() -> None:
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page(no_cal())))
+    for fact in (
+        "6 of 6 in use",
+        "None is assigned to you.",
+        "None is set aside for this document.",
+        "The next can come free at 12:35 UTC.",
+        "bi-support@corp.example",
+        "CORP\\an.account",
+    ):
+        assert fact in text
+
+
+def test_who_has_no_cal_for_another_reason_is_told_it_and_not_about_full_pools() -> None:
+    said = {"in-use-elsewhere": "another computer", "taken-over": "another computer", "no-cal-held": "has ended"}
+    for code, words in said.items():
+        refusal = no_cal(code=code)
+        assert words in page(refusal)
+        assert "How the licences stand" not in page(refusal)
+        assert "Retry-After" not in dict(headers(refusal, NOW))
+        assert json.loads(PAGES.refuse(refusal, PROGRAM).body)["code"] == code
+
+
+def test_pools_that_were_not_bought_are_not_shown() -> None:
+    none = NoCal("x", license="l", document="d", pools=[Pool("session", 2, 2), Pool("usage", 0, 0)])
+    assert "Session CALs" in page(none)
+    assert "Usage CALs" not in page(none)
+
+
+def test_the_rule_that_refuses_is_named() -> None:
+    assert "sales documents: nobody else" in page(Forbidden("x", rule="sales documents: nobody else"))
+    assert json.loads(PAGES.refuse(Forbidden("x", rule="r"), PROGRAM).body)["rule"] == "r"
+
+
+def test_names_from_outside_are_shown_as_text() -> None:
+    evil = "<script>alert(1)</script>"
+    refusal = NoCal("x", license=evil, document=evil, pools=[Pool("session", 2, 2)], contact=f"{evil} http://x/")
+    text = page(refusal, replace(VIEWER, user=evil, site=evil, reference=evil, path=f'/"><{evil}'))
+    assert "<script>alert" not in text
+    assert '"><' + evil not in text
+    assert "<script>alert" not in page(Forbidden("x", rule=evil))
+
+
+@pytest.mark.parametrize(
+    "path", ["//evil.example/", "/\\evil.example", "http://evil.example/", "javascript:x", "/a\r", ""]
+)
+def test_the_way_back_stays_on_this_site(path: str) -> None:
+    hrefs = re.findall(r'href="([^"]*)"', page(Forbidden("x"), replace(VIEWER, path=path)))
+    assert set(hrefs) <= {"/", "mailto:help@corp.example"}
+
+
+def test_a_page_carries_a_policy_that_lets_only_its_own_style_and_script_run() -> None:
+    rendered = PAGES.refuse(no_cal(), VIEWER)
+    policy = dict(rendered.headers)["Content-Security-Policy"]
+    (nonce,) = set(re.findall(r"script-src 'nonce-([^']+)'", policy))
+    text = rendered.body.decode()
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert text.count(f'nonce="{nonce}"') == text.count("<style") + text.count("<script")
+    assert " style=" not in text
+    assert " onclick=" not in text
+    assert nonce not in page(no_cal())
+
+
+def test_pages_may_be_framed_by_this_site_and_by_mashups_that_are_configured() -> None:
+    rendered = Pages(PagesSection(), embed_in=["https://portal.example"]).refuse(no_cal(), VIEWER)
+    assert "frame-ancestors 'self' https://portal.example" in dict(rendered.headers)["Content-Security-Policy"]
+
+
+def test_a_call_of_the_dialects_client_is_answered_in_its_own_form() -> None:
+    heard: list[str] = []
+
+    def write(words: str) -> DialectResponse:
+        heard.append(words)
+        return DialectResponse("text/xml", b"<result/>")
+
+    rendered = PAGES.refuse(no_cal(), replace(VIEWER, write=write))
+    assert (rendered.status, rendered.body) == (403, b"<result/>")
+    assert heard[0].startswith("No licence is free for you. ")
+    assert heard[0].endswith("The next one can come free at 12:35 UTC. Reference 7F3K-92QD.")
+
+
+@pytest.mark.parametrize(
+    ("accept", "wants"),
+    [
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", True),
+        ("text/html, application/json;q=0.5", True),
+        ("application/problem+json, text/html;q=0.5", False),
+        ("application/json", False),
+        ("*/*", False),
+        ("", False),
+        ("text/html;q=0", False),
+        ("text/html;q=nonsense", False),
+        ("image/avif,image/webp,*/*;q=0.8", False),
+    ],
+)
+def test_a_page_is_for_who_asks_for_one(accept: str, wants: bool) -> None:
+    assert prefers_page(accept) is wants
+
+
+@pytest.mark.parametrize(
+    ("refusal", "wait"),
+    [
+        (TooManySignIns("x", retry_after=59.2), "60"),
+        (Unavailable("x"), "10"),
+        (no_cal(), "2100"),
+        (no_cal(place=2), "10"),
+        (NoCal("x", license="l", document="d", pools=[Pool("named", 1, 1)]), None),
+        (Forbidden("x"), None),
+    ],
+)
+def test_a_refusal_says_when_to_come_back_where_that_is_known(refusal: Refusal, wait: str | None) -> None:
+    assert dict(headers(refusal, NOW)).get("Retry-After") == wait
+
+
+def test_signing_out_is_a_button_that_posts_and_signed_out_is_no_challenge() -> None:
+    button = PAGES.sign_out(VIEWER)
+    assert button.status == 200
+    assert b'<form method="post" action="/_calgate/sign-out">' in button.body
+    assert button.body.count(b"<form") == 1
+    assert PAGES.signed_out(VIEWER).status == 200
+
+
+# ---------------------------------------------------------------- an administrator's own templates
+
+
+def test_a_template_in_the_folder_replaces_ours_and_the_others_stay(tmp_path: Path) -> None:
+    (tmp_path / "denial.html").write_text("<h1>Full house: {{ refusal.document }}</h1>", encoding="utf-8")
+    pages = Pages(PagesSection(templates=tmp_path))
+    assert pages.refuse(no_cal(), VIEWER).body.decode() == f"<h1>Full house: {DOCUMENT}</h1>"
+    assert b"You do not have access" in pages.refuse(Forbidden("x"), VIEWER).body
+
+
+def test_a_template_may_build_on_ours_and_restyle_all(tmp_path: Path) -> None:
+    (tmp_path / "_style.css").write_text("body { color: red }", encoding="utf-8")
+    (tmp_path / "problem.html").write_text(
+        '{% extends "_base.html" %}{% block facts %}<p>Call 112</p>{% endblock %}', encoding="utf-8"
+    )
+    pages = Pages(PagesSection(templates=tmp_path))
+    assert b"body { color: red }" in pages.signed_out(VIEWER).body
+    assert b"Call 112" in pages.refuse(refusals()["bad-request"], VIEWER).body
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("denial.html", "<p>\n{% if %}</p>", "denial.html, line 2: "),
+        ("denial.html", "<p>\n\n{{ refusal.documnt }}</p>", "denial.html, line 3: .*documnt"),
+        ("waiting.html", "{% extends '_nothing.html' %}", "waiting.html, line 1: .*_nothing"),
+        ("deniel.html", "", "deniel.html: there is no such page; there are denial.html"),
+    ],
+)
+def test_a_broken_template_is_named_at_start_with_its_line(tmp_path: Path, name: str, text: str, says: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=says):
+        check_templates(PagesSection(templates=tmp_path))
+
+
+def test_a_folder_that_is_not_there_is_a_fault_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is no folder"):
+        check_templates(PagesSection(templates=tmp_path / "none"))

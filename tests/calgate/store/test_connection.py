@@ -1,0 +1,163 @@
+"""The store's connection, on real servers."""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from calgate.plugin.errors import Unavailable
+from calgate.plugin.services import Event
+from calgate.store import StoreSection, open_store
+from support.redis_servers import Server
+
+LIBRARY = """#!lua name=probe
+redis.register_function('probe_count', function(keys)
+  redis.call('INCR', keys[1])
+  return redis.call('GET', keys[1])
+end)
+redis.register_function{function_name='probe_read', callback=function(keys) return redis.call('GET', keys[1]) end,
+  flags={'no-writes'}}
+redis.register_function('probe_fault', function() return redis.error_reply('PROBE no') end)
+"""
+
+
+async def until(condition: object, within: float = 10) -> None:
+    """Waits for a condition that another process brings about."""
+    deadline = time.monotonic() + within
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it never came about"
+        await asyncio.sleep(0.01)
+
+
+async def test_a_function_is_loaded_at_first_use_and_again_after_a_flush(server: Server, tmp_path: Path) -> None:
+    async with open_store(StoreSection(url=server.url), tmp_path) as store:
+        store.library("probe", LIBRARY)
+        assert await store.call("probe_count", ["k"]) == b"1"
+        await store.redis.function_flush()
+        assert await store.call("probe_count", ["k"]) == b"2"
+        await store.redis.function_flush()
+        assert await store.call("probe_read", ["k"], read_only=True) == b"2"
+
+
+async def test_a_repaired_library_replaces_the_one_that_the_server_remembers(server: Server, tmp_path: Path) -> None:
+    async with open_store(StoreSection(url=server.url), tmp_path) as store:
+        store.library("probe", LIBRARY.replace("PROBE no", "PROBE old"))
+        with pytest.raises(Exception, match="PROBE old"):
+            await store.call("probe_fault", [])
+    async with open_store(StoreSection(url=server.url), tmp_path) as store:
+        store.library("probe", LIBRARY)
+        with pytest.raises(Exception, match="PROBE no"):
+            await store.call("probe_fault", [])
+
+
+async def test_a_call_whose_caller_goes_away_still_runs_to_its_end(server: Server, tmp_path: Path) -> None:
+    async with open_store(StoreSection(url=server.url), tmp_path) as store:
+        store.library("probe", LIBRARY)
+        await store.call("probe_count", ["k"])
+        await store.redis.client_pause(200)
+        caller = asyncio.create_task(store.call("probe_count", ["k"]))
+        await asyncio.sleep(0.05)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+    async with open_store(StoreSection(url=server.url), tmp_path) as store:
+        assert await store.redis.get("k") == b"2"
+
+
+async def test_an_unreachable_store_is_unavailable_and_comes_back_by_itself(server: Server, tmp_path: Path) -> None:
+    server.stop()
+    heard: list[Event] = []
+    async with open_store(StoreSection(url=server.url), tmp_path) as store:
+        store.library("probe", LIBRARY)
+        store.listen(heard.append)
+        assert not store.ready
+        with pytest.raises(Unavailable, match="does not answer"):
+            await store.call("probe_count", ["k"])
+        server.start()
+        await until(lambda: store.ready)
+        assert await store.call("probe_count", ["k"]) == b"1"
+        assert {news.topic for news in heard} == {"store-back"}
+
+
+async def test_a_frozen_store_is_unavailable_within_seconds(server: Server, tmp_path: Path) -> None:
+    async with open_store(StoreSection(url=server.url), tmp_path) as store:
+        server.send(signal.SIGSTOP)
+        began = time.monotonic()
+        results = await asyncio.gather(*(store.call("absent", []) for _ in range(100)), return_exceptions=True)
+        assert time.monotonic() - began < 5
+        assert all(isinstance(result, Unavailable) for result in results)
+        server.send(signal.SIGCONT)
+        await store.ping()
+
+
+async def test_a_store_whose_functions_are_flushed_as_soon_as_they_are_loaded_is_unavailable(
+    server: Server, tmp_path: Path
+) -> None:
+    async with open_store(StoreSection(url=server.url), tmp_path) as store:
+        store.library("probe", LIBRARY)
+        with pytest.raises(Unavailable, match="does not keep the functions"):
+            await store.call("probe_that_is_never_there", ["k"])
+
+
+async def test_a_store_that_refuses_to_write_is_unavailable(server: Server, tmp_path: Path) -> None:
+    async with open_store(StoreSection(url=server.url), tmp_path) as store:
+        store.library("probe", LIBRARY)
+        await store.call("probe_count", ["k"])
+        await store.redis.replicaof("127.0.0.1", "1")
+        with pytest.raises(Unavailable, match="read only"):
+            await store.call("probe_count", ["k"])
+
+
+async def test_news_reach_every_process_and_a_faulty_hearer_deafens_nobody(server: Server, tmp_path: Path) -> None:
+    section = StoreSection(url=server.url)
+    async with open_store(section, tmp_path) as here, open_store(section, tmp_path) as there:
+        heard: list[Event] = []
+        there.listen(lambda _: 1 / 0)  # type: ignore[arg-type, return-value]
+        there.listen(heard.append)
+        here.listen(heard.append)
+        await here.redis.publish("calgate:news", b"\xff not news")
+        news = Event("lease-lost", "id-1", "ended by an administrator")
+        await here.publish(news)
+        await until(lambda: len(heard) == 2)
+        assert heard == [news, news]
+
+
+async def test_a_lost_news_connection_is_made_again_and_told(server: Server, tmp_path: Path) -> None:
+    async with open_store(StoreSection(url=server.url), tmp_path) as store:
+        heard: list[Event] = []
+        store.listen(heard.append)
+        await store.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: heard)
+        assert heard == [Event("store-back", "")]
+        assert store.ready
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"url": "http://store"}, "begins with redis://"),
+        ({"url": "redis://:pa#ss@store:6379"}, "%23"),
+        ({"url": "redis://:pa/ss@store:6379/0"}, "%2F"),
+        ({"url": "redis://store:65536"}, "cannot be read"),
+        ({"url": "redis://store?db=one"}, "cannot be read"),
+        ({"url": "redis://store?timeouts=1"}, "cannot be read"),
+        ({"url": "rediss://store?ssl_cert_reqs=maybe"}, "cannot be read"),
+        ({"url": "redis://[::1"}, "cannot be read"),
+        ({"prefix": "a b"}, "pattern"),
+        ({"replicas": 1}, "private server has none"),
+        ({"urll": "redis://x"}, "Extra inputs"),
+        ({"sentinel": ["s1:26379"]}, "sentinel and service go together"),
+        ({"cluster": ["c1"]}, "an address is written host:port"),
+        ({"url": "redis://x", "cluster": ["c1:7000"]}, "exclude each other"),
+        ({"url": "redis://x", "password": "hush"}, "a url carries its own"),
+    ],
+)
+def test_a_faulty_section_is_refused(settings: dict[str, object], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        StoreSection.model_validate(settings)
+
+
+def test_the_address_is_not_shown_for_it_may_carry_a_password() -> None:
+    assert "hunter" not in repr(StoreSection(url="redis://:hunter@store"))

@@ -1,0 +1,202 @@
+"""Connections to a document server: one exchange at a time, and whose reply it is."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from calgate.plugin.errors import Unavailable
+from calgate.telemetry.metrics import Metrics
+from calgate.upstream.balancer import LoadBalancer, Server
+from calgate.upstream.pool import Unreachable, Upstream, UpstreamRequest
+from calgate.upstream.settings import HealthSection
+
+
+def ask_for(path: bytes) -> UpstreamRequest:
+    return UpstreamRequest("GET", b"GET " + path + b" HTTP/1.1\r\nHost: docs\r\n\r\n")
+
+
+@asynccontextmanager
+async def echoing() -> AsyncIterator[tuple[Upstream, list[asyncio.StreamWriter]]]:
+    """A server whose replies are the paths they were asked for, and each connection that was made to it."""
+    made: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        made.append(writer)
+        while line := await reader.readline():
+            await reader.readuntil(b"\r\n\r\n")
+            path = line.split(b" ")[1]
+            writer.write(b"HTTP/1.1 200 OK\r\nX-For: %b\r\nContent-Length: %d\r\n\r\n%b" % (path, len(path), path))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        async with Upstream("127.0.0.1", port) as upstream:
+            yield upstream, made
+        await asyncio.gather(*(writer.wait_closed() for writer in made))
+
+
+async def test_a_reply_that_is_whole_keeps_its_connection_until_it_is_taken() -> None:
+    """Between a head and the taking of its body a request may wait for the store; another must not overwrite it."""
+    async with echoing() as (upstream, made):
+        first = await upstream.send(ask_for(b"/first"))
+        while first.peek() != b"/first":
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        second = await upstream.send(ask_for(b"/second"))
+        assert second.take_whole() == b"/second"
+        assert (first.status, first.headers[0], first.take_whole()) == (200, (b"X-For", b"/first"), b"/first")
+        assert len(made) == 2
+
+
+async def test_a_reply_that_is_taken_gives_its_connection_back_at_once() -> None:
+    async with echoing() as (upstream, made):
+        for path in (b"/a", b"/b", b"/c"):
+            reply = await upstream.send(ask_for(path))
+            assert await reply.read() == path
+            assert await reply.read() == b""
+            await asyncio.sleep(0)
+        assert len(made) == 1
+
+
+async def test_no_more_connections_than_allowed_and_who_waits_gets_the_first_that_is_free() -> None:
+    async with echoing() as (upstream, made):
+        upstream._connections = 2
+        held = [await upstream.send(ask_for(path)) for path in (b"/a", b"/b")]
+        waiting = [asyncio.create_task(upstream.send(ask_for(path))) for path in (b"/c", b"/d")]
+        await asyncio.sleep(0.05)
+        assert not any(task.done() for task in waiting)
+        for reply, task, path in zip(held, waiting, (b"/c", b"/d"), strict=True):
+            assert [await reply.read() != b"", await reply.read()] == [True, b""]
+            assert await (await task).read() == path
+        assert len(made) == 2
+
+
+async def test_a_connection_that_ends_makes_room_for_who_waits() -> None:
+    async with echoing() as (upstream, made):
+        upstream._connections = 1
+        held = await upstream.send(ask_for(b"/a"))
+        waiting = asyncio.create_task(upstream.send(ask_for(b"/b")))
+        await asyncio.sleep(0.05)
+        held.close()
+        assert await (await waiting).read() == b"/b"
+        assert len(made) == 2
+
+
+async def test_who_waits_too_long_is_told_that_all_are_in_use_and_leaves_no_trace() -> None:
+    async with echoing() as (upstream, _):
+        upstream._connections, upstream._connect = 1, 0.05
+        held = await upstream.send(ask_for(b"/a"))
+        with pytest.raises(Unavailable, match="all 1 connections"):
+            await upstream.send(ask_for(b"/b"))
+        assert await held.read() == b"/a"
+        assert await held.read() == b""
+        assert await (await upstream.send(ask_for(b"/c"))).read() == b"/c"
+
+
+async def test_a_connection_that_could_not_be_made_makes_room_for_who_waits() -> None:
+    async with echoing() as (upstream, _):
+        upstream._connections = 1
+        going_away = asyncio.create_task(upstream.send(ask_for(b"/a")))
+        waiting = asyncio.create_task(upstream.send(ask_for(b"/b")))
+        await asyncio.sleep(0)  # now the one is being connected, and the other waits for it
+        going_away.cancel()
+        async with asyncio.timeout(1):
+            assert await (await waiting).read() == b"/b"
+
+
+async def test_a_connection_that_is_lost_as_it_was_made_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lost(make: Callable[[], asyncio.Protocol], *_: object, **__: object) -> tuple[None, asyncio.Protocol]:
+        made = make()
+        made.connection_made(asyncio.Transport())
+        made.connection_lost(ConnectionResetError())
+        return None, made
+
+    async with Upstream("127.0.0.1", 1, connections=1) as upstream:
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", lost)
+        for _ in range(2):  # the first takes up no place
+            with pytest.raises(Unreachable, match="closed at once"):
+                await upstream.send(ask_for(b"/a"))
+
+
+async def test_who_goes_away_as_it_is_his_turn_passes_it_on() -> None:
+    async with echoing() as (upstream, _):
+        upstream._connections = 1
+        held = await upstream.send(ask_for(b"/a"))
+        first, second = (asyncio.create_task(upstream.send(ask_for(path))) for path in (b"/b", b"/c"))
+        await asyncio.sleep(0.05)
+        assert [await held.read(), await held.read()] == [b"/a", b""]
+        first.cancel()
+        async with asyncio.timeout(1):
+            assert await (await second).read() == b"/c"
+
+
+async def test_who_has_waited_comes_before_who_comes_later() -> None:
+    async with echoing() as (upstream, _):
+        upstream._connections = 1
+        held = await upstream.send(ask_for(b"/a"))
+        waiting = asyncio.create_task(upstream.send(ask_for(b"/b")))
+        assert await held.read() == b"/a"
+        await asyncio.sleep(0.05)
+        later = asyncio.create_task(upstream.send(ask_for(b"/c")))  # it runs first once the connection is free
+        assert await held.read() == b""
+        done, _ = await asyncio.wait({waiting, later}, return_when=asyncio.FIRST_COMPLETED)
+        assert done == {waiting}
+        for task, path in ((waiting, b"/b"), (later, b"/c")):
+            reply = await task
+            assert [await reply.read(), await reply.read()] == [path, b""]
+
+
+async def test_a_health_check_that_is_over_holds_no_connection() -> None:
+    ended = asyncio.Event()
+
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhalf")
+        await reader.read()
+        writer.close()
+        ended.set()
+
+    async with (
+        await asyncio.start_server(stall, "127.0.0.1", 0) as listening,
+        Upstream("127.0.0.1", listening.sockets[0].getsockname()[1]) as upstream,
+    ):
+        member = Server(upstream)
+        health = HealthSection.model_validate({"every": "1h", "timeout": "50ms"})
+        watching = asyncio.create_task(LoadBalancer([member], Metrics(), health).watch())
+        await asyncio.wait_for(ended.wait(), 1)
+        watching.cancel()
+        assert not member.is_well
+
+
+async def test_a_reply_before_the_uploads_end_is_not_cut_short_while_its_reader_is_slow() -> None:
+    """It is we who do not read, so the document server's time to go on does not run."""
+    large = b"x" * (4 << 20)
+    served = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(large) + large)
+        await reader.readexactly(4)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        served.set()
+
+    async def upload() -> AsyncIterator[bytes]:
+        yield b"ab"
+        await asyncio.sleep(0.2)  # until then the reply has filled all buffers
+        yield b"cd"
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with listening, Upstream("127.0.0.1", port, patience=0.5) as upstream:
+        head = b"POST / HTTP/1.1\r\nHost: docs\r\nContent-Length: 4\r\n\r\n"
+        reply = await upstream.send(UpstreamRequest("POST", head, upload()))
+        await asyncio.sleep(2.5)  # deadlines are looked at once a second
+        size = 0
+        while piece := await reply.read():
+            size += len(piece)
+        assert size == len(large)
+        await served.wait()

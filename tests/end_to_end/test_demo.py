@@ -1,0 +1,62 @@
+"""`calgate demo` as somebody meets it for the first time."""
+
+import asyncio
+import json
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from support.demonstration import demonstration, run
+from support.gateway_process import free_port
+
+
+async def test_the_six_lines_show_what_they_say(tmp_path: Path) -> None:
+    async with demonstration(tmp_path / "demo", free_port()) as demo:
+        lines = re.findall(r"^  (curl .*)$", demo.said, re.MULTILINE)
+        assert len(lines) == 6
+        portal, alice, bob, carol, dave, mallory = [await run(line) for line in lines]
+        assert "Sales.qvw" in portal
+        for who, said in (("alice", alice), ("bob", bob), ("carol", carol)):
+            assert f"DEMO\\{who}" in said
+        assert json.loads(dave)["code"] == "no-cal"
+        assert json.loads(mallory)["code"] == "forbidden"
+        (listing,) = re.findall(r"^  (\S*calgate cals list .*)$", demo.said, re.MULTILINE)
+        state = json.loads(await run(f"{listing} --json"))
+        assert {pool["kind"]: (pool["in_license"], pool["occupied"]) for pool in state["pools"]}["named"] == (2, 1)
+        assert sorted((h["kind"], h["name"]) for h in state["holders"]) == [
+            ("named", "DEMO\\alice"),
+            ("session", "DEMO\\bob"),
+            ("session", "DEMO\\carol"),
+        ]
+        assert f"ready {demo.url}/" in demo.said
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+async def test_it_stops_everything_within_five_seconds_even_with_a_download_under_way(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
+    folder = tmp_path / "demo"
+    async with demonstration(folder, free_port()) as demo:
+        download = await asyncio.create_subprocess_exec(
+            *("curl", "-s", "--ntlm", "-u", "alice:demo", f"{demo.url}/export.csv"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert download.stdout is not None
+        assert await download.stdout.read(10)
+        server = int((folder / "state" / "store" / "server.pid").read_text())
+        assert await demo.stop(sent) < 5
+        assert demo.process.returncode == 0
+        assert not Path(f"/proc/{server}").exists()
+        await download.communicate()
+
+
+async def test_kill_9_leaves_nothing_that_the_next_start_cannot_clean_up(tmp_path: Path) -> None:
+    folder, port = tmp_path / "demo", free_port()
+    async with demonstration(folder, port) as demo:
+        await demo.stop(signal.SIGKILL)
+    async with demonstration(folder, port) as demo:
+        lines = re.findall(r"^  (curl .*)$", demo.said, re.MULTILINE)
+        assert "DEMO\\bob" in await run(lines[2])
+        assert await demo.stop(signal.SIGTERM) < 5

@@ -1,0 +1,195 @@
+"""Raw bytes at the door: what can be read in two ways is read in none, and nothing of it is forwarded."""
+
+import asyncio
+
+import pytest
+
+from support.gateway_process import DocumentServer, Exchange, Gateway, cookie_of, curl, raw
+from support.shared_gateway import gate, server, shared_server
+
+__all__ = ["gate", "server", "shared_server"]
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+AMBIGUOUS = {
+    "two lengths": b"POST / HTTP/1.1\r\nHost: g\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+    "length, chunks": b"POST / HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    "another coding": b"POST / HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "an odd coding": b"POST / HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "a signed length": b"POST / HTTP/1.1\r\nHost: g\r\nContent-Length: +3\r\n\r\nabc",
+    "folded field": b"GET / HTTP/1.1\r\nHost: g\r\nX-A: 1\r\n 2\r\n\r\n",
+    "bare LF": b"GET / HTTP/1.1\nHost: g\n\n",
+    "bare CR": b"GET / HTTP/1.1\r\nHost: g\r\nX-A: 1\rX-B: 2\r\n\r\n",
+    "NUL": b"GET / HTTP/1.1\r\nHost: g\r\nX-A: 1\x002\r\n\r\n",
+    "blank before the colon": b"GET / HTTP/1.1\r\nHost : g\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\nHost: g\r\nHost: h\r\n\r\n",
+    "a host that is none": b"GET / HTTP/1.1\r\nHost: g/../h\r\n\r\n",
+    "a host that is none in HTTP/1.0": b"GET / HTTP/1.0\r\nHost: g/../h\r\n\r\n",
+    "HTTP/0.9 by name": b"GET / HTTP/0.9\r\nHost: g\r\n\r\n",
+    "HTTP/2.0 by name": b"GET / HTTP/2.0\r\nHost: g\r\n\r\n",
+    "two authorizations": b"GET / HTTP/1.1\r\nHost: g\r\nAuthorization: NTLM a\r\nAuthorization: NTLM b\r\n\r\n",
+    "underscore": b"GET / HTTP/1.1\r\nHost: g\r\nX_A: 1\r\n\r\n",
+    "another host's absolute form": b"GET http://h/ HTTP/1.1\r\nHost: g\r\n\r\n",
+    "authority form": b"GET h:80 HTTP/1.1\r\nHost: g\r\n\r\n",
+    "fragment": b"GET /a#b HTTP/1.1\r\nHost: g\r\n\r\n",
+    "encoded slash": b"GET /a%2fb HTTP/1.1\r\nHost: g\r\n\r\n",
+    "encoded backslash": b"GET /a%5Cb HTTP/1.1\r\nHost: g\r\n\r\n",
+    "backslash": b"GET /a\\b HTTP/1.1\r\nHost: g\r\n\r\n",
+    "dots": b"GET /a/../b HTTP/1.1\r\nHost: g\r\n\r\n",
+    "encoded dots": b"GET /a/%2e%2e/b HTTP/1.1\r\nHost: g\r\n\r\n",
+    "two slashes": b"GET //h/b HTTP/1.1\r\nHost: g\r\n\r\n",
+    "semicolon": b"GET /a;b HTTP/1.1\r\nHost: g\r\n\r\n",
+    "escaped NUL": b"GET /a%00b HTTP/1.1\r\nHost: g\r\n\r\n",
+    "half an escape": b"GET /a%4 HTTP/1.1\r\nHost: g\r\n\r\n",
+    "bytes above ASCII": b"GET /\xc3\xa9 HTTP/1.1\r\nHost: g\r\n\r\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", AMBIGUOUS)
+async def test_what_can_be_read_in_two_ways_is_refused(gate: Gateway, server: DocumentServer, case: str) -> None:
+    cookie = await cookie_of(gate, "alice")
+    server.seen.clear()
+    request = AMBIGUOUS[case].replace(b"\r\n\r\n", f"\r\nCookie: {cookie}\r\n\r\n".encode(), 1)
+    second = b"GET /second HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n"
+    answer = await raw(gate.port, request + (second if b"chunked" in request else b""), within=1)
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert server.seen == []
+
+
+async def test_a_header_of_60_kb_passes_and_one_of_70_kb_is_431_without_its_bytes_in_the_log(
+    gate: Gateway, server: DocumentServer
+) -> None:
+    cookie = await cookie_of(gate, "alice")
+    fine = await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}", "-H", f"X-Long: {'a' * 60_000}")
+    assert fine.status == 200
+    assert server.seen[-1].values("x-long") == ["a" * 60_000]
+    answer = await raw(gate.port, b"GET / HTTP/1.1\r\nHost: g\r\nX-Long: " + b"secret" * 12_000 + b"\r\n\r\n", within=1)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert "secret" not in gate.log.read_text()
+
+
+async def test_an_unlisted_method_is_405_and_says_which_there_are(gate: Gateway, server: DocumentServer) -> None:
+    reply = await curl(f"{gate.url}/portal", "-X", "TRACE", user="alice")
+    assert reply.status == 405
+    assert "GET" in reply.values("allow")[0]
+    assert server.seen == []
+
+
+async def test_100_continue_is_said_after_sign_in_and_not_before(gate: Gateway, server: DocumentServer) -> None:
+    head = b"POST /form HTTP/1.1\r\nHost: g\r\nContent-Length: 3\r\nExpect: 100-continue\r\n"
+    stranger = await raw(gate.port, head + b"\r\n", within=2)
+    assert stranger.startswith(b"HTTP/1.1 401 ")
+    cookie = await cookie_of(gate, "alice")
+    reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+    writer.write(head + f"Cookie: {cookie}\r\n\r\n".encode())
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b"abc")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    assert server.seen[-1].body == b"abc"
+    assert server.seen[-1].values("expect") == []
+    writer.close()
+
+
+async def test_100_continue_is_never_said_to_http_1_0(gate: Gateway, server: DocumentServer) -> None:
+    cookie = await cookie_of(gate, "alice")
+    head = f"POST /form HTTP/1.0\r\nHost: g\r\nContent-Length: 3\r\nExpect: 100-continue\r\nCookie: {cookie}\r\n\r\n"
+    answer = await raw(gate.port, head.encode() + b"abc")
+    assert answer.startswith(b"HTTP/1.1 200 "), "or it would be taken for the final answer"
+    assert server.seen[-1].body == b"abc"
+
+
+BAD_REPLIES = {
+    "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+    "length and chunks": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "another coding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "a coding of HTTP/1.0": b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "another version": b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "NUL": b"HTTP/1.1 200 OK\r\nX-A: 1\x002\r\nContent-Length: 0\r\n\r\n",
+    "no HTTP": b"SSH-2.0-OpenSSH\r\n\r\n",
+    "nothing": b"",
+    "a switch unasked": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("case", BAD_REPLIES)
+async def test_a_reply_that_can_be_read_in_two_ways_is_a_502(gate: Gateway, server: DocumentServer, case: str) -> None:
+    async def answer(exchange: Exchange) -> None:
+        exchange.writer.write(BAD_REPLIES[case])
+        exchange.writer.close()
+
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = answer
+    reply = await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")
+    assert (reply.status, reply.json["code"]) == (502, "bad-gateway")
+
+
+async def test_a_reply_to_head_with_a_length_does_not_eat_the_next(gate: Gateway, server: DocumentServer) -> None:
+    async def answer(exchange: Exchange) -> None:
+        if exchange.request_line.startswith("HEAD"):
+            exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")
+        else:
+            await exchange.answer(b"next")
+
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = answer
+    head = await curl(f"{gate.url}/portal", "-I", "-H", f"Cookie: {cookie}")
+    assert (head.status, head.values("content-length")) == (200, ["500"])
+    assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")).body == b"next"
+
+
+async def test_a_reply_cut_short_is_seen_as_cut_short_by_the_client(gate: Gateway, server: DocumentServer) -> None:
+    async def answer(exchange: Exchange) -> None:
+        exchange.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await exchange.writer.drain()
+        exchange.writer.close()
+
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = answer
+    reply = await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")
+    assert reply.exit in (18, 56), "partial file, or reset"
+
+
+async def test_a_reply_that_ends_with_the_connection_is_whole(gate: Gateway, server: DocumentServer) -> None:
+    async def answer(exchange: Exchange) -> None:
+        exchange.writer.write(b"HTTP/1.0 200 OK\r\n\r\nto the end")
+        await exchange.writer.drain()
+        exchange.writer.close()
+
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = answer
+    reply = await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")
+    assert (reply.status, reply.body, reply.exit) == (200, b"to the end", 0)
+
+
+async def test_location_and_cookie_domain_that_name_the_document_server_name_the_gateway(
+    gate: Gateway, server: DocumentServer
+) -> None:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.answer(
+            status="302 Found",
+            fields=[
+                f"Location: http://127.0.0.1:{server.port}/next?a=1",
+                "Set-Cookie: a=1; Domain=127.0.0.1; Path=/",
+                "Set-Cookie: b=2; Path=/",
+                "WWW-Authenticate: Negotiate",
+                "WWW-Authenticate: Basic realm=x",
+            ],
+        )
+
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = answer
+    reply = await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")
+    assert reply.values("location") == [f"{gate.url}/next?a=1"]
+    assert reply.values("set-cookie") == ["a=1; Path=/", "b=2; Path=/"]
+    assert reply.values("www-authenticate") == ["Basic realm=x"]
+
+
+async def test_a_document_server_that_is_not_there_is_a_502_page(gate: Gateway, server: DocumentServer) -> None:
+    async def hang_up(exchange: Exchange) -> None:
+        exchange.writer.transport.abort()
+
+    server.behaviour = hang_up
+    reply = await curl(f"{gate.url}/portal", "-H", "Accept: text/html", user="alice")
+    assert reply.status == 502
+    assert reply.body.lstrip().lower().startswith(b"<!doctype html>")

@@ -1,0 +1,90 @@
+"""Only the gateway says who the user is: whatever a client sends, the document server sees the gateway's word alone."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.gateway_process import DocumentServer, Gateway, cookie_of, curl, gateway, raw, write_settings
+from support.shared_gateway import gate, server, shared_server
+
+__all__ = ["gate", "server", "shared_server"]
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+OURS = (
+    "QVUSER", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-User", "Forwarded",
+    "X-Remote-User", "Remote-User", "X-Real-IP", "X-Forwarded-Anything", "Proxy-User", "Proxy-Authorization",
+)  # fmt: skip
+
+
+def spellings(name: str, chance: random.Random) -> Iterator[str]:
+    """The name in several cases, with `_` for `-`, and with blanks about it."""
+    cases = {name, name.lower(), name.upper(), "".join(chance.choice([c.lower(), c.upper()]) for c in name)}
+    for case in sorted(cases):
+        yield from (case, case.replace("-", "_"), f"{case} ", f" {case}", f"{case}\t")
+
+
+def claims() -> Iterator[tuple[str, str]]:
+    """Field lines that claim to be ours, each with a Connection field that may ask for ours to be taken away."""
+    chance = random.Random(7)  # the same every time
+    for name in OURS:
+        for spelling in spellings(name, chance):
+            for connection in ("close", f"close, {name}", f"close, {spelling.strip()}"):
+                yield f"{spelling}: EVIL\\root", connection
+
+
+async def test_no_spelling_of_an_identity_header_reaches_the_document_server(
+    gate: Gateway, server: DocumentServer
+) -> None:
+    cookie = await cookie_of(gate, "alice")
+    passed = refused = 0
+    for line, connection in claims():
+        server.seen.clear()
+        fields = [line, f"Connection: {connection}", f"Cookie: {cookie}"]
+        request = "\r\n".join(["GET /portal HTTP/1.1", "Host: gate", *fields, "", ""]).encode()
+        status = int((await raw(gate.port, request)).split(b" ")[1])
+        assert status in (200, 400), line
+        assert (status == 200) == bool(server.seen), (line, connection)
+        for exchange in server.seen:
+            assert b"EVIL" not in exchange.head, (line, connection)
+            assert exchange.values("QVUSER") == ["DEMO\\alice"]
+            assert exchange.values("X-Forwarded-For") == ["127.0.0.1"]
+            assert exchange.values("X-Forwarded-Proto") == ["http"]
+        passed += status == 200
+        refused += status == 400
+    assert passed >= 12, "claims under our own names are dropped, not refused"
+    assert refused >= 300, "underscores, blanks and a Connection that names ours are refused"
+
+
+async def test_a_name_with_an_underscore_is_ours_with_a_dash_as_well(server: DocumentServer, tmp_path: Path) -> None:
+    """A CGI, and ASP.NET's server variables, make one name of the two."""
+    settings = write_settings(tmp_path, server.port)
+    settings.write_text(settings.read_text().replace("QVUSER", "QV_USER"))
+    async with gateway(settings) as gate:
+        cookie = await cookie_of(gate, "alice")
+        for name in ("QV-USER", "qv-user", "QV_USER"):
+            assert (await curl(f"{gate.url}/portal", "-b", cookie, "-H", f"{name}: EVIL")).status == 200
+            assert b"EVIL" not in server.seen[-1].head
+            assert server.seen[-1].values("QV_USER") == ["DEMO\\alice"]
+
+
+async def test_connection_cannot_take_our_headers_away(gate: Gateway, server: DocumentServer) -> None:
+    cookie = await cookie_of(gate, "alice")
+    server.seen.clear()
+    reply = await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}", "-H", "Connection: QVUSER")
+    assert reply.status == 400
+    assert server.seen == []
+
+
+async def test_hop_by_hop_fields_and_those_that_connection_names_stay_here(
+    gate: Gateway, server: DocumentServer
+) -> None:
+    cookie = await cookie_of(gate, "alice")
+    fields = ("Connection: X-Mine, close", "X-Mine: 1", "TE: trailers", "Keep-Alive: 9", "X-Other: 2")
+    options = [word for line in fields for word in ("-H", line)]
+    assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}", *options)).status == 200
+    names = {name.lower() for name, _ in server.seen[-1].fields}
+    assert "x-other" in names
+    assert not names & {"x-mine", "te", "keep-alive", "connection", "authorization"}

@@ -1,0 +1,95 @@
+"""The figures for Prometheus, of a real gateway of two workers."""
+
+import asyncio
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from support.gateway_process import DocumentServer, curl, free_port, gateway, workers_of, write_settings
+
+
+class Figures:
+    """What `/metrics` says at one moment, summed over the workers where they count apart."""
+
+    def __init__(self, text: str) -> None:
+        self.samples: list[Sample] = [s for family in text_string_to_metric_families(text) for s in family.samples]
+
+    def of(self, name: str, **labels: str) -> float:
+        """The sum of the samples of a name that have these labels."""
+        return sum(s.value for s in self.samples if s.name == name and labels.items() <= s.labels.items())
+
+
+async def figures_once(admin: int, condition: Callable[[Figures], bool]) -> Figures:
+    """The figures, as soon as the workers' reports make the condition true: each reports once a second."""
+    for _ in range(200):
+        figures = Figures((await curl(f"http://127.0.0.1:{admin}/metrics")).body.decode())
+        if condition(figures):
+            return figures
+        await asyncio.sleep(0.1)
+    pytest.fail(f"it never came to pass; there is {sorted(map(str, figures.samples))}")
+
+
+async def test_the_figures_tell_requests_calls_and_cals(server: DocumentServer, tmp_path: Path) -> None:
+    admin = free_port()
+    settings = write_settings(tmp_path, server.port, listen=f'workers = 2\nadmin = "127.0.0.1:{admin}"')
+    async with gateway(settings) as gate:
+        for user, status in (("alice", 200), ("bob", 200), ("carol", 403), ("mallory", 403)):
+            assert (await curl(f"{gate.url}/docs/sales", user=user)).status == status
+        figures = await figures_once(
+            admin,
+            lambda f: (
+                f.of("calgate_refusals_total", code="no-cal") == 1
+                and f.of("calgate_store_calls_total", operation="calgate_cal_settle") == 2
+                and f.of("calgate_claims_total") == 2
+                and f.of("calgate_refusals_total", code="forbidden") == 1
+            ),
+        )
+        assert figures.of("calgate_requests_total", status="200") == 2
+        assert figures.of("calgate_claims_total", kind="session") == 2
+        assert figures.of("calgate_sign_ins_total", mechanism="ntlm") == 4
+        for stage, least in (("sign-in", 4), ("claim", 2), ("upstream", 2), ("whole", 6)):
+            assert figures.of("calgate_stage_seconds_count", stage=stage) >= least
+        for operation, calls in (("calgate_cal_claim", 3), ("calgate_session_begin", 4)):
+            assert figures.of("calgate_store_calls_total", operation=operation, outcome="ok") == calls
+            assert figures.of("calgate_store_call_seconds_count", operation=operation) == calls
+        assert figures.of("calgate_directory_calls_total", operation="look_up", outcome="found") >= 4
+        assert figures.of("calgate_directory_call_seconds_count", operation="resolve") >= 2
+        assert figures.of("calgate_loop_lag_seconds_count") >= 2
+
+
+async def test_cals_in_use_are_the_stores_and_told_once_however_many_workers(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    admin = free_port()
+    settings = write_settings(tmp_path, server.port, listen=f'workers = 2\nadmin = "127.0.0.1:{admin}"')
+    async with gateway(settings) as gate:
+        assert (await curl(f"{gate.url}/docs/sales", user="alice")).status == 200
+        old = workers_of(gate)
+        gate.process.send_signal(signal.SIGHUP)  # new workers ask at once, and not only after ten seconds
+        figures = await figures_once(
+            admin, lambda f: not set(old) & set(workers_of(gate)) and f.of("calgate_cals_in_use", kind="session") > 0
+        )
+        rows = [sample for sample in figures.samples if sample.name.startswith("calgate_cals_")]
+        assert {(s.name, s.labels["license"], s.labels["kind"], s.value) for s in rows} >= {
+            ("calgate_cals_in_use", "demo", "session", 1),
+            ("calgate_cals_in_use", "demo", "named", 0),
+            ("calgate_cals_limit", "demo", "session", 2),
+        }
+        assert len(rows) == 8, "four kinds, two figures each"
+        assert not any("worker" in sample.labels for sample in rows)
+
+
+async def test_every_name_and_label_is_as_prometheus_wants_it(server: DocumentServer, tmp_path: Path) -> None:
+    admin = free_port()
+    async with gateway(write_settings(tmp_path, server.port, listen=f'admin = "127.0.0.1:{admin}"')):
+        reply = await curl(f"http://127.0.0.1:{admin}/metrics")
+    assert reply.values("content-type") == ["text/plain; version=0.0.4; charset=utf-8"]
+    for family in text_string_to_metric_families(reply.body.decode()):
+        assert re.fullmatch(r"calgate_[a-z_]+", family.name)
+        assert family.documentation.endswith(".")
+        assert family.type != "histogram" or family.name.endswith("_seconds"), "base units"

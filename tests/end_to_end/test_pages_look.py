@@ -1,0 +1,120 @@
+"""The pages in a real browser: readable by everybody, on every screen, with nothing that the policy must stop."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+
+from calgate.pages import Pages
+from calgate.pages.settings import PagesSection
+from support.page_samples import NOW, VIEWER, every_page, no_cal
+from support.screenshots import ARGS, CHROMIUM, SCHEMES, show
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs Chromium"),
+]
+PAGES = every_page()
+PROGRAM = replace(VIEWER, accept="application/problem+json")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as play:
+        started = play.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def tab(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    settings = getattr(request, "param", {})
+    context = browser.new_context(timezone_id="America/New_York", locale="en-GB", **settings)
+    tab = context.new_page()
+    tab.clock.install(time=NOW)
+    complaints: list[str] = []
+    tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    yield tab
+    context.close()
+    assert [c for c in complaints if "Failed to load resource" not in c] == []
+
+
+LOOKS = [{"color_scheme": scheme, "viewport": {"width": 360, "height": 740}} for scheme in SCHEMES]
+
+
+@pytest.mark.parametrize("tab", LOOKS, indirect=True, ids=SCHEMES)
+def test_no_page_breaks_a_phone_or_locks_anybody_out(tab: Page) -> None:
+    current = ""
+    tab.route("**/*", lambda route: show(route, PAGES[current]))
+    for name in PAGES:
+        current = name
+        tab.goto("http://bi.corp.example/")
+        found = Axe().run(tab)
+        assert found.violations_count == 0, f"{name}: {found.generate_report()}"
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 360, name
+
+
+def test_times_are_the_readers_own(tab: Page) -> None:
+    tab.route("**/*", lambda route: show(route, PAGES["no-cal"]))
+    tab.goto("http://bi.corp.example/")
+    assert tab.locator(".next time").inner_text() == "07:35"
+
+
+def test_times_are_utc_without_scripts(browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.route("**/*", lambda route: show(route, PAGES["no-cal"]))
+    tab.goto("http://bi.corp.example/")
+    assert tab.locator(".next time").inner_text() == "12:35 UTC"
+    context.close()
+
+
+def test_who_waits_moves_up_and_goes_in_without_touching_anything(tab: Page) -> None:
+    pages = Pages(PagesSection())
+    place: int | None = 3
+
+    def answer(route: Route) -> None:
+        if place is None:
+            route.fulfill(status=200, content_type="text/html", body="<title>Sales</title>the document")
+            return
+        asks_json = "problem+json" in route.request.headers["accept"]
+        viewer = VIEWER if not asks_json else PROGRAM
+        show(route, pages.refuse(no_cal(place), viewer))
+
+    tab.route("**/*", answer)
+    tab.goto("http://bi.corp.example/doc")
+    assert tab.locator("#place").inner_text() == "3"
+    place = 2
+    tab.clock.run_for(11_000)
+    expect(tab.locator("#place")).to_have_text("2")
+    expect(tab.locator("#status")).to_have_text("You have moved up: place 2.")
+    place = None
+    tab.clock.run_for(11_000)
+    expect(tab).to_have_title("Sales")
+
+
+def test_who_waits_for_a_gateway_that_is_gone_is_told_so(tab: Page) -> None:
+    tab.route("**/*", lambda route: show(route, PAGES["waiting"]))
+    tab.goto("http://bi.corp.example/doc")
+    tab.unroute("**/*")
+    tab.route("**/*", lambda route: route.abort())
+    status = tab.locator("#status")
+    tab.clock.run_for(11_000)
+    expect(status).to_have_text("No answer just now; asking again.")
+    for _ in range(30):  # a question that is still under way when its time comes is not asked twice
+        tab.clock.run_for(11_000)
+        tab.evaluate("new Promise(requestAnimationFrame)")
+        if "not answered" in status.inner_text():
+            break
+    expect(status).to_have_text("The gateway has not answered for a while. Choose “Ask again”.")
+
+
+def test_json_for_the_waiting_page_has_what_its_script_reads() -> None:
+    problem: Mapping[str, object] = json.loads(Pages(PagesSection()).refuse(no_cal(3), PROGRAM).body)
+    assert problem["code"] == "no-cal"
+    assert problem["place"] == 3

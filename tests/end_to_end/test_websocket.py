@@ -1,0 +1,285 @@
+"""WebSockets through the real door: bytes both ways, closed by the gateway when the session ends."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import struct
+import time
+from pathlib import Path
+
+from support.gateway_process import (
+    DocumentServer,
+    Exchange,
+    Gateway,
+    answer_plainly,
+    calgate,
+    cookie_of,
+    gateway,
+    raw,
+    write_settings,
+)
+
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+async def echo(exchange: Exchange) -> None:
+    """A WebSocket server that sends each frame back, unmasked; small frames only."""
+    key = exchange.values("sec-websocket-key")[0].encode()
+    accept = base64.b64encode(hashlib.sha1(key + GUID).digest()).decode()
+    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
+    lines += [f"Sec-WebSocket-Accept: {accept}", "Sec-WebSocket-Extensions: x-agreed", "", ""]
+    exchange.writer.write("\r\n".join(lines).encode() + frame(b"hello, early"))
+    while True:
+        opcode, payload = await read_frame(exchange.reader)
+        exchange.writer.write(frame(payload, opcode=opcode))
+        if opcode == 8:
+            exchange.writer.close()
+            return
+
+
+def frame(payload: bytes, *, opcode: int = 1, mask: bool = False) -> bytes:
+    size = len(payload)
+    length = (
+        bytes([size])
+        if size < 126
+        else b"\x7e" + struct.pack(">H", size)
+        if size < 65536
+        else b"\x7f" + struct.pack(">Q", size)
+    )
+    if not mask:
+        return bytes([0x80 | opcode]) + length + payload
+    key = b"\x01\x02\x03\x04"
+    masked = bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
+    return bytes([0x80 | opcode, length[0] | 0x80]) + length[1:] + key + masked
+
+
+async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    first, second = await reader.readexactly(2)
+    size = second & 0x7F
+    if size == 126:
+        size = struct.unpack(">H", await reader.readexactly(2))[0]
+    elif size == 127:
+        size = struct.unpack(">Q", await reader.readexactly(8))[0]
+    key = await reader.readexactly(4) if second & 0x80 else b""
+    payload = await reader.readexactly(size)
+    return first & 0x0F, bytes(b ^ key[i % 4] for i, b in enumerate(payload)) if key else payload
+
+
+async def open_websocket(
+    gate: Gateway, cookie: str, *, origin: str | None = None, path: str = "/live"
+) -> tuple[str, asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+    lines = [
+        f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{gate.port}", "Connection: Upgrade", "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {base64.b64encode(b'0' * 16).decode()}",
+        "Sec-WebSocket-Extensions: x-agreed", f"Origin: {origin or gate.url}", f"Cookie: {cookie}", "", "",
+    ]  # fmt: skip
+    writer.write("\r\n".join(lines).encode())
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    return head, reader, writer
+
+
+async def test_a_websocket_echoes_and_extensions_are_agreed_end_to_end(gate: Gateway, server: DocumentServer) -> None:
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = echo
+    head, reader, writer = await open_websocket(gate, cookie)
+    assert head.startswith("HTTP/1.1 101 ")
+    assert "Sec-WebSocket-Extensions: x-agreed" in head
+    assert server.seen[-1].values("QVUSER") == ["DEMO\\alice"]
+    assert await read_frame(reader) == (1, b"hello, early"), "bytes that came with the 101 are kept"
+    for payload in (b"a", b"b" * 200, b"c" * 100_000):
+        writer.write(frame(payload, mask=True))
+        assert await read_frame(reader) == (1, payload)
+    writer.write(frame(b"ping", opcode=9, mask=True))
+    assert await read_frame(reader) == (9, b"ping"), "pings are the two ends' own"
+    writer.write(frame(struct.pack(">H", 1000), opcode=8, mask=True))
+    assert (await read_frame(reader))[0] == 8
+    assert await reader.read() == b""
+    writer.close()
+
+
+def greeting(cookie: str) -> bytes:
+    """A 101 with a cookie, which is written to the store before the tunnel begins."""
+    lines = ("HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", f"Set-Cookie: {cookie}=1")
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+async def test_what_the_server_says_right_after_its_101_is_not_taken_for_http(
+    gate: Gateway, server: DocumentServer
+) -> None:
+    async def greet(exchange: Exchange) -> None:
+        exchange.writer.write(greeting(exchange.path[1:]))
+        await asyncio.sleep(0)  # two writes, and so most often two reads
+        exchange.writer.write(frame(b"hello"))
+        await exchange.reader.read()
+
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = greet
+    for number in range(10):
+        head, reader, writer = await open_websocket(gate, cookie, path=f"/c{number}")
+        assert head.startswith("HTTP/1.1 101 ")
+        assert await asyncio.wait_for(read_frame(reader), 5) == (1, b"hello")
+        writer.close()
+
+
+async def test_a_server_that_closes_right_after_its_101_is_heard_to_its_end(
+    gate: Gateway, server: DocumentServer
+) -> None:
+    async def greet(exchange: Exchange) -> None:
+        exchange.writer.write(greeting("c") + frame(struct.pack(">H", 1013), opcode=8))
+        exchange.writer.close()
+
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = greet
+    head, reader, writer = await open_websocket(gate, cookie)
+    assert head.startswith("HTTP/1.1 101 ")
+    assert await asyncio.wait_for(reader.read(), 5) == frame(struct.pack(">H", 1013), opcode=8)
+    writer.close()
+
+
+async def test_it_is_closed_with_1008_when_its_session_ends(gate: Gateway, server: DocumentServer) -> None:
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = echo
+    _, reader, writer = await open_websocket(gate, cookie)
+    await read_frame(reader)
+    code, out, err = await calgate("sessions", "end", "DEMO\\alice", "-c", str(gate.settings))
+    assert (code, out) == (0, "1 session ended\n"), err
+    opcode, payload = await asyncio.wait_for(read_frame(reader), 2)
+    assert (opcode, struct.unpack(">H", payload[:2])[0]) == (8, 1008)
+    assert await asyncio.wait_for(reader.read(), 3) == b""
+    writer.close()
+
+
+async def test_the_close_frame_waits_for_the_end_of_a_frame_under_way(gate: Gateway, server: DocumentServer) -> None:
+    go_on = asyncio.Event()
+
+    async def half_a_frame(exchange: Exchange) -> None:
+        exchange.writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        whole = frame(b"x" * 100)
+        exchange.writer.write(whole[:50])
+        await go_on.wait()
+        exchange.writer.write(whole[50:] + frame(b"never seen"))
+        await exchange.reader.read()
+
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = half_a_frame
+    _, reader, writer = await open_websocket(gate, cookie)
+    assert len(await reader.readexactly(50)) == 50
+    await calgate("sessions", "end", "DEMO\\alice", "-c", str(gate.settings))
+    go_on.set()
+    assert await reader.readexactly(52) == frame(b"x" * 100)[50:]
+    assert (await read_frame(reader))[0] == 8
+    writer.close()
+
+
+async def test_it_is_told_1012_when_the_gateway_stops(gate: Gateway, server: DocumentServer) -> None:
+    cookie = await cookie_of(gate, "alice")
+    server.behaviour = echo
+    _, reader, writer = await open_websocket(gate, cookie)
+    await read_frame(reader)
+    stopping = asyncio.create_task(gate.stop())
+    opcode, payload = await asyncio.wait_for(read_frame(reader), 5)
+    assert (opcode, struct.unpack(">H", payload[:2])[0]) == (8, 1012)
+    writer.close()
+    assert await stopping == 0
+
+
+async def test_a_foreign_or_null_origin_is_refused(gate: Gateway, server: DocumentServer) -> None:
+    cookie = await cookie_of(gate, "alice")
+    server.seen.clear()
+    for origin in ("http://evil.example", "null"):
+        head, _, writer = await open_websocket(gate, cookie, origin=origin)
+        assert head.startswith("HTTP/1.1 403 ")
+        writer.close()
+    assert server.seen == []
+
+
+async def test_an_upgrade_with_a_body_does_not_hide_a_second_request(gate: Gateway, server: DocumentServer) -> None:
+    cookie = await cookie_of(gate, "alice")
+    server.seen.clear()
+    hidden = b"GET /hidden HTTP/1.1\r\nHost: g\r\n\r\n"
+    request = (
+        f"GET /live HTTP/1.1\r\nHost: g\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nCookie: {cookie}\r\n"
+        f"Content-Length: {len(hidden)}\r\n\r\n"
+    ).encode()
+    answer = await raw(gate.port, request + hidden, within=1)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert server.seen == []
+
+
+async def test_any_other_upgrade_is_dropped(gate: Gateway, server: DocumentServer) -> None:
+    cookie = await cookie_of(gate, "alice")
+    request = (
+        f"GET /portal HTTP/1.1\r\nHost: g\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\nCookie: {cookie}\r\n\r\n"
+    )
+    assert (await raw(gate.port, request.encode())).startswith(b"HTTP/1.1 200 ")
+    assert server.seen[-1].values("upgrade") == []
+
+
+async def closed_with(reader: asyncio.StreamReader, within: float) -> int:
+    """The code of the Close frame that comes; whatever comes before it is passed over."""
+    async with asyncio.timeout(within):
+        while True:
+            opcode, payload = await read_frame(reader)
+            if opcode == 8:
+                return int(struct.unpack(">H", payload[:2])[0])
+
+
+async def say(writer: asyncio.StreamWriter, every: float, *, opcode: int) -> None:
+    """The same word again and again, until cancelled."""
+    while True:
+        writer.write(frame(b"x", opcode=opcode, mask=True))
+        await asyncio.sleep(every)
+
+
+async def test_data_keeps_session_and_cal_and_pings_keep_neither(server: DocumentServer, tmp_path: Path) -> None:
+    settings = write_settings(tmp_path, server.port, session='idle = "8s"')
+    async with gateway(settings) as gate, asyncio.TaskGroup() as tasks:
+        ends: dict[str, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
+        talking = []
+        for user, opcode in (("alice", 1), ("bob", 9)):
+            cookie = await cookie_of(gate, user)
+            server.behaviour = echo
+            head, *ends[user] = await open_websocket(gate, cookie, path="/docs/a")  # type: ignore[assignment]
+            server.behaviour = answer_plainly
+            assert head.startswith("HTTP/1.1 101 "), head
+            talking.append(tasks.create_task(say(ends[user][1], 0.5, opcode=opcode)))
+        began = time.time()
+        assert await closed_with(ends["bob"][0], within=25) == 1008, "his session has ended: pings are no use"
+        await asyncio.sleep(max(0.0, began + 12 - time.time()))  # longer than a session lives unused
+        _, out, _ = await calgate("cals", "list", "-c", str(settings), "--json")
+        used = {holder["name"]: holder["last_used"] for holder in json.loads(out)["holders"]}
+        assert used["DEMO\\alice"] > began + 5, "data is a use of the CAL"
+        assert used["DEMO\\bob"] < began + 5
+        alice_closed = asyncio.create_task(closed_with(ends["alice"][0], within=3))
+        await asyncio.wait({alice_closed}, timeout=0.5)
+        assert not alice_closed.done()
+        alice_closed.cancel()
+        for task in talking:
+            task.cancel()
+        for _, writer in ends.values():
+            writer.close()
+
+
+async def test_it_is_closed_when_its_cal_has_ended(server: DocumentServer, tmp_path: Path) -> None:
+    license = 'session = { in_license = 2, idle_timeout = "2s", minimum = "2s" }'
+    async with gateway(write_settings(tmp_path, server.port, license=license)) as gate:
+        cookie = await cookie_of(gate, "alice")
+        server.behaviour = echo
+        _, reader, writer = await open_websocket(gate, cookie, path="/docs/a")
+        assert await closed_with(reader, within=20) == 1008
+        writer.close()
+
+
+async def test_it_is_closed_with_1001_when_nothing_is_said(server: DocumentServer, tmp_path: Path) -> None:
+    async with gateway(write_settings(tmp_path, server.port, route='websocket_idle = "1s"')) as gate:
+        cookie = await cookie_of(gate, "alice")
+        server.behaviour = echo
+        _, reader, writer = await open_websocket(gate, cookie)
+        for _ in range(4):  # longer than it may be silent; pings are something said
+            await asyncio.sleep(0.5)
+            writer.write(frame(b"x", opcode=9, mask=True))
+        assert await closed_with(reader, within=5) == 1001
+        writer.close()

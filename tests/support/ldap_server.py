@@ -1,0 +1,191 @@
+"""A small LDAP server that misbehaves on demand: for faults that a real domain controller does not show when asked.
+
+It answers binds and searches out of a dictionary (RFC 4511), over TLS from the start or after StartTLS.
+"""
+
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+
+from support.certificates import Signed
+
+SUCCESS, INVALID_SYNTAX, BUSY, NO_SUCH_OBJECT, INVALID_CREDENTIALS = 0, 34, 51, 32, 49
+_BIND, _SEARCH, _EXTENDED = 0x60, 0x63, 0x77
+_BIND_DONE, _ENTRY, _SEARCH_DONE, _EXTENDED_DONE = 0x61, 0x64, 0x65, 0x78
+_SUBTREE = 2
+Attributes = Mapping[str, Sequence[bytes]]
+
+
+class LdapServer:
+    """Listens on 127.0.0.1. `mood` may be changed at any time:
+
+    "well"; "silent" (accepts, and says nothing more); "silent searching"; "resetting" (after the first entry);
+    "busy" (to every search).
+    """
+
+    def __init__(
+        self, signed: Signed, objects: Mapping[str, Attributes], *, password: str = "right", tls_first: bool = True
+    ) -> None:
+        self.mood = "well"
+        self.password = password
+        self.binds: list[str] = []
+        self.was_bound_in_the_open = False
+        self.searches: list[str] = []
+        self._objects = objects
+        self._tls_first = tls_first
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(signed.certificate, signed.key)
+        self._open: set[socket.socket] = set()
+        self._stopped = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    @property
+    def url(self) -> str:
+        return f"{'ldaps' if self._tls_first else 'ldap'}://localhost:{self.port}"
+
+    def stop(self) -> None:
+        """Hangs up on everybody, and listens no more."""
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.hang_up()
+        for thread in self._threads:
+            thread.join(5)
+
+    def hang_up(self) -> None:
+        """Closes all connections, as a domain controller does with idle ones."""
+        for connection in list(self._open):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+    def _accept(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                connection, _address = self._listener.accept()
+            except OSError:
+                return
+            self._threads.append(threading.Thread(target=self._serve, args=(connection,)))
+            self._threads[-1].start()
+
+    def _serve(self, stream: socket.socket) -> None:
+        try:
+            if self.mood == "silent":
+                self._open.add(stream)
+                self._stopped.wait(10)
+                return
+            if self._tls_first:
+                stream = self._context.wrap_socket(stream, server_side=True)
+            self._open.add(stream)
+            while True:
+                stream = self._answer(stream, *_read(stream))
+        except OSError:
+            return
+        finally:
+            self._open.discard(stream)
+            stream.close()
+
+    def _answer(self, stream: socket.socket, number: bytes, kind: int, body: bytes) -> socket.socket:
+        if kind == _EXTENDED:
+            stream.sendall(_result(number, _EXTENDED_DONE, SUCCESS))
+            self._open.discard(stream)
+            stream = self._context.wrap_socket(stream, server_side=True)
+            self._open.add(stream)
+        elif kind == _BIND:
+            self.was_bound_in_the_open |= not isinstance(stream, ssl.SSLSocket)
+            _version, _name, (_tag, password) = _elements(body)
+            self.binds.append(password.decode())
+            code = SUCCESS if self.binds[-1] == self.password else INVALID_CREDENTIALS
+            stream.sendall(_result(number, _BIND_DONE, code))
+        elif kind == _SEARCH:
+            (_tag, base), (_tag, scope), *_limits, (_filter_tag, wanted), _attributes = _elements(body)
+            self._search(stream, number, base.decode(), scope[0], wanted)
+        return stream
+
+    def _search(self, stream: socket.socket, number: bytes, base: str, scope: int, wanted: bytes) -> None:
+        self.searches.append(base)
+        if self.mood == "silent searching":
+            self._stopped.wait(10)
+            return
+        if self.mood == "busy":
+            stream.sendall(_result(number, _SEARCH_DONE, BUSY))
+            return
+        if scope == _SUBTREE:
+            found = {dn: have for dn, have in self._objects.items() if dn.endswith(base) and _fits(have, wanted)}
+        else:
+            found = {base: self._objects[base]} if base in self._objects else {}
+        for dn, values in found.items():
+            stream.sendall(_entry(number, dn, values))
+            if self.mood == "resetting":
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                raise OSError("reset")
+        stream.sendall(_result(number, _SEARCH_DONE, SUCCESS if found or scope == _SUBTREE else NO_SUCH_OBJECT))
+
+
+def _fits(values: Attributes, wanted: bytes) -> bool:
+    """Enough of a filter: one of these is in it."""
+    names = [*values.get("sAMAccountName", ()), *values.get("nCName", ())]
+    return any(_pack(0x04, name) in wanted for name in names)
+
+
+def _read(stream: socket.socket) -> tuple[bytes, int, bytes]:
+    """A message's number, the tag of its operation, and its body."""
+    head = _exactly(stream, 2)
+    length = head[1]
+    if length & 0x80:
+        length = int.from_bytes(_exactly(stream, length & 0x7F), "big")
+    (_tag, number), (kind, body), *_controls = _elements(_exactly(stream, length))
+    return number, kind, body
+
+
+def _exactly(stream: socket.socket, length: int) -> bytes:
+    data = b""
+    while len(data) < length:
+        piece = stream.recv(length - len(data))
+        if not piece:
+            raise OSError("closed")
+        data += piece
+    return data
+
+
+def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(data):
+        tag, length, at = data[at], data[at + 1], at + 2
+        if length & 0x80:
+            size = length & 0x7F
+            length, at = int.from_bytes(data[at : at + size], "big"), at + size
+        yield tag, data[at : at + length]
+        at += length
+
+
+def _pack(tag: int, content: bytes) -> bytes:
+    return (
+        bytes([tag, 0x84]) + len(content).to_bytes(4, "big") + content
+        if len(content) > 127
+        else bytes([tag, len(content)]) + content
+    )
+
+
+def _message(number: bytes, kind: int, body: bytes) -> bytes:
+    return _pack(0x30, _pack(0x02, number) + _pack(kind, body))
+
+
+def _result(number: bytes, kind: int, code: int) -> bytes:
+    return _message(number, kind, _pack(0x0A, bytes([code])) + _pack(0x04, b"") + _pack(0x04, b""))
+
+
+def _entry(number: bytes, dn: str, values: Attributes) -> bytes:
+    attributes = b"".join(
+        _pack(0x30, _pack(0x04, name.encode()) + _pack(0x31, b"".join(_pack(0x04, value) for value in several)))
+        for name, several in values.items()
+    )
+    return _message(number, _ENTRY, _pack(0x04, dn.encode()) + _pack(0x30, attributes))

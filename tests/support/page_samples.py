@@ -1,0 +1,107 @@
+"""Every page that the gateway shows, each with the longest names that it must bear."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from calgate.pages import PageContext, Pages, RenderedPage
+from calgate.pages.settings import PagesSection
+from calgate.plugin.errors import (
+    AccountRefused,
+    AuthenticationFailed,
+    BadGateway,
+    BadRequest,
+    CrossSite,
+    Forbidden,
+    GatewayTimeout,
+    HeadersTooLarge,
+    MethodRefused,
+    Refusal,
+    RequestTimeout,
+    SignInNeeded,
+    TooLarge,
+    TooManySignIns,
+    Unavailable,
+)
+from calgate.plugin.licensing import NoCal, Pool
+
+NOW = 1_772_625_600.0  # 4 March 2026, 12:00 UTC
+USER = "CORP\\an.account-name-of-forty-characters.long"  # 40 without the domain
+DOCUMENT = "sales/emea/quarterly_revenue_and_margin_analysis_by_region.qvw"  # 62 with its folders
+CONTACT = "bi-support@corp.example"
+POOLS = (
+    Pool("named", 20, 20, None, "not-assigned"),
+    Pool("document", 100, 64, None, "not-allocated"),
+    Pool("session", 6, 6, NOW + 2100, "full"),
+    Pool("usage", 40, 40, NOW + 3 * 86400, "full"),
+)
+VIEWER = PageContext(
+    NOW,
+    accept="text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    reference="7F3K-92QD",
+    site="bi.corp.example",
+    user=USER,
+    path=f"/QvAJAXZfc/opendoc.htm?document={DOCUMENT}&host=QVS@bi",
+)
+
+
+def no_cal(place: int | None = None, code: str | None = None) -> NoCal:
+    return NoCal(
+        "all CALs are out; SECRET DETAIL",
+        license="qlikview",
+        document=DOCUMENT,
+        pools=POOLS,
+        contact=CONTACT,
+        place=place,
+        estimate=NOW + 1500 if place else None,
+        code=code,
+    )
+
+
+def refusals() -> Mapping[str, Refusal]:
+    """One of each kind and code; the details must never be seen."""
+    secret = "SECRET DETAIL"
+    return {
+        "sign-in-needed": SignInNeeded(secret, ["Negotiate"]),
+        "sign-in-failed": AuthenticationFailed(secret),
+        "ntlm-off": AuthenticationFailed(secret, code="ntlm-off"),
+        "ntlm-behind-proxy": AuthenticationFailed(secret, code="ntlm-behind-proxy"),
+        "binding-missing": AuthenticationFailed(secret, code="binding-missing"),
+        "account-disabled": AccountRefused(secret),
+        "account-expired": AccountRefused(secret, code="account-expired"),
+        "account-locked": AccountRefused(secret, code="account-locked"),
+        "password-expired": AccountRefused(secret, code="password-expired"),
+        "account-unknown": AccountRefused(secret, code="account-unknown"),
+        "forbidden": Forbidden(secret, rule="sales documents: nobody else"),
+        "forbidden-by-none": Forbidden(secret),
+        "cross-site": CrossSite(secret),
+        "too-many-sign-ins": TooManySignIns(secret, retry_after=600),
+        "no-cal": no_cal(),
+        "waiting": no_cal(place=3),
+        "in-use-elsewhere": no_cal(code="in-use-elsewhere"),
+        "no-cal-held": no_cal(code="no-cal-held"),
+        "taken-over": no_cal(code="taken-over"),
+        "store-unavailable": Unavailable(secret),
+        "directory-unavailable": Unavailable(secret, code="directory-unavailable"),
+        "logon-server-unavailable": Unavailable(secret, code="logon-server-unavailable"),
+        "rules-unresolved": Unavailable(secret, code="rules-unresolved"),
+        "starting": Unavailable(secret, code="starting"),
+        "no-upstream": Unavailable(secret, code="no-upstream"),
+        "bad-gateway": BadGateway(secret),
+        "gateway-timeout": GatewayTimeout(secret),
+        "bad-request": BadRequest(secret),
+        "method-not-allowed": MethodRefused(secret),
+        "too-large": TooLarge(secret),
+        "headers-too-large": HeadersTooLarge(secret),
+        "request-timeout": RequestTimeout(secret),
+    }
+
+
+def every_page() -> Mapping[str, RenderedPage]:
+    """Each page as a browser gets it."""
+    pages = Pages(PagesSection(contact=CONTACT))
+    stranger = replace(VIEWER, user=None)
+    shown = {
+        name: pages.refuse(refusal, stranger if refusal.status in (400, 401, 429) else VIEWER)
+        for name, refusal in refusals().items()
+    }
+    return shown | {"sign-out": pages.sign_out(VIEWER), "signed-out": pages.signed_out(stranger)}

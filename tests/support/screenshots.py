@@ -1,0 +1,54 @@
+"""Photographs every page, at a desk and on a phone, light and dark: `make photos` puts them into .photos/."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from playwright.sync_api import Browser, Route, sync_playwright
+
+from calgate.pages import RenderedPage
+from support.page_samples import NOW, every_page
+
+CHROMIUM = "/usr/bin/chromium"
+ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
+SIZES = {"desk": (1280, 900), "phone": (360, 740)}
+SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
+
+
+def show(route: Route, page: RenderedPage) -> None:
+    """Answers the browser with the page and the very headers that the gateway would send."""
+    route.fulfill(status=page.status, headers=dict(page.headers), body=page.body)
+
+
+def photograph(browser: Browser, name: str, page: RenderedPage, folder: Path) -> None:
+    for size, (width, height) in SIZES.items():
+        for scheme in SCHEMES:
+            context = browser.new_context(
+                viewport={"width": width, "height": height}, color_scheme=scheme, timezone_id="Europe/Berlin"
+            )
+            tab = context.new_page()
+            tab.clock.set_fixed_time(NOW)
+            tab.route("**/*", lambda route: show(route, page))
+            tab.goto("http://bi.corp.example/")
+            tab.screenshot(path=folder / f"{name}-{size}-{scheme}.png", full_page=True)
+            context.close()
+
+
+def main(folder: Path, wanted: list[str]) -> None:
+    folder.mkdir(exist_ok=True)
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        for name, page in every_page().items():
+            if not wanted or name in wanted:
+                photograph(browser, name, page, folder)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
