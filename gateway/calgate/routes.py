@@ -24,7 +24,7 @@ class Route:
     license: str | None
     dialect: Dialect | None
     sign_on: SignOn | None
-    forwarding: Forwarder
+    forwarder: Forwarder
     websocket_idle: float = 3600.0  # seconds without a byte
 
     def covers(self, host: str, path: str) -> bool:
@@ -35,6 +35,14 @@ class Route:
         if self.host and host.partition(":")[0] != self.host:
             return False
         return self.path == "/" or is_at_or_below(path, self.path)
+
+
+def find_route(routes: Sequence[Route], host: str, path: str) -> Route | None:
+    """The first route that covers the request."""
+    for route in routes:
+        if route.covers(host, path):
+            return route
+    return None
 
 
 class HostAndPath(Protocol):

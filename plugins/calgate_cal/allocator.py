@@ -145,8 +145,8 @@ class CalAllocator:
         for start in range(0, len(held), 500):
             await self.touch([Activity(known.lease, known.used) for known in held[start : start + 500]])
 
-    def _hear(self, news: Event) -> None:
-        if news.topic == "store-back":
+    def _hear(self, event: Event) -> None:
+        if event.topic == "store-back":
             self._reassert.set()
 
     def _groups(self, license: str, claimant: Claimant) -> frozenset[str]:

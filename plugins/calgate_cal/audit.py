@@ -96,7 +96,7 @@ def replay(records: Iterable[Record]) -> Replay:
 async def read(store: Store, key: str, first: str, last: str) -> AsyncIterator[Record]:
     """Entries of the stream between two ids, page by page."""
     while True:
-        page = await store.ask("XRANGE", key, first, last, "COUNT", _PAGE)
+        page = await store.execute("XRANGE", key, first, last, "COUNT", _PAGE)
         for known_as, facts in page:
             yield decode(known_as, facts)
         if len(page) < _PAGE:

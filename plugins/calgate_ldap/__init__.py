@@ -29,11 +29,11 @@ async def start(config: Config, services: Services) -> AsyncIterator[Forest]:
         caches.append(Cache(config.cache, config.grace))
         domains.append(ActiveDirectory(pools[-1], settings.base, caches[-1]))
 
-    def hear(news: Event) -> None:
+    def hear(event: Event) -> None:
         """A person was changed or put out: what is known of him is asked anew, everywhere at once."""
-        if news.topic == "person-changed":
+        if event.topic == "person-changed":
             for cache in caches:
-                cache.forget(news.subject)
+                cache.forget(event.subject)
 
     services.store.listen(hear)
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from calgate import config
-from calgate.commands.context import opened
+from calgate.commands.context import open_services
 from calgate.plugin.checks import CheckContext, DomainInfo
 from calgate.plugin_loader import Directories
 from calgate_negotiate.check import check as check_negotiate
@@ -198,7 +198,7 @@ async def test_a_clock_that_is_not_the_domains_is_told_and_nothing_else(
     settings = config.read(write())
     section = settings.plugins["negotiate"]
     assert isinstance(section, Config)
-    async with opened(settings) as (_, cast):
+    async with open_services(settings) as (_, cast):
         assert isinstance(cast.services.directory, Directories)
         (registry,) = cast.services.directory.members
         assert isinstance(registry, DomainInfo)

@@ -8,7 +8,7 @@ import base64
 import random
 import re
 import struct
-from collections import Output
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -42,8 +42,8 @@ class Site:
 
     port: int
     users: Sequence[str]
-    done: Output[str] = field(default_factory=Output)
-    unexpected: Output[str] = field(default_factory=Output)
+    done: Counter[str] = field(default_factory=Counter)
+    unexpected: Counter[str] = field(default_factory=Counter)
     over: bool = False
     cookies: dict[str, str] = field(default_factory=dict)  # of those who stay signed in
     free: list[str] = field(default_factory=list)  # those who come and go, and are not here

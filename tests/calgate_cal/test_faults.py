@@ -346,7 +346,7 @@ async def _first_answer(store: RedisStore, key: str = "calgate:{q}:state") -> No
     deadline = time.monotonic() + 20
     while True:
         try:
-            await store.ask("HSET", f"{key}-probe", "k", "v")
+            await store.execute("HSET", f"{key}-probe", "k", "v")
         except Unavailable:
             assert time.monotonic() < deadline, "no failover"
             await asyncio.sleep(0.05)

@@ -245,8 +245,8 @@ async def test_without_the_section_none_of_it_is_imported(
             reply = await curl(f"{gate.url}/docs/sales", "-H", f"traceparent: {TRACEPARENT}", user="alice")
             assert reply.status == 200
         log = gate.log.read_text()
-        assert "calgate.gateway" in log
-        ours = {"calgate.spans", "opentelemetry.sdk.trace", "opentelemetry.exporter", "google.protobuf"}
+        assert "calgate.app" in log
+        ours = {"calgate.tracing.spans", "opentelemetry.sdk.trace", "opentelemetry.exporter", "google.protobuf"}
         imported[more != ""] = ours & set(re.findall(r"\| +([\w.]+)$", log, re.MULTILINE))
     assert imported == {False: set(), True: ours}
     assert server.seen[0].values("traceparent") == [TRACEPARENT], "and a client's own goes on as it came"

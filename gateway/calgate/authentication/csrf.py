@@ -17,28 +17,28 @@ _OURS = frozenset({"", "same-origin", "none"})
 
 
 def demand_own_site(
-    method: str, inbound: RequestHeaders, public_origin: str, embed_in: Collection[str], *, websocket: bool
+    method: str, headers: RequestHeaders, public_origin: str, embed_in: Collection[str], *, websocket: bool
 ) -> None:
     """Raises CrossSite for an unsafe method or a WebSocket from a foreign or null Origin, cookie or not."""
-    origin = inbound.get(b"origin").lower() if b"origin" in inbound.own else ""
+    origin = headers.get(b"origin").lower() if b"origin" in headers.by_name else ""
     if not origin or (method in _SAFE and not websocket) or origin == public_origin or origin in embed_in:
         return
-    if origin == "null" and inbound.get(b"sec-fetch-site") == "same-origin" and not websocket:
+    if origin == "null" and headers.get(b"sec-fetch-site") == "same-origin" and not websocket:
         return  # our own page under a Referrer-Policy of no-referrer
     raise CrossSite(f"{'a WebSocket' if websocket else method} from origin {origin}")
 
 
-def demand_may_sign_in(method: str, inbound: RequestHeaders, embed_in: Collection[str]) -> None:
+def demand_may_sign_in(method: str, headers: RequestHeaders, embed_in: Collection[str]) -> None:
     """Raises CrossSite for what a page of another site made, unless it is a navigation: that may be challenged."""
-    if inbound.get(b"sec-fetch-site") in _OURS:
+    if headers.get(b"sec-fetch-site") in _OURS:
         return
-    destination = inbound.get(b"sec-fetch-dest")
-    if method == "GET" and inbound.get(b"sec-fetch-mode") == "navigate":
+    destination = headers.get(b"sec-fetch-dest")
+    if method == "GET" and headers.get(b"sec-fetch-mode") == "navigate":
         if destination == "document":
             return
-        if destination in ("iframe", "frame") and _origin_of(inbound.get(b"referer")) in embed_in:
+        if destination in ("iframe", "frame") and _origin_of(headers.get(b"referer")) in embed_in:
             return
-    if inbound.get(b"origin").lower() in embed_in and embed_in:
+    if headers.get(b"origin").lower() in embed_in and embed_in:
         return
     raise CrossSite(f"a {method} for {destination or 'something'} from another site's page")
 

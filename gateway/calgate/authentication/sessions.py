@@ -20,6 +20,7 @@ from typing import cast
 from calgate.authentication import unconfirmed
 from calgate.authentication.settings import SessionSection
 from calgate.authentication.unconfirmed import UnconfirmedSessions
+from calgate.http.cookies import UpstreamCookie
 from calgate.plugin.access import Grant
 from calgate.plugin.errors import Unavailable
 from calgate.plugin.identity import Identity, Person
@@ -49,24 +50,31 @@ class Session:
     ended: str = ""
     lapsed: bool = False  # over, but so recently that it serves a POST
     returned: bool = True  # its cookie came back at least once
-    cookies: set[bytes] = field(default_factory=set)  # the document server's: "name;path;domain"
-    unnoted: set[bytes] = field(default_factory=set)  # those of them that the store does not know yet
+    cookies: set[UpstreamCookie] = field(default_factory=set)  # the document server's
+    unsaved_cookies: set[UpstreamCookie] = field(default_factory=set)  # those of them that the store does not know yet
     person: Person | None = None
     person_at: float = 0.0
     believed_until: float = 0.0
     used_at: float = 0.0
     grants: dict[tuple[int, str, str, str], Grant] = field(default_factory=dict)  # by route, path, document, address
-    grants_of: object = None  # the rules that gave them; others give others
+    grants_rules: object = None  # the rules that gave them; others give others
     leases: dict[tuple[str, str], Lease] = field(default_factory=dict)
-    heads: dict[int, bytes] = field(default_factory=dict)  # sign-on headers as sent, by route, where they stay the same
+    sign_on_headers: dict[int, bytes] = field(
+        default_factory=dict
+    )  # sign-on headers as sent, by route, where they stay the same
     open_tunnels: set[Callable[[int, str], None]] = field(default_factory=set)
     open_polls: set[Callable[[], None]] = field(default_factory=set)  # requests that wait for something to happen
+
+    @property
+    def websockets(self) -> int:
+        """How many WebSockets are open."""
+        return len(self.open_tunnels)
 
     def forget_findings(self) -> None:
         """What was found must be found again."""
         self.grants.clear()
         self.leases.clear()
-        self.heads.clear()
+        self.sign_on_headers.clear()
         self.person_at = 0.0
 
     def close_tunnels(self, code: int, reason: str) -> None:
@@ -99,7 +107,7 @@ class Sessions:
         self._known: dict[str, Session] = {}
         self._unreturned = UnconfirmedSessions(clock)
         store.library("calgate_session_v1", LIBRARY.read_text())
-        store.listen(self._hear)
+        store.listen(self._on_event)
 
     def _place(self, key: str) -> str:
         return f"{self._store.prefix}:session:{key}"
@@ -150,7 +158,7 @@ class Sessions:
         return await self._look(hash_id(session_id)) if session_id else None
 
     async def begin(
-        self, identity: Identity, person: Person, address: str, *, is_browser: bool, cookies: set[bytes]
+        self, identity: Identity, person: Person, address: str, *, is_browser: bool, cookies: set[UpstreamCookie]
     ) -> tuple[Session, str]:
         """A new session under a new id (always: an id known before sign-in could be somebody else's plant)."""
         session_id = secrets.token_urlsafe(32)
@@ -188,7 +196,7 @@ class Sessions:
             self._drop(key, ended or "expired")  # what the copy let in is over; a late POST has one of its own
         session = self._known.get(key) or _from_record(key, found)
         session.ended, session.lapsed = ended, lapsed
-        session.cookies |= {name[2:].encode("latin-1") for name in found if name.startswith("c:")}
+        session.cookies |= {UpstreamCookie.from_text(name[2:]) for name in found if name.startswith("c:")}
         if not (ended or lapsed):
             session.believed_until = self._clock() + COPY_LIFE
             if key not in self._known:
@@ -200,22 +208,22 @@ class Sessions:
         span = _ms(self._section.lifetime)
         await self._store.call("calgate_session_v1_enlist", [self._index(session.person_key)], [session.key, span])
 
-    async def note_cookie(self, session: Session, cookie: bytes) -> None:
+    async def note_cookie(self, session: Session, cookie: UpstreamCookie) -> None:
         """The document server set a cookie: it is this session's, and goes with it.
 
         With the store away this worker alone knows it, until the session is looked at again: an answer that is there
         already is not lost for it.
         """
         session.cookies.add(cookie)
-        session.unnoted.add(cookie)
+        session.unsaved_cookies.add(cookie)
         with suppress(Unavailable):
             await self._note_cookies(session)
 
     async def _note_cookies(self, session: Session) -> None:
-        noting = list(session.unnoted)
-        fields = [word for cookie in noting for word in (f"c:{cookie.decode('latin-1')}", "1")]
+        noting = list(session.unsaved_cookies)
+        fields = [word for cookie in noting for word in (f"c:{cookie.to_text()}", "1")]
         await self._store.call("calgate_session_v1_note", [self._place(session.key)], fields)
-        session.unnoted.difference_update(noting)
+        session.unsaved_cookies.difference_update(noting)
 
     # ------------------------------------------------------------ the end
 
@@ -228,13 +236,13 @@ class Sessions:
 
     async def live_of(self, person_key: str) -> list[Session]:
         """The person's sessions that live, on all gateways."""
-        keys = _text(await self._store.ask("ZRANGE", self._index(person_key), 0, -1))
+        keys = _text(await self._store.execute("ZRANGE", self._index(person_key), 0, -1))
         sessions = [await self._peek(key) for key in keys]
         return [session for session in sessions if session is not None]
 
     async def _peek(self, key: str) -> Session | None:
         """As stored, without keeping it alive."""
-        record = await self._store.ask("HGETALL", self._place(key))
+        record = await self._store.execute("HGETALL", self._place(key))
         found = {_word(name): _word(value) for name, value in record.items()}
         over = min(float(found.get("idle_until", 0)), float(found.get("expires", 0))) / 1000
         return _from_record(key, found) if found and not found.get("ended") and time.time() < over else None
@@ -253,10 +261,10 @@ class Sessions:
             session.close_tunnels(1008, "the session has ended")
             session.end_polls()
 
-    def _hear(self, news: Event) -> None:
-        if news.topic == "session-ended":
-            self._drop(news.subject, news.reason)
-        elif news.topic == "store-back":  # messages may have been missed
+    def _on_event(self, event: Event) -> None:
+        if event.topic == "session-ended":
+            self._drop(event.subject, event.reason)
+        elif event.topic == "store-back":  # messages may have been missed
             now = self._clock()
             for session in self._known.values():
                 session.believed_until = min(session.believed_until, now)  # the grace time still counts from here
@@ -286,7 +294,7 @@ class Sessions:
                     if not session.returned:  # what is open needs no cookie to be in use
                         await self._note_return(session)
                     await self._look(session.key, keep=session.used_at >= last - _KEEP_EVERY)
-                    if session.unnoted:
+                    if session.unsaved_cookies:
                         await self._note_cookies(session)
             for key, session in list(self._known.items()):
                 if now > session.believed_until + self._grace:
@@ -309,7 +317,7 @@ def _to_record(session: Session) -> Mapping[str, str]:
         "name": session.name,
         "address": session.address,
         "browser": "1" if session.is_browser else "",
-    } | {f"c:{cookie.decode('latin-1')}": "1" for cookie in session.cookies}
+    } | {f"c:{cookie.to_text()}": "1" for cookie in session.cookies}
 
 
 def _from_record(key: str, found: Mapping[str, str]) -> Session:

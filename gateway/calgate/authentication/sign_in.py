@@ -11,7 +11,7 @@ from typing import Protocol
 from calgate.authentication import csrf
 from calgate.authentication.sessions import Session, Sessions
 from calgate.authentication.settings import SessionSection
-from calgate.http.cookies import COOKIE_HTTP, COOKIE_HTTPS, expire_cookies, session_id_of
+from calgate.http.cookies import COOKIE_HTTP, COOKIE_HTTPS, UpstreamCookie, expire_cookies, session_id_of
 from calgate.http.headers import Header
 from calgate.http.request import Request
 from calgate.plugin.errors import AccountRefused, AuthenticationFailed, Refusal, SignInNeeded
@@ -32,7 +32,7 @@ class SignedIn:
 
     session: Session
     cookies: bytes  # as one field's value; b"" where there are none
-    answer_headers: list[Header] = field(default_factory=list)
+    response_headers: list[Header] = field(default_factory=list)
 
 
 class Bindings(Protocol):
@@ -66,19 +66,21 @@ class SignIn:
         """The bare schemes, in order."""
         return tuple(scheme for scheme, _ in self._by_scheme.values())
 
-    async def find(self, ask: Request) -> SignedIn:
+    async def find(self, request: Request) -> SignedIn:
         """The signed-in request. Raises SignInNeeded (the handshake goes on), Unproven, AccountRefused, CrossSite …"""
-        csrf.demand_own_site(ask.method, ask.inbound, ask.origin, self._embed_in, websocket=ask.names_websocket)
-        session_id = session_id_of(ask)
+        csrf.demand_own_site(
+            request.method, request.headers, request.origin, self._embed_in, websocket=request.names_websocket
+        )
+        session_id = session_id_of(request)
         session = await self._sessions.find(session_id)
-        if session is not None and (not session.lapsed or ask.method not in _SAFE):
-            ask.caller.handshake = None
-            return SignedIn(session, ask.inbound.cookies.line)
-        csrf.demand_may_sign_in(ask.method, ask.inbound, self._embed_in)
-        identity, token = await self._shake_hands(ask)
-        person = await self._person(ask, identity)
-        self._metrics.observe("sign-in", perf_counter() - ask.started)
-        return await self._begin(ask, identity, person, session_id, token)
+        if session is not None and (not session.lapsed or request.method not in _SAFE):
+            request.connection.handshake = None
+            return SignedIn(session, request.headers.cookies.line)
+        csrf.demand_may_sign_in(request.method, request.headers, self._embed_in)
+        identity, token = await self._shake_hands(request)
+        person = await self._person(request, identity)
+        self._metrics.observe("sign-in", perf_counter() - request.started)
+        return await self._begin(request, identity, person, session_id, token)
 
     async def person(self, session: Session, now: float, refresh: float) -> Person:
         """The session's person, asked of the directory (which has a cache) anew every `refresh` seconds."""
@@ -93,35 +95,38 @@ class SignIn:
 
     # ------------------------------------------------------------ the handshake
 
-    async def _shake_hands(self, ask: Request) -> tuple[Identity, Header | None]:
-        handshake, ask.caller.handshake = ask.caller.handshake, None  # whatever comes now, it is stepped once or never
-        scheme, token = self._read_authorization(ask)
+    async def _shake_hands(self, request: Request) -> tuple[Identity, Header | None]:
+        handshake, request.connection.handshake = (
+            request.connection.handshake,
+            None,
+        )  # whatever comes now, it is stepped once or never
+        scheme, token = self._read_authorization(request)
         if handshake is None:
-            handshake = self._start(ask, scheme)
+            handshake = self._start(request, scheme)
         try:
             result = await handshake.step(scheme, token)
         except Refusal as refusal:
-            self._record_failure(ask, scheme, refusal)
+            self._record_failure(request, scheme, refusal)
             raise
-        if isinstance(result, Continue) and ask.behind_proxy:
+        if isinstance(result, Continue) and request.behind_proxy:
             raise AuthenticationFailed(
                 "a handshake of several legs on a proxy's connection, which may carry many users"
             )
         if isinstance(result, Continue):
-            ask.caller.handshake = handshake
+            request.connection.handshake = handshake
             raise SignInNeeded("the handshake goes on", [f"{scheme} {base64.b64encode(result.token).decode()}"])
         last = None
         if result.token:
             last = (b"WWW-Authenticate", f"{scheme} ".encode() + base64.b64encode(result.token))
         return result.identity, last
 
-    def _start(self, ask: Request, scheme: str) -> Handshake:
-        binding = self._bindings.binding_of(ask.caller.tls_connection) if self._bindings is not None else None
-        peer = Peer(ask.address, ask.behind_proxy, binding if ask.scheme == "https" else None)
+    def _start(self, request: Request, scheme: str) -> Handshake:
+        binding = self._bindings.binding_of(request.connection.tls_connection) if self._bindings is not None else None
+        peer = Peer(request.address, request.behind_proxy, binding if request.scheme == "https" else None)
         return self._by_scheme[scheme.lower()][1].begin(peer)
 
-    def _read_authorization(self, ask: Request) -> tuple[str, bytes]:
-        value = ask.inbound.get(b"authorization")
+    def _read_authorization(self, request: Request) -> tuple[str, bytes]:
+        value = request.headers.get(b"authorization")
         scheme, _, text = value.partition(" ")
         known = self._by_scheme.get(scheme.lower())
         if known is None:
@@ -136,23 +141,23 @@ class SignIn:
             raise SignInNeeded("an empty token", self.challenges)
         return known[0], token
 
-    def _record_failure(self, ask: Request, scheme: str, refusal: Refusal) -> None:
-        ask.caller.failures += 1
+    def _record_failure(self, request: Request, scheme: str, refusal: Refusal) -> None:
+        request.connection.failures += 1
         log.decision(
             "sign-in failed",
-            reference=ask.reference,
+            reference=request.reference,
             scheme=scheme,
-            address=ask.address,
+            address=request.address,
             code=refusal.code,
             reason=refusal.detail,
-            ms=ask.ms,
+            ms=request.ms,
         )
 
-    def challenges_after(self, ask: Request, refusal: Refusal) -> tuple[str, ...]:
+    def challenges_after(self, request: Request, refusal: Refusal) -> tuple[str, ...]:
         """What a 401 offers: the handshake's next token; after a failure the schemes again, but not without end."""
         if isinstance(refusal, SignInNeeded):
             return refusal.challenges
-        return self.challenges if ask.caller.failures <= _CHALLENGES_AFTER_FAILURE else ()
+        return self.challenges if request.connection.failures <= _CHALLENGES_AFTER_FAILURE else ()
 
     # ------------------------------------------------------------ from identity to session
 
@@ -162,24 +167,24 @@ class SignIn:
             raise AccountRefused(f"no directory knows {identity.name}", code="account-unknown")
         return person
 
-    async def _person(self, ask: Request, identity: Identity) -> Person:
+    async def _person(self, request: Request, identity: Identity) -> Person:
         try:
             return await self._look_up(identity)
         except Refusal as refusal:
             log.decision(
                 "sign-in refused",
-                reference=ask.reference,
+                reference=request.reference,
                 user=identity.name,
-                address=ask.address,
+                address=request.address,
                 code=refusal.code,
                 reason=refusal.detail,
-                ms=ask.ms,
+                ms=request.ms,
             )
             raise
 
     async def _begin(
         self,
-        ask: Request,
+        request: Request,
         identity: Identity,
         person: Person,
         previous_id: str,
@@ -189,27 +194,27 @@ class SignIn:
         is_same = previous is not None and previous.person_key == person.key
         carried = previous.cookies if previous is not None and is_same else set()
         session, session_id = await self._sessions.begin(
-            identity, person, ask.address, is_browser=ask.is_browser, cookies=carried
+            identity, person, request.address, is_browser=request.is_browser, cookies=carried
         )
         if previous is not None and not previous.ended:
             await self._sessions.end(previous.key, "signed in anew")
         self._metrics.count("sign_ins", identity.mechanism)
         log.decision(
             "signed in",
-            reference=ask.reference,
+            reference=request.reference,
             user=person.name,
             mechanism=identity.mechanism,
-            address=ask.address,
-            ms=ask.ms,
+            address=request.address,
+            ms=request.ms,
         )
-        headers = [self.cookie(ask.scheme, session_id)]
+        headers = [self.cookie(request.scheme, session_id)]
         if token is not None:
             headers.append(token)
         if is_same:
-            return SignedIn(session, ask.inbound.cookies.line, headers)
+            return SignedIn(session, request.headers.cookies.line, headers)
         # a shared PC: the cookies that lie in this browser may be another's session at the document server
         stale = previous.cookies if previous is not None else set()
-        headers += expire_cookies(stale | {name + b";/;" for name in ask.inbound.cookies.names})
+        headers += expire_cookies(stale | {UpstreamCookie(name) for name in request.headers.cookies.names})
         return SignedIn(session, b"", headers)
 
     def cookie(self, scheme: str, session_id: str) -> Header:

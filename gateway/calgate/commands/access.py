@@ -13,7 +13,7 @@ from rich.table import Table
 from calgate import config
 from calgate.access.rules import AccessRequest, Rules, Verdict
 from calgate.access.settings import groups_of
-from calgate.commands.context import opened
+from calgate.commands.context import open_services
 from calgate.commands.options import config_option, json_option
 from calgate.config.model import Settings
 from calgate.paths import fold
@@ -53,7 +53,7 @@ async def _explain(
     settings: Settings, user: str, path: str, address: str, document: str | None
 ) -> tuple[Person, Sequence[Verdict]]:
     core = settings.core
-    async with opened(settings) as (_, cast):
+    async with open_services(settings) as (_, cast):
         try:
             person = await cast.directory.look_up(identity_of(user))
             groups = await cast.directory.resolve(groups_of(core.access))

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from calgate import plugin_loader
 from calgate.access.settings import groups_of
 from calgate.access.warnings import warnings as access_warnings
-from calgate.commands.context import opened
+from calgate.commands.context import open_services
 from calgate.config.model import Route, Settings
 from calgate.http.settings import Tls
 from calgate.http.tls import Certificate
@@ -42,7 +42,7 @@ async def check(
         for finding in await asyncio.to_thread(list, _certificates((listen.tls, *listen.sni), public)):
             yield finding
     try:
-        async with opened(settings) as (store, cast):
+        async with open_services(settings) as (store, cast):
             async for finding in _store(store, is_private=settings.core.store.embedded):
                 yield finding
             async for finding in _plugins(settings, cast.services, public, login):
@@ -107,7 +107,7 @@ def _receiver_of_spans(section: TracingSection) -> Finding:
 async def _store(store: RedisStore, *, is_private: bool) -> AsyncIterator[Finding]:
     try:
         await store.ping()
-        info = _info(await store.ask("INFO", "server"))
+        info = _info(await store.execute("INFO", "server"))
     except Unavailable as refusal:
         yield Finding("fail", "store", refusal.detail, "start it, or correct [store]")
         return
@@ -119,7 +119,7 @@ async def _store(store: RedisStore, *, is_private: bool) -> AsyncIterator[Findin
         )
         return
     try:
-        await store.ask("FUNCTION", "LIST")
+        await store.execute("FUNCTION", "LIST")
     except (ResponseError, Unavailable) as error:
         remedy = "allow the user of store.url the commands of @scripting: ACL SETUSER NAME +@scripting"
         yield Finding("fail", "store", f"{name} {version} forbids functions ({_why(error)})", remedy)
@@ -158,7 +158,7 @@ def _info(said: object) -> Mapping[str, str]:
 
 
 async def _setting(store: RedisStore, name: str) -> str:
-    said = await store.ask("CONFIG", "GET", name)
+    said = await store.execute("CONFIG", "GET", name)
     pairs = list(said.items()) if isinstance(said, Mapping) else list(zip(said[::2], said[1::2], strict=True))
     return _text(pairs[0][1]) if pairs else ""
 

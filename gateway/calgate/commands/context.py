@@ -16,7 +16,7 @@ from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, open_st
 
 
 @asynccontextmanager
-async def opened(
+async def open_services(
     settings: Settings, roles: tuple[str, ...] = ("directory",)
 ) -> AsyncIterator[tuple[RedisStore, StartedPlugins]]:
     """The store (a running gateway's, or the embedded one, started for this) and the plugins of the roles wanted."""
@@ -48,5 +48,5 @@ class PluginCommandContext:
     async def open(self, file: Path) -> AsyncIterator[tuple[Any, Services]]:
         """The section, with store and directories."""
         section = self.read(file)
-        async with opened(config.read(file)) as (_, cast):
+        async with open_services(config.read(file)) as (_, cast):
             yield section, cast.services

@@ -12,7 +12,7 @@ import uvloop
 from calgate import config
 from calgate import demo as demonstration
 from calgate.app import Gateway
-from calgate.commands.context import opened
+from calgate.commands.context import open_services
 from calgate.http.settings import read_address
 from calgate.plugin.errors import ConfigError
 from calgate.processes.serve import public_url, serve
@@ -46,7 +46,7 @@ async def _show(bind: str, folder: Path) -> None:
             raise ConfigError([f"--folder {folder}: {error.strerror}: {error.filename}"], code=1) from error
         settings = config.read(file)
         log.start("console", "warning")
-        async with opened(settings) as (store, _):
+        async with open_services(settings) as (store, _):
             await store.redis.flushall()  # every demonstration begins at the beginning
 
         url = public_url(settings)

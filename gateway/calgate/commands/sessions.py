@@ -12,7 +12,7 @@ from rich.table import Table
 from calgate import config
 from calgate.authentication.sessions import Session, Sessions
 from calgate.commands.access import identity_of
-from calgate.commands.context import opened
+from calgate.commands.context import open_services
 from calgate.commands.options import config_option, json_option
 from calgate.plugin.errors import ConfigError, Unavailable
 from calgate.plugin.services import Event
@@ -54,7 +54,7 @@ def list_(file: Path, as_json: bool) -> None:
 async def _every(file: Path) -> list[Session]:
     settings = config.read(file)
     try:
-        async with opened(settings) as (store, _):
+        async with open_services(settings) as (store, _):
             return await Sessions(store, settings.core.session, 0).every()
     except Unavailable as refusal:
         raise ConfigError([refusal.detail], code=1) from refusal
@@ -78,7 +78,7 @@ async def _end(file: Path, user: str | None, address: str | None) -> int:
     settings = config.read(file)
     count = 0
     try:
-        async with opened(settings) as (store, _):
+        async with open_services(settings) as (store, _):
             sessions = Sessions(store, settings.core.session, 0)
             for session in await sessions.every():
                 if address in (None, session.address) and (user is None or _is_of(session, user)):

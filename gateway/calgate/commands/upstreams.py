@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from calgate import config
-from calgate.commands.context import opened
+from calgate.commands.context import open_services
 from calgate.commands.options import config_option, json_option
 from calgate.config.model import Settings
 from calgate.plugin.errors import ConfigError, Unavailable
@@ -73,7 +73,7 @@ def _names(settings: Settings, route: config.Route) -> Sequence[str]:
 
 async def _drained(settings: Settings) -> frozenset[str]:
     try:
-        async with opened(settings) as (store, _):
+        async with open_services(settings) as (store, _):
             return await DrainedServers(store).read()
     except Unavailable as refusal:
         raise ConfigError([refusal.detail], code=1) from refusal
@@ -81,7 +81,7 @@ async def _drained(settings: Settings) -> frozenset[str]:
 
 async def _set(settings: Settings, name: str, *, drained: bool) -> None:
     try:
-        async with opened(settings) as (store, _):
+        async with open_services(settings) as (store, _):
             await DrainedServers(store).change(name, drained=drained)
     except Unavailable as refusal:
         raise ConfigError([refusal.detail], code=1) from refusal

@@ -15,7 +15,7 @@ class CachedDialect:
         self._dialect = dialect
         self._classify = lru_cache(_KEPT)(dialect.classify)
         self._needs_body = lru_cache(_KEPT)(dialect.needs_body)
-        self.listens = dialect.listens
+        self.peek_bytes = dialect.peek_bytes
 
     def needs_body(self, method: str, target: str) -> int:
         read = self._needs_body if len(target) <= _LONGEST else self._dialect.needs_body
@@ -29,8 +29,8 @@ class CachedDialect:
     def write_refusal(self, method: str, target: str, words: str) -> DialectResponse | None:
         return self._dialect.write_refusal(method, target, words)
 
-    def opened(self, target: str, status: int, answer: bytes) -> bool | None:
-        return self._dialect.opened(target, status, answer)
+    def document_opened(self, target: str, status: int, answer: bytes) -> bool | None:
+        return self._dialect.document_opened(target, status, answer)
 
     def reports_missing_cal(self, target: str, answer: bytes) -> bool:
         return self._dialect.reports_missing_cal(target, answer)

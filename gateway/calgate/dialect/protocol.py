@@ -29,7 +29,7 @@ class DialectResponse:
 class Dialect(Protocol):
     """Knows how one kind of document server is spoken to. Targets are latin-1 text: one character a byte received."""
 
-    listens: int  # first bytes of an answer that `opened` and `reports_missing_cal` want to see; 0: none
+    peek_bytes: int  # first bytes of an answer that `document_opened` and `reports_missing_cal` want to see; 0: none
 
     def needs_body(self, method: str, target: str) -> int:
         """How many bytes the body may have at most, as `classify` must see it whole; 0: it need not see it."""
@@ -40,7 +40,7 @@ class Dialect(Protocol):
     def write_refusal(self, method: str, target: str, words: str) -> DialectResponse | None:
         """The refusal for a call of the document server's own client; None: a page or problem+json does."""
 
-    def opened(self, target: str, status: int, answer: bytes) -> bool | None:
+    def document_opened(self, target: str, status: int, answer: bytes) -> bool | None:
         """Whether the document server gave the document; None where this answer cannot tell, and a later one will.
 
         `answer` is how the body begins, as far as it is here, compressed or not.

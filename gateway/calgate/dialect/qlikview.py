@@ -47,7 +47,7 @@ _LONGEST_MESSAGE = 16_384  # bytes of an answer that are looked at, once they ar
 class QlikView:
     """The dialect `qlikview`."""
 
-    listens = 4096
+    peek_bytes = 4096
 
     def needs_body(self, method: str, target: str) -> int:
         return _BODY if _segments(read_target(target))[-1] in _CALLS else 0
@@ -75,7 +75,7 @@ class QlikView:
         answer = f'<?xml version="1.0" encoding="utf-8"?><result><message text={quoteattr(words)}/></result>'
         return DialectResponse("text/xml; charset=utf-8", answer.encode())
 
-    def opened(self, target: str, status: int, answer: bytes) -> bool | None:
+    def document_opened(self, target: str, status: int, answer: bytes) -> bool | None:
         """The page opendoc.htm is the same for every name, and the AccessPoint's link too: the first call tells.
 
         The server answers it with a mark for the document's session, or else, under status 200 as well, with a message.

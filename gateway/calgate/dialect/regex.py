@@ -16,7 +16,7 @@ class Patterns:
     matches `polls` polls, else what matches `uses` uses, else what matches `opens` opens.
     """
 
-    listens = 0
+    peek_bytes = 0
 
     def __init__(self, *, opens: str | None = None, uses: str | None = None, polls: str | None = None) -> None:
         """Raises ValueError with a sentence for the administrator."""
@@ -41,7 +41,7 @@ class Patterns:
     def write_refusal(self, method: str, target: str, words: str) -> DialectResponse | None:
         return None
 
-    def opened(self, target: str, status: int, answer: bytes) -> bool | None:
+    def document_opened(self, target: str, status: int, answer: bytes) -> bool | None:
         return status < 400
 
     def reports_missing_cal(self, target: str, answer: bytes) -> bool:

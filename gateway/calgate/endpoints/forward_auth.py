@@ -15,31 +15,32 @@ from calgate.http.response import Response, date
 from calgate.http.target import read_target, to_origin_form
 from calgate.pipeline import Pipeline
 from calgate.plugin.errors import BadRequest, Forbidden
+from calgate.routes import Route
 
 PATH = "/_calgate/auth"
 _SECRET = b"x-calgate-secret"
 
 
-def described(ask: Request, section: ForwardAuthSection | None) -> Request:
+def described_request(request: Request, section: ForwardAuthSection | None) -> Request:
     """The request that the proxy asks about; raises Forbidden for who may not ask, BadRequest for half a story."""
-    shown = ask.inbound.own.get(_SECRET, b"")
+    shown = request.headers.by_name.get(_SECRET, b"")
     expected = section.secret.reveal().encode() if section is not None else b""
-    if not ask.behind_proxy or not expected or not hmac.compare_digest(shown, expected):
+    if not request.behind_proxy or not expected or not hmac.compare_digest(shown, expected):
         raise Forbidden("forward-auth: not a trusted proxy, or not with the shared secret")
-    uri = ask.inbound.get(b"x-forwarded-uri")
-    method = ask.inbound.get(b"x-forwarded-method")
-    host = (ask.inbound.get(b"x-forwarded-host") or ask.host).lower()
+    uri = request.headers.get(b"x-forwarded-uri")
+    method = request.headers.get(b"x-forwarded-method")
+    host = (request.headers.get(b"x-forwarded-host") or request.host).lower()
     if not uri or not method:
         raise BadRequest("forward-auth: X-Forwarded-Method and X-Forwarded-Uri must tell what is asked for")
     raw_target = to_origin_form(uri, host)
     return replace(
-        ask, method=method, host=host, raw_target=raw_target, target=read_target(raw_target), expects_word=False
+        request, method=method, host=host, raw_target=raw_target, target=read_target(raw_target), awaits_continue=False
     )
 
 
-async def answer(ask: Request, pipeline: Pipeline) -> Response:
+async def respond(request: Request, route: Route | None, pipeline: Pipeline) -> Response:
     """Yes, with who it is; every no is a Refusal. Nobody tells us how the request ends, so a new CAL counts as used."""
-    admission = await pipeline.admit(ask)
+    admission = await pipeline.admit(request, route)
     pipeline.settle(admission, served=True)
     person = admission.person
     headers = [
@@ -51,4 +52,4 @@ async def answer(ask: Request, pipeline: Pipeline) -> Response:
     ]
     lines = admission.sign_on.split(b"\r\n")[:-1]
     sign_on = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
-    return Response(200, [*headers, *sign_on, *admission.signed_in.answer_headers])
+    return Response(200, [*headers, *sign_on, *admission.signed_in.response_headers])

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from calgate.authentication.sessions import Sessions
 from calgate.authentication.sign_in import SignIn
 from calgate.endpoints.refusals import RefusalResponses
-from calgate.http.cookies import expire_cookies, session_id_of
+from calgate.http.cookies import UpstreamCookie, expire_cookies, session_id_of
 from calgate.http.request import Request
 from calgate.http.response import Response, date
 from calgate.licensing.leases import Licensing
@@ -24,51 +24,51 @@ class GatewayPaths:
         sign_in: SignIn,
         sessions: Sessions,
         licensing: Licensing,
-        reception: RefusalResponses,
+        refusals: RefusalResponses,
         health: Callable[[], Awaitable[dict[str, object]]],
     ) -> None:
         self._sign_in = sign_in
         self._sessions = sessions
         self._licensing = licensing
-        self._reception = reception
+        self._refusals = refusals
         self._health = health
 
-    async def serve(self, ask: Request) -> Response:
+    async def serve(self, request: Request) -> Response:
         """Answers one of the gateway's own paths; raises Forbidden for one that it has not."""
-        ask.caller.handshake = None
-        match ask.target.path.removeprefix(PREFIX):
+        request.connection.handshake = None
+        match request.target.path.removeprefix(PREFIX):
             case "sign-out":
-                return await self._sign_out(ask)
+                return await self._sign_out(request)
             case "signed-out":
-                return self._reception.signed_out(ask)
+                return self._refusals.signed_out(request)
             case "health":
                 return await self._tell_health()
             case _:
                 raise Forbidden("not a path of the gateway's")
 
-    async def _sign_out(self, ask: Request) -> Response:
+    async def _sign_out(self, request: Request) -> Response:
         """A same-origin POST signs out; a GET shows the button, since a link or an image must not sign anybody out."""
-        session_id = session_id_of(ask)
-        if ask.method == "GET":
+        session_id = session_id_of(request)
+        if request.method == "GET":
             live = await self._sessions.find(session_id)
-            return self._reception.sign_out(ask, live.name if live is not None else None)
-        if ask.method != "POST":
+            return self._refusals.sign_out(request, live.name if live is not None else None)
+        if request.method != "POST":
             raise MethodRefused("sign-out is a POST")
-        if not self._is_same_origin(ask):
+        if not self._is_same_origin(request):
             raise CrossSite("a sign-out from another site's page")
         session = await self._sessions.owner(session_id)
-        cookies = {name + b";/;" for name in ask.inbound.cookies.names}
+        cookies = {UpstreamCookie(name) for name in request.headers.cookies.names}
         if session is not None and await self._sessions.end(session.key, "signed out"):
             cookies |= session.cookies
             await self._licensing.release(session)
-            log.decision("signed out", reference=ask.reference, user=session.name, address=ask.address)
+            log.decision("signed out", reference=request.reference, user=session.name, address=request.address)
         headers = [(b"Location", b"/_calgate/signed-out"), (b"Cache-Control", b"no-store"), (b"Date", date())]
-        return Response(303, [*headers, self._sign_in.cookie(ask.scheme, ""), *expire_cookies(cookies)])
+        return Response(303, [*headers, self._sign_in.cookie(request.scheme, ""), *expire_cookies(cookies)])
 
-    def _is_same_origin(self, ask: Request) -> bool:
-        site = ask.inbound.get(b"sec-fetch-site")
-        origin = ask.inbound.get(b"origin").lower()
-        return site == "same-origin" or (not site and origin in ("", ask.origin))
+    def _is_same_origin(self, request: Request) -> bool:
+        site = request.headers.get(b"sec-fetch-site")
+        origin = request.headers.get(b"origin").lower()
+        return site == "same-origin" or (not site and origin in ("", request.origin))
 
     async def _tell_health(self) -> Response:
         health = await self._health()

@@ -27,47 +27,50 @@ class RefusalResponses:
 
     def refuse(
         self,
-        request: RawRequest,
-        asked: Request | None,
+        raw: RawRequest,
+        request: Request | None,
         refusal: Refusal,
         challenges: Sequence[str],
         dialect: Dialect | None,
-        user: str | None = None,
     ) -> Response:
-        """The answer to a refused request; `asked` is None where it could not even be read."""
-        viewer = _viewer_of(asked, dialect, user) if asked is not None else PageContext(time.time(), accept="text/html")
-        answer = _answer(self._pages.refuse(refusal, viewer))
-        answer.headers += [(b"WWW-Authenticate", challenge.encode("latin-1")) for challenge in challenges]
-        if asked is not None:
-            answer.headers += asked.signed_in_headers
+        """The answer to a refused request; `request` is None where it could not even be read."""
+        viewer = (
+            _viewer_of(request, dialect, request.user)
+            if request is not None
+            else PageContext(time.time(), accept="text/html")
+        )
+        response = _response(self._pages.refuse(refusal, viewer))
+        response.headers += [(b"WWW-Authenticate", challenge.encode("latin-1")) for challenge in challenges]
+        if request is not None:
+            response.headers += request.sign_in_headers
         if isinstance(refusal, MethodRefused):
-            answer.headers.append((b"Allow", self._allow))
-        if asked is None or asked.expects_word or request.content.exception() is not None:
-            answer.keep_alive = False  # where the next request would begin is not known
-        return answer
+            response.headers.append((b"Allow", self._allow))
+        if request is None or request.awaits_continue or raw.content.exception() is not None:
+            response.keep_alive = False  # where the next request would begin is not known
+        return response
 
-    def sign_out(self, asked: Request, user: str | None) -> Response:
-        return _answer(self._pages.sign_out(_viewer_of(asked, None, user)))
+    def sign_out(self, request: Request, user: str | None) -> Response:
+        return _response(self._pages.sign_out(_viewer_of(request, None, user)))
 
-    def signed_out(self, asked: Request) -> Response:
-        return _answer(self._pages.signed_out(_viewer_of(asked, None, None)))
+    def signed_out(self, request: Request) -> Response:
+        return _response(self._pages.signed_out(_viewer_of(request, None, None)))
 
 
-def _viewer_of(asked: Request, dialect: Dialect | None, user: str | None) -> PageContext:
+def _viewer_of(request: Request, dialect: Dialect | None, user: str | None) -> PageContext:
     def write(words: str) -> DialectResponse | None:
-        return dialect.write_refusal(asked.method, asked.raw_target, words) if dialect is not None else None
+        return dialect.write_refusal(request.method, request.raw_target, words) if dialect is not None else None
 
     return PageContext(
         time.time(),
-        accept=asked.inbound.get(b"accept"),
-        reference=asked.reference,
-        site=asked.host,
+        accept=request.headers.get(b"accept"),
+        reference=request.reference,
+        site=request.host,
         user=user,
-        path=asked.raw_target,
+        path=request.raw_target,
         write=write,
     )
 
 
-def _answer(page: RenderedPage) -> Response:
+def _response(page: RenderedPage) -> Response:
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in page.headers]
     return Response(page.status, [*headers, (b"Date", date())], page.body)

@@ -11,7 +11,7 @@ import ssl
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 from aiohttp import HttpVersion, StreamReader, web
 from aiohttp.helpers import set_exception
@@ -23,10 +23,6 @@ from calgate.http.address import canonical_address
 from calgate.http.headers import Header, RequestHeaderFilter, RequestHeaders
 from calgate.plugin.errors import BadRequest, HeadersTooLarge, Refusal
 from calgate.plugin.identity import Handshake
-
-if TYPE_CHECKING:
-    from calgate.http.server import HttpServer
-
 
 HEADER_LIMIT = 65_536  # one field: a Kerberos ticket of 1000 groups is 12.7 KB of base64, more with claims
 FIELDS_LIMIT = 128
@@ -42,10 +38,10 @@ logger = logging.getLogger(__name__)
 class RawRequest:
     """One request on one connection."""
 
-    __slots__ = ("caller", "content", "keep_alive", "method", "raw_headers", "raw_path", "version")
+    __slots__ = ("connection", "content", "keep_alive", "method", "raw_headers", "raw_path", "version")
 
-    def __init__(self, message: RawRequestMessage, content: StreamReader, caller: "ClientConnection") -> None:
-        self.caller = caller
+    def __init__(self, message: RawRequestMessage, content: StreamReader, connection: "ClientConnection") -> None:
+        self.connection = connection
         self.content = content
         self.method: str = message.method
         self.raw_path: str = message.path
@@ -61,37 +57,46 @@ class RawRequest:
         """The answer is about to be sent: there is nothing to tidy up."""
 
 
+class Server(Protocol):
+    """The HTTP server that a connection belongs to: it writes the responses to requests that could not be parsed."""
+
+    def refuse(self, raw: RawRequest, refusal: Refusal) -> web.StreamResponse: ...
+    def broken(self, raw: RawRequest) -> web.StreamResponse: ...
+
+
 class ClientConnection(web.RequestHandler):
     """One client connection, and what is known of it."""
 
     __slots__ = (
         "__weakref__",
         "_last_fields",
-        "_last_inbound",
+        "_last_headers",
         "address",
-        "door",
         "failures",
         "handshake",
         "has_answered",
         "is_secure",
-        "on_pressure",
+        "on_backpressure",
         "receiving",
+        "server",
         "uploading",
     )
 
-    def __init__(self, door: "HttpServer", client: str | None, **settings: Any) -> None:
-        super().__init__(door, **settings)
-        self.door = door
+    def __init__(self, server: "Server", client: str | None, **settings: Any) -> None:
+        super().__init__(cast(web.Server, server), **settings)
+        self.server = server
         self.address = client or ""  # a proxy's word is better than the socket's, which is the proxy
         self.is_secure = False
         self.handshake: Handshake | None = None
         self.has_answered = False  # bytes of an answer to the present request are on their way
-        self.on_pressure: Callable[[bool], None] | None = None  # told when the client reads too slowly, and when again
+        self.on_backpressure: Callable[[bool], None] | None = (
+            None  # told when the client reads too slowly, and when again
+        )
         self.receiving: StreamReader | None = None  # the present request's body, until its answer is whole as well
         self.uploading: asyncio.Task[Any] | None = None  # who reads that body
         self.failures = 0  # sign-ins that failed on this connection
         self._last_fields: tuple[Header, ...] = ()
-        self._last_inbound: RequestHeaders | None = None
+        self._last_headers: RequestHeaders | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peer = transport.get_extra_info("peername")
@@ -150,14 +155,14 @@ class ClientConnection(web.RequestHandler):
         if isinstance(message, _ErrInfo):
             handler = self._make_error_handler(message)
             message = ERROR
-        request = cast(web.BaseRequest, RawRequest(message, content, self))
+        raw = cast(web.BaseRequest, RawRequest(message, content, self))
         try:
-            answer, is_gone = await self._handle_request(request, None, handler)
+            response, is_gone = await self._handle_request(raw, None, handler)
         except ConnectionError:
             return False
         if is_gone:
             return False
-        self._keepalive = bool(answer.keep_alive)
+        self._keepalive = bool(response.keep_alive)
         if not content.is_eof():
             await self._read_and_forget(content)
         content.set_exception(_TOO_LATE)
@@ -180,23 +185,23 @@ class ClientConnection(web.RequestHandler):
         if self._keepalive_handle is None:
             self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
 
-    def sorted_fields(self, fields: tuple[Header, ...], inlet: RequestHeaderFilter) -> RequestHeaders:
+    def sorted_headers(self, fields: tuple[Header, ...], header_filter: RequestHeaderFilter) -> RequestHeaders:
         """The request's fields, sorted; those that were the last request's too are not sorted again.
 
         A browser sends much the same from one request to the next, and a page that polls exactly so. What is
         remembered is never changed. Raises what `RequestHeaderFilter.sort` raises.
         """
-        if self._last_inbound is not None and fields == self._last_fields:
-            return self._last_inbound
-        inbound = inlet.sort(fields)
-        is_small = inbound.size <= _REMEMBERED
-        self._last_fields, self._last_inbound = (fields, inbound) if is_small else ((), None)
-        return inbound
+        if self._last_headers is not None and fields == self._last_fields:
+            return self._last_headers
+        headers = header_filter.sort(fields)
+        is_small = headers.size <= _REMEMBERED
+        self._last_fields, self._last_headers = (fields, headers) if is_small else ((), None)
+        return headers
 
-    def begin(self, request: RawRequest) -> None:
+    def begin(self, raw: RawRequest) -> None:
         """This request is the one that is answered from now on."""
         self.has_answered = False
-        self.receiving = request.content
+        self.receiving = raw.content
         self.uploading = None
         if self._messages:
             self._notice_broken_body()
@@ -223,13 +228,13 @@ class ClientConnection(web.RequestHandler):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self.on_pressure is not None:
-            self.on_pressure(True)
+        if self.on_backpressure is not None:
+            self.on_backpressure(True)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.on_pressure is not None:
-            self.on_pressure(False)
+        if self.on_backpressure is not None:
+            self.on_backpressure(False)
 
     def take_over(self, reader: "Reader") -> None:
         """From here the connection's bytes go to `reader`, those that came early first: it is HTTP no more.
@@ -290,16 +295,16 @@ class ClientConnection(web.RequestHandler):
         return self.transport.get_extra_info("ssl_object") if self.transport is not None else None
 
     def handle_error(
-        self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
+        self, raw: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """A request that aiohttp could not parse, or a bug of ours. Its bytes go into no log."""
         if self.has_answered:
             raise ConnectionResetError("an answer had begun")
         if status == 400 and not isinstance(exc, Refusal):
             kind: type[Refusal] = HeadersTooLarge if _is_too_large(exc) else BadRequest
-            return self.door.refuse(request, kind(f"not HTTP that can be read in one way: {type(exc).__name__}"))
+            return self.server.refuse(raw, kind(f"not HTTP that can be read in one way: {type(exc).__name__}"))
         logger.error("a bug in the gateway ended a request", exc_info=exc)
-        return self.door.broken(request)
+        return self.server.broken(raw)
 
 
 def _is_too_large(error: BaseException | None) -> bool:

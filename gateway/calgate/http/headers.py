@@ -75,18 +75,18 @@ class RequestHeaders:
     Never changed once it is sorted: the connection's next request may have the very same.
     """
 
-    lines: bytes = b""  # of the fields that go on, each ended, as they are sent
+    forwarded: bytes = b""  # of the fields that go on, each ended, as they are sent
     cookies: Cookies = NO_COOKIES
-    own: dict[bytes, bytes] = field(default_factory=dict)  # lower-case name -> value, of those that are read here
+    by_name: dict[bytes, bytes] = field(default_factory=dict)  # lower-case name -> value, of those that are read here
     size: int = 0  # bytes of all fields
 
     def get(self, name: bytes) -> str:
         """A field that is read here, as text; "" where it is absent."""
-        return self.own.get(name, b"").decode("latin-1")
+        return self.by_name.get(name, b"").decode("latin-1")
 
     def as_text(self) -> dict[str, str]:
         """The fields that the gateway reads, by name as HTTP writes them."""
-        return {name.decode("latin-1").title(): value.decode("latin-1") for name, value in self.own.items()}
+        return {name.decode("latin-1").title(): value.decode("latin-1") for name, value in self.by_name.items()}
 
 
 # fields that go on and that the gateway reads as well
@@ -122,34 +122,36 @@ class RequestHeaderFilter:
         That is: two of a field that may stand once, `_` in a name (a CGI reads it as `-`), and a Connection field that
         names one of ours, which asks us to strip what we are there to add.
         """
-        own: dict[bytes, bytes] = {}
+        by_name: dict[bytes, bytes] = {}
         kept: list[Header] = []
         cookies: list[bytes] = []
         size = 0
         for name, value in fields:
             size += len(name) + len(value)
             fate = self._known.get(name) or self._decide(name)
-            if fate.goes_on:
+            if fate.is_forwarded:
                 kept.append((name, value))
             if fate.lower == b"cookie":
                 cookies.append(value)
             elif fate.is_read:
-                _note(own, fate.lower, value)
+                _note(by_name, fate.lower, value)
         if size > _TOTAL_LIMIT:
             raise HeadersTooLarge(f"header fields of more than {_TOTAL_LIMIT} bytes")
-        if b"connection" in own:
-            kept = self._obey_connection(kept, own[b"connection"])
+        if b"connection" in by_name:
+            kept = self._obey_connection(kept, by_name[b"connection"])
         lines = b"".join([b"%b: %b\r\n" % field for field in kept])
-        return RequestHeaders(lines, _split_cookies(cookies, self._our_cookies) if cookies else NO_COOKIES, own, size)
+        return RequestHeaders(
+            lines, _split_cookies(cookies, self._our_cookies) if cookies else NO_COOKIES, by_name, size
+        )
 
     def _decide(self, name: bytes) -> "_Handling":
         lower = name.lower()
         if self._is_ours(lower):
-            fate = _Handling(lower, goes_on=False, is_read=True)
+            fate = _Handling(lower, is_forwarded=False, is_read=True)
         elif b"_" in lower:
             raise BadRequest("a header name with an underscore")
         else:
-            fate = _Handling(lower, goes_on=True, is_read=lower in _READ_TOO)
+            fate = _Handling(lower, is_forwarded=True, is_read=lower in _READ_TOO)
         if len(self._known) < _NAMES_REMEMBERED:
             self._known[name] = fate
         return fate
@@ -168,13 +170,13 @@ class RequestHeaderFilter:
         return [(name, value) for name, value in kept if name.lower() not in named]
 
 
-def _note(own: dict[bytes, bytes], lower: bytes, value: bytes) -> None:
-    if lower not in own:
-        own[lower] = value
+def _note(by_name: dict[bytes, bytes], lower: bytes, value: bytes) -> None:
+    if lower not in by_name:
+        by_name[lower] = value
     elif lower in _ONLY_ONCE:
         raise BadRequest(f"two {lower.decode('latin-1')} fields")
     else:
-        own[lower] += b", " + value
+        by_name[lower] += b", " + value
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ class _Handling:
     """What becomes of a field."""
 
     lower: bytes
-    goes_on: bool
+    is_forwarded: bool
     is_read: bool
 
 
@@ -191,13 +193,13 @@ class ResponseHeaders:
     """A reply's fields that go to the client."""
 
     kept: list[Header]
-    names_us: bool  # there is a Location or a Set-Cookie, which may name the document server
+    may_need_rewrite: bool  # there is a Location or a Set-Cookie, which may name the document server
 
 
 def sort_outbound(fields: Sequence[Header]) -> ResponseHeaders:
     """A reply's fields without the hop-by-hop ones, those Connection names, framing, and sign-in offers."""
     kept: list[Header] = []
-    outbound = ResponseHeaders(kept, names_us=False)
+    outbound = ResponseHeaders(kept, may_need_rewrite=False)
     named: frozenset[bytes] = frozenset()
     for header in fields:
         name, value = header
@@ -206,7 +208,7 @@ def sort_outbound(fields: Sequence[Header]) -> ResponseHeaders:
             kept.append(header)
         elif fate == _REWRITE:
             kept.append(header)
-            outbound.names_us = True
+            outbound.may_need_rewrite = True
         elif fate == _OFFER:
             # Negotiate and NTLM belong to a connection, and this one is not the browser's
             if not value.strip().lower().startswith((b"negotiate", b"ntlm")):
@@ -239,7 +241,7 @@ def _decide_outbound(name: bytes) -> int:
 
 
 def _split_cookies(lines: Sequence[bytes], ours: frozenset[bytes]) -> Cookies:
-    own: dict[bytes, bytes] = {}
+    own_cookies: dict[bytes, bytes] = {}
     names: list[bytes] = []
     pairs: list[bytes] = []
     for line in lines:
@@ -250,6 +252,6 @@ def _split_cookies(lines: Sequence[bytes], ours: frozenset[bytes]) -> Cookies:
                 if pair:
                     names.append(name)
                     pairs.append(pair)
-            elif own.setdefault(name, value) != value:
-                own[name] = b""
-    return Cookies(own, names, b"; ".join(pairs))
+            elif own_cookies.setdefault(name, value) != value:
+                own_cookies[name] = b""
+    return Cookies(own_cookies, names, b"; ".join(pairs))

@@ -24,18 +24,18 @@ _BODY_PATIENCE = 60.0  # seconds without a byte of a body
 class Request:
     """One request. Everything in it is the client's word, but `address`, `scheme` and `behind_proxy`."""
 
-    request: RawRequest
-    caller: ClientConnection
+    raw: RawRequest
+    connection: ClientConnection
     method: str
     raw_target: str  # as received and as forwarded
     target: Target
-    inbound: RequestHeaders
+    headers: RequestHeaders
     host: str  # as in the Host field, lower case
     scheme: str  # of the public address: "https" also behind a trusted proxy that says so
     address: str  # the client's, as seen through trusted proxies
     behind_proxy: bool
-    signed_in_headers: Sequence[Header] = ()  # what the answer carries because of a sign-in, be it yes or no
-    expects_word: bool = False  # the client sends no body before it has heard "100 Continue", or a refusal
+    sign_in_headers: Sequence[Header] = ()  # what the answer carries because of a sign-in, be it yes or no
+    awaits_continue: bool = False  # the client sends no body before it has heard "100 Continue", or a refusal
     user: str | None = None  # CORP\\alice, once somebody is signed in: for pages and the log
     started: float = field(default_factory=perf_counter)
 
@@ -55,20 +55,20 @@ class Request:
     @property
     def names_websocket(self) -> bool:
         """There is an `Upgrade: websocket`, whether or not it may be heeded."""
-        return self.inbound.own.get(b"upgrade", b"").strip().lower() == b"websocket"
+        return self.headers.by_name.get(b"upgrade", b"").strip().lower() == b"websocket"
 
     @property
     def wants_websocket(self) -> bool:
         """It asks to become a WebSocket as it must: by a GET of HTTP/1.1, with Connection (RFC 6455, section 4.1)."""
-        if not self.names_websocket or self.method != "GET" or self.request.version < HttpVersion11:
+        if not self.names_websocket or self.method != "GET" or self.raw.version < HttpVersion11:
             return False
-        connection = self.inbound.own.get(b"connection", b"").lower()
+        connection = self.headers.by_name.get(b"connection", b"").lower()
         return b"upgrade" in {option.strip() for option in connection.split(b",")}
 
     @property
     def is_browser(self) -> bool:
         """A browser's page asks, not a program: browsers send Fetch Metadata, over https at least."""
-        return b"sec-fetch-mode" in self.inbound.own or self.inbound.get(b"user-agent").startswith("Mozilla/")
+        return b"sec-fetch-mode" in self.headers.by_name or self.headers.get(b"user-agent").startswith("Mozilla/")
 
     @property
     def ms(self) -> float:
@@ -78,22 +78,22 @@ class Request:
     @property
     def length(self) -> int | None:
         """Bytes of the body, where they were announced; 0 where there is no body; None: chunked."""
-        if b"transfer-encoding" in self.inbound.own:
+        if b"transfer-encoding" in self.headers.by_name:
             return None
-        return int(self.inbound.own.get(b"content-length", b"0"))
+        return int(self.headers.by_name.get(b"content-length", b"0"))
 
-    def go_on(self) -> None:
+    def send_continue(self) -> None:
         """Answers `Expect: 100-continue`, which aiohttp leaves to us: only after sign-in and claim.
 
         HTTP/1.0 knows no such answer, and would take it for the final one (RFC 9110, section 10.1.1).
         """
-        expects, self.expects_word = self.expects_word, False
-        if expects and self.request.version >= HttpVersion11 and self.inbound.own[b"expect"].lower() == b"100-continue":
-            self.caller.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        expects, self.awaits_continue = self.awaits_continue, False
+        if expects and self.raw.version >= HttpVersion11 and self.headers.by_name[b"expect"].lower() == b"100-continue":
+            self.connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def read_body(self, limit: int) -> bytes:
         """The whole body, of at most `limit` bytes. Raises TooLarge, BadRequest, RequestTimeout."""
-        self.go_on()
+        self.send_continue()
         pieces = []
         size = 0
         async for piece in self.body():
@@ -105,8 +105,8 @@ class Request:
 
     async def body(self) -> AsyncIterator[bytes]:
         """The body in pieces, as it comes. Raises BadRequest for a broken one, RequestTimeout for a stalled one."""
-        content = self.request.content
-        self.caller.uploading = asyncio.current_task()
+        content = self.raw.content
+        self.connection.uploading = asyncio.current_task()
         try:
             while True:
                 async with asyncio.timeout(_BODY_PATIENCE):
@@ -119,56 +119,56 @@ class Request:
         except (web.RequestPayloadError, HttpProcessingError) as error:
             raise BadRequest("the body's framing is broken") from error
         finally:
-            self.caller.uploading = None
+            self.connection.uploading = None
 
 
 def read_request(
-    request: RawRequest, *, inlet: RequestHeaderFilter, trusted: Sequence[Network], methods: frozenset[str]
+    raw: RawRequest, *, header_filter: RequestHeaderFilter, trusted: Sequence[Network], methods: frozenset[str]
 ) -> Request:
     """Reads a request. Raises BadRequest for what can be read in more than one way, MethodRefused."""
-    caller = request.caller
-    inbound = caller.sorted_fields(request.raw_headers, inlet)
-    if request.version not in (HttpVersion10, HttpVersion11):
+    connection = raw.connection
+    headers = connection.sorted_headers(raw.raw_headers, header_filter)
+    if raw.version not in (HttpVersion10, HttpVersion11):
         raise BadRequest("a version of HTTP that this connection does not speak")  # llhttp takes 0.9 and 2.0 by name
-    if request.method not in methods:
-        raise MethodRefused(f"method {request.method[:20]!r}")
-    _demand_plain_framing(request, inbound)
-    host = inbound.get(b"host").lower()
-    if not _is_host(host) and (host or request.version >= HttpVersion11):  # HTTP/1.0 may leave it out
+    if raw.method not in methods:
+        raise MethodRefused(f"method {raw.method[:20]!r}")
+    _demand_plain_framing(raw, headers)
+    host = headers.get(b"host").lower()
+    if not _is_host(host) and (host or raw.version >= HttpVersion11):  # HTTP/1.0 may leave it out
         raise BadRequest("the Host field is missing or no host")
-    raw_target = to_origin_form(request.raw_path, host)
-    peer = caller.address
+    raw_target = to_origin_form(raw.raw_path, host)
+    peer = connection.address
     behind_proxy = bool(trusted) and is_trusted(peer, trusted)
-    scheme = "https" if caller.is_secure else "http"
+    scheme = "https" if connection.is_secure else "http"
     address = peer
     if behind_proxy:
-        address = client_address(peer, inbound.get(b"x-forwarded-for"), trusted)
-        said = inbound.get(b"x-forwarded-proto").lower()
+        address = client_address(peer, headers.get(b"x-forwarded-for"), trusted)
+        said = headers.get(b"x-forwarded-proto").lower()
         if said not in ("", "http", "https"):
             raise BadRequest("X-Forwarded-Proto is neither http nor https")
         scheme = said or scheme
     return Request(
-        request,
-        caller,
-        request.method,
+        raw,
+        connection,
+        raw.method,
         raw_target,
         read_target(raw_target),
-        inbound,
+        headers,
         host,
         scheme,
         address,
         behind_proxy,
-        expects_word=b"expect" in inbound.own,
+        awaits_continue=b"expect" in headers.by_name,
     )
 
 
-def _demand_plain_framing(request: RawRequest, inbound: RequestHeaders) -> None:
+def _demand_plain_framing(raw: RawRequest, headers: RequestHeaders) -> None:
     """aiohttp takes `gzip, chunked`, chunks in HTTP/1.0, an upgrade with a body: others read them differently."""
-    encoding = inbound.own.get(b"transfer-encoding")
-    if encoding is not None and (encoding.strip().lower() != b"chunked" or request.version < HttpVersion11):
+    encoding = headers.by_name.get(b"transfer-encoding")
+    if encoding is not None and (encoding.strip().lower() != b"chunked" or raw.version < HttpVersion11):
         raise BadRequest("a Transfer-Encoding other than chunked, or in HTTP/1.0")
-    has_body = encoding is not None or inbound.own.get(b"content-length", b"0") != b"0"
-    if has_body and b"upgrade" in inbound.own:
+    has_body = encoding is not None or headers.by_name.get(b"content-length", b"0") != b"0"
+    if has_body and b"upgrade" in headers.by_name:
         raise BadRequest("an Upgrade with a body")
 
 

@@ -32,7 +32,17 @@ class ResponseBody(Protocol):
 class Response:
     """A status, raw header fields (without framing) and a body: bytes, or a source that is streamed."""
 
-    __slots__ = ("_caller", "_chunked", "_is_head", "body", "headers", "keep_alive", "reason", "source", "status")
+    __slots__ = (
+        "_chunked",
+        "_connection",
+        "_is_head",
+        "body",
+        "body_stream",
+        "headers",
+        "keep_alive",
+        "reason",
+        "status",
+    )
 
     def __init__(
         self,
@@ -41,14 +51,14 @@ class Response:
         body: bytes = b"",
         *,
         reason: bytes = b"",
-        source: ResponseBody | None = None,
+        body_stream: ResponseBody | None = None,
         keep_alive: bool = True,
     ) -> None:
         self.status = status
         self.reason = reason or _PHRASES.get(status, b"")
         self.headers = headers
         self.body = body
-        self.source = source
+        self.body_stream = body_stream
         self.keep_alive = keep_alive
         self._chunked = False
 
@@ -56,36 +66,36 @@ class Response:
         """Under the type that aiohttp's handler signature asks for."""
         return cast(web.StreamResponse, self)
 
-    async def prepare(self, request: RawRequest) -> None:
+    async def prepare(self, raw: RawRequest) -> None:
         """Sends the head, and the body with it where it is here already."""
-        self._caller = request.caller
-        self._caller.has_answered = True
-        self._is_head = request.method == "HEAD"
+        self._connection = raw.connection
+        self._connection.has_answered = True
+        self._is_head = raw.method == "HEAD"
         whole: bytes | None = self.body
         length: int | None = len(self.body)
-        if self.source is not None:
-            whole = self.source.take_whole()
-            length = self.source.length if whole is None or self._is_head else len(whole)
+        if self.body_stream is not None:
+            whole = self.body_stream.take_whole()
+            length = self.body_stream.length if whole is None or self._is_head else len(whole)
         has_body = not self._is_head and self.status not in _BODYLESS
         if length is None and has_body:
-            self._chunked = request.version >= HttpVersion11
+            self._chunked = raw.version >= HttpVersion11
             self.keep_alive = self.keep_alive and self._chunked
-        self.keep_alive = self.keep_alive and request.keep_alive
-        head = self._head(length if self.status not in _BODYLESS else None, http_1_0=request.version < HttpVersion11)
+        self.keep_alive = self.keep_alive and raw.keep_alive
+        head = self._head(length if self.status not in _BODYLESS else None, http_1_0=raw.version < HttpVersion11)
         if whole is None:
             self._begin(head)
             return
-        self.source = None
+        self.body_stream = None
         self._chunked = False
-        self._caller.send(head, whole if has_body else b"")
+        self._connection.send(head, whole if has_body else b"")
 
     def _begin(self, head: bytes) -> None:
         """Sends the head of a body that is streamed; where the client is gone, nobody would ask for the rest."""
         try:
-            self._caller.send(head)
+            self._connection.send(head)
         except ConnectionResetError:
-            if self.source is not None:
-                self.source.close()
+            if self.body_stream is not None:
+                self.body_stream.close()
             raise
 
     def _head(self, length: int | None, *, http_1_0: bool) -> bytes:
@@ -104,30 +114,30 @@ class Response:
 
     async def write_eof(self) -> None:
         """Streams the rest. A body cut short ends the connection, so that nobody takes it for whole."""
-        caller = self._caller
-        source = self.source
-        if source is not None:
+        connection = self._connection
+        body_stream = self.body_stream
+        if body_stream is not None:
             try:
-                await self._stream(source)
+                await self._stream(body_stream)
             except Refusal as error:
-                caller.abort()
+                connection.abort()
                 raise ConnectionResetError(error.detail) from error
             except BaseException:
-                source.close()
+                body_stream.close()
                 raise
-        await caller.drain()
-        caller.has_answered = False  # what comes next, were it no request at all, is answered for itself
+        await connection.drain()
+        connection.has_answered = False  # what comes next, were it no request at all, is answered for itself
 
-    async def _stream(self, source: ResponseBody) -> None:
-        caller = self._caller
+    async def _stream(self, body_stream: ResponseBody) -> None:
+        connection = self._connection
         if self._is_head or self.status in _BODYLESS:
-            source.close()
+            body_stream.close()
             return
-        while piece := await source.read():
-            caller.send(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
-            await caller.drain()
+        while piece := await body_stream.read():
+            connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
+            await connection.drain()
         if self._chunked:
-            caller.send(b"0\r\n\r\n")
+            connection.send(b"0\r\n\r\n")
 
 
 _date: tuple[int, bytes] = (0, b"")

@@ -42,11 +42,11 @@ class HttpServer(web.Server):
         self._arriving: WeakSet[web.RequestHandler] = WeakSet()  # accepted, and still in their TLS handshake
 
     def __call__(self) -> web.RequestHandler:
-        return self.caller()
+        return self.connection()
 
-    def caller(self, client: str | None = None) -> ClientConnection:
+    def connection(self, client: str | None = None) -> ClientConnection:
         """A new connection; `client` is its far end where a proxy has told us, and is believed."""
-        caller = ClientConnection(
+        connection = ClientConnection(
             self,
             client,
             loop=asyncio.get_running_loop(),
@@ -58,36 +58,36 @@ class HttpServer(web.Server):
             max_headers=FIELDS_LIMIT,
             auto_decompress=False,
         )
-        self._arriving.add(caller)
-        return caller
+        self._arriving.add(connection)
+        return connection
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         self._arriving.discard(handler)
         super().connection_made(handler, transport)
 
-    async def _handle(self, request: RawRequest) -> web.StreamResponse:
-        request.caller.begin(request)
+    async def _handle(self, raw: RawRequest) -> web.StreamResponse:
+        raw.connection.begin(raw)
         try:
-            answer = await self._serve(request)
+            response = await self._serve(raw)
         except Refusal as refusal:
-            answer = self._refuse(request, refusal)
-        if answer is None:
+            response = self._refuse(raw, refusal)
+        if response is None:
             return _OVER.as_response()
-        if self.is_draining and request.caller.handshake is None:  # a handshake ends on the connection it began on
-            answer.keep_alive = False
-        return answer.as_response()
+        if self.is_draining and raw.connection.handshake is None:  # a handshake ends on the connection it began on
+            response.keep_alive = False
+        return response.as_response()
 
-    def refuse(self, request: RawRequest, refusal: Refusal) -> web.StreamResponse:
+    def refuse(self, raw: RawRequest, refusal: Refusal) -> web.StreamResponse:
         """For a request that never became one. The connection ends: where the next would begin is not known."""
-        answer = self._refuse(request, refusal)
-        answer.keep_alive = False
-        return answer.as_response()
+        response = self._refuse(raw, refusal)
+        response.keep_alive = False
+        return response.as_response()
 
-    def broken(self, request: RawRequest) -> web.StreamResponse:
+    def broken(self, raw: RawRequest) -> web.StreamResponse:
         """For a bug of ours."""
-        answer = self._refuse(request, None)
-        answer.keep_alive = False
-        return answer.as_response()
+        response = self._refuse(raw, None)
+        response.keep_alive = False
+        return response.as_response()
 
     async def drain(self, within: float) -> None:
         """Lets open requests finish, for so many seconds at most.
@@ -109,17 +109,17 @@ class HttpServer(web.Server):
         callers = [cast(ClientConnection, connection) for connection in self.connections]
         if time.monotonic() < began + _LAST_REQUEST:
             return callers
-        waited_for = [caller for caller in callers if not caller.is_idle]
-        for caller in callers:
-            if caller not in waited_for:
-                caller.close()
+        waited_for = [connection for connection in callers if not connection.is_idle]
+        for connection in callers:
+            if connection not in waited_for:
+                connection.close()
         return waited_for
 
 
 class _Over(Response):
     """The connection was taken over and has ended: nothing is sent."""
 
-    async def prepare(self, request: RawRequest) -> None:
+    async def prepare(self, raw: RawRequest) -> None:
         self.keep_alive = False
 
     async def write_eof(self) -> None:
@@ -134,13 +134,13 @@ class Listener:
 
     def __init__(
         self,
-        door: HttpServer,
+        server: HttpServer,
         sock: socket.socket,
         certificate: Certificates | None,
         proxies: Sequence[Network] | None = None,
     ) -> None:
         """`proxies`: None, or those whose connections begin with a PROXY header; no others are taken then."""
-        self._door = door
+        self._door = server
         self._sock = sock
         self._context = certificate.context if certificate is not None else None
         self._proxies = proxies
@@ -191,7 +191,7 @@ class Listener:
             client = await read_client(connection, self._proxies)
             patience = _TLS_PATIENCE if self._context else None
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._door.caller(client), connection, ssl=self._context, ssl_handshake_timeout=patience
+                lambda: self._door.connection(client), connection, ssl=self._context, ssl_handshake_timeout=patience
             )
         except (NotProxied, OSError, TimeoutError) as error:
             logger.warning("a connection was not taken: %s", error or "no PROXY header came")
@@ -201,14 +201,12 @@ class Listener:
 def redirect_to_https(public_port: int) -> HttpServer:
     """Answers every request with its https address."""
 
-    async def redirect(request: RawRequest) -> Response:
-        fields = [value for name, value in request.raw_headers if name.lower() == b"host"]
+    async def redirect(raw: RawRequest) -> Response:
+        fields = [value for name, value in raw.raw_headers if name.lower() == b"host"]
         host = re.sub(r":\d+$", "", fields[0].decode("latin-1") if fields else "")
         port = "" if public_port == 443 else f":{public_port}"
-        path = request.raw_path if request.raw_path.startswith("/") else "/"
+        path = raw.raw_path if raw.raw_path.startswith("/") else "/"
         location = f"https://{host}{port}{path}".encode("latin-1", "replace")
         return Response(308, [(b"Location", location), (b"Cache-Control", b"no-store")], keep_alive=False)
 
-    return HttpServer(
-        redirect, lambda request, refusal: Response(400, [(b"Cache-Control", b"no-store")], keep_alive=False)
-    )
+    return HttpServer(redirect, lambda raw, refusal: Response(400, [(b"Cache-Control", b"no-store")], keep_alive=False))

@@ -75,10 +75,10 @@ class Certificates:
         for certificate in self._all:
             if certificate.reload_if_changed():
                 has_changed = True
-                self._resume_none()
+                self._disable_resumption()
         return has_changed
 
-    def _resume_none(self) -> None:
+    def _disable_resumption(self) -> None:
         """Who resumes a TLS session signs in by the certificate of its first handshake, which may be no more."""
         self.context.options |= ssl.OP_NO_TICKET
         self.context.num_tickets = 0

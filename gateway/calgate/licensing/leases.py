@@ -6,7 +6,7 @@ Knows no access rules: whoever comes here may have the document already.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
@@ -51,6 +51,11 @@ class Licensing:
         """What the gateway must know of a license."""
         return self._allocator.licenses[license] if self._allocator is not None else LicenseInfo()
 
+    @property
+    def groups(self) -> Sequence[str]:
+        """The names of the groups that the allocator's settings mention."""
+        return sorted(self._allocator.groups) if self._allocator is not None else []
+
     def regroup(self, groups: Mapping[str, str | None]) -> None:
         """The directory resolved the allocator's groups anew."""
         self._groups = groups
@@ -81,28 +86,30 @@ class Licensing:
             code="no-cal-held",
         )
 
-    async def claim(self, ask: Request, session: Session, person: Person, license: str, document: str) -> Lease:
+    async def claim(self, request: Request, session: Session, person: Person, license: str, document: str) -> Lease:
         """The allocator's answer for this document. Raises NoCal, Unavailable."""
         assert self._allocator is not None
         claimant = self._claimant(session, person, license)
-        if ask.target.path.startswith(self.terms(license).exempt_paths):
+        if request.target.path.startswith(self.terms(license).exempt_paths):
             return Lease(license, "exempt", claimant, document)
         try:
             began = perf_counter()
-            asked = self._allocator.claim(license, claimant, document, reference=ask.reference)
-            lease = await self._unless_gone(session, asked)
+            claiming = self._allocator.claim(license, claimant, document, reference=request.reference)
+            lease = await self._unless_gone(session, claiming)
             self._metrics.observe("claim", perf_counter() - began)
         except NoCal as refusal:
-            log.decision("no CAL", **self._facts(ask, person, license, document), reason=refusal.detail, ms=ask.ms)
+            log.decision(
+                "no CAL", **self._facts(request, person, license, document), reason=refusal.detail, ms=request.ms
+            )
             raise
         self._metrics.count("claims", lease.kind)
-        log.decision("CAL", **self._facts(ask, person, license, document), cal=lease.kind, ms=ask.ms)
+        log.decision("CAL", **self._facts(request, person, license, document), cal=lease.kind, ms=request.ms)
         session.leases[(license, document)] = lease
         return lease
 
-    async def _unless_gone(self, session: Session, asked: Coroutine[None, None, Lease]) -> Lease:
+    async def _unless_gone(self, session: Session, claim: Coroutine[None, None, Lease]) -> Lease:
         """The lease; the store goes on without a client that goes away meanwhile, and what it gives is given back."""
-        claiming = asyncio.get_running_loop().create_task(asked)
+        claiming = asyncio.get_running_loop().create_task(claim)
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
@@ -120,11 +127,11 @@ class Licensing:
         mine = frozenset(name for name, key in self._groups.items() if key is not None and key in person.groups)
         return Claimant(person.key, person.name, client, mine)
 
-    def _facts(self, ask: Request, person: Person, license: str, document: str) -> dict[str, object]:
+    def _facts(self, request: Request, person: Person, license: str, document: str) -> dict[str, object]:
         return {
-            "reference": ask.reference,
+            "reference": request.reference,
             "user": person.name,
-            "address": ask.address,
+            "address": request.address,
             "license": license,
             "document": document,
         }
@@ -211,20 +218,20 @@ class Licensing:
                     del session.leases[place]
                     session.close_tunnels(1008, "the CAL is no longer held")
 
-    def hear(self, news: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """An administrator, or another gateway, took leases back: `subject` is a lease's id or a user's key."""
-        if news.topic != "lease-lost":
+        if event.topic != "lease-lost":
             return
         for session in self._sessions.known():
             gone = [
                 place
                 for place, lease in session.leases.items()
-                if news.subject in (lease.id, lease.claimant.user, lease.license)
+                if event.subject in (lease.id, lease.claimant.user, lease.license)
             ]
             for place in gone:
                 del session.leases[place]
             if gone:
-                session.close_tunnels(1008, news.reason or "the CAL is no longer held")
+                session.close_tunnels(1008, event.reason or "the CAL is no longer held")
                 session.end_polls()
 
 

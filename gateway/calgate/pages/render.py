@@ -76,13 +76,13 @@ class Pages:
         words = words_for(refusal)
         fields = headers(refusal, viewer.now)
         if written := viewer.write(_spoken(refusal, words, viewer)):
-            return self._answer(refusal.status, written.content_type, written.body, fields)
+            return self._response(refusal.status, written.content_type, written.body, fields)
         if not prefers_page(viewer.accept):
             body = problem(refusal, words, viewer.reference, viewer.now)
-            return self._answer(refusal.status, "application/problem+json", body, fields)
+            return self._response(refusal.status, "application/problem+json", body, fields)
         contact = getattr(refusal, "contact", "") or self._contact
         body, policy = self._page(words.template, viewer, words=words, refusal=refusal, contact=contact)
-        return self._answer(refusal.status, "text/html; charset=utf-8", body, (*fields, policy))
+        return self._response(refusal.status, "text/html; charset=utf-8", body, (*fields, policy))
 
     def sign_out(self, viewer: PageContext) -> RenderedPage:
         """The button that signs out: a POST, so that no link or picture can do it."""
@@ -96,7 +96,7 @@ class Pages:
 
     def _plain(self, template: str, words: Message, viewer: PageContext) -> RenderedPage:
         body, policy = self._page(template, viewer, words=words, refusal=None, contact=self._contact)
-        return self._answer(200, "text/html; charset=utf-8", body, (policy,))
+        return self._response(200, "text/html; charset=utf-8", body, (policy,))
 
     def _page(self, template: str, viewer: PageContext, **more: object) -> tuple[bytes, tuple[str, str]]:
         nonce = secrets.token_urlsafe(12)
@@ -109,7 +109,7 @@ class Pages:
         )
         return text.encode(), ("Content-Security-Policy", policy)
 
-    def _answer(self, status: int, content_type: str, body: bytes, more: Sequence[tuple[str, str]]) -> RenderedPage:
+    def _response(self, status: int, content_type: str, body: bytes, more: Sequence[tuple[str, str]]) -> RenderedPage:
         common = (
             ("Content-Type", content_type),
             ("Cache-Control", "no-store"),

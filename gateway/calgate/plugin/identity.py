@@ -84,7 +84,9 @@ class NtlmProof:
 class NtlmVerifier(Protocol):
     """Knows the NT hashes, or somebody who does."""
 
-    domain: str  # NetBIOS name for the challenge, and what an empty domain means
+    @property
+    def domain(self) -> str:
+        """The NetBIOS name that goes into the challenge, and that an empty domain stands for."""
 
     async def prove(self, attempt: NtlmAttempt) -> NtlmProof:
         """Raises Unproven, AccountRefused or Unavailable."""

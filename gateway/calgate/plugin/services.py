@@ -51,13 +51,13 @@ class Store(Protocol):
         `lasting`: whether, after this reply, `replicas` acknowledgements are waited for; without them: Unavailable.
         """
 
-    async def ask(self, *command: str | int | float | bytes) -> Any:
+    async def execute(self, *command: str | int | float | bytes) -> Any:
         """One command that is no function, its answer as redis-py gives it."""
 
-    async def publish(self, news: Event) -> None: ...
+    async def publish(self, event: Event) -> None: ...
 
-    def listen(self, hear: Callable[[Event], None]) -> None:
-        """`hear` is called in the event loop for all news, this process's own included."""
+    def listen(self, on_event: Callable[[Event], None]) -> None:
+        """`on_event` is called in the event loop for all news, this process's own included."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from calgate.app import Gateway, open_gateway
 from calgate.config.model import Settings
-from calgate.http.server import HttpServer, Listener, redirect_to_https
+from calgate.http.server import Listener, redirect_to_https
 from calgate.processes.sockets import Role
 
 _RULES_WITHIN = 5.0  # seconds; a directory that is away is no reason not to come up
@@ -20,13 +20,9 @@ async def serve(
     """Serves until `stop`; then open requests finish, within `listen.drain`."""
     listen = settings.core.listen
     async with open_gateway(settings) as gateway:
-        tracing = gateway.tracing
-        gateway.door = door = HttpServer(
-            gateway.serve if tracing is None else tracing.around(gateway.serve), gateway.refuse
-        )
         # at a reload the old workers still answer: who takes over should not begin with a 503
         await gateway.rules.wait(_RULES_WITHIN)
-        listeners = [_listener(role, sock, settings, gateway, door) for role, sock in sockets]
+        listeners = [_listener(role, sock, settings, gateway) for role, sock in sockets]
         for listener in listeners:
             await listener.start()
         await on_ready(gateway)
@@ -35,15 +31,15 @@ async def serve(
             await listener.close()
         for session in gateway.sessions.known():
             session.close_tunnels(1012, "the gateway is stopping")
-        await door.drain(listen.drain)
+        await gateway.server.drain(listen.drain)
 
 
-def _listener(role: Role, sock: socket.socket, settings: Settings, gateway: Gateway, door: HttpServer) -> Listener:
+def _listener(role: Role, sock: socket.socket, settings: Settings, gateway: Gateway) -> Listener:
     listen = settings.core.listen
     if role == "redirect":
         return Listener(redirect_to_https(public_port(settings)), sock, None)
     trusted = listen.trusted_proxies if listen.proxy_protocol else None
-    return Listener(door, sock, gateway.certificate, trusted)
+    return Listener(gateway.server, sock, gateway.certificates, trusted)
 
 
 def public_port(settings: Settings) -> int:

@@ -30,21 +30,21 @@ async def open_store(
     async with contextlib.AsyncExitStack() as stack:
         socket = await stack.enter_async_context(private_server(state_dir)) if section.embedded else None
         connect = connector(section, socket)
-        news = EventChannel(lambda: connect(connections=1, retries=0), f"{section.prefix}:news")
+        event = EventChannel(lambda: connect(connections=1, retries=0), f"{section.prefix}:news")
         redis = await stack.enter_async_context(connect())
         store = RedisStore(
             redis,
-            news,
+            event,
             metrics or Metrics(),
             prefix=section.prefix,
             replicas=section.replicas,
             audit_keep=section.audit_keep,
         )
         stack.push_async_callback(store.finish)
-        listening = asyncio.create_task(news.listen(), name="news of the store")
+        listening = asyncio.create_task(event.listen(), name="news of the store")
         stack.push_async_callback(_cancel, listening)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(news.is_up.wait(), _WAIT_AT_START)
+            await asyncio.wait_for(event.is_up.wait(), _WAIT_AT_START)
         yield store
 
 

@@ -13,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 from calgate.plugin.errors import Unavailable
 from calgate.plugin.services import Event
 from calgate.store.client import AWAY, Client, held_connection
-from calgate.store.events import BACK, EventChannel, encode
+from calgate.store.events import STORE_RECONNECTED, EventChannel, encode
 from calgate.telemetry.metrics import Metrics, operation
 
 _ACKNOWLEDGED_WITHIN = 1000  # milliseconds
@@ -28,7 +28,7 @@ class RedisStore:
     def __init__(
         self,
         redis: Client,
-        news: EventChannel,
+        event: EventChannel,
         metrics: Metrics,
         *,
         prefix: str,
@@ -39,7 +39,7 @@ class RedisStore:
         self.replicas = replicas
         self.audit_keep = audit_keep
         self._redis = redis
-        self._news = news
+        self._events = event
         self._metrics = metrics
         self._libraries: dict[str, str] = {}
         self._loaded: set[str] = set()
@@ -53,7 +53,7 @@ class RedisStore:
     @property
     def ready(self) -> bool:
         """Whether the store answered at the last look, a few seconds ago at most."""
-        return self._news.is_up.is_set()
+        return self._events.is_up.is_set()
 
     async def ping(self) -> None:
         """Raises Unavailable if the store does not answer."""
@@ -83,15 +83,15 @@ class RedisStore:
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
 
-    async def ask(self, *command: str | int | float | bytes) -> Any:
+    async def execute(self, *command: str | int | float | bytes) -> Any:
         """One command that is no function, its answer as redis-py gives it; raises Unavailable."""
         return await self._counted(operation(str(command[0])), self._execute(*command))
 
-    async def publish(self, news: Event) -> None:
-        await self._counted("publish", self._redis.publish(f"{self.prefix}:news", encode(news)))
+    async def publish(self, event: Event) -> None:
+        await self._counted("publish", self._redis.publish(f"{self.prefix}:news", encode(event)))
 
-    def listen(self, hear: Callable[[Event], None]) -> None:
-        self._news.add(hear)
+    def listen(self, on_event: Callable[[Event], None]) -> None:
+        self._events.add(on_event)
 
     async def finish(self) -> None:
         """Waits for calls whose callers have gone."""
@@ -166,7 +166,7 @@ class RedisStore:
             raise
         if self._was_away:
             self._was_away = False
-            self._news.tell(BACK)
+            self._events.tell(STORE_RECONNECTED)
         return answer
 
 

@@ -15,7 +15,7 @@ from calgate.store.client import AWAY, Connect
 
 logger = logging.getLogger(__name__)
 
-BACK = Event(topic="store-back", subject="")
+STORE_RECONNECTED = Event(topic="store-back", subject="")
 """Told when the channel stands (again): whatever was published in between was missed."""
 
 _QUIET = 5.0  # seconds without a word until the connection is tried, and again until it is given up
@@ -32,8 +32,8 @@ class EventChannel:
         self._channel = channel
         self._hearers: list[Callable[[Event], None]] = []
 
-    def add(self, hear: Callable[[Event], None]) -> None:
-        self._hearers.append(hear)
+    def add(self, on_event: Callable[[Event], None]) -> None:
+        self._hearers.append(on_event)
 
     async def listen(self) -> None:
         """Never returns: a lost connection is sought again, slower and slower up to every five seconds."""
@@ -67,28 +67,28 @@ class EventChannel:
                 if message["type"] == "subscribe":
                     logger.info("the store answers")
                     self.is_up.set()
-                    self.tell(BACK)
+                    self.tell(STORE_RECONNECTED)
                 elif message["type"] == "message":
-                    self._hear(message["data"])
+                    self._on_event(message["data"])
 
-    def _hear(self, data: bytes) -> None:
+    def _on_event(self, data: bytes) -> None:
         try:
             said = json.loads(data)
-            news = Event(topic=str(said["topic"]), subject=str(said["subject"]), reason=str(said["reason"]))
+            event = Event(topic=str(said["topic"]), subject=str(said["subject"]), reason=str(said["reason"]))
         except (ValueError, KeyError, TypeError):
             logger.warning("news that cannot be read were skipped")  # another version's, or a stranger's
             return
-        self.tell(news)
+        self.tell(event)
 
-    def tell(self, news: Event) -> None:
+    def tell(self, event: Event) -> None:
         """To the listeners of this process."""
-        for hear in self._hearers:
+        for on_event in self._hearers:
             try:
-                hear(news)
+                on_event(event)
             except Exception:  # one listener's bug must not make the others deaf
-                logger.exception("a listener failed on news of %s", news.topic)
+                logger.exception("a listener failed on news of %s", event.topic)
 
 
-def encode(news: Event) -> str:
+def encode(event: Event) -> str:
     """As it goes over the channel."""
-    return json.dumps(asdict(news))
+    return json.dumps(asdict(event))

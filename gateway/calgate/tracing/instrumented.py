@@ -2,33 +2,35 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from calgate.plugin.errors import Refusal, Unavailable
 from calgate.plugin.identity import Authenticated, Authenticator, Continue, Directory, Handshake, Identity, Peer, Person
 from calgate.plugin.licensing import Activity, Allocator, Claimant, Lease, Lost, Pool
-from calgate.plugin_loader import StartedPlugins
 from calgate.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from calgate.tracing.spans import Tracing
 
 
-def watch(cast: StartedPlugins, metrics: Metrics, tracing: "Tracing | None") -> StartedPlugins:
-    """The same cast: questions to directories are counted, and with tracing the other roles are wrapped as well."""
-    cast = replace(cast, directory=ObservedDirectory(cast.directory, metrics, tracing))
+def instrument(
+    directory: Directory,
+    allocator: Allocator | None,
+    authenticators: Sequence[Authenticator],
+    metrics: Metrics,
+    tracing: "Tracing | None",
+) -> tuple[Directory, Allocator | None, Sequence[Authenticator]]:
+    """Wraps the started plugins: calls to directories are counted, and with tracing the other roles have spans too."""
+    counted = InstrumentedDirectory(directory, metrics, tracing)
     if tracing is None:
-        return cast
-    return replace(
-        cast,
-        allocator=TracedAllocator(cast.allocator, tracing) if cast.allocator is not None else None,
-        authenticators=[TracedAuthenticator(authenticator, tracing) for authenticator in cast.authenticators],
-    )
+        return counted, allocator, authenticators
+    traced = TracedAllocator(allocator, tracing) if allocator is not None else None
+    return counted, traced, [TracedAuthenticator(authenticator, tracing) for authenticator in authenticators]
 
 
-class ObservedDirectory:
+class InstrumentedDirectory:
     """All directories as one."""
 
     def __init__(self, directory: Directory, metrics: Metrics, tracing: "Tracing | None") -> None:

@@ -59,57 +59,57 @@ class Tracing:
     # ------------------------------------------------------------ the request
 
     def around(self, serve: Serve) -> Serve:
-        """`serve` with a span around it, which ends when the answer begins to go out, or a WebSocket is over."""
+        """`serve` with a span around it, which ends when the response begins to go out, or a WebSocket is over."""
 
-        async def traced(request: RawRequest) -> Response | None:
+        async def traced(raw: RawRequest) -> Response | None:
             with self._tracer.start_as_current_span(
-                "HTTP", self._parent(request), SpanKind.SERVER, record_exception=False, set_status_on_exception=False
+                "HTTP", self._parent(raw), SpanKind.SERVER, record_exception=False, set_status_on_exception=False
             ) as span:
                 try:
-                    return await serve(request)
+                    return await serve(raw)
                 except BaseException as error:
                     _fail(span, type(error).__name__)
                     raise
 
         return traced
 
-    def _parent(self, request: RawRequest) -> Context:
+    def _parent(self, raw: RawRequest) -> Context:
         """An empty one for a stranger: what is left from the connection's request before is nobody's parent."""
-        peer = request.caller.address
+        peer = raw.connection.address
         if not self._trusted or not is_trusted(peer, self._trusted):
             return Context()
         told: dict[str, list[str]] = {name.decode(): [] for name in FIELDS}
-        for name, value in request.raw_headers:
+        for name, value in raw.raw_headers:
             if name.lower() in FIELDS:
                 told[name.lower().decode()].append(value.decode("latin-1"))
         # two traceparents make one that is none, two tracestates one that is (Trace Context, 3.2 and 3.3)
         return _TRACE_CONTEXT.extract({name: ",".join(values) for name, values in told.items() if values}, Context())
 
-    def describe(self, asked: Request | None, route: str | None, status: int) -> None:
-        """What became of the present request; `asked` is None where it could not be read."""
+    def describe(self, request: Request | None, route: str | None, status: int) -> None:
+        """What became of the present request; `request` is None where it could not be read."""
         span = trace.get_current_span()
         if not span.is_recording():
             return
         span.set_attribute("http.response.status_code", status)
         if status >= 500:
             _fail(span, str(status))
-        if asked is None:
+        if request is None:
             return
-        span.update_name(f"{asked.method} {route}" if route else asked.method)
-        host, _, port = asked.host.rpartition(":")
+        span.update_name(f"{request.method} {route}" if route else request.method)
+        host, _, port = request.host.rpartition(":")
         has_port = bool(host) and port.isdigit()  # "[::1]" has none
         told = {
-            "http.request.method": asked.method,
+            "http.request.method": request.method,
             "http.route": route,
-            "url.scheme": asked.scheme,
-            "url.path": asked.target.path,
-            "server.address": host if has_port else asked.host,
+            "url.scheme": request.scheme,
+            "url.path": request.target.path,
+            "server.address": host if has_port else request.host,
             "server.port": int(port) if has_port else None,
-            "client.address": asked.address,
-            "network.peer.address": asked.caller.address,
-            "network.protocol.version": f"{asked.request.version.major}.{asked.request.version.minor}",
-            "user_agent.original": asked.inbound.get(b"user-agent") or None,
-            "calgate.reference": asked.reference,
+            "client.address": request.address,
+            "network.peer.address": request.connection.address,
+            "network.protocol.version": f"{request.raw.version.major}.{request.raw.version.minor}",
+            "user_agent.original": request.headers.get(b"user-agent") or None,
+            "calgate.reference": request.reference,
         }
         span.set_attributes({name: value for name, value in told.items() if value is not None})
 
@@ -149,31 +149,31 @@ class _TracedUpstream(Upstream):
         super().__init__(*place, **settings)
         self._tracing = tracing
 
-    async def send(self, outgoing: UpstreamRequest) -> UpstreamConnection:
+    async def send(self, request: UpstreamRequest) -> UpstreamConnection:
         """As ever; one span, however many of the kept connections turn out to be closed."""
         if not trace.get_current_span().is_recording():
-            return await super().send(_told(outgoing))
-        with self._tracing.asking(outgoing.method, SpanKind.CLIENT) as span:
-            target = outgoing.message.split(b" ", 2)[1]
+            return await super().send(_told(request))
+        with self._tracing.asking(request.method, SpanKind.CLIENT) as span:
+            target = request.message.split(b" ", 2)[1]
             path = target.partition(b"?")[0].decode("latin-1")
-            told = {"http.request.method": outgoing.method, "url.full": f"{self.name}{path}"}
+            told = {"http.request.method": request.method, "url.full": f"{self.name}{path}"}
             span.set_attributes(told | {"server.address": self.host, "server.port": self.port})
-            wire = await super().send(_told(outgoing))
-            span.set_attribute("http.response.status_code", wire.status)
-            if wire.status >= 400:
-                _fail(span, str(wire.status))
-            return wire
+            connection = await super().send(_told(request))
+            span.set_attribute("http.response.status_code", connection.status)
+            if connection.status >= 400:
+                _fail(span, str(connection.status))
+            return connection
 
 
-def _told(outgoing: UpstreamRequest) -> UpstreamRequest:
+def _told(request: UpstreamRequest) -> UpstreamRequest:
     """The request with the fields of the present trace behind its first line."""
     carrier: dict[str, str] = {}
     _TRACE_CONTEXT.inject(carrier)
     if not carrier:
-        return outgoing
-    line, _, rest = outgoing.message.partition(b"\r\n")
+        return request
+    line, _, rest = request.message.partition(b"\r\n")
     fields = [f"{name}: {value}".encode("ascii") for name, value in carrier.items()]
-    return replace(outgoing, message=b"\r\n".join([line, *fields, rest]))
+    return replace(request, message=b"\r\n".join([line, *fields, rest]))
 
 
 def _fail(span: Span, kind: str) -> None:

@@ -8,7 +8,7 @@ an administrator drains it; it comes back by its health check, or is tried again
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -77,12 +77,13 @@ class LoadBalancer:
             logger.info("%s serves again", member.upstream.name)
         member.failures = 0
 
-    def drain(self, name: str, *, drained: bool) -> None:
-        """An administrator takes a server out, or back in."""
+    def set_drained(self, names: Collection[str]) -> None:
+        """Takes the servers out that an administrator has drained, and puts the others back."""
         for member in self.members:
-            if member.upstream.name == name and member.is_drained != drained:
-                member.is_drained = drained
-                logger.info("%s is %s by an administrator", name, "drained" if drained else "back")
+            is_drained = member.upstream.name in names
+            if member.is_drained != is_drained:
+                member.is_drained = is_drained
+                logger.info("%s is %s by an administrator", member.upstream.name, "drained" if is_drained else "back")
 
     # ------------------------------------------------------------ in the background
 
@@ -121,17 +122,17 @@ class LoadBalancer:
 
 async def _ask(upstream: Upstream, path: str) -> int:
     message = f"GET {path} HTTP/1.1\r\nHost: {upstream.authority}\r\nUser-Agent: calgate-health\r\n\r\n"
-    wire = await upstream.send(UpstreamRequest("GET", message.encode("latin-1")))
+    connection = await upstream.send(UpstreamRequest("GET", message.encode("latin-1")))
     size = 0
     try:
-        while size <= _LARGEST_CHECK and (piece := await wire.read()):
+        while size <= _LARGEST_CHECK and (piece := await connection.read()):
             size += len(piece)
     except asyncio.CancelledError:
-        wire.close()  # in time came the head alone
+        connection.close()  # in time came the head alone
         raise
     if size > _LARGEST_CHECK:
-        wire.close()
-    return wire.status
+        connection.close()
+    return connection.status
 
 
 def _weight(session_key: str, name: str) -> bytes:

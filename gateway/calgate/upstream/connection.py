@@ -147,7 +147,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The next bytes of the reply's body; b"" once it is whole. Raises BadGateway if it is cut short."""
         while not self._body:
             if self._complete:
-                self._let_go()
+                self._close_unused()
                 return b""
             if self._error is not None:
                 raise self._error
@@ -158,7 +158,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The body, if all of it is here already; no waiting."""
         if not self._complete:
             return None
-        self._let_go()
+        self._close_unused()
         return self._take_body()
 
     def peek(self) -> bytes:
@@ -204,7 +204,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The deadline passed."""
         self._fail(error)
 
-    def _let_go(self) -> None:
+    def _close_unused(self) -> None:
         """Nobody looks at this reply any more."""
         if not self._taken:
             self._taken = True

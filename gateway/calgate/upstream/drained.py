@@ -1,4 +1,6 @@
-"""Document servers that an administrator has taken out: kept in the store, so that every worker knows."""
+"""Document servers that an administrator has drained: kept in the store, so that every worker knows."""
+
+import asyncio
 
 from calgate.plugin.services import Event, Store
 
@@ -9,12 +11,23 @@ class DrainedServers:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._key = f"{store.prefix}:drained"
+        self._has_changed = asyncio.Event()
+        store.listen(self._on_event)
+
+    def _on_event(self, event: Event) -> None:
+        if event.topic in ("upstreams-drained", "store-back"):
+            self._has_changed.set()
 
     async def read(self) -> frozenset[str]:
         """Raises Unavailable."""
-        return frozenset(name.decode() for name in await self._store.ask("SMEMBERS", self._key))
+        return frozenset(name.decode() for name in await self._store.execute("SMEMBERS", self._key))
 
     async def change(self, name: str, *, drained: bool) -> None:
-        """Takes a server out, or back in, on every gateway at once. Raises Unavailable."""
-        await self._store.ask("SADD" if drained else "SREM", self._key, name)
+        """Drains a server, or restores it, on every gateway at once. Raises Unavailable."""
+        await self._store.execute("SADD" if drained else "SREM", self._key, name)
         await self._store.publish(Event("upstreams-drained", name))
+
+    async def wait_for_change(self) -> None:
+        """Returns when the set may have changed since it was last waited for."""
+        await self._has_changed.wait()
+        self._has_changed.clear()

@@ -64,10 +64,10 @@ class Upstream:
         self._connect = connect
         self._patience = patience
         self._idle: deque[UpstreamConnection] = deque()
-        self._wires: set[UpstreamConnection] = set()
-        self._connections = connections
+        self._connections: set[UpstreamConnection] = set()
+        self._limit = connections
         self._opening = 0
-        self._waiting: deque[asyncio.Future[UpstreamConnection | None]] = deque()
+        self._waiters: deque[asyncio.Future[UpstreamConnection | None]] = deque()
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
@@ -95,75 +95,75 @@ class Upstream:
             self._sweeper.cancel()
             with suppress(asyncio.CancelledError):
                 await self._sweeper
-        for wire in list(self._wires):
-            wire.close()
+        for connection in list(self._connections):
+            connection.close()
 
-    async def send(self, outgoing: UpstreamRequest) -> UpstreamConnection:
+    async def send(self, request: UpstreamRequest) -> UpstreamConnection:
         """Sends a request and waits for the reply's head. Raises BadGateway, GatewayTimeout, Unavailable."""
-        repeatable = outgoing.body is None and outgoing.method in _SAFE_TO_REPEAT
-        while (wire := self._take() or await self._wait_for_turn()) is not None:
-            if not wire.reusable:
+        repeatable = request.body is None and request.method in _SAFE_TO_REPEAT
+        while (connection := self._take() or await self._wait_for_turn()) is not None:
+            if not connection.reusable:
                 continue
             try:
-                return await self._exchange(wire, outgoing)
+                return await self._exchange(connection, request)
             except Stale:
                 if not repeatable:
-                    raise BadGateway(f"{self.host} closed a kept connection as a {outgoing.method} was sent") from None
+                    raise BadGateway(f"{self.host} closed a kept connection as a {request.method} was sent") from None
         try:
-            return await self._exchange(await self._open(), outgoing)
+            return await self._exchange(await self._open(), request)
         except Stale:
             raise BadGateway(f"{self.host} closed the connection without an answer") from None
 
-    async def _exchange(self, wire: UpstreamConnection, outgoing: UpstreamRequest) -> UpstreamConnection:
+    async def _exchange(self, connection: UpstreamConnection, request: UpstreamRequest) -> UpstreamConnection:
         try:
-            wire.begin(outgoing.message, without_body=outgoing.method == "HEAD")
-            if outgoing.body is not None:
-                wire.send(outgoing.body, chunked=outgoing.chunked)
-            await wire.head()
+            connection.begin(request.message, without_body=request.method == "HEAD")
+            if request.body is not None:
+                connection.send(request.body, chunked=request.chunked)
+            await connection.head()
         except BaseException:
-            wire.close()
+            connection.close()
             raise
-        return wire
+        return connection
 
     def _take(self) -> UpstreamConnection | None:
-        return self._idle.pop() if self._idle and not self._waiting else None  # the last used is the likeliest to live
+        return self._idle.pop() if self._idle and not self._waiters else None  # the last used is the likeliest to live
 
     async def _open(self) -> UpstreamConnection:
         """A new connection, in the place that was kept for it."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect):
-                _, wire = await loop.create_connection(
-                    lambda: UpstreamConnection(self._patience, self._rest, self._forget),
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(self._patience, self._release, self._discard),
                     self.host,
                     self.port,
                     ssl=self._tls,
                     server_hostname=self.host if self._tls else None,
                 )
-            if not wire.alive:
+            if not connection.alive:
                 raise ConnectionResetError("it was closed at once")
-            self._wires.add(wire)
+            self._connections.add(connection)
         except TimeoutError as error:
             raise Unreachable(f"{self.host}:{self.port} does not answer a connection") from error
         except (OSError, ssl.SSLError) as error:
             raise Unreachable(f"{self.host}:{self.port} cannot be reached: {error}") from error
         finally:
             self._opening -= 1
-            self._give_room()
-        return wire
+            self._wake_next_waiter()
+        return connection
 
-    def _rest(self, wire: UpstreamConnection) -> None:
-        turn = self._next_turn()
+    def _release(self, connection: UpstreamConnection) -> None:
+        turn = self._next_waiter()
         if turn is not None:
-            turn.set_result(wire)
+            turn.set_result(connection)
         elif len(self._idle) < _IDLE_KEPT:
-            self._idle.append(wire)
+            self._idle.append(connection)
         else:
-            wire.close()
+            connection.close()
 
-    def _forget(self, wire: UpstreamConnection) -> None:
-        self._wires.discard(wire)
-        self._give_room()
+    def _discard(self, connection: UpstreamConnection) -> None:
+        self._connections.discard(connection)
+        self._wake_next_waiter()
 
     # ------------------------------------------------------------ when all of them are in use
 
@@ -173,49 +173,47 @@ class Upstream:
         In the order of coming: who comes later takes nothing that is meant for who waits. Raises Unavailable after
         `connect` seconds.
         """
-        if not self._waiting and self._has_room:
+        if not self._waiters and self._has_room:
             self._opening += 1
             return None
         turn: asyncio.Future[UpstreamConnection | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiters.append(turn)
         try:
             async with asyncio.timeout(self._connect):
                 return await turn
         except TimeoutError:
-            self._pass_on(turn)
-            words = (
-                f"all {self._connections} connections to {self.host}:{self.port} were in use for {self._connect:g} s"
-            )
+            self._pass_turn_on(turn)
+            words = f"all {self._limit} connections to {self.host}:{self.port} were in use for {self._connect:g} s"
             raise Unavailable(words, code="no-upstream") from None
         except asyncio.CancelledError:
-            self._pass_on(turn)
+            self._pass_turn_on(turn)
             raise
 
     @property
     def _has_room(self) -> bool:
-        return len(self._wires) + self._opening < self._connections
+        return len(self._connections) + self._opening < self._limit
 
-    def _pass_on(self, turn: "asyncio.Future[UpstreamConnection | None]") -> None:
+    def _pass_turn_on(self, turn: "asyncio.Future[UpstreamConnection | None]") -> None:
         """Who waited is gone; it may have been his turn already."""
         if turn.cancelled():
             with suppress(ValueError):
-                self._waiting.remove(turn)
-        elif (wire := turn.result()) is None:
+                self._waiters.remove(turn)
+        elif (connection := turn.result()) is None:
             self._opening -= 1
-            self._give_room()
-        elif wire.reusable:
-            self._rest(wire)
+            self._wake_next_waiter()
+        elif connection.reusable:
+            self._release(connection)
 
-    def _next_turn(self) -> "asyncio.Future[UpstreamConnection | None] | None":
-        while self._waiting:
-            turn = self._waiting.popleft()
+    def _next_waiter(self) -> "asyncio.Future[UpstreamConnection | None] | None":
+        while self._waiters:
+            turn = self._waiters.popleft()
             if not turn.done():
                 return turn
         return None
 
-    def _give_room(self) -> None:
+    def _wake_next_waiter(self) -> None:
         """There may be room for another connection: its place is kept for who has waited longest."""
-        turn = self._next_turn() if self._has_room else None
+        turn = self._next_waiter() if self._has_room else None
         if turn is not None:
             self._opening += 1
             turn.set_result(None)
@@ -225,7 +223,7 @@ class Upstream:
         while True:
             await asyncio.sleep(1)
             now = asyncio.get_running_loop().time()
-            for wire in [w for w in self._wires if w.deadline and w.deadline < now]:
-                wire.expire(GatewayTimeout(f"{self.host}:{self.port} is silent for {self._patience:g} s"))
+            for connection in [w for w in self._connections if w.deadline and w.deadline < now]:
+                connection.expire(GatewayTimeout(f"{self.host}:{self.port} is silent for {self._patience:g} s"))
             while self._idle and self._idle[0].idle_since + _IDLE_LIFE < now:
                 self._idle.popleft().close()

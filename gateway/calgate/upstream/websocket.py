@@ -74,9 +74,9 @@ def _payload_length(head: bytes) -> int:
 class WebSocketTunnel(asyncio.Protocol):
     """One WebSocket through the gateway: this is the far end's protocol, and feeds the near end's connection."""
 
-    def __init__(self, caller: ClientConnection, on_use: Callable[[], None], idle: float) -> None:
+    def __init__(self, connection: ClientConnection, on_use: Callable[[], None], idle: float) -> None:
         """`on_use`: told when the browser sends data, not pings; `idle`: seconds without a byte until it is closed."""
-        self._caller = caller
+        self._connection = connection
         self._on_use = on_use
         self._idle = idle
         self._heard = 0.0
@@ -85,24 +85,24 @@ class WebSocketTunnel(asyncio.Protocol):
         self._closing: bytes | None = None
         self._ended = asyncio.get_running_loop().create_future()
 
-    async def run(self, wire: UpstreamConnection, head: bytes) -> None:
+    async def run(self, upstream_connection: UpstreamConnection, head: bytes) -> None:
         """Sends the head of the 101, then carries bytes until one end closes; then closes the other.
 
         Raises BadGateway, before anything was sent, where the far end is gone already.
         """
-        early = wire.after_upgrade
-        self._upstream = wire.hand_over(self)
-        self._caller.on_pressure = self._near_is_full
+        early = upstream_connection.after_upgrade
+        self._upstream = upstream_connection.hand_over(self)
+        self._connection.on_backpressure = self._near_is_full
         watching = asyncio.create_task(self._watch_silence())
         try:
-            self._caller.send(head)
+            self._connection.send(head)
             if early:
                 self.data_received(early)
-            self._caller.take_over(ClientReader(self))
+            self._connection.take_over(ClientReader(self))
             await self._ended
         finally:
             watching.cancel()
-            self._caller.on_pressure = None
+            self._connection.on_backpressure = None
             close_in_time(self._upstream)
 
     async def _watch_silence(self) -> None:
@@ -137,7 +137,7 @@ class WebSocketTunnel(asyncio.Protocol):
 
     def _send_down(self, data: bytes) -> None:
         try:
-            self._caller.send(data)
+            self._connection.send(data)
         except ConnectionResetError:
             self.end()
 
@@ -145,10 +145,10 @@ class WebSocketTunnel(asyncio.Protocol):
         self.end()
 
     def pause_writing(self) -> None:
-        self._caller.pause_reading()
+        self._connection.pause_reading()
 
     def resume_writing(self) -> None:
-        self._caller.resume_reading(resume_parser=False)
+        self._connection.resume_reading(resume_parser=False)
 
     # ------------------------------------------------------------ from the near end to the far one
 

@@ -417,7 +417,7 @@ def test_a_refused_call_is_told_in_the_clients_own_xml() -> None:
 def test_only_the_answer_to_a_call_tells_that_a_document_was_opened(
     target: str, status: int, answer: bytes, opened: bool | None
 ) -> None:
-    assert QV.opened(target, status, answer) is opened
+    assert QV.document_opened(target, status, answer) is opened
 
 
 def test_the_servers_own_want_of_a_cal_is_recognised() -> None:
@@ -453,8 +453,8 @@ def test_patterns_find_the_document_from_the_start_of_the_path_in_any_case(targe
 
 
 def test_elsewhere_the_status_tells() -> None:
-    assert DOCS.opened("/docs/a", 302, b"") is True
-    assert DOCS.opened("/docs/a", 404, b"") is False
+    assert DOCS.document_opened("/docs/a", 302, b"") is True
+    assert DOCS.document_opened("/docs/a", 404, b"") is False
 
 
 def test_a_pattern_that_matches_without_a_document_is_a_request_without_one() -> None:

@@ -40,20 +40,20 @@ async def asked_for(body: Body | bytes) -> AsyncIterator[tuple[socket.socket, Ht
     """A client that has asked for the body, with little room for it on its way; and the door that it stands at."""
 
     async def serve(_: object) -> Response:
-        return Response(200, [], body) if isinstance(body, bytes) else Response(200, [], source=body)
+        return Response(200, [], body) if isinstance(body, bytes) else Response(200, [], body_stream=body)
 
-    door = HttpServer(serve, lambda request, refusal: Response(500, []))
+    server = HttpServer(serve, lambda request, refusal: Response(500, []))
     loop = asyncio.get_running_loop()
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    server = await loop.create_server(door, sock=listening)
+    listener = await loop.create_server(server, sock=listening)
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.setblocking(False)
         await loop.sock_connect(client, listening.getsockname())
         await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n")
-        yield client, door
-    server.close()
+        yield client, server
+    listener.close()
 
 
 async def test_a_reader_that_is_slow_and_takes_something_all_the_time_is_not_let_go(
@@ -78,8 +78,8 @@ async def test_a_reader_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyP
 async def test_a_closed_connection_does_not_wait_for_a_reader_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer is short enough to be given to the kernel's care at once."""
     monkeypatch.setattr(connection, "_SLOW_READER", 0.1)
-    async with asked_for(b"x" * 60_000) as (_, door), asyncio.timeout(5):
-        while not door.connections:
+    async with asked_for(b"x" * 60_000) as (_, server), asyncio.timeout(5):
+        while not server.connections:
             await asyncio.sleep(0.01)
-        while door.connections:
+        while server.connections:
             await asyncio.sleep(0.01)

@@ -40,5 +40,5 @@ async def test_a_body_that_nobody_is_there_to_take_is_let_go() -> None:
     request = SimpleNamespace(caller=Gone(), method="GET", version=HttpVersion11, keep_alive=True)
     source = Endless()
     with pytest.raises(ConnectionResetError):
-        await Response(200, [], source=source).prepare(cast(RawRequest, request))
+        await Response(200, [], body_stream=source).prepare(cast(RawRequest, request))
     assert source.is_closed

@@ -14,7 +14,7 @@ from calgate.plugin.identity import Identity, Person
 from calgate.plugin.licensing import LicenseInfo, Pool
 from calgate.store import StoreSection, open_store
 from calgate.telemetry.metrics import Metrics, exposition
-from calgate.tracing.instrumented import ObservedDirectory
+from calgate.tracing.instrumented import InstrumentedDirectory
 
 ALICE = Identity("DEMO", "alice", "ntlm")
 
@@ -27,7 +27,7 @@ async def test_a_store_that_is_away_is_counted_as_such(tmp_path: Path) -> None:
     metrics = Metrics()
     async with open_store(StoreSection(url=f"unix://{tmp_path}/nobody"), tmp_path, metrics) as store:
         with pytest.raises(Unavailable):
-            await store.ask("GET", "x")
+            await store.execute("GET", "x")
         with pytest.raises(Unavailable):
             await store.call("calgate_cal_v1_claim", ["k"])
     assert counters(metrics) == [
@@ -66,7 +66,7 @@ async def test_each_end_of_a_question_to_the_directory_is_counted(
 ) -> None:
     metrics = Metrics()
     with contextlib.suppress(Exception):
-        await ObservedDirectory(Moody(answer), metrics, None).look_up(ALICE)
+        await InstrumentedDirectory(Moody(answer), metrics, None).look_up(ALICE)
     assert counters(metrics) == [["directory_calls", "look_up", outcome, 1]]
 
 

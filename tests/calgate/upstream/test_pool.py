@@ -62,7 +62,7 @@ async def test_a_reply_that_is_taken_gives_its_connection_back_at_once() -> None
 
 async def test_no_more_connections_than_allowed_and_who_waits_gets_the_first_that_is_free() -> None:
     async with echoing() as (upstream, made):
-        upstream._connections = 2
+        upstream._limit = 2
         held = [await upstream.send(ask_for(path)) for path in (b"/a", b"/b")]
         waiting = [asyncio.create_task(upstream.send(ask_for(path))) for path in (b"/c", b"/d")]
         await asyncio.sleep(0.05)
@@ -75,7 +75,7 @@ async def test_no_more_connections_than_allowed_and_who_waits_gets_the_first_tha
 
 async def test_a_connection_that_ends_makes_room_for_who_waits() -> None:
     async with echoing() as (upstream, made):
-        upstream._connections = 1
+        upstream._limit = 1
         held = await upstream.send(ask_for(b"/a"))
         waiting = asyncio.create_task(upstream.send(ask_for(b"/b")))
         await asyncio.sleep(0.05)
@@ -97,7 +97,7 @@ async def test_who_waits_too_long_is_told_that_all_are_in_use_and_leaves_no_trac
 
 async def test_a_connection_that_could_not_be_made_makes_room_for_who_waits() -> None:
     async with echoing() as (upstream, _):
-        upstream._connections = 1
+        upstream._limit = 1
         going_away = asyncio.create_task(upstream.send(ask_for(b"/a")))
         waiting = asyncio.create_task(upstream.send(ask_for(b"/b")))
         await asyncio.sleep(0)  # now the one is being connected, and the other waits for it
@@ -122,7 +122,7 @@ async def test_a_connection_that_is_lost_as_it_was_made_is_none(monkeypatch: pyt
 
 async def test_who_goes_away_as_it_is_his_turn_passes_it_on() -> None:
     async with echoing() as (upstream, _):
-        upstream._connections = 1
+        upstream._limit = 1
         held = await upstream.send(ask_for(b"/a"))
         first, second = (asyncio.create_task(upstream.send(ask_for(path))) for path in (b"/b", b"/c"))
         await asyncio.sleep(0.05)
@@ -134,7 +134,7 @@ async def test_who_goes_away_as_it_is_his_turn_passes_it_on() -> None:
 
 async def test_who_has_waited_comes_before_who_comes_later() -> None:
     async with echoing() as (upstream, _):
-        upstream._connections = 1
+        upstream._limit = 1
         held = await upstream.send(ask_for(b"/a"))
         waiting = asyncio.create_task(upstream.send(ask_for(b"/b")))
         assert await held.read() == b"/a"

@@ -1,0 +1,74 @@
+"""What a gateway keeps up to date while it runs: resolved groups, drained document servers, certificates."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Sequence
+
+from calgate.access.current import CurrentRules
+from calgate.access.rules import Rules
+from calgate.access.settings import groups_of
+from calgate.config.model import Core
+from calgate.http.tls import Certificates
+from calgate.licensing.leases import Licensing
+from calgate.plugin.errors import Unavailable
+from calgate.plugin.identity import Directory
+from calgate.upstream.balancer import LoadBalancer
+from calgate.upstream.drained import DrainedServers
+
+logger = logging.getLogger(__name__)
+
+_RESOLVE_EVERY = 300.0  # seconds: a group may be renamed or created while the gateway runs
+_RETRY_AFTER = 3.0  # seconds, while the directory or the store does not respond
+_CERTIFICATES_EVERY = 5.0  # seconds
+
+
+async def keep_rules(core: Core, directory: Directory, rules: CurrentRules, licensing: Licensing) -> None:
+    """Resolves the groups of access rules and licenses, at once and every few minutes; runs until cancelled."""
+    has_warned = False
+    while True:
+        try:
+            await _resolve(core, directory, rules, licensing)
+        except Unavailable as refusal:
+            if not has_warned:
+                logger.warning("the directory does not respond, so nobody is let in yet: %s", refusal.detail)
+            has_warned = True
+            await asyncio.sleep(_RETRY_AFTER)
+        else:
+            has_warned = False
+            await asyncio.sleep(_RESOLVE_EVERY)
+
+
+async def _resolve(core: Core, directory: Directory, rules: CurrentRules, licensing: Licensing) -> None:
+    found = await directory.resolve(sorted({*groups_of(core.access), *licensing.groups}))
+    resolved = Rules(core.access, found, core.timezone)
+    for name in resolved.unresolved:
+        logger.warning(
+            "access: no directory has a group %r; the rules that name it refuse everybody they could apply to", name
+        )
+    licensing.regroup({name: found.get(name) for name in licensing.groups})
+    rules.replace(resolved)
+
+
+async def keep_drained(servers: DrainedServers, load_balancers: Sequence[LoadBalancer]) -> None:
+    """Applies which document servers an administrator has drained; runs until cancelled."""
+    while True:
+        try:
+            drained = await servers.read()
+        except Unavailable:
+            await asyncio.sleep(_RETRY_AFTER)
+            continue
+        for load_balancer in load_balancers:
+            load_balancer.set_drained(drained)
+        await servers.wait_for_change()
+
+
+async def keep_certificates(certificates: Certificates) -> None:
+    """Loads a certificate again when its files have changed; runs until cancelled."""
+    while True:
+        await asyncio.sleep(_CERTIFICATES_EVERY)
+        try:
+            if certificates.reload_if_changed():
+                logger.info("a certificate was loaded anew")
+        except (OSError, ssl.SSLError, ValueError) as error:
+            logger.error("listen.tls: cannot load the new certificate, keeping the old one: %s", error)

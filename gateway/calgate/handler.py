@@ -1,0 +1,110 @@
+"""One request in, one response out: reads the request, sends it where it belongs, and makes a response of a refusal."""
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from calgate.endpoints import forward_auth
+from calgate.endpoints.gateway_paths import PREFIX, GatewayPaths
+from calgate.endpoints.refusals import InternalError, RefusalResponses
+from calgate.endpoints.settings import ForwardAuthSection
+from calgate.http.connection import RawRequest
+from calgate.http.headers import RequestHeaderFilter
+from calgate.http.request import Request, read_request
+from calgate.http.response import Response
+from calgate.http.settings import Listen
+from calgate.pipeline import Pipeline
+from calgate.plugin.errors import Refusal
+from calgate.routes import Route, find_route
+from calgate.telemetry import log
+from calgate.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from calgate.tracing.spans import Tracing
+
+
+class Handler:
+    """Answers requests; every Refusal becomes its response here."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        gateway_paths: GatewayPaths,
+        refusals: RefusalResponses,
+        header_filter: RequestHeaderFilter,
+        listen: Listen,
+        forward_auth_section: ForwardAuthSection | None,
+        metrics: Metrics,
+        tracing: "Tracing | None",
+    ) -> None:
+        self._pipeline = pipeline
+        self._gateway_paths = gateway_paths
+        self._refusals = refusals
+        self._header_filter = header_filter
+        self._trusted = listen.trusted_proxies
+        self._methods = frozenset(listen.methods)
+        self._forward_auth = forward_auth_section
+        self._metrics = metrics
+        self._tracing = tracing
+
+    async def serve(self, raw: RawRequest) -> Response | None:
+        """Returns the response to one request; None: it was a WebSocket, and is over."""
+        request: Request | None = None
+        route: Route | None = None
+        try:
+            request = read_request(raw, header_filter=self._header_filter, trusted=self._trusted, methods=self._methods)
+            if request.target.path == forward_auth.PATH:
+                request = forward_auth.described_request(request, self._forward_auth)
+                route = find_route(self._pipeline.routes, request.host, request.target.path)
+                response: Response | None = await forward_auth.respond(request, route, self._pipeline)
+            elif request.target.path.startswith(PREFIX):
+                response = await self._gateway_paths.serve(request)
+            else:
+                route = find_route(self._pipeline.routes, request.host, request.target.path)
+                response = await self._pipeline.serve(request, route)
+        except Refusal as refusal:
+            response = self._refuse(raw, refusal, request, route)
+        self._record(request, route, response)
+        return response
+
+    def refuse(self, raw: RawRequest, refusal: Refusal | None) -> Response:
+        """The response to a request that could not be read; None: a bug of ours."""
+        return self._refuse(raw, refusal or InternalError("a bug"), None, None)
+
+    def _refuse(self, raw: RawRequest, refusal: Refusal, request: Request | None, route: Route | None) -> Response:
+        self._metrics.count("refusals", refusal.code)
+        if self._tracing is not None:
+            self._tracing.refused(refusal.code)
+        dialect = route.dialect if route is not None else None
+        return self._refusals.refuse(raw, request, refusal, self._challenges(refusal, request), dialect)
+
+    def _challenges(self, refusal: Refusal, request: Request | None) -> tuple[str, ...]:
+        if request is None or refusal.status != 401:
+            return ()
+        return self._pipeline.challenges_after(request, refusal)
+
+    def _record(self, request: Request | None, route: Route | None, response: Response | None) -> None:
+        """Metrics, the span and the access log of a request whose response is known."""
+        status = response.status if response is not None else 101
+        self._metrics.count("requests", str(status))
+        if self._tracing is not None:
+            self._tracing.describe(request, _path_of(request, route), status)
+        if request is None:
+            return
+        self._metrics.observe("whole", perf_counter() - request.started)
+        if log.logs_access():
+            log.access(
+                user=request.user,
+                address=request.address,
+                method=request.method,
+                host=request.host,
+                path=request.target.path,  # without the query: it may carry a ticket
+                status=status,
+                ms=request.ms,
+            )
+
+
+def _path_of(request: Request | None, route: Route | None) -> str | None:
+    """What a span names a request by: the route's path, which is one of few, not the request's own."""
+    if route is not None:
+        return route.path
+    return PREFIX if request is not None and request.target.path.startswith(PREFIX) else None
