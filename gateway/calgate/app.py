@@ -68,6 +68,7 @@ class Gateway:
         self.rules = CurrentRules()
         self.sessions = Sessions(store, core.session, core.store.grace)
         self.licensing = Licensing(plugins.allocator, self.sessions, {}, metrics)
+        store.listen(self.licensing.on_event)
         self.drained = DrainedServers(store)
         self.load_balancers = load_balancers
         self._store = store

@@ -22,16 +22,16 @@ class UpstreamConnection:
 
 
 async def test_who_goes_away_as_the_answer_to_his_poll_arrives_leaves_no_connection_in_use() -> None:
-    wire = UpstreamConnection()
+    connection = UpstreamConnection()
     arrived = asyncio.Event()
 
     class Arriving(Pipeline):
         def __init__(self) -> None:
             pass
 
-        async def _forward(self, ask: Request, admission: Admission) -> UpstreamResponse:
+        async def _forward(self, request: Request, admission: Admission) -> UpstreamResponse:
             arrived.set()
-            return cast(UpstreamResponse, SimpleNamespace(wire=wire))
+            return cast(UpstreamResponse, SimpleNamespace(connection=connection))
 
     session = SimpleNamespace(open_polls=set(), ended="")
     admission = SimpleNamespace(signed_in=SimpleNamespace(session=session), lease=None)
@@ -40,7 +40,7 @@ async def test_who_goes_away_as_the_answer_to_his_poll_arrives_leaves_no_connect
     polling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await polling
-    assert wire.is_closed
+    assert connection.is_closed
 
 
 @pytest.mark.parametrize("served", [True, False, None])

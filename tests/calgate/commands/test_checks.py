@@ -92,7 +92,7 @@ class OldStore:
     async def ping(self) -> None:
         pass
 
-    async def ask(self, *command: str) -> object:
+    async def execute(self, *command: str) -> object:
         return {"redis_version": "6.2.14"}
 
 

@@ -18,7 +18,7 @@ async def test_a_body_that_comes_to_a_halt_is_the_clients_failure(monkeypatch: p
     monkeypatch.setattr(request, "_BODY_PATIENCE", 0.01)
     content = StreamReader(Mock(_reading_paused=False), 2**16, loop=asyncio.get_running_loop())
     content.feed_data(b"half")
-    asked = SimpleNamespace(request=SimpleNamespace(content=content), caller=SimpleNamespace(uploading=None))
+    asked = SimpleNamespace(raw=SimpleNamespace(content=content), connection=SimpleNamespace(uploading=None))
     body = Request.body(cast(Request, asked))
     assert await anext(body) == b"half"
     with pytest.raises(RequestTimeout):

@@ -37,7 +37,7 @@ class Gone:
 
 async def test_a_body_that_nobody_is_there_to_take_is_let_go() -> None:
     """Else its connection to the document server would be in use for ever."""
-    request = SimpleNamespace(caller=Gone(), method="GET", version=HttpVersion11, keep_alive=True)
+    request = SimpleNamespace(connection=Gone(), method="GET", version=HttpVersion11, keep_alive=True)
     source = Endless()
     with pytest.raises(ConnectionResetError):
         await Response(200, [], body_stream=source).prepare(cast(RawRequest, request))

@@ -86,7 +86,7 @@ async def test_a_connection_that_ends_makes_room_for_who_waits() -> None:
 
 async def test_who_waits_too_long_is_told_that_all_are_in_use_and_leaves_no_trace() -> None:
     async with echoing() as (upstream, _):
-        upstream._connections, upstream._connect = 1, 0.05
+        upstream._limit, upstream._connect = 1, 0.05
         held = await upstream.send(ask_for(b"/a"))
         with pytest.raises(Unavailable, match="all 1 connections"):
             await upstream.send(ask_for(b"/b"))
