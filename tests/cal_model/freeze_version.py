@@ -27,12 +27,12 @@ SETTINGS = {
 
 async def live(lab: Lab) -> None:
     """A little of everything."""
-    await lab.office.allocate("hr.qvw", 1)
-    await lab.office.limit("usage", 1)
-    await lab.office.assign("alice")
+    await lab.license_admin.allocate("hr.qvw", 1)
+    await lab.license_admin.limit("usage", 1)
+    await lab.license_admin.assign("alice")
     for user in ("ann", "ben"):
         await lab.open(user, groups="Analysts")
-    await lab.office.remove("ben")
+    await lab.license_admin.remove("ben")
     await lab.open("carl", "hr.qvw")
     await lab.at(2 * HOUR)
     await lab.open("dora")

@@ -30,7 +30,7 @@ class Lab:
         self.time = TEN
         self.people = People()
         self.allocator = CalAllocator(self.config, store, "tester", clock=lambda: self.time)
-        self.office = LicenseAdmin("q", self.config.licenses["q"], store, self.people, "admin")
+        self.license_admin = LicenseAdmin("q", self.config.licenses["q"], store, self.people, "admin")
         store.library(lua.VERSION, lua.source(clock=CLOCK))
         self._requests = 0
 
@@ -81,14 +81,14 @@ class Lab:
     async def stands(self, user: str) -> tuple[int, str | None] | None:
         """His place in the queue and the kind that is kept for him, once what is due was done; None: he has none."""
         await self.store.call(f"{lua.VERSION}_tend", lua.keys(self.store.prefix, "q"), (100,))
-        return next(((it.place, it.offer) for it in await self.office.queue() if it.user == user), None)
+        return next(((it.place, it.offer) for it in await self.license_admin.queue() if it.user == user), None)
 
     async def occupied(self) -> dict[str, int]:
         """How many are out of each pool that has any."""
-        return {pool.kind: pool.occupied for pool in (await self.office.state()).pools if pool.occupied}
+        return {pool.kind: pool.occupied for pool in (await self.license_admin.state()).pools if pool.occupied}
 
     async def holders(self) -> list[Holder]:
-        return sorted([holder async for holder in self.office.holders()], key=lambda holder: holder.since)
+        return sorted([holder async for holder in self.license_admin.holders()], key=lambda holder: holder.since)
 
     async def log(self) -> list[dict[str, str]]:
         """Every record, oldest first, without the first one, which holds the terms."""

@@ -6,13 +6,13 @@ local got = {}
 local function claim_again(keys, had, args)
   local held = had[tostring(args[6])]
   local belief = {'', '', '', ''}
-  if held and lease.field(held.kind, args[1], args[2], args[3]) == held.field then
+  if held and leases.field(held.kind, args[1], args[2], args[3]) == held.field then
     belief = {held.kind, held.id, '0', tostring(math.max(0, test_time - held.confirmed))}
   end
   local reply = claim(keys, {args[1], 'CORP\\' .. args[1], args[2], args[3], args[4], args[5], unpack(belief)})
   if reply[1] == 'granted' then
     had[args[5]] = {kind = reply[2], id = reply[3], user = args[1], client = args[2], document = args[3],
-      groups = args[4], reference = args[5], confirmed = test_time, field = lease.field(reply[2], args[1], args[2], args[3])}
+      groups = args[4], reference = args[5], confirmed = test_time, field = leases.field(reply[2], args[1], args[2], args[3])}
   end
   return reply
 end
@@ -20,18 +20,18 @@ end
 local OPERATIONS = {
   claim = claim_again,
   settle = function(keys, had, args)
-    local it = had[tostring(args[1])]
-    if not it then return 'nothing' end
-    settle(keys, {it.kind, it.user, it.client, it.document, it.id, it.reference, args[2]})
+    local lease = had[tostring(args[1])]
+    if not lease then return 'nothing' end
+    settle(keys, {lease.kind, lease.user, lease.client, lease.document, lease.id, lease.reference, args[2]})
     return 'done'
   end,
   touch = function(keys, had, args)
-    local it = had[tostring(args[1])]
-    if not it then return 'nothing' end
-    local confirmed = math.max(0, test_time - it.confirmed)
-    local lost = touch(keys, {cjson.encode({{it.kind, it.id, args[2], confirmed, it.user, 'CORP\\' .. it.user, it.client,
-      it.document, it.groups}})})
-    if #lost == 0 then it.confirmed = test_time end
+    local lease = had[tostring(args[1])]
+    if not lease then return 'nothing' end
+    local confirmed = math.max(0, test_time - lease.confirmed)
+    local lost = touch(keys, {cjson.encode({{lease.kind, lease.id, args[2], confirmed, lease.user, 'CORP\\' .. lease.user, lease.client,
+      lease.document, lease.groups}})})
+    if #lost == 0 then lease.confirmed = test_time end
     return lost[2] or 'kept'
   end,
   release = function(keys, _, args) return release(keys, args) end,
@@ -48,14 +48,14 @@ local OPERATIONS = {
 redis.register_function(VERSION .. 'history', function(keys, args)
   local license = keys[1]
   got[license] = got[license] or {}
-  local answer = {}
+  local reply = {}
   for index, operation in ipairs(cjson.decode(args[1])) do
     test_time = table.remove(operation, 1)
     local what = table.remove(operation, 1)
-    answer[index] = {OPERATIONS[what](keys, got[license], operation), state(keys), holders(keys, {'0', '1000'}),
+    reply[index] = {OPERATIONS[what](keys, got[license], operation), state(keys), holders(keys, {'0', '1000'}),
       waiting(keys)}
   end
-  return answer
+  return reply
 end)
 
 redis.register_function(VERSION .. 'forget', function(keys)

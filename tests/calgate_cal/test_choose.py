@@ -35,24 +35,24 @@ async def test_the_first_step_that_can_serve_does(has: list[str], kind: str, lic
         named={"in_license": 2}, document={"in_license": 2}, session={"in_license": 2}, usage={"in_license": 2}
     )
     if OPEN_HOUR in has:
-        await q.office.limit("session", 0)
+        await q.license_admin.limit("session", 0)
         assert await q.open("alice") == "usage"
-        await q.office.limit("session", None)
+        await q.license_admin.limit("session", None)
     if OWN_SESSION in has:
         assert await q.open("alice", "another.qvw") == "session"
     if OWN_NAMED in has:
-        await q.office.assign("alice")
+        await q.license_admin.assign("alice")
     if OWN_DOCUMENT in has:
-        await q.office.allocate("sales.qvw", 2)
-        await q.office.assign("alice", "sales.qvw")
-    await q.office.dynamic("named", NEW_NAMED in has)
+        await q.license_admin.allocate("sales.qvw", 2)
+        await q.license_admin.assign("alice", "sales.qvw")
+    await q.license_admin.dynamic("named", NEW_NAMED in has)
     if NEW_DOCUMENT in has:
-        await q.office.allocate("sales.qvw", 2)
-        await q.office.dynamic("document", on=True)
+        await q.license_admin.allocate("sales.qvw", 2)
+        await q.license_admin.dynamic("document", on=True)
     if NEW_SESSION not in has:
-        await q.office.limit("session", 1 if OWN_SESSION in has else 0)
+        await q.license_admin.limit("session", 1 if OWN_SESSION in has else 0)
     if NEW_USAGE not in has:
-        await q.office.limit("usage", 1 if OPEN_HOUR in has else 0)
+        await q.license_admin.limit("usage", 1 if OPEN_HOUR in has else 0)
     assert await q.open("alice") == kind
 
 

@@ -51,24 +51,24 @@ LICENSE = {
 
 
 @pytest.fixture
-def desk(server: Server, tmp_path: Path) -> CommandContext:
+def context(server: Server, tmp_path: Path) -> CommandContext:
     """One license with two Named CALs, three Document CALs and one Session CAL."""
     return CommandContext(server.url, tmp_path, demo=LICENSE)
 
 
 @pytest.fixture
-def cals(desk: CommandContext) -> Cals:
+def cals(context: CommandContext) -> Cals:
     """Runs a command."""
-    group = commands(desk)
+    group = commands(context)
     return lambda *words: CliRunner().invoke(group, [*words, "-c", "calgate.toml"])
 
 
 @pytest.fixture
-def visit(desk: CommandContext) -> Callable[[str], str]:
+def visit(context: CommandContext) -> Callable[[str], str]:
     """A gateway's claim for a user: the kind of CAL, or why not."""
 
     async def claim(user: str) -> str:
-        async with desk.open(Path()) as (config, services):
+        async with context.open(Path()) as (config, services):
             allocator = CalAllocator(config, services.store, "gateway")
             try:
                 lease = await allocator.claim("demo", who(user), "sales.qvw", reference=f"ref-{user}")

@@ -12,8 +12,8 @@ License = Callable[..., Awaitable[Lab]]
 
 async def test_it_is_one_users_on_one_document(license: License) -> None:
     q = await license(document={"in_license": 2})
-    await q.office.allocate("sales.qvw", 1)
-    await q.office.assign("alice", "sales.qvw")
+    await q.license_admin.allocate("sales.qvw", 1)
+    await q.license_admin.assign("alice", "sales.qvw")
     assert [await q.open("alice"), await q.open("alice", client="laptop")] == ["document", "document"]
     assert (await q.denial("alice", "hr.qvw")).pools[0].note == "not-allocated"
     assert (await q.denial("bob")).pools[0].note == "not-assigned"
@@ -23,22 +23,22 @@ async def test_none_is_allocated_until_an_administrator_does(license: License) -
     q = await license(document={"in_license": 2, "dynamic": True})
     assert (await q.denial("alice")).pools[0].note == "not-allocated"
     with pytest.raises(AdminError, match=r"no Document CALs are allocated to sales\.qvw; `allocate` comes first"):
-        await q.office.assign("alice", "sales.qvw")
+        await q.license_admin.assign("alice", "sales.qvw")
 
 
 async def test_the_sum_over_documents_may_not_exceed_the_limit(license: License) -> None:
     q = await license(document={"in_license": 3})
-    await q.office.allocate("a.qvw", 2)
+    await q.license_admin.allocate("a.qvw", 2)
     with pytest.raises(AdminError, match="too many Document CALs allocated: it would be 4 in all, and the limit is 3"):
-        await q.office.allocate("b.qvw", 2)
-    await q.office.allocate("a.qvw", 1)
-    await q.office.allocate("b.qvw", 2)
-    assert (await q.office.state()).allocations == {"a.qvw": 1, "b.qvw": 2}
+        await q.license_admin.allocate("b.qvw", 2)
+    await q.license_admin.allocate("a.qvw", 1)
+    await q.license_admin.allocate("b.qvw", 2)
+    assert (await q.license_admin.state()).allocations == {"a.qvw": 1, "b.qvw": 2}
 
 
 async def test_assigned_by_itself_to_whoever_opens_the_document_while_the_allocation_lasts(license: License) -> None:
     q = await license(document={"in_license": 3, "dynamic": True})
-    await q.office.allocate("sales.qvw", 2)
+    await q.license_admin.allocate("sales.qvw", 2)
     assert [await q.open(user) for user in ("alice", "bob", "carol")] == ["document", "document", "no-cal"]
     await q.at(1000 * DAY)
     assert await q.open("alice") == "document"
@@ -47,31 +47,31 @@ async def test_assigned_by_itself_to_whoever_opens_the_document_while_the_alloca
 async def test_dynamic_assignment_is_switched_for_all_documents_or_for_one(license: License) -> None:
     q = await license(document={"in_license": 4})
     for document in ("a.qvw", "b.qvw"):
-        await q.office.allocate(document, 2)
-    await q.office.dynamic("document", on=True)
-    await q.office.dynamic("document", on=False, document="b.qvw")
+        await q.license_admin.allocate(document, 2)
+    await q.license_admin.dynamic("document", on=True)
+    await q.license_admin.dynamic("document", on=False, document="b.qvw")
     assert [await q.open("alice", "a.qvw"), await q.open("alice", "b.qvw")] == ["document", "no-cal"]
-    await q.office.dynamic("document", on=None, document="b.qvw")
+    await q.license_admin.dynamic("document", on=None, document="b.qvw")
     assert await q.open("alice", "b.qvw") == "document"
 
 
 async def test_removed_after_use_it_is_in_quarantine_and_counts(license: License) -> None:
     q = await license(document={"in_license": 1, "dynamic": True, "quarantine": "1d"})
-    await q.office.allocate("sales.qvw", 1)
+    await q.license_admin.allocate("sales.qvw", 1)
     await q.open("alice")
-    await q.office.remove("alice", "sales.qvw")
+    await q.license_admin.remove("alice", "sales.qvw")
     assert (await q.denial("alice")).pools[0].note == "quarantined"
     assert (await q.denial("bob")).pools[0].note == "full"
-    assert await q.office.undo("alice", "sales.qvw") == "CORP\\alice"
+    assert await q.license_admin.undo("alice", "sales.qvw") == "CORP\\alice"
     assert await q.open("alice") == "document"
-    await q.office.remove("alice", "sales.qvw")
+    await q.license_admin.remove("alice", "sales.qvw")
     await q.at(1 * DAY)
     assert await q.open("bob") == "document"
 
 
 async def test_an_allocation_below_what_is_out_takes_nothing_away(license: License) -> None:
     q = await license(document={"in_license": 2, "dynamic": True})
-    await q.office.allocate("sales.qvw", 2)
+    await q.license_admin.allocate("sales.qvw", 2)
     assert [await q.open("alice"), await q.open("bob")] == ["document", "document"]
-    await q.office.allocate("sales.qvw", 1)
+    await q.license_admin.allocate("sales.qvw", 1)
     assert [await q.open("alice"), await q.open("bob"), await q.open("carol")] == ["document", "document", "no-cal"]

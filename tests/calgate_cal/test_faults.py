@@ -33,7 +33,7 @@ class Gateway:
         config = Config.model_validate({"q": license})
         self.store = store
         self.allocator = CalAllocator(config, store, "tester")
-        self.office = LicenseAdmin("q", config.licenses["q"], store, People(), "admin")
+        self.license_admin = LicenseAdmin("q", config.licenses["q"], store, People(), "admin")
 
     async def hold(self, user: str, document: str = "d") -> Lease:
         """Claims and is served, however often the store must be asked."""
@@ -48,7 +48,7 @@ class Gateway:
 
     async def holders(self) -> list[Holder]:
         """In the order of their grants."""
-        found = [holder async for holder in self.office.holders()]
+        found = [holder async for holder in self.license_admin.holders()]
         return sorted(
             found, key=lambda holder: [int(part) for part in holder.id.split("-")]
         )  # several in a millisecond
@@ -102,8 +102,8 @@ def lost(told: set[str], holders: Sequence[Holder]) -> set[str]:
 async def test_everything_that_was_granted_survives_a_kill_and_restart(server: Server, tmp_path: Path) -> None:
     license = {"named": {"in_license": 9, "dynamic": True, "dynamic_for": ["A"]}, "session": {"in_license": 1}}
     async with gateway(StoreSection(url=server.url), tmp_path, **license, usage={"in_license": 1}) as gate:
-        await gate.office.assign("alice")
-        await gate.office.limit("named", 5)
+        await gate.license_admin.assign("alice")
+        await gate.license_admin.limit("named", 5)
         for user in ("bob", "carol"):
             await gate.hold(user)
         before = await gate.holders()
@@ -113,7 +113,7 @@ async def test_everything_that_was_granted_survives_a_kill_and_restart(server: S
         await gate.hold("bob")
         after = await gate.holders()
         assert [(it.id, it.user) for it in after] == [(it.id, it.user) for it in before]
-        assert (await gate.office.state()).pools[0].limit == 5
+        assert (await gate.license_admin.state()).pools[0].limit == 5
 
 
 async def test_functions_that_are_flushed_under_load_are_missed_by_nobody(server: Server, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ async def test_a_store_frozen_for_20_seconds_denies_nobody_and_forgets_nothing(
         assert await gate.allocator.touch([Activity(lease, time.time())]) == []
         await gate.hold("bob")
         assert asked >= 2
-        denied = [record.what async for record in gate.office.records(0) if record.what == "denied"]
+        denied = [record.what async for record in gate.license_admin.records(0) if record.what == "denied"]
         assert denied == []
 
 
@@ -197,9 +197,9 @@ async def test_reports_are_read_from_a_replica_which_grants_nothing(tmp_path: Pa
             await gate.store.redis.wait(1, 1000)
             reader = Gateway(store, license)
             assert [it.user for it in await reader.holders()] == ["alice"]
-            assert [it.user for it in await reader.office.queue()] == ["bob"]
-            assert (await reader.office.state()).pools[2].occupied == 1
-            assert await reader.office.export() == await gate.office.export()
+            assert [it.user for it in await reader.license_admin.queue()] == ["bob"]
+            assert (await reader.license_admin.state()).pools[2].occupied == 1
+            assert await reader.license_admin.export() == await gate.license_admin.export()
             assert await reader.allocator.held("q", who("alice"), "d") is not None
             with pytest.raises(Unavailable, match="read only"):
                 await reader.allocator.claim("q", who("carol"), "d", reference="r")
@@ -324,8 +324,8 @@ async def test_a_cluster_serves_every_license_and_news_reach_all(tmp_path: Path)
             for name in licenses:
                 lease = await allocator.claim(name, who("alice"), "d", reference="r")
                 await allocator.settle(lease, served=True)
-                office = LicenseAdmin(name, Config.model_validate(licenses).licenses[name], store, None, "admin")
-                await office.end("alice", None, force=True)
+                license_admin = LicenseAdmin(name, Config.model_validate(licenses).licenses[name], store, None, "admin")
+                await license_admin.end("alice", None, force=True)
             async with asyncio.timeout(5):
                 while len(heard) < 4:
                     await asyncio.sleep(0.02)

@@ -18,7 +18,7 @@ async def test_lowering_a_limit_takes_nothing_away_and_gives_nothing_until_enoug
     alice = await q.hold("alice")
     for user in ("bob", "carol"):
         await q.open(user)
-    await q.office.limit("session", 2)
+    await q.license_admin.limit("session", 2)
     assert [await q.open("alice"), await q.open("dave")] == ["session", "no-cal"]
     await q.at(16 * MINUTE)
     await q.touch(alice)
@@ -32,12 +32,12 @@ async def test_a_limit_is_raised_up_to_what_was_bought_and_no_further(license: L
     q = await license(session={"in_license": 2, "limit": 1})
     await q.open("alice")
     assert await q.open("bob") == "no-cal"
-    await q.office.limit("session", 2)
+    await q.license_admin.limit("session", 2)
     assert await q.open("bob") == "session"
     with pytest.raises(AdminError, match="3 is more than the 2 Session CALs in license"):
-        await q.office.limit("session", 3)
-    await q.office.limit("session", None)
-    assert (await q.office.state()).pools[2].limit == 1
+        await q.license_admin.limit("session", 3)
+    await q.license_admin.limit("session", None)
+    assert (await q.license_admin.state()).pools[2].limit == 1
 
 
 async def test_overdraft_lends_beyond_the_limit_and_records_it_as_such(license: License) -> None:
@@ -124,21 +124,21 @@ async def test_every_change_holds_for_every_gateway_from_its_next_claim(license:
         return lease.kind
 
     assert [await opens(user) for user in ("alice", "bob")] == ["session", "no-cal"]
-    await q.office.end("alice", None, force=True)
+    await q.license_admin.end("alice", None, force=True)
     assert [await opens(user) for user in ("bob", "alice")] == ["session", "no-cal"]
-    await q.office.assign("alice")
+    await q.license_admin.assign("alice")
     assert await opens("alice") == "named"
-    await q.office.remove("alice")
+    await q.license_admin.remove("alice")
     assert await opens("alice") == "no-cal"
-    await q.office.undo("alice")
+    await q.license_admin.undo("alice")
     assert await opens("alice") == "named"
-    await q.office.allocate("sales.qvw", 1)
-    await q.office.dynamic("document", True, "sales.qvw")
+    await q.license_admin.allocate("sales.qvw", 1)
+    await q.license_admin.dynamic("document", True, "sales.qvw")
     assert await opens("carol") == "document"
-    await q.office.limit("named", 1)
-    await q.office.dynamic("named", True)
+    await q.license_admin.limit("named", 1)
+    await q.license_admin.dynamic("named", True)
     assert await opens("dave") == "no-cal"
-    await q.office.limit("named", None)
+    await q.license_admin.limit("named", None)
     assert await opens("dave") == "named"
 
 

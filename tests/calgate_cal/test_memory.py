@@ -60,12 +60,12 @@ async def test_a_kind_that_nobody_had_any_more_is_looked_for_again_once_somebody
 async def test_a_lease_that_ended_does_not_come_back_whatever_a_gateway_believes(license: License) -> None:
     q = await license(named={"in_license": 1}, session={"in_license": 1})
     session = await q.hold("alice")
-    await q.office.end("alice", None, force=True)
+    await q.license_admin.end("alice", None, force=True)
     assert await q.touch(session) == ["ended"]
     assert (await q.hold("alice")).id != session.id
-    await q.office.assign("bob")
+    await q.license_admin.assign("bob")
     named = await q.claim("bob")
-    await q.office.remove("bob")
+    await q.license_admin.remove("bob")
     await q.at(8 * 24 * HOUR)
     assert await q.allocator.touch([Activity(named, q.time)]) != []
     assert await q.occupied() == {}

@@ -14,7 +14,7 @@ NOON_OF_THE_TENTH = 2 * HOUR
 
 async def test_an_assigned_user_has_every_document_on_every_machine(license: License) -> None:
     q = await license(named={"in_license": 1})
-    assert await q.office.assign("CORP\\Alice") == "CORP\\alice"
+    assert await q.license_admin.assign("CORP\\Alice") == "CORP\\alice"
     assert [await q.open("alice"), await q.open("alice", "b.qvw"), await q.open("alice", client="laptop")] == [
         "named"
     ] * 3
@@ -56,7 +56,7 @@ async def test_one_whose_gateway_died_before_the_answer_is_not_burnt_either(lice
 async def test_a_session_holder_who_is_assigned_a_named_cal_uses_it_and_his_session_ends(license: License) -> None:
     q = await license(named={"in_license": 1}, session={"in_license": 1})
     assert await q.open("alice") == "session"
-    await q.office.assign("alice")
+    await q.license_admin.assign("alice")
     await q.at(5 * MINUTE)
     assert await q.open("alice") == "named"
     await q.at(15 * MINUTE - 0.001)
@@ -67,11 +67,11 @@ async def test_a_session_holder_who_is_assigned_a_named_cal_uses_it_and_his_sess
 
 async def test_removed_and_never_used_it_is_gone_at_once_without_undo(license: License) -> None:
     q = await license(named={"in_license": 1})
-    await q.office.assign("alice")
-    assert await q.office.remove("alice") == ("CORP\\alice", None)
+    await q.license_admin.assign("alice")
+    assert await q.license_admin.remove("alice") == ("CORP\\alice", None)
     assert await q.occupied() == {}
     with pytest.raises(AdminError, match="no Named CAL in quarantine"):
-        await q.office.undo("alice")
+        await q.license_admin.undo("alice")
 
 
 async def test_used_on_the_10th_removed_on_the_12th_it_is_free_on_the_17th_at_noon(license: License) -> None:
@@ -79,7 +79,7 @@ async def test_used_on_the_10th_removed_on_the_12th_it_is_free_on_the_17th_at_no
     await q.at(NOON_OF_THE_TENTH)
     await q.open("alice")
     await q.at(NOON_OF_THE_TENTH + 2 * DAY)
-    assert await q.office.remove("alice") == ("CORP\\alice", TEN + NOON_OF_THE_TENTH + 7 * DAY)
+    assert await q.license_admin.remove("alice") == ("CORP\\alice", TEN + NOON_OF_THE_TENTH + 7 * DAY)
     await q.at(NOON_OF_THE_TENTH + 7 * DAY - 0.001)
     assert (await q.denial("bob")).pools[0].note == "full"
     assert (await q.denial("alice")).pools[0].note == "quarantined"
@@ -91,16 +91,16 @@ async def test_used_longer_ago_than_the_quarantine_it_is_free_at_once(license: L
     q = await license(named={"in_license": 1, "dynamic": True, "quarantine": "1d"})
     await q.open("alice")
     await q.at(1 * DAY)
-    assert await q.office.remove("alice") == ("CORP\\alice", None)
+    assert await q.license_admin.remove("alice") == ("CORP\\alice", None)
     assert await q.open("bob") == "named"
 
 
 async def test_a_removal_can_be_undone_while_the_quarantine_lasts(license: License) -> None:
     q = await license(named={"in_license": 1, "dynamic": True})
     await q.open("alice")
-    await q.office.remove("alice")
+    await q.license_admin.remove("alice")
     await q.at(6 * DAY)
-    assert await q.office.undo("alice") == "CORP\\alice"
+    assert await q.license_admin.undo("alice") == "CORP\\alice"
     assert await q.open("alice") == "named"
     await q.at(100 * DAY)
     assert await q.open("alice") == "named"
@@ -109,7 +109,7 @@ async def test_a_removal_can_be_undone_while_the_quarantine_lasts(license: Licen
 async def test_in_quarantine_it_serves_nobody_and_its_old_owner_goes_on_to_later_steps(license: License) -> None:
     q = await license(named={"in_license": 2, "dynamic": True}, session={"in_license": 1})
     await q.open("alice")
-    await q.office.remove("alice")
+    await q.license_admin.remove("alice")
     assert await q.open("alice") == "session"
     assert await q.occupied() == {"named": 1, "session": 1}
 
@@ -119,7 +119,7 @@ async def test_every_gateway_hears_of_a_removal_in_the_same_step(license: Licens
     heard: list[Event] = []
     q.store.listen(heard.append)
     lease = await q.hold("alice")
-    await q.office.remove("alice")
+    await q.license_admin.remove("alice")
     while not heard:
         await q.store.ping()
     assert heard == [Event("lease-lost", lease.id, "removed")]
@@ -128,15 +128,15 @@ async def test_every_gateway_hears_of_a_removal_in_the_same_step(license: Licens
 
 async def test_faulty_orders_are_declined_with_the_reason_and_change_nothing(license: License) -> None:
     q = await license(named={"in_license": 1})
-    await q.office.assign("alice")
+    await q.license_admin.assign("alice")
     before = await q.log()
     for order, reason in (
-        (q.office.assign("alice"), "has a Named CAL already"),
-        (q.office.assign("bob"), "no Named CAL is free: all 1"),
-        (q.office.assign("nobody"), "knows nobody called nobody"),
-        (q.office.assign("OTHER\\alice"), "knows nobody"),
-        (q.office.remove("bob"), "has no Named CAL"),
-        (q.office.undo("alice"), "has not been removed"),
+        (q.license_admin.assign("alice"), "has a Named CAL already"),
+        (q.license_admin.assign("bob"), "no Named CAL is free: all 1"),
+        (q.license_admin.assign("nobody"), "knows nobody called nobody"),
+        (q.license_admin.assign("OTHER\\alice"), "knows nobody"),
+        (q.license_admin.remove("bob"), "has no Named CAL"),
+        (q.license_admin.undo("alice"), "has not been removed"),
     ):
         with pytest.raises(AdminError, match=reason):
             await order
@@ -145,10 +145,10 @@ async def test_faulty_orders_are_declined_with_the_reason_and_change_nothing(lic
 
 async def test_each_change_is_recorded_with_who_made_it(license: License) -> None:
     q = await license(named={"in_license": 1, "dynamic": True})
-    await q.office.assign("alice")
+    await q.license_admin.assign("alice")
     await q.open("alice")
-    await q.office.remove("alice")
-    await q.office.undo("alice")
+    await q.license_admin.remove("alice")
+    await q.license_admin.undo("alice")
     changes = [(entry["what"], entry["by"], entry["name"]) for entry in await q.log()]
     assert changes == [(what, "admin", "CORP\\alice") for what in ("assigned", "removed", "undone")]
 
@@ -156,4 +156,4 @@ async def test_each_change_is_recorded_with_who_made_it(license: License) -> Non
 async def test_someone_who_left_the_directory_can_still_be_found_among_the_holders(license: License) -> None:
     q = await license(named={"in_license": 1, "dynamic": True})
     await q.open("norbert")
-    assert (await q.office.remove("corp\\NORBERT"))[0] == "CORP\\norbert"
+    assert (await q.license_admin.remove("corp\\NORBERT"))[0] == "CORP\\norbert"

@@ -62,7 +62,7 @@ async def test_one_returned_sooner_than_the_quarantine_is_quarantined_until_then
 
 async def test_one_that_an_administrator_assigned_is_never_returned(license: License) -> None:
     q = await license(named={"in_license": 1, "return_after": "2d"})
-    await q.office.assign("alice")
+    await q.license_admin.assign("alice")
     await q.open("alice")
     await q.at(100 * DAY)
     assert await q.open("alice") == "named"

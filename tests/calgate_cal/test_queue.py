@@ -113,24 +113,24 @@ async def test_who_is_assigned_a_cal_while_he_waits_gets_it_when_he_asks_again(l
     q = await license(named={"in_license": 1}, session={"in_license": 1}, queue=True)
     await q.open("alice")
     await q.denial("bob")
-    await q.office.assign("bob")
+    await q.license_admin.assign("bob")
     assert await q.open("bob") == "named"
-    assert await q.office.queue() == []
+    assert await q.license_admin.queue() == []
 
 
 async def test_an_offer_that_a_lowered_limit_makes_impossible_is_taken_back_and_the_place_kept(full: Lab) -> None:
     await full.release("alice")
     assert await full.stands("bob") == (1, "session")
-    await full.office.limit("session", 0)
+    await full.license_admin.limit("session", 0)
     assert await full.stands("bob") == (1, None)
-    await full.office.limit("session", None)
+    await full.license_admin.limit("session", None)
     assert await full.stands("bob") == (1, "session")
 
 
 async def test_offers_are_made_though_nobody_asks(full: Lab) -> None:
     await full.release("alice")
     await full.store.call(f"{lua.VERSION}_tend", full.allocator._keys["q"], (100,))
-    assert [(waiting.user, waiting.offer) for waiting in await full.office.queue()] == [
+    assert [(waiting.user, waiting.offer) for waiting in await full.license_admin.queue()] == [
         ("bob", "session"),
         ("carol", None),
     ]
@@ -140,4 +140,4 @@ async def test_without_a_queue_nobody_waits(license: License) -> None:
     q = await license(session={"in_license": 1})
     await q.open("alice")
     assert (await q.denial("bob")).place is None
-    assert await q.office.queue() == []
+    assert await q.license_admin.queue() == []

@@ -30,9 +30,9 @@ async def _race(server: Server, folder: Path, *, queue: bool) -> list[Record]:
     subprocess.run(words, check=True, timeout=60, cwd=Path(race.__file__).parents[1])
     config = Config.model_validate({"q": race.license(queue=queue)})
     async with open_store(StoreSection(url=server.url), folder) as store:
-        office = LicenseAdmin("q", config.licenses["q"], store, People(), "admin")
-        assert (await office.state()).pools[2].occupied == 0, "a CAL was lost"
-        return [record async for record in office.records(0)]
+        license_admin = LicenseAdmin("q", config.licenses["q"], store, People(), "admin")
+        assert (await license_admin.state()).pools[2].occupied == 0, "a CAL was lost"
+        return [record async for record in license_admin.records(0)]
 
 
 def _most_out(records: Sequence[Record]) -> int:

@@ -30,10 +30,16 @@ EVENTS = {
 """Everything that can happen in the model."""
 
 FAULTS = {
-    "the minimum off by one": ("it.granted + terms.minimum, it.left", "it.granted + terms.minimum - 1, it.left"),
-    "quarantine not counted": ("    ends = used and used + terms.quarantine or it.removed", "    ends = it.removed"),
-    "a second Named CAL": ("    if own[kind] then", "    if own[kind] and kind ~= 'named' then"),
-    "minute 60 for 61": ("license.now < it.granted + HOUR end", "license.now < it.granted + HOUR - 60000 end"),
+    "the minimum off by one": (
+        "lease.granted + terms.minimum, lease.left",
+        "lease.granted + terms.minimum - 1, lease.left",
+    ),
+    "quarantine not counted": (
+        "    ends = used and used + terms.quarantine or lease.removed",
+        "    ends = lease.removed",
+    ),
+    "a second Named CAL": ("    if held[kind] then", "    if held[kind] and kind ~= 'named' then"),
+    "minute 60 for 61": ("license.now < lease.granted + HOUR end", "license.now < lease.granted + HOUR - 60000 end"),
     "reserves ignored": ("out + offered + kept >= most", "out + offered >= most"),
 }
 

@@ -163,7 +163,7 @@ async def test_a_clock_that_steps_back_lengthens_nothing_and_breaks_no_order(lic
     await q.open("bob")
     await q.at(0)
     assert await q.open("carol") == "no-cal"
-    assert (await q.office.state()).now == q.time + 60 * MINUTE
+    assert (await q.license_admin.state()).now == q.time + 60 * MINUTE
 
 
 async def test_a_grant_that_the_document_server_refused_is_taken_back_as_never_used(license: License) -> None:

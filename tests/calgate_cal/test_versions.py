@@ -41,9 +41,9 @@ async def test_what_it_wrote_is_read(old: tuple[Lab, str]) -> None:
         ("CORP\\dora", "session", "provisional"),
         ("CORP\\emil", "usage", "held"),
     ]
-    assert [it.user for it in await q.office.queue()] == ["fred", "gwen"]
-    assert (await q.office.state()).allocations == {"hr.qvw": 1}
-    records = [record.what async for record in q.office.records(0)]
+    assert [it.user for it in await q.license_admin.queue()] == ["fred", "gwen"]
+    assert (await q.license_admin.state()).allocations == {"hr.qvw": 1}
+    records = [record.what async for record in q.license_admin.records(0)]
     assert records[:4] == ["configured", "allocated", "limited", "assigned"]
 
 

@@ -6,9 +6,9 @@ from calgate.plugin import CommandContext
 from calgate_cal.commands import change, history, show
 
 
-def commands(desk: CommandContext) -> click.Group:
+def commands(context: CommandContext) -> click.Group:
     """The group `cals`."""
-    group = click.Group("cals", help="Who holds which CAL, and changing it.", context_settings={"obj": desk})
+    group = click.Group("cals", help="Who holds which CAL, and changing it.", context_settings={"obj": context})
     for command in (*show.COMMANDS, *change.COMMANDS, *history.COMMANDS):
         group.add_command(command)
     return group

@@ -81,16 +81,16 @@ def cal(document: str | None) -> str:
 
 
 def command(name: str, *, help: str) -> Callable[[Work], click.Command]:  # noqa: A002 - click's own word
-    """Makes `async def work(office, counter, …)` a command with the options that all have.
+    """Makes `async def work(license_admin, output, …)` a command with the options that all have.
 
     What is declined, or a store that is away, is one line and exit 1.
     """
 
     def make(work: Work) -> click.Command:
         def run(file: Path, license: str | None, as_json: bool, **words: Any) -> None:
-            desk: CommandContext = click.get_current_context().obj
+            context: CommandContext = click.get_current_context().obj
             try:
-                asyncio.run(_work(work, desk, file, license, Output(as_json=as_json), words))
+                asyncio.run(_work(work, context, file, license, Output(as_json=as_json), words))
             except AdminError as no:
                 raise click.ClickException(str(no)) from no
             except Refusal as no:
@@ -111,15 +111,15 @@ def _common() -> Sequence[click.Option]:
 
 
 async def _work(
-    work: Work, desk: CommandContext, file: Path, license: str | None, counter: Output, words: dict[str, Any]
+    work: Work, context: CommandContext, file: Path, license: str | None, output: Output, words: dict[str, Any]
 ) -> None:
-    async with _office(desk, file, license) as office:
-        await work(office, counter, **words)
+    async with _license_admin(context, file, license) as license_admin:
+        await work(license_admin, output, **words)
 
 
 @contextlib.asynccontextmanager
-async def _office(desk: CommandContext, file: Path, wanted: str | None) -> AsyncIterator[LicenseAdmin]:
-    async with desk.open(file) as (config, services):
+async def _license_admin(context: CommandContext, file: Path, wanted: str | None) -> AsyncIterator[LicenseAdmin]:
+    async with context.open(file) as (config, services):
         names = sorted(config.licenses)
         if wanted is None and len(names) != 1:
             raise AdminError(f"the file has several licenses ({', '.join(names)}): say which with --license")

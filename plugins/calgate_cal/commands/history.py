@@ -36,43 +36,47 @@ _WHY = {
 @click.option("--what", help="only this: granted, denied, assigned, …")
 @click.option("--csv", "as_csv", is_flag=True, help="for spreadsheets")
 async def log(
-    office: LicenseAdmin, counter: Output, since: str, user: str | None, what: str | None, as_csv: bool
+    license_admin: LicenseAdmin, output: Output, since: str, user: str | None, what: str | None, as_csv: bool
 ) -> None:
     """The records of a time."""
-    records = [it async for it in office.records(time.time() - _duration(since)) if _is_about(it, user, what)]
+    records = [it async for it in license_admin.records(time.time() - _duration(since)) if _is_about(it, user, what)]
     rows = [{"at": it.at, "what": it.what, "id": it.id, **it.facts} for it in records]
     if as_csv:
         names = ("at", "what", "kind", "name", "user", "client", "document", "reference", "by", "lease", "id")
         writer = csv.DictWriter(sys.stdout, names, extrasaction="ignore")
         writer.writeheader()
         writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
-    elif counter.as_json:
-        counter.hand(rows)
+    elif output.as_json:
+        output.hand(rows)
     else:
-        shown = table(f"Log of {office.name}", ("at", "what", "kind", "user", "document", "from", "by", "reference"))
+        shown = table(
+            f"Log of {license_admin.name}", ("at", "what", "kind", "user", "document", "from", "by", "reference")
+        )
         for it in records:
             who = (it["kind"], it["name"], it["document"], it["client"], it["by"], it["reference"])
             shown.add_row(local(it.at), it.what, *who)
-        counter.show(shown)
+        output.show(shown)
 
 
 @command("explain", help="Why USER was denied: every pool as it was. The last denial, or the one at a time.")
 @click.argument("user")
 @click.option("--at", "at", help="about when: 10:42, or 2026-01-10 10:42")
 @click.option("--reference", help="the reference number on the page")
-async def explain(office: LicenseAdmin, counter: Output, user: str, at: str | None, reference: str | None) -> None:
+async def explain(
+    license_admin: LicenseAdmin, output: Output, user: str, at: str | None, reference: str | None
+) -> None:
     """The nearest denial to a time, else the last."""
-    denials = [it async for it in office.records(0) if it.what in DENIALS and _is_about(it, user, None)]
+    denials = [it async for it in license_admin.records(0) if it.what in DENIALS and _is_about(it, user, None)]
     if reference is not None:
         denials = [it for it in denials if it["reference"] == reference]
     if not denials:
         raise AdminError(f"no denial of {user} is on record")
     wanted = _moment(at) if at else denials[-1].at
     denial = min(denials, key=lambda it: abs(it.at - wanted))
-    if counter.as_json:
-        counter.hand({"at": denial.at, **denial.facts, "pools": denial.pools})
+    if output.as_json:
+        output.hand({"at": denial.at, **denial.facts, "pools": denial.pools})
         return
-    counter.say(
+    output.say(
         f"{denial['name']} was denied {denial['document']} at {local(denial.at)} from {denial['client']}"
         f" (reference {denial['reference']}, {denial['code']})"
     )
@@ -82,44 +86,44 @@ async def explain(office: LicenseAdmin, counter: Output, user: str, at: str | No
         figures = (str(pool["limit"]), str(pool["occupied"]))
         why = _WHY.get(pool["note"], pool["note"])
         shown.add_row(pool["kind"], *figures, why, local(free_at / 1000 if free_at else None))
-    counter.show(shown)
+    output.show(shown)
 
 
 @command("report", help="How many CALs are needed.")
 @click.option("--since", default="30d", show_default=True, help="how far back, as 30d, 12w")
 @click.option("--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="a picture (SVG) to this file")
-async def report(office: LicenseAdmin, counter: Output, since: str, picture: Path | None) -> None:
+async def report(license_admin: LicenseAdmin, output: Output, since: str, picture: Path | None) -> None:
     """Use and denials, and what would have been with another number of Session CALs."""
     now = time.time()
-    records = [record async for record in office.records(0)]
+    records = [record async for record in license_admin.records(0)]
     offset = datetime.now(UTC).astimezone().utcoffset()
     begin = max(now - _duration(since), records[0].at if records else now)
-    made = reports.make(office.name, records, begin, now, offset.total_seconds() if offset else 0)
+    made = reports.make(license_admin.name, records, begin, now, offset.total_seconds() if offset else 0)
     if picture is not None:
         try:
             await asyncio.to_thread(picture.write_text, plot.svg(made), encoding="utf-8")
         except OSError as error:
             raise AdminError(f"the plot cannot be written: {error}") from error
-    if counter.as_json:
-        counter.hand(asdict(made))
+    if output.as_json:
+        output.hand(asdict(made))
         return
-    counter.say(f"{office.name} from {local(made.since)} to {local(made.until)}")
+    output.say(f"{license_admin.name} from {local(made.since)} to {local(made.until)}")
     use = table("In use", ("kind", "users", "peak", "95 % of hours", "median hour", "busiest hour"))
     for it in made.uses:
         busiest = max(it.by_hour, key=lambda hour: it.by_hour[hour])
         use.add_row(it.kind, str(it.users), str(it.peak), str(it.p95), str(it.median), f"{busiest:02}:00")
-    counter.show(use)
-    counter.say(f"episodes of denial: {made.episodes}, of {made.denied_users} users, in {made.attempts} attempts")
+    output.show(use)
+    output.say(f"episodes of denial: {made.episodes}, of {made.denied_users} users, in {made.attempts} attempts")
     what_if = table("With so many Session CALs", ("CALs", "denials"), ("CALs", "denials"))
     for cals, denials in made.what_if.items():
         what_if.add_row(str(cals), str(denials))
-    counter.show(what_if)
+    output.show(what_if)
 
 
 @command("export", help="All permanent state as JSON: Named, Document and Usage CALs, limits, allocations.")
-async def export(office: LicenseAdmin, counter: Output) -> None:
+async def export(license_admin: LicenseAdmin, output: Output) -> None:
     """For `import`, or for safe keeping."""
-    counter.hand(await office.export())
+    output.hand(await license_admin.export())
 
 
 COMMANDS = (log, explain, report, export)

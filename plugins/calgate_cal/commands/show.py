@@ -13,15 +13,15 @@ from calgate_cal.replies import KINDS, Holder, State
 
 @command("list", help="Every pool, and who holds what.")
 @click.option("--kind", type=KIND, help="only these")
-async def list_(office: LicenseAdmin, counter: Output, kind: str | None) -> None:
+async def list_(license_admin: LicenseAdmin, output: Output, kind: str | None) -> None:
     """Pools and holders."""
-    state = await office.state()
-    holders = await _sorted_holders(office)
+    state = await license_admin.state()
+    holders = await _sorted_holders(license_admin)
     shown = [holder for holder in holders if kind in (None, holder.kind)]
-    if counter.as_json:
-        counter.hand(
+    if output.as_json:
+        output.hand(
             {
-                "license": office.name,
+                "license": license_admin.name,
                 "now": state.now,
                 "pools": [
                     asdict(pool) | {"free": pool.free, "quarantined": _quarantined(holders, pool.kind)}
@@ -32,47 +32,47 @@ async def list_(office: LicenseAdmin, counter: Output, kind: str | None) -> None
             }
         )
     else:
-        counter.show(_pools(office.name, state, holders), *_allocations(state, holders), _holders(shown))
+        output.show(_pools(license_admin.name, state, holders), *_allocations(state, holders), _holders(shown))
 
 
 @command("who-has", help="What USER holds, or who holds something for a document.")
 @click.argument("user", required=False)
 @click.option("--document", type=NAME, help="who holds a Document or Usage CAL for it")
-async def who_has(office: LicenseAdmin, counter: Output, user: str | None, document: str | None) -> None:
+async def who_has(license_admin: LicenseAdmin, output: Output, user: str | None, document: str | None) -> None:
     """Some of the holders."""
     if (user is None) == (document is None):
         raise AdminError("say either a user or --document")
-    held = [it for it in await _sorted_holders(office) if _is_of(it, user) and document in (None, it.document)]
-    if counter.as_json:
-        counter.hand([asdict(holder) for holder in held])
+    held = [it for it in await _sorted_holders(license_admin) if _is_of(it, user) and document in (None, it.document)]
+    if output.as_json:
+        output.hand([asdict(holder) for holder in held])
     elif held:
-        counter.show(_holders(held))
+        output.show(_holders(held))
     else:
-        counter.say(f"{user} holds no CAL" if user else f"nobody holds a CAL for {document}")
+        output.say(f"{user} holds no CAL" if user else f"nobody holds a CAL for {document}")
 
 
 @command("queue", help="Who waits, in order.")
-async def queue(office: LicenseAdmin, counter: Output) -> None:
+async def queue(license_admin: LicenseAdmin, output: Output) -> None:
     """The queue."""
-    waiting = await office.queue()
-    if counter.as_json:
-        counter.hand([asdict(waiter) for waiter in waiting])
+    waiting = await license_admin.queue()
+    if output.as_json:
+        output.hand([asdict(waiter) for waiter in waiting])
         return
     if not waiting:
-        counter.say("nobody waits")
+        output.say("nobody waits")
         return
     shown = table("Queue", ("place", "user", "document", "since", "offered", "place kept until"), ("place",))
     for it in waiting:
         kept = local(it.kept_until)
         shown.add_row(str(it.place), it.name, it.document, local(it.since), it.offer or "", kept)
-    counter.show(shown)
+    output.show(shown)
 
 
 COMMANDS = (list_, who_has, queue)
 
 
-async def _sorted_holders(office: LicenseAdmin) -> list[Holder]:
-    found = {holder.id: holder async for holder in office.holders()}
+async def _sorted_holders(license_admin: LicenseAdmin) -> list[Holder]:
+    found = {holder.id: holder async for holder in license_admin.holders()}
     return sorted(found.values(), key=lambda it: (KINDS.index(it.kind), it.name.casefold(), it.since))
 
 

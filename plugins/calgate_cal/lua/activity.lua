@@ -1,9 +1,9 @@
 -- What the gateway tells afterwards: settle, touch, release, tend.
 
-local function keep(license, it, used)
-  record(license, 'kept', {'kind', it.kind, 'user', it.user, 'name', it.name, 'lease', it.id})
-  it.pending, it.refused = nil, nil
-  lease.write(license, it, used)
+local function keep(license, lease, used)
+  record(license, 'kept', {'kind', lease.kind, 'user', lease.user, 'name', lease.name, 'lease', lease.id})
+  lease.pending, lease.refused = nil, nil
+  leases.write(license, lease, used)
 end
 
 -- How a request ended for which a lease is provisional. ARGV: kind, user, client, document, id, reference, and whether it
@@ -12,44 +12,44 @@ end
 local function settle(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
-  local it = lease.read(license, args[1], lease.field(args[1], args[2], args[3], args[4]))
-  if not it or it.id ~= args[5] or not it.pending then return 0 end
+  local lease = leases.read(license, args[1], leases.field(args[1], args[2], args[3], args[4]))
+  if not lease or lease.id ~= args[5] or not lease.pending then return 0 end
   if args[7] == '1' then
-    keep(license, it, lease.last_use(license, it))
+    keep(license, lease, leases.last_use(license, lease))
     return 1
   end
   local pending = {}
-  for _, reference in ipairs(it.pending) do
+  for _, reference in ipairs(lease.pending) do
     if reference ~= args[6] then pending[#pending + 1] = reference end
   end
-  it.refused = it.refused or args[7] == '0' or nil
-  if it.refused and #pending == 0 then
-    lease.finish(license, it, 'taken-back', 'refused', {'reference', args[6]})
+  lease.refused = lease.refused or args[7] == '0' or nil
+  if lease.refused and #pending == 0 then
+    leases.finish(license, lease, 'taken-back', 'refused', {'reference', args[6]})
     return 1
   end
-  it.pending = pending
-  lease.write(license, it, lease.last_use(license, it))
+  lease.pending = pending
+  leases.write(license, lease, leases.last_use(license, lease))
   return 0
 end
 
 -- One lease that was used. Answers why it is lost, or nil.
-local function touch_one(license, kind, ask, id, age, confirmed)
-  local field = field_of(ask, kind)
-  local it = lease.read(license, kind, field)
-  if not it then
-    if reassert(license, ask, kind, id, age, confirmed) then return nil end
+local function touch_one(license, kind, claimant, id, age, confirmed)
+  local field = field_of(claimant, kind)
+  local lease = leases.read(license, kind, field)
+  if not lease then
+    if reassert(license, claimant, kind, id, age, confirmed) then return nil end
     return 'ended'
   end
-  if it.id ~= id then return 'ended' end
-  if not lease.serves(license, it) then return kind == 'usage' and 'hour-over' or 'removed' end
-  if it.left then return 'signed-out' end
-  if kind == 'named' and includes(it.told, ask.client) then return 'taken-over' end
-  local last = lease.last_use(license, it) or 0
-  local used = math.max(license.now - age, last, it.granted)
-  if it.pending then
-    keep(license, it, used)
+  if lease.id ~= id then return 'ended' end
+  if not leases.serves(license, lease) then return kind == 'usage' and 'hour-over' or 'removed' end
+  if lease.left then return 'signed-out' end
+  if kind == 'named' and includes(lease.told, claimant.client) then return 'taken-over' end
+  local last = leases.last_use(license, lease) or 0
+  local used = math.max(license.now - age, last, lease.granted)
+  if lease.pending then
+    keep(license, lease, used)
   elseif used > last then
-    lease.note_use(license, it, used)
+    leases.note_use(license, lease, used)
   end
   return nil
 end
@@ -63,7 +63,7 @@ local function touch(keys, args)
   local lost = {}
   for index, item in ipairs(cjson.decode(args[1])) do
     local kind, id, age, confirmed, user, name, client, document, groups = unpack(item)
-    local reason = touch_one(license, kind, asker(user, name, client, document, lines(groups)), id, age, confirmed)
+    local reason = touch_one(license, kind, new_claimant(user, name, client, document, lines(groups)), id, age, confirmed)
     if reason then
       lost[#lost + 1] = index
       lost[#lost + 1] = reason
@@ -77,12 +77,12 @@ local function release(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local user, client = args[1], args[2]
-  local session = lease.read(license, 'session', lease.field('session', user, client))
+  local session = leases.read(license, 'session', leases.field('session', user, client))
   if session then sign_out(license, session, 'signed-out', 'user') end
-  local named = lease.read(license, 'named', lease.field('named', user))
+  local named = leases.read(license, 'named', leases.field('named', user))
   if named and named.client == client then
     named.client = ''
-    lease.write(license, named, lease.last_use(license, named))
+    leases.write(license, named, leases.last_use(license, named))
   end
   queue.leave(license, user .. '|' .. client, 'gave-up')
   return 1
@@ -93,7 +93,7 @@ end
 local function tend(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
-  lease.sweep(license, tonumber(args[1]))
+  leases.sweep(license, tonumber(args[1]))
   drop_old_records(license)
   queue.tend(license)
   return redis.call('INFO', 'replication'):match('master_replid:(%x+)')

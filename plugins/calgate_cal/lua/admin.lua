@@ -1,9 +1,9 @@
 -- What an administrator does. Every function answers a word ('done' or why not) and then figures that belong to it;
 -- where it is not 'done', nothing was changed. ARGV begin with who did it.
 
-local function administrator_record(license, what, by, it, extra)
-  local fields = {'by', by, 'kind', it.kind, 'user', it.user or '', 'name', it.name or '', 'document', it.document or '',
-    'lease', it.id or ''}
+local function administrator_record(license, what, by, lease, extra)
+  local fields = {'by', by, 'kind', lease.kind, 'user', lease.user or '', 'name', lease.name or '', 'document', lease.document or '',
+    'lease', lease.id or ''}
   for _, word in ipairs(extra or {}) do fields[#fields + 1] = word end
   return record(license, what, fields)
 end
@@ -17,11 +17,11 @@ local function configure(keys, args)
   record(license, 'configured', {'by', args[1], 'terms', args[2]})
   set(license, {terms = args[2]})
   redis.call('DEL', license.shares)
-  local leases = redis.call('HGETALL', license.leases)
-  for index = 1, #leases, 2 do
-    local it = leases[index]:sub(1, 1) ~= '@' and cmsgpack.unpack(leases[index + 1])
-    local ends = it and redis.call('ZSCORE', license[it.kind], leases[index])
-    if ends then occupy_shares(license, it.kind, it, tonumber(ends), leases[index]) end
+  local stored = redis.call('HGETALL', license.leases)
+  for index = 1, #stored, 2 do
+    local lease = stored[index]:sub(1, 1) ~= '@' and cmsgpack.unpack(stored[index + 1])
+    local ends = lease and redis.call('ZSCORE', license[lease.kind], stored[index])
+    if ends then occupy_shares(license, lease.kind, lease, tonumber(ends), stored[index]) end
   end
   queue.rebuild(license)
   return {'done'}
@@ -32,19 +32,19 @@ local function assign(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local by, kind, user, name, document = unpack(args)
-  local ask = asker(user, name, '', document, {})
+  local claimant = new_claimant(user, name, '', document, {})
   queue.tend(license)
-  local it = lease.read(license, kind, field_of(ask, kind))
-  if it and lease.serves(license, it) then return {'has-one'} end
-  if it then return {'quarantined', it.ends} end
+  local lease = leases.read(license, kind, field_of(claimant, kind))
+  if lease and leases.serves(license, lease) then return {'has-one'} end
+  if lease then return {'quarantined', lease.ends} end
   if kind == 'document' and pool.allocated(license, document) == 0 then return {'not-allocated'} end
   if pool.occupied(license, kind) >= limit_of(license, kind) then return {'full', limit_of(license, kind)} end
-  if not pool.has_room(license, kind, ask) then return {'full', pool.allocated(license, document)} end
-  lease.bury(license, kind, field_of(ask, kind))
-  it = {kind = kind, user = user, name = name, client = '', document = document ~= '' and document or nil,
-    granted = license.now, by = 'administrator', field = field_of(ask, kind)}
-  it.id = administrator_record(license, 'assigned', by, it)
-  lease.write(license, it, nil)
+  if not pool.has_room(license, kind, claimant) then return {'full', pool.allocated(license, document)} end
+  leases.expire(license, kind, field_of(claimant, kind))
+  lease = {kind = kind, user = user, name = name, client = '', document = document ~= '' and document or nil,
+    granted = license.now, by = 'administrator', field = field_of(claimant, kind)}
+  lease.id = administrator_record(license, 'assigned', by, lease)
+  leases.write(license, lease, nil)
   return {'done'}
 end
 
@@ -53,20 +53,20 @@ local function remove(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local by, kind, user, document = unpack(args)
-  local it = lease.read(license, kind, lease.field(kind, user, '', document))
-  if not it then return {'has-none'} end
-  if not lease.serves(license, it) then return {'quarantined', it.ends} end
-  local used = not it.pending and lease.last_use(license, it) or nil
+  local lease = leases.read(license, kind, leases.field(kind, user, '', document))
+  if not lease then return {'has-none'} end
+  if not leases.serves(license, lease) then return {'quarantined', lease.ends} end
+  local used = not lease.pending and leases.last_use(license, lease) or nil
   local ends = used and used + license.terms[kind].quarantine or license.now
   if ends <= license.now then
-    lease.finish(license, it, 'removed', by, {'until', '0'})
-    tell(license, it, 'removed')
+    leases.finish(license, lease, 'removed', by, {'until', '0'})
+    publish_lost(license, lease, 'removed')
     return {'done', 0}
   end
-  administrator_record(license, 'removed', by, it, {'until', ends})
-  it.removed = license.now
-  lease.write(license, it, used)
-  tell(license, it, 'removed')
+  administrator_record(license, 'removed', by, lease, {'until', ends})
+  lease.removed = license.now
+  leases.write(license, lease, used)
+  publish_lost(license, lease, 'removed')
   return {'done', ends}
 end
 
@@ -75,13 +75,13 @@ local function undo(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local by, kind, user, document = unpack(args)
-  local it = lease.read(license, kind, lease.field(kind, user, '', document))
-  if not it then return {'has-none'} end
-  if lease.serves(license, it) then return {'not-removed'} end
-  administrator_record(license, 'undone', by, it)
-  it.removed = nil
-  it.by = 'administrator'   -- one that was returned for want of use would else be returned again at once
-  lease.write(license, it, lease.last_use(license, it))
+  local lease = leases.read(license, kind, leases.field(kind, user, '', document))
+  if not lease then return {'has-none'} end
+  if leases.serves(license, lease) then return {'not-removed'} end
+  administrator_record(license, 'undone', by, lease)
+  lease.removed = nil
+  lease.by = 'administrator'   -- one that was returned for want of use would else be returned again at once
+  leases.write(license, lease, leases.last_use(license, lease))
   return {'done'}
 end
 
@@ -131,15 +131,15 @@ local function finish(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local by, user, client, force = unpack(args)
-  local it = lease.read(license, 'session', lease.field('session', user, client))
-  if not it then return {'has-none'} end
-  tell(license, it, 'ended')
+  local lease = leases.read(license, 'session', leases.field('session', user, client))
+  if not lease then return {'has-none'} end
+  publish_lost(license, lease, 'ended')
   if force == '1' then
-    lease.finish(license, it, 'ended', by, {'forced', '1'})
+    leases.finish(license, lease, 'ended', by, {'forced', '1'})
     return {'done', 0}
   end
-  sign_out(license, it, 'ended', by)
-  return {'done', it.ends > license.now and it.ends or 0}
+  sign_out(license, lease, 'ended', by)
+  return {'done', lease.ends > license.now and lease.ends or 0}
 end
 
 -- Puts back what `export` gave, into a license without permanent state. ARGV: who, JSON of the settings, JSON of the leases
@@ -149,21 +149,21 @@ local function restore(keys, args)
   if not license then return {'unconfigured'} end
   local there = redis.call('ZCARD', license.named) + redis.call('ZCARD', license.document) + redis.call('ZCARD', license.usage)
   if there > 0 then return {'not-empty', there} end
-  local settings, leases = cjson.decode(args[2]), cjson.decode(args[3])
-  for _, it in ipairs(leases) do
-    local strings = type(it.id) == 'string' and type(it.field) == 'string' and type(it.user) == 'string'
-    if not strings or type(it.granted) ~= 'number' or not includes({'named', 'document', 'usage'}, it.kind) then
+  local settings, saved = cjson.decode(args[2]), cjson.decode(args[3])
+  for _, lease in ipairs(saved) do
+    local strings = type(lease.id) == 'string' and type(lease.field) == 'string' and type(lease.user) == 'string'
+    if not strings or type(lease.granted) ~= 'number' or not includes({'named', 'document', 'usage'}, lease.kind) then
       return {'unreadable'}
     end
   end
   record(license, 'restored', {'by', args[1], 'settings', args[2], 'leases', args[3]})
   set(license, settings)
-  for _, it in ipairs(leases) do
-    local used = it.last_used
-    it.last_used = nil
-    lease.write(license, it, used)
+  for _, lease in ipairs(saved) do
+    local used = lease.last_used
+    lease.last_used = nil
+    leases.write(license, lease, used)
   end
-  return {'done', #leases}
+  return {'done', #saved}
 end
 
 redis.register_function(VERSION .. 'restore', restore)

@@ -2,79 +2,79 @@
 local order = {}
 
 -- Somebody who asks; `field` is filled by field_of.
-local function asker(user, name, client, document, groups)
+local function new_claimant(user, name, client, document, groups)
   return {user = user, name = name, client = client, document = document, groups = groups, field = {}}
 end
 
-local function holder_of(ask)
-  return ask.user .. '|' .. ask.client
+local function holder_of(claimant)
+  return claimant.user .. '|' .. claimant.client
 end
 
 -- What he has already, by kind; `texts` are those of his leases as `open` fetched them, behind two others.
-function order.own(license, ask, texts)
-  local own, first = {}, 2
+function order.held(license, claimant, texts)
+  local held, first = {}, 2
   if not texts then
-    if #license.kinds == 0 then return own end
-    texts, first = redis.call('HMGET', license.leases, own_fields(ask, license.kinds)), 0
+    if #license.kinds == 0 then return held end
+    texts, first = redis.call('HMGET', license.leases, held_fields(claimant, license.kinds)), 0
   end
   for index, kind in ipairs(license.kinds) do
     local text = texts[first + index]
     if text then
-      own[kind] = lease.read(license, kind, field_of(ask, kind), text)
-      if not own[kind] then ask.over = kind end   -- its time is over and nobody has ended it yet
+      held[kind] = leases.read(license, kind, field_of(claimant, kind), text)
+      if not held[kind] then claimant.over = kind end   -- its time is over and nobody has ended it yet
     end
   end
-  return own
+  return held
 end
 
 -- A Named CAL that another machine uses: nil (no matter), or what is to happen.
-local function other_client(license, it, ask)
+local function other_client(license, lease, claimant)
   local policy = license.terms.named.other_client
   if policy == 'allow' then return nil end
-  if includes(it.told, ask.client) then return 'taken-over' end
-  if it.client == '' or it.client == ask.client then return nil end
-  local used = lease.last_use(license, it)
+  if includes(lease.told, claimant.client) then return 'taken-over' end
+  if lease.client == '' or lease.client == claimant.client then return nil end
+  local used = leases.last_use(license, lease)
   if not used or used + license.terms.session.idle_timeout <= license.now then return nil end
   return policy == 'refuse' and 'in-use-elsewhere' or 'take-over'
 end
 
-local function held(license, ask, own, kind)
-  local it = own[kind]
-  if not it or not lease.serves(license, it) then return nil end
-  return {lease = it, other = kind == 'named' and other_client(license, it, ask) or nil}
+local function use_held(license, claimant, held, kind)
+  local lease = held[kind]
+  if not lease or not leases.serves(license, lease) then return nil end
+  return {lease = lease, other = kind == 'named' and other_client(license, lease, claimant) or nil}
 end
 
-local function new(license, ask, own, kind, why)
+local function take_new(license, claimant, held, kind, why)
   if license.terms[kind].in_license == 0 then return nil end
   if kind == 'named' or kind == 'document' then
-    if own[kind] then
+    if held[kind] then
       why[kind] = 'quarantined'   -- it occupies its place, and nobody has two
       return nil
     end
-    if kind == 'document' and pool.allocated(license, ask.document) == 0 then
+    if kind == 'document' and pool.allocated(license, claimant.document) == 0 then
       why[kind] = 'not-allocated'
       return nil
     end
-    if not pool.is_dynamic(license, kind, ask) then
+    if not pool.is_dynamic(license, kind, claimant) then
       why[kind] = 'not-assigned'
       return nil
     end
   end
-  local room, word, out, limit = pool.has_room(license, kind, ask)
+  local room, word, out, limit = pool.has_room(license, kind, claimant)
   if room then return {kind = kind, out = out, limit = limit} end
   why[kind] = word
   return nil
 end
 
-local function taken_from_the_idle(license, ask)
-  local victim = pool.reclaimable(license, ask)
+local function reclaim(license, claimant)
+  local victim = pool.reclaimable(license, claimant)
   return victim and {kind = 'session', victim = victim}
 end
 
 -- The vendor's order, steps 1 to 6; only who would be denied takes from somebody idle.
 local STEPS = {
-  {held, 'named'}, {held, 'document'}, {new, 'named'}, {new, 'document'}, {held, 'session'}, {new, 'session'},
-  {held, 'usage'}, {new, 'usage'}, {taken_from_the_idle, 'session'},
+  {use_held, 'named'}, {use_held, 'document'}, {take_new, 'named'}, {take_new, 'document'}, {use_held, 'session'}, {take_new, 'session'},
+  {use_held, 'usage'}, {take_new, 'usage'}, {reclaim, 'session'},
 }
 
 -- Of these, the ones for kinds that there are: worked out once, and kept with the kinds.
@@ -89,10 +89,10 @@ local function steps_for(kinds)
 end
 
 -- {lease, other}: one that he has. {kind, out, limit, victim}: a new one, with which so many are out. {why}: none, and a word for each kind.
-function order.choose(license, ask, own)
+function order.choose(license, claimant, held)
   local why = {}
   for _, step in ipairs(steps_for(license.kinds)) do
-    local choice = step[1](license, ask, own, step[2], why)
+    local choice = step[1](license, claimant, held, step[2], why)
     if choice then return choice end
   end
   return {why = why}

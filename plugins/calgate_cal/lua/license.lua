@@ -62,41 +62,41 @@ local function read_settings(here, version)
 end
 
 -- The name of somebody's lease of a kind among the leases, joined when it is first asked for.
-local function field_of(ask, kind)
-  local field = ask.field[kind]
+local function field_of(claimant, kind)
+  local field = claimant.field[kind]
   if field then return field end
   if kind == 'named' then
-    field = 'named|' .. ask.user
+    field = 'named|' .. claimant.user
   else
-    field = kind .. '|' .. ask.user .. '|' .. (kind == 'session' and ask.client or ask.document)
+    field = kind .. '|' .. claimant.user .. '|' .. (kind == 'session' and claimant.client or claimant.document)
   end
-  ask.field[kind] = field
+  claimant.field[kind] = field
   return field
 end
 
-local function own_fields(ask, kinds, index)
+local function held_fields(claimant, kinds, index)
   index = index or 1
   if not kinds[index] then return end
-  return field_of(ask, kinds[index]), own_fields(ask, kinds, index + 1)
+  return field_of(claimant, kinds[index]), held_fields(claimant, kinds, index + 1)
 end
 
 -- Answers nil for a license that no gateway has configured yet, and then what is known without. The texts of the leases
 -- that somebody may have are fetched by the way where he is given: they are `texts` of the answer.
-local function open(keys, ask)
+local function open(keys, claimant)
   local here = known[keys[1]]
   if not here then
     here = named_keys(keys)
     known[keys[1]] = here
   end
   local texts
-  if ask and here.kinds then
-    texts = redis.call('HMGET', keys[2], '@version', '@newest', own_fields(ask, here.kinds))
+  if claimant and here.kinds then
+    texts = redis.call('HMGET', keys[2], '@version', '@newest', held_fields(claimant, here.kinds))
   else
     texts = redis.call('HMGET', keys[2], '@version', '@newest')
   end
   local now = math.max(clock(), tonumber(texts[2] or 0))
   if not texts[1] then return nil, setmetatable({now = now}, here.index) end
-  local fetched = ask and here.version == texts[1] and texts or nil
+  local fetched = claimant and here.version == texts[1] and texts or nil
   if here.version ~= texts[1] then read_settings(here, texts[1]) end
   return setmetatable({now = now, texts = fetched, terms = here.terms, settings = here.settings, kinds = here.kinds},
     here.index)
@@ -138,7 +138,7 @@ local function drop_old_records(license)
 end
 
 -- Tells all gateways, in the same step, that a lease is not to be relied on any more.
-local function tell(license, it, reason)
+local function publish_lost(license, lease, reason)
   redis.call('PUBLISH', license.terms.channel,
-    cjson.encode({topic = 'lease-lost', subject = it.id, reason = reason}))
+    cjson.encode({topic = 'lease-lost', subject = lease.id, reason = reason}))
 end

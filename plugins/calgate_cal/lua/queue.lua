@@ -57,29 +57,29 @@ function queue.leave(license, holder, what)
 end
 
 -- Denied: joins the queue, or keeps the place he has. Who asks for what his offer does not serve keeps the offer.
-function queue.join(license, ask)
-  local waiter = read(license, holder_of(ask))
+function queue.join(license, claimant)
+  local waiter = read(license, holder_of(claimant))
   if waiter and waiter.offer then return end
   if not waiter then
     if redis.call('ZCARD', license.queue) >= MOST_WAITING then return end
     local last = redis.call('ZRANGE', license.queue, -1, -1, 'WITHSCORES')[2]
-    waiter = {user = ask.user, name = ask.name, client = ask.client, document = ask.document, groups = ask.groups,
+    waiter = {user = claimant.user, name = claimant.name, client = claimant.client, document = claimant.document, groups = claimant.groups,
       seq = tonumber(last or 0) + 1, since = license.now}
     record_waiter(license, 'waits', waiter)
-    redis.call('ZADD', license.queue, waiter.seq, holder_of(ask))
+    redis.call('ZADD', license.queue, waiter.seq, holder_of(claimant))
   else
     redis.call('ZREM', license.classes, (class_member(waiter)))
-    waiter.document, waiter.groups = ask.document, ask.groups
+    waiter.document, waiter.groups = claimant.document, claimant.groups
   end
   save(license, waiter)
   redis.call('ZADD', license.classes, 0, (class_member(waiter)))
-  redis.call('ZADD', license.places, license.now + PLACE_KEPT, holder_of(ask))
+  redis.call('ZADD', license.places, license.now + PLACE_KEPT, holder_of(claimant))
 end
 
-local function as_asker(waiter)
-  local ask = asker(waiter.user, waiter.name, waiter.client, waiter.document, waiter.groups or {})
-  ask.waiter = waiter
-  return ask
+local function as_claimant(waiter)
+  local claimant = new_claimant(waiter.user, waiter.name, waiter.client, waiter.document, waiter.groups or {})
+  claimant.waiter = waiter
+  return claimant
 end
 
 local function drop_the_gone(license)
@@ -104,7 +104,7 @@ end
 -- An offer that can no longer be kept (a limit was lowered): the last comer goes back to waiting.
 local function revoke(license)
   for _, waiter in ipairs(offered(license)) do
-    if not pool.has_room(license, waiter.offer, as_asker(waiter)) then
+    if not pool.has_room(license, waiter.offer, as_claimant(waiter)) then
       record_waiter(license, 'offer-revoked', waiter, {'kind', waiter.offer})
       drop_offer(license, waiter)
       save(license, waiter)
@@ -119,8 +119,8 @@ local function first_of(license, class, first)
   local member = first
   while member do
     local waiter = read(license, member:match('%z%d+%z(.*)$'))
-    local ask = as_asker(waiter)
-    local choice = order.choose(license, ask, order.own(license, ask))
+    local claimant = as_claimant(waiter)
+    local choice = order.choose(license, claimant, order.held(license, claimant))
     if choice.kind then return waiter, choice end
     member = redis.call('ZRANGE', license.classes, '(' .. member, '(' .. class .. '\1', 'BYLEX', 'LIMIT', 0, 1)[1]
   end
@@ -133,7 +133,7 @@ local function next_to_serve(license)
   local member = redis.call('ZRANGE', license.classes, '-', '+', 'BYLEX', 'LIMIT', 0, 1)[1]
   while member do
     local class, holder = member:match('^(.*)%z%d+%z(.*)$')
-    if order.choose(license, as_asker(read(license, holder)), {}).kind then
+    if order.choose(license, as_claimant(read(license, holder)), {}).kind then
       local waiter, choice = first_of(license, class, member)
       if waiter and (not best or waiter.seq < best.seq) then best, best_choice = waiter, choice end
     end
@@ -144,8 +144,8 @@ end
 
 local function offer(license, waiter, choice)
   if choice.victim then
-    lease.finish(license, choice.victim, 'reclaimed', 'queue')
-    tell(license, choice.victim, 'reclaimed')
+    leases.finish(license, choice.victim, 'reclaimed', 'queue')
+    publish_lost(license, choice.victim, 'reclaimed')
   end
   record_waiter(license, 'offered', waiter, {'kind', choice.kind})
   redis.call('ZREM', license.classes, (class_member(waiter)))

@@ -13,14 +13,14 @@ end
 local function state(keys)
   local license, unknown = open(keys)
   if not license then return {'unconfigured', unknown.now} end
-  local answer = {tostring(license.now), cjson.encode(changed(license))}
+  local reply = {tostring(license.now), cjson.encode(changed(license))}
   for _, kind in ipairs(KINDS) do
-    local picture = pool.picture(license, kind)
-    picture.in_license = license.terms[kind].in_license
-    picture.offered = pool.share(license, OFFERS[kind])
-    answer[#answer + 1] = cjson.encode(picture)
+    local snapshot = pool.snapshot(license, kind)
+    snapshot.in_license = license.terms[kind].in_license
+    snapshot.offered = pool.share(license, OFFERS[kind])
+    reply[#reply + 1] = cjson.encode(snapshot)
   end
-  return answer
+  return reply
 end
 
 -- Everything that is out, a page at a time. ARGV: cursor, about how many. Returns {cursor, JSON of a lease …}
@@ -28,46 +28,46 @@ local function holders(keys, args)
   local license, unknown = open(keys)
   license = license or unknown
   local page = redis.call('HSCAN', license.leases, args[1], 'COUNT', args[2])
-  local answer = {page[1]}
+  local reply = {page[1]}
   for index = 1, #page[2], 2 do
     local field, text = page[2][index], page[2][index + 1]
-    local it = field:sub(1, 1) ~= '@' and lease.read(license, cmsgpack.unpack(text).kind, field, text)
-    if it then
-      it.last_used = lease.last_use(license, it)
-      if license.terms then it.serves = lease.serves(license, it) end
-      answer[#answer + 1] = cjson.encode(it)
+    local lease = field:sub(1, 1) ~= '@' and leases.read(license, cmsgpack.unpack(text).kind, field, text)
+    if lease then
+      lease.last_used = leases.last_use(license, lease)
+      if license.terms then lease.serves = leases.serves(license, lease) end
+      reply[#reply + 1] = cjson.encode(lease)
     end
   end
-  return answer
+  return reply
 end
 
 -- Who waits, in order. Returns {JSON of each …}
 local function waiting(keys)
   local license, unknown = open(keys)
   license = license or unknown
-  local answer = {}
+  local reply = {}
   for place, holder in ipairs(redis.call('ZRANGE', license.queue, 0, -1)) do
     local waiter = read(license, holder)
     waiter.place = place
     waiter.kept_until = tonumber(redis.call('ZSCORE', license.places, holder))
-    answer[place] = cjson.encode(waiter)
+    reply[place] = cjson.encode(waiter)
   end
-  return answer
+  return reply
 end
 
 -- Permanent state. Returns {JSON of what administrators set, JSON of a lease with its field and last use …}
 local function export(keys)
   local license, unknown = open(keys)
   license = license or unknown
-  local answer = {cjson.encode(changed(license))}
+  local reply = {cjson.encode(changed(license))}
   for _, kind in ipairs({'named', 'document', 'usage'}) do
     for _, field in ipairs(redis.call('ZRANGE', license[kind], '(' .. license.now, '+inf', 'BYSCORE')) do
-      local it = lease.read(license, kind, field)
-      it.last_used, it.ends = lease.last_use(license, it), nil
-      answer[#answer + 1] = cjson.encode(it)
+      local lease = leases.read(license, kind, field)
+      lease.last_used, lease.ends = leases.last_use(license, lease), nil
+      reply[#reply + 1] = cjson.encode(lease)
     end
   end
-  return answer
+  return reply
 end
 
 local function read_only(name, callback)

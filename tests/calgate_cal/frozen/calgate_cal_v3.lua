@@ -65,41 +65,41 @@ local function read_settings(here, version)
 end
 
 -- The name of somebody's lease of a kind among the leases, joined when it is first asked for.
-local function field_of(ask, kind)
-  local field = ask.field[kind]
+local function field_of(claimant, kind)
+  local field = claimant.field[kind]
   if field then return field end
   if kind == 'named' then
-    field = 'named|' .. ask.user
+    field = 'named|' .. claimant.user
   else
-    field = kind .. '|' .. ask.user .. '|' .. (kind == 'session' and ask.client or ask.document)
+    field = kind .. '|' .. claimant.user .. '|' .. (kind == 'session' and claimant.client or claimant.document)
   end
-  ask.field[kind] = field
+  claimant.field[kind] = field
   return field
 end
 
-local function own_fields(ask, kinds, index)
+local function held_fields(claimant, kinds, index)
   index = index or 1
   if not kinds[index] then return end
-  return field_of(ask, kinds[index]), own_fields(ask, kinds, index + 1)
+  return field_of(claimant, kinds[index]), held_fields(claimant, kinds, index + 1)
 end
 
 -- Answers nil for a license that no gateway has configured yet, and then what is known without. The texts of the leases
 -- that somebody may have are fetched by the way where he is given: they are `texts` of the answer.
-local function open(keys, ask)
+local function open(keys, claimant)
   local here = known[keys[1]]
   if not here then
     here = named_keys(keys)
     known[keys[1]] = here
   end
   local texts
-  if ask and here.kinds then
-    texts = redis.call('HMGET', keys[2], '@version', '@newest', own_fields(ask, here.kinds))
+  if claimant and here.kinds then
+    texts = redis.call('HMGET', keys[2], '@version', '@newest', held_fields(claimant, here.kinds))
   else
     texts = redis.call('HMGET', keys[2], '@version', '@newest')
   end
   local now = math.max(clock(), tonumber(texts[2] or 0))
   if not texts[1] then return nil, setmetatable({now = now}, here.index) end
-  local fetched = ask and here.version == texts[1] and texts or nil
+  local fetched = claimant and here.version == texts[1] and texts or nil
   if here.version ~= texts[1] then read_settings(here, texts[1]) end
   return setmetatable({now = now, texts = fetched, terms = here.terms, settings = here.settings, kinds = here.kinds},
     here.index)
@@ -141,9 +141,9 @@ local function drop_old_records(license)
 end
 
 -- Tells all gateways, in the same step, that a lease is not to be relied on any more.
-local function tell(license, it, reason)
+local function publish_lost(license, lease, reason)
   redis.call('PUBLISH', license.terms.channel,
-    cjson.encode({topic = 'lease-lost', subject = it.id, reason = reason}))
+    cjson.encode({topic = 'lease-lost', subject = lease.id, reason = reason}))
 end
 
 -- Leases: their names, their clocks, how they begin and end.
@@ -156,9 +156,9 @@ end
 -- `left` (signed out at), `removed` (by an administrator, at), `told` (clients that are to be told of a take-over).
 local HOUR = 3600 * 1000
 local USAGE_KEPT = 28 * 24 * HOUR
-local lease = {}
+local leases = {}
 
-function lease.field(kind, user, client, document)
+function leases.field(kind, user, client, document)
   return field_of({user = user, client = client, document = document, field = {}}, kind)
 end
 
@@ -167,51 +167,51 @@ local function uses(license, kind)
   return kind == 'session' and license.idle or license.used
 end
 
-local function unused_for(terms, it, used)
-  return it.by == 'dynamic' and terms.return_after and used + terms.return_after or FOREVER
+local function unused_for(terms, lease, used)
+  return lease.by == 'dynamic' and terms.return_after and used + terms.return_after or FOREVER
 end
 
 -- When a lease comes back by itself, if it is not used again.
-function lease.ends(license, it, used)
-  local terms = license.terms[it.kind]
+function leases.ends(license, lease, used)
+  local terms = license.terms[lease.kind]
   local ends
-  if it.kind == 'session' then
-    ends = math.max(it.granted + terms.minimum, it.left or used + terms.idle_timeout)
-    ends = math.min(ends, it.granted + (terms.maximum or FOREVER))
-  elseif it.kind == 'usage' then
-    ends = it.granted + USAGE_KEPT
-  elseif it.removed then
-    ends = used and used + terms.quarantine or it.removed
+  if lease.kind == 'session' then
+    ends = math.max(lease.granted + terms.minimum, lease.left or used + terms.idle_timeout)
+    ends = math.min(ends, lease.granted + (terms.maximum or FOREVER))
+  elseif lease.kind == 'usage' then
+    ends = lease.granted + USAGE_KEPT
+  elseif lease.removed then
+    ends = used and used + terms.quarantine or lease.removed
   else
-    ends = used and unused_for(terms, it, used) or FOREVER
+    ends = used and unused_for(terms, lease, used) or FOREVER
     if ends < FOREVER then ends = math.max(ends, used + terms.quarantine) end
   end
-  if it.pending then ends = math.min(ends, it.granted + license.terms.provisional) end
+  if lease.pending then ends = math.min(ends, lease.granted + license.terms.provisional) end
   return math.min(ends, FOREVER)
 end
 
 -- The lease of a field with `until` and `used`, or nil if there is none or its time is over.
-function lease.read(license, kind, field, text)
+function leases.read(license, kind, field, text)
   text = text or redis.call('HGET', license.leases, field)
   if not text then return nil end
   local ends = tonumber(redis.call('ZSCORE', license[kind], field) or 0)
   if ends <= license.now then return nil end
-  local it = cmsgpack.unpack(text)
-  it.field, it.ends = field, ends
-  return it
+  local lease = cmsgpack.unpack(text)
+  lease.field, lease.ends = field, ends
+  return lease
 end
 
-function lease.last_use(license, it)
-  return tonumber(redis.call('ZSCORE', uses(license, it.kind), it.field) or nil)
+function leases.last_use(license, lease)
+  return tonumber(redis.call('ZSCORE', uses(license, lease.kind), lease.field) or nil)
 end
 
 -- Whether it still serves its owner: not when removed, nor when unused for so long that it was returned.
-function lease.serves(license, it)
-  if it.removed then return false end
-  if it.kind == 'usage' then return license.now < it.granted + HOUR end
-  local terms = license.terms[it.kind]
-  if it.by ~= 'dynamic' or not terms.return_after then return true end
-  return license.now < unused_for(terms, it, lease.last_use(license, it) or license.now)
+function leases.serves(license, lease)
+  if lease.removed then return false end
+  if lease.kind == 'usage' then return license.now < lease.granted + HOUR end
+  local terms = license.terms[lease.kind]
+  if lease.by ~= 'dynamic' or not terms.return_after then return true end
+  return license.now < unused_for(terms, lease, leases.last_use(license, lease) or license.now)
 end
 
 local function share_member(share, ends, member)
@@ -219,11 +219,11 @@ local function share_member(share, ends, member)
 end
 
 -- The shares of its pool that a lease, or an offer of one, takes up.
-local function shares_of(kind, it)
-  if kind == 'document' then return {'d:' .. it.document} end
+local function shares_of(kind, lease)
+  if kind == 'document' then return {'d:' .. lease.document} end
   if kind ~= 'session' then return {} end
   local shares = {}
-  for _, group in ipairs(it.groups or {}) do shares[#shares + 1] = 'g:' .. group end
+  for _, group in ipairs(lease.groups or {}) do shares[#shares + 1] = 'g:' .. group end
   return shares
 end
 
@@ -231,92 +231,92 @@ local function has_shares(license, kind)
   return kind == 'document' or (kind == 'session' and license.terms.session.shared)
 end
 
-local function occupy_shares(license, kind, it, ends, member)
+local function occupy_shares(license, kind, lease, ends, member)
   if not has_shares(license, kind) then return end
-  for _, share in ipairs(shares_of(kind, it)) do
+  for _, share in ipairs(shares_of(kind, lease)) do
     redis.call('ZADD', license.shares, 0, share_member(share, ends, member))
   end
 end
 
-local function free_shares(license, kind, it, ends, member)
+local function free_shares(license, kind, lease, ends, member)
   if not has_shares(license, kind) then return end
-  for _, share in ipairs(shares_of(kind, it)) do
+  for _, share in ipairs(shares_of(kind, lease)) do
     redis.call('ZREM', license.shares, share_member(share, ends, member))
   end
 end
 
 -- As it is stored: without what is known of it from elsewhere.
-local function encode(it)
-  local field, ends, last_used = it.field, it.ends, it.last_used
-  it.field, it.ends, it.last_used = nil, nil, nil
-  local text = cmsgpack.pack(it)
-  it.field, it.ends, it.last_used = field, ends, last_used
+local function encode(lease)
+  local field, ends, last_used = lease.field, lease.ends, lease.last_used
+  lease.field, lease.ends, lease.last_used = nil, nil, nil
+  local text = cmsgpack.pack(lease)
+  lease.field, lease.ends, lease.last_used = field, ends, last_used
   return text
 end
 
 -- Writes what changed about a lease and the time when it comes back; and the newest time, where that was left to it.
-function lease.write(license, it, used, newest)
-  local ends = lease.ends(license, it, used)
+function leases.write(license, lease, used, newest)
+  local ends = leases.ends(license, lease, used)
   if newest then
-    redis.call('HSET', license.leases, it.field, encode(it), '@newest', newest)
+    redis.call('HSET', license.leases, lease.field, encode(lease), '@newest', newest)
   else
-    redis.call('HSET', license.leases, it.field, encode(it))
+    redis.call('HSET', license.leases, lease.field, encode(lease))
   end
-  if it.ends and it.ends ~= ends then free_shares(license, it.kind, it, it.ends, it.field) end
-  redis.call('ZADD', license[it.kind], ends, it.field)
-  if used then redis.call('ZADD', uses(license, it.kind), used, it.field) end
-  occupy_shares(license, it.kind, it, ends, it.field)
-  it.ends = ends
+  if lease.ends and lease.ends ~= ends then free_shares(license, lease.kind, lease, lease.ends, lease.field) end
+  redis.call('ZADD', license[lease.kind], ends, lease.field)
+  if used then redis.call('ZADD', uses(license, lease.kind), used, lease.field) end
+  occupy_shares(license, lease.kind, lease, ends, lease.field)
+  lease.ends = ends
 end
 
 -- Notes a use, nothing else of the lease having changed.
-function lease.note_use(license, it, used)
-  local ends = lease.ends(license, it, used)
-  redis.call('ZADD', uses(license, it.kind), used, it.field)
-  if ends == it.ends then return end
-  redis.call('ZADD', license[it.kind], ends, it.field)
-  if has_shares(license, it.kind) then
-    free_shares(license, it.kind, it, it.ends, it.field)
-    occupy_shares(license, it.kind, it, ends, it.field)
+function leases.note_use(license, lease, used)
+  local ends = leases.ends(license, lease, used)
+  redis.call('ZADD', uses(license, lease.kind), used, lease.field)
+  if ends == lease.ends then return end
+  redis.call('ZADD', license[lease.kind], ends, lease.field)
+  if has_shares(license, lease.kind) then
+    free_shares(license, lease.kind, lease, lease.ends, lease.field)
+    occupy_shares(license, lease.kind, lease, ends, lease.field)
   end
-  it.ends = ends
+  lease.ends = ends
 end
 
 -- Takes a lease out of the books; the record of it has been written.
-local function forget(license, it)
-  redis.call('HDEL', license.leases, it.field)
-  redis.call('ZREM', license[it.kind], it.field)
-  redis.call('ZREM', uses(license, it.kind), it.field)
-  redis.call('ZADD', license.ended, license.now + ENDED_KEPT, it.id)
-  free_shares(license, it.kind, it, it.ends, it.field)
+local function forget(license, lease)
+  redis.call('HDEL', license.leases, lease.field)
+  redis.call('ZREM', license[lease.kind], lease.field)
+  redis.call('ZREM', uses(license, lease.kind), lease.field)
+  redis.call('ZADD', license.ended, license.now + ENDED_KEPT, lease.id)
+  free_shares(license, lease.kind, lease, lease.ends, lease.field)
 end
 
 -- Ends a lease for a reason: record first, then state.
-function lease.finish(license, it, what, by, extra)
-  local fields = {'kind', it.kind, 'user', it.user, 'name', it.name, 'client', it.client or '',
-    'document', it.document or '', 'lease', it.id, 'ended', math.min(it.ends, license.now), 'by', by or ''}
+function leases.finish(license, lease, what, by, extra)
+  local fields = {'kind', lease.kind, 'user', lease.user, 'name', lease.name, 'client', lease.client or '',
+    'document', lease.document or '', 'lease', lease.id, 'ended', math.min(lease.ends, license.now), 'by', by or ''}
   for _, word in ipairs(extra or {}) do fields[#fields + 1] = word end
   record(license, what, fields)
-  forget(license, it)
+  forget(license, lease)
 end
 
 -- A lease whose time is over although nobody has looked since.
-function lease.bury(license, kind, field)
+function leases.expire(license, kind, field)
   local text = redis.call('HGET', license.leases, field)
   local ends = redis.call('ZSCORE', license[kind], field)
   if not text or not ends or tonumber(ends) > license.now then return end
-  local it = cmsgpack.unpack(text)
-  it.field, it.ends = field, tonumber(ends)
+  local lease = cmsgpack.unpack(text)
+  lease.field, lease.ends = field, tonumber(ends)
   local what = 'expired'
-  if it.pending then what = 'taken-back' elseif it.left then what = 'released' end
-  lease.finish(license, it, what, 'clock')
+  if lease.pending then what = 'taken-back' elseif lease.left then what = 'released' end
+  leases.finish(license, lease, what, 'clock')
 end
 
 -- Ends what is due, a bounded number of each kind; how many are out does not depend on it.
-function lease.sweep(license, most)
+function leases.sweep(license, most)
   for _, kind in ipairs(KINDS) do
     for _, field in ipairs(redis.call('ZRANGE', license[kind], '-inf', license.now, 'BYSCORE', 'LIMIT', 0, most)) do
-      lease.bury(license, kind, field)
+      leases.expire(license, kind, field)
     end
   end
   for _, id in ipairs(redis.call('ZRANGE', license.ended, '-inf', license.now, 'BYSCORE', 'LIMIT', 0, most)) do
@@ -345,15 +345,15 @@ local function includes(list, wanted)
 end
 
 -- Whether a new CAL of this kind may be assigned to the claimant by itself.
-function pool.is_dynamic(license, kind, ask)
+function pool.is_dynamic(license, kind, claimant)
   local terms = license.terms[kind]
-  local set = kind == 'document' and license.settings['dynamic:document:' .. ask.document]
+  local set = kind == 'document' and license.settings['dynamic:document:' .. claimant.document]
     or license.settings[DYNAMIC[kind]]
   local on = terms.dynamic
   if set then on = set == '1' end
   if not on then return false end
   if not terms.dynamic_for then return true end
-  for _, group in ipairs(ask.groups) do
+  for _, group in ipairs(claimant.groups) do
     if includes(terms.dynamic_for, group) then return true end
   end
   return false
@@ -367,26 +367,26 @@ end
 -- claimant's own offer.
 local function share_less(license, kind, share, given_up)
   local count = pool.share(license, share)
-  for _, it in pairs(given_up) do
-    if includes(shares_of(kind, it), share) then count = count - 1 end
+  for _, lease in pairs(given_up) do
+    if includes(shares_of(kind, lease), share) then count = count - 1 end
   end
   return count
 end
 
 -- Seats kept for groups that the claimant is not in.
-local function kept_for_others(license, ask, given_up)
+local function kept_for_others(license, claimant, given_up)
   local kept = 0
   for _, reserve in ipairs(license.terms.session.reserve) do
-    if not includes(ask.groups, reserve.group) then
+    if not includes(claimant.groups, reserve.group) then
       kept = kept + math.max(0, reserve.cals - share_less(license, 'session', 'g:' .. reserve.group, given_up))
     end
   end
   return kept
 end
 
-local function is_capped(license, ask, given_up)
+local function is_capped(license, claimant, given_up)
   for _, cap in ipairs(license.terms.session.max) do
-    if includes(ask.groups, cap.group) and share_less(license, 'session', 'g:' .. cap.group, given_up) >= cap.cals then
+    if includes(claimant.groups, cap.group) and share_less(license, 'session', 'g:' .. cap.group, given_up) >= cap.cals then
       return true
     end
   end
@@ -395,20 +395,20 @@ end
 
 -- Can the claimant have one more CAL of this kind? Answers whether, then a word why not, then how many are out with it
 -- and what the limit is (more than that is overdraft). `without` is a lease that would be taken away first.
-function pool.has_room(license, kind, ask, without)
+function pool.has_room(license, kind, claimant, without)
   local limit = limit_of(license, kind)
   local most = limit + (license.terms[kind].overdraft or 0)
   local out = pool.occupied(license, kind) - (without and 1 or 0)
   if out >= most then return false, 'full' end
-  local mine = ask.waiter and ask.waiter.offer == kind and ask.waiter or nil
+  local mine = claimant.waiter and claimant.waiter.offer == kind and claimant.waiter or nil
   local offered = license.terms.queue and pool.share(license, OFFERS[kind]) - (mine and 1 or 0) or 0
   local given_up = {without = without, mine = mine}
   if kind == 'document' then
-    local out_of_it = share_less(license, kind, 'd:' .. ask.document, given_up)
-    if out_of_it >= pool.allocated(license, ask.document) then return false, 'full' end
+    local out_of_it = share_less(license, kind, 'd:' .. claimant.document, given_up)
+    if out_of_it >= pool.allocated(license, claimant.document) then return false, 'full' end
   elseif kind == 'session' and license.terms.session.shared then
-    if is_capped(license, ask, given_up) then return false, 'capped' end
-    local kept = kept_for_others(license, ask, given_up)
+    if is_capped(license, claimant, given_up) then return false, 'capped' end
+    local kept = kept_for_others(license, claimant, given_up)
     if out + offered < most and out + offered + kept >= most then return false, 'reserved' end
   end
   if out + offered >= most then return false, 'promised' end
@@ -417,14 +417,14 @@ end
 
 -- The Session CAL to take away so that the claimant can have one: idle long enough, past its minimum, the least recently
 -- used first. Looks at no more than a hundred; without reserves and caps the first will do.
-function pool.reclaimable(license, ask)
+function pool.reclaimable(license, claimant)
   local terms = license.terms.session
   if not terms.reclaimable_after or limit_of(license, 'session') == 0 then return nil end
   local idle = redis.call('ZRANGE', license.idle, '-inf', license.now - terms.reclaimable_after, 'BYSCORE',
     'LIMIT', 0, 100)
   for _, field in ipairs(idle) do
-    local it = lease.read(license, 'session', field)
-    if it and it.granted + terms.minimum <= license.now and pool.has_room(license, 'session', ask, it) then return it end
+    local lease = leases.read(license, 'session', field)
+    if lease and lease.granted + terms.minimum <= license.now and pool.has_room(license, 'session', claimant, lease) then return lease end
   end
   return nil
 end
@@ -435,9 +435,9 @@ local function ripe_at(license)
   local terms = license.terms.session
   if not terms.reclaimable_after then return FOREVER end
   for _, field in ipairs(redis.call('ZRANGE', license.idle, 0, 99)) do
-    local it = lease.read(license, 'session', field)
-    if it then
-      local ripe = math.max(it.granted + terms.minimum, lease.last_use(license, it) + terms.reclaimable_after)
+    local lease = leases.read(license, 'session', field)
+    if lease then
+      local ripe = math.max(lease.granted + terms.minimum, leases.last_use(license, lease) + terms.reclaimable_after)
       return math.max(ripe, license.now)
     end
   end
@@ -454,7 +454,7 @@ function pool.free_at(license, kind)
 end
 
 -- How full one pool is, for people: {kind, limit, occupied, free_at, note}.
-function pool.picture(license, kind, note)
+function pool.snapshot(license, kind, note)
   return {kind = kind, limit = limit_of(license, kind), occupied = pool.occupied(license, kind),
     free_at = pool.free_at(license, kind), note = note or ''}
 end
@@ -463,79 +463,79 @@ end
 local order = {}
 
 -- Somebody who asks; `field` is filled by field_of.
-local function asker(user, name, client, document, groups)
+local function new_claimant(user, name, client, document, groups)
   return {user = user, name = name, client = client, document = document, groups = groups, field = {}}
 end
 
-local function holder_of(ask)
-  return ask.user .. '|' .. ask.client
+local function holder_of(claimant)
+  return claimant.user .. '|' .. claimant.client
 end
 
 -- What he has already, by kind; `texts` are those of his leases as `open` fetched them, behind two others.
-function order.own(license, ask, texts)
-  local own, first = {}, 2
+function order.held(license, claimant, texts)
+  local held, first = {}, 2
   if not texts then
-    if #license.kinds == 0 then return own end
-    texts, first = redis.call('HMGET', license.leases, own_fields(ask, license.kinds)), 0
+    if #license.kinds == 0 then return held end
+    texts, first = redis.call('HMGET', license.leases, held_fields(claimant, license.kinds)), 0
   end
   for index, kind in ipairs(license.kinds) do
     local text = texts[first + index]
     if text then
-      own[kind] = lease.read(license, kind, field_of(ask, kind), text)
-      if not own[kind] then ask.over = kind end   -- its time is over and nobody has ended it yet
+      held[kind] = leases.read(license, kind, field_of(claimant, kind), text)
+      if not held[kind] then claimant.over = kind end   -- its time is over and nobody has ended it yet
     end
   end
-  return own
+  return held
 end
 
 -- A Named CAL that another machine uses: nil (no matter), or what is to happen.
-local function other_client(license, it, ask)
+local function other_client(license, lease, claimant)
   local policy = license.terms.named.other_client
   if policy == 'allow' then return nil end
-  if includes(it.told, ask.client) then return 'taken-over' end
-  if it.client == '' or it.client == ask.client then return nil end
-  local used = lease.last_use(license, it)
+  if includes(lease.told, claimant.client) then return 'taken-over' end
+  if lease.client == '' or lease.client == claimant.client then return nil end
+  local used = leases.last_use(license, lease)
   if not used or used + license.terms.session.idle_timeout <= license.now then return nil end
   return policy == 'refuse' and 'in-use-elsewhere' or 'take-over'
 end
 
-local function held(license, ask, own, kind)
-  local it = own[kind]
-  if not it or not lease.serves(license, it) then return nil end
-  return {lease = it, other = kind == 'named' and other_client(license, it, ask) or nil}
+local function use_held(license, claimant, held, kind)
+  local lease = held[kind]
+  if not lease or not leases.serves(license, lease) then return nil end
+  return {lease = lease, other = kind == 'named' and other_client(license, lease, claimant) or nil}
 end
 
-local function new(license, ask, own, kind, why)
+local function take_new(license, claimant, held, kind, why)
   if license.terms[kind].in_license == 0 then return nil end
   if kind == 'named' or kind == 'document' then
-    if own[kind] then
+    if held[kind] then
       why[kind] = 'quarantined'   -- it occupies its place, and nobody has two
       return nil
     end
-    if kind == 'document' and pool.allocated(license, ask.document) == 0 then
+    if kind == 'document' and pool.allocated(license, claimant.document) == 0 then
       why[kind] = 'not-allocated'
       return nil
     end
-    if not pool.is_dynamic(license, kind, ask) then
+    if not pool.is_dynamic(license, kind, claimant) then
       why[kind] = 'not-assigned'
       return nil
     end
   end
-  local room, word, out, limit = pool.has_room(license, kind, ask)
+  local room, word, out, limit = pool.has_room(license, kind, claimant)
   if room then return {kind = kind, out = out, limit = limit} end
   why[kind] = word
   return nil
 end
 
-local function taken_from_the_idle(license, ask)
-  local victim = pool.reclaimable(license, ask)
+local function reclaim(license, claimant)
+  local victim = pool.reclaimable(license, claimant)
   return victim and {kind = 'session', victim = victim}
 end
 
 -- The vendor's order, steps 1 to 6; only who would be denied takes from somebody idle.
 local STEPS = {
-  {held, 'named'}, {held, 'document'}, {new, 'named'}, {new, 'document'}, {held, 'session'}, {new, 'session'},
-  {held, 'usage'}, {new, 'usage'}, {taken_from_the_idle, 'session'},
+  {use_held, 'named'}, {use_held, 'document'}, {take_new, 'named'}, {take_new, 'document'}, {use_held, 'session'}, {take_new, 'session'},
+  {use_held, 'usage'}, {take_new, 'usage'}, {reclaim, 'session'},
 }
 
 -- Of these, the ones for kinds that there are: worked out once, and kept with the kinds.
@@ -550,10 +550,10 @@ local function steps_for(kinds)
 end
 
 -- {lease, other}: one that he has. {kind, out, limit, victim}: a new one, with which so many are out. {why}: none, and a word for each kind.
-function order.choose(license, ask, own)
+function order.choose(license, claimant, held)
   local why = {}
   for _, step in ipairs(steps_for(license.kinds)) do
-    local choice = step[1](license, ask, own, step[2], why)
+    local choice = step[1](license, claimant, held, step[2], why)
     if choice then return choice end
   end
   return {why = why}
@@ -618,29 +618,29 @@ function queue.leave(license, holder, what)
 end
 
 -- Denied: joins the queue, or keeps the place he has. Who asks for what his offer does not serve keeps the offer.
-function queue.join(license, ask)
-  local waiter = read(license, holder_of(ask))
+function queue.join(license, claimant)
+  local waiter = read(license, holder_of(claimant))
   if waiter and waiter.offer then return end
   if not waiter then
     if redis.call('ZCARD', license.queue) >= MOST_WAITING then return end
     local last = redis.call('ZRANGE', license.queue, -1, -1, 'WITHSCORES')[2]
-    waiter = {user = ask.user, name = ask.name, client = ask.client, document = ask.document, groups = ask.groups,
+    waiter = {user = claimant.user, name = claimant.name, client = claimant.client, document = claimant.document, groups = claimant.groups,
       seq = tonumber(last or 0) + 1, since = license.now}
     record_waiter(license, 'waits', waiter)
-    redis.call('ZADD', license.queue, waiter.seq, holder_of(ask))
+    redis.call('ZADD', license.queue, waiter.seq, holder_of(claimant))
   else
     redis.call('ZREM', license.classes, (class_member(waiter)))
-    waiter.document, waiter.groups = ask.document, ask.groups
+    waiter.document, waiter.groups = claimant.document, claimant.groups
   end
   save(license, waiter)
   redis.call('ZADD', license.classes, 0, (class_member(waiter)))
-  redis.call('ZADD', license.places, license.now + PLACE_KEPT, holder_of(ask))
+  redis.call('ZADD', license.places, license.now + PLACE_KEPT, holder_of(claimant))
 end
 
-local function as_asker(waiter)
-  local ask = asker(waiter.user, waiter.name, waiter.client, waiter.document, waiter.groups or {})
-  ask.waiter = waiter
-  return ask
+local function as_claimant(waiter)
+  local claimant = new_claimant(waiter.user, waiter.name, waiter.client, waiter.document, waiter.groups or {})
+  claimant.waiter = waiter
+  return claimant
 end
 
 local function drop_the_gone(license)
@@ -665,7 +665,7 @@ end
 -- An offer that can no longer be kept (a limit was lowered): the last comer goes back to waiting.
 local function revoke(license)
   for _, waiter in ipairs(offered(license)) do
-    if not pool.has_room(license, waiter.offer, as_asker(waiter)) then
+    if not pool.has_room(license, waiter.offer, as_claimant(waiter)) then
       record_waiter(license, 'offer-revoked', waiter, {'kind', waiter.offer})
       drop_offer(license, waiter)
       save(license, waiter)
@@ -680,8 +680,8 @@ local function first_of(license, class, first)
   local member = first
   while member do
     local waiter = read(license, member:match('%z%d+%z(.*)$'))
-    local ask = as_asker(waiter)
-    local choice = order.choose(license, ask, order.own(license, ask))
+    local claimant = as_claimant(waiter)
+    local choice = order.choose(license, claimant, order.held(license, claimant))
     if choice.kind then return waiter, choice end
     member = redis.call('ZRANGE', license.classes, '(' .. member, '(' .. class .. '\1', 'BYLEX', 'LIMIT', 0, 1)[1]
   end
@@ -694,7 +694,7 @@ local function next_to_serve(license)
   local member = redis.call('ZRANGE', license.classes, '-', '+', 'BYLEX', 'LIMIT', 0, 1)[1]
   while member do
     local class, holder = member:match('^(.*)%z%d+%z(.*)$')
-    if order.choose(license, as_asker(read(license, holder)), {}).kind then
+    if order.choose(license, as_claimant(read(license, holder)), {}).kind then
       local waiter, choice = first_of(license, class, member)
       if waiter and (not best or waiter.seq < best.seq) then best, best_choice = waiter, choice end
     end
@@ -705,8 +705,8 @@ end
 
 local function offer(license, waiter, choice)
   if choice.victim then
-    lease.finish(license, choice.victim, 'reclaimed', 'queue')
-    tell(license, choice.victim, 'reclaimed')
+    leases.finish(license, choice.victim, 'reclaimed', 'queue')
+    publish_lost(license, choice.victim, 'reclaimed')
   end
   record_waiter(license, 'offered', waiter, {'kind', choice.kind})
   redis.call('ZREM', license.classes, (class_member(waiter)))
@@ -776,9 +776,9 @@ local function lines(text)
   return list
 end
 
-local function fields_of(ask, kind, extra)
-  local fields = {'kind', kind, 'user', ask.user, 'name', ask.name, 'client', ask.client, 'document', ask.document,
-    'reference', ask.reference or ''}
+local function fields_of(claimant, kind, extra)
+  local fields = {'kind', kind, 'user', claimant.user, 'name', claimant.name, 'client', claimant.client, 'document', claimant.document,
+    'reference', claimant.reference or ''}
   if extra then
     for _, word in ipairs(extra) do fields[#fields + 1] = word end
   end
@@ -787,16 +787,16 @@ end
 
 -- A failover may have forgotten a lease that a gateway still knows: it is its holder's, also beyond the limit. Not one
 -- whose own clock has run out, nor one that ended: the store remembers those for longer than it trusts a gateway's word.
-local function reassert(license, ask, kind, id, age, confirmed)
+local function reassert(license, claimant, kind, id, age, confirmed)
   if confirmed >= TRUSTED or redis.call('ZSCORE', license.ended, id) then return false end
   local granted = tonumber(id:match('^%d+'))
-  local it = {id = id, kind = kind, user = ask.user, name = ask.name, client = ask.client, document = ask.document,
-    groups = #ask.groups > 0 and ask.groups or nil, granted = granted, field = field_of(ask, kind)}
+  local lease = {id = id, kind = kind, user = claimant.user, name = claimant.name, client = claimant.client, document = claimant.document,
+    groups = #claimant.groups > 0 and claimant.groups or nil, granted = granted, field = field_of(claimant, kind)}
   local used = math.max(granted, license.now - age)
-  if redis.call('HEXISTS', license.leases, it.field) == 1 then return false end
-  if lease.ends(license, it, used) <= license.now then return false end
-  record(license, 'reasserted', fields_of(ask, kind, {'lease', id}))
-  lease.write(license, it, used)
+  if redis.call('HEXISTS', license.leases, lease.field) == 1 then return false end
+  if leases.ends(license, lease, used) <= license.now then return false end
+  record(license, 'reasserted', fields_of(claimant, kind, {'lease', id}))
+  leases.write(license, lease, used)
   if not includes(license.kinds, kind) then
     license.kinds = KINDS
     set(license, {})   -- a new version, for which everybody finds out anew which kinds there are
@@ -805,93 +805,93 @@ local function reassert(license, ask, kind, id, age, confirmed)
 end
 
 -- The holder of a Session CAL is gone from it: it comes back when its minimum is over, at once if that is past.
-local function sign_out(license, it, what, by)
-  if it.left then return end
-  it.left = license.now
-  local ends = lease.ends(license, it, license.now)
+local function sign_out(license, lease, what, by)
+  if lease.left then return end
+  lease.left = license.now
+  local ends = leases.ends(license, lease, license.now)
   if ends <= license.now then
-    lease.finish(license, it, what, by)
+    leases.finish(license, lease, what, by)
     return
   end
-  record(license, what, {'kind', it.kind, 'user', it.user, 'name', it.name, 'client', it.client, 'lease', it.id,
+  record(license, what, {'kind', lease.kind, 'user', lease.user, 'name', lease.name, 'client', lease.client, 'lease', lease.id,
     'by', by or '', 'until', ends})
-  lease.write(license, it, lease.last_use(license, it))
+  leases.write(license, lease, leases.last_use(license, lease))
 end
 
-local function use(license, it, ask)
+local function use(license, lease, claimant)
   local changed = false
-  if it.left then
-    record(license, 'came-back', fields_of(ask, it.kind, {'lease', it.id}))
-    it.left, changed = nil, true
+  if lease.left then
+    record(license, 'came-back', fields_of(claimant, lease.kind, {'lease', lease.id}))
+    lease.left, changed = nil, true
   end
-  if it.pending and not includes(it.pending, ask.reference) then
-    it.pending[#it.pending + 1] = ask.reference
-    it.refused, changed = nil, true
+  if lease.pending and not includes(lease.pending, claimant.reference) then
+    lease.pending[#lease.pending + 1] = claimant.reference
+    lease.refused, changed = nil, true
   end
-  if it.kind == 'named' and it.client ~= ask.client then
-    it.client, changed = ask.client, true
+  if lease.kind == 'named' and lease.client ~= claimant.client then
+    lease.client, changed = claimant.client, true
   end
   if changed then
-    lease.write(license, it, license.now)
+    leases.write(license, lease, license.now)
   else
-    lease.note_use(license, it, license.now)
+    leases.note_use(license, lease, license.now)
   end
 end
 
 -- Another machine of the same user takes his Named CAL over; the one that had it is told so once.
-local function take_over(license, it, ask)
-  record(license, 'taken-over', fields_of(ask, it.kind, {'lease', it.id, 'from', it.client}))
-  it.told = it.told or {}
-  it.told[#it.told + 1] = it.client
-  tell(license, it, 'taken-over')
+local function take_over(license, lease, claimant)
+  record(license, 'taken-over', fields_of(claimant, lease.kind, {'lease', lease.id, 'from', lease.client}))
+  lease.told = lease.told or {}
+  lease.told[#lease.told + 1] = lease.client
+  publish_lost(license, lease, 'taken-over')
 end
 
-local function spend(license, it)
-  local field = 'spent|' .. it.id
-  redis.call('HDEL', license.leases, it.field)
-  redis.call('ZREM', license.usage, it.field)
-  redis.call('ZREM', license.used, it.field)
-  it.field = field
-  lease.write(license, it, nil)
+local function spend(license, lease)
+  local field = 'spent|' .. lease.id
+  redis.call('HDEL', license.leases, lease.field)
+  redis.call('ZREM', license.usage, lease.field)
+  redis.call('ZREM', license.used, lease.field)
+  lease.field = field
+  leases.write(license, lease, nil)
 end
 
-local function grant(license, ask, own, choice)
+local function grant(license, claimant, held, choice)
   local kind = choice.kind
   if choice.victim then
-    lease.finish(license, choice.victim, 'reclaimed', '', {'for', ask.user})
-    tell(license, choice.victim, 'reclaimed')
+    leases.finish(license, choice.victim, 'reclaimed', '', {'for', claimant.user})
+    publish_lost(license, choice.victim, 'reclaimed')
   end
-  if ask.over then lease.bury(license, kind, field_of(ask, kind)) end
-  local id = record(license, 'granted', fields_of(ask, kind, choice.out and choice.out > choice.limit and {'overdraft', '1'}), true)
-  if kind == 'usage' and own.usage then spend(license, own.usage) end
-  local it = {id = id, kind = kind, user = ask.user, name = ask.name, client = ask.client, document = ask.document,
-    granted = license.now, by = 'dynamic', pending = {ask.reference}, field = field_of(ask, kind),
-    groups = license.terms.session.shared and #ask.groups > 0 and ask.groups or nil}
-  lease.write(license, it, license.now, license.now)
-  return it
+  if claimant.over then leases.expire(license, kind, field_of(claimant, kind)) end
+  local id = record(license, 'granted', fields_of(claimant, kind, choice.out and choice.out > choice.limit and {'overdraft', '1'}), true)
+  if kind == 'usage' and held.usage then spend(license, held.usage) end
+  local lease = {id = id, kind = kind, user = claimant.user, name = claimant.name, client = claimant.client, document = claimant.document,
+    granted = license.now, by = 'dynamic', pending = {claimant.reference}, field = field_of(claimant, kind),
+    groups = license.terms.session.shared and #claimant.groups > 0 and claimant.groups or nil}
+  leases.write(license, lease, license.now, license.now)
+  return lease
 end
 
-local function answer(license, it, choice)
+local function reply_of(license, lease, choice)
   local good_for = ''
-  if it.kind == 'session' then
-    good_for = it.ends - license.now
-  elseif it.kind == 'usage' then
-    good_for = it.granted + HOUR - license.now
+  if lease.kind == 'session' then
+    good_for = lease.ends - license.now
+  elseif lease.kind == 'usage' then
+    good_for = lease.granted + HOUR - license.now
   end
-  return {'granted', it.kind, it.id, it.pending and 1 or 0, good_for, choice.out or 0, choice.limit or 0}
+  return {'granted', lease.kind, lease.id, lease.pending and 1 or 0, good_for, choice.out or 0, choice.limit or 0}
 end
 
-local function deny(license, ask, code, why)
+local function deny(license, claimant, code, why)
   local pools = {}
   for _, kind in ipairs(KINDS) do
-    if license.terms[kind].in_license > 0 then pools[#pools + 1] = pool.picture(license, kind, why[kind]) end
+    if license.terms[kind].in_license > 0 then pools[#pools + 1] = pool.snapshot(license, kind, why[kind]) end
   end
   record(license, license.terms.enforce and 'denied' or 'would-deny',
-    fields_of(ask, '', {'code', code, 'pools', cjson.encode(pools)}))
+    fields_of(claimant, '', {'code', code, 'pools', cjson.encode(pools)}))
   local place
   if license.terms.queue and code == 'no-cal' then
-    queue.join(license, ask)
-    place = queue.place(license, holder_of(ask))
+    queue.join(license, claimant)
+    place = queue.place(license, holder_of(claimant))
   end
   return {'denied', code, cjson.encode(pools), place and place.place or 0, tostring(place and place.estimate or '')}
 end
@@ -901,37 +901,37 @@ end
 -- Returns {'granted', kind, id, provisional, milliseconds it is good for or '', and of a new one how many are out, limit}
 --      or {'denied', code, pools as JSON, place or 0, time of the estimate or ''}
 local function claim(keys, args)
-  local ask = asker(args[1], args[2], args[3], args[4], lines(args[5]))
-  ask.reference = args[6]
-  local license = open(keys, ask)
+  local claimant = new_claimant(args[1], args[2], args[3], args[4], lines(args[5]))
+  claimant.reference = args[6]
+  local license = open(keys, claimant)
   if not license then return {'unconfigured'} end
   local texts = license.texts
-  if args[7] ~= '' and reassert(license, ask, args[7], args[8], tonumber(args[9]), tonumber(args[10])) then texts = nil end
+  if args[7] ~= '' and reassert(license, claimant, args[7], args[8], tonumber(args[9]), tonumber(args[10])) then texts = nil end
   if license.terms.queue then
     queue.tend(license)
-    ask.waiter = read(license, holder_of(ask))
+    claimant.waiter = read(license, holder_of(claimant))
     texts = nil   -- one of them may have been taken for somebody who waits
   end
-  local own = order.own(license, ask, texts)
-  local choice = order.choose(license, ask, own)
-  local it = choice.lease
-  if choice.other == 'in-use-elsewhere' then return deny(license, ask, choice.other, {named = choice.other}) end
+  local held = order.held(license, claimant, texts)
+  local choice = order.choose(license, claimant, held)
+  local lease = choice.lease
+  if choice.other == 'in-use-elsewhere' then return deny(license, claimant, choice.other, {named = choice.other}) end
   if choice.other == 'taken-over' then
     local told = {}
-    for _, client in ipairs(it.told) do
-      if client ~= ask.client then told[#told + 1] = client end
+    for _, client in ipairs(lease.told) do
+      if client ~= claimant.client then told[#told + 1] = client end
     end
-    local denial = deny(license, ask, choice.other, {named = choice.other})
-    it.told = #told > 0 and told or nil
-    lease.write(license, it, lease.last_use(license, it))
+    local denial = deny(license, claimant, choice.other, {named = choice.other})
+    lease.told = #told > 0 and told or nil
+    leases.write(license, lease, leases.last_use(license, lease))
     return denial
   end
-  if choice.why then return deny(license, ask, 'no-cal', choice.why) end
-  if choice.other == 'take-over' then take_over(license, it, ask) end
-  if it then use(license, it, ask) else it = grant(license, ask, own, choice) end
-  if it.kind == 'named' and own.session then sign_out(license, own.session, 'signed-out', 'named') end
-  if license.terms.queue then queue.leave(license, holder_of(ask)) end
-  return answer(license, it, choice)
+  if choice.why then return deny(license, claimant, 'no-cal', choice.why) end
+  if choice.other == 'take-over' then take_over(license, lease, claimant) end
+  if lease then use(license, lease, claimant) else lease = grant(license, claimant, held, choice) end
+  if lease.kind == 'named' and held.session then sign_out(license, held.session, 'signed-out', 'named') end
+  if license.terms.queue then queue.leave(license, holder_of(claimant)) end
+  return reply_of(license, lease, choice)
 end
 
 -- What the claimant holds for the document, by the order; takes nothing and notes no use. ARGV: user, client, document
@@ -939,10 +939,10 @@ end
 local function holds(keys, args)
   local license = open(keys)
   if not license then return {'none'} end
-  local own = order.own(license, asker(args[1], '', args[2], args[3], {}))
+  local held = order.held(license, new_claimant(args[1], '', args[2], args[3], {}))
   for _, kind in ipairs(KINDS) do
-    local it = own[kind]
-    if it and lease.serves(license, it) then return answer(license, it, {}) end
+    local lease = held[kind]
+    if lease and leases.serves(license, lease) then return reply_of(license, lease, {}) end
   end
   return {'none'}
 end
@@ -952,10 +952,10 @@ redis.register_function{function_name = VERSION .. 'holds', callback = holds, fl
 
 -- What the gateway tells afterwards: settle, touch, release, tend.
 
-local function keep(license, it, used)
-  record(license, 'kept', {'kind', it.kind, 'user', it.user, 'name', it.name, 'lease', it.id})
-  it.pending, it.refused = nil, nil
-  lease.write(license, it, used)
+local function keep(license, lease, used)
+  record(license, 'kept', {'kind', lease.kind, 'user', lease.user, 'name', lease.name, 'lease', lease.id})
+  lease.pending, lease.refused = nil, nil
+  leases.write(license, lease, used)
 end
 
 -- How a request ended for which a lease is provisional. ARGV: kind, user, client, document, id, reference, and whether it
@@ -964,44 +964,44 @@ end
 local function settle(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
-  local it = lease.read(license, args[1], lease.field(args[1], args[2], args[3], args[4]))
-  if not it or it.id ~= args[5] or not it.pending then return 0 end
+  local lease = leases.read(license, args[1], leases.field(args[1], args[2], args[3], args[4]))
+  if not lease or lease.id ~= args[5] or not lease.pending then return 0 end
   if args[7] == '1' then
-    keep(license, it, lease.last_use(license, it))
+    keep(license, lease, leases.last_use(license, lease))
     return 1
   end
   local pending = {}
-  for _, reference in ipairs(it.pending) do
+  for _, reference in ipairs(lease.pending) do
     if reference ~= args[6] then pending[#pending + 1] = reference end
   end
-  it.refused = it.refused or args[7] == '0' or nil
-  if it.refused and #pending == 0 then
-    lease.finish(license, it, 'taken-back', 'refused', {'reference', args[6]})
+  lease.refused = lease.refused or args[7] == '0' or nil
+  if lease.refused and #pending == 0 then
+    leases.finish(license, lease, 'taken-back', 'refused', {'reference', args[6]})
     return 1
   end
-  it.pending = pending
-  lease.write(license, it, lease.last_use(license, it))
+  lease.pending = pending
+  leases.write(license, lease, leases.last_use(license, lease))
   return 0
 end
 
 -- One lease that was used. Answers why it is lost, or nil.
-local function touch_one(license, kind, ask, id, age, confirmed)
-  local field = field_of(ask, kind)
-  local it = lease.read(license, kind, field)
-  if not it then
-    if reassert(license, ask, kind, id, age, confirmed) then return nil end
+local function touch_one(license, kind, claimant, id, age, confirmed)
+  local field = field_of(claimant, kind)
+  local lease = leases.read(license, kind, field)
+  if not lease then
+    if reassert(license, claimant, kind, id, age, confirmed) then return nil end
     return 'ended'
   end
-  if it.id ~= id then return 'ended' end
-  if not lease.serves(license, it) then return kind == 'usage' and 'hour-over' or 'removed' end
-  if it.left then return 'signed-out' end
-  if kind == 'named' and includes(it.told, ask.client) then return 'taken-over' end
-  local last = lease.last_use(license, it) or 0
-  local used = math.max(license.now - age, last, it.granted)
-  if it.pending then
-    keep(license, it, used)
+  if lease.id ~= id then return 'ended' end
+  if not leases.serves(license, lease) then return kind == 'usage' and 'hour-over' or 'removed' end
+  if lease.left then return 'signed-out' end
+  if kind == 'named' and includes(lease.told, claimant.client) then return 'taken-over' end
+  local last = leases.last_use(license, lease) or 0
+  local used = math.max(license.now - age, last, lease.granted)
+  if lease.pending then
+    keep(license, lease, used)
   elseif used > last then
-    lease.note_use(license, it, used)
+    leases.note_use(license, lease, used)
   end
   return nil
 end
@@ -1015,7 +1015,7 @@ local function touch(keys, args)
   local lost = {}
   for index, item in ipairs(cjson.decode(args[1])) do
     local kind, id, age, confirmed, user, name, client, document, groups = unpack(item)
-    local reason = touch_one(license, kind, asker(user, name, client, document, lines(groups)), id, age, confirmed)
+    local reason = touch_one(license, kind, new_claimant(user, name, client, document, lines(groups)), id, age, confirmed)
     if reason then
       lost[#lost + 1] = index
       lost[#lost + 1] = reason
@@ -1029,12 +1029,12 @@ local function release(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local user, client = args[1], args[2]
-  local session = lease.read(license, 'session', lease.field('session', user, client))
+  local session = leases.read(license, 'session', leases.field('session', user, client))
   if session then sign_out(license, session, 'signed-out', 'user') end
-  local named = lease.read(license, 'named', lease.field('named', user))
+  local named = leases.read(license, 'named', leases.field('named', user))
   if named and named.client == client then
     named.client = ''
-    lease.write(license, named, lease.last_use(license, named))
+    leases.write(license, named, leases.last_use(license, named))
   end
   queue.leave(license, user .. '|' .. client, 'gave-up')
   return 1
@@ -1045,7 +1045,7 @@ end
 local function tend(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
-  lease.sweep(license, tonumber(args[1]))
+  leases.sweep(license, tonumber(args[1]))
   drop_old_records(license)
   queue.tend(license)
   return redis.call('INFO', 'replication'):match('master_replid:(%x+)')
@@ -1059,9 +1059,9 @@ redis.register_function(VERSION .. 'tend', tend)
 -- What an administrator does. Every function answers a word ('done' or why not) and then figures that belong to it;
 -- where it is not 'done', nothing was changed. ARGV begin with who did it.
 
-local function administrator_record(license, what, by, it, extra)
-  local fields = {'by', by, 'kind', it.kind, 'user', it.user or '', 'name', it.name or '', 'document', it.document or '',
-    'lease', it.id or ''}
+local function administrator_record(license, what, by, lease, extra)
+  local fields = {'by', by, 'kind', lease.kind, 'user', lease.user or '', 'name', lease.name or '', 'document', lease.document or '',
+    'lease', lease.id or ''}
   for _, word in ipairs(extra or {}) do fields[#fields + 1] = word end
   return record(license, what, fields)
 end
@@ -1075,11 +1075,11 @@ local function configure(keys, args)
   record(license, 'configured', {'by', args[1], 'terms', args[2]})
   set(license, {terms = args[2]})
   redis.call('DEL', license.shares)
-  local leases = redis.call('HGETALL', license.leases)
-  for index = 1, #leases, 2 do
-    local it = leases[index]:sub(1, 1) ~= '@' and cmsgpack.unpack(leases[index + 1])
-    local ends = it and redis.call('ZSCORE', license[it.kind], leases[index])
-    if ends then occupy_shares(license, it.kind, it, tonumber(ends), leases[index]) end
+  local stored = redis.call('HGETALL', license.leases)
+  for index = 1, #stored, 2 do
+    local lease = stored[index]:sub(1, 1) ~= '@' and cmsgpack.unpack(stored[index + 1])
+    local ends = lease and redis.call('ZSCORE', license[lease.kind], stored[index])
+    if ends then occupy_shares(license, lease.kind, lease, tonumber(ends), stored[index]) end
   end
   queue.rebuild(license)
   return {'done'}
@@ -1090,19 +1090,19 @@ local function assign(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local by, kind, user, name, document = unpack(args)
-  local ask = asker(user, name, '', document, {})
+  local claimant = new_claimant(user, name, '', document, {})
   queue.tend(license)
-  local it = lease.read(license, kind, field_of(ask, kind))
-  if it and lease.serves(license, it) then return {'has-one'} end
-  if it then return {'quarantined', it.ends} end
+  local lease = leases.read(license, kind, field_of(claimant, kind))
+  if lease and leases.serves(license, lease) then return {'has-one'} end
+  if lease then return {'quarantined', lease.ends} end
   if kind == 'document' and pool.allocated(license, document) == 0 then return {'not-allocated'} end
   if pool.occupied(license, kind) >= limit_of(license, kind) then return {'full', limit_of(license, kind)} end
-  if not pool.has_room(license, kind, ask) then return {'full', pool.allocated(license, document)} end
-  lease.bury(license, kind, field_of(ask, kind))
-  it = {kind = kind, user = user, name = name, client = '', document = document ~= '' and document or nil,
-    granted = license.now, by = 'administrator', field = field_of(ask, kind)}
-  it.id = administrator_record(license, 'assigned', by, it)
-  lease.write(license, it, nil)
+  if not pool.has_room(license, kind, claimant) then return {'full', pool.allocated(license, document)} end
+  leases.expire(license, kind, field_of(claimant, kind))
+  lease = {kind = kind, user = user, name = name, client = '', document = document ~= '' and document or nil,
+    granted = license.now, by = 'administrator', field = field_of(claimant, kind)}
+  lease.id = administrator_record(license, 'assigned', by, lease)
+  leases.write(license, lease, nil)
   return {'done'}
 end
 
@@ -1111,20 +1111,20 @@ local function remove(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local by, kind, user, document = unpack(args)
-  local it = lease.read(license, kind, lease.field(kind, user, '', document))
-  if not it then return {'has-none'} end
-  if not lease.serves(license, it) then return {'quarantined', it.ends} end
-  local used = not it.pending and lease.last_use(license, it) or nil
+  local lease = leases.read(license, kind, leases.field(kind, user, '', document))
+  if not lease then return {'has-none'} end
+  if not leases.serves(license, lease) then return {'quarantined', lease.ends} end
+  local used = not lease.pending and leases.last_use(license, lease) or nil
   local ends = used and used + license.terms[kind].quarantine or license.now
   if ends <= license.now then
-    lease.finish(license, it, 'removed', by, {'until', '0'})
-    tell(license, it, 'removed')
+    leases.finish(license, lease, 'removed', by, {'until', '0'})
+    publish_lost(license, lease, 'removed')
     return {'done', 0}
   end
-  administrator_record(license, 'removed', by, it, {'until', ends})
-  it.removed = license.now
-  lease.write(license, it, used)
-  tell(license, it, 'removed')
+  administrator_record(license, 'removed', by, lease, {'until', ends})
+  lease.removed = license.now
+  leases.write(license, lease, used)
+  publish_lost(license, lease, 'removed')
   return {'done', ends}
 end
 
@@ -1133,13 +1133,13 @@ local function undo(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local by, kind, user, document = unpack(args)
-  local it = lease.read(license, kind, lease.field(kind, user, '', document))
-  if not it then return {'has-none'} end
-  if lease.serves(license, it) then return {'not-removed'} end
-  administrator_record(license, 'undone', by, it)
-  it.removed = nil
-  it.by = 'administrator'   -- one that was returned for want of use would else be returned again at once
-  lease.write(license, it, lease.last_use(license, it))
+  local lease = leases.read(license, kind, leases.field(kind, user, '', document))
+  if not lease then return {'has-none'} end
+  if leases.serves(license, lease) then return {'not-removed'} end
+  administrator_record(license, 'undone', by, lease)
+  lease.removed = nil
+  lease.by = 'administrator'   -- one that was returned for want of use would else be returned again at once
+  leases.write(license, lease, leases.last_use(license, lease))
   return {'done'}
 end
 
@@ -1189,15 +1189,15 @@ local function finish(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local by, user, client, force = unpack(args)
-  local it = lease.read(license, 'session', lease.field('session', user, client))
-  if not it then return {'has-none'} end
-  tell(license, it, 'ended')
+  local lease = leases.read(license, 'session', leases.field('session', user, client))
+  if not lease then return {'has-none'} end
+  publish_lost(license, lease, 'ended')
   if force == '1' then
-    lease.finish(license, it, 'ended', by, {'forced', '1'})
+    leases.finish(license, lease, 'ended', by, {'forced', '1'})
     return {'done', 0}
   end
-  sign_out(license, it, 'ended', by)
-  return {'done', it.ends > license.now and it.ends or 0}
+  sign_out(license, lease, 'ended', by)
+  return {'done', lease.ends > license.now and lease.ends or 0}
 end
 
 -- Puts back what `export` gave, into a license without permanent state. ARGV: who, JSON of the settings, JSON of the leases
@@ -1207,21 +1207,21 @@ local function restore(keys, args)
   if not license then return {'unconfigured'} end
   local there = redis.call('ZCARD', license.named) + redis.call('ZCARD', license.document) + redis.call('ZCARD', license.usage)
   if there > 0 then return {'not-empty', there} end
-  local settings, leases = cjson.decode(args[2]), cjson.decode(args[3])
-  for _, it in ipairs(leases) do
-    local strings = type(it.id) == 'string' and type(it.field) == 'string' and type(it.user) == 'string'
-    if not strings or type(it.granted) ~= 'number' or not includes({'named', 'document', 'usage'}, it.kind) then
+  local settings, saved = cjson.decode(args[2]), cjson.decode(args[3])
+  for _, lease in ipairs(saved) do
+    local strings = type(lease.id) == 'string' and type(lease.field) == 'string' and type(lease.user) == 'string'
+    if not strings or type(lease.granted) ~= 'number' or not includes({'named', 'document', 'usage'}, lease.kind) then
       return {'unreadable'}
     end
   end
   record(license, 'restored', {'by', args[1], 'settings', args[2], 'leases', args[3]})
   set(license, settings)
-  for _, it in ipairs(leases) do
-    local used = it.last_used
-    it.last_used = nil
-    lease.write(license, it, used)
+  for _, lease in ipairs(saved) do
+    local used = lease.last_used
+    lease.last_used = nil
+    leases.write(license, lease, used)
   end
-  return {'done', #leases}
+  return {'done', #saved}
 end
 
 redis.register_function(VERSION .. 'restore', restore)
@@ -1249,14 +1249,14 @@ end
 local function state(keys)
   local license, unknown = open(keys)
   if not license then return {'unconfigured', unknown.now} end
-  local answer = {tostring(license.now), cjson.encode(changed(license))}
+  local reply = {tostring(license.now), cjson.encode(changed(license))}
   for _, kind in ipairs(KINDS) do
-    local picture = pool.picture(license, kind)
-    picture.in_license = license.terms[kind].in_license
-    picture.offered = pool.share(license, OFFERS[kind])
-    answer[#answer + 1] = cjson.encode(picture)
+    local snapshot = pool.snapshot(license, kind)
+    snapshot.in_license = license.terms[kind].in_license
+    snapshot.offered = pool.share(license, OFFERS[kind])
+    reply[#reply + 1] = cjson.encode(snapshot)
   end
-  return answer
+  return reply
 end
 
 -- Everything that is out, a page at a time. ARGV: cursor, about how many. Returns {cursor, JSON of a lease …}
@@ -1264,46 +1264,46 @@ local function holders(keys, args)
   local license, unknown = open(keys)
   license = license or unknown
   local page = redis.call('HSCAN', license.leases, args[1], 'COUNT', args[2])
-  local answer = {page[1]}
+  local reply = {page[1]}
   for index = 1, #page[2], 2 do
     local field, text = page[2][index], page[2][index + 1]
-    local it = field:sub(1, 1) ~= '@' and lease.read(license, cmsgpack.unpack(text).kind, field, text)
-    if it then
-      it.last_used = lease.last_use(license, it)
-      if license.terms then it.serves = lease.serves(license, it) end
-      answer[#answer + 1] = cjson.encode(it)
+    local lease = field:sub(1, 1) ~= '@' and leases.read(license, cmsgpack.unpack(text).kind, field, text)
+    if lease then
+      lease.last_used = leases.last_use(license, lease)
+      if license.terms then lease.serves = leases.serves(license, lease) end
+      reply[#reply + 1] = cjson.encode(lease)
     end
   end
-  return answer
+  return reply
 end
 
 -- Who waits, in order. Returns {JSON of each …}
 local function waiting(keys)
   local license, unknown = open(keys)
   license = license or unknown
-  local answer = {}
+  local reply = {}
   for place, holder in ipairs(redis.call('ZRANGE', license.queue, 0, -1)) do
     local waiter = read(license, holder)
     waiter.place = place
     waiter.kept_until = tonumber(redis.call('ZSCORE', license.places, holder))
-    answer[place] = cjson.encode(waiter)
+    reply[place] = cjson.encode(waiter)
   end
-  return answer
+  return reply
 end
 
 -- Permanent state. Returns {JSON of what administrators set, JSON of a lease with its field and last use …}
 local function export(keys)
   local license, unknown = open(keys)
   license = license or unknown
-  local answer = {cjson.encode(changed(license))}
+  local reply = {cjson.encode(changed(license))}
   for _, kind in ipairs({'named', 'document', 'usage'}) do
     for _, field in ipairs(redis.call('ZRANGE', license[kind], '(' .. license.now, '+inf', 'BYSCORE')) do
-      local it = lease.read(license, kind, field)
-      it.last_used, it.ends = lease.last_use(license, it), nil
-      answer[#answer + 1] = cjson.encode(it)
+      local lease = leases.read(license, kind, field)
+      lease.last_used, lease.ends = leases.last_use(license, lease), nil
+      reply[#reply + 1] = cjson.encode(lease)
     end
   end
-  return answer
+  return reply
 end
 
 local function read_only(name, callback)
