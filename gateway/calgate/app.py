@@ -177,6 +177,7 @@ def _routes(
             sign_on.get(number),
             Forwarder(load_balancer, keep_host=section.host_header == "keep"),
             section.websocket_idle,
+            section.windows,
         )
 
 

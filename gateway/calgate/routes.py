@@ -26,6 +26,7 @@ class Route:
     sign_on: SignOn | None
     forwarder: Forwarder
     websocket_idle: float = 3600.0  # seconds without a byte
+    windows: bool = True  # the document servers run Windows, so paths that it resolves differently are refused
 
     def covers(self, host: str, path: str) -> bool:
         """Whether this route serves the request; `path` matches whole segments.

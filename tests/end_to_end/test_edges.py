@@ -1,10 +1,21 @@
 """Raw bytes at the door: what can be read in two ways is read in none, and nothing of it is forwarded."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from support.gateway_process import DocumentServer, Exchange, Gateway, cookie_of, curl, raw
+from support.gateway_process import (
+    DocumentServer,
+    Exchange,
+    Gateway,
+    cookie_of,
+    curl,
+    document_server,
+    gateway,
+    raw,
+    write_settings,
+)
 from support.shared_gateway import gate, server, shared_server
 
 __all__ = ["gate", "server", "shared_server"]
@@ -193,3 +204,21 @@ async def test_a_document_server_that_is_not_there_is_a_502_page(gate: Gateway, 
     reply = await curl(f"{gate.url}/portal", "-H", "Accept: text/html", user="alice")
     assert reply.status == 502
     assert reply.body.lstrip().lower().startswith(b"<!doctype html>")
+
+
+async def test_windows_alias_in_a_path_is_refused_unless_the_route_says_otherwise(tmp_path: Path) -> None:
+    aliases = ("/secret.pdf.", "/admin./x", "/a%20", "/a::$DATA", "/A~1.PDF", "/pub%3F/x")
+    async with document_server() as server:
+        more = f'[[routes]]\npath = "/unix"\nwindows = false\nupstreams = ["http://127.0.0.1:{server.port}"]'
+        settings = write_settings(tmp_path, server.port, route="", more="")
+        text = settings.read_text()
+        settings.write_text(text.replace("[[routes]]", f"{more}\n\n[[routes]]", 1))
+        async with gateway(settings) as gate:
+            cookie = await cookie_of(gate, "alice")
+            server.seen.clear()
+            statuses = [(await curl(gate.url + path, "-H", f"Cookie: {cookie}")).status for path in aliases]
+            assert statuses == [400] * len(aliases)
+            assert server.seen == []
+            for path in aliases:
+                assert (await curl(f"{gate.url}/unix{path}", "-H", f"Cookie: {cookie}")).status == 200
+            assert [exchange.path for exchange in server.seen] == [f"/unix{path}" for path in aliases]

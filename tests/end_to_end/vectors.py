@@ -32,6 +32,7 @@ def line(text: bytes) -> bytes:
 
 
 PATHS = "passes the path on as it came and leaves its reading to the server behind; a rule needs one (RFC 3986, 6.2.2)"
+WINDOWS = "passes it on; Windows resolves it to another file than the path names (Naming Files, Paths, and Namespaces)"
 LF = "takes LF for CRLF, as it may of lines (RFC 9112, 2.2); of two parsers in a row both must"
 LF_IN_CHUNKS = "takes LF for CRLF; smuggling by chunk extensions lived on it (RFC 9112, 7.1)"
 
@@ -187,6 +188,17 @@ VECTORS = (
            haproxy=PATHS),
     Vector("half an escape", line(b"GET /a%4 HTTP/1.1"), "400",
            haproxy=PATHS),
+    *(
+        Vector(name, line(b"GET " + target + b" HTTP/1.1"), "400", nginx=WINDOWS, haproxy=WINDOWS)
+        for name, target in (
+            ("a name that ends with a dot", b"/docs/secret.pdf."),
+            ("a folder that ends with a dot", b"/admin./x"),
+            ("a name that ends with a blank", b"/docs/secret.pdf%20"),
+            ("a stream of a file", b"/docs/secret.pdf::$DATA"),
+            ("an 8.3 name", b"/docs/SECRET~1.PDF"),
+            ("an escaped question mark", b"/docs/pub%3F/secret.pdf"),
+        )
+    ),
     Vector("bytes above ASCII", line(b"GET /\xc3\xa9 HTTP/1.1"), "400",
            nginx="passes them on; a target is ASCII (RFC 3986, 2)"),
     # ------------------------------------------------------------ upgrades and expectations

@@ -74,6 +74,9 @@ class Route(Section):
     answer_timeout: Duration = Field(default=120.0, gt=0)
     websocket_idle: Duration = Field(default=3600.0, gt=0)
     connections: int = Field(default=1000, ge=1)  # to each document server, of each worker
+    windows: bool = True
+    """Whether the document servers run Windows: paths that Windows would resolve to another file are refused (a name
+    that ends with a dot or a blank, an 8.3 name such as `SALES~1.QVW`, one of `: * ? " < > |`)."""
     health: HealthSection | None = None
     sign_on: Mapping[str, Any] | None = None  # checked by the model of the plugin that it names
 
