@@ -39,7 +39,7 @@ LONG_AGO = "116444736000000000"  # 1970
 class Seed:
     """Writes objects; every change is part of one transaction."""
 
-    def __init__(self, smb_conf):
+    def __init__(self, smb_conf: str) -> None:
         settings = LoadParm()
         settings.load(smb_conf)
         credentials = Credentials()
@@ -50,28 +50,28 @@ class Seed:
         self.base = self.db.domain_dn()
         self.is_partner = settings.get("workgroup") == "PARTNER"
 
-    def replace(self, dn, **attributes):
+    def replace(self, dn: str, **attributes: str | list[str]) -> None:
         message = ldb.Message(ldb.Dn(self.db, dn))
         for name, value in attributes.items():
             name = name.replace("_", "-")
             message[name] = ldb.MessageElement(value, ldb.FLAG_MOD_REPLACE, name)
         self.db.modify(message)
 
-    def person(self, name, **attributes):
+    def person(self, name: str, **attributes: str) -> None:
         self.db.newuser(name, PASSWORD)
         if attributes:
             self.replace(f"CN={name},CN=Users,{self.base}", **attributes)
 
-    def group(self, name, *members, kind=None):
+    def group(self, name: str, *members: str, kind: int | None = None) -> None:
         self.db.newgroup(name, grouptype=kind)
         if members:
             self.db.add_remove_group_members(name, list(members), add_members_operation=True)
 
-    def policy(self):
+    def policy(self) -> None:
         """Nobody's password expires by age; five wrong ones lock an account."""
         self.replace(self.base, maxPwdAge="0", lockoutThreshold="5")
 
-    def people(self):
+    def people(self) -> None:
         for name in ("alice", "bob", "carol", "disabled", "locked", "many1000", "guessed"):
             self.person(name)
         self.db.newuser("björn", PASSWORD, surname="Müller")
@@ -79,7 +79,7 @@ class Seed:
         self.person("pwexpired", pwdLastSet="0")
         self.db.toggle_userAccountFlags("(sAMAccountName=disabled)", UF_ACCOUNTDISABLE, "disable", True)
 
-    def groups(self):
+    def groups(self) -> None:
         self.group("team-a", "alice")
         self.group("dept-x", "team-a")
         self.group("division-1", "dept-x")
@@ -95,7 +95,7 @@ class Seed:
             change = {"dn": f"CN={name},CN=Users,{self.base}", "member": member}
             self.db.modify(ldb.Message.from_dict(self.db, change, ldb.FLAG_MOD_ADD))
 
-    def service(self):
+    def service(self) -> None:
         self.db.newuser("gateway", SERVICE_PASSWORD)
         self.replace(
             f"CN=gateway,CN=Users,{self.base}",
@@ -106,13 +106,13 @@ class Seed:
         # once more, now that AES is wanted: keys are made when a password is set
         self.db.setpassword("(sAMAccountName=gateway)", SERVICE_PASSWORD, False)
 
-    def partners(self):
+    def partners(self) -> None:
         for name in ("dora", "alice"):
             self.person(name)
         self.group("partners", "dora", "alice")
         self.db.newuser("reader", SERVICE_PASSWORD)
 
-    def controller(self):
+    def controller(self) -> None:
         """The names that Samba's own updater would have given it; here there is no DNS."""
         found = self.db.search(expression="(sAMAccountName=DC1$)", attrs=["1.1"])
         message = ldb.Message(found[0].dn)

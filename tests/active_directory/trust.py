@@ -5,6 +5,7 @@ finds the other domain by DNS, and the lab has none. Run with the system's Pytho
 """
 
 import sys
+from typing import Any
 
 import samba
 from samba.credentials import DONT_USE_KERBEROS, Credentials
@@ -20,7 +21,7 @@ AES = security.KERB_ENCTYPE_AES256_CTS_HMAC_SHA1_96 | security.KERB_ENCTYPE_AES1
 class Authority:
     """A domain's local security authority, as its administrator sees it."""
 
-    def __init__(self, settings):
+    def __init__(self, settings: str) -> None:
         lp = LoadParm()
         lp.load(settings)
         credentials = Credentials()
@@ -36,7 +37,7 @@ class Authority:
         self.policy = self.lsa.OpenPolicy2("", attributes, security.SEC_FLAG_MAXIMUM_ALLOWED)
         self.domain = self.lsa.QueryInfoPolicy2(self.policy, lsa.LSA_POLICY_INFO_DNS)
 
-    def trust(self, other, incoming, outgoing):
+    def trust(self, other: "Authority", incoming: Any, outgoing: Any) -> None:
         about = lsa.TrustDomainInfoInfoEx()
         about.trust_type = lsa.LSA_TRUST_TYPE_UPLEVEL
         about.trust_direction = BOTH
@@ -50,11 +51,11 @@ class Authority:
         types.enc_types = AES
         self.lsa.SetInformationTrustedDomain(made, lsa.LSA_TRUSTED_DOMAIN_SUPPORTED_ENCRYPTION_TYPES, types)
 
-    def distrust(self, other):
+    def distrust(self, other: "Authority") -> None:
         self.lsa.DeleteTrustedDomain(self.policy, other.domain.sid)
 
 
-def secret():
+def secret() -> Any:
     """A password for one direction, as both sides keep it."""
     password = samba.generate_random_machine_password(120, 120).encode("utf-16-le")
     clear = drsblobs.AuthInfoClear()

@@ -19,8 +19,9 @@ def main(names: list[str]) -> None:
     if unknown:
         sys.exit(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     for name in names or sorted(set(known) - LONG):
-        print(f"-- {name}: {importlib.import_module(f'bench.{name}').__doc__.splitlines()[0]}", flush=True)
-        results: list[Result] = list(importlib.import_module(f"bench.{name}").measure())
+        benchmark = importlib.import_module(f"bench.{name}")
+        print(f"-- {name}: {(benchmark.__doc__ or '').partition(chr(10))[0]}", flush=True)
+        results: list[Result] = list(benchmark.measure())
         print(table(results), flush=True)
         if not is_trial():
             write(name, results, HERE / "results.json")

@@ -54,7 +54,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.server = Server(folder).start()
-        self.redis: Redis[bytes] = Redis.from_url(self.server.url, protocol=2, socket_timeout=60)
+        self.redis = Redis.from_url(self.server.url, protocol=2, socket_timeout=60)
         self.redis.function_load(lua.source() + BENCH, replace=True)
         self.keys = lua.keys("bench", "none")
 
@@ -82,7 +82,7 @@ class Bench:
         words = [
             "redis-benchmark",
             "-s",
-            str(self.server.settings["unixsocket"]),
+            self.server.socket,
             "-c",
             "16",
             "-n",

@@ -30,7 +30,8 @@ def measure() -> Iterator[Result]:
 async def _cost(count: int, *, tls: bool) -> float:
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        listen, context, cookie_options = "", None, ()
+        listen, context = "", None
+        cookie_options: tuple[str, ...] = ()
         if tls:
             pem, key = certificate(here)
             listen = f'tls = {{ certificate = "{pem}", key = "{key}" }}'

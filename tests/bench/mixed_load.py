@@ -29,7 +29,7 @@ import uvloop
 from bench import page
 from bench.results import Result, table, write
 from bench.traffic import EVERYTHING, Site, ToldToComeAgain, documents
-from support.gateway_process import Gateway, document_server, gateway, memory_of, workers_of, write_settings
+from support.gateway_process import Exchange, Gateway, document_server, gateway, memory_of, workers_of, write_settings
 
 HERE = Path(__file__).parent
 MINUTES = 15.0
@@ -166,7 +166,7 @@ async def _reload(gate: Gateway, seconds: float) -> None:
     await asyncio.Event().wait()
 
 
-async def _forget(seen: list[object]) -> None:
+async def _forget(seen: list[Exchange]) -> None:
     while True:
         await asyncio.sleep(1)
         seen.clear()

@@ -116,8 +116,8 @@ async def ask(url: str, cookie: str, seconds: float, connections: int) -> dict[s
         opened: asyncio.Future[bool] = loop.create_future()
         _, asker = await loop.create_connection(
             lambda opened=opened: Asker(request, lambda yes: opened.done() or opened.set_result(yes)),  # type: ignore[misc]
-            place.hostname,
-            place.port,
+            place.hostname or "",
+            place.port or 0,
         )
         if await asyncio.wait_for(opened, 10):
             askers.append(asker)

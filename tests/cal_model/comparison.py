@@ -1,7 +1,7 @@
 """The model and the functions in Redis live through the same history, and must agree after every step."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def terms(**kinds: dict[str, Any]) -> dict[str, Any]:
 class Library:
     """The functions with a clock of the test's, on a server; faults may be planted by replacing text."""
 
-    def __init__(self, redis: "Redis[bytes]", fault: tuple[str, str] | None = None) -> None:
+    def __init__(self, redis: Redis, fault: tuple[str, str] | None = None) -> None:
         self.redis = redis
         source = (
             lua.source(clock=CLOCK) + "\n" + (Path(__file__).parents[1] / "calgate_cal" / "history.lua").read_text()
@@ -94,11 +94,11 @@ class Duel:
     def close(self) -> None:
         """The log must tell what is out and what was set; then nothing stays in the store."""
         self.play([("tend", 0)])
-        log = self._library.redis.xrange(self.keys[lua.KEY_NAMES.index("audit")])
+        log: Any = self._library.redis.xrange(self.keys[lua.KEY_NAMES.index("audit")])
         told = replay(decode(known_as, facts) for known_as, facts in log)
         out = {self._ids.get(known_as, known_as) for known_as in told.out}
         assert out == {cal.id for cal in self.model.cals()}, f"the log says that {out} are out"
-        state = self._library.redis.hgetall(self.keys[0])
+        state: Any = self._library.redis.hgetall(self.keys[0])
         set_ = {name.decode(): value.decode() for name, value in state.items() if name != b"terms"}
         assert told.settings == set_, f"the log says that {told.settings} was set"
         self._library.call("forget", self.keys)
@@ -175,7 +175,9 @@ class Duel:
 
     def _act(self, what: str, _: int, *words: Any) -> Any:
         """What the rules say."""
-        act = {"claim": self._claim, "settle": self._settle, "touch": self._touch, "assign": self._assign}.get(what)
+        acts: dict[str, Callable[..., Any]]
+        acts = {"claim": self._claim, "settle": self._settle, "touch": self._touch, "assign": self._assign}
+        act = acts.get(what)
         if act is not None:
             return act(*words)
         if what == "finish":

@@ -47,7 +47,8 @@ async def freeze(url: str, folder: Path) -> None:
     async with a_license(url, folder, **SETTINGS) as lab:
         await live(lab)
         keys = [key async for key in lab.store.redis.scan_iter("calgate:*")]
-        data = {key.decode(): base64.b64encode(await lab.store.redis.dump(key)).decode() for key in sorted(keys)}
+        dumps = {key: await lab.store.redis.dump(key) for key in sorted(keys)}
+        data = {key.decode(): base64.b64encode(dump).decode() for key, dump in dumps.items() if dump is not None}
     (FROZEN / f"{lua.VERSION}.json").write_text(json.dumps(data, indent=1) + "\n")
     (FROZEN / f"{lua.VERSION}.lua").write_text(lua.source(clock=CLOCK))
 

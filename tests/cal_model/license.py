@@ -92,7 +92,7 @@ class Lab:
 
     async def log(self) -> list[dict[str, str]]:
         """Every record, oldest first, without the first one, which holds the terms."""
-        records = await self.store.redis.xrange("calgate:{q}:audit")
+        records: Any = await self.store.redis.xrange("calgate:{q}:audit")
         return [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in records][1:]
 
 

@@ -74,6 +74,7 @@ class Rules:
     def ends(self, cal: Cal) -> int:
         """When it comes back by itself, if it is not used again."""
         terms = self.terms[cal.kind]
+        ends: int
         if cal.kind == "session":
             # max(granted + minimum, last activity + idle timeout), or sign-out in place of the latter; then the maximum
             ends = max(cal.granted + terms["minimum"], _or(cal.left, (cal.used or 0) + terms["idle_timeout"]))
@@ -91,7 +92,7 @@ class Rules:
 
     def _returned_at(self, cal: Cal) -> int:
         """A dynamically assigned Named CAL that is unused for so long is returned."""
-        after = self.terms[cal.kind].get("return_after")
+        after: int | None = self.terms[cal.kind].get("return_after")
         return cal.used + after if cal.used is not None and cal.by == "dynamic" and after else FOREVER
 
     def serves(self, cal: Cal) -> bool:
@@ -186,8 +187,8 @@ class Rules:
         if len(out) >= most:
             return "full"
         if kind == "document":
-            out_of_it = [taken for taken in (*out, *offers) if taken.document == ask.document]
-            if len(out_of_it) >= self.allocated(ask.document):
+            documents = [cal.document for cal in out] + [offer.document for offer in offers]
+            if documents.count(ask.document) >= self.allocated(ask.document):
                 return "full"
         if kind == "session":
             for cap in self.terms[kind]["max"]:

@@ -1,6 +1,7 @@
 """Limits lowered and raised, overdraft, reserves and caps."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -103,7 +104,7 @@ async def test_the_idle_are_taken_from_only_where_that_makes_room(license: Licen
 async def test_new_terms_count_from_the_next_claim_and_shares_are_counted_anew(license: License) -> None:
     q = await license(session={"in_license": 3, "reserve": [{"group": "Chiefs", "cals": 1}]})
     await q.open("carol", groups="Chiefs")
-    terms = await q.store.redis.hget("calgate:{q}:state", "terms")
+    terms: Any = await q.store.redis.hget("calgate:{q}:state", "terms")
     for change in (b'"shared": false', b'"shared": true'):
         new = terms.replace(b'"shared": true', change)
         await q.store.call(f"{lua.VERSION}_configure", q.allocator._keys["q"], ("tester", new))

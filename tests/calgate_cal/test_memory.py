@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,8 @@ async def test_a_kind_that_nobody_had_any_more_is_looked_for_again_once_somebody
     q = await license(named={"in_license": 1, "dynamic": True}, session={"in_license": 1})
     lease = await q.hold("alice")
     await forget(q, "named|alice", "named")
-    none = json.loads(await q.store.redis.hget(f"{PLACE}state", "terms"))
+    terms: Any = await q.store.redis.hget(f"{PLACE}state", "terms")
+    none = json.loads(terms)
     none["named"] |= {"in_license": 0, "limit": 0}
     await q.store.call(f"{lua.VERSION}_configure", q.allocator._keys["q"], ("tester", json.dumps(none)))
     assert await q.open("bob") == "session"

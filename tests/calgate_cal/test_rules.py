@@ -77,7 +77,7 @@ class License(RuleBasedStateMachine):
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Redis[bytes]"]:
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     server = Server(tmp_path_factory.mktemp("rules")).start()
     with Redis.from_url(server.url, protocol=2) as client:
         yield client
@@ -101,7 +101,7 @@ def play(library: Library, examples: int, phases: Sequence[Phase] = (Phase.gener
 
 
 @pytest.mark.timeout(3 * 3600)
-def test_the_store_agrees_with_the_rules_after_every_step(redis: "Redis[bytes]") -> None:
+def test_the_store_agrees_with_the_rules_after_every_step(redis: Redis) -> None:
     library = Library(redis)
     while Duel.steps < STEPS:
         play(library, 100)
@@ -111,7 +111,7 @@ def test_the_store_agrees_with_the_rules_after_every_step(redis: "Redis[bytes]")
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.timeout(300)  # found within seconds; so many examples only make sure
-def test_a_planted_fault_is_found(fault: str, redis: "Redis[bytes]") -> None:
+def test_a_planted_fault_is_found(fault: str, redis: Redis) -> None:
     library = Library(redis, FAULTS[fault])
     with pytest.raises(AssertionError, match="the rules"):
         play(library, 2000, [Phase.generate])

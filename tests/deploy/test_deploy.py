@@ -68,7 +68,7 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
     unit.write_text(text.replace("/opt/calgate/bin/calgate", "/bin/true"), encoding="utf-8")
     socket = DEPLOY / "calgate.socket"
     shutil.copy(socket, tmp_path)
-    verify = ["systemd-analyze", "verify", unit, tmp_path / socket.name]
+    verify: list[str | Path] = ["systemd-analyze", "verify", unit, tmp_path / socket.name]
     done = subprocess.run(verify, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     security: list[str | Path] = ["systemd-analyze", "security", "--offline=true", "--threshold=20", unit]

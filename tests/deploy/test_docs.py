@@ -38,9 +38,10 @@ def test_every_command_that_a_document_names_is_there(document: str) -> None:
     for words in spans:
         first, *rest = words.split()
         assert first in main.commands, f"{document}: calgate {words}"
-        group = main.commands[first]
-        for word in rest if isinstance(group, click.Group) else ():
-            assert word == "·" or word in group.commands, f"{document}: calgate {words}"
+        command = main.commands[first]
+        subcommands = command.commands if isinstance(command, click.Group) else {}
+        for word in rest if subcommands else ():
+            assert word == "·" or word in subcommands, f"{document}: calgate {words}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

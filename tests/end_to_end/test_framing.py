@@ -37,9 +37,12 @@ async def cookie(gate: Gateway) -> AsyncIterator[str]:
     yield await cookie_of(gate, "alice")
 
 
+PORTAL = "GET /portal HTTP/1.1"
+
+
 def request(
     cookie: str,
-    line: str = "GET /portal HTTP/1.1",
+    line: str = PORTAL,
     *fields: str,
     body: bytes = b"",
     last: bool = True,
@@ -71,10 +74,10 @@ class Speech:
             exchange.writer.close()
 
 
-async def replied(gate: Gateway, server: DocumentServer, cookie: str, speech: Speech, **options: str) -> bytes:
+async def replied(gate: Gateway, server: DocumentServer, cookie: str, speech: Speech, line: str = PORTAL) -> bytes:
     """What the client gets of this reply; the request after it must get its own."""
     server.behaviour = speech
-    answer = await raw(gate.port, request(cookie, **options), within=2)
+    answer = await raw(gate.port, request(cookie, line), within=2)
     following = await raw(gate.port, request(cookie, "GET /next HTTP/1.1"), within=2)
     assert following.endswith(b"\r\n\r\nthe next"), following
     return answer

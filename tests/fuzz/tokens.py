@@ -15,11 +15,11 @@ from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["calgate_negotiate", "calgate.signin", "spnego"]):
+with atheris.instrument_imports(include=["calgate_negotiate", "calgate.authentication.sign_in", "spnego"]):
     import spnego._ntlm_raw.messages
 
     from calgate.authentication import sign_in
-    from calgate_negotiate import handshake, ntlm, ntlm_messages, pac, spnego, ticket
+    from calgate_negotiate import channel_binding, handshake, ntlm, ntlm_messages, pac, spnego, ticket
     from calgate_negotiate.explain import explain
 
 import contextlib
@@ -79,7 +79,8 @@ def spnego_token(data: bytes) -> None:
 def ntlm_message(data: bytes) -> None:
     shake("NTLM", data)
     shake("NTLM", NEGOTIATE, data)
-    exchange = ntlm.NtlmExchange(Believer(), None, "", handshake.ChannelBindingPolicy("require", None).bound(PEER))
+    binding = channel_binding.ChannelBindingPolicy("require", None).bound(PEER)
+    exchange = ntlm.NtlmExchange(Believer(), None, "", binding)
     with contextlib.suppress(Refusal):
         run(exchange.challenge(data))
 

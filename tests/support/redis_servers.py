@@ -30,16 +30,17 @@ class Server:
     def __init__(self, folder: Path, program: Path = REDIS, **settings: str | int) -> None:
         self.folder = folder
         self.program = program
-        self.settings = {"save": "", "appendonly": "no", "port": 0, "daemonize": "no", "repl_diskless_sync_delay": 0}
-        self.settings |= settings
-        if not self.settings["port"]:
-            self.settings["unixsocket"] = str(folder / "s")
+        self.port = int(settings.get("port", 0))
+        self.socket = str(folder / "s")
+        self.settings: dict[str, str | int] = {"save": "", "appendonly": "no", "port": 0, "daemonize": "no"}
+        self.settings |= {"repl_diskless_sync_delay": 0} | settings
+        if not self.port:
+            self.settings["unixsocket"] = self.socket
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        port = self.settings["port"]
-        return f"redis://127.0.0.1:{port}" if port else f"unix://{self.settings['unixsocket']}"
+        return f"redis://127.0.0.1:{self.port}" if self.port else f"unix://{self.socket}"
 
     def start(self) -> "Server":
         """Returns once it answers."""
@@ -56,12 +57,10 @@ class Server:
         return self
 
     def _answers(self) -> bool:
-        family = socket.AF_INET if self.settings["port"] else socket.AF_UNIX
-        where = ("127.0.0.1", self.settings["port"]) if self.settings["port"] else self.settings["unixsocket"]
-        with socket.socket(family) as line:
+        with socket.socket(socket.AF_INET if self.port else socket.AF_UNIX) as line:
             line.settimeout(1)
             try:
-                line.connect(where)
+                line.connect(("127.0.0.1", self.port) if self.port else self.socket)
                 line.sendall(b"PING\r\n")
                 return line.recv(64).startswith(b"+PONG")
             except OSError:
@@ -85,7 +84,7 @@ class Sentinels:
 
     def __init__(self, folder: Path, replicas: int = 2) -> None:
         self.servers = [Server(folder / f"redis{n}", port=free_port(), appendonly="yes") for n in range(replicas + 1)]
-        primary = self.servers[0].settings["port"]
+        primary = self.servers[0].port
         for replica in self.servers[1:]:
             replica.settings["replicaof"] = f"127.0.0.1 {primary}"
         self._folder = folder
@@ -106,7 +105,7 @@ class Sentinels:
     def _watch(self, folder: Path) -> None:
         folder.mkdir(parents=True)
         port = free_port()
-        primary = self.servers[0].settings["port"]
+        primary = self.servers[0].port
         (folder / "sentinel.conf").write_text(
             f"port {port}\nsentinel monitor q 127.0.0.1 {primary} 2\nsentinel down-after-milliseconds q 500\n"
             "sentinel failover-timeout q 4000\n"
@@ -151,7 +150,7 @@ class Cluster:
             server.start()
         first = self.servers[0]
         for server in self.servers[1:]:
-            where = (server.settings["port"], server.settings["cluster_port"])
+            where = (server.port, server.settings["cluster_port"])
             command(first, "CLUSTER", "MEET", "127.0.0.1", *map(str, where))
         for number, bounds in enumerate(((0, 5460), (5461, 10922), (10923, 16383))):
             command(self.servers[number], "CLUSTER", "ADDSLOTSRANGE", *map(str, bounds))
@@ -183,7 +182,7 @@ def until_linked(replica: Server) -> None:
 
 def command(server: Server, *words: str) -> bytes:
     """A command and the raw reply."""
-    return say(("127.0.0.1", int(server.settings["port"])), *words)
+    return say(("127.0.0.1", server.port), *words)
 
 
 def say(where: tuple[str, int], *words: str) -> bytes:

@@ -93,7 +93,7 @@ async def held_connection(client: Client, key: str) -> AsyncIterator[AbstractCon
         connection: AbstractConnection = node.acquire_connection()
         give_back = _releases(node, connection)
     else:
-        connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+        connection = await client.connection_pool.get_connection()
         give_back = _releases(client.connection_pool, connection)
     try:
         yield connection

@@ -15,7 +15,7 @@ _SCHEMES = ("redis://", "rediss://", "unix://")
 class StoreSection(Section):
     """Where sessions and CALs are kept. Without an address: a private server of the gateway's own under `state_dir`."""
 
-    url: str | None = Field(None, repr=False)  # may carry a password
+    url: str | None = Field(default=None, repr=False)  # may carry a password
     sentinel: tuple[str, ...] = ()  # "host:port" of Sentinels, which know the primary of `service`
     service: str = ""
     cluster: tuple[str, ...] = ()  # "host:port" of some servers of a Cluster
@@ -68,7 +68,7 @@ class StoreSection(Section):
 def _is_readable(url: str) -> bool:
     """Whether a connection can be made of it, parameters and all; nobody is asked."""
     try:
-        BlockingConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]
+        BlockingConnectionPool.from_url(url).make_connection()
     except (ValueError, TypeError, RedisError):
         return False
     return True

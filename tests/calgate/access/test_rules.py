@@ -1,6 +1,6 @@
 """The access rules decide alone: nothing here needs a server, a directory or a clock."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -38,7 +38,7 @@ def at(text: str, zone: str = BERLIN) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp()
 
 
-def rules(*tables: dict[str, object]) -> Rules:
+def rules(*tables: Mapping[str, object]) -> Rules:
     return Rules([Rule.model_validate(table) for table in tables], GROUPS, BERLIN)
 
 
@@ -260,7 +260,7 @@ def test_a_rule_that_cannot_be_meant_is_a_fault_of_the_file(table: dict[str, obj
         Rule.model_validate(table)
 
 
-def advice(*tables: dict[str, object]) -> Sequence[str]:
+def advice(*tables: Mapping[str, object]) -> Sequence[str]:
     return warnings([Rule.model_validate(table) for table in tables])
 
 

@@ -42,9 +42,9 @@ def test_a_duration_is_neither_negative_nor_endless(span: object) -> None:
     ],
 )
 def test_what_must_take_some_time_is_not_zero(section: type[Section], key: str) -> None:
-    given: dict[str, object] = {Limit: {"failures": 4}, Route: UPSTREAM}.get(section, {})
+    required: dict[type[Section], dict[str, object]] = {Limit: {"failures": 4}, Route: {**UPSTREAM}}
     with pytest.raises(ValidationError, match="greater than 0"):
-        section.model_validate(given | {key: "0s"})
+        section.model_validate(required.get(section, {}) | {key: "0s"})
 
 
 def test_a_guard_allows_one_failure_at_least() -> None:

@@ -482,7 +482,7 @@ def test_patterns_refuse_what_has_two_readings(target: str) -> None:
 )
 def test_a_dialect_that_cannot_be_meant_is_a_fault_of_the_file(settings: dict[str, str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        choose(**settings)  # type: ignore[arg-type]
+        choose(**settings)
 
 
 def test_a_route_has_qlikview_or_patterns_or_no_dialect() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,7 +21,7 @@ ALICE = Identity("DEMO", "alice", "ntlm")
 
 
 def counters(metrics: Metrics) -> list[object]:
-    return list(metrics.snapshot()["counters"])  # type: ignore[call-overload]
+    return cast("list[object]", metrics.snapshot()["counters"])
 
 
 async def test_a_store_that_is_away_is_counted_as_such(tmp_path: Path) -> None:
