@@ -6,6 +6,8 @@
 A conversation is stepped until it proves somebody or fails, and never again after that.
 """
 
+import base64
+import binascii
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -61,7 +63,15 @@ class NegotiateHandshake:
         self._scheme = ""
         self._next: Step | None = self._first
 
-    async def step(self, scheme: str, token: bytes) -> Continue | Authenticated:
+    async def step(self, scheme: str, credentials: str) -> Continue | Authenticated:
+        try:
+            token = base64.b64decode(credentials, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise AuthenticationFailed("the token is not base64") from error
+        return await self.step_token(scheme, token)
+
+    async def step_token(self, scheme: str, token: bytes) -> Continue | Authenticated:
+        """Takes one token, decoded."""
         step, self._next = self._next, None  # whatever happens now, this state is not entered twice
         if step is None:
             raise AuthenticationFailed("a finished handshake was stepped again")

@@ -61,7 +61,7 @@ class Client:
     async def sign_in(self, authenticator: NegotiateAuthenticator, peer: Peer = PEER) -> Authenticated:
         handshake, token = authenticator.begin(peer), self.first
         for _leg in range(4):
-            outcome = await handshake.step("Negotiate", token)
+            outcome = await handshake.step_token("Negotiate", token)
             if isinstance(outcome, Authenticated):
                 if outcome.token is not None:
                     self._context.step(outcome.token)
@@ -109,7 +109,7 @@ async def test_a_token_shown_twice_is_refused(domain: Lab, tmp_path: Path, accep
     gateway, client = accept(domain.keytab), Client(domain.ticket("alice", tmp_path))
     await client.sign_in(gateway)
     with pytest.raises(AuthenticationFailed, match="shown twice"):
-        await gateway.begin(PEER).step("Negotiate", client.first)
+        await gateway.begin(PEER).step_token("Negotiate", client.first)
 
 
 async def test_a_changed_token_is_refused_wherever_it_is_changed(domain: Lab, tmp_path: Path, accept: Accept) -> None:
@@ -118,10 +118,10 @@ async def test_a_changed_token_is_refused_wherever_it_is_changed(domain: Lab, tm
     for at in range(200, len(token), 97):
         spoiled = token[:at] + bytes([token[at] ^ 0x55]) + token[at + 1 :]
         with pytest.raises(AuthenticationFailed):
-            await gateway.begin(PEER).step("Negotiate", spoiled)
+            await gateway.begin(PEER).step_token("Negotiate", spoiled)
     for length in range(0, len(token), 61):
         with pytest.raises(AuthenticationFailed):
-            await gateway.begin(PEER).step("Negotiate", token[:length])
+            await gateway.begin(PEER).step_token("Negotiate", token[:length])
 
 
 async def test_a_rotated_keytab_needs_no_restart_and_old_tickets_stay_good(
@@ -269,7 +269,7 @@ async def test_microsofts_own_number_for_kerberos_first_as_windows_has_it(
 ) -> None:
     client = Client(domain.ticket("alice", tmp_path), mech=gssapi.MechType.kerberos)
     mechanisms = (MS_KERBEROS, KERBEROS, NEGOEX, NTLM)
-    outcome = await accept(domain.keytab).begin(PEER).step("Negotiate", offer(mechanisms, client.first))
+    outcome = await accept(domain.keytab).begin(PEER).step_token("Negotiate", offer(mechanisms, client.first))
     assert isinstance(outcome, Authenticated)
     assert outcome.identity.account == "alice"
     assert outcome.token is not None
@@ -285,17 +285,17 @@ async def test_negoex_first_ends_in_kerberos_with_the_list_signed_by_both(
     client = Client(domain.ticket("bob", tmp_path), mech=gssapi.MechType.kerberos)
     mechanisms = (NEGOEX, MS_KERBEROS, KERBEROS, NTLM)
     handshake = accept(domain.keytab).begin(PEER)
-    outcome = await handshake.step("Negotiate", offer(mechanisms, b"NEGOEXTS" + bytes(88)))
+    outcome = await handshake.step_token("Negotiate", offer(mechanisms, b"NEGOEXTS" + bytes(88)))
     assert isinstance(outcome, Continue)
     chosen = spnego.read(outcome.token)
     assert isinstance(chosen, spnego.Response)
     assert chosen.mechanism in (MS_KERBEROS, KERBEROS)
-    outcome = await handshake.step("Negotiate", spnego.write(spnego.Response(token=client.first)))
+    outcome = await handshake.step_token("Negotiate", spnego.write(spnego.Response(token=client.first)))
     assert isinstance(outcome, Continue), "not before the list is signed"
     answer = spnego.read(outcome.token)
     assert isinstance(answer, spnego.Response)
     client._context.step(answer.token)
     signed = client._context.get_signature(der.pack(0x30, b"".join(mechanisms)))
-    outcome = await handshake.step("Negotiate", spnego.write(spnego.Response(mic=signed)))
+    outcome = await handshake.step_token("Negotiate", spnego.write(spnego.Response(mic=signed)))
     assert isinstance(outcome, Authenticated)
     assert outcome.identity.account == "bob"

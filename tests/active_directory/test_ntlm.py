@@ -113,10 +113,10 @@ async def test_two_hundred_interleaved_handshakes_never_mix(accept: NegotiateAut
     clients = [ntlm_client(f"CORP\\{name}", PASSWORD) for name in names]
     handshakes = [accept.begin(PEER) for _ in names]
     challenges = [
-        await handshake.step("NTLM", client.step()) for handshake, client in zip(handshakes, clients, strict=True)
+        await handshake.step_token("NTLM", client.step()) for handshake, client in zip(handshakes, clients, strict=True)
     ]
     answers = [client.step(challenge.token) for client, challenge in zip(clients, challenges, strict=True)]
-    steps = [handshake.step("NTLM", answer) for handshake, answer in zip(handshakes, answers, strict=True)]
+    steps = [handshake.step_token("NTLM", answer) for handshake, answer in zip(handshakes, answers, strict=True)]
     proven = []
     for first in range(0, len(steps), 40):  # else, on a busy machine, the last wait for longer than winbindd is given
         proven += await asyncio.gather(*steps[first : first + 40])

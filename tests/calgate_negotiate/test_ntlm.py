@@ -100,14 +100,14 @@ async def test_an_answer_to_another_challenge_is_unproven(users_file: Path) -> N
     ours, theirs = client.step(), other.step()
     assert ours is not None
     assert theirs is not None
-    challenge = await first.step("NTLM", ours)
+    challenge = await first.step_token("NTLM", ours)
     assert isinstance(challenge, Continue)
     answer = client.step(challenge.token)
     assert answer is not None
-    assert isinstance(await first.step("NTLM", answer), Authenticated)
-    await second.step("NTLM", theirs)
+    assert isinstance(await first.step_token("NTLM", answer), Authenticated)
+    await second.step_token("NTLM", theirs)
     with pytest.raises(AuthenticationFailed):
-        await second.step("NTLM", answer)
+        await second.step_token("NTLM", answer)
 
 
 async def test_a_mic_of_zeroes_does_not_fit(users_file: Path) -> None:
@@ -147,7 +147,7 @@ async def test_a_signature_of_who_wants_no_signing_is_unproven(users_file: Path,
     handshake = authenticator(users_file).begin(PEER)
     first = ntlm_client("DEMO\\alice").step()
     assert first is not None
-    outcome = await handshake.step("Negotiate", init_token((NTLM,), first))
+    outcome = await handshake.step_token("Negotiate", init_token((NTLM,), first))
     assert isinstance(outcome, Continue)
     answer = tokens.read(outcome.token)
     assert isinstance(answer, tokens.Response)
@@ -157,7 +157,7 @@ async def test_a_signature_of_who_wants_no_signing_is_unproven(users_file: Path,
     proof = hmac.digest(key, nonce + blob, "md5")
     message = Authenticate(flags, None, proof + blob, "DEMO", "alice", encoding="utf-16-le").pack()
     with pytest.raises(AuthenticationFailed, match="mechListMIC does not fit"):
-        await handshake.step("Negotiate", tokens.write(tokens.Response(token=message, mic=bytes(16))))
+        await handshake.step_token("Negotiate", tokens.write(tokens.Response(token=message, mic=bytes(16))))
 
 
 async def _finish_inside_spnego(
@@ -166,18 +166,18 @@ async def _finish_inside_spnego(
     """A client that offers NTLM, not first, and signs `signed_list`; it checks our own signature."""
     handshake = authenticator(users_file).begin(PEER)
     client = ntlm_client("DEMO\\alice")
-    outcome = await handshake.step("Negotiate", init_token(opening.mechanisms, opening.token))
+    outcome = await handshake.step_token("Negotiate", init_token(opening.mechanisms, opening.token))
     assert isinstance(outcome, Continue)
     answer = tokens.read(outcome.token)
     assert answer == tokens.Response(State.REQUEST_MIC, NTLM)
-    outcome = await handshake.step("Negotiate", tokens.write(tokens.Response(token=client.step())))
+    outcome = await handshake.step_token("Negotiate", tokens.write(tokens.Response(token=client.step())))
     assert isinstance(outcome, Continue)
     challenge = tokens.read(outcome.token)
     assert isinstance(challenge, tokens.Response)
     token = client.step(challenge.token)
     mic = client.sign(signed_list) if signed_list is not None else None
     try:
-        outcome = await handshake.step("Negotiate", tokens.write(tokens.Response(token=token, mic=mic)))
+        outcome = await handshake.step_token("Negotiate", tokens.write(tokens.Response(token=token, mic=mic)))
     except Refusal as refusal:
         return refusal
     assert isinstance(outcome, Authenticated)
@@ -306,13 +306,13 @@ async def test_a_finished_handshake_is_never_stepped_again(users_file: Path) -> 
 
     await shake(handshake, ntlm_client("DEMO\\alice"), "NTLM", remember)
     with pytest.raises(AuthenticationFailed, match="stepped again"):
-        await handshake.step("NTLM", last)
+        await handshake.step_token("NTLM", last)
 
 
 async def test_a_failed_handshake_is_never_stepped_again(users_file: Path) -> None:
     handshake = authenticator(users_file).begin(PEER)
     with pytest.raises(AuthenticationFailed):
-        await handshake.step("NTLM", b"garbage")
+        await handshake.step_token("NTLM", b"garbage")
     with pytest.raises(AuthenticationFailed, match="stepped again"):
         await shake(handshake, ntlm_client("DEMO\\alice"), "NTLM")
 
@@ -320,21 +320,21 @@ async def test_a_failed_handshake_is_never_stepped_again(users_file: Path) -> No
 async def test_the_scheme_cannot_change_in_the_middle(users_file: Path) -> None:
     handshake = authenticator(users_file).begin(PEER)
     client = ntlm_client("DEMO\\alice")
-    outcome = await handshake.step("NTLM", client.step())
+    outcome = await handshake.step_token("NTLM", client.step())
     assert isinstance(outcome, Continue)
     with pytest.raises(AuthenticationFailed, match="scheme changed"):
-        await handshake.step("Negotiate", client.step(outcome.token))
+        await handshake.step_token("Negotiate", client.step(outcome.token))
 
 
 async def test_authenticate_without_negotiate_is_refused(users_file: Path) -> None:
     message = Authenticate(1, b"", b"x" * 60, domain_name="DEMO", username="alice").pack()
     with pytest.raises(AuthenticationFailed, match="begins with NEGOTIATE"):
-        await authenticator(users_file).begin(PEER).step("NTLM", message)
+        await authenticator(users_file).begin(PEER).step_token("NTLM", message)
 
 
 async def test_a_token_longer_than_any_real_one_is_refused_unread(users_file: Path) -> None:
     with pytest.raises(AuthenticationFailed, match="longer than any real one"):
-        await authenticator(users_file).begin(PEER).step("Negotiate", ntlm_messages.SIGNATURE + bytes(60000))
+        await authenticator(users_file).begin(PEER).step_token("Negotiate", ntlm_messages.SIGNATURE + bytes(60000))
 
 
 # ---------------------------------------------------------------- hostile bytes
@@ -349,7 +349,7 @@ async def test_a_first_token_of_any_bytes_is_a_challenge_or_unproven(
 ) -> None:
     for scheme in ("NTLM", "Negotiate"):
         try:
-            outcome = await authenticator(users_file).begin(PEER).step(scheme, kind + token)
+            outcome = await authenticator(users_file).begin(PEER).step_token(scheme, kind + token)
         except AuthenticationFailed:
             continue
         assert isinstance(outcome, Continue)

@@ -60,7 +60,7 @@ def shake(scheme: str, *tokens: bytes) -> None:
     conversation = handshake.NegotiateHandshake(handshake.Mechanisms(prover=Believer()), PEER)
     try:
         for token in tokens:
-            run(conversation.step(scheme, token))
+            run(conversation.step_token(scheme, token))
     except Refusal:
         return
 
@@ -105,7 +105,7 @@ class Asking:
     """A request that is nothing but its Authorization field."""
 
     def __init__(self, field: str) -> None:
-        self.inbound = {b"authorization": field}
+        self.headers = {b"authorization": field}
 
 
 class Reader(sign_in.SignIn):
@@ -123,8 +123,9 @@ def authorization(data: bytes) -> None:
     """The field as it came: scheme, blank, base64."""
     text = data.decode("latin-1")
     explain_text(text)
+    conversation = handshake.NegotiateHandshake(handshake.Mechanisms(prover=Believer()), PEER)
     with contextlib.suppress(Refusal):
-        shake(*READER._read_authorization(Asking(text)))  # type: ignore[arg-type]
+        run(conversation.step(*READER._read_authorization(Asking(text))))  # type: ignore[arg-type]
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

@@ -1,5 +1,6 @@
 """Shakes hands in memory: an independent client (pyspnego) against our authenticator."""
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,7 +41,7 @@ async def shake(
     token = client.step()
     for leg in range(1, 5):
         assert token is not None
-        outcome = await handshake.step(scheme, tamper(leg, token))
+        outcome = await handshake.step(scheme, base64.b64encode(tamper(leg, token)).decode())
         if isinstance(outcome, Authenticated):
             if outcome.token is not None and not client.complete:
                 client.step(outcome.token)

@@ -1,7 +1,6 @@
 """Who are you? The session cookie, or a handshake completed on this very request; never the connection alone."""
 
 import base64
-import binascii
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -53,7 +52,7 @@ class SignIn:
         bindings: "Bindings | None",
         metrics: Metrics,
     ) -> None:
-        self._by_scheme = {scheme.lower(): (scheme, a) for a in authenticators for scheme in a.schemes}
+        self._by_scheme = {_name_of(scheme).lower(): (scheme, a) for a in authenticators for scheme in a.schemes}
         self._directory = directory
         self._sessions = sessions
         self._section = section
@@ -63,7 +62,7 @@ class SignIn:
 
     @property
     def challenges(self) -> tuple[str, ...]:
-        """The bare schemes, in order."""
+        """The schemes as they are offered, in order."""
         return tuple(scheme for scheme, _ in self._by_scheme.values())
 
     async def find(self, request: Request) -> SignedIn:
@@ -100,11 +99,11 @@ class SignIn:
             request.connection.handshake,
             None,
         )  # whatever comes now, it is stepped once or never
-        scheme, token = self._read_authorization(request)
+        scheme, credentials = self._read_authorization(request)
         if handshake is None:
             handshake = self._start(request, scheme)
         try:
-            result = await handshake.step(scheme, token)
+            result = await handshake.step(scheme, credentials)
         except Refusal as refusal:
             self._record_failure(request, scheme, refusal)
             raise
@@ -125,21 +124,19 @@ class SignIn:
         peer = Peer(request.address, request.behind_proxy, binding if request.scheme == "https" else None)
         return self._by_scheme[scheme.lower()][1].begin(peer)
 
-    def _read_authorization(self, request: Request) -> tuple[str, bytes]:
+    def _read_authorization(self, request: Request) -> tuple[str, str]:
+        """Returns the scheme and its credentials as they came: only their authenticator knows how to read them."""
         value = request.headers.get(b"authorization")
-        scheme, _, text = value.partition(" ")
+        scheme, _, credentials = value.partition(" ")
         known = self._by_scheme.get(scheme.lower())
         if known is None:
             raise SignInNeeded("no proof of identity came with the request", self.challenges)
-        if len(text) > _TOKEN_LIMIT:
-            raise AuthenticationFailed("the token is longer than any real one")
-        try:
-            token = base64.b64decode(text.strip(), validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise AuthenticationFailed("the token is not base64") from error
-        if not token:
-            raise SignInNeeded("an empty token", self.challenges)
-        return known[0], token
+        if len(credentials) > _TOKEN_LIMIT:
+            raise AuthenticationFailed("the credentials are longer than any real ones")
+        credentials = credentials.strip()
+        if not credentials:
+            raise SignInNeeded("a scheme without credentials", self.challenges)
+        return _name_of(known[0]), credentials
 
     def _record_failure(self, request: Request, scheme: str, refusal: Refusal) -> None:
         request.connection.failures += 1
@@ -225,3 +222,8 @@ class SignIn:
         if scheme == "https":
             value += b"; Secure"
         return (b"Set-Cookie", value if session_id else value + b"; Max-Age=0")
+
+
+def _name_of(scheme: str) -> str:
+    """The name of a scheme that is offered with parameters, such as 'Basic realm="calgate"'."""
+    return scheme.partition(" ")[0]

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The far end of a connection, as an authenticator may see it."""
+    """The client's end of a connection, as an authenticator sees it."""
 
     address: str  # the client's, as seen through trusted proxies
     behind_proxy: bool  # the connection is a trusted proxy's, which may carry many users
@@ -16,53 +16,59 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a completed handshake proved. Names are hints until a directory has confirmed them."""
+    """The user that a completed handshake proved. Names are hints until a directory has confirmed them."""
 
     domain: str  # "CORP", or a realm where nothing shorter is known
     account: str  # "alice"
-    mechanism: str  # "kerberos" or "ntlm"
-    sid: str | None = None  # where the proof carried one
+    mechanism: str  # "kerberos", "ntlm", or an authenticator's own word: it stands in the log and in metrics
+    sid: str | None = None  # None: the proof carried none
     groups: frozenset[str] = frozenset()  # SIDs that the proof carried, as old as the ticket
 
     @property
     def name(self) -> str:
-        """As people write it: CORP\\alice."""
+        """The name as users write it: CORP\\alice."""
         return f"{self.domain}\\{self.account}"
 
 
 @dataclass(frozen=True, slots=True)
 class Continue:
-    """The handshake goes on: send this token with a 401, expect the next on the same connection."""
+    """The handshake goes on: the gateway sends the token, in base64, with a 401 and expects the next on the same
+    connection."""
 
     token: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
-    """The handshake is over. `token`, where there is one, goes with the answer (mutual authentication)."""
+    """The handshake is complete. The gateway sends `token`, in base64, with its response (mutual authentication)."""
 
     identity: Identity
     token: bytes | None = None
 
 
 class Handshake(Protocol):
-    """One attempt to sign in on one connection; never used again after Proven or an exception."""
+    """One attempt to sign in on one connection; never used again after Authenticated or an exception."""
 
-    async def step(self, scheme: str, token: bytes) -> Continue | Authenticated:
-        """Raises Unproven, AccountRefused, TooManySignIns or Unavailable; anything else is a bug."""
+    async def step(self, scheme: str, credentials: str) -> Continue | Authenticated:
+        """Takes the credentials of one Authorization header as they came, without the scheme; they are never empty.
+
+        Raises AuthenticationFailed, AccountRefused, TooManySignIns or Unavailable; any other exception is a bug.
+        """
 
 
 class Authenticator(Protocol):
-    """Proves who is at the other end of a connection."""
+    """Proves which user is at the other end of a connection."""
 
-    schemes: Sequence[str]  # offered in WWW-Authenticate, in this order
+    schemes: Sequence[str]
+    """Offered in WWW-Authenticate, in this order; each may have parameters, such as 'Basic realm="calgate"'."""
 
-    def begin(self, peer: Peer) -> Handshake: ...
+    def begin(self, peer: Peer) -> Handshake:
+        """Starts a handshake; called for the first credentials of a connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class NtlmAttempt:
-    """What a client answered to our NTLM challenge (MS-NLMP 3.3.2); the prover says whether it is right."""
+    """A client's response to our NTLM challenge (MS-NLMP 3.3.2); an NtlmVerifier decides whether it is right."""
 
     domain: str
     account: str
@@ -74,7 +80,7 @@ class NtlmAttempt:
 
 @dataclass(frozen=True, slots=True)
 class NtlmProof:
-    """The attempt was right: who it was, and the session base key that the MIC is made with."""
+    """The response was right: the user, and the session base key that the MIC is made with."""
 
     identity: Identity
     session_key: bytes  # 16 bytes
@@ -82,29 +88,29 @@ class NtlmProof:
 
 @runtime_checkable
 class NtlmVerifier(Protocol):
-    """Knows the NT hashes, or somebody who does."""
+    """Verifies NTLM responses: has the NT hashes, or passes the response on to a domain controller."""
 
     @property
     def domain(self) -> str:
         """The NetBIOS name that goes into the challenge, and that an empty domain stands for."""
 
     async def prove(self, attempt: NtlmAttempt) -> NtlmProof:
-        """Raises Unproven, AccountRefused or Unavailable."""
+        """Raises AuthenticationFailed, AccountRefused or Unavailable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """What a directory knows of somebody whose account may sign in right now."""
+    """A user whose account may sign in now, as a directory knows them."""
 
-    key: str  # stays when the name changes: the SID, or a canonical name where there is none
+    key: str  # stays when the name changes: the SID, or a canonical name in directories without SIDs
     domain: str
     account: str
     display_name: str
-    groups: frozenset[str]  # identifiers as `resolve` gives them: SIDs, or canonical names where there are none
+    groups: frozenset[str]  # identifiers as `resolve` returns them: SIDs, or canonical names
 
     @property
     def name(self) -> str:
-        """As people write it: CORP\\alice."""
+        """The name as users write it: CORP\\alice."""
         return f"{self.domain}\\{self.account}"
 
 
@@ -113,10 +119,13 @@ class Directory(Protocol):
     """Knows people, their groups and the state of their accounts."""
 
     async def look_up(self, identity: Identity) -> Person | None:
-        """The person, or None where this directory has nobody of that SID or name.
+        """Returns the person, or None if this directory has no account of that SID or name.
 
-        Raises AccountRefused (disabled, expired, locked …) or Unavailable; an error is never "not a member".
+        Raises AccountRefused (disabled, expired, locked …) or Unavailable; an error never means "not a member".
         """
 
     async def resolve(self, groups: Sequence[str]) -> Mapping[str, str | None]:
-        """Identifiers of groups given by name, SID or DN; None where there is no such group. Raises Unavailable."""
+        """Returns the identifiers of groups given by name, SID or DN; None for a group that does not exist.
+
+        Raises Unavailable.
+        """

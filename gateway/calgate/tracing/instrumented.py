@@ -127,10 +127,10 @@ class _TracedHandshake:
         self._handshake = handshake
         self._tracing = tracing
 
-    async def step(self, scheme: str, token: bytes) -> Continue | Authenticated:
+    async def step(self, scheme: str, credentials: str) -> Continue | Authenticated:
         with self._tracing.asking("sign-in") as span:
             span.set_attribute("calgate.scheme", scheme)
-            result = await self._handshake.step(scheme, token)
+            result = await self._handshake.step(scheme, credentials)
             if isinstance(result, Authenticated):
                 span.set_attribute("calgate.mechanism", result.identity.mechanism)
             return result
