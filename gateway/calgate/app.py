@@ -122,7 +122,9 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         metrics = Metrics()
         traces = await stack.enter_async_context(tracing.start(core.tracing, core.listen.trusted_proxies))
         store = await stack.enter_async_context(_opened_store(settings, metrics))
-        plugins = _instrumented(await stack.enter_async_context(plugin_loader.start(settings, store)), metrics, traces)
+        started = await stack.enter_async_context(plugin_loader.start(settings, store))
+        _demand_licenses(settings, started)
+        plugins = _instrumented(started, metrics, traces)
         load_balancers = [
             await stack.enter_async_context(_opened_load_balancer(route, metrics, traces)) for route in core.routes
         ]
@@ -133,6 +135,20 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             yield gateway
             for task in running:
                 task.cancel()
+
+
+def _demand_licenses(settings: Settings, plugins: StartedPlugins) -> None:
+    """Only a started allocator knows for certain which licenses it has. Raises ConfigError for any other."""
+    section = next((f"[{name}]" for name in settings.plugins if settings.modules[name].role == "allocator"), "nothing")
+    known = plugins.allocator.licenses if plugins.allocator is not None else {}
+    there = ", ".join(sorted(known)) or "none"
+    faults = [
+        f"{settings.file}: routes[{number}].license: {section} has no license {route.license!r}; there is {there}"
+        for number, route in enumerate(settings.core.routes, 1)
+        if route.license is not None and route.license not in known
+    ]
+    if faults:
+        raise ConfigError(faults, code=1)
 
 
 def _background_work(core: Core, gateway: Gateway, plugins: StartedPlugins) -> Iterator[Work]:

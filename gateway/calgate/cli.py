@@ -1,7 +1,6 @@
-"""The command line: what is common to all commands, and the plugins' own commands among them."""
+"""The command line: the core's commands, and those that plugins add."""
 
 import sys
-from typing import cast
 
 import click
 
@@ -11,8 +10,40 @@ from calgate.commands.context import PluginCommandContext
 from calgate.plugin.errors import ConfigError
 
 
-class _Faults(click.Group):
-    """Prints what the operator did wrong as plain lines, never as a traceback."""
+class CommandLine(click.Group):
+    """Adds the plugins' commands when one is needed, and prints an operator's mistakes without a traceback.
+
+    The core's own commands import no plugin for it: one that cannot be imported must not stop a gateway from starting.
+    """
+
+    _has_plugins = False
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        self.add_plugins()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.commands:
+            self.add_plugins()
+        return super().get_command(ctx, cmd_name)
+
+    def add_plugins(self) -> None:
+        if self._has_plugins:
+            return
+        self._has_plugins = True
+        for plugin in plugin_loader.usable():
+            command = plugin.commands(PluginCommandContext(plugin.name))
+            if command is not None and command.name not in self.commands:
+                self.add_command(command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            broken = "".join(f"\n{name}: {why}" for name, why in plugin_loader.unusable())
+            raise click.UsageError(error.message + broken, ctx) from error
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -23,7 +54,7 @@ class _Faults(click.Group):
             sys.exit(error.code)
 
 
-@click.group(cls=_Faults, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="calgate")
 def main() -> None:
     """Signs a domain's users in, checks their groups, finds each a CAL, and only then opens the document server.
@@ -32,8 +63,5 @@ def main() -> None:
     """
 
 
-for command in (run.run, run.worker, demo.demo, check.check, access.access, sessions.sessions, upstreams.upstreams):
-    main.add_command(command)
-for name, module in plugin_loader.modules():
-    if hasattr(module, "commands"):
-        main.add_command(cast(click.Command, module.commands(PluginCommandContext(name))))
+for _command in (run.run, run.worker, demo.demo, check.check, access.access, sessions.sessions, upstreams.upstreams):
+    main.add_command(_command)

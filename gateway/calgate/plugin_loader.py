@@ -1,25 +1,159 @@
-"""Plugins: found by entry point, configured by their section, started in the order of their roles."""
+"""Finds plugins by entry point, reads their hooks, and starts those that are configured, role by role."""
 
 import dataclasses
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Protocol, get_args
 
-from calgate.config import known_plugins
-from calgate.config.model import Settings
+import click
+
+from calgate.plugin.checks import CheckContext, CommandContext, Finding
 from calgate.plugin.errors import ConfigError
+from calgate.plugin.hooks import (
+    HasCheck,
+    HasCommands,
+    HasDefault,
+    HasExplain,
+    HasLicenseNames,
+    HasNtlmReport,
+    HasOrder,
+    HasWarnings,
+    PluginModule,
+    Role,
+)
 from calgate.plugin.identity import Authenticator, Directory, Identity, NtlmVerifier, Person
 from calgate.plugin.licensing import Allocator
 from calgate.plugin.services import Services, Store
+from calgate.plugin.settings import Section
 from calgate.plugin.sign_on import SignOn
 
-_ORDER = ("directory", "allocator", "authenticator")
+GROUP = "calgate.plugins"
+_STARTED = ("directory", "allocator", "authenticator")  # in this order; a sign-on is started for each route
+
+
+# ---------------------------------------------------------------- what is installed
+
+
+class UnusablePluginError(Exception):
+    """An installed plugin cannot be imported, or is not a plugin; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """An installed plugin and its hooks; a hook that it lacks returns nothing.
+
+    A hook is callable: `check` may also be a mere submodule of that name.
+    """
+
+    name: str  # of its entry point and its section
+    module: PluginModule
+
+    @property
+    def role(self) -> Role:
+        return self.module.role
+
+    @property
+    def package(self) -> str:
+        """The top-level package, under which the plugin logs."""
+        return str(self.module.__name__).partition(".")[0]  # type: ignore[attr-defined]
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """Sorts plugins of one role."""
+        return (self.module.order if isinstance(self.module, HasOrder) else 0, self.name)
+
+    def is_default_for(self, setting: str) -> bool:
+        return isinstance(self.module, HasDefault) and self.module.default_for == setting
+
+    def license_names(self, table: Mapping[str, object]) -> Collection[str] | None:
+        """The licenses of the section, or None if they are only known once the plugin has started."""
+        module = self.module
+        return module.license_names(table) if isinstance(module, HasLicenseNames) else None
+
+    def warnings(self, section: Section) -> Sequence[str]:
+        module = self.module
+        return module.warnings(section) if isinstance(module, HasWarnings) and callable(module.warnings) else ()
+
+    def commands(self, context: CommandContext) -> click.Command | None:
+        module = self.module
+        return module.commands(context) if isinstance(module, HasCommands) and callable(module.commands) else None
+
+    def explain(self, scheme: str, credentials: str) -> Sequence[Finding]:
+        module = self.module
+        if isinstance(module, HasExplain) and callable(module.explain):
+            return module.explain(scheme, credentials)
+        return ()
+
+    def report_ntlm(self, context: CommandContext, file: Path, *, as_json: bool) -> None:
+        if isinstance(self.module, HasNtlmReport):
+            self.module.ntlm_report(context, file, as_json=as_json)
+
+    async def check(self, section: Section, context: CheckContext) -> AsyncIterator[Finding]:
+        if isinstance(self.module, HasCheck) and callable(self.module.check):
+            async for finding in self.module.check(section, context):
+                yield finding
+
+
+def installed() -> Mapping[str, EntryPoint]:
+    """The entry points of the installed plugins, by section; nothing is imported."""
+    return {point.name: point for point in sorted(entry_points(group=GROUP), key=lambda point: point.name)}
+
+
+def load(point: EntryPoint) -> Plugin:
+    """Imports an installed plugin. Raises UnusablePluginError."""
+    try:
+        module = point.load()
+    except Exception as error:  # foreign code: whatever it raises, the fault is the plugin's
+        raise UnusablePluginError(
+            f"the plugin {point.value} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(module, PluginModule) or module.role not in get_args(Role):
+        raise UnusablePluginError(f"{point.value} is not a plugin: it needs a role, Config and start")
+    return Plugin(point.name, module)
+
+
+def usable() -> Iterator[Plugin]:
+    """Every installed plugin that can be imported. A broken one that no setting uses stops nothing."""
+    for point in installed().values():
+        try:
+            yield load(point)
+        except UnusablePluginError:
+            continue
+
+
+def unusable() -> Iterator[tuple[str, str]]:
+    """The installed plugins that cannot be used, by section, and why."""
+    for name, point in installed().items():
+        try:
+            load(point)
+        except UnusablePluginError as error:
+            yield name, str(error)
+
+
+# ---------------------------------------------------------------- what is started
+
+
+class PluginSettings(Protocol):
+    """What a settings file says about plugins (`calgate.config.Settings`)."""
+
+    @property
+    def file(self) -> Path: ...
+    @property
+    def state_dir(self) -> Path: ...
+    @property
+    def plugins(self) -> Mapping[str, Section]: ...
+    @property
+    def modules(self) -> Mapping[str, Plugin]: ...
+    @property
+    def sign_on(self) -> Mapping[int, tuple[str, Section]]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class StartedPlugins:
-    """Who plays which role."""
+    """The started plugins, by role."""
 
     directory: Directory
     allocator: Allocator | None
@@ -29,7 +163,7 @@ class StartedPlugins:
 
 
 class Directories:
-    """All directories as one: the first that knows somebody has the word. A file is asked before a server."""
+    """All directories as one: the first that knows a user or a group decides."""
 
     def __init__(self, directories: Sequence[Directory]) -> None:
         self.members = tuple(directories)
@@ -50,13 +184,15 @@ class Directories:
 
 
 @asynccontextmanager
-async def start(settings: Settings, store: Store, roles: Sequence[str] = _ORDER) -> AsyncIterator[StartedPlugins]:
-    """Starts the plugins of the roles wanted. Raises ConfigError (exit 1) where one cannot start as it is set up."""
-    services = Services(store, settings.core.state_dir)
+async def start(
+    settings: PluginSettings, store: Store, roles: Sequence[str] = _STARTED
+) -> AsyncIterator[StartedPlugins]:
+    """Starts the plugins of the given roles. Raises ConfigError (exit 1) if one cannot start with its settings."""
+    services = Services(store, settings.state_dir)
     allocator: Allocator | None = None
     authenticators: list[Authenticator] = []
     async with AsyncExitStack() as stack:
-        for role in (role for role in _ORDER if role in roles):
+        for role in (role for role in _STARTED if role in roles):
             started = [
                 await _enter(stack, settings, name, section, services) for name, section in _of_role(settings, role)
             ]
@@ -75,20 +211,16 @@ async def start(settings: Settings, store: Store, roles: Sequence[str] = _ORDER)
         yield StartedPlugins(services.directory, allocator, authenticators, sign_on, services)
 
 
-def _of_role(settings: Settings, role: str) -> Iterator[tuple[str, Any]]:
-    """Sections of a role; `users` before `ldap`, since what is in a file answers at once and always."""
-    names = sorted(settings.plugins, key=lambda name: (name != "users", name))
+def _of_role(settings: PluginSettings, role: str) -> Iterator[tuple[str, Section]]:
+    """The configured sections of a role, in the order that their plugins want."""
+    names = sorted(settings.plugins, key=lambda name: settings.modules[name].order)
     return ((name, settings.plugins[name]) for name in names if settings.modules[name].role == role)
 
 
-async def _enter(stack: AsyncExitStack, settings: Settings, name: str, section: object, services: Services) -> Any:
+async def _enter(
+    stack: AsyncExitStack, settings: PluginSettings, name: str, section: Section, services: Services
+) -> Any:
     try:
-        return await stack.enter_async_context(settings.modules[name].start(section, services))
+        return await stack.enter_async_context(settings.modules[name].module.start(section, services))
     except (ValueError, OSError, ImportError) as error:
         raise ConfigError([f"{settings.file}: {name}: {error}"], code=1) from error
-
-
-def modules() -> Iterator[tuple[str, Any]]:
-    """Every installed plugin, loaded, by section."""
-    for name, point in sorted(known_plugins().items()):
-        yield name, point.load()

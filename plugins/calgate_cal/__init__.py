@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 
 from calgate.plugin import Services, Unavailable
 from calgate_cal.allocator import CalAllocator
@@ -11,13 +11,18 @@ from calgate_cal.audit import actor
 from calgate_cal.commands import commands
 from calgate_cal.settings import Config, warnings
 
-__all__ = ["Config", "commands", "role", "start", "warnings"]
+__all__ = ["Config", "commands", "license_names", "role", "start", "warnings"]
 
 role = "allocator"
 
 logger = logging.getLogger(__name__)
 
 _TENDED_EVERY = 5.0  # seconds; an offer is seen by who waits when his page asks next, so more often serves nobody
+
+
+def license_names(table: Mapping[str, object]) -> Collection[str]:
+    """Returns the names of the licenses: each is a table of the section."""
+    return table.keys()
 
 
 @contextlib.asynccontextmanager

@@ -16,7 +16,7 @@ from calgate.plugin import Section, Services
 from calgate_headers.headers import Headers
 from calgate_headers.template import Encoding, demand_name, parse
 
-__all__ = ["Config", "start"]
+__all__ = ["Config", "default_for", "role", "start"]
 
 
 def _is_name(name: str) -> str:
@@ -30,6 +30,7 @@ def _is_template(text: str) -> str:
 
 
 role = "sign-on"
+default_for = "sign_on"
 
 
 class Config(Section):

@@ -13,7 +13,7 @@ from calgate.plugin import Authenticator, Services
 from calgate_negotiate.channel_binding import ChannelBindingPolicy
 from calgate_negotiate.check import check
 from calgate_negotiate.commands import commands, ntlm_report
-from calgate_negotiate.explain import explain
+from calgate_negotiate.explain import explain_credentials as explain
 from calgate_negotiate.guard import Guard
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
 from calgate_negotiate.load_kerberos import open_keytab

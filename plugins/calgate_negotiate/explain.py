@@ -1,5 +1,7 @@
 """What a Negotiate or NTLM token is, in words: for an administrator who has one from a browser's tools or a trace."""
 
+import base64
+import binascii
 from collections.abc import Iterator, Sequence
 
 from calgate.plugin import Finding
@@ -17,6 +19,17 @@ _WHY_NTLM = (
     "a browser falls back to NTLM where it gets no ticket: the SPN is missing or held twice, the address is a number or"
     " an alias, the site is not in the intranet zone, the PC is not in the domain, or it cannot reach the KDC"
 )
+
+
+def explain_credentials(scheme: str, credentials: str) -> Sequence[Finding]:
+    """Explains the credentials of an Authorization header; none of another scheme."""
+    if scheme.casefold() not in ("", "negotiate", "ntlm"):
+        return ()
+    try:
+        token = base64.b64decode(credentials, validate=True)
+    except (binascii.Error, ValueError):
+        return [Finding("fail", "token", "not base64", "copy all of what follows the scheme, and nothing else")]
+    return explain(token)
 
 
 def explain(token: bytes) -> Sequence[Finding]:

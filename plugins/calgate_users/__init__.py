@@ -12,9 +12,10 @@ from calgate_users.commands import commands
 from calgate_users.directory import UsersDirectory
 from calgate_users.settings import Config
 
-__all__ = ["Config", "check", "commands", "role", "start"]
+__all__ = ["Config", "check", "commands", "order", "role", "start"]
 
 role = "directory"
+order = -1  # before a server: a file responds at once and always
 
 
 @asynccontextmanager

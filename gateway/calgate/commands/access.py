@@ -53,10 +53,10 @@ async def _explain(
     settings: Settings, user: str, path: str, address: str, document: str | None
 ) -> tuple[Person, Sequence[Verdict]]:
     core = settings.core
-    async with open_services(settings) as (_, cast):
+    async with open_services(settings) as (_, plugins):
         try:
-            person = await cast.directory.look_up(identity_of(user))
-            groups = await cast.directory.resolve(groups_of(core.access))
+            person = await plugins.directory.look_up(identity_of(user))
+            groups = await plugins.directory.resolve(groups_of(core.access))
         except Refusal as refusal:
             raise ConfigError([f"{user}: {refusal.detail}"], code=1) from refusal
     if person is None:

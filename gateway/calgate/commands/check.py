@@ -1,8 +1,6 @@
 """`calgate check`: is everything there that the settings file names, and if not, what to do about it."""
 
 import asyncio
-import base64
-import binascii
 import json
 import sys
 from collections.abc import Sequence
@@ -65,19 +63,15 @@ async def _all(settings: Settings, hosts: Sequence[str], login: tuple[str, str] 
 
 
 def _report_ntlm(file: Path, as_json: bool) -> None:
-    for name, module in plugin_loader.modules():
-        if hasattr(module, "ntlm_report"):
-            module.ntlm_report(PluginCommandContext(name), file, as_json=as_json)
+    for plugin in plugin_loader.usable():
+        plugin.report_ntlm(PluginCommandContext(plugin.name), file, as_json=as_json)
 
 
 def explain(token: str) -> list[Finding]:
-    """What the plugins can tell of a token."""
-    try:
-        data = base64.b64decode(token.strip().rpartition(" ")[2], validate=True)
-    except (binascii.Error, ValueError):
-        return [Finding("fail", "token", "not base64", "copy all of what follows the scheme, and nothing else")]
-    told = [one for _, module in plugin_loader.modules() if hasattr(module, "explain") for one in module.explain(data)]
-    return told or [Finding("fail", "token", "no plugin knows what that is")]
+    """What the plugins can say about the credentials of an Authorization header, with their scheme or without."""
+    scheme, _, credentials = token.strip().rpartition(" ")
+    found = [one for plugin in plugin_loader.usable() for one in plugin.explain(scheme.strip(), credentials)]
+    return found or [Finding("fail", "token", "no plugin can read it", "copy the whole value of the header")]
 
 
 def _password(from_stdin: bool) -> str:

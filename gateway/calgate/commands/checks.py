@@ -42,10 +42,10 @@ async def check(
         for finding in await asyncio.to_thread(list, _certificates((listen.tls, *listen.sni), public)):
             yield finding
     try:
-        async with open_services(settings) as (store, cast):
+        async with open_services(settings) as (store, plugins):
             async for finding in _store(store, is_private=settings.core.store.embedded):
                 yield finding
-            async for finding in _plugins(settings, cast.services, public, login):
+            async for finding in _plugins(settings, plugins.services, public, login):
                 yield finding
     except ConfigError as error:
         for fault in error.faults:
@@ -59,8 +59,8 @@ async def check(
 def _unwise(settings: Settings) -> Sequence[Finding]:
     sentences = [*access_warnings(settings.core.access), *hidden_routes(settings.core.routes)]
     for name, section in settings.plugins.items():
-        if hasattr(settings.modules[name], "warnings"):
-            sentences += settings.modules[name].warnings(section)
+        sentences += settings.modules[name].warnings(section)
+    sentences += [f"{name}: {why}" for name, why in plugin_loader.unusable()]
     wise = [Finding("ok", "settings", f"{settings.file} is read, and has no faults")]
     return [Finding("warn", "settings", sentence) for sentence in sentences] or wise
 
@@ -176,13 +176,12 @@ async def _plugins(
     members = services.directory.members if isinstance(services.directory, plugin_loader.Directories) else ()
     registry = next((one for one in members if isinstance(one, DomainInfo)), None)
     blocked: dict[str, str] = {}
-    survey = CheckContext(services, hosts, registry, login, blocked)
+    context = CheckContext(services, hosts, registry, login, blocked)
     for name in sorted(settings.plugins, key=lambda name: (settings.modules[name].role != "directory", name)):
-        if hasattr(settings.modules[name], "check"):
-            async for finding in settings.modules[name].check(settings.plugins[name], survey):
-                if finding.blocks:
-                    blocked.setdefault(finding.blocks, finding.subject)
-                yield finding
+        async for finding in settings.modules[name].check(settings.plugins[name], context):
+            if finding.blocks:
+                blocked.setdefault(finding.blocks, finding.subject)
+            yield finding
     yield await _rules(settings, services, blocked)
 
 
@@ -194,7 +193,9 @@ async def _rules(settings: Settings, services: Services, blocked: Mapping[str, s
     try:
         found = await services.directory.resolve(wanted)
     except Unavailable as refusal:
-        return Finding("fail", "access", f"groups cannot be looked up: {refusal.detail}", "see ldap")
+        return Finding(
+            "fail", "access", f"groups cannot be looked up: {refusal.detail}", "see what the directories found"
+        )
     if missing := [name for name in wanted if found.get(name) is None]:
         remedy = "correct the name, or make the group: until then whoever the rule could match gets 503"
         return Finding("fail", "access", f"no directory has the group {', '.join(missing)}", remedy)

@@ -1,4 +1,4 @@
-"""What a command works with: the settings file read, the store open, the directories at hand."""
+"""What a command works with: the settings, the store and the directories."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -19,20 +19,20 @@ from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, open_st
 async def open_services(
     settings: Settings, roles: tuple[str, ...] = ("directory",)
 ) -> AsyncIterator[tuple[RedisStore, StartedPlugins]]:
-    """The store (a running gateway's, or the embedded one, started for this) and the plugins of the roles wanted."""
+    """Opens the store (a running gateway's, or the private one, started for the command) and starts the directories."""
     logging.getLogger("calgate").setLevel(logging.ERROR)
     try:
         async with (
             open_store(settings.core.store, settings.core.state_dir) as store,
-            plugin_loader.start(settings, store, roles) as cast,
+            plugin_loader.start(settings, store, roles) as plugins,
         ):
-            yield store, cast
+            yield store, plugins
     except (EmbeddedFaultError, NoServerError) as error:
         raise ConfigError([f"{settings.file}: {error}"], code=1) from error
 
 
 class PluginCommandContext:
-    """`contract.CommandContext` for the plugin of one section."""
+    """The `calgate.plugin.CommandContext` of one plugin."""
 
     def __init__(self, section: str) -> None:
         self._section = section
@@ -48,5 +48,5 @@ class PluginCommandContext:
     async def open(self, file: Path) -> AsyncIterator[tuple[Any, Services]]:
         """The section, with store and directories."""
         section = self.read(file)
-        async with open_services(config.read(file)) as (_, cast):
-            yield section, cast.services
+        async with open_services(config.read(file)) as (_, plugins):
+            yield section, plugins.services

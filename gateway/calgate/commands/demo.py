@@ -45,7 +45,7 @@ async def _show(bind: str, folder: Path) -> None:
         except OSError as error:
             raise ConfigError([f"--folder {folder}: {error.strerror}: {error.filename}"], code=1) from error
         settings = config.read(file)
-        log.start("console", "warning")
+        log.start("console", "warning", settings.loggers)
         async with open_services(settings) as (store, _):
             await store.redis.flushall()  # every demonstration begins at the beginning
 

@@ -24,7 +24,7 @@ def run(file: Path) -> None:
     from calgate.processes.parent import Parent
 
     settings = config.read(file)
-    log.start(settings.core.log.format, settings.core.log.level)
+    log.start(settings.core.log.format, settings.core.log.level, settings.loggers)
     parent = Parent(file, settings)
     sys.exit(uvloop.run(parent.run()))
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -17,6 +16,7 @@ from calgate.endpoints.settings import ForwardAuthSection
 from calgate.http.settings import Listen
 from calgate.pages.settings import PagesSection
 from calgate.plugin.settings import Duration, ReadableFile, Section, is_origin
+from calgate.plugin_loader import Plugin
 from calgate.store.settings import StoreSection
 from calgate.tracing.settings import TracingSection
 from calgate.upstream.settings import HealthSection
@@ -114,10 +114,19 @@ class Core(Section):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A settings file, read and found good."""
+    """A settings file without faults."""
 
     file: Path
     core: Core
-    plugins: Mapping[str, Section]  # by section, of those whose section is there
-    modules: Mapping[str, ModuleType]
+    plugins: Mapping[str, Section]  # by section; the sections of the plugins that the file configures
+    modules: Mapping[str, Plugin]
     sign_on: Mapping[int, tuple[str, Section]]  # by the route's number: plugin and its section
+
+    @property
+    def state_dir(self) -> Path:
+        return self.core.state_dir
+
+    @property
+    def loggers(self) -> frozenset[str]:
+        """The packages that log under the site's level: those of the plugins in use, whoever wrote them."""
+        return frozenset(plugin.package for plugin in self.modules.values())

@@ -1,27 +1,26 @@
 """The settings file: TOML in, frozen sections out; every fault at once, each with its key path and line.
 
-The core's own sections are here; a plugin's section is named like its entry point and checked by its own model.
+The core's own sections are in `model.py`; a plugin's section is named like its entry point and checked by its own
+model. No plugin is known by name: what a site needs is asked of the roles.
 """
 
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, get_args, get_type_hints
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from calgate import plugin_loader
 from calgate.config.line_numbers import LineNumbers
 from calgate.config.model import Core, Settings
 from calgate.pages.render import check_templates
 from calgate.pages.settings import PagesSection
 from calgate.plugin.errors import ConfigError
 from calgate.plugin.settings import Section
-
-GROUP = "calgate.plugins"
+from calgate.plugin_loader import Plugin, UnusablePluginError
 
 
 def read(file: Path) -> Settings:
@@ -38,37 +37,65 @@ def read(file: Path) -> Settings:
     return _Reader(file, LineNumbers(text)).read(table)
 
 
+KeyPath = tuple[str | int, ...]
+
+_NEEDED = {
+    "authenticator": "nobody can sign in",
+    "directory": "no group can be looked up",
+}
+
+
 class _Reader:
-    """Collects faults while it reads, so that an administrator mends them all in one go."""
+    """Collects faults while it reads, so that an administrator can correct them all at once."""
 
     def __init__(self, file: Path, lines: LineNumbers) -> None:
         self._file = file
         self._lines = lines
         self._faults: list[tuple[int, str]] = []
-        self._points = {point.name: point for point in entry_points(group=GROUP)}
-        self._modules: dict[str, ModuleType] = {}
+        self._points = plugin_loader.installed()
+        self._loaded: dict[str, Plugin | None] = {}  # None: it cannot be used, which is reported
 
     def read(self, table: dict[str, Any]) -> Settings:
         own = {name: value for name, value in table.items() if name in Core.model_fields}
         core = self._check(Core, own, ())
         plugins: dict[str, Section] = {}
-        for name in table.keys() - own.keys():
-            if name not in self._points or name in _SIGN_ON_ONLY:
-                self._unknown((name,), [*Core.model_fields, *self._points.keys() - _SIGN_ON_ONLY])
-            elif (section := self._plugin(name, table[name], (name,))) is not None:
+        for name in sorted(table.keys() - own.keys()):
+            plugin = self._plugin_of(name)
+            section = self._check(plugin.module.Config, table[name], (name,)) if plugin is not None else None
+            if section is not None:
                 plugins[name] = section
         sign_on = self._read_sign_on(core) if core is not None else {}
-        self._cross_check(table)
+        self._check_roles(table)
+        self._check_licenses(table)
         if core is not None:
             self._check_templates(core.pages)
         if self._faults or core is None:
             raise ConfigError([fault for _, fault in sorted(self._faults)])
-        return Settings(self._file, core, plugins, self._modules, sign_on)
+        modules = {name: plugin for name, plugin in self._loaded.items() if plugin is not None}
+        return Settings(self._file, core, plugins, modules, sign_on)
 
-    def _plugin(self, name: str, value: object, place: tuple[str | int, ...]) -> Section | None:
-        module = self._modules.setdefault(name, self._points[name].load())
-        section: Section | None = self._check(module.Config, value, place)
-        return section
+    # ------------------------------------------------------------ plugins
+
+    def _plugin_of(self, section: str) -> Plugin | None:
+        """The plugin of a section at the top of the file; None, with a fault, if there is none of that name."""
+        if section not in self._points:
+            sections = [one.name for one in plugin_loader.usable() if one.role != "sign-on"]
+            self._unknown((section,), [*Core.model_fields, *sections])
+            return None
+        plugin = self._load(section, (section,))
+        if plugin is not None and plugin.role == "sign-on":
+            self._fault((section,), f"{section} is a sign-on: it belongs in a route, as sign_on = {{ … }}")
+            return None
+        return plugin
+
+    def _load(self, name: str, path: KeyPath) -> Plugin | None:
+        if name not in self._loaded:
+            try:
+                self._loaded[name] = plugin_loader.load(self._points[name])
+            except UnusablePluginError as error:
+                self._loaded[name] = None
+                self._fault(path, str(error))
+        return self._loaded[name]
 
     def _read_sign_on(self, core: Core) -> dict[int, tuple[str, Section]]:
         found = {}
@@ -76,27 +103,68 @@ class _Reader:
             if route.sign_on is None:
                 continue
             value = dict(route.sign_on)
-            name = str(value.pop("plugin", "headers"))
-            place = ("routes", number, "sign_on")
-            if name not in self._points:
-                self._fault((*place, "plugin"), f"no sign-on plugin {name!r} is installed")
-            elif (section := self._plugin(name, value, place)) is not None:
-                found[number] = (name, section)
+            path = ("routes", number, "sign_on")
+            plugin = self._sign_on_plugin(value.pop("plugin", None), path)
+            section = self._check(plugin.module.Config, value, path) if plugin is not None else None
+            if plugin is not None and section is not None:
+                found[number] = (plugin.name, section)
         return found
 
-    def _cross_check(self, table: Mapping[str, Any]) -> None:
-        """What no section can know alone; on the raw table, so that it is told beside the sections' own faults."""
-        licenses = table.get("licenses", {})
+    def _sign_on_plugin(self, name: object, path: KeyPath) -> Plugin | None:
+        if name is None:
+            defaults = [plugin for plugin in plugin_loader.usable() if plugin.is_default_for("sign_on")]
+            if len(defaults) == 1:
+                self._loaded.setdefault(defaults[0].name, defaults[0])
+                return defaults[0]
+            what = (
+                "no installed sign-on is the default" if not defaults else "several installed sign-ons are the default"
+            )
+            self._fault(path, f"{what}; name one, as plugin = …{_choice()}")
+            return None
+        plugin = self._load(name, (*path, "plugin")) if isinstance(name, str) and name in self._points else None
+        if plugin is None or plugin.role != "sign-on":
+            if name not in self._loaded or plugin is not None:
+                self._fault((*path, "plugin"), f"no sign-on plugin {name!r} is installed{_choice()}")
+            return None
+        return plugin
+
+    # ------------------------------------------------------------ what no section can know alone
+
+    def _check_roles(self, table: Mapping[str, Any]) -> None:
+        """Somebody must be able to sign in, groups must be known, and one section at most counts licenses."""
+        loaded = {name: self._loaded.get(name) for name in table if name in self._points}
+        if None in loaded.values():
+            return  # a plugin that cannot be used may be the one that is missing
+        roles = [plugin.role for plugin in loaded.values() if plugin is not None]
+        for role, consequence in _NEEDED.items():
+            if role not in roles:
+                installed = _listed(plugin_loader.usable(), role)
+                self._fault((), f"no {installed} section: {consequence}" if installed else f"no {role} is installed")
+        allocators = sorted(name for name, one in loaded.items() if one is not None and one.role == "allocator")
+        for name in allocators[1:]:
+            self._fault((name,), f"[{allocators[0]}] already counts licenses; remove one of the two")
+
+    def _check_licenses(self, table: Mapping[str, Any]) -> None:
+        """On the file as it is, so that a wrong license is reported together with the sections' own faults."""
         routes = table.get("routes", ())
         for number, route in enumerate(routes if isinstance(routes, list) else ()):
             name = route.get("license") if isinstance(route, dict) else None
-            if name is not None and name not in licenses:
-                where = f"there is no [licenses.{name}]{_nearest(str(name), licenses)}"
-                self._fault(("routes", number, "license"), where)
-        if "negotiate" not in table:
-            self._fault(("negotiate",), "the section [negotiate] is missing: nobody could sign in")
-        if not {"ldap", "users"} & table.keys():
-            self._fault(("ldap",), "neither [ldap] nor [users] is there: no groups could be known")
+            if isinstance(name, str):  # any other value is a fault of the route's own
+                self._check_license(name, ("routes", number, "license"), table)
+
+    def _check_license(self, name: str, path: KeyPath, table: Mapping[str, Any]) -> None:
+        allocator = next((one for one in self._loaded.values() if one is not None and one.role == "allocator"), None)
+        if allocator is None:
+            if None not in self._loaded.values():
+                section = _listed(plugin_loader.usable(), "allocator")
+                self._fault(
+                    path, f"no {section} section: nothing gives CALs out" if section else "no allocator is installed"
+                )
+            return
+        section = table[allocator.name]
+        known = allocator.license_names(section) if isinstance(section, dict) else None
+        if known is not None and name not in known:
+            self._fault(path, f"there is no [{allocator.name}.{name}]{_nearest(name, known)}")
 
     def _check_templates(self, section: PagesSection) -> None:
         try:
@@ -106,35 +174,33 @@ class _Reader:
 
     # ------------------------------------------------------------ faults
 
-    def _check(self, model: type[Any], value: object, place: tuple[str | int, ...]) -> Any:
+    def _check(self, model: type[Any], value: object, path: KeyPath) -> Any:
         try:
             return model.model_validate(value)
         except ValidationError as error:
             faults = error.errors(include_url=False, include_input=False)
             for fault in faults:
-                path = (*place, *fault["loc"])
+                key = (*path, *fault["loc"])
                 if fault["type"] == "too_short" and _is_within(fault["loc"], faults):
-                    continue  # what is faulty in it is told, and was not counted
+                    continue  # its items have faults of their own, which are reported; do not also call the list empty
                 if fault["type"] == "extra_forbidden":
-                    self._unknown(path, _fields_at(model, fault["loc"][:-1]))
+                    self._unknown(key, _fields_at(model, fault["loc"][:-1]))
                 else:
-                    self._fault(path, _sentence(fault["type"], fault["msg"]))
+                    self._fault(key, _sentence(fault["type"], fault["msg"]))
             return None
 
-    def _unknown(self, path: tuple[str | int, ...], known: Sequence[str]) -> None:
+    def _unknown(self, path: KeyPath, known: Sequence[str]) -> None:
         self._fault(path, f"unknown key{_nearest(str(path[-1]), known)}")
 
-    def _fault(self, path: tuple[str | int, ...], what: str) -> None:
+    def _fault(self, path: KeyPath, what: str) -> None:
         line = self._lines.of(path)
-        self._faults.append((line, f"{self._file}:{line}: {_dotted(path)}: {what}"))
+        key = f"{_dotted(path)}: " if path else ""
+        self._faults.append((line, f"{self._file}:{line}: {key}{what}"))
 
 
-def _is_within(place: Sequence[str | int], faults: Sequence[ErrorDetails]) -> bool:
-    """Whether there is a fault below this place."""
-    return any(len(fault["loc"]) > len(place) and fault["loc"][: len(place)] == place for fault in faults)
-
-
-_SIGN_ON_ONLY = frozenset({"headers"})
+def _is_within(path: Sequence[str | int], faults: Sequence[ErrorDetails]) -> bool:
+    """Whether there is a fault below this key."""
+    return any(len(fault["loc"]) > len(path) and fault["loc"][: len(path)] == path for fault in faults)
 
 
 def _sentence(kind: str, message: str) -> str:
@@ -154,9 +220,9 @@ def _dotted(path: Sequence[str | int]) -> str:
     return text
 
 
-def _fields_at(model: object, place: Sequence[str | int]) -> list[str]:
-    """The keys of the section that stands at a place inside a model (under a name of the user's own, too)."""
-    for part in place:
+def _fields_at(model: object, path: Sequence[str | int]) -> list[str]:
+    """The keys of the section at a path inside a model, also below a name that the administrator chose."""
+    for part in path:
         if isinstance(part, str) and isinstance(model, type) and issubclass(model, Section):
             fields = model.model_fields
             hint = fields[part].annotation if part in fields else get_type_hints(model).get("__pydantic_extra__")
@@ -170,6 +236,12 @@ def _section_in(annotation: object) -> object:
     return next((found for arg in get_args(annotation) if (found := _section_in(arg)) is not None), None)
 
 
-def known_plugins() -> Mapping[str, EntryPoint]:
-    """The installed plugins, by section."""
-    return {point.name: point for point in entry_points(group=GROUP)}
+def _listed(plugins: Iterable[Plugin], role: str) -> str:
+    """The sections of the installed plugins of a role."""
+    return " or ".join(f"[{plugin.name}]" for plugin in plugins if plugin.role == role)
+
+
+def _choice() -> str:
+    """The sign-on plugins that a route can name."""
+    names = [plugin.name for plugin in plugin_loader.usable() if plugin.role == "sign-on"]
+    return f"; there is {', '.join(names)}" if names else ""

@@ -1,26 +1,8 @@
-"""The roles a plugin can fill, and the values that pass between them and the core.
+"""All that a plugin needs: its roles, its hooks, and the values that pass between it and the core.
 
 A plugin is a module named by an entry point of the group `calgate.plugins`; the entry point's name is its section in
-the settings file. It may import this module, `calgate.refusal`, `calgate.setting` and `calgate.binding`, nothing else
-of the core. It offers:
-
-`role`
-    "directory", "allocator", "authenticator" or "sign-on": plugins are started in this order
-`Config`
-    its section, a `calgate.setting.Section`
-`start(config, services)`
-    an async context manager that yields one object which fills one role (or more) below
-`commands(desk)`, optional
-    a `click.Command` (usually a group) that joins the command line
-`warnings(config)`, optional
-    sentences for an administrator about settings that are allowed and unwise
-`check(config, survey)`, optional
-    an async iterator of `Finding`: every real thing that the section names, tried; those of directories come first,
-    and what they find broken the others leave untried
-`explain(token)`, optional
-    findings about the bytes of an Authorization header, for `calgate check --token`
-`ntlm_report(desk, file, as_json=...)`, optional
-    prints who signed in by NTLM, for `calgate check --ntlm-report`
+the settings file. It imports this package (`from calgate.plugin import ...`) and nothing else of the core. What its
+module must have is `PluginModule`; the optional hooks are the `Has...` protocols. README.md lists everything.
 """
 
 from calgate.plugin.access import Grant
@@ -43,6 +25,18 @@ from calgate.plugin.errors import (
     TooLarge,
     TooManySignIns,
     Unavailable,
+)
+from calgate.plugin.hooks import (
+    HasCheck,
+    HasCommands,
+    HasDefault,
+    HasExplain,
+    HasLicenseNames,
+    HasNtlmReport,
+    HasOrder,
+    HasWarnings,
+    PluginModule,
+    Role,
 )
 from calgate.plugin.identity import (
     Authenticated,
@@ -86,6 +80,14 @@ __all__ = [
     "GatewayTimeout",
     "Grant",
     "Handshake",
+    "HasCheck",
+    "HasCommands",
+    "HasDefault",
+    "HasExplain",
+    "HasLicenseNames",
+    "HasNtlmReport",
+    "HasOrder",
+    "HasWarnings",
     "HeadersTooLarge",
     "Identity",
     "Lease",
@@ -100,9 +102,11 @@ __all__ = [
     "NtlmVerifier",
     "Peer",
     "Person",
+    "PluginModule",
     "Pool",
     "Refusal",
     "RequestTimeout",
+    "Role",
     "Secret",
     "Section",
     "ServiceAccount",

@@ -1,11 +1,11 @@
-"""May you have this? What a decision about access gives to those who act on it."""
+"""May you have this? The result of a positive access decision."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Access was decided: yes, by this rule, and until then."""
+    """Access is granted, by this rule and until this time."""
 
     rule: str
-    until: float | None = None  # Unix time of the next boundary of any `hours` rule; None: none
+    until: float | None = None  # Unix time of the next boundary of any `hours` rule; None if there is none

@@ -1,4 +1,4 @@
-"""What a sign-in is bound to: the certificate that the browser saw (RFC 5929). Plugins may import this too."""
+"""Channel binding: ties a sign-in to the certificate that the browser saw (RFC 5929)."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from cryptography.hazmat.primitives import hashes
 
 
 def certificate_binding(pem: Path) -> bytes:
-    """What a channel is bound to: "tls-server-end-point:" and the hash of the file's first certificate.
+    """Returns the binding of a file's first certificate: "tls-server-end-point:" and the certificate's hash.
 
-    The hash is that of the certificate's signature, but SHA-256 for MD5 and SHA-1 (RFC 5929, section 4.1). Raises
-    OSError or ValueError where the file holds no certificate.
+    The hash function is that of the certificate's signature, but SHA-256 for MD5 and SHA-1 (RFC 5929, section 4.1).
+    Raises OSError or ValueError if the file holds no certificate.
     """
     certificate = x509.load_pem_x509_certificate(pem.read_bytes())
     algorithm = certificate.signature_hash_algorithm

@@ -1,4 +1,4 @@
-"""What `calgate check` finds out, and what a plugin's own commands work with."""
+"""The findings of `calgate check`, and what checks and commands of plugins work with."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,21 +13,21 @@ from calgate.plugin.settings import Section
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was tried: fine, told by the way, unwise or broken, and what to do about it.
+    """The result of one check and what to do about it.
 
-    "untried": it needs something that failed, so only that is told as a failure: one cause, one line.
+    "untried" stands for a check that needs something that failed: only the cause is reported as a failure.
     """
 
     level: Literal["ok", "note", "untried", "warn", "fail"]
     subject: str  # "keytab", "ldaps://dc1…", …
     what: str
     remedy: str = ""
-    blocks: Literal["", "directory", "login"] = ""  # what nobody else need try, since this failed
+    blocks: Literal["", "directory", "login"] = ""  # what later checks leave untried because this one failed
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceAccount:
-    """Who holds a service principal name."""
+    """An account that holds a service principal name."""
 
     name: str
     key_version: int
@@ -37,7 +37,7 @@ class ServiceAccount:
 
 @dataclass(frozen=True, slots=True)
 class Lockout:
-    """After how many wrong passwords an account is locked (0: never), and for how many seconds they are remembered."""
+    """The domain's lockout policy: wrong passwords until an account is locked (0: never), and the window in seconds."""
 
     threshold: int
     window: float
@@ -45,34 +45,38 @@ class Lockout:
 
 @runtime_checkable
 class DomainInfo(Protocol):
-    """A directory that knows what its domain is set up for. Every method raises Unavailable."""
+    """A directory that can describe its domain. Every method raises Unavailable."""
 
     async def holders(self, service: str) -> Sequence[ServiceAccount]:
-        """Those who hold a name such as "HTTP/gateway.corp.example"; of HOST/ where nobody holds it itself."""
+        """Returns the accounts that hold a name such as "HTTP/gateway.corp.example", or else the HOST/ name."""
 
     async def clock(self) -> float:
-        """The domain controller's Unix time."""
+        """Returns the domain controller's Unix time."""
 
-    async def lockout(self) -> Lockout: ...
+    async def lockout(self) -> Lockout:
+        """Returns the domain's lockout policy."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckContext:
-    """What a check has to work with."""
+    """What a check works with."""
 
     services: Services
     hosts: Sequence[str]  # public host names
     registry: DomainInfo | None = None
-    login: tuple[str, str] | None = None  # somebody to try a sign-in with, and the password
+    login: tuple[str, str] | None = None  # a user to try a sign-in with, and their password
     blocked: Mapping[str, str] = field(default_factory=dict)  # Finding.blocks -> the subject that failed
     now: Callable[[], float] = time.time  # this machine's Unix time
 
 
 class CommandContext(Protocol):
-    """What a plugin's command line has to work with."""
+    """What a plugin's command works with."""
 
     def read(self, file: Path) -> Section:
-        """The plugin's own section of a settings file. Ends the command with exit 2 and every fault if it is faulty."""
+        """Returns the plugin's section of a settings file; ends the command with exit 2 if the file has faults."""
 
     def open(self, file: Path) -> AbstractAsyncContextManager[tuple[Any, Services]]:
-        """The section, with store and directories of the running gateway (or its embedded store, started for this)."""
+        """Yields the section, and the store and directories of the running gateway.
+
+        If no gateway runs, its private store is started for as long as the command lasts.
+        """

@@ -1,15 +1,15 @@
-"""Every way the gateway says no, and what an operator did wrong. The one place that knows the HTTP status of a refusal.
+"""All refusals and their HTTP status, and the error for an operator's mistakes.
 
 A refusal's `code` is stable: programs read it in `application/problem+json`, and administrators find it in the log. Its
-`detail` is for the log alone; pages show what the kind's own fields say, never the detail.
+`detail` is for the log alone: pages show the other fields of the refusal, never the detail.
 """
 
 from collections.abc import Sequence
 from typing import ClassVar
 
 
-class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an error of the program
-    """The caller is refused; `detail` says in the log what a page must not."""
+class Refusal(Exception):  # noqa: N818 - a refusal is a response, not an error of the program
+    """The request is refused. `detail` is for the log: it may say what a page must not."""
 
     status: ClassVar[int] = 403
     code: str = "forbidden"
@@ -22,35 +22,35 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an error o
 
 
 class BadRequest(Refusal):
-    """The request cannot be read in exactly one way (RFC 9112), so it is not read at all."""
+    """The request cannot be parsed in exactly one way (RFC 9112), so it is not parsed at all."""
 
     status = 400
     code = "bad-request"
 
 
 class RequestTimeout(Refusal):
-    """The client began a body and sent nothing more of it."""
+    """The client began a body and stopped sending it."""
 
     status = 408
     code = "request-timeout"
 
 
 class MethodRefused(Refusal):
-    """The method is not on the gateway's list."""
+    """The method is not in `listen.methods`."""
 
     status = 405
     code = "method-not-allowed"
 
 
 class TooLarge(Refusal):
-    """A header or a body that must be looked at is larger than the gateway looks at."""
+    """A header or a body that the gateway must inspect is larger than its limit."""
 
     status = 413
     code = "too-large"
 
 
 class HeadersTooLarge(TooLarge):
-    """One header field, or all together, exceed the limit."""
+    """One header, or all headers together, exceed the limit."""
 
     status = 431
     code = "headers-too-large"
@@ -68,7 +68,7 @@ class SignInNeeded(Refusal):
 
 
 class AuthenticationFailed(Refusal):
-    """The proof was tried and is wrong, or of a kind that is not accepted.
+    """The credentials were verified and are wrong, or of a kind that is not accepted.
 
     Codes: `sign-in-failed`, `ntlm-off` (the browser sent NTLM where only Kerberos is on), `ntlm-behind-proxy`,
     `binding-missing` (channel binding required).
@@ -79,7 +79,7 @@ class AuthenticationFailed(Refusal):
 
 
 class AccountRefused(Refusal):
-    """The person is who he says, but the account may not sign in.
+    """The user is authenticated, but the account may not sign in.
 
     Codes: `account-disabled`, `account-expired`, `account-locked`, `account-restricted` (not now or not from there),
     `password-expired`, `account-unknown`.
@@ -89,7 +89,7 @@ class AccountRefused(Refusal):
 
 
 class Forbidden(Refusal):
-    """An access rule, named, says no (or none says yes: `rule` is None)."""
+    """An access rule denies the request; `rule` is None if no rule grants it."""
 
     def __init__(self, detail: str, rule: str | None = None) -> None:
         super().__init__(detail)
@@ -97,13 +97,13 @@ class Forbidden(Refusal):
 
 
 class CrossSite(Refusal):
-    """A page of another site made this request; it is neither challenged nor carried out."""
+    """A page of another site made this request, so it is neither challenged nor carried out."""
 
     code = "cross-site"
 
 
 class TooManySignIns(Refusal):
-    """Too many failed sign-ins; the next is looked at in `retry_after` seconds."""
+    """There were too many failed sign-ins; the next attempt is accepted in `retry_after` seconds."""
 
     status = 429
     code = "too-many-sign-ins"
@@ -114,7 +114,7 @@ class TooManySignIns(Refusal):
 
 
 class Unavailable(Refusal):
-    """Something that must be asked does not answer: not a no, and never remembered as one.
+    """A service that the decision needs is not responding. This is not a denial, and is never cached as one.
 
     Codes: `store-unavailable`, `directory-unavailable`, `logon-server-unavailable`, `rules-unresolved`, `starting`,
     `no-upstream`.
@@ -129,21 +129,21 @@ class Unavailable(Refusal):
 
 
 class BadGateway(Refusal):
-    """The document server could not be reached, or its answer could not be read in exactly one way."""
+    """The document server could not be reached, or its response cannot be parsed in exactly one way."""
 
     status = 502
     code = "bad-gateway"
 
 
 class GatewayTimeout(Refusal):
-    """The document server did not answer in time."""
+    """The document server did not respond in time."""
 
     status = 504
     code = "gateway-timeout"
 
 
 class ConfigError(Exception):
-    """What the operator wrote or set up does not work. One line a fault; `code` is the exit code."""
+    """The settings, or something that they name, cannot work. One line for each fault; `code` is the exit code."""
 
     def __init__(self, faults: Sequence[str], code: int = 2) -> None:
         super().__init__("\n".join(faults))

@@ -14,12 +14,14 @@ class Pool:
     kind: str  # "named", "document", "session" or "usage"
     limit: int
     occupied: int
-    free_at: float | None = None  # Unix time when the next CAL of it can come free by itself; None: not by itself
-    note: str = ""  # a stable word why it did not serve: "full", "not-assigned", "not-allocated", "reserved", "capped"
+    free_at: float | None = None  # Unix time when its next CAL can come free by itself; None: none will
+    note: str = (
+        ""  # the code of the reason why it gave no CAL: "full", "not-assigned", "not-allocated", "reserved", "capped"
+    )
 
 
 class NoCal(Refusal):
-    """Access was granted, but no CAL could be had. Never names another person."""
+    """Access was granted, but no CAL is available. Never names another user."""
 
     code = "no-cal"
 
@@ -40,8 +42,8 @@ class NoCal(Refusal):
         self.document = document
         self.pools = tuple(pools)
         self.contact = contact
-        self.place = place  # in the queue, from 1; None: this license has no queue
-        self.estimate = estimate  # Unix time when the offer may come, as far as the clocks tell
+        self.place = place  # the position in the queue, from 1; None: this license has no queue
+        self.estimate = estimate  # Unix time when a CAL may be offered, estimated from the clocks of the leases
 
     @property
     def free_at(self) -> float | None:
@@ -51,7 +53,7 @@ class NoCal(Refusal):
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """Who asks for a CAL. Two claimants with the same `user` and `client` are the same."""
+    """A user at a client who claims a CAL. Two claimants with the same `user` and `client` are the same."""
 
     user: str  # Person.key
     name: str  # CORP\alice, for people to read
@@ -61,21 +63,21 @@ class Claimant:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A CAL in somebody's hands, good for one document of one license."""
+    """A CAL that a claimant holds, valid for one document of one license."""
 
     license: str
-    kind: str  # "named", "document", "session", "usage"; "exempt" and "unenforced" take none
+    kind: str  # "named", "document", "session", "usage"; "exempt" and "unenforced" hold no CAL
     claimant: Claimant
     document: str
-    id: str = ""  # of the record of its grant; all documents under one CAL have the same
-    provisional: bool = False  # new: `settle` must be told how the document server answered
-    until: float | None = None  # Unix time when it must be claimed anew even if nothing is heard; None: never
-    reference: str = ""  # of the request that a provisional lease was made for: `settle` is about this one
+    id: str = ""  # of the record that granted it; all documents under one CAL share it
+    provisional: bool = False  # new: the document server's response must be passed to `settle`
+    until: float | None = None  # Unix time when it must be claimed again even without an event; None: never
+    reference: str = ""  # of the request that a provisional lease was made for, and that settles it
 
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """Somebody used a document under a lease since the last report."""
+    """A use of a document under a lease since the last report."""
 
     lease: Lease
     at: float  # Unix time of the last use
@@ -83,7 +85,7 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A lease that is no longer its holder's."""
+    """A lease that its claimant no longer holds."""
 
     lease: Lease
     reason: str
@@ -91,9 +93,9 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class LicenseInfo:
-    """What the gateway itself must know of a license."""
+    """What the core must know of a license."""
 
-    client: str = "address"  # what makes two clients: "address", "browser" or "user"
+    client: str = "address"  # what tells two clients apart: "address", "browser" or "user"
     contact: str = ""
     exempt_users: frozenset[str] = frozenset()  # CORP\name, any case
     exempt_paths: tuple[str, ...] = ()  # prefixes
@@ -104,29 +106,36 @@ class Allocator(Protocol):
     """Gives CALs out and takes them back."""
 
     licenses: Mapping[str, LicenseInfo]
-    groups: frozenset[str]  # group names in its settings: the gateway says which of them a claimant is in
+    groups: frozenset[str]  # group names in its settings: a Claimant lists those that its user is in
 
     async def claim(self, license: str, claimant: Claimant, document: str, *, reference: str) -> Lease:
-        """One round trip, atomic, idempotent for one claimant and document. Raises NoCal or Unavailable.
+        """Claims a CAL in one round trip: atomic, and idempotent for one claimant and document.
 
-        Who was denied with a place in the queue keeps it by claiming again, at least every 30 seconds.
-        `reference` is the request's reference number: it is written to the record of the decision.
+        A claimant who was denied but queued keeps the position by claiming again at least every 30 seconds.
+        `reference` is the request's reference number: it is written to the record of the decision. Raises NoCal,
+        Unavailable.
         """
 
     async def held(self, license: str, claimant: Claimant, document: str) -> Lease | None:
-        """The lease held for this document, taking and keeping none; a provisional one is others' to settle."""
+        """Returns the lease already held for this document; takes none and renews none.
+
+        A provisional lease is settled by the request that took it.
+        """
 
     async def settle(self, lease: Lease, *, served: bool | None) -> None:
-        """How a request with a provisional lease ended: served, or taken back as unused; None: it cannot tell."""
+        """Reports the outcome of the request that a provisional lease was made for.
+
+        True keeps the lease, False takes it back as unused, None means that the response was inconclusive.
+        """
 
     async def touch(self, activity: Sequence[Activity]) -> Sequence[Lost]:
-        """Reports activity in one batch, off the request path; answers which of those leases are lost.
+        """Reports activity in one batch, off the request path, and returns which of those leases are lost.
 
-        Only what the document server served is a use: it also settles a lease that is still provisional.
+        Only a request that the document server served is a use; it also settles a lease that is still provisional.
         """
 
     async def release(self, license: str, claimant: Claimant) -> None:
-        """The claimant signed out and no other session of that user and client lives."""
+        """Gives the claimant's CALs back: they signed out, and no other session of that user and client is left."""
 
     async def pools(self, license: str) -> Sequence[Pool]:
-        """How full each pool is right now, on all gateways together; for figures. Raises Unavailable."""
+        """Returns how full each pool is now, on all gateways together, for metrics. Raises Unavailable."""

@@ -1,4 +1,4 @@
-"""What the core lends to a plugin: the store, its events, the directories."""
+"""What the core gives a plugin to work with: the store, its events, the directories."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from calgate.plugin.identity import Directory, NtlmVerifier
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something every gateway process must hear at once.
+    """Something that every gateway process must learn at once.
 
-    The allocator's topic is "lease-lost", subject: `Lease.id`, reason: "reclaimed", "removed", "ended" or
-    "taken-over". Whoever holds it claims again at his next request, and is told the rest then.
+    "lease-lost": the allocator's; subject `Lease.id`, reason "reclaimed", "removed", "ended" or "taken-over". The
+    claimant's next request claims again, and its response explains the loss.
 
-    "person-changed", subject: `Person.key`: what a directory remembers of the person is asked anew.
+    "person-changed": subject `Person.key`; directories look this user up again instead of using their cache.
     """
 
-    topic: str  # "session-ended", "lease-lost", …; "store-back": the connection stands again, news may have been missed
+    topic: str  # "session-ended", "lease-lost", …; "store-back": reconnected, events may have been missed
     subject: str
     reason: str = ""
 
 
 class Store(Protocol):
-    """The connection to Redis or Valkey. Every method raises Unavailable when the store does not answer."""
+    """The connection to Redis or Valkey. Every method raises Unavailable if the store does not respond."""
 
-    prefix: str  # of every key
+    prefix: str  # every key begins with it
     replicas: int  # acknowledgements that a permanent grant waits for
     audit_keep: float  # seconds that records of decisions are kept
 
@@ -35,7 +35,7 @@ class Store(Protocol):
         """The redis-py asyncio client (single server, Sentinel or Cluster)."""
 
     def library(self, name: str, source: str) -> None:
-        """Registers a function library: loaded at first use, and again after a failover or a FUNCTION FLUSH."""
+        """Registers a function library; it is loaded at first use, and again after a failover or FUNCTION FLUSH."""
 
     async def call(
         self,
@@ -46,25 +46,27 @@ class Store(Protocol):
         read_only: bool = False,
         lasting: Callable[[Any], bool] | None = None,
     ) -> Any:
-        """One FCALL, shielded from the caller's cancellation. The function's own `redis.ResponseError` goes through.
+        """Calls a function (FCALL), shielded from the caller's cancellation; its own `redis.ResponseError` is raised.
 
-        `lasting`: whether, after this reply, `replicas` acknowledgements are waited for; without them: Unavailable.
+        `lasting` decides from the reply whether to wait for `replicas` acknowledgements; without them the call raises
+        Unavailable.
         """
 
     async def execute(self, *command: str | int | float | bytes) -> Any:
-        """One command that is no function, its answer as redis-py gives it."""
+        """Executes one command that calls no function, and returns the reply as redis-py parses it."""
 
-    async def publish(self, event: Event) -> None: ...
+    async def publish(self, event: Event) -> None:
+        """Sends an event to every gateway process."""
 
     def listen(self, on_event: Callable[[Event], None]) -> None:
-        """`on_event` is called in the event loop for all news, this process's own included."""
+        """Registers a listener: it is called in the event loop for every event, this process's own included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the core owns and lends."""
+    """What the core owns and gives to plugins."""
 
     store: Store
     state_dir: Path
     directory: Directory | None = None  # all directories as one; None while directories themselves start
-    prover: NtlmVerifier | None = None  # a started plugin that can prove NTLM, if any
+    prover: NtlmVerifier | None = None  # a started plugin that can verify NTLM, if there is one

@@ -1,4 +1,4 @@
-"""The kinds of value a settings file may hold; plugins build their own sections from them."""
+"""The kinds of values in a settings file; plugins build their own sections from them."""
 
 import os
 import re
@@ -10,18 +10,21 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, PlainValidator
 from pydantic_core import CoreSchema, core_schema
 
-_LONGEST = 36_500 * 86_400.0  # seconds: what becomes a time of a store must be one
+_LONGEST = 36_500 * 86_400.0  # seconds: still a valid time once the store adds it to its clock
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 class Section(BaseModel):
-    """A section of the file: frozen once read, and no key is accepted that nothing reads."""
+    """A section of the settings file: frozen once read; unknown keys are refused.
+
+    The docstring under a field is its description for administrators.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
 def parse_duration(text: object) -> float:
-    """Seconds of "15m", "30s", "1h30m", "7d"; raises ValueError with an example of what is accepted."""
+    """Returns the seconds of "15m", "30s", "1h30m", "7d". Raises ValueError with an example of what is accepted."""
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdw])", text) if isinstance(text, str) else []
     if not parts or "".join(n + u for n, u in parts) != text:
         raise ValueError(f'a duration is written like "30s", "15m", "1h30m" or "7d", not {text!r}')
@@ -30,7 +33,7 @@ def parse_duration(text: object) -> float:
 
 def _duration(value: object) -> object:
     seconds = value if isinstance(value, float) else parse_duration(value)
-    if not 0 <= seconds <= _LONGEST:  # nor is it no number at all
+    if not 0 <= seconds <= _LONGEST:  # also refuses NaN
         raise ValueError(f"a duration is not negative and at most 100 years, not {value!r}")
     return seconds
 
@@ -40,13 +43,13 @@ Duration = Annotated[float, BeforeValidator(_duration)]
 
 
 def is_origin(value: str) -> bool:
-    """Whether this is scheme and host, with a port or without, of http or https, and nothing more."""
+    """Whether this is an http or https scheme and a host, with or without a port, and nothing more."""
     try:
         parts = urlsplit(value)
         return (
             parts.scheme in ("http", "https")
             and bool(parts.hostname)
-            and parts.port != 0  # raises where it is none
+            and parts.port != 0  # raises if it is not a port
             and "@" not in parts.netloc
             and not (parts.path.strip("/") or parts.query or parts.fragment)
             and not re.search(r"[\s;,'\"*]", value)
@@ -64,7 +67,7 @@ class Secret:
         self._source = source
 
     def reveal(self) -> str:
-        """The secret itself, read afresh (a file may be rotated); raises OSError or KeyError where it is not there."""
+        """Returns the secret, read again (its file may be rotated). Raises OSError or KeyError if it is missing."""
         if isinstance(self._source, str):
             return self._source
         if "file" in self._source:
@@ -106,7 +109,7 @@ def _readable(path: Path) -> Path:
 
 
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
-"""A file that can be read right now."""
+"""A file that can be read when the settings are."""
 
 
 def _network(value: object) -> IPv4Network | IPv6Network:
@@ -119,4 +122,4 @@ def _network(value: object) -> IPv4Network | IPv6Network:
 
 
 Network = Annotated[IPv4Network | IPv6Network, PlainValidator(_network)]
-"""Addresses of one network, in the notation of CIDR."""
+"""Addresses of one network, in CIDR notation."""

@@ -13,7 +13,10 @@ class SignOn(Protocol):
     """Tells the document server who the user is."""
 
     owned: frozenset[str]  # lower-case header names that only the gateway may set
-    per_person: bool  # the person alone decides: asked once a session and route, not for each request
+    per_person: bool  # the headers depend on the person alone: made once for each session and route
 
     async def headers(self, person: Person, grant: Grant, lease: Lease | None) -> Mapping[str, str]:
-        """Header values, one character a byte of the wire (latin-1). Raises Forbidden where a name does not fit."""
+        """Returns header values, in which each character is one byte (latin-1).
+
+        Raises Forbidden if a value cannot be written in the header's encoding.
+        """

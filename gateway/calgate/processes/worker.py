@@ -28,7 +28,8 @@ def main(file: Path, slot: int, sockets: str) -> None:
     import uvloop
 
     settings = config.read(file)
-    log.start(settings.core.log.format, settings.core.log.level, access=settings.core.log.access)
+    section = settings.core.log
+    log.start(section.format, section.level, settings.loggers, access=section.access)
     lent: list[tuple[Role, socket.socket]] = [(role, socket.socket(fileno=fd)) for role, fd in json.loads(sockets)]
     uvloop.run(_work(settings, slot, lent))
 

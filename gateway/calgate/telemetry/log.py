@@ -8,7 +8,7 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Literal
 
@@ -99,9 +99,16 @@ _access: Callable[[float, Mapping[str, object]], str] | None = None  # how a req
 
 
 def start(
-    form: Literal["json", "console"], level: Literal["debug", "info", "warning"], *, access: bool = False
+    form: Literal["json", "console"],
+    level: Literal["debug", "info", "warning"],
+    packages: Collection[str] = (),
+    *,
+    access: bool = False,
 ) -> None:
-    """Sends everything to standard error. The libraries' own debug lines stay off: some of them hold tokens."""
+    """Sends the log to standard error. `packages`: those of the plugins in use; the core and they log from `level` on.
+
+    Libraries log from "warning" on, whatever the level: debug lines of some of them hold tokens.
+    """
     global _access
     _access = (_access_as_json if form == "json" else _access_for_console) if access else None
     handler = logging.StreamHandler(sys.stderr)
@@ -109,7 +116,7 @@ def start(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    for name in ("calgate", "calgate_negotiate", "calgate_ldap", "calgate_users", "calgate_cal", "calgate_headers"):
+    for name in ("calgate", *packages):
         logging.getLogger(name).setLevel(level.upper())
     for name in ("aiohttp", "spnego", "ldap3", "redis", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -207,7 +207,8 @@ async def test_each_name_may_have_a_certificate_of_its_own_and_all_are_looked_at
     [
         (base64.b64encode(b"NTLMSSP\0\1\0\0\0" + bytes(28)).decode(), 0, "NTLM"),
         ("Negotiate " + base64.b64encode(b"NTLMSSP\0\1\0\0\0" + bytes(28)).decode(), 0, "NTLM"),
-        ("not base64!", 1, "not base64"),
+        ("not-base64!", 1, "not base64"),
+        ("Bearer eyJhbGciOiJub25lIn0", 1, "no plugin can read it"),
         (base64.b64encode(b"garbage").decode(), 1, "neither a Negotiate nor an NTLM token"),
     ],
 )

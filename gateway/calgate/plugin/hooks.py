@@ -1,0 +1,109 @@
+"""What the core looks for in a plugin's module: three things that every plugin has, and hooks that it may have.
+
+`calgate.plugin_loader` is the one place that looks. A hook is a function or a value of the module with the name that
+the protocol here gives it; a module without it does without.
+"""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import click
+
+from calgate.plugin.checks import CheckContext, CommandContext, Finding
+from calgate.plugin.services import Services
+from calgate.plugin.settings import Section
+
+Role = Literal["directory", "allocator", "authenticator", "sign-on"]
+"""Plugins are started in this order. A site needs a directory and an authenticator; it has one allocator at most."""
+
+
+@runtime_checkable
+class PluginModule(Protocol):
+    """Every plugin: what it does, its section of the settings file, and how it starts."""
+
+    role: Role
+    """The role that it is configured for; the started object may fill further ones."""
+
+    Config: type[Section]
+    """The model of its section. The section is named like the entry point; a sign-on's is a route's `sign_on`."""
+
+    def start(self, config: Any, services: Services) -> AbstractAsyncContextManager[Any]:
+        """Starts the plugin and yields the object that fills its role.
+
+        Raises ValueError, OSError or ImportError with a sentence for the administrator if the settings cannot work.
+        """
+
+
+@runtime_checkable
+class HasCommands(Protocol):
+    """Joins the command line."""
+
+    def commands(self, context: CommandContext) -> click.Command:
+        """Returns a command, usually a group."""
+
+
+@runtime_checkable
+class HasWarnings(Protocol):
+    """Warns about settings that are allowed but unwise."""
+
+    def warnings(self, config: Any) -> Sequence[str]:
+        """Returns a sentence for each such setting; `calgate check` shows them."""
+
+
+@runtime_checkable
+class HasCheck(Protocol):
+    """Takes part in `calgate check`."""
+
+    def check(self, config: Any, context: CheckContext) -> AsyncIterator[Finding]:
+        """Tries everything real that the section names.
+
+        Directories are checked first: what they find broken (`Finding.blocks`), later plugins leave untried.
+        """
+
+
+@runtime_checkable
+class HasExplain(Protocol):
+    """Explains credentials for `calgate check --token`."""
+
+    def explain(self, scheme: str, credentials: str) -> Sequence[Finding]:
+        """Returns findings about the credentials of an Authorization header; none for a scheme of another plugin.
+
+        The scheme is "" if the administrator left it out.
+        """
+
+
+@runtime_checkable
+class HasNtlmReport(Protocol):
+    """Reports NTLM sign-ins for `calgate check --ntlm-report`."""
+
+    def ntlm_report(self, context: CommandContext, file: Path, *, as_json: bool) -> None:
+        """Prints who signed in by NTLM, from where and how often."""
+
+
+@runtime_checkable
+class HasLicenseNames(Protocol):
+    """Lets the settings reader check a route's `license` before anything starts; for allocators."""
+
+    def license_names(self, table: Mapping[str, object]) -> Collection[str]:
+        """Returns the licenses that the section configures. It may have faults elsewhere: it is as the file has it."""
+
+
+@runtime_checkable
+class HasDefault(Protocol):
+    """Is used by a setting that names no plugin."""
+
+    default_for: str
+    """The setting: "sign_on" makes it the plugin of a route's `sign_on` without the key `plugin`."""
+
+
+@runtime_checkable
+class HasOrder(Protocol):
+    """Has its say about the order among plugins of its role."""
+
+    order: int
+    """Lower comes first, 0 without this hook; the name of the section decides among equals.
+
+    The first directory that knows a user is the one that counts, so one that responds at once belongs first.
+    """
