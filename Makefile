@@ -5,6 +5,7 @@ BIND ?= 127.0.0.1:8080
 RUNS ?= 200000
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SHELL := /bin/bash
+SIDE_BY_SIDE := -n auto --dist loadgroup   # tests/support/parallel.py
 
 .PHONY: help demo demo-domain check format test fuzz photos soak-cal lock clean
 
@@ -39,8 +40,8 @@ format: $(VENV)/.test  ## rewrite the code as `check` wants it
 packages: $(VENV)/.test  ## what the tests need beyond Python packages, where it may be installed
 	@tests/packages $(BIN)/python
 
-test: packages  ## every test that is fit for CI
-	@$(BIN)/python -m pytest
+test: packages  ## every test that is fit for CI, several at once
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 fuzz: $(VENV)/.test  ## hostile bytes, RUNS of them at each reader of tokens (make fuzz RUNS=250000)
 	@$(PIP) install --require-hashes -r tests/fuzz/requirements.txt
@@ -69,7 +70,7 @@ fuzz-http: packages  ## 200,000 requests and 200,000 replies by grammar, side by
 	$$fuzz -k one_request & near=$$!; $$fuzz -k no_reply; far=$$?; wait $$near && [ $$far = 0 ]
 
 test-two-workers: packages  ## the tests through the real door once more, with two workers each
-	@CALGATE_TEST_WORKERS=2 $(BIN)/python -m pytest tests/end_to_end
+	@CALGATE_TEST_WORKERS=2 $(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/end_to_end
 
 long: packages  ## what takes longer than CI has: reloads for a minute under load, …
 	@$(BIN)/python -m pytest -m long

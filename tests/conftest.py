@@ -1,11 +1,34 @@
-"""Fixtures that several folders share."""
+"""Fixtures that several folders share, and how tests run side by side."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from support import parallel
 from support.redis_servers import KINDS, Server
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Starts one process more than there are cores, because most tests wait for something."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if parallel.is_worker(config):
+        parallel.arrange(items)
+
+
+@pytest.hookimpl(
+    wrapper=True, tryfirst=True
+)  # outside pytest-timeout's: the test's time begins when it has the machine
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    if not parallel.is_worker(item.config):
+        return (yield)
+    with parallel.machine(item):
+        return (yield)
 
 
 @pytest.fixture(params=sorted(KINDS))

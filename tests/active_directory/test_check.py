@@ -10,7 +10,8 @@ from calgate.commands import checks as checking
 from support.certificates import Authority
 from support.check_settings import ALICE, LDAPS, Told, Write, findings, told, write
 from support.domain import DOMAIN, HOST, PASSWORD, Lab
-from support.gateway_process import calgate, free_port
+from support.gateway_process import calgate
+from support.ports import free_port
 
 __all__ = ["write"]  # a fixture
 

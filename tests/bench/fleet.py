@@ -13,6 +13,7 @@ from pathlib import Path
 from bench import sides
 from bench.sides import Backend
 from support import domain as labs
+from support.ports import free_port
 
 MODULES = Path("/usr/lib/apache2/modules")
 CONNECTIONS = "keepalive 64; keepalive_requests 100000000;"
@@ -147,7 +148,7 @@ def _cores(workers: int) -> str:
 def nginx(ground: Ground, name: str = "nginx", *, workers: int = 1) -> Iterator[Side]:
     """A bare proxy: no sign-in, no rules."""
     folder = ground.make(f"{name} {workers}")
-    port = sides.free_port()
+    port = free_port()
     http = BARE.format(port=port, backend=ground.backend, connections=CONNECTIONS)
     with sides.nginx(folder, http, port, cores=_cores(workers), workers=workers) as pid:
         yield Side(name, f"http://127.0.0.1:{port}", (pid,), "")
@@ -157,7 +158,7 @@ def nginx(ground: Ground, name: str = "nginx", *, workers: int = 1) -> Iterator[
 def apache(ground: Ground, name: str = "Apache", *, workers: int = 1, access: bool = False) -> Iterator[Side]:
     """The stack that would be run instead; its threads are of one process, or of two."""
     folder = ground.make(f"{name} {workers}")
-    port = sides.free_port()
+    port = free_port()
     keytab = folder / "http.keytab"
     keytab.write_bytes(ground.lab.keytab.read_bytes())
     subprocess.run(["chown", "-R", "www-data", str(folder)], check=True)
@@ -181,7 +182,7 @@ def calgate(
 ) -> Iterator[Side]:
     """The gateway, with its private store."""
     folder = ground.make(f"{name} {workers}")
-    port = sides.free_port()
+    port = free_port()
     settings = folder / "calgate.toml"
     settings.write_text(
         SETTINGS.format(
@@ -201,7 +202,7 @@ def calgate(
 def asking_nginx(ground: Ground, name: str = "nginx with forward-auth") -> Iterator[Side]:
     """nginx forwards, and asks a gateway about each request; the work of both counts."""
     folder = ground.make(name)
-    port = sides.free_port()
+    port = free_port()
     listen, more = 'trusted_proxies = ["127.0.0.0/8"]', f'[forward_auth]\nsecret = "{SECRET}"\n'
     with calgate(ground, "calgate that is asked", listen=listen, more=more) as gate:
         asked = int(gate.origin.rpartition(":")[2])

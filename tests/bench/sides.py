@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.ports import free_port
+
 PYTHON = sys.executable
 SIZES = {"1k": 1 << 10, "100k": 100 << 10, "10m": 10 << 20}
 LOAD, SIDE, BOTH = "0", "1", "0,1"  # the cores of load and backend, of a side, and of a side with two workers
@@ -42,13 +44,6 @@ class Backend:
 
     port: int
     sockets: int  # the port of the WebSockets
-
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -20,7 +20,8 @@ from calgate_cal.admin import LicenseAdmin
 from calgate_cal.allocator import CalAllocator
 from calgate_cal.replies import Holder
 from support.directory import People
-from support.redis_servers import Cluster, Sentinels, Server, free_port, until_linked
+from support.ports import free_port
+from support.redis_servers import Cluster, Sentinels, Server, until_linked
 
 pytestmark = pytest.mark.timeout(90)
 MANY = {"named": {"in_license": 100_000, "dynamic": True}}

@@ -13,7 +13,7 @@ from redis.exceptions import NoPermissionError
 
 from calgate import config
 from calgate.access.warnings import warnings
-from support.redis_servers import free_port
+from support.ports import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 
 from deploy.proxies import Site, replaced, running
-from support.gateway_process import DocumentServer, Reply, curl, document_server, free_port, gateway, write_settings
+from support.gateway_process import DocumentServer, Reply, curl, document_server, gateway, write_settings
+from support.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "forward-auth"

@@ -10,7 +10,8 @@ import pytest_asyncio
 
 from calgate.demo import serve
 from deploy.proxies import Site, replaced, running
-from support.gateway_process import curl, free_port, gateway, write_settings
+from support.gateway_process import curl, gateway, write_settings
+from support.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "proxy"

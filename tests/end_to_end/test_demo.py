@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.demonstration import demonstration, run
-from support.gateway_process import free_port
+from support.ports import free_port
 
 
 async def test_the_six_lines_show_what_they_say(tmp_path: Path) -> None:

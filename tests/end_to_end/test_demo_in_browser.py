@@ -9,7 +9,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
 from support.demonstration import Demo, demonstration, run
-from support.gateway_process import free_port
+from support.ports import free_port
 from support.screenshots import ARGS, CHROMIUM
 
 pytestmark = [

@@ -19,11 +19,11 @@ from support.gateway_process import (
     Exchange,
     cookie_of,
     document_server,
-    free_port,
     gateway,
     raw,
     write_settings,
 )
+from support.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

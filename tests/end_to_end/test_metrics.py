@@ -10,7 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from support.gateway_process import DocumentServer, curl, free_port, gateway, workers_of, write_settings
+from support.gateway_process import DocumentServer, curl, gateway, workers_of, write_settings
+from support.ports import free_port
 
 
 class Figures:

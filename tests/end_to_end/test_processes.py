@@ -23,12 +23,12 @@ from support.gateway_process import (
     NtlmClient,
     cookie_of,
     curl,
-    free_port,
     gateway,
     raw,
     workers_of,
     write_settings,
 )
+from support.ports import free_port
 
 
 @dataclass

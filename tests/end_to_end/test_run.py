@@ -16,10 +16,10 @@ from support.gateway_process import (
     calgate,
     cookie_of,
     curl,
-    free_port,
     gateway,
     write_settings,
 )
+from support.ports import free_port
 from support.redis_servers import KINDS, Server
 
 

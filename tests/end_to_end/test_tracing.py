@@ -27,10 +27,10 @@ from support.gateway_process import (
     calgate,
     cookie_of,
     curl,
-    free_port,
     gateway,
     write_settings,
 )
+from support.ports import free_port
 
 STRANGERS_TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{STRANGERS_TRACE}-b7ad6b7169203331-01"

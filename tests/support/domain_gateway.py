@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from support.domain import BASE, DOMAIN, HOST, SERVICE_PASSWORD, Lab
-from support.gateway_process import DocumentServer, Gateway, document_server, free_port, gateway
+from support.gateway_process import DocumentServer, Gateway, document_server, gateway
+from support.ports import free_port
 
 SETTINGS = """
 state_dir = "{folder}/state"

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 import spnego
 
 from calgate_users import edit, ntlmv2
+from support.ports import free_port
 
 PASSWORD = "pass-Word 1"
 WORKERS = os.environ.get("CALGATE_TEST_WORKERS", "1")  # where a test does not say how many
@@ -133,13 +133,6 @@ async def document_server() -> AsyncIterator[DocumentServer]:
     async with listening:
         yield server
         await server.stop()
-
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 SETTINGS = """

