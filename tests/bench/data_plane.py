@@ -1,8 +1,8 @@
 """A warm request: calgate beside bare nginx and beside Apache with mod_auth_gssapi, mod_authnz_ldap and mod_proxy.
 
-All sides stand before the same backend and are asked in turn, in one run: load and backend on core 0, the side under
-load alone on core 1, one worker, 32 kept connections, a browser's headers, signed in, a sign-on header set, no access
-log; where a scenario says nothing else. Two workers have both cores, and share them with the load.
+All proxies forward to the same backend and are loaded in turn, in one run. Where a scenario says nothing else: load
+and backend on core 0, the proxy under load alone on core 1, one worker, 32 kept connections, a browser's headers,
+signed in, a sign-on header set, no access log. Two workers have both cores, and share them with the load.
 """
 
 import contextlib
@@ -10,27 +10,29 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-from bench import fleet, load, sides
-from bench.fleet import Ground, Side
+from bench import load, proxies, servers, two_trees
 from bench.load import Figures
+from bench.proxies import Proxy, Testbed
 from bench.results import Result, knob
 
 ROUNDS = knob("ROUNDS", 3)
 SECONDS = knob("SECONDS", 3)
+DEARER = 1.03  # at most 3 % dearer than another checkout
 
 THREE = ("nginx", "Apache", "calgate")
 LOGGED = ("Apache with access log", "calgate with access log")
-ASKING = "nginx with forward-auth"
+FORWARD_AUTH = "nginx with forward-auth"
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is asked for, of whom, over how many connections; goals for calgate's CPU time against nginx and Apache."""
+    """A load, the proxies that take it in turn, and goals for calgate's CPU time against nginx and Apache."""
 
     name: str
     path: str
-    sides: tuple[str, ...] = THREE
+    proxies: tuple[str, ...] = THREE
     connections: int = 32
     body: int = 0  # bytes sent with each request
     workers: int = 1
@@ -39,7 +41,7 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario("1 KB", "/1k", (*THREE, *LOGGED, ASKING), to_nginx=3.0, to_apache=0.3),
+    Scenario("1 KB", "/1k", (*THREE, *LOGGED, FORWARD_AUTH), to_nginx=3.0, to_apache=0.3),
     Scenario("100 KB", "/100k", (*THREE, *LOGGED), to_nginx=1.3),
     Scenario("10 MB", "/10m", connections=8),
     Scenario("1 KB up", "/up", body=1 << 10),
@@ -52,41 +54,60 @@ SCENARIOS = (
 
 
 def measure() -> Iterator[Result]:
-    """Starts everything, asks all sides in turn, and ends everything."""
-    with fleet.ground() as ground, contextlib.ExitStack() as stack:
-        started: dict[int, dict[str, Side]] = {1: {}, 2: {}}
-        for workers, side in _all_sides(ground):
-            running = stack.enter_context(side)
+    """Starts everything, loads all proxies in turn, and stops everything."""
+    with proxies.testbed() as testbed, contextlib.ExitStack() as stack:
+        started: dict[int, dict[str, Proxy]] = {1: {}, 2: {}}
+        for workers, proxy in _all_proxies(testbed):
+            running = stack.enter_context(proxy)
             started[workers][running.name] = running
         for scenario in SCENARIOS:
             yield from _compare(scenario, started[scenario.workers])
 
 
-def _all_sides(ground: Ground) -> Iterator[tuple[int, contextlib.AbstractContextManager[Side]]]:
-    """Each with its number of workers."""
+def compare(checkout: Path) -> Iterator[Result]:
+    """Compares the two commonest scenarios with another checkout's gateway."""
+    python = two_trees.python_of(checkout)
+    with (
+        proxies.testbed() as testbed,
+        proxies.calgate(testbed) as ours,
+        proxies.calgate(testbed, "the other calgate", python=python) as theirs,
+    ):
+        for scenario in SCENARIOS[:2]:
+            here, there = (partial(_cpu, gateway, scenario) for gateway in (ours, theirs))
+            yield from two_trees.compare(scenario.name, here, there, goal=DEARER)
+
+
+def _cpu(proxy: Proxy, scenario: Scenario) -> float:
+    figures = _load(proxy, scenario)
+    if figures.errors:
+        raise SystemExit(f"{proxy.name}: {figures.errors} errors")
+    return figures.cpu
+
+
+def _all_proxies(testbed: Testbed) -> Iterator[tuple[int, contextlib.AbstractContextManager[Proxy]]]:
+    """Yields each with its number of workers."""
     for workers in (1, 2):
-        yield workers, fleet.nginx(ground, workers=workers)
-        yield workers, fleet.apache(ground, workers=workers)
-        yield workers, fleet.calgate(ground, workers=workers)
-    yield 1, fleet.apache(ground, LOGGED[0], access=True)
-    yield 1, fleet.calgate(ground, LOGGED[1], access=True)
-    yield 1, fleet.asking_nginx(ground, ASKING)
+        yield workers, proxies.nginx(testbed, workers=workers)
+        yield workers, proxies.apache(testbed, workers=workers)
+        yield workers, proxies.calgate(testbed, workers=workers)
+    yield 1, proxies.apache(testbed, LOGGED[0], access=True)
+    yield 1, proxies.calgate(testbed, LOGGED[1], access=True)
+    yield 1, proxies.nginx_with_forward_auth(testbed, FORWARD_AUTH)
 
 
-def _compare(scenario: Scenario, started: dict[str, Side]) -> Iterator[Result]:
-    rounds = [{name: _ask(started[name], scenario) for name in scenario.sides} for _ in range(ROUNDS)]
-    for name in scenario.sides:
+def _compare(scenario: Scenario, started: dict[str, Proxy]) -> Iterator[Result]:
+    rounds = [{name: _load(started[name], scenario) for name in scenario.proxies} for _ in range(ROUNDS)]
+    for name in scenario.proxies:
         yield from _figures(f"{scenario.name}: {name}", [figures[name] for figures in rounds], name.startswith("cal"))
     yield from _ratios(scenario, rounds)
 
 
-def _ask(side: Side, scenario: Scenario) -> Figures:
-    target = load.Target(f"{side.origin}{scenario.path}", side.cookie, side.pids)
+def _load(proxy: Proxy, scenario: Scenario) -> Figures:
+    target = load.Target(f"{proxy.origin}{scenario.path}", proxy.cookie, proxy.pids)
     if scenario.path == "/live":
         return load.talk(target, seconds=SECONDS, connections=scenario.connections)
-    cores = sides.LOAD if scenario.workers == 1 else sides.BOTH
-    ask = partial(load.run, target, connections=scenario.connections, body=scenario.body, cores=cores)
-    return ask(seconds=SECONDS)
+    cores = servers.LOAD if scenario.workers == 1 else servers.BOTH
+    return load.run(target, seconds=SECONDS, connections=scenario.connections, body=scenario.body, cores=cores)
 
 
 def _figures(name: str, figures: list[Figures], is_ours: bool) -> Iterator[Result]:
@@ -102,12 +123,12 @@ def _figures(name: str, figures: list[Figures], is_ours: bool) -> Iterator[Resul
 
 def _ratios(scenario: Scenario, rounds: list[dict[str, Figures]]) -> Iterator[Result]:
     def ratio(one: str, other: str, goal: float | None = None) -> Iterator[Result]:
-        if one in scenario.sides and other in scenario.sides:
+        if one in scenario.proxies and other in scenario.proxies:
             value = statistics.median(figures[one].cpu / (figures[other].cpu or 1) for figures in rounds)
             yield Result(f"{scenario.name}: {one} / {other}: CPU", value, "x", goal=goal)
 
     yield from ratio("calgate", "nginx", scenario.to_nginx)
     yield from ratio("calgate", "Apache", scenario.to_apache)
     yield from ratio(LOGGED[1], LOGGED[0])
-    yield from ratio(ASKING, "nginx")
-    yield from ratio(ASKING, "Apache")
+    yield from ratio(FORWARD_AUTH, "nginx")
+    yield from ratio(FORWARD_AUTH, "Apache")

@@ -1,9 +1,9 @@
-"""Hostile bytes at everything that reads a stranger's token, guided by coverage (atheris). `make fuzz` runs it.
+"""Hostile bytes for every function that reads a client's token, guided by coverage (atheris). `make fuzz` runs it.
 
     python tests/fuzz/tokens.py TARGET [--plant] [libFuzzer's own options, such as -runs=1000000]
 
-TARGET is one of those below. A finding is anything but the refusals that the code promises, five seconds of work, or
-memory that grows. Seeds are real tokens (seeds.json). --plant breaks a bounds check: the fuzzer must find that.
+TARGET is a key of TARGETS. A finding is any exception but the documented refusals, an input that takes five seconds, or
+memory that grows. Seeds are real tokens (seeds.json). --plant breaks a bounds check, which the fuzzer must find.
 """
 
 import base64
@@ -29,12 +29,12 @@ from calgate.plugin.errors import Refusal
 from calgate.plugin.identity import Identity, NtlmAttempt, NtlmProof, Peer
 
 SEEDS = Path(__file__).with_name("seeds.json")
-FOUND = Path(".fuzz")  # what was found, and inputs that reach something new, kept from run to run
+FOUND = Path(".fuzz")  # findings, and inputs that reach new code, kept from run to run
 PEER = Peer("192.0.2.7", behind_proxy=False)
 
 
-class Believer:
-    """Proves everybody, so that what comes after the proof is reached too."""
+class AcceptingVerifier:
+    """An NTLM verifier that accepts every proof, so that the code after it is reached."""
 
     async def names(self) -> ntlm_messages.Names:
         return ntlm_messages.Names("DEMO", "CALGATE")
@@ -47,17 +47,17 @@ class Believer:
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
-    """What the coroutine returns; nothing here ever waits."""
+    """Runs a coroutine that never waits, and returns its result."""
     try:
         work.send(None)
     except StopIteration as done:
         return done.value
-    raise AssertionError("it waits")
+    raise AssertionError("the coroutine waits")
 
 
 def shake(scheme: str, *tokens: bytes) -> None:
-    """A handshake of these tokens; every refusal is fine."""
-    conversation = handshake.NegotiateHandshake(handshake.Mechanisms(prover=Believer()), PEER)
+    """Takes a handshake through these tokens; every Refusal is fine."""
+    conversation = handshake.NegotiateHandshake(handshake.Mechanisms(prover=AcceptingVerifier()), PEER)
     try:
         for token in tokens:
             run(conversation.step_token(scheme, token))
@@ -80,7 +80,7 @@ def ntlm_message(data: bytes) -> None:
     shake("NTLM", data)
     shake("NTLM", NEGOTIATE, data)
     binding = channel_binding.ChannelBindingPolicy("require", None).bound(PEER)
-    exchange = ntlm.NtlmExchange(Believer(), None, "", binding)
+    exchange = ntlm.NtlmExchange(AcceptingVerifier(), None, "", binding)
     with contextlib.suppress(Refusal):
         run(exchange.challenge(data))
 
@@ -91,7 +91,7 @@ def pac_buffer(data: bytes) -> None:
 
 
 def kerberos_ticket(data: bytes) -> None:
-    """What is looked at before the library opens it, and what `check --token` tells."""
+    """Reads what the gateway inspects before the library opens the ticket, and what `check --token` prints."""
     for look in (ticket.presented, ticket.read):
         with contextlib.suppress(ValueError):
             look(data)
@@ -101,18 +101,18 @@ def explained(data: bytes) -> None:
     assert explain(data)
 
 
-class Asking:
-    """A request that is nothing but its Authorization field."""
+class SignInRequest:
+    """A request with nothing but an Authorization header."""
 
-    def __init__(self, field: str) -> None:
-        self.headers = {b"authorization": field}
+    def __init__(self, value: str) -> None:
+        self.headers = {b"authorization": value}
 
 
 class Reader(sign_in.SignIn):
-    """The gateway's own reader of the field, without what a whole sign-in needs."""
+    """The gateway's own reader of the header, without what else a sign-in needs."""
 
     def __init__(self) -> None:
-        offered = handshake.NegotiateAuthenticator(handshake.Mechanisms(prover=Believer()))
+        offered = handshake.NegotiateAuthenticator(handshake.Mechanisms(prover=AcceptingVerifier()))
         self._by_scheme = {scheme.lower(): (scheme, offered) for scheme in offered.schemes}
 
 
@@ -120,12 +120,12 @@ READER = Reader()
 
 
 def authorization(data: bytes) -> None:
-    """The field as it came: scheme, blank, base64."""
+    """Reads the header as a client sends it: scheme, blank, base64."""
     text = data.decode("latin-1")
     explain_text(text)
-    conversation = handshake.NegotiateHandshake(handshake.Mechanisms(prover=Believer()), PEER)
+    conversation = handshake.NegotiateHandshake(handshake.Mechanisms(prover=AcceptingVerifier()), PEER)
     with contextlib.suppress(Refusal):
-        run(conversation.step(*READER._read_authorization(Asking(text))))  # type: ignore[arg-type]
+        run(conversation.step(*READER._read_authorization(SignInRequest(text))))  # type: ignore[arg-type]
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -139,7 +139,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def plant() -> None:
-    """The bounds check of the PAC's reader is gone: what is cut off ends in a struct.error."""
+    """Removes the bounds check of the PAC reader: a truncated buffer then ends in a struct.error."""
     reader = pac._Reader
 
     def take(self: pac._Reader, length: int) -> bytes:

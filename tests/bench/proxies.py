@@ -1,4 +1,4 @@
-"""The sides of the data plane's comparison, each in front of the same backend and signed in to."""
+"""The proxies that are compared, each in front of the same backend and with a signed-in session."""
 
 import base64
 import contextlib
@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import sides
-from bench.sides import Backend
+from bench import servers
+from bench.servers import Backend
 from support import domain as labs
 from support.ports import free_port
 
 MODULES = Path("/usr/lib/apache2/modules")
 CONNECTIONS = "keepalive 64; keepalive_requests 100000000;"
-SECRET = "asked by the proxy of this benchmark"
+SECRET = "the secret of nginx in this benchmark"
 
 SETTINGS = """
 state_dir = "{folder}/state"
@@ -62,7 +62,7 @@ BARE = """
   }}
 """
 # deploy/forward-auth/nginx.conf without TLS, with kept connections to both
-ASKING = """
+FORWARD_AUTH = """
   upstream backend {{ server 127.0.0.1:{backend.port}; {connections} }}
   upstream calgate {{ server 127.0.0.80:{gate}; {connections} }}
   map $http_cookie $other_cookies {{
@@ -96,26 +96,26 @@ ASKING = """
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One proxy under load."""
+class Proxy:
+    """A running proxy."""
 
     name: str
     origin: str
-    pids: tuple[int, ...]  # of its parents: their children are its own as well
+    pids: tuple[int, ...]  # of its parent processes: their children count as well
     cookie: str
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """Where the sides stand: a folder for their files, the backend, the domain and somebody's ticket."""
+class Testbed:
+    """What all proxies share: a folder for their files, the backend, the domain and a user's ticket."""
 
     folder: Path
     backend: Backend
     lab: labs.Lab
     ticket: dict[str, str]
 
-    def make(self, name: str) -> Path:
-        """A folder of one side's own."""
+    def folder_of(self, name: str) -> Path:
+        """Makes a folder for one proxy."""
         folder = self.folder / re.sub(r"\W+", "-", name)
         folder.mkdir()
         folder.chmod(0o755)
@@ -123,8 +123,8 @@ class Ground:
 
 
 @contextlib.contextmanager
-def ground() -> Iterator[Ground]:
-    """A domain of its own, entered, and the backend in it. Ends the program where there can be none."""
+def testbed() -> Iterator[Testbed]:
+    """Starts a domain, enters its namespaces and starts the backend there. Exits where the lab cannot run."""
     reason = labs.missing()
     if reason:
         raise SystemExit(f"this benchmark needs the lab's domain: {reason}")
@@ -136,84 +136,93 @@ def ground() -> Iterator[Ground]:
         stack.callback(lab.do, "down")
         stack.enter_context(lab.entered())
         os.environ["KRB5_CONFIG"] = str(lab.folder / "krb5.conf")
-        backend = stack.enter_context(sides.backend(here / "backend"))
-        yield Ground(here, backend, lab, lab.ticket("bob", here))
+        backend = stack.enter_context(servers.backend(here / "backend"))
+        yield Testbed(here, backend, lab, lab.ticket("bob", here))
 
 
 def _cores(workers: int) -> str:
-    return sides.SIDE if workers == 1 else sides.BOTH
+    return servers.PROXY if workers == 1 else servers.BOTH
 
 
 @contextlib.contextmanager
-def nginx(ground: Ground, name: str = "nginx", *, workers: int = 1) -> Iterator[Side]:
-    """A bare proxy: no sign-in, no rules."""
-    folder = ground.make(f"{name} {workers}")
+def nginx(testbed: Testbed, name: str = "nginx", *, workers: int = 1) -> Iterator[Proxy]:
+    """Starts nginx as a bare proxy: no sign-in, no rules."""
+    folder = testbed.folder_of(f"{name} {workers}")
     port = free_port()
-    http = BARE.format(port=port, backend=ground.backend, connections=CONNECTIONS)
-    with sides.nginx(folder, http, port, cores=_cores(workers), workers=workers) as pid:
-        yield Side(name, f"http://127.0.0.1:{port}", (pid,), "")
+    http = BARE.format(port=port, backend=testbed.backend, connections=CONNECTIONS)
+    with servers.nginx(folder, http, port, cores=_cores(workers), workers=workers) as pid:
+        yield Proxy(name, f"http://127.0.0.1:{port}", (pid,), "")
 
 
 @contextlib.contextmanager
-def apache(ground: Ground, name: str = "Apache", *, workers: int = 1, access: bool = False) -> Iterator[Side]:
-    """The stack that would be run instead; its threads are of one process, or of two."""
-    folder = ground.make(f"{name} {workers}")
+def apache(testbed: Testbed, name: str = "Apache", *, workers: int = 1, access: bool = False) -> Iterator[Proxy]:
+    """Starts the stack that would be run instead, with its threads in one process or in two."""
+    folder = testbed.folder_of(f"{name} {workers}")
     port = free_port()
     keytab = folder / "http.keytab"
-    keytab.write_bytes(ground.lab.keytab.read_bytes())
+    keytab.write_bytes(testbed.lab.keytab.read_bytes())
     subprocess.run(["chown", "-R", "www-data", str(folder)], check=True)
     config = folder / "apache.conf"
     template = (Path(__file__).parent / "apache.conf").read_text()
     text = template.format(
-        folder=folder, port=port, modules=MODULES, ca=ground.lab.ca, keytab=keytab, backend=ground.backend,
+        folder=folder, port=port, modules=MODULES, ca=testbed.lab.ca, keytab=keytab, backend=testbed.backend,
         session_key=base64.b64encode(os.urandom(32)).decode(), bind_password=labs.SERVICE_PASSWORD, servers=workers,
         threads=1024 * workers, access=f"CustomLog {folder}/access.log combined" if access else "",
     )  # fmt: skip
     config.write_text(text)
     words = ["apache2", "-DFOREGROUND", "-f", str(config)]
-    with sides.process(words, port, folder / "out.log", cores=_cores(workers), host=labs.ADDRESS) as pid:
+    with servers.process(words, port, folder / "out.log", cores=_cores(workers), host=labs.ADDRESS) as pid:
         origin = f"http://{labs.HOST}:{port}"
-        yield Side(name, origin, (pid,), _sign_in(origin, ground.ticket, "apache_session"))
+        yield Proxy(name, origin, (pid,), _sign_in(origin, testbed.ticket, "apache_session"))
 
 
 @contextlib.contextmanager
 def calgate(
-    ground: Ground, name: str = "calgate", *, workers: int = 1, access: bool = False, listen: str = "", more: str = ""
-) -> Iterator[Side]:
-    """The gateway, with its private store."""
-    folder = ground.make(f"{name} {workers}")
+    testbed: Testbed,
+    name: str = "calgate",
+    *,
+    workers: int = 1,
+    access: bool = False,
+    listen: str = "",
+    more: str = "",
+    python: str = servers.PYTHON,
+) -> Iterator[Proxy]:
+    """Starts the gateway with its private store; `python` may be the interpreter of another checkout."""
+    folder = testbed.folder_of(f"{name} {workers}")
     port = free_port()
     settings = folder / "calgate.toml"
     settings.write_text(
         SETTINGS.format(
-            folder=folder, port=port, keytab=ground.lab.keytab, ca=ground.lab.ca, backend=ground.backend.port,
-            sockets=ground.backend.sockets, access=str(access).lower(), bind_password=labs.SERVICE_PASSWORD,
+            folder=folder, port=port, keytab=testbed.lab.keytab, ca=testbed.lab.ca, backend=testbed.backend.port,
+            sockets=testbed.backend.sockets, access=str(access).lower(), bind_password=labs.SERVICE_PASSWORD,
             workers=workers, listen=listen,
         )
         + more
     )  # fmt: skip
-    words = [sides.PYTHON, "-m", "calgate", "run", "-c", str(settings)]
-    with sides.process(words, port, folder / "calgate.log", cores=_cores(workers), host=labs.ADDRESS) as pid:
+    words = [python, "-m", "calgate", "run", "-c", str(settings)]
+    with servers.process(words, port, folder / "calgate.log", cores=_cores(workers), host=labs.ADDRESS) as pid:
         origin = f"http://{labs.HOST}:{port}"
-        yield Side(name, origin, (pid,), "" if listen else _sign_in(origin, ground.ticket, "calgate"))
+        yield Proxy(name, origin, (pid,), "" if listen else _sign_in(origin, testbed.ticket, "calgate"))
 
 
 @contextlib.contextmanager
-def asking_nginx(ground: Ground, name: str = "nginx with forward-auth") -> Iterator[Side]:
-    """nginx forwards, and asks a gateway about each request; the work of both counts."""
-    folder = ground.make(name)
+def nginx_with_forward_auth(testbed: Testbed, name: str = "nginx with forward-auth") -> Iterator[Proxy]:
+    """Starts nginx that forwards by itself and sends each request to a gateway first; the work of both counts."""
+    folder = testbed.folder_of(name)
     port = free_port()
     listen, more = 'trusted_proxies = ["127.0.0.0/8"]', f'[forward_auth]\nsecret = "{SECRET}"\n'
-    with calgate(ground, "calgate that is asked", listen=listen, more=more) as gate:
-        asked = int(gate.origin.rpartition(":")[2])
-        http = ASKING.format(port=port, gate=asked, backend=ground.backend, connections=CONNECTIONS, secret=SECRET)
-        with sides.nginx(folder, http, port, cores=sides.SIDE, host=labs.ADDRESS) as pid:
+    with calgate(testbed, "calgate behind forward-auth", listen=listen, more=more) as gate:
+        gate_port = int(gate.origin.rpartition(":")[2])
+        http = FORWARD_AUTH.format(
+            port=port, gate=gate_port, backend=testbed.backend, connections=CONNECTIONS, secret=SECRET
+        )
+        with servers.nginx(folder, http, port, cores=servers.PROXY, host=labs.ADDRESS) as pid:
             origin = f"http://{labs.HOST}:{port}"
-            yield Side(name, origin, (pid, *gate.pids), _sign_in(origin, ground.ticket, "calgate"))
+            yield Proxy(name, origin, (pid, *gate.pids), _sign_in(origin, testbed.ticket, "calgate"))
 
 
 def _sign_in(origin: str, ticket: dict[str, str], name: str) -> str:
-    """The session cookie of a sign-in by Kerberos; tries for a while, since the side may still be starting."""
+    """Signs in by Kerberos and returns the session cookie; retries, since the proxy may still be starting."""
     words = ["curl", "-sS", "-i", "--negotiate", "-u", ":", "--retry", "20", "--retry-delay", "1", "--retry-all-errors"]
     said = subprocess.run(
         [*words, "-f", f"{origin}/1k"], capture_output=True, timeout=60, check=False, env={**os.environ, **ticket}
@@ -221,7 +230,7 @@ def _sign_in(origin: str, ticket: dict[str, str], name: str) -> str:
     found = re.findall(rf"(?im)^set-cookie: ({name}=[^;\r]+)", said.stdout.decode("latin-1"))
     if not found:
         raise RuntimeError(f"no sign-in at {origin}: {said.stderr.decode()} {said.stdout[:300]!r}")
-    # a session whose cookie never came back is kept for a minute only, and a side may wait longer for its turn
+    # a session whose cookie never came back is kept for a minute only, and the load may begin later
     back = ["curl", "-sS", "-f", "-o", "/dev/null", "-b", found[-1], f"{origin}/1k"]
     subprocess.run(back, check=True, timeout=60)
     return str(found[-1])

@@ -1,4 +1,4 @@
-"""What stands in a comparison: the document server behind all sides, and how a side's processes are started."""
+"""The document server behind all proxies of a comparison, and how the processes of a proxy are started."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from support.ports import free_port
 
 PYTHON = sys.executable
 SIZES = {"1k": 1 << 10, "100k": 100 << 10, "10m": 10 << 20}
-LOAD, SIDE, BOTH = "0", "1", "0,1"  # the cores of load and backend, of a side, and of a side with two workers
+LOAD, PROXY, BOTH = "0", "1", "0,1"  # the cores of load and backend, of a proxy, and of a proxy with two workers
 TESTS = Path(__file__).parents[1]
 
 NGINX = """
@@ -29,7 +29,7 @@ http {{
   {http}
 }}
 """
-# What is uploaded is read to its end before it is answered, as a document server does; `return` alone would not wait.
+# an upload is read to its end before the response, as a document server does; `return` alone would not wait
 FILES = """
   server {{ listen 127.0.0.1:{port} reuseport backlog=4096; root {folder};
     location /up {{ client_body_buffer_size 1m; proxy_pass_request_body off; proxy_set_header Content-Length "";
@@ -48,7 +48,7 @@ class Backend:
 
 @contextlib.contextmanager
 def process(words: list[str], port: int, log: Path, *, cores: str, host: str = "127.0.0.1") -> Iterator[int]:
-    """A server that keeps to its cores, once it listens: its pid. Ended at the end."""
+    """Starts a server on these cores and yields its pid once it listens; stops it at the end."""
     with log.open("wb") as out:
         started = subprocess.Popen(
             ["taskset", "-c", cores, *words], start_new_session=True, stdout=out, stderr=out, cwd=TESTS
@@ -63,7 +63,7 @@ def process(words: list[str], port: int, log: Path, *, cores: str, host: str = "
 
 
 def listens(port: int, host: str) -> bool:
-    """Whether somebody listens there within twenty seconds."""
+    """Returns whether a server listens there within twenty seconds."""
     for _ in range(400):
         with socket.socket() as probe:
             if probe.connect_ex((host, port)) == 0:
@@ -74,25 +74,25 @@ def listens(port: int, host: str) -> bool:
 
 @contextlib.contextmanager
 def backend(folder: Path) -> Iterator[Backend]:
-    """nginx with files of the sizes above, and the WebSocket server."""
+    """Starts nginx with files of the sizes above, and the WebSocket server."""
     folder.mkdir()
     folder.chmod(0o755)
     for name, size in SIZES.items():
         (folder / name).write_bytes(os.urandom(size))
-    found = Backend(free_port(), free_port())
-    echo = [PYTHON, "-m", "bench.sockets", "serve", str(found.sockets)]
+    started = Backend(free_port(), free_port())
+    echo = [PYTHON, "-m", "bench.sockets", "serve", str(started.sockets)]
     with (
-        nginx(folder, FILES.format(port=found.port, folder=folder), found.port, cores=LOAD),
-        process(echo, found.sockets, folder / "sockets.log", cores=LOAD),
+        nginx(folder, FILES.format(port=started.port, folder=folder), started.port, cores=LOAD),
+        process(echo, started.sockets, folder / "sockets.log", cores=LOAD),
     ):
-        yield found
+        yield started
 
 
 @contextlib.contextmanager
 def nginx(
     folder: Path, http: str, port: int, *, cores: str, workers: int = 1, host: str = "127.0.0.1"
 ) -> Iterator[int]:
-    """An nginx with these servers; its pid."""
+    """Starts nginx with these servers and yields its pid."""
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(workers=workers, folder=folder, http=http))
     with process(["nginx", "-c", str(config)], port, folder / "nginx.log", cores=cores, host=host) as pid:
