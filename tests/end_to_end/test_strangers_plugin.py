@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from support.gateway_process import DocumentServer, Reply, calgate, cookie_of, curl, free_port, gateway, write_settings
+from support.gateway_process import DocumentServer, Reply, calgate, cookie_of, curl, gateway, write_settings
+from support.ports import free_port
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SIGN_ON = 'sign_on = { plugin = "signed", secret = "s3cret" }\n'
