@@ -27,8 +27,8 @@ def _is_document(text: str) -> str:
     compile_glob(text)
     if "" in fold(text).split("/"):
         raise ValueError(
-            f"a document's name is written without a slash at its beginning and has no empty folder, not {text!r}; all "
-            'that is in a folder is "Sales/**"'
+            f"a document's name is written without a leading slash and has no empty folder, not {text!r}; all "
+            'documents of a folder are "Sales/**"'
         )
     return text
 
@@ -43,39 +43,51 @@ def _as_hours(value: object) -> object:
 class Rule(Section):
     """One `[[access]]` table of the settings file.
 
-    What is given must all be so: one of `groups` or `users`, and one of `networks`, and one of `paths`, and one of
-    `documents`, and one of `hours`. A request that opens no document matches no rule with `documents`.
+    It matches if every key that it has matches: one of `groups` or `users`, and one of `networks`, and one of `paths`,
+    and one of `documents`, and one of `hours`. A request that opens no document matches no rule with `documents`.
     """
 
     name: str = Field(min_length=1)
-    # an empty list would be no condition at all, and is more likely meant for nobody
-    groups: tuple[str, ...] = Field(default=(), min_length=1)  # name, SID or DN, as the directory resolves them
+    """What the rule is for; shown on the denial page and in the log."""
+    # an empty list would mean no condition at all, but is more likely meant to match nobody
+    groups: tuple[str, ...] = Field(default=(), min_length=1)
+    """Groups that the rule applies to: name, SID or DN. Members of nested groups count."""
     users: tuple[Annotated[str, AfterValidator(_is_user)], ...] = Field(default=(), min_length=1)
+    """Users that the rule applies to, in addition to those in `groups`: "DOMAIN\\\\name" or SID."""
     networks: tuple[Network, ...] = Field(default=(), min_length=1)
+    """Client networks in CIDR notation. Without it the client may be anywhere."""
     paths: tuple[Annotated[str, AfterValidator(_is_path)], ...] = Field(default=(), min_length=1)
+    """Paths as glob patterns; `*` does not cross a slash, `**` does. Without it the rule applies to every path."""
     documents: tuple[Annotated[str, AfterValidator(_is_document)], ...] = Field(default=(), min_length=1)
-    hours: Annotated[tuple[Hours, ...], BeforeValidator(_as_hours)] = Field(default=(), min_length=1)
-    everybody: bool = False  # the word for a rule without any of the above
+    """Documents as glob patterns. A request that opens no document never matches a rule with this key."""
+    hours: Annotated[tuple[Hours, ...], BeforeValidator(_as_hours, json_schema_input_type=str | list[str])] = Field(
+        default=(), min_length=1
+    )
+    """Hours such as "mon-fri 08:00-18:00", in `timezone`; one, or a list. Without it the rule applies at any time."""
+    everybody: bool = False
+    """Makes a rule without groups and users apply to every user on purpose."""
     deny: bool = False
-    enforce: bool = True  # false: on trial, see `Rules.decide`
+    """Refuse the requests that match, instead of granting them."""
+    enforce: bool = True
+    """False puts a deny rule on trial: it refuses nothing, and the log says what it would have refused."""
 
     @model_validator(mode="after")
     def _says_whom_it_is_for(self) -> "Rule":
         if self.everybody and (self.groups or self.users):
-            raise ValueError("everybody = true leaves no place for groups or users")
+            raise ValueError("everybody = true cannot be combined with groups or users")
         narrowed = self.groups or self.users or self.networks or self.paths or self.documents or self.hours
         if not (self.everybody or narrowed):
             raise ValueError(
-                "the rule names nobody and nothing: give it groups, users, networks, paths, documents or hours, "
-                "or everybody = true if it is meant for all"
+                "the rule has no condition: give it groups, users, networks, paths, documents or hours, "
+                "or everybody = true if it is meant for all users"
             )
         if not (self.enforce or self.deny):
             raise ValueError(
-                "only a rule with deny = true can be on trial (enforce = false); leave the others out instead"
+                "only a rule with deny = true can be on trial (enforce = false); remove any other rule instead"
             )
         return self
 
 
 def groups_of(rules: Iterable[Rule]) -> Sequence[str]:
-    """The groups that must be resolved before the rules can be used."""
+    """Returns the groups that must be resolved before the rules can be used."""
     return sorted({group for rule in rules for group in rule.groups})

@@ -1,4 +1,4 @@
-"""The settings as the core knows them: frozen sections, read from the file by `reader.py`."""
+"""The core's sections of the settings file, frozen; `reader.py` reads them."""
 
 import re
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from calgate.upstream.settings import HealthSection
 
 def _origin(value: str) -> str:
     if not is_origin(value):
-        # not the value itself: whoever writes a user here may have written a password beside it
+        # without the value: an address with a user may contain a password
         raise ValueError('a document server is written like "http://qvws1:8080": scheme, host and port, and no more')
     return value.rstrip("/")
 
@@ -36,7 +36,7 @@ def _host(value: str) -> str:
 
 
 def _path(value: str) -> str:
-    """As it is compared: decoded, and with nothing in it that is refused before any route is asked."""
+    """A path as it is compared with requests: decoded, and without anything that is refused before routing."""
     first, *inner = value.split("/")
     if first or not inner or set("%?#;\\") & set(value) or "" in inner[:-1] or {".", ".."} & set(inner):
         raise ValueError(f'the path of a route is written as people read it, like "/qlikview", not {value!r}')
@@ -53,7 +53,7 @@ def _zone(value: str) -> str:
 
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
-        raise ValueError(f'a folder is written from the root on, like "/var/lib/calgate", not "{path}"')
+        raise ValueError(f'an absolute path is needed, like "/var/lib/calgate", not "{path}"')
     return path
 
 
@@ -61,55 +61,89 @@ class Route(Section):
     """One of `[[routes]]`: what is served from where."""
 
     host: Annotated[str, AfterValidator(_host)] = ""
+    """The host name that the route is for, without a port; by default any."""
     path: Annotated[str, AfterValidator(_path)] = "/"
+    """The route serves this path and everything below it, in any case. The first route that fits a request serves
+    it.
+    """
     upstreams: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(min_length=1)
+    """The document servers, each as scheme, host and port. A session stays with one of them."""
     upstream_ca: ReadableFile | None = None
+    """The certificate authority of https document servers; by default those of the system."""
     license: str | None = None
+    """The license whose CALs the documents of this route need; none by default."""
     dialect: str | None = None
+    """How to tell documents from requests: "qlikview", or the regular expressions below."""
     opens: str | None = None
+    """A regular expression over path and query: requests that match open the document of the group `document`."""
     uses: str | None = None
+    """Like `opens`, for requests that use an open document."""
     polls: str | None = None
+    """Like `opens`, for requests that need a CAL but neither take nor keep one: pages that are left open send them."""
     host_header: Literal["keep", "upstream"] = "keep"
+    """The Host header that the document server sees: the client's ("keep") or its own ("upstream")."""
     connect_timeout: Duration = Field(default=5.0, gt=0)
+    """How long a connection to a document server may take."""
     answer_timeout: Duration = Field(default=120.0, gt=0)
+    """How long a document server may take until a response begins."""
     websocket_idle: Duration = Field(default=3600.0, gt=0)
-    connections: int = Field(default=1000, ge=1)  # to each document server, of each worker
+    """A WebSocket without a byte in either direction is closed after this long."""
+    connections: int = Field(default=1000, ge=1)
+    """Connections of each worker to each document server at most; WebSockets are not counted."""
     windows: bool = True
     """Whether the document servers run Windows: paths that Windows would resolve to another file are refused (a name
     that ends with a dot or a blank, an 8.3 name such as `SALES~1.QVW`, one of `: * ? " < > |`)."""
     health: HealthSection | None = None
-    sign_on: Mapping[str, Any] | None = None  # checked by the model of the plugin that it names
+    """Requests that find out whether a document server works; by default none are sent."""
+    sign_on: Mapping[str, Any] | None = None
+    """How the document server learns who the user is: the section of a sign-on plugin, named by its key `plugin`."""
 
     @model_validator(mode="after")
     def _has_a_dialect_to_count_by(self) -> Self:
         knows = dialect.choose(self.dialect, opens=self.opens, uses=self.uses, polls=self.polls)
         if self.license is not None and knows is None:
-            raise ValueError('a route with a license needs dialect = "qlikview", or `opens`: else nothing takes a CAL')
+            raise ValueError(
+                'a route with a license needs dialect = "qlikview", or `opens`: without either nothing takes a CAL'
+            )
         return self
 
 
 class Log(Section):
-    """`[log]`: the decisions and what goes wrong, on standard error."""
+    """`[log]`: decisions and errors, on standard error."""
 
     format: Literal["json", "console"] = "json"
+    """The form of the lines: "json", or "console" for people."""
     level: Literal["debug", "info", "warning"] = "info"
-    access: bool = False  # a line for each request, beside the decisions
+    """The least severe lines that are written."""
+    access: bool = False
+    """Write a line for each request, in addition to the decisions."""
 
 
 class Core(Section):
-    """The sections that are the core's own."""
+    """The sections of the core."""
 
     listen: Listen
+    """Where the gateway listens."""
     state_dir: Annotated[Path, AfterValidator(_absolute)]
+    """The folder of the private store and of keys."""
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    """The time zone of `hours`, and of the times on pages and in commands, such as "Europe/Berlin"."""
     store: StoreSection = Field(default_factory=lambda: StoreSection.model_validate({}))
+    """Where sessions and CALs are kept; by default a private server under `state_dir`."""
     session: SessionSection = SessionSection()
+    """How long a browser stays signed in."""
     log: Log = Log()
+    """The log on standard error."""
     pages: PagesSection = PagesSection()
+    """The gateway's own pages."""
     access: tuple[Rule, ...] = ()
+    """The access rules. The first that matches decides; if none matches, access is refused."""
     forward_auth: ForwardAuthSection | None = None
+    """Lets another proxy forward requests that the gateway has granted."""
     tracing: TracingSection | None = None
+    """Traces by OpenTelemetry; none without this section."""
     routes: tuple[Route, ...] = Field(min_length=1)
+    """What is served from where."""
 
 
 @dataclass(frozen=True, slots=True)

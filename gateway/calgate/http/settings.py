@@ -1,4 +1,4 @@
-"""`[listen]`: where the gateway listens, its certificates, and whom it believes."""
+"""`[listen]`: addresses, certificates, trusted proxies."""
 
 from dataclasses import dataclass
 from typing import Annotated, Self
@@ -10,7 +10,7 @@ from calgate.plugin.settings import Duration, Network, ReadableFile, Section
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen: a host and port, or a unix socket."""
+    """An address to listen on: a host and port, or a unix socket."""
 
     host: str
     port: int
@@ -22,7 +22,7 @@ class Address:
 
 
 def read_address(value: object) -> Address:
-    """An address as the file writes it; raises ValueError with an example."""
+    """Reads an address as the file writes it. Raises ValueError with an example."""
     if isinstance(value, Address):
         return value
     text = str(value)
@@ -50,31 +50,51 @@ class Tls(Section):
     """The certificate (with its chain) and key of the listener, PEM."""
 
     certificate: ReadableFile
+    """The certificate and its chain, as PEM; loaded again when the file changes."""
     key: ReadableFile
+    """The private key that the certificate was made for, as PEM."""
 
 
 class Listen(Section):
-    """`[listen]`: where the gateway answers, and whom it believes."""
+    """`[listen]`: where the gateway listens, and which proxies it trusts."""
 
-    bind: Annotated[tuple[Address, ...], BeforeValidator(_addresses), Field(min_length=1)]
+    bind: Annotated[
+        tuple[Address, ...], BeforeValidator(_addresses, json_schema_input_type=str | list[str]), Field(min_length=1)
+    ]
+    """Addresses to listen on, such as "0.0.0.0:443", "[::]:443" or "unix:/run/calgate/calgate.sock"; one, or a list."""
     tls: Tls | None = None
-    sni: tuple[Tls, ...] = ()  # further certificates, each for the names that stand in it
+    """The certificate and key of the listener. Without it the gateway speaks plain http."""
+    sni: tuple[Tls, ...] = ()
+    """Further certificates, each for the names that it contains; a browser gets the one for the name it asks for."""
     trusted_proxies: tuple[Network, ...] = ()
-    redirect_http: Annotated[Address, BeforeValidator(read_address)] | None = None
+    """Networks of the proxies whose X-Forwarded-For, X-Forwarded-Proto, PROXY header and traceparent are believed.
+    Name the balancers themselves, and nothing wider.
+    """
+    redirect_http: Annotated[Address, BeforeValidator(read_address, json_schema_input_type=str)] | None = None
+    """An address that redirects every http request to the https address. Needs `tls`."""
     methods: tuple[Annotated[str, AfterValidator(_method)], ...] = Field(
         default=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"), min_length=1
     )
+    """The HTTP methods that are accepted; any other is refused with 405."""
     drain: Duration = 20.0
+    """How long open requests may take to finish at a reload, an upgrade or a stop."""
     workers: int = Field(default=1, ge=1, le=64)
-    proxy_protocol: bool = False  # connections of trusted_proxies begin with a PROXY header, and no others are taken
-    admin: Annotated[Address, BeforeValidator(read_address)] | None = None  # /metrics, /healthz, /readyz
+    """Processes that share the listening addresses; one for each core."""
+    proxy_protocol: bool = False
+    """Connections of `trusted_proxies` begin with a PROXY header (TCP load balancers); connections from elsewhere
+    are closed.
+    """
+    admin: Annotated[Address, BeforeValidator(read_address, json_schema_input_type=str)] | None = None
+    """The address of /metrics, /healthz and /readyz, for monitoring. It needs no sign-in, so users must not reach
+    it.
+    """
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
         if self.redirect_http is not None and self.tls is None:
-            raise ValueError("redirect_http answers with the https address, so it needs tls")
+            raise ValueError("redirect_http redirects to the https address, so it needs tls")
         if self.sni and self.tls is None:
-            raise ValueError("sni holds further certificates beside that of tls, which is missing")
+            raise ValueError("sni holds further certificates in addition to that of tls, which is missing")
         if self.proxy_protocol and not self.trusted_proxies:
             raise ValueError("proxy_protocol needs trusted_proxies: a PROXY header is believed from them only")
         return self

@@ -1,4 +1,4 @@
-"""`[pages]`."""
+"""`[pages]`: templates and contact."""
 
 from pathlib import Path
 
@@ -8,5 +8,7 @@ from calgate.plugin.settings import Section
 class PagesSection(Section):
     """`[pages]`: how the gateway's own pages look."""
 
-    templates: Path | None = None  # a folder; a template that is not in it is ours
-    contact: str = ""  # whom to ask where a license names nobody: an address or a sentence
+    templates: Path | None = None
+    """A folder with templates of your own; calgate's are used for the pages that have none there."""
+    contact: str = ""
+    """The contact shown where a license names none: an address or a sentence."""

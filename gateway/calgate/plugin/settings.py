@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, PlainValidator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+)
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 _LONGEST = 36_500 * 86_400.0  # seconds: still a valid time once the store adds it to its clock
@@ -20,7 +30,7 @@ class Section(BaseModel):
     The docstring under a field is its description for administrators.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
 
 
 def parse_duration(text: object) -> float:
@@ -38,7 +48,15 @@ def _duration(value: object) -> object:
     return seconds
 
 
-Duration = Annotated[float, BeforeValidator(_duration)]
+_DurationText = Annotated[
+    str,
+    Field(
+        pattern=r"^(\d+(\.\d+)?(ms|[smhdw]))+$",
+        examples=["30s", "15m", "7d"],
+        json_schema_extra={"x-calgate": "duration"},
+    ),
+]
+Duration = Annotated[float, BeforeValidator(_duration, json_schema_input_type=_DurationText)]
 """Seconds, written as "15m" in the file."""
 
 
@@ -99,6 +117,13 @@ class Secret:
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(cls._parse)
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describes what the file holds, for editors and the reference; never the secret."""
+        table = {"type": "object", "additionalProperties": False, "minProperties": 1, "maxProperties": 1}
+        names = {"file": {"type": "string"}, "env": {"type": "string"}}
+        return {"anyOf": [{"type": "string", "minLength": 1}, table | {"properties": names}], "x-calgate": "secret"}
+
 
 def _readable(path: Path) -> Path:
     try:
@@ -121,5 +146,5 @@ def _network(value: object) -> IPv4Network | IPv6Network:
         raise ValueError(f'a network is written "10.0.0.0/8" or "fd00::/8": {error}') from error
 
 
-Network = Annotated[IPv4Network | IPv6Network, PlainValidator(_network)]
+Network = Annotated[IPv4Network | IPv6Network, PlainValidator(_network, json_schema_input_type=str)]
 """Addresses of one network, in CIDR notation."""

@@ -1,4 +1,4 @@
-"""The `[store]` section of the settings file."""
+"""`[store]`: the server that keeps sessions and CALs."""
 
 import re
 from typing import Self
@@ -13,27 +13,38 @@ _SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 class StoreSection(Section):
-    """Where sessions and CALs are kept. Without an address: a private server of the gateway's own under `state_dir`."""
+    """`[store]`: where sessions and CALs are kept. Without an address: a private server, its data in `state_dir`."""
 
-    url: str | None = Field(default=None, repr=False)  # may carry a password
-    sentinel: tuple[str, ...] = ()  # "host:port" of Sentinels, which know the primary of `service`
+    url: str | None = Field(default=None, repr=False)
+    """The address of one server: redis://, rediss:// (TLS) or unix://. It may carry user and password."""
+    sentinel: tuple[str, ...] = ()
+    """Addresses (host:port) of the Sentinels that know the primary; instead of `url`, together with `service`."""
     service: str = ""
-    cluster: tuple[str, ...] = ()  # "host:port" of some servers of a Cluster
-    username: str | None = None  # with sentinel or cluster; a url carries its own
+    """The name under which the Sentinels know the primary."""
+    cluster: tuple[str, ...] = ()
+    """Addresses (host:port) of some servers of a Cluster; instead of `url`."""
+    username: str | None = None
+    """The user for `sentinel` or `cluster`; a url carries its own."""
     password: Secret | None = None
+    """The password for `sentinel` or `cluster`; a url carries its own."""
     tls: bool = False
+    """Connect to a Sentinel's primary or a Cluster over TLS; for `url`, write rediss:// instead."""
     prefix: str = Field(default="calgate", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    """The beginning of every key, so that several sites can share a store."""
     replicas: int = Field(default=0, ge=0, le=9)
+    """How many replicas must have acknowledged a permanent grant before it counts."""
     grace: Duration = 300.0
+    """How long known sessions and CALs stay valid while the store does not respond."""
     audit_keep: Duration = 400 * 86400.0
+    """How long the records of decisions about CALs are kept."""
 
     @field_validator("url")
     @classmethod
     def _known_scheme(cls, url: str | None) -> str | None:
         if url is not None and not url.startswith(_SCHEMES):
-            raise ValueError("the address of a store begins with redis://, rediss:// or unix://")
+            raise ValueError("the address of the store begins with redis://, rediss:// or unix://")
         if url is not None and not _is_readable(url):
-            raise ValueError(  # without the library's words, which quote what may be a part of the password
+            raise ValueError(  # without the library's message, which may quote a part of the password
                 "the address of the store cannot be read: it is written like redis://USER:PASSWORD@HOST:6379/0, with"
                 " %23, %2F, %3F, %40 for #, /, ?, @ in a password"
             )
@@ -50,23 +61,25 @@ class StoreSection(Section):
     @model_validator(mode="after")
     def _one_kind_of_store(self) -> Self:
         if sum(map(bool, (self.url, self.sentinel, self.cluster))) > 1:
-            raise ValueError("url, sentinel and cluster exclude each other")
+            raise ValueError("only one of url, sentinel and cluster can be set")
         if bool(self.sentinel) != bool(self.service):
-            raise ValueError("sentinel and service go together: the Sentinels' addresses, and the name they know")
+            raise ValueError(
+                "sentinel and service belong together: the Sentinels' addresses, and their name for the primary"
+            )
         if (self.username or self.password or self.tls) and not (self.sentinel or self.cluster):
-            raise ValueError("username, password and tls go with sentinel or cluster; a url carries its own")
+            raise ValueError("username, password and tls belong to sentinel or cluster; a url carries its own")
         if self.replicas and self.embedded:
-            raise ValueError("replicas: the private server has none; give the address of a store that has")
+            raise ValueError("replicas: the private server has none; set the address of a store with replicas")
         return self
 
     @property
     def embedded(self) -> bool:
-        """Whether the gateway keeps a private server."""
+        """Whether the gateway runs a private server."""
         return not (self.url or self.sentinel or self.cluster)
 
 
 def _is_readable(url: str) -> bool:
-    """Whether a connection can be made of it, parameters and all; nobody is asked."""
+    """Whether redis-py accepts the address with its parameters; nothing is connected."""
     try:
         BlockingConnectionPool.from_url(url).make_connection()
     except (ValueError, TypeError, RedisError):

@@ -1,4 +1,4 @@
-"""`[tracing]`."""
+"""`[tracing]`: the receiver of spans."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -11,24 +11,29 @@ from pydantic import AfterValidator, Field, model_validator
 from calgate.plugin.settings import Secret, Section
 
 FIELDS = frozenset({b"traceparent", b"tracestate"})
-"""Ours to say towards the document server while tracing is on (W3C Trace Context, section 3)."""
+"""Headers that only the gateway sends to the document server while tracing is on (W3C Trace Context, section 3)."""
 
 
 def _receiver(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path in ("", "/"):
-        raise ValueError(f'a receiver of OTLP over HTTP is written like "http://otel:4318/v1/traces", not {value!r}')
+        raise ValueError(f'the receiver of OTLP over HTTP is written like "http://otel:4318/v1/traces", not {value!r}')
     return value
 
 
 class TracingSection(Section):
-    """`[tracing]`: where spans go, under what name, and of how many requests."""
+    """`[tracing]`: where spans are sent, and of how many requests."""
 
     endpoint: Annotated[str, AfterValidator(_receiver)]
+    """Where spans are sent: OTLP over HTTP, such as "http://otel:4318/v1/traces"."""
     service: str = Field(default="calgate", min_length=1)
-    sample: float = Field(default=1.0, ge=0, le=1)  # of the requests that begin a trace here
-    headers: Mapping[str, Secret] = {}  # what the receiver wants to see: a key
+    """The service name of the spans."""
+    sample: float = Field(default=1.0, ge=0, le=1)
+    """The share of requests that are traced, from 0 to 1; a decision by a trusted proxy is followed."""
+    headers: Mapping[str, Secret] = {}
+    """Headers that the receiver requires, such as an API key."""
     ca: Path | None = None
+    """The certificate authority of an https receiver; by default those of the system."""
 
     @model_validator(mode="after")
     def _can_be_done(self) -> Self:

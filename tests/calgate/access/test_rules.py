@@ -235,8 +235,8 @@ def test_hours_follow_the_clock_into_summer_and_out_of_it() -> None:
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        ({"name": "r"}, "names nobody and nothing"),
-        ({"name": "r", "everybody": True, "groups": ["x"]}, "leaves no place"),
+        ({"name": "r"}, "has no condition"),
+        ({"name": "r", "everybody": True, "groups": ["x"]}, "cannot be combined"),
         ({"name": "r", "users": ["alice"]}, "a user is written"),
         ({"name": "r", "networks": ["10.0.0.1/8"]}, "host bits"),
         ({"name": "r", "hours": "late"}, "no day"),
@@ -245,7 +245,7 @@ def test_hours_follow_the_clock_into_summer_and_out_of_it() -> None:
         ({"name": "r", "hours": ""}, "hours are written like"),
         ({"name": "r", "hours": 7}, "hours are a string"),
         ({"name": "r", "documents": ["Sales**"]}, "alone between slashes"),
-        ({"name": "r", "documents": ["/Sales/*.qvw"]}, "without a slash at its beginning"),
+        ({"name": "r", "documents": ["/Sales/*.qvw"]}, "without a leading slash"),
         ({"name": "r", "documents": ["Sales\\"]}, "no empty folder"),
         ({"name": "r", "paths": ["admin/**"], "everybody": True, "deny": True}, "begins with a slash"),
         ({"name": "r", "paths": ["*"]}, "begins with a slash"),

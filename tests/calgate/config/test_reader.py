@@ -1,14 +1,16 @@
 """What a settings file may hold: what cannot be meant is refused, in a sentence."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from calgate import config
 from calgate.authentication.settings import SessionSection
-from calgate.config.model import Route
+from calgate.config.model import Core, Route
 from calgate.endpoints.settings import ForwardAuthSection
 from calgate.http.settings import Listen
 from calgate.plugin.errors import ConfigError
@@ -127,5 +129,36 @@ def test_the_folder_of_the_private_store_does_not_hang_on_where_a_command_is_typ
     """`calgate cals list` in another folder would start another store, and find nobody with a CAL."""
     file = write_settings(tmp_path, 1)
     file.write_text(file.read_text().replace(f"{tmp_path}/state", folder))
-    with pytest.raises(ConfigError, match='state_dir: a folder is written from the root on, like "/var'):
+    with pytest.raises(ConfigError, match='state_dir: an absolute path is needed, like "/var'):
         config.read(file)
+
+
+def sections_below(model: type[Section]) -> Iterator[type[Section]]:
+    """The section and all sections within it."""
+    yield model
+    for field in model.model_fields.values():
+        for found in sections_in(field.annotation):
+            yield from sections_below(found)
+
+
+def sections_in(annotation: object) -> Iterator[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from sections_in(argument)
+
+
+@pytest.mark.parametrize("section", sorted(set(sections_below(Core)), key=str))
+def test_every_setting_of_the_core_has_a_text(section: type[Section]) -> None:
+    assert section.__doc__
+    assert [key for key, field in section.model_fields.items() if not field.description] == []
+
+
+def test_settings_of_the_core_have_a_json_schema_in_the_form_that_the_file_has() -> None:
+    schema = Core.model_json_schema()
+    listen = schema["$defs"]["Listen"]["properties"]
+    assert listen["drain"]["type"] == "string", "a duration is text"
+    assert listen["bind"]["anyOf"] == [{"type": "string"}, {"items": {"type": "string"}, "type": "array"}]
+    assert listen["trusted_proxies"]["items"]["type"] == "string"
+    secret = schema["$defs"]["ForwardAuthSection"]["properties"]["secret"]
+    assert secret["x-calgate"] == "secret"

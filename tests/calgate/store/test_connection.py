@@ -148,9 +148,9 @@ async def test_a_lost_news_connection_is_made_again_and_told(server: Server, tmp
         ({"prefix": "a b"}, "pattern"),
         ({"replicas": 1}, "private server has none"),
         ({"urll": "redis://x"}, "Extra inputs"),
-        ({"sentinel": ["s1:26379"]}, "sentinel and service go together"),
+        ({"sentinel": ["s1:26379"]}, "sentinel and service belong together"),
         ({"cluster": ["c1"]}, "an address is written host:port"),
-        ({"url": "redis://x", "cluster": ["c1:7000"]}, "exclude each other"),
+        ({"url": "redis://x", "cluster": ["c1:7000"]}, "only one of url, sentinel and cluster"),
         ({"url": "redis://x", "password": "hush"}, "a url carries its own"),
     ],
 )
