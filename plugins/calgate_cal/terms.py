@@ -2,7 +2,7 @@
 
 import json
 
-from calgate.plugin import Store
+from calgate.plugin import Store, milliseconds
 from calgate_cal.settings import Document, License, Named, Pool, Session
 
 PROVISIONAL = 600.0
@@ -13,8 +13,8 @@ def encode(license: License, store: Store) -> str:
     """JSON, times in milliseconds, what is off left out; the same license always gives the same text."""
     terms = {
         "channel": f"{store.prefix}:news",
-        "audit_keep": _ms(store.audit_keep),
-        "provisional": _ms(PROVISIONAL),
+        "audit_keep": milliseconds(store.audit_keep),
+        "provisional": milliseconds(PROVISIONAL),
         "enforce": license.enforce,
         "queue": license.queue and license.enforce,  # where nobody is denied, nobody waits
         "named": _pool(license.named) | _assignable(license.named) | _named(license.named),
@@ -30,16 +30,12 @@ def group_of_one(name: str) -> str:
     return f"={name.casefold()}"
 
 
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
 def _pool(pool: Pool) -> dict[str, object]:
     return {"in_license": pool.in_license, "limit": pool.in_license if pool.limit is None else pool.limit}
 
 
 def _assignable(pool: Named | Document) -> dict[str, object]:
-    terms: dict[str, object] = {"dynamic": pool.dynamic, "quarantine": _ms(pool.quarantine)}
+    terms: dict[str, object] = {"dynamic": pool.dynamic, "quarantine": milliseconds(pool.quarantine)}
     return terms if pool.dynamic_for is None else terms | {"dynamic_for": pool.dynamic_for}
 
 
@@ -51,8 +47,8 @@ def _named(named: Named) -> dict[str, object]:
 
 def _session(session: Session) -> dict[str, object]:
     return {
-        "minimum": _ms(session.minimum),
-        "idle_timeout": _ms(session.idle_timeout),
+        "minimum": milliseconds(session.minimum),
+        "idle_timeout": milliseconds(session.idle_timeout),
         "overdraft": session.overdraft,
         "reserve": [reserve.model_dump() for reserve in session.reserve],
         "max": [{"group": cap.group or group_of_one(str(cap.user)), "cals": cap.cals} for cap in session.max],
@@ -61,4 +57,4 @@ def _session(session: Session) -> dict[str, object]:
 
 
 def _unless_off(**durations: float | None) -> dict[str, object]:
-    return {name: _ms(value) for name, value in durations.items() if value is not None}
+    return {name: milliseconds(value) for name, value in durations.items() if value is not None}

@@ -15,7 +15,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from calgate.plugin import AuthenticationFailed, Duration, NtlmProof, Section, Store, TooManySignIns
+from calgate.plugin import (
+    AuthenticationFailed,
+    Duration,
+    NtlmProof,
+    Section,
+    Store,
+    TooManySignIns,
+    as_text,
+    milliseconds,
+)
 
 KNOWN_FOR = 30 * 86_400.0
 """Seconds for which an address that an account has signed in from is no stranger's."""
@@ -60,7 +69,9 @@ class Guard:
     def __init__(self, store: Store, section: GuardSection, *, passed_on: bool) -> None:
         self._store = store
         self._limits: list[str | int] = [
-            n for one in (section.account, section.address) for n in (one.failures, _ms(one.within), _ms(one.wait))
+            n
+            for one in (section.account, section.address)
+            for n in (one.failures, milliseconds(one.within), milliseconds(one.wait))
         ]
         self._limits.append(int(passed_on))
         self._keys = Keys(store.prefix)
@@ -163,7 +174,7 @@ class GuardReport:
     async def ntlm_sign_ins(self) -> list[tuple[str, str, int, int]]:
         """User, address, how often, and when last (Unix time): who still signs in by NTLM, the most frequent first."""
         raw: dict[bytes | str, bytes | str] = await self._redis.hgetall(self._keys.report)
-        found = {_text(field): int(value) for field, value in raw.items()}
+        found = {as_text(field): int(value) for field, value in raw.items()}
         rows = []
         for field, number in found.items():
             if field.startswith("n:"):
@@ -173,16 +184,8 @@ class GuardReport:
 
     async def _counts(self) -> AsyncIterator[tuple[Any, str]]:
         async for key in self._redis.scan_iter(match=_glob_safe(self._keys.counts), count=500):
-            yield key, _text(key)
-
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)
+            yield key, as_text(key)
 
 
 def _glob_safe(pattern: str) -> str:
     return pattern.replace("{", "\\{").replace("}", "\\}")
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else value

@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
 
 from calgate.authentication import unconfirmed
 from calgate.authentication.settings import SessionSection
@@ -26,6 +25,7 @@ from calgate.plugin.errors import Unavailable
 from calgate.plugin.identity import Identity, Person
 from calgate.plugin.licensing import Lease
 from calgate.plugin.services import Event, Store
+from calgate.plugin.values import as_text, milliseconds
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class Sessions:
         session.person_at = session.used_at = now
         session.believed_until = now + COPY_LIFE
         spans = [self._section.lifetime, self._first_idle, unconfirmed.LIFE]
-        args: list[str | int | float | bytes] = [_ms(span) for span in spans]
+        args: list[str | int | float | bytes] = [milliseconds(span) for span in spans]
         args += [word for pair in _to_record(session).items() for word in pair]
         await self._store.call("calgate_session_v1_begin", [self._place(key)], args)
         self._known[key] = session
@@ -181,8 +181,8 @@ class Sessions:
         return session, session_id
 
     async def _look(self, key: str, *, keep: bool = True) -> Session | None:
-        idle = _ms(self._section.idle) if keep else 0
-        answer = await self._store.call("calgate_session_v1_look", [self._place(key)], [idle, _ms(_OUTLIVES)])
+        idle = milliseconds(self._section.idle) if keep else 0
+        answer = await self._store.call("calgate_session_v1_look", [self._place(key)], [idle, milliseconds(_OUTLIVES)])
         record = _text(answer)
         if not record:
             self._drop(key, "expired")
@@ -190,7 +190,7 @@ class Sessions:
         now_ms = float(record[0])
         found = dict(zip(record[1::2], record[2::2], strict=True))
         over = min(float(found["idle_until"]), float(found["expires"]))
-        ended = found.get("ended", "") or ("expired" if now_ms >= over + _ms(_LATE_POST) else "")
+        ended = found.get("ended", "") or ("expired" if now_ms >= over + milliseconds(_LATE_POST) else "")
         lapsed = not ended and now_ms >= over
         if ended or lapsed:
             self._drop(key, ended or "expired")  # what the copy let in is over; a late POST has one of its own
@@ -205,7 +205,7 @@ class Sessions:
         return session
 
     async def _enlist(self, session: Session) -> None:
-        span = _ms(self._section.lifetime)
+        span = milliseconds(self._section.lifetime)
         await self._store.call("calgate_session_v1_enlist", [self._index(session.person_key)], [session.key, span])
 
     async def note_cookie(self, session: Session, cookie: UpstreamCookie) -> None:
@@ -229,7 +229,9 @@ class Sessions:
 
     async def end(self, key: str, reason: str) -> bool:
         """Ends a session on every gateway at once; False if it had ended before."""
-        ended = await self._store.call("calgate_session_v1_finish", [self._place(key)], [reason, _ms(_OUTLIVES)])
+        ended = await self._store.call(
+            "calgate_session_v1_finish", [self._place(key)], [reason, milliseconds(_OUTLIVES)]
+        )
         self._drop(key, reason)
         await self._store.publish(Event("session-ended", key, reason))
         return bool(ended)
@@ -243,14 +245,14 @@ class Sessions:
     async def _peek(self, key: str) -> Session | None:
         """As stored, without keeping it alive."""
         record = await self._store.execute("HGETALL", self._place(key))
-        found = {_word(name): _word(value) for name, value in record.items()}
+        found = {as_text(name): as_text(value) for name, value in record.items()}
         over = min(float(found.get("idle_until", 0)), float(found.get("expires", 0))) / 1000
         return _from_record(key, found) if found and not found.get("ended") and time.time() < over else None
 
     async def every(self) -> list[Session]:
         """All sessions that live. Walks the whole store in steps: for administrators, not for requests."""
         places = self._store.redis.scan_iter(match=self._place("*"), count=500)
-        found = [await self._peek(_word(place).rpartition(":")[2]) async for place in places]
+        found = [await self._peek(as_text(place).rpartition(":")[2]) async for place in places]
         return [session for session in found if session is not None]
 
     def _drop(self, key: str, reason: str) -> None:
@@ -301,7 +303,9 @@ class Sessions:
                     self._drop(key, "not known any more")  # with what is open: nobody could close it later
             with suppress(Unavailable):
                 for key in self._unreturned.take_surplus():
-                    await self._store.call("calgate_session_v1_discard", [self._place(key)], [_ms(self._first_idle)])
+                    await self._store.call(
+                        "calgate_session_v1_discard", [self._place(key)], [milliseconds(self._first_idle)]
+                    )
 
 
 def _to_record(session: Session) -> Mapping[str, str]:
@@ -348,13 +352,5 @@ def _unpack(packed: str) -> frozenset[str]:
     return frozenset(domain + relative for domain, relatives in by_domain.items() for relative in relatives)
 
 
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)
-
-
-def _word(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else cast(str, value)
-
-
 def _text(values: Sequence[object]) -> list[str]:
-    return [_word(value) for value in values]
+    return [as_text(value) for value in values]

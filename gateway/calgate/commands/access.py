@@ -14,11 +14,11 @@ from calgate import config
 from calgate.access.rules import AccessRequest, Rules, Verdict
 from calgate.access.settings import groups_of
 from calgate.commands.context import open_services
-from calgate.commands.options import config_option, json_option
 from calgate.config.model import Settings
 from calgate.paths import fold
 from calgate.plugin.errors import ConfigError, Refusal
 from calgate.plugin.identity import Identity, Person
+from calgate.plugin.options import config_option, json_option
 
 
 @click.group()

@@ -14,9 +14,9 @@ from rich.text import Text
 from calgate import config, plugin_loader
 from calgate.commands import checks as checking
 from calgate.commands.context import PluginCommandContext
-from calgate.commands.options import config_option, json_option
 from calgate.config.model import Settings
 from calgate.plugin.checks import Finding
+from calgate.plugin.options import config_option, json_option
 
 _MARKS = {
     "ok": Text("ok", "green"),

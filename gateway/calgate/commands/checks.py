@@ -21,6 +21,7 @@ from calgate.http.tls import Certificate
 from calgate.plugin.checks import CheckContext, DomainInfo, Finding
 from calgate.plugin.errors import ConfigError, Unavailable
 from calgate.plugin.services import Services
+from calgate.plugin.values import as_text
 from calgate.routes import hidden_routes
 from calgate.store import RedisStore
 from calgate.tracing.settings import TracingSection
@@ -153,18 +154,14 @@ def _why(error: ResponseError | Unavailable) -> str:
 def _info(said: object) -> Mapping[str, str]:
     """The fields of INFO, which the client library may have read already."""
     if isinstance(said, Mapping):
-        return {_text(name): _text(value) for name, value in said.items()}
-    return dict(line.split(":", 1) for line in _text(said).splitlines() if ":" in line)
+        return {as_text(name): as_text(value) for name, value in said.items()}
+    return dict(line.split(":", 1) for line in as_text(said).splitlines() if ":" in line)
 
 
 async def _setting(store: RedisStore, name: str) -> str:
     said = await store.execute("CONFIG", "GET", name)
     pairs = list(said.items()) if isinstance(said, Mapping) else list(zip(said[::2], said[1::2], strict=True))
-    return _text(pairs[0][1]) if pairs else ""
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return as_text(pairs[0][1]) if pairs else ""
 
 
 # ---------------------------------------------------------------- plugins and rules

@@ -7,7 +7,7 @@ import click
 import uvloop
 
 from calgate import config
-from calgate.commands.options import config_option
+from calgate.plugin.options import config_option
 from calgate.telemetry import log
 
 

@@ -13,8 +13,8 @@ from calgate import config
 from calgate.authentication.sessions import Session, Sessions
 from calgate.commands.access import identity_of
 from calgate.commands.context import open_services
-from calgate.commands.options import config_option, json_option
 from calgate.plugin.errors import ConfigError, Unavailable
+from calgate.plugin.options import config_option, json_option
 from calgate.plugin.services import Event
 
 

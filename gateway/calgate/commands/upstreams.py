@@ -11,9 +11,9 @@ from rich.table import Table
 
 from calgate import config
 from calgate.commands.context import open_services
-from calgate.commands.options import config_option, json_option
 from calgate.config.model import Settings
 from calgate.plugin.errors import ConfigError, Unavailable
+from calgate.plugin.options import config_option, json_option
 from calgate.routes import upstream_of
 from calgate.upstream.drained import DrainedServers
 

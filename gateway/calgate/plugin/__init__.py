@@ -52,11 +52,14 @@ from calgate.plugin.identity import (
     Person,
 )
 from calgate.plugin.licensing import Activity, Allocator, Claimant, Lease, LicenseInfo, Lost, NoCal, Pool
+from calgate.plugin.options import SETTINGS_FILE, config_option, json_option
 from calgate.plugin.services import Event, Services, Store
 from calgate.plugin.settings import Duration, Network, Secret, Section, is_origin, parse_duration
 from calgate.plugin.sign_on import SignOn
+from calgate.plugin.values import as_text, milliseconds
 
 __all__ = [
+    "SETTINGS_FILE",
     "AccountRefused",
     "Activity",
     "Allocator",
@@ -117,7 +120,11 @@ __all__ = [
     "TooLarge",
     "TooManySignIns",
     "Unavailable",
+    "as_text",
     "certificate_binding",
+    "config_option",
     "is_origin",
+    "json_option",
+    "milliseconds",
     "parse_duration",
 ]

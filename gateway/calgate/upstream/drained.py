@@ -3,6 +3,7 @@
 import asyncio
 
 from calgate.plugin.services import Event, Store
+from calgate.plugin.values import as_text
 
 
 class DrainedServers:
@@ -20,7 +21,7 @@ class DrainedServers:
 
     async def read(self) -> frozenset[str]:
         """Raises Unavailable."""
-        return frozenset(name.decode() for name in await self._store.execute("SMEMBERS", self._key))
+        return frozenset(as_text(name) for name in await self._store.execute("SMEMBERS", self._key))
 
     async def change(self, name: str, *, drained: bool) -> None:
         """Drains a server, or restores it, on every gateway at once. Raises Unavailable."""

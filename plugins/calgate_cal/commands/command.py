@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from calgate.plugin import CommandContext, Refusal
+from calgate.plugin import SETTINGS_FILE, CommandContext, Refusal
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.audit import actor
 
@@ -104,7 +104,13 @@ def command(name: str, *, help: str) -> Callable[[Work], click.Command]:  # noqa
 
 def _common() -> Sequence[click.Option]:
     return (
-        click.Option(["-c", "--config", "file"], required=True, type=click.Path(path_type=Path), help="settings file"),
+        click.Option(
+            ["-c", "--config", "file"],
+            type=click.Path(path_type=Path, dir_okay=False),
+            default=SETTINGS_FILE,
+            show_default=True,
+            help="The settings file.",
+        ),
         click.Option(["--license", "license"], help="which license, where the file has several"),
         click.Option(["--json", "as_json"], is_flag=True, help="for programs"),
     )

@@ -1,8 +1,10 @@
 """The page about plugins says what the code says. `python tests/calgate/plugin/test_documentation.py` writes it."""
 
+import ast
 import inspect
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,9 +20,11 @@ from calgate.plugin import (
     hooks,
     identity,
     licensing,
+    options,
     services,
     settings,
     sign_on,
+    values,
 )
 
 PAGE = Path(plugin.__file__).with_name("README.md")
@@ -32,7 +36,9 @@ PARTS = {
     "How does the document server learn who you are?": sign_on,
     "What the core lends": services,
     "`calgate check` and commands": checks,
+    "Options of commands": options,
     "Settings": settings,
+    "Values of the store": values,
     "Refusals and faults": errors,
     "Channel binding": channel_binding,
 }
@@ -72,14 +78,22 @@ def _is_from(part: ModuleType, name: str, value: object) -> bool:
 
 
 def _has_text(part: ModuleType, name: str) -> bool:
-    return re.search(rf'^{name} = [^\n]+\n"""', inspect.getsource(part), re.MULTILINE) is not None
+    return bool(_text_of(part, name))
+
+
+def _text_of(part: ModuleType, name: str) -> str:
+    """The docstring under the assignment of a name."""
+    statements = ast.parse(inspect.getsource(part)).body
+    for statement, below in pairwise(statements):
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == name:
+            is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            return str(ast.literal_eval(ast.unparse(below))) if is_text else ""
+    return ""
 
 
 def _entry(name: str, value: object, part: ModuleType) -> Iterator[str]:
-    if not inspect.isclass(value) and not inspect.isfunction(value):
-        text = re.search(rf'^{name} = [^\n]+\n"""(.*?)"""', inspect.getsource(part), re.MULTILINE | re.DOTALL)
-        assert text is not None
-        yield f"**{name}**: {_sentences(text[1])}\n"
+    if text := _text_of(part, name):
+        yield f"**{name}**: {_sentences(text)}\n"
         return
     yield f"**{name}**: {_sentences(value.__doc__ or '')}\n"
     is_protocol = isinstance(value, type) and getattr(value, "_is_protocol", False)

@@ -1,0 +1,27 @@
+"""What all commands have in common."""
+
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from calgate.cli import main
+from calgate.plugin import SETTINGS_FILE
+
+
+def commands(group: click.Group, path: str = "calgate") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands(main)))
+def test_settings_file_has_the_same_default_in_every_command_that_takes_one(path: str, command: click.Command) -> None:
+    options = [option for option in command.params if "-c" in option.opts]
+    assert path == "calgate demo" or len(options) == 1
+    assert [option.default for option in options] == [SETTINGS_FILE] * len(options)
