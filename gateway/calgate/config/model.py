@@ -100,7 +100,7 @@ class Route(Section):
 
     @model_validator(mode="after")
     def _has_a_dialect_to_count_by(self) -> Self:
-        knows = dialect.choose(self.dialect, opens=self.opens, uses=self.uses, polls=self.polls)
+        knows = dialect.choose(self.dialect, opens=self.opens, uses=self.uses, polls=self.polls, windows=self.windows)
         if self.license is not None and knows is None:
             raise ValueError(
                 'a route with a license needs dialect = "qlikview", or `opens`: without either nothing takes a CAL'

@@ -1,8 +1,8 @@
-"""Which requests open a document, use one, or only poll; and which document, in one spelling.
+"""Which document a request is about: whether it opens, uses or polls one, and its name in one spelling.
 
-A dialect decides on exactly the bytes that will be forwarded. Where a request could be read in two ways, or names its
-document unreadably, it is refused: a name that the gateway and the document server read differently is a way past the
-access rules.
+A dialect decides on exactly the bytes that will be forwarded. A request that could be read in two ways is refused, and
+so is a document name that cannot be read: a name that the gateway and the document server read differently would get
+past the access rules.
 """
 
 from collections.abc import Mapping
@@ -12,31 +12,40 @@ from calgate.dialect.protocol import Dialect, DialectResponse, Kind, Use
 from calgate.dialect.qlikview import QlikView
 from calgate.dialect.regex import Patterns
 
-__all__ = ["Dialect", "DialectResponse", "Kind", "Use", "choose", "never_claims"]
+__all__ = ["Dialect", "DialectResponse", "Kind", "Use", "choose", "is_prefetch_or_embed"]
 
 
 def choose(
-    name: str | None, *, opens: str | None = None, uses: str | None = None, polls: str | None = None
+    name: str | None,
+    *,
+    opens: str | None = None,
+    uses: str | None = None,
+    polls: str | None = None,
+    windows: bool = True,
 ) -> Dialect | None:
-    """The dialect of a route's settings, None where it has none.
+    """Returns the dialect that a route's settings describe, or None for a route without one.
 
     Raises ValueError with a sentence for the administrator.
     """
     if name is None:
-        return CachedDialect(Patterns(opens=opens, uses=uses, polls=polls)) if opens or uses or polls else None
+        has_patterns = opens or uses or polls
+        return CachedDialect(Patterns(opens=opens, uses=uses, polls=polls, windows=windows)) if has_patterns else None
     if opens or uses or polls:
         raise ValueError("a route has either a dialect, or opens, uses and polls patterns, not both")
     if name != "qlikview":
         raise ValueError(f'there is no dialect {name!r}; there is "qlikview", or opens, uses and polls patterns')
+    if not windows:
+        raise ValueError('QlikView runs on Windows: remove windows = false, or the dialect "qlikview"')
     return CachedDialect(QlikView())
 
 
 def is_prefetch_or_embed(method: str, headers: Mapping[str, str]) -> bool:
-    """Whether this request must not take a CAL even if it opens a document, as nobody has asked to see it.
+    """Returns whether a request must not claim a CAL even if it opens a document, because no user wants to see it.
 
-    HEAD and OPTIONS; what a browser fetches ahead (Sec-Purpose, and its forerunners Purpose and X-Moz); and what a page
-    of another origin embeds, say as an `<img>` (Fetch Metadata: a request from elsewhere that is no navigation).
-    "same-site" is elsewhere too: all hosts of an intranet are one site. `headers` must find names in any case.
+    That is so for HEAD and OPTIONS; for what a browser fetches ahead (Sec-Purpose, and its forerunners Purpose and
+    X-Moz); and for what a page of another origin embeds, as an `<img>` for instance (Fetch Metadata: a request from
+    elsewhere that is no navigation). "same-site" counts as elsewhere: all hosts of an intranet are one site. `headers`
+    must find names in any case.
     """
     if method in {"HEAD", "OPTIONS"}:
         return True

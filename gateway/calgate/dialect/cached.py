@@ -1,20 +1,20 @@
-"""A dialect that remembers what it said of a target: a browser asks for the same few hundred over and over."""
+"""A dialect that remembers its readings of targets: a browser requests the same few hundred over and over."""
 
 from functools import lru_cache
 
 from calgate.dialect.protocol import Dialect, DialectResponse, Use
 
-_KEPT = 2048  # targets of one route
-_LONGEST = 512  # characters; longer ones are read again each time, so that no client can fill the memory
+_REMEMBERED = 2048  # targets of one route
+_LONGEST = 512  # characters; a longer target is read each time, so that no client can fill the memory
 
 
 class CachedDialect:
-    """The dialect within, but for requests without a body up to a hundred times faster."""
+    """The same dialect, up to a hundred times faster for requests without a body."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._classify = lru_cache(_KEPT)(dialect.classify)
-        self._needs_body = lru_cache(_KEPT)(dialect.needs_body)
+        self._classify = lru_cache(_REMEMBERED)(dialect.classify)
+        self._needs_body = lru_cache(_REMEMBERED)(dialect.needs_body)
         self.peek_bytes = dialect.peek_bytes
 
     def needs_body(self, method: str, target: str) -> int:
@@ -26,11 +26,11 @@ class CachedDialect:
         read = self._classify if is_short else self._dialect.classify
         return read(method, target, body, content_type)
 
-    def write_refusal(self, method: str, target: str, words: str) -> DialectResponse | None:
-        return self._dialect.write_refusal(method, target, words)
+    def write_refusal(self, method: str, target: str, message: str) -> DialectResponse | None:
+        return self._dialect.write_refusal(method, target, message)
 
-    def document_opened(self, target: str, status: int, answer: bytes) -> bool | None:
-        return self._dialect.document_opened(target, status, answer)
+    def document_opened(self, target: str, status: int, body: bytes) -> bool | None:
+        return self._dialect.document_opened(target, status, body)
 
-    def reports_missing_cal(self, target: str, answer: bytes) -> bool:
-        return self._dialect.reports_missing_cal(target, answer)
+    def reports_missing_cal(self, target: str, body: bytes) -> bool:
+        return self._dialect.reports_missing_cal(target, body)

@@ -1,4 +1,4 @@
-"""What a dialect answers, and what it is asked."""
+"""The contract of a dialect, and the values that it returns."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -10,44 +10,56 @@ Kind = Literal["open", "use", "poll", "other"]
 class Use:
     """What a request does with a document.
 
-    `open` and `use` need a lease, take one where there is none, and are activity. `poll` needs one too, but neither
-    takes one nor keeps it: a page left open must not hold a Session CAL for ever. `other` needs none.
+    `open` and `use` need a lease, claim one where none is held, and count as activity. `poll` needs a lease too, but
+    neither claims nor renews one: a page left open must not hold a Session CAL for ever. `other` needs none.
     """
 
     kind: Kind
     document: str | None = None  # canonical: case-folded, "/" between folders; None only with `other`
+    host: str = ""  # the server that holds the document, folded; "" where the request names none
+
+    @property
+    def qualified(self) -> str | None:
+        """`host|document` as access rules match it; the document alone where the request names no host."""
+        return f"{self.host}|{self.document}" if self.host and self.document else self.document
 
 
 @dataclass(frozen=True, slots=True)
 class DialectResponse:
-    """A refusal in the form that the caller's own program understands."""
+    """A refusal in the form that the document server's own client understands."""
 
     content_type: str
     body: bytes
 
 
 class Dialect(Protocol):
-    """Knows how one kind of document server is spoken to. Targets are latin-1 text: one character a byte received."""
+    """Reads the requests of one kind of document server. Targets are latin-1 text: one character per byte received."""
 
-    peek_bytes: int  # first bytes of an answer that `document_opened` and `reports_missing_cal` want to see; 0: none
+    peek_bytes: int  # bytes of a response that `document_opened` and `reports_missing_cal` want to see; 0: none
 
     def needs_body(self, method: str, target: str) -> int:
-        """How many bytes the body may have at most, as `classify` must see it whole; 0: it need not see it."""
+        """Returns the largest body in bytes that `classify` must see whole, or 0 if it needs none."""
 
     def classify(self, method: str, target: str, body: bytes = b"", content_type: str = "") -> Use:
-        """What the request does. Raises BadRequest where that is not sure, Forbidden where it must not be done."""
+        """Returns what the request does.
 
-    def write_refusal(self, method: str, target: str, words: str) -> DialectResponse | None:
-        """The refusal for a call of the document server's own client; None: a page or problem+json does."""
-
-    def document_opened(self, target: str, status: int, answer: bytes) -> bool | None:
-        """Whether the document server gave the document; None where this answer cannot tell, and a later one will.
-
-        `answer` is how the body begins, as far as it is here, compressed or not.
+        Raises BadRequest where the request can be read in two ways, Forbidden where it must never be forwarded.
         """
 
-    def reports_missing_cal(self, target: str, answer: bytes) -> bool:
-        """Whether an answer of the document server says that it has no CAL of its own for the user.
+    def write_refusal(self, method: str, target: str, message: str) -> DialectResponse | None:
+        """Returns the refusal for a call of the document server's own client.
 
-        `answer` is how the body begins, compressed or not.
+        Returns None for other requests, which get a page or problem+json.
+        """
+
+    def document_opened(self, target: str, status: int, body: bytes) -> bool | None:
+        """Returns whether the document server opened the document, or None if only a later response can show it.
+
+        `body` is the beginning of the response's body as far as it has arrived, compressed or not.
+        """
+
+    def reports_missing_cal(self, target: str, body: bytes) -> bool:
+        """Returns whether a response says that the document server has no CAL of its own for the user.
+
+        `body` is the beginning of the response's body, compressed or not.
         """

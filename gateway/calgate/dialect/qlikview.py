@@ -1,18 +1,19 @@
-"""QlikView's web server (QVWS, or its pages in IIS), as the AccessPoint and the AJAX client speak to it.
+"""QlikView's web server (QVWS, or its pages in IIS), as the AccessPoint and the AJAX client use it.
 
-What they send, from QlikView's own client script (Qva.js) and from recorded traffic of versions 9 to 12:
+The requests, from QlikView's own client script (Qva.js) and from recorded traffic of versions 9 to 12:
 
 * `GET /QvAJAXZfc/opendoc.htm?document=Sales%5CQ1.qvw&host=QVS%40server` is the document's page, `singleobject.htm` one
   object of it; `AccessPoint.aspx?open=&id=QVS%40server%7CSales%2FQ1.qvw&client=Ajax` sends the browser there.
 * `POST /QvAJAXZfc/QvsViewClient.aspx?mark=…&host=…&view=Sales%5CQ1.qvw&platform=…` with `<update mark="" …
-  view="Sales\\Q1.qvw">` opens the document, and with the mark of the first answer uses or polls it (see `command.py`).
-  Older clients call it `.asp`, or send the command in a parameter `cmd`. The body's name is the one in plain UTF-8; the
-  query's is written by JavaScript's escape(), in older clients, or as UTF-8.
+  view="Sales\\Q1.qvw">` opens the document, and with the mark of the first response uses or polls it (see
+  `qlikview_command.py`). Older clients call it `.asp`, or send the command in a parameter `cmd`. The body's name is in
+  plain UTF-8; the query's is written by JavaScript's escape(), in older clients, or as UTF-8.
 * `GET …/QvsViewClient.aspx?datamode=binary&name=…&view=…` is a chart's picture; `?public=only&name=Extensions/…` is a
-  file of an extension and no document's.
+  file of an extension and belongs to no document.
 * The client shows `<result><message text="…"/></result>` to its user, whatever the status.
+* `host` names the QlikView Server that holds the document, as the web server's settings call it.
 
-Never through the gateway, in any spelling: `GetWebTicket.aspx`, where a trusted address (ours!) may become anybody;
+Never forwarded, in any spelling: `GetWebTicket.aspx`, where a trusted address (the gateway's!) may become any user;
 `Authenticate.aspx` with such a ticket or a password; `QVSTunnel.dll`, whose contents cannot be read; a `.qvw` itself.
 """
 
@@ -20,16 +21,25 @@ import re
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
+from urllib.parse import unquote
 from xml.sax.saxutils import quoteattr
 
-from calgate.dialect.document_names import canonical_windows, refuse_windows_aliases
+from calgate.dialect.content_type import charset_of
+from calgate.dialect.document_names import canonical_host, canonical_name
 from calgate.dialect.protocol import DialectResponse, Use
 from calgate.dialect.qlikview_command import read_command
-from calgate.http.target import Parameters, Target, decode_escaped, decode_value, read_target
+from calgate.http.target import (
+    Parameters,
+    Target,
+    decode_escaped,
+    decode_value,
+    read_target,
+    refuse_windows_alias,
+)
 from calgate.paths import fold
 from calgate.plugin.errors import BadRequest, Forbidden
 
-_BODY = 262_144  # a command with pasted selections; larger ones have not been seen
+_LARGEST_COMMAND = 262_144  # bytes: a command with pasted selections; larger ones have not been seen
 _VIEWERS = frozenset({"qvsviewclient.aspx", "qvsviewclient.asp"})
 _CALLS = _VIEWERS | {"accesspoint.aspx"}
 _PROGRAMS = _CALLS | {"authenticate.aspx", "accesspointsettings.aspx"}
@@ -41,7 +51,8 @@ _NO_CAL = b"has no user cal for your account"
 _MARK = re.compile(rb"<result\b[^>]*\smark=[\"'][^\"']")
 _MARKED = re.compile(r"[?&]mark=[0-9a-f]", re.IGNORECASE)
 _GZIP = b"\x1f\x8b"
-_LONGEST_MESSAGE = 16_384  # bytes of an answer that are looked at, once they are unpacked
+_PEEKED_TEXT = 16_384  # bytes of a response that are looked at, once they are unpacked
+_LONGEST_RAW_VIEW = 4096  # characters: more than any name within Windows' limit takes, escaped
 
 
 class QlikView:
@@ -50,65 +61,65 @@ class QlikView:
     peek_bytes = 4096
 
     def needs_body(self, method: str, target: str) -> int:
-        return _BODY if _segments(read_target(target))[-1] in _CALLS else 0
+        return _LARGEST_COMMAND if _segments(read_target(target))[-1] in _CALLS else 0
 
     def classify(self, method: str, target: str, body: bytes = b"", content_type: str = "") -> Use:
         read = read_target(target)
-        refuse_windows_aliases(read.path)
+        refuse_windows_alias(read)
         segments = _segments(read)
         name = segments[-1]
         _refuse_by_name(segments)
         parameters = Parameters(read.query)
         if name in _CALLS:
-            _refuse_charset(content_type)
+            _refuse_charset(content_type, body)
             return _call(method, name, parameters, body)
         if name == "authenticate.aspx":
             if method not in {"GET", "HEAD"} or "webticket" in parameters:
-                raise Forbidden("Authenticate.aspx would sign somebody in past the gateway")
+                raise Forbidden("Authenticate.aspx would sign a user in without the gateway")
             return Use("other")
         document = parameters.one("document")
-        return Use("open", canonical_windows(document)) if document is not None else Use("other")
+        return Use("other") if document is None else Use("open", canonical_name(document), _host(parameters))
 
-    def write_refusal(self, method: str, target: str, words: str) -> DialectResponse | None:
-        if not _is_call(target) or (method != "POST" and "cmd=" not in target):
+    def write_refusal(self, method: str, target: str, message: str) -> DialectResponse | None:
+        if not _is_call(target) or (method != "POST" and "cmd=" not in target.lower()):
             return None
-        answer = f'<?xml version="1.0" encoding="utf-8"?><result><message text={quoteattr(words)}/></result>'
-        return DialectResponse("text/xml; charset=utf-8", answer.encode())
+        xml = f'<?xml version="1.0" encoding="utf-8"?><result><message text={quoteattr(message)}/></result>'
+        return DialectResponse("text/xml; charset=utf-8", xml.encode())
 
-    def document_opened(self, target: str, status: int, answer: bytes) -> bool | None:
-        """The page opendoc.htm is the same for every name, and the AccessPoint's link too: the first call tells.
+    def document_opened(self, target: str, status: int, body: bytes) -> bool | None:
+        """Returns None for the pages: opendoc.htm and the AccessPoint's link are the same for every document name.
 
-        The server answers it with a mark for the document's session, or else, under status 200 as well, with a message.
-        Later calls bring that mark along, so they tell even where nothing of the answer is here yet.
+        The response to the first call has a mark for the document's session, or else a message, under status 200 as
+        well. Later calls send that mark, so they show that the document is open even before the response has a body.
         """
         if status >= 400:
             return False
         if _program(target) not in _VIEWERS:
             return None
-        if not answer:
+        if not body:
             return True if _MARKED.search(target) else None
-        text = _unpacked(answer)
+        text = _unpacked(body)
         return b"<message" not in text or _MARK.search(text) is not None
 
-    def reports_missing_cal(self, target: str, answer: bytes) -> bool:
-        """QlikView Server's words: "Access denied! The server (…) has no USER CAL for your account." """
-        return _is_call(target) and _NO_CAL in _unpacked(answer).lower()
+    def reports_missing_cal(self, target: str, body: bytes) -> bool:
+        """Looks for QlikView Server's text "Access denied! The server (…) has no USER CAL for your account."."""
+        return _is_call(target) and _NO_CAL in _unpacked(body).lower()
 
 
 def _is_call(target: str) -> bool:
-    """Whether the client's program made this request, by the target alone and without a judgement."""
+    """Returns whether QlikView's client made this request. Reads the target only, and refuses nothing."""
     return _program(target) in _CALLS
 
 
 def _program(target: str) -> str:
-    return target.partition("?")[0].rpartition("/")[2].lower()
+    return unquote(target.partition("?")[0]).rpartition("/")[2].lower()
 
 
-def _unpacked(answer: bytes) -> bytes:
-    if not answer.startswith(_GZIP):
-        return answer
+def _unpacked(body: bytes) -> bytes:
+    if not body.startswith(_GZIP):
+        return body
     with suppress(zlib.error):
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(answer, _LONGEST_MESSAGE)
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, _PEEKED_TEXT)
     return b""
 
 
@@ -117,30 +128,30 @@ def _segments(read: Target) -> Sequence[str]:
 
 
 def _refuse_by_name(segments: Sequence[str]) -> None:
-    """By any segment: IIS finds a program in the middle of a path as well, and takes the rest for its argument."""
+    """Looks at every segment: IIS finds a program in the middle of a path, too, and takes the rest as its argument."""
     if _NEVER & set(segments):
-        raise Forbidden("this part of QlikView is not for clients: GetWebTicket.aspx and QVSTunnel.dll")
+        raise Forbidden("clients have no access to this part of QlikView (GetWebTicket.aspx, QVSTunnel.dll)")
     if _PROGRAMS & set(segments[:-1]):
-        raise BadRequest("the path goes on behind a program's name")
+        raise BadRequest("the path continues after the name of a program")
     name = segments[-1]
     if name.endswith(".qvw"):
-        raise Forbidden("a document is opened, not fetched")
+        raise Forbidden("a document is opened, not downloaded")
     if "qvajaxzfc" in segments[:-1] and name not in _PROGRAMS and name and not _FILES.fullmatch(name):
-        raise Forbidden("QlikView's client has no use for this path")
+        raise Forbidden("QlikView's client does not use this path")
 
 
-def _refuse_charset(content_type: str) -> None:
-    """.NET would read the body in the encoding that the header names; UTF-7 makes other names of the same bytes."""
-    charset = re.search(r"charset\s*=\s*\"?([^\s;\"]*)", content_type, re.IGNORECASE)
-    if charset and charset[1].lower() not in {"utf-8", "us-ascii"}:
+def _refuse_charset(content_type: str, body: bytes) -> None:
+    """.NET reads the body in the encoding that the header names; in UTF-7 the same bytes are other names."""
+    charset = charset_of(content_type)
+    if charset not in {"", "utf-8", "us-ascii"} or (charset == "us-ascii" and not body.isascii()):
         raise BadRequest("the command is not in UTF-8")
 
 
 def _call(method: str, name: str, parameters: Parameters, body: bytes) -> Use:
-    """A request to one of the programs that take commands.
+    """Classifies a request to one of the programs that take commands.
 
-    One that should have a body and shows none is refused: a proxy that asks for a verdict alone keeps it back, and
-    the name that counts is in it.
+    A request that should have a body and has none is refused: a proxy that only requests a verdict keeps the body back,
+    and the document name that counts is in the body.
     """
     in_query = parameters.one("cmd")
     if in_query is not None and body:
@@ -154,7 +165,7 @@ def _call(method: str, name: str, parameters: Parameters, body: bytes) -> Use:
         raise BadRequest("the call has no command")
     view = parameters.one("view")
     if view is not None:
-        return Use("poll", canonical_windows(view))  # a picture: what the user did to get it was a command
+        return Use("poll", canonical_name(view), _host(parameters))  # a picture: a command of the user came before it
     if name == "accesspoint.aspx" or parameters.one("public") == "only":
         return Use("other")
     raise BadRequest("the request names no document")
@@ -164,7 +175,7 @@ def _open_by_id(parameters: Parameters, text: bytes) -> Use:
     server, bar, document = (parameters.one("id") or "").partition("|")
     if text or not (server and bar and document):
         raise BadRequest("AccessPoint.aspx opens a document by id=server|document, and takes no command with it")
-    return Use("open", canonical_windows(document))
+    return Use("open", canonical_name(document), _one_host(canonical_host(server), _host(parameters)))
 
 
 def _command(name: str, parameters: Parameters, text: bytes) -> Use:
@@ -174,15 +185,28 @@ def _command(name: str, parameters: Parameters, text: bytes) -> Use:
         if name != "accesspoint.aspx" or raw is not None:
             raise BadRequest("the command names no document")
         return Use("other")
-    document = canonical_windows(command.view)
+    document = canonical_name(command.view)
     if raw is not None and document not in _readings(raw):
         raise BadRequest("the query and the command name different documents")
-    return Use(command.kind, document)
+    return Use(command.kind, document, _one_host(canonical_host(command.host), _host(parameters)))
+
+
+def _host(parameters: Parameters) -> str:
+    return canonical_host(parameters.one("host") or "")
+
+
+def _one_host(first: str, second: str) -> str:
+    if first and second and first != second:
+        raise BadRequest("the request names two servers for one document")
+    return first or second
 
 
 def _readings(raw: str) -> Sequence[str]:
-    """What the query's name may mean: nobody but the command, which names it plainly, can say."""
-    readings = [decode_escaped(raw)]
-    with suppress(BadRequest):  # escape() writes é as %E9, which is no UTF-8
-        readings.append(decode_value(raw.replace("+", "%20")))
-    return [fold(reading) for reading in readings]
+    """Returns what the query's name may mean. Only the command, which has the name in plain text, shows which it is."""
+    if len(raw) > _LONGEST_RAW_VIEW:
+        return ()
+    readings = []
+    for decode in (decode_escaped, decode_value):
+        with suppress(BadRequest):  # escape() writes é as %E9, which is not UTF-8
+            readings.append(fold(decode(raw.replace("+", "%20") if decode is decode_value else raw)))
+    return readings

@@ -6,10 +6,12 @@ from xml.parsers import expat
 from calgate.dialect.protocol import Kind
 from calgate.plugin.errors import BadRequest
 
+_NAMES = ("view", "host")
+
 
 @dataclass(slots=True)
 class Command:
-    """`<update mark="…" stamp="…" scope="Document" view="Sales.qvw" ident="…">` and the names of what it holds."""
+    """`<update mark="…" stamp="…" scope="Document" view="Sales.qvw" ident="…">` and the names of the elements in it."""
 
     attributes: dict[str, str] = field(default_factory=dict)
     elements: set[str] = field(default_factory=set)
@@ -20,11 +22,17 @@ class Command:
         return self.attributes.get("view") or None
 
     @property
-    def kind(self) -> Kind:
-        """The server gives a document's session its mark in the first answer, so a command without one opens it.
+    def host(self) -> str:
+        """The server that holds the document, where the command names it; Qva.js does so in the query alone."""
+        return self.attributes.get("host", "")
 
-        After that a command with nothing but `<poll>`, or with nothing at all, comes of itself; anything else (`<set>`,
-        `<add>`, …) comes of something the user did.
+    @property
+    def kind(self) -> Kind:
+        """Whether the command opens, uses or polls the document.
+
+        The server gives a document's session its mark in the first response, so a command without a mark opens the
+        document. Later the client sends commands with nothing but `<poll>`, or with nothing at all, by itself; anything
+        else (`<set>`, `<add>`, …) is sent because the user did something.
         """
         if not self.attributes.get("mark"):
             return "open"
@@ -32,7 +40,7 @@ class Command:
 
 
 def read_command(text: bytes) -> Command:
-    """Raises BadRequest for what is not one `<update>` in plain UTF-8 XML without a document type."""
+    """Raises BadRequest unless the text is one `<update>` in plain UTF-8 XML without a document type."""
     reader = _Reader()
     parser = expat.ParserCreate()
     parser.XmlDeclHandler = reader.declaration
@@ -40,9 +48,9 @@ def read_command(text: bytes) -> Command:
     parser.StartElementHandler = reader.start
     parser.EndElementHandler = reader.end
     try:
-        parser.Parse(text.decode("utf-8"), True)  # as text: expat would take a byte order mark's word over ours
+        parser.Parse(text.decode("utf-8"), True)  # as text: expat would believe a byte order mark
     except (UnicodeDecodeError, expat.ExpatError) as error:
-        raise BadRequest(f"the command is no XML in UTF-8: {error}") from error
+        raise BadRequest(f"the command is not XML in UTF-8: {error}") from error
     return reader.command
 
 
@@ -56,13 +64,13 @@ class _Reader:
             raise BadRequest("the command is not in UTF-8")
 
     def document_type(self, *unused: object) -> None:
-        raise BadRequest("the command has a document type")  # and so, maybe, entities
+        raise BadRequest("the command has a document type")  # which may define entities
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         if (name == "update") != (self._depth == 0):
             raise BadRequest("the command is not one <update>")
         if self._depth == 0:
-            if any(key != "view" and key.lower() == "view" for key in attributes):
+            if any(key not in _NAMES and key.lower() in _NAMES for key in attributes):
                 raise BadRequest("the command names its document in an unknown way")
             self.command.attributes = attributes
         elif self._depth == 1:

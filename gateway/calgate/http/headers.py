@@ -46,6 +46,7 @@ _OURS = frozenset(
         b"x-original-url",
         b"x-rewrite-url",
         b"x-calgate-secret",
+        b"x-up-devcap-post-charset",  # ASP.NET would read a body in this charset where the User-Agent begins with "UP"
     }
 )
 _OUR_PREFIXES = (b"x-forwarded-", b"x-remote-", b"remote-", b"proxy-")

@@ -152,15 +152,25 @@ def decode_value(raw: str) -> str:
     if _ESCAPE.search(_WIDE.sub("", raw)):
         raise BadRequest("a parameter has a broken escape")
     wide = _WIDE.split(raw)  # text, digits, text, digits, …
-    return "".join(chr(int(part, 16)) if index % 2 else _decode_utf8(part) for index, part in enumerate(wide))
+    text = "".join(chr(int(part, 16)) if index % 2 else _decode_utf8(part) for index, part in enumerate(wide))
+    return text if text.isascii() else _pair_surrogates(text)
 
 
 def decode_escaped(raw: str) -> str:
     """Decodes the output of JavaScript's escape(): %XX is one character, not one byte."""
     wide = _WIDE.split(raw)
-    return "".join(
+    text = "".join(
         chr(int(part, 16)) if index % 2 else unquote_to_bytes(part).decode("latin-1") for index, part in enumerate(wide)
     )
+    return _pair_surrogates(text)
+
+
+def _pair_surrogates(text: str) -> str:
+    """Joins what two %uXXXX wrote for one character. Raises BadRequest for half of one, which is no text at all."""
+    try:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    except UnicodeDecodeError as error:
+        raise BadRequest("a parameter has half of a character") from error
 
 
 def _decode_name(raw: str) -> str:
