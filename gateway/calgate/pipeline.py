@@ -138,7 +138,7 @@ class Pipeline:
     # ------------------------------------------------------------ may you have this?
 
     def _allow(self, request: Request, route: Route, session: Session, person: Person, use: Use) -> Grant:
-        place = (route.number, request.target.path, use.document or "", request.address)  # rules may name networks
+        place = (route.number, request.target.path, use.qualified or "", request.address)  # rules may name networks
         now = time.time()
         grant = session.grants.get(place)
         if (
@@ -150,7 +150,7 @@ class Pipeline:
         if session.grants_rules is not self._rules.current or len(session.grants) >= _GRANTS_KEPT:
             session.grants.clear()
             session.grants_rules = self._rules.current
-        access_request = AccessRequest(person, request.address, request.target.path, use.document)
+        access_request = AccessRequest(person, request.address, request.target.path, use.qualified)
         try:
             grant = self._rules.current.decide(
                 access_request, now, trial=lambda verdict: self._on_trial(request, person, verdict)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calgate.paths import compile_glob, fold
+from calgate.paths import compile_document, compile_glob, fold
 
 
 def plainly(pattern: str, name: str) -> bool:
-    """The same by one regular expression, which is easier to read and may take for ever."""
+    """Matches by one regular expression, which is easier to read and can take for ever."""
     translated = {"**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = re.findall(r"\*\*/|/\*\*$|\*\*|\*|\?|[^*?]", fold(pattern))
     return (
@@ -25,7 +25,7 @@ FOLDER = st.one_of(st.just("**"), st.text("ab*?", max_size=4).filter(lambda text
 
 @settings(max_examples=1000)
 @given(st.lists(FOLDER, min_size=1, max_size=4), st.text("abAB/", max_size=8))
-def test_it_matches_what_one_regular_expression_would(folders: list[str], name: str) -> None:
+def test_glob_matches_what_one_regular_expression_would(folders: list[str], name: str) -> None:
     pattern = "/".join(folders)
     assert compile_glob(pattern).matches(fold(name)) == plainly(pattern, name), (pattern, name)
 
@@ -39,13 +39,42 @@ def test_it_matches_what_one_regular_expression_would(folders: list[str], name: 
         ("**/**/**/**/**/b", "a/" * 30_000),
     ],
 )
-def test_no_name_that_fits_into_a_request_takes_long(pattern: str, name: str) -> None:
+def test_glob_takes_linear_time_for_the_longest_name_of_a_request(pattern: str, name: str) -> None:
     began = time.process_time()
     assert not compile_glob(pattern).matches(name)
     assert time.process_time() - began < 2
 
 
-def test_two_stars_stand_alone() -> None:
+def test_glob_is_refused_when_two_stars_do_not_stand_alone() -> None:
     for pattern in ("Sales**", "a/**b", "***"):
         with pytest.raises(ValueError, match="alone between slashes"):
             compile_glob(pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "document", "matches"),
+    [
+        ("HR/**", "qvs@a|hr/pay.qvw", True),
+        ("HR/**", "hr/pay.qvw", True),
+        ("QVS@A|HR/**", "qvs@a|hr/pay.qvw", True),
+        ("QVS@A|HR/**", "qvs@b|hr/pay.qvw", False),
+        ("QVS@*|HR/**", "qvs@b|hr/pay.qvw", True),
+        ("QVS@A|HR/**", "qvs@a|sales.qvw", False),
+    ],
+)
+def test_document_pattern_means_any_host_unless_it_names_one(pattern: str, document: str, matches: bool) -> None:
+    for on_unknown_host in (True, False):
+        assert compile_document(pattern).matches(document, on_unknown_host=on_unknown_host) is matches
+
+
+def test_document_without_a_host_matches_a_pattern_with_one_as_the_caller_decides() -> None:
+    pattern = compile_document("QVS@A|HR/**")
+    assert pattern.matches("hr/pay.qvw", on_unknown_host=True)
+    assert not pattern.matches("hr/pay.qvw", on_unknown_host=False)
+    assert not pattern.matches("sales.qvw", on_unknown_host=True)
+
+
+@pytest.mark.parametrize("pattern", ["|HR/**", "a|b|c"])
+def test_document_pattern_is_refused_when_its_bar_divides_nothing(pattern: str) -> None:
+    with pytest.raises(ValueError, match=r"host\|document"):
+        compile_document(pattern)

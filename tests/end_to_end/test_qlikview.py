@@ -1,4 +1,4 @@
-"""QlikView's URLs and calls through the real door: what must take no CAL, and what never gets through."""
+"""QlikView's URLs and calls through the running gateway: what must take no CAL, and what is never forwarded."""
 
 from collections.abc import AsyncIterator
 
@@ -15,14 +15,14 @@ from support.gateway_process import (
     document_server,
     gateway,
 )
-from support.qlikview import OPEN, call, held, update, write_qlikview
+from support.qlikview import CALL, OPEN, call, held, update, write_qlikview
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Gateway, DocumentServer]]:
-    """One gateway for all: no test here leaves a CAL taken, and each sees to that."""
+    """One gateway for all tests of this file: none of them leaves a CAL taken."""
     async with (
         document_server() as server,
         gateway(write_qlikview(tmp_path_factory.mktemp("qlikview"), server.port)) as gate,
@@ -42,7 +42,7 @@ def server(running: tuple[Gateway, DocumentServer]) -> DocumentServer:
     return running[1]
 
 
-async def test_a_document_that_is_not_there_burns_no_cal(gate: Gateway, server: DocumentServer) -> None:
+async def test_missing_document_takes_no_cal(gate: Gateway, server: DocumentServer) -> None:
     async def missing(exchange: Exchange) -> None:
         await exchange.answer(b"no such document", status="404 Not Found")
 
@@ -51,7 +51,7 @@ async def test_a_document_that_is_not_there_burns_no_cal(gate: Gateway, server: 
     assert await held(gate) == []
 
 
-async def test_a_poll_neither_takes_a_cal_nor_passes_without_one(gate: Gateway, server: DocumentServer) -> None:
+async def test_poll_takes_no_cal_and_is_refused_without_one(gate: Gateway, server: DocumentServer) -> None:
     status, words = await call(gate, update("Sales.qvw", inner='<poll name="CH01"/>'))
     assert status == 403
     assert words.startswith("Your licence for this document has ended.")
@@ -66,14 +66,14 @@ async def test_a_poll_neither_takes_a_cal_nor_passes_without_one(gate: Gateway, 
         ("Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image"),
     ],
 )
-async def test_a_picture_on_a_foreign_page_or_a_prefetch_takes_no_cal(gate: Gateway, headers: tuple[str, ...]) -> None:
+async def test_picture_on_a_foreign_page_or_prefetch_takes_no_cal(gate: Gateway, headers: tuple[str, ...]) -> None:
     cookie = await cookie_of(gate, "alice")
     words = [word for header in (f"Cookie: {cookie}", *headers) for word in ("-H", header)]
     assert (await curl(gate.url + OPEN, *words)).status == 403
     assert await held(gate) == []
 
 
-async def test_a_head_shows_nothing_of_a_document_and_takes_no_cal(gate: Gateway) -> None:
+async def test_head_request_takes_no_cal(gate: Gateway) -> None:
     assert (await curl(gate.url + OPEN, "-I", user="alice")).status == 200
     assert await held(gate) == []
 
@@ -90,7 +90,7 @@ async def test_a_head_shows_nothing_of_a_document_and_takes_no_cal(gate: Gateway
         "/scripts/QVSTunnel.dll",
     ],
 )
-async def test_nobody_can_become_somebody_else_through_the_gateway(
+async def test_request_that_could_change_the_user_is_never_forwarded(
     gate: Gateway, server: DocumentServer, path: str
 ) -> None:
     body = '<Global method="GetWebTicket"><UserId>CORP\\boss</UserId></Global>'
@@ -110,9 +110,13 @@ async def test_nobody_can_become_somebody_else_through_the_gateway(
         (update("HR/Pay.qvw."), ""),
         (update("Sales.qvw") + update("HR/Pay.qvw"), ""),
         (f"<!DOCTYPE update [<!ENTITY d 'HR/Pay.qvw'>]>{update('&d;')}", ""),
+        (update("Plan.qvw"), "?host=QVS%40CLOSED&view=Plan.qvw"),
+        (update("Plan.qvw"), ""),
+        (update("Plan.qvw"), "?host=QVS@open&host=QVS@closed"),
+        (update("a/" * 60_000), ""),
     ],
 )
-async def test_no_call_reaches_a_document_that_the_rules_close(
+async def test_call_to_a_denied_document_is_never_forwarded(
     gate: Gateway, server: DocumentServer, body: str, query: str
 ) -> None:
     status, words = await call(gate, body, query=query)
@@ -120,3 +124,30 @@ async def test_no_call_reaches_a_document_that_the_rules_close(
     assert words.startswith(("You do not have access to this.", "This address cannot be read."))
     assert server.seen == []
     assert await held(gate) == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Content-Type: text/xml; xcharset=utf-8; charset=utf-7",),
+        ("Content-Type: text/xml; charset=utf-7",),
+        ('Content-Type: text/xml; a="; charset=utf-7"',),
+    ],
+)
+async def test_call_in_another_charset_is_never_forwarded(
+    gate: Gateway, server: DocumentServer, headers: tuple[str, ...]
+) -> None:
+    options = [option for header in headers for option in ("-H", header)]
+    assert (await curl(gate.url + CALL, "--data-binary", update("Sales.qvw"), *options, user="alice")).status == 400
+    assert server.seen == []
+
+
+async def test_charset_header_of_old_phones_is_not_forwarded(gate: Gateway, server: DocumentServer) -> None:
+    phone = ("-A", "UP.Browser", "-H", "X-Up-Devcap-Post-Charset: utf-7", "-H", "x-up-devcap-post-CHARSET: utf-7")
+    assert (await curl(f"{gate.url}/qlikview/", *phone, user="alice")).status == 200
+    (forwarded,) = server.seen
+    assert b"charset" not in forwarded.head.lower()
+
+
+async def test_half_a_character_in_a_command_is_400(gate: Gateway) -> None:
+    assert (await curl(f"{gate.url}{CALL}?cmd=%uD800", user="alice")).status == 400

@@ -1,4 +1,4 @@
-"""What tests of QlikView's dialect share: its calls, and a gateway that speaks it."""
+"""QlikView's calls, and a gateway whose route has that dialect."""
 
 import re
 from pathlib import Path
@@ -11,17 +11,20 @@ OPEN = "/QvAJAXZfc/opendoc.htm?document=Sales.qvw&host=QVS@x"
 
 
 def write_qlikview(folder: Path, upstream: int) -> Path:
-    """The usual settings, but the route speaks QlikView's dialect, and one folder of documents is closed."""
+    """Writes the usual settings, but with QlikView's dialect and with documents that nobody may open.
+
+    These are the folder HR on every server, and Plan.qvw on the server QVS@closed.
+    """
     file = write_settings(folder, upstream)
     text = re.sub(r"^(opens|uses|polls) = .*\n", "", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
     text = text.replace('license = "demo"\n', 'license = "demo"\ndialect = "qlikview"\n')
-    closed = '[[access]]\nname = "payroll is closed"\ndocuments = ["HR/**"]\ndeny = true\n\n[[access]]'
-    file.write_text(text.replace("[[access]]", closed, 1), encoding="utf-8")
+    closed = '[[access]]\nname = "payroll is closed"\ndocuments = ["HR/**", "QVS@closed|Plan.qvw"]\ndeny = true\n\n'
+    file.write_text(text.replace("[[access]]", f"{closed}[[access]]", 1), encoding="utf-8")
     return file
 
 
 async def held(gate: Gateway) -> list[str]:
-    """Who holds a CAL, by what the command line shows."""
+    """Returns the accounts that hold a CAL, as the command line lists them."""
     code, out, err = await calgate("cals", "list", "-c", str(gate.settings), "--json")
     assert code == 0, err
     return re.findall(r"DEMO\\\\(\w+)", out)
@@ -32,7 +35,7 @@ def update(view: str, mark: str = "0123456789abcdef", inner: str = '<set name="x
 
 
 async def call(gate: Gateway, body: str, *, user: str = "alice", query: str = "") -> tuple[int, str]:
-    """Status, and the words that the AJAX client would show."""
+    """Returns the status, and the message that the AJAX client would show."""
     reply = await curl(f"{gate.url}{CALL}{query}", "--data-binary", body, "-H", "Content-Type: text/plain", user=user)
     if not reply.body.startswith(b"<?xml"):
         return reply.status, ""

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from calgate.access.hours import is_within, next_boundary
 from calgate.access.settings import Rule, groups_of
-from calgate.paths import Glob, compile_glob, fold
+from calgate.paths import DocumentGlob, Glob, compile_document, compile_glob, fold
 from calgate.plugin.access import Grant
 from calgate.plugin.errors import Forbidden, Unavailable
 from calgate.plugin.identity import Person
@@ -24,7 +24,7 @@ class AccessRequest:
     person: Person
     address: str  # the client's, as seen through trusted proxies
     path: str  # decoded, begins with "/"
-    document: str | None  # canonical name; None: the request opens and uses none
+    document: str | None  # canonical, `host|document` where the request names the host; None: it opens and uses none
 
 
 Outcome = Literal["allow", "deny", "no match", "unresolved"]
@@ -105,7 +105,7 @@ class _Compiled:
     missing: tuple[str, ...]
     users: frozenset[str]
     paths: tuple[Glob, ...]
-    documents: tuple[Glob, ...]
+    documents: tuple[DocumentGlob, ...]
 
     def judge(self, asked: AccessRequest, now: float) -> Verdict:
         """This rule alone. Who is asked last: only then can a group that is not resolved matter."""
@@ -133,13 +133,18 @@ class _Compiled:
             return "it is about other paths"
         if self.documents and asked.document is None:
             return "it is about documents, and this is none"
-        if self.documents and not _any_match(self.documents, asked.document or ""):
+        if self.documents and not self._is_about(asked.document or ""):
             return "it is about other documents"
         if self.rule.networks and not self._is_from(asked.address):
             return f"{asked.address} is in none of its networks"
         if self.rule.hours and not is_within(self.rule.hours, now, self.zone):
             return "it is outside its hours"
         return None
+
+    def _is_about(self, document: str) -> bool:
+        """Fails closed: a request without a host may be about a document on any host, but only deny rules assume so."""
+        folded = fold(document)
+        return any(pattern.matches(folded, on_unknown_host=self.rule.deny) for pattern in self.documents)
 
     def _is_from(self, address: str) -> bool:
         """Fails closed: an address that cannot be read is in every denied network, and in no other."""
@@ -164,7 +169,7 @@ def _compile(rule: Rule, groups: Mapping[str, str | None], zone: ZoneInfo) -> _C
         missing=tuple(name for name, key in resolved.items() if key is None),
         users=frozenset(map(fold, rule.users)),
         paths=tuple(map(compile_glob, rule.paths)),
-        documents=tuple(map(compile_glob, rule.documents)),
+        documents=tuple(map(compile_document, rule.documents)),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from calgate.access.hours import Hours, parse_hours
-from calgate.paths import compile_glob, fold
+from calgate.paths import compile_document, compile_glob, fold
 from calgate.plugin.settings import Network, Section
 
 
@@ -24,8 +24,8 @@ def _is_path(text: str) -> str:
 
 
 def _is_document(text: str) -> str:
-    compile_glob(text)
-    if "" in fold(text).split("/"):
+    compile_document(text)
+    if "" in fold(text).rpartition("|")[2].split("/"):
         raise ValueError(
             f"a document's name is written without a leading slash and has no empty folder, not {text!r}; all "
             'documents of a folder are "Sales/**"'

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from calgate.access.settings import Rule
-from calgate.paths import compile_glob, fold
+from calgate.paths import compile_document, fold
 
 
 def warnings(rules: Sequence[Rule]) -> Sequence[str]:
@@ -40,9 +40,9 @@ def _hidden(rule: Rule, later: Sequence[Rule]) -> str | None:
 
 def _covers(rule: Rule, documents: Sequence[str]) -> bool:
     """Whether the rule speaks of these documents; each pattern stands for a name that it would match."""
-    patterns = tuple(map(compile_glob, rule.documents))
+    patterns = tuple(map(compile_document, rule.documents))
     named = [fold(document).replace("**", "x").replace("*", "x").replace("?", "x") for document in documents]
-    return not patterns or all(any(p.matches(name) for p in patterns) for name in named)
+    return not patterns or all(any(p.matches(name, on_unknown_host=False) for p in patterns) for name in named)
 
 
 def _is_narrow(rule: Rule) -> bool:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from calgate.access.rules import AccessRequest, Rules, Verdict
 from calgate.access.settings import Rule, groups_of
 from calgate.access.warnings import warnings
-from calgate.dialect.document_names import canonical
+from calgate.dialect.document_names import canonical_name
 from calgate.plugin.access import Grant
 from calgate.plugin.errors import Forbidden, Unavailable
 from calgate.plugin.identity import Person
@@ -57,14 +57,30 @@ def test_the_first_rule_that_matches_decides() -> None:
     assert refused.value.rule == "sales documents: nobody else"
 
 
+def test_rule_for_documents_of_one_host_leaves_those_of_another_alone() -> None:
+    closed = rules({"name": "closed", "documents": ["QVS@A|HR/**"], "deny": True}, BI)
+    for document in ("qvs@b|hr/pay.qvw", "qvs@a|sales.qvw", "hr.qvw"):
+        assert closed.decide(asked("S-1-bi", document=document), NOON) == Grant("everybody in BI")
+    with pytest.raises(Forbidden):
+        closed.decide(asked("S-1-bi", document="qvs@a|hr/pay.qvw"), NOON)
+
+
+def test_request_without_a_host_meets_deny_rules_of_every_host_and_no_other() -> None:
+    """Otherwise leaving `host` out of the URL would get past the deny rule, or into the host that is allowed."""
+    of_one_host = {"documents": ["QVS@A|HR/**"], "groups": ["CORP\\BI Users"]}
+    for judge in (rules({"name": "closed", "deny": True, **of_one_host}, BI), rules({"name": "open", **of_one_host})):
+        with pytest.raises(Forbidden):
+            judge.decide(asked("S-1-bi", document="hr/pay.qvw"), NOON)
+
+
 def test_names_that_windows_tells_apart_are_two() -> None:
     """Its file systems fold one character to one: Straße.qvw and Strasse.qvw lie in one folder."""
     judge = rules({"name": "streets", "documents": ["Strasse.qvw", "ΟΔΟΣ.qvw", "Ärzte.qvw"], "everybody": True})
     for name in ("STRASSE.qvw", "οδος.qvw", "οδοσ.qvw", "ärzte.QVW"):
-        assert judge.decide(asked(document=canonical(name)), NOON) == Grant("streets")
+        assert judge.decide(asked(document=canonical_name(name)), NOON) == Grant("streets")
     for name in ("Straße.qvw", "STRAẞE.qvw", "Arzte.qvw"):
         with pytest.raises(Forbidden):
-            judge.decide(asked(document=canonical(name)), NOON)
+            judge.decide(asked(document=canonical_name(name)), NOON)
 
 
 def test_who_matches_no_rule_is_refused_by_no_rule() -> None:
