@@ -1,42 +1,76 @@
-"""One connection to a document server: HTTP/1.1 written by us, read by llhttp, and distrusted.
+"""A connection to a document server: we write HTTP/1.1, llhttp reads it, and we check what it accepted.
 
-The far side is as untrusted as the near one. llhttp by itself accepts `gzip, chunked`, lets the Content-Length of a
-reply to HEAD swallow the next reply, and has no word for "the connection ended"; so one parser serves one reply,
-framing is checked here a second time (RFC 9112, section 6), and a reply cut short is told from one that is whole.
+The document server is trusted no more than the client. One parser reads one response, the framing is checked a second
+time (`framing.py`), and a response that was cut short is never taken for a whole one.
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable
+from enum import Enum
 from typing import cast
 
 import httptools
 
 from calgate.http.headers import Header
 from calgate.plugin.errors import BadGateway, Refusal
+from calgate.upstream.framing import check_status_line, read_framing
 
-_HIGH = 256 * 1024  # bytes of a reply that may wait for a slow reader before the server is told to pause
-_HEAD_LIMIT = 256 * 1024  # bytes of one reply's head
-_INFORMATIONAL_LIMIT = 8  # 1xx replies before a final one
+_HIGH = 256 * 1024  # bytes of a response that may wait for a slow reader before reading from the server is paused
+_HEAD_LIMIT = 256 * 1024  # bytes of a response's head
+_INFORMATIONAL_LIMIT = 8  # 1xx responses before the final one
 _BODYLESS = frozenset({204, 304})
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Stale(Exception):  # noqa: N818 - not an error: a kept connection had ended before it was used
-    """The connection ended before a byte of the reply came, so an idempotent request may be tried on another."""
+    """The connection ended before a byte of the response came, so an idempotent request may be sent on another."""
 
 
 class _GoneError(Exception):
-    """The server has closed the connection while the request was being sent."""
+    """The server closed the connection while the request was being sent."""
+
+
+class State(Enum):
+    """What a connection is doing. A failed exchange is never continued, and its connection never used again.
+
+    | state    | event                                                      | next     |
+    |----------|------------------------------------------------------------|----------|
+    | IDLE     | `begin` writes a request                                   | SENT     |
+    | IDLE     | the connection ends                                        | CLOSED   |
+    | SENT     | the first byte of the response arrives                     | HEAD     |
+    | SENT     | the connection ends (Stale), the deadline passes           | FAILED   |
+    | HEAD     | the head is complete, a body follows                       | BODY     |
+    | HEAD     | the head is complete, the response has no body             | COMPLETE |
+    | HEAD     | the server switches protocols (101)                        | UPGRADED |
+    | HEAD     | malformed, the connection ends, the deadline passes        | FAILED   |
+    | BODY     | the body is complete, or ends cleanly with the connection  | COMPLETE |
+    | BODY     | malformed, the connection ends early, the deadline passes  | FAILED   |
+    | COMPLETE | the reader took the whole body                             | IDLE     |
+    | COMPLETE | the same, but the connection cannot be used again          | CLOSED   |
+    | UPGRADED | `hand_over` gives the transport away                       | CLOSED   |
+    | UPGRADED | the connection ends first                                  | FAILED   |
+    """
+
+    IDLE = "idle"
+    SENT = "sent"
+    HEAD = "head"
+    BODY = "body"
+    COMPLETE = "complete"
+    UPGRADED = "upgraded"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+# names of the module's own: an attribute of the enum costs a second lookup on the warm path
+IDLE, SENT, HEAD, BODY, COMPLETE, UPGRADED, FAILED, CLOSED = State
+_UNFINISHED = frozenset({SENT, HEAD, BODY, UPGRADED})
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """A connection that carries one exchange at a time.
+    """A connection that carries one exchange at a time; `State` has its life.
 
-    Life: `begin` -> `head` -> `read` until b"" (or `take_whole`) -> idle again, where `reusable` says so. A reply that
-    is whole and not taken yet keeps the connection: the next exchange would put its own reply in its place. `deadline`
-    (loop time, 0: none) is enforced by whoever owns the wires, once a second: a timer for each request costs more than
-    the rest.
+    The order of calls: `begin`, `head`, `read` until b"" (or `take_whole`), then it is idle again. A response that is
+    complete and not yet taken keeps the connection, because the next exchange would overwrite it. The pool enforces
+    `deadline` (loop time, 0: none) once a second: a timer for each request costs more than the rest.
     """
 
     def __init__(
@@ -45,7 +79,7 @@ class UpstreamConnection(asyncio.Protocol):
         on_idle: Callable[["UpstreamConnection"], None],
         on_end: Callable[["UpstreamConnection"], None],
     ) -> None:
-        """`on_end`: told when the connection is no more, or is another protocol's."""
+        """`patience`: seconds; `on_end` is called when the connection has ended or belongs to another protocol."""
         self._loop = asyncio.get_running_loop()
         self._patience = patience
         self._on_idle = on_idle
@@ -54,58 +88,54 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
-        self._sending: asyncio.Task[None] | None = None
+        self._upload: asyncio.Task[None] | None = None
         self._error: Exception | None = None
-        self._busy = False
+        self.state = IDLE
         self.deadline = 0.0
         self.idle_since = 0.0
         self.after_upgrade = b""
-        self._forget_reply()
+        self._reset_response()
 
-    def _forget_reply(self) -> None:
+    def _reset_response(self) -> None:
         self.status = 0
         self.reason = b""
         self.headers: list[Header] = []
-        self.length: int | None = None  # of the body where it is known beforehand
+        self.length: int | None = None  # of the body, where it is known beforehand
         self._body: list[bytes] = []
         self._buffered = 0
         self._head_size = 0
         self._informational = 0
-        self._heard = False
-        self._headed = False
-        self._complete = False
-        self._taken = False
-        self._until_close = False
-        self._keep = True
-        self._paused = False
+        self._ends_with_connection = False
+        self._is_persistent = True
+        self._is_paused = False
 
     # ------------------------------------------------------------ the exchange
 
     @property
     def alive(self) -> bool:
-        """Whether the connection still stands (an upgraded one is its tunnel's)."""
+        """Whether the connection is open and still this protocol's."""
         return self._transport is not None
 
     @property
     def reusable(self) -> bool:
         """Whether another exchange may follow on this connection."""
-        transport = self._transport
-        return transport is not None and not transport.is_closing() and not self._busy and self._error is None
+        return self.state is IDLE and self._transport is not None and not self._transport.is_closing()
 
     def begin(self, message: bytes, *, without_body: bool) -> None:
-        """Writes a request's head (and body, where it is already whole); `without_body`: the reply has none (HEAD)."""
-        self._forget_reply()
-        self._busy = True
+        """Writes a request's head, and its body where that is whole. `without_body`: the response has none (HEAD)."""
+        assert self.state is IDLE
+        assert self._transport is not None
+        self._reset_response()
+        self.state = SENT
         self._without_body = without_body
         self._parser = httptools.HttpResponseParser(self)
         self.deadline = self._loop.time() + self._patience
-        assert self._transport is not None
         self._transport.write(message)
 
     def send(self, body: AsyncIterator[bytes], *, chunked: bool) -> None:
-        """Sends a request body beside the reply; a reply may begin, or end, before the body does."""
-        self.deadline = 0.0  # it is for the client to go on now, whose patience `body` knows
-        self._sending = self._loop.create_task(self._send(body, chunked=chunked))
+        """Sends a request's body while the response is read; the response may begin, or end, before the body does."""
+        self.deadline = 0.0  # we are waiting for the client, and `body` has its own timeout
+        self._upload = self._loop.create_task(self._send(body, chunked=chunked))
 
     async def _send(self, body: AsyncIterator[bytes], *, chunked: bool) -> None:
         try:
@@ -117,37 +147,39 @@ class UpstreamConnection(asyncio.Protocol):
         except (TimeoutError, Refusal, OSError) as error:
             self._fail(error)
         else:
-            self._sending = None
-            self._expect_more()
-            self._rest_if_done()
+            self._upload = None
+            self._restart_deadline()
 
     async def _write(self, data: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
             raise _GoneError
         self._transport.write(data)
-        self._expect_more()
+        self._restart_deadline()
         if self._writable is not None:
             await self._writable
 
-    def _expect_more(self) -> None:
-        """The document server has so long to go on; none runs while it is we who do not read."""
-        self.deadline = 0.0 if self._paused else self._loop.time() + self._patience
+    def _restart_deadline(self) -> None:
+        """Gives the document server its full time again; there is no deadline while we have paused reading."""
+        self.deadline = 0.0 if self._is_paused else self._loop.time() + self._patience
 
     async def head(self) -> None:
-        """Waits for the reply's head: `status`, `reason`, `headers`, `length`.
+        """Waits for the response's head: `status`, `reason`, `headers`, `length`.
 
-        Raises Stale, BadGateway, or whatever ended the wait (GatewayTimeout).
+        Raises Stale, BadGateway, or the error that the exchange was ended with (GatewayTimeout). Where part of the body
+        has arrived, `read` raises the error after that part.
         """
-        while not self._headed:
-            if self._error is not None:
-                raise self._error
+        while self.state is SENT or self.state is HEAD:
             await self._wait()
+        if self._error is not None and not self._body:
+            raise self._error
 
     async def read(self) -> bytes:
-        """The next bytes of the reply's body; b"" once it is whole. Raises BadGateway if it is cut short."""
+        """Returns the next bytes of the body, b"" once it is complete. Raises BadGateway where it is cut short."""
         while not self._body:
-            if self._complete:
-                self._close_unused()
+            if self.state is COMPLETE:
+                self._finish_exchange()
+                return b""
+            if self.state is IDLE or self.state is CLOSED:
                 return b""
             if self._error is not None:
                 raise self._error
@@ -155,22 +187,23 @@ class UpstreamConnection(asyncio.Protocol):
         return self._take_body()
 
     def take_whole(self) -> bytes | None:
-        """The body, if all of it is here already; no waiting."""
-        if not self._complete:
+        """Returns the body if all of it has arrived, else None; never waits."""
+        if self.state is not COMPLETE:
             return None
-        self._close_unused()
-        return self._take_body()
+        body = self._take_body()
+        self._finish_exchange()
+        return body
 
     def peek(self) -> bytes:
-        """What of the body is here already; it is still to be read."""
+        """Returns the part of the body that has arrived and was not read; it remains to be read."""
         return b"".join(self._body)
 
     def _take_body(self) -> bytes:
         data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body.clear()
         self._buffered = 0
-        if self._paused and self._transport is not None:
-            self._paused = False
+        if self._is_paused and self._transport is not None:
+            self._is_paused = False
             self._transport.resume_reading()
             self.deadline = self._loop.time() + self._patience
         return data
@@ -187,85 +220,76 @@ class UpstreamConnection(asyncio.Protocol):
             self._waiter.set_result(None)
 
     def close(self) -> None:
-        """Ends the connection, whatever it is at."""
-        if self._sending is not None:
-            self._sending.cancel()
-            self._sending = None
+        """Closes the connection, in any state; in the middle of an exchange it is reset."""
+        if self._upload is not None:
+            self._upload.cancel()
+            self._upload = None
         if self._transport is not None:
-            self._transport.abort() if self._busy else self._transport.close()
+            self._transport.close() if self.state is IDLE or self.state is CLOSED else self._transport.abort()
 
     def _fail(self, error: Exception) -> None:
-        if self._error is None:
+        if self.state in _UNFINISHED:
             self._error = error
+            self.state = FAILED
         self.close()
         self._wake()
 
     def expire(self, error: Exception) -> None:
-        """The deadline passed."""
+        """Ends the exchange with `error`, because its deadline passed."""
         self._fail(error)
 
-    def _close_unused(self) -> None:
-        """Nobody looks at this reply any more."""
-        if not self._taken:
-            self._taken = True
-            self._rest_if_done()
-
-    def _rest_if_done(self) -> None:
-        """Back to the pool, once the reply is whole and taken, and the request was sent whole."""
-        if not self._taken or not self._busy:
-            return
-        if self._sending is not None:
-            self.close()  # the reply came first: what is left of the request would be read as the next one
-            return
-        self._busy = False
+    def _finish_exchange(self) -> None:
+        """Makes the connection idle again, or closes it: the response is complete, and its reader has taken it."""
         self._parser = None
         self.deadline = 0.0
-        if not self._keep or self._transport is None or self._transport.is_closing():
+        if self._upload is not None:
+            self.close()  # the response came first: the rest of the upload would be read as the next request
+            self.state = CLOSED
+        elif not self._is_persistent or self._transport is None or self._transport.is_closing():
+            self.state = CLOSED
             self.close()
-            return
-        self.idle_since = self._loop.time()
-        self._on_idle(self)
+        else:
+            self.state = IDLE
+            self.idle_since = self._loop.time()
+            self._on_idle(self)
 
-    # ------------------------------------------------------------ asyncio's side
+    # ------------------------------------------------------------ called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         if self._parser is None:
-            self._keep = False
-            self.close()  # bytes that nobody asked for
+            self.close()  # bytes that belong to no exchange
             return
-        self._heard = True
-        self.deadline = self._loop.time() + self._patience
-        if not self._headed:
+        if self.state is SENT:
+            self.state = HEAD
+        if self.state is HEAD:
             self._head_size += len(data)
+        self.deadline = self._loop.time() + self._patience
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._switch(data[upgrade.args[0] :])
+            self._switch_protocols(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
-            self._misread(error)
-        if not self._headed and self._head_size > _HEAD_LIMIT:
-            self._fail(BadGateway("the document server's reply has an endless head"))
+            self._on_malformed(error)
+        if self.state is HEAD and self._head_size > _HEAD_LIMIT:
+            self._fail(BadGateway("the head of the document server's response has no end"))
 
-    def _misread(self, error: httptools.HttpParserError) -> None:
-        if self._complete:  # rubbish after a whole reply costs the connection, not the reply
-            self._keep = False
+    def _on_malformed(self, error: httptools.HttpParserError) -> None:
+        if self.state is COMPLETE:  # bytes after a complete response cost the connection, not the response
+            self._is_persistent = False
             return
         cause = error.__context__
-        refusal = (
-            cause if isinstance(cause, Refusal) else BadGateway(f"the document server's reply is not HTTP: {error}")
-        )
-        self._fail(refusal)
+        self._fail(cause if isinstance(cause, Refusal) else BadGateway(f"the document server's response: {error}"))
 
-    def _switch(self, early: bytes) -> None:
-        """101: from here the bytes are another protocol's, and wait until it is there to read them."""
+    def _switch_protocols(self, early: bytes) -> None:
+        """Stops reading: from here on the bytes are another protocol's, which `hand_over` brings."""
         self.after_upgrade = early
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
         self.deadline = 0.0
-        self._headed = True
+        self.state = UPGRADED
         self._wake()
 
     def eof_received(self) -> bool:
@@ -275,12 +299,15 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = None
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
-        if self._headed and self._until_close and not self._complete and exc is None:
-            self._keep = False
-            self._finish()
-        elif self._busy and not self._complete and self._error is None:
-            self._error = Stale() if not self._heard else BadGateway("the document server's reply was cut short")
-        self._wake()
+        if self.state is BODY and self._ends_with_connection and exc is None:
+            self._complete()
+        elif self.state is SENT:
+            self._fail(Stale())
+        elif self.state in _UNFINISHED:
+            self._fail(BadGateway("the document server's response was cut short"))
+        elif self.state is IDLE:
+            self.state = CLOSED
+        self._is_persistent = False
         self._on_end(self)
 
     def pause_writing(self) -> None:
@@ -291,92 +318,75 @@ class UpstreamConnection(asyncio.Protocol):
             self._writable.set_result(None)
         self._writable = None
 
-    # ------------------------------------------------------------ llhttp's side
+    # ------------------------------------------------------------ called by llhttp
 
     def on_message_begin(self) -> None:
-        if self._complete:
-            self._keep = False
-            raise BadGateway("bytes after the reply")
+        if self.state is COMPLETE:
+            raise BadGateway("bytes after the response")
 
     def on_status(self, reason: bytes) -> None:
         self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._headed:  # afterwards they are trailers, which a recipient may drop (RFC 9110, 6.5.1)
+        if self.state is HEAD:  # afterwards they are trailers, which a recipient may drop (RFC 9110, 6.5.1)
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
         self.status = self._parser.get_status_code()
         if 100 <= self.status < 200 and self.status != 101:
-            self._informational += 1
-            if self._informational > _INFORMATIONAL_LIMIT:
-                raise BadGateway("too many 1xx replies")
-            self.headers = []
-            self.reason = b""
+            self._skip_informational()
             return
         version = self._parser.get_http_version()
-        self._check_status_line(version)
-        self._check_framing(version)
-        self._keep = self._parser.should_keep_alive() and not self._until_close
-        self._headed = True
-        if self._without_body and self.status != 101:
-            self._finish()
+        check_status_line(version, self.status, self.reason)
+        self.length, is_chunked = read_framing(self.headers, version)
+        if self.status == 101:
+            return  # llhttp raises HttpParserUpgrade next
+        if self.length is None and not is_chunked and not self._without_body and self.status not in _BODYLESS:
+            self._ends_with_connection = True
+        self._is_persistent = self._parser.should_keep_alive() and not self._ends_with_connection
+        self.state = COMPLETE if self._without_body else BODY
         self._wake()
 
-    def _check_status_line(self, version: str) -> None:
-        if version not in ("1.1", "1.0"):
-            raise BadGateway(f"the document server speaks HTTP/{version}")
-        if not 100 <= self.status <= 599 or _CONTROL.search(self.reason):  # llhttp takes 000 to 999, and any reason
-            raise BadGateway("a status line that is none")
-
-    def _check_framing(self, version: str) -> None:
-        lengths: list[bytes] = []
-        encodings: list[bytes] = []
-        for name, value in self.headers:
-            if len(name) == 14 and name.lower() == b"content-length":
-                lengths.append(value)
-            elif len(name) == 17 and name.lower() == b"transfer-encoding":
-                encodings.append(value)
-        if encodings and (encodings != [b"chunked"] or lengths or version == "1.0"):
-            raise BadGateway("ambiguous framing in the document server's reply")
-        if len(lengths) > 1 or (lengths and not (lengths[0].isdigit() and lengths[0].isascii())):
-            raise BadGateway("a Content-Length that cannot be read in one way")
-        if lengths:
-            self.length = int(lengths[0])
-        elif not encodings and not self._without_body and self.status not in _BODYLESS and self.status != 101:
-            self._until_close = True
+    def _skip_informational(self) -> None:
+        self._informational += 1
+        if self._informational > _INFORMATIONAL_LIMIT:
+            raise BadGateway("too many 1xx responses from the document server")
+        self.headers = []
+        self.reason = b""
 
     def on_body(self, data: bytes) -> None:
-        if self._complete:
-            self._keep = False
+        if self.state is COMPLETE:
+            self._is_persistent = False
             return
-        if not self._headed:
-            raise BadGateway("a 1xx reply with a body")  # llhttp looks for none in some of them alone
+        if self.state is not BODY:
+            raise BadGateway("a 1xx response with a body")  # llhttp notices this for some status codes only
         self._body.append(data)
         self._buffered += len(data)
-        if self._buffered > _HIGH and not self._paused and self._transport is not None:
-            self._paused = True
+        if self._buffered > _HIGH and not self._is_paused and self._transport is not None:
+            self._is_paused = True
             self._transport.pause_reading()
             self.deadline = 0.0  # the reader is slow, not the server
         self._wake()
 
     def on_message_complete(self) -> None:
-        if self._headed and not self._complete and self.status != 101:
-            self._finish()
+        if self.state is BODY:
+            self._complete()
+        elif self.status == 101 and self._parser is not None and not self._parser.should_upgrade():
+            raise BadGateway("a 101 response without Upgrade")
 
-    def _finish(self) -> None:
-        self._complete = True
+    def _complete(self) -> None:
+        self.state = COMPLETE
         self._wake()
 
     # ------------------------------------------------------------ after an upgrade
 
     def hand_over(self, protocol: asyncio.Protocol) -> asyncio.Transport:
-        """Gives the bare transport of an upgraded connection to `protocol`."""
+        """Gives the transport of an upgraded connection to `protocol`. Raises BadGateway where it has closed."""
         transport = self._transport
         if transport is None or transport.is_closing():
             raise BadGateway("the document server closed the upgraded connection")
-        self._busy = False
+        self.state = CLOSED
         self._transport = None
         self._parser = None
         transport.set_protocol(protocol)
