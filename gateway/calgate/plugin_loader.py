@@ -197,8 +197,8 @@ async def start(
                 await _enter(stack, settings, name, section, services) for name, section in _of_role(settings, role)
             ]
             if role == "directory":
-                prover = next((one for one in started if isinstance(one, NtlmVerifier)), None)
-                services = dataclasses.replace(services, directory=Directories(started), prover=prover)
+                verifier = next((one for one in started if isinstance(one, NtlmVerifier)), None)
+                services = dataclasses.replace(services, directory=Directories(started), ntlm_verifier=verifier)
             elif role == "allocator":
                 allocator = next(iter(started), None)
             else:

@@ -1,12 +1,12 @@
-"""Signs people in by HTTP Negotiate and NTLM.
+"""Signs users in by HTTP Negotiate and NTLM.
 
-Kerberos is accepted against a keytab (RFC 4559); NTLM, raw and inside SPNEGO, by an acceptor of our own whose proof
-comes from whatever knows the NT hashes. Only NTLMv2 is accepted.
+Kerberos is accepted with a keytab (RFC 4559). NTLM, raw and inside SPNEGO, is accepted by our own acceptor; the domain
+or another plugin that has the NT hashes verifies it. Only NTLMv2 is accepted.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from calgate.plugin import Authenticator, Services
@@ -17,7 +17,7 @@ from calgate_negotiate.explain import explain_credentials as explain
 from calgate_negotiate.guard import Guard
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
 from calgate_negotiate.load_kerberos import open_keytab
-from calgate_negotiate.ntlm import NtlmVerifier, UsersVerifier
+from calgate_negotiate.ntlm import PluginVerifier, Verifier
 from calgate_negotiate.settings import Config
 from calgate_negotiate.winbind import Winbind
 
@@ -31,46 +31,49 @@ role = "authenticator"
 
 @asynccontextmanager
 async def start(config: Config, services: Services) -> AsyncIterator[Authenticator]:
-    """Yields the authenticator; raises ValueError with a sentence where a setting cannot be used as it is."""
-    binder = ChannelBindingPolicy(config.channel_binding, config.binding_certificate)
-    with ExitStack() as opened:
+    """Yields the authenticator. Raises ValueError if a setting cannot be used."""
+    policy = ChannelBindingPolicy(config.channel_binding, config.binding_certificate)
+    async with AsyncExitStack() as stack:
+        verifier = _verifier(config, services, stack)
+        guard = Guard(services.store, config.guard, passed_on=config.ntlm == "domain")
+        stack.push_async_callback(guard.close)  # before the verifier is closed
         mechanisms = Mechanisms(
-            kerberos=_kerberos(config, opened),
-            prover=_prover(config, services, opened),
-            guard=Guard(services.store, config.guard, passed_on=config.ntlm == "domain"),
+            kerberos=_kerberos(config, stack),
+            ntlm_verifier=verifier,
+            guard=guard,
             ntlm_from=config.ntlm_from,
-            binder=binder,
+            channel_binding=policy,
         )
-        following = asyncio.create_task(binder.follow())
-        opened.callback(following.cancel)
+        watching = asyncio.create_task(policy.follow())
+        stack.callback(watching.cancel)
         yield NegotiateAuthenticator(mechanisms)
 
 
 def warnings(config: Config) -> Sequence[str]:
-    """Settings that are allowed and unwise."""
+    """Returns sentences about settings that are allowed but unwise."""
     if config.keytab is None:
         return [
-            "negotiate.ntlm without negotiate.keytab: browsers can sign in by NTLM only, which Windows is giving up;"
-            " a keytab adds Kerberos"
+            "negotiate.keytab: not set, so browsers can sign in by NTLM only, which Windows is phasing out;"
+            " add a keytab for Kerberos"
         ]
     return []
 
 
-def _kerberos(config: Config, opened: ExitStack) -> "Acceptor | None":
+def _kerberos(config: Config, stack: AsyncExitStack) -> "Acceptor | None":
     if config.keytab is None:
         return None
     acceptor = open_keytab(config.keytab)
-    opened.callback(acceptor.close)
+    stack.callback(acceptor.close)
     return acceptor
 
 
-def _prover(config: Config, services: Services, opened: ExitStack) -> NtlmVerifier | None:
+def _verifier(config: Config, services: Services, stack: AsyncExitStack) -> Verifier | None:
     if config.ntlm == "domain":
         winbind = Winbind(config.domains)
-        opened.callback(winbind.close)
+        stack.callback(winbind.close)
         return winbind
     if config.ntlm == "users":
-        if services.prover is None:
-            raise ValueError('negotiate.ntlm = "users" needs a [users] section: its file knows the NT hashes')
-        return UsersVerifier(services.prover)
+        if services.ntlm_verifier is None:
+            raise ValueError('negotiate.ntlm = "users" needs a [users] section: its file has the NT hashes')
+        return PluginVerifier(services.ntlm_verifier)
     return None

@@ -75,7 +75,7 @@ async def _proof(winbind: Winbind, domain: str) -> Finding:
     """An answer that cannot be right, for somebody who cannot be there: harmless, and as good as a real one."""
     nobody = NtlmAttempt(domain, "calgate-check-nobody", "", bytes(8), bytes(16) + b"\1\1" + bytes(42), b"")
     try:
-        await winbind.prove(nobody)
+        await winbind.verify(nobody)
     except Unavailable:
         raise
     except Refusal:
@@ -106,7 +106,7 @@ def _terminator(file: Path, hosts: Sequence[str]) -> Finding:
     try:
         certificate = x509.load_pem_x509_certificate(file.read_bytes())
     except (OSError, ValueError) as error:
-        return Finding("fail", subject, f"{file} is no certificate: {error}", "give the terminator's, as PEM")
+        return Finding("fail", subject, f"{file} is not a certificate: {error}", "give the terminator's, as PEM")
     if certificate.not_valid_after_utc.timestamp() < time.time():
         return Finding("fail", subject, f"{file} has expired: browsers see another by now", "copy the terminator's")
     try:

@@ -1,4 +1,4 @@
-"""A sign-in by Kerberos from end to end, with somebody's password: both sides in this process."""
+"""A Kerberos sign-in from end to end with a user's password: client and acceptor in this process."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from calgate_negotiate.kerberos import Acceptor
 
 
 def sign_in(keytab: Path, host: str, user: str, password: str) -> Identity:
-    """Who it was; raises Unproven, or ValueError where the KDC gives no ticket or the keytab is of no use. Blocks."""
+    """Returns the user. Raises AuthenticationFailed, or ValueError without a ticket or a usable keytab. Blocks."""
     try:
         name = gssapi.Name(user, gssapi.NameType.user)
         mechanisms = [gssapi.MechType.kerberos]
@@ -23,9 +23,9 @@ def sign_in(keytab: Path, host: str, user: str, password: str) -> Identity:
         raise ValueError(f"the KDC gives no ticket: {error}") from error
     acceptor = Acceptor(keytab)
     try:
-        outcome = acceptor.begin(ExpectedBinding("off", None)).step_here(token)
+        outcome = acceptor.begin(ExpectedBinding("off", None)).step_blocking(token)
     finally:
         acceptor.close()
     if not isinstance(outcome, Authenticated):
-        raise AuthenticationFailed("the handshake does not end after one token")
+        raise AuthenticationFailed("the handshake is not complete after one token")
     return outcome.identity

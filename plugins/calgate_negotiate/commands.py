@@ -1,4 +1,4 @@
-"""`calgate sign-ins`: who is made to wait, lifting that, and who still uses NTLM."""
+"""`calgate sign-ins`: blocked accounts and addresses, lifting a block, and the users who still use NTLM."""
 
 import asyncio
 import json
@@ -28,17 +28,17 @@ _file = click.option(
 _json = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
 
 
-def commands(desk: CommandContext) -> click.Group:
-    """The group of commands; `desk` opens the store."""
+def commands(context: CommandContext) -> click.Group:
+    """The group of commands; `context` opens the store."""
     group = click.Group("sign-ins", help="Failed sign-ins, and those by NTLM.")
-    for command in (_blocked(desk), _lift(desk), _ntlm(desk)):
+    for command in (_blocked(context), _lift(context), _ntlm(context)):
         group.add_command(command)
     return group
 
 
-def ntlm_report(desk: CommandContext, file: Path, *, as_json: bool) -> None:
-    """Prints who signed in by NTLM, from where, how often and when last, the most frequent first."""
-    rows = _look(desk, file, lambda lookout: lookout.ntlm_sign_ins())
+def ntlm_report(context: CommandContext, file: Path, *, as_json: bool) -> None:
+    """Prints the users who signed in by NTLM: address, number and time of the last, the most frequent first."""
+    rows = _report(context, file, lambda report: report.ntlm_sign_ins())
     if as_json:
         names = ("user", "address", "count", "last")
         click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows], ensure_ascii=False, indent=2))
@@ -49,11 +49,11 @@ def ntlm_report(desk: CommandContext, file: Path, *, as_json: bool) -> None:
     Console(markup=False, emoji=False).print(table)
 
 
-def _look(desk: CommandContext, file: Path, ask: Callable[[GuardReport], Awaitable[T]]) -> T:
+def _report(context: CommandContext, file: Path, read: Callable[[GuardReport], Awaitable[T]]) -> T:
     async def work() -> T:
-        async with desk.open(file) as (section, services):
+        async with context.open(file) as (section, services):
             assert isinstance(section, Config)
-            return await ask(GuardReport(services.store, section.guard))
+            return await read(GuardReport(services.store, section.guard))
 
     try:
         return asyncio.run(work())
@@ -61,43 +61,45 @@ def _look(desk: CommandContext, file: Path, ask: Callable[[GuardReport], Awaitab
         raise click.ClickException(refusal.detail) from refusal
 
 
-def _blocked(desk: CommandContext) -> click.Command:
+def _blocked(context: CommandContext) -> click.Command:
     @click.command()
     @_file
     @_json
     def blocked(file: Path, as_json: bool) -> None:
-        """Who must wait after too many failures, on every gateway."""
+        """Show accounts and addresses that have to wait after too many failures, on every gateway."""
 
-        async def ask(lookout: GuardReport) -> list[Block]:
-            return [block async for block in lookout.blocks()]
+        async def blocks(report: GuardReport) -> list[Block]:
+            return [block async for block in report.blocks()]
 
-        found = sorted(_look(desk, file, ask), key=lambda block: (block.account, block.address))
+        found = sorted(_report(context, file, blocks), key=lambda block: (block.account, block.address))
         (_print_blocks_json if as_json else _print_blocks)(found)
 
     return blocked
 
 
-def _lift(desk: CommandContext) -> click.Command:
+def _lift(context: CommandContext) -> click.Command:
     @click.command()
-    @click.argument("whom")
+    @click.argument("target")
     @_file
-    def lift(whom: str, file: Path) -> None:
-        """Forget the failures of WHOM: an account like CORP\\alice, or an address."""
-        lifted = _look(desk, file, lambda lookout: lookout.lift(whom))
+    def lift(target: str, file: Path) -> None:
+        """Delete the failures of TARGET: an account like CORP\\alice, or an address."""
+        lifted = _report(context, file, lambda report: report.lift(target))
         if not lifted:
-            raise click.ClickException(f"nothing is counted against {whom}; `calgate sign-ins blocked` shows what is")
-        click.echo(f"{whom}: may sign in again")
+            raise click.ClickException(
+                f"{target}: no failures are counted; `calgate sign-ins blocked` lists those that are"
+            )
+        click.echo(f"{target}: may sign in again")
 
     return lift
 
 
-def _ntlm(desk: CommandContext) -> click.Command:
+def _ntlm(context: CommandContext) -> click.Command:
     @click.command()
     @_file
     @_json
     def ntlm(file: Path, as_json: bool) -> None:
-        """Who signed in by NTLM, from where, how often: what to look into before it is switched off."""
-        ntlm_report(desk, file, as_json=as_json)
+        """Show who signed in by NTLM, from which address and how often: to review before NTLM is turned off."""
+        ntlm_report(context, file, as_json=as_json)
 
     return ntlm
 

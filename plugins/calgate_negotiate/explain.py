@@ -1,4 +1,4 @@
-"""What a Negotiate or NTLM token is, in words: for an administrator who has one from a browser's tools or a trace."""
+"""Explains a Negotiate or NTLM token to an administrator who copied it from a browser's tools or a trace."""
 
 import base64
 import binascii
@@ -11,12 +11,12 @@ from calgate_negotiate.spnego import KERBEROS, MS_KERBEROS, NTLM
 
 _NAMES = {
     KERBEROS: "Kerberos",
-    MS_KERBEROS: "Kerberos (Microsoft's number)",
+    MS_KERBEROS: "Kerberos (Microsoft's OID)",
     NTLM: "NTLM",
     bytes.fromhex("060a2b06010401823702021e"): "NEGOEX",
 }
 _WHY_NTLM = (
-    "a browser falls back to NTLM where it gets no ticket: the SPN is missing or held twice, the address is a number or"
+    "a browser falls back to NTLM if it gets no ticket: the SPN is missing or held twice, the address is a number or"
     " an alias, the site is not in the intranet zone, the PC is not in the domain, or it cannot reach the KDC"
 )
 
@@ -33,7 +33,7 @@ def explain_credentials(scheme: str, credentials: str) -> Sequence[Finding]:
 
 
 def explain(token: bytes) -> Sequence[Finding]:
-    """One finding a layer of the token."""
+    """Returns one finding for each layer of the token."""
     try:
         return list(_layers(token))
     except ValueError as error:
@@ -52,9 +52,11 @@ def _layers(token: bytes) -> Iterator[Finding]:
         offered = ", ".join(_NAMES.get(oid, oid.hex()) for oid in opening.mechanisms)
         yield Finding("ok", "SPNEGO", f"a first token; offers {offered}")
     else:
-        yield Finding("ok", "SPNEGO", f"a later token, state {opening.state.name if opening.state else 'not said'}")
+        yield Finding(
+            "ok", "SPNEGO", f"a later token, state {opening.state.name if opening.state is not None else 'not given'}"
+        )
     if opening.token is None:
-        yield Finding("note", "SPNEGO", "carries no token of a mechanism")
+        yield Finding("note", "SPNEGO", "carries no token of any mechanism")
     elif ntlm_messages.message_type(opening.token) is not None:
         yield _ntlm(opening.token)
     else:
@@ -64,17 +66,17 @@ def _layers(token: bytes) -> Iterator[Finding]:
 def _ntlm(token: bytes) -> Finding:
     kind = ntlm_messages.message_type(token)
     if kind == ntlm_messages.NEGOTIATE:
-        return Finding("warn", "NTLM", "the first of three messages; it names nobody yet", _WHY_NTLM)
+        return Finding("warn", "NTLM", "the first of three messages; it names no user yet", _WHY_NTLM)
     if kind != ntlm_messages.AUTHENTICATE:
         return Finding("ok", "NTLM", "a server's challenge")
     try:
-        answer = ntlm_messages.read_answer(token)
+        message = ntlm_messages.read_authenticate(token)
     except ntlm_messages.MalformedError as error:
         return Finding("fail", "NTLM", str(error), "set LmCompatibilityLevel to 3 or more on the client")
-    who = f"{answer.domain}\\{answer.account} from {answer.workstation or 'a client that does not say where'}"
-    mic = "with" if answer.mic_promised else "without"
-    bound = "bound to a TLS connection" if answer.binding and any(answer.binding) else "bound to nothing"
-    return Finding("warn", "NTLM", f"the last of three messages: {who}, NTLMv2, {mic} a MIC, {bound}", _WHY_NTLM)
+    user = f"{message.domain}\\{message.account} from {message.workstation or 'an unnamed workstation'}"
+    mic = "with" if message.mic_promised else "without"
+    bound = "bound to a TLS connection" if message.binding and any(message.binding) else "not bound to a TLS connection"
+    return Finding("warn", "NTLM", f"the last of three messages: {user}, NTLMv2, {mic} a MIC, {bound}", _WHY_NTLM)
 
 
 def _kerberos(token: bytes) -> Finding:

@@ -1,10 +1,14 @@
 #!lua name=calgate_guard_v2
--- Failed NTLM sign-ins. A count is a string that ends by itself: after its window, or, once it has reached its limit, after
--- the wait. Beside each stands a sorted set of the tries that are under way, by when they began, so that a hundred at once
--- are not all let through; a browser's six connections wait for each other instead, for milliseconds.
--- A success ends the counts of its account, as it does those of a domain controller.
+-- Counts failed NTLM sign-ins. A count is a string that expires: after its window, or after the wait once it has reached
+-- its limit. A sorted set for each count holds the attempts in progress, by start time, so that a hundred simultaneous
+-- guesses are not all let through; a browser's six connections wait for each other instead, for milliseconds.
+-- A success deletes the counts of its account, as a domain controller does.
+--
+-- KEYS  1-3 the counts of account and address together, of the address, of the account
+--       4   the mark that the account has signed in from the address before
+--       5-7 the attempts in progress of 1-3
 
-local UNDER_WAY = 15000 -- ms after which a try is over, whatever became of its gateway
+local IN_PROGRESS = 15000 -- ms after which an attempt no longer counts as in progress: its gateway has died
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -15,21 +19,22 @@ local function failures(key)
   return tonumber(redis.call('GET', key) or '0')
 end
 
-local function under_way(key, now)
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - UNDER_WAY)
+local function in_progress(key, now)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - IN_PROGRESS)
   return redis.call('ZCARD', key)
 end
 
--- every: each failure begins the window anew, as a domain controller's own count does (lockOutObservationWindow), or the
+-- restart: each failure restarts the window, as in a domain controller's own count (lockOutObservationWindow); otherwise
 -- failures on both sides of a window's end would be forgotten here and counted there
-local function count(key, limit, within, wait, every)
+local function count(key, limit, within, wait, restart)
   local n = redis.call('INCR', key)
-  if every or n == 1 then redis.call('PEXPIRE', key, within) end
+  if restart or n == 1 then redis.call('PEXPIRE', key, within) end
   if n >= limit then redis.call('PEXPIRE', key, wait) end
 end
 
--- Of pair, address and account: the limits that hold. Only a domain controller counts an account by itself, and there
--- strangers leave its last try to who has signed in from his address before.
+-- Returns the limits of pair, address and account. The per-account limit applies only where a domain controller counts
+-- failures too. Unknown addresses stop one attempt short of it: the last is kept for addresses that the account has signed
+-- in from.
 local function limits(keys, args)
   local limit = tonumber(args[1])
   local of_account = math.huge
@@ -39,21 +44,21 @@ local function limits(keys, args)
   return { limit, tonumber(args[4]), of_account }
 end
 
--- KEYS of pair, address, account: their counts; mark that the pair has signed in before; their tries under way
--- ARGV account limit, within, wait, address limit, within, wait (ms), 1 if a domain controller counts too, the try's id
--- 0: go on; more: refused for so many ms; -1: others are under way, ask again in a moment
+-- Begins an attempt.
+-- ARGV account limit, within, wait; address limit, within, wait (ms); 1 if a domain controller counts too; attempt's id
+-- Returns 0: go ahead; above 0: refused for that many ms; -1: others are in progress, try again in a moment
 local function begin(keys, args)
   local now, limit, left, others = now_ms(), limits(keys, args), 0, false
   for i = 1, 3 do
     local failed = failures(keys[i])
     if failed >= limit[i] then left = math.max(left, redis.call('PTTL', keys[i]), 1)
-    elseif failed + under_way(keys[4 + i], now) >= limit[i] then others = true end
+    elseif failed + in_progress(keys[4 + i], now) >= limit[i] then others = true end
   end
   if left > 0 then return left end
   if others then return -1 end
   for i = 1, 3 do
     redis.call('ZADD', keys[4 + i], now, args[8])
-    redis.call('PEXPIRE', keys[4 + i], UNDER_WAY)
+    redis.call('PEXPIRE', keys[4 + i], IN_PROGRESS)
   end
   return 0
 end
@@ -62,7 +67,7 @@ local function leave(keys, id)
   for i = 5, 7 do redis.call('ZREM', keys[i], id) end
 end
 
--- KEYS, ARGV as above: it was wrong
+-- Counts an attempt that was wrong, or whose outcome is unknown. ARGV as for begin.
 local function fail(keys, args)
   leave(keys, args[8])
   local limit = limits(keys, args)
@@ -72,14 +77,14 @@ local function fail(keys, args)
   return 0
 end
 
--- KEYS as above; ARGV the try's id: it was no guess, nobody said whether it was right
+-- Ends an attempt without counting it: no password was checked, or it was not found wrong. ARGV attempt's id
 local function withdraw(keys, args)
   leave(keys, args[1])
   return 0
 end
 
--- KEYS as above, and the report of NTLM sign-ins; ARGV the try's id, ms for which the pair stays known, who in the report,
--- most entries of it
+-- Ends an attempt that was right. KEYS 8 the report of NTLM sign-ins
+-- ARGV attempt's id, ms for which the pair stays known, the report's field for user and address, most fields of the report
 local function succeed(keys, args)
   leave(keys, args[1])
   redis.call('DEL', keys[1], keys[3])

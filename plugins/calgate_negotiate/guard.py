@@ -1,11 +1,13 @@
-"""Guessing: counted in the store, so by all gateways together, and stopped before a domain controller would.
+"""Limits password guessing: failures are counted in the store, by all gateways together.
 
-An account is counted together with the address that tries it; and by itself too where tries are passed on to the
-domain, whose lockout a stranger could otherwise bring about for anybody. Kerberos is never counted: the KDC does that.
+The guard stops an account before a domain controller would lock it. It counts an account together with the address that
+tries it, and also by itself where attempts are passed on to the domain: otherwise a stranger could bring about the
+domain's lockout for anybody. Kerberos is never counted: the KDC does that.
 """
 
 import asyncio
 import json
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -16,45 +18,59 @@ from typing import Any, Literal
 from pydantic import Field
 
 from calgate.plugin import (
+    AccountRefused,
     AuthenticationFailed,
     Duration,
     NtlmProof,
+    Refusal,
     Section,
     Store,
     TooManySignIns,
+    Unavailable,
     as_text,
     milliseconds,
 )
 
+logger = logging.getLogger(__name__)
+
 KNOWN_FOR = 30 * 86_400.0
-"""Seconds for which an address that an account has signed in from is no stranger's."""
-MOST_REPORTED = 20_000
+"""Seconds for which an address that an account has signed in from does not count as a stranger's."""
+MAX_REPORTED = 20_000
 
 PATIENCE = 5.0
-"""Seconds for which a try waits for others under way: they take milliseconds."""
+"""Seconds for which an attempt waits for others in progress: they take milliseconds."""
 
 _LIBRARY = "calgate_guard_v2"
-_MOMENT = 0.02
+_POLL_INTERVAL = 0.02
 
 
 class Limit(Section):
-    """So many failures within a time, and then a wait."""
+    """A number of failures within a time, and the wait that follows them."""
 
     failures: int = Field(ge=1)
+    """Failures after which the next attempt has to wait."""
     within: Duration = Field(default=600.0, gt=0)
+    """Time after which failures are forgotten; not shorter than the domain's lockout observation window."""
     wait: Duration = Field(default=600.0, gt=0)
+    """Time for which further attempts are refused once the limit is reached."""
 
 
 class GuardSection(Section):
-    """`[negotiate.guard]`."""
+    """`[negotiate.guard]`: limits on failed NTLM sign-ins. Kerberos is not counted: the KDC does that."""
 
-    account: Limit = Limit(failures=4)  # fewer than the domain's lockout threshold
+    account: Limit = Limit(failures=4)
+    """The limit of one account. Keep `failures` below the domain's lockout threshold."""
     address: Limit = Limit(failures=40)
+    """The limit of one client address, over all accounts."""
+
+
+class UndecidedError(Unavailable):
+    """The attempt was passed on, and its outcome is unknown: whoever checked it may have counted a failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Somebody who must wait."""
+    """An account or address that has to wait."""
 
     kind: Literal["account", "address", "account at address"]
     account: str
@@ -63,8 +79,19 @@ class Block:
     seconds: float
 
 
+@dataclass(slots=True)
+class _Attempt:
+    """One attempt: its id in the store, and whether its client still waits for the result."""
+
+    account: str
+    address: str
+    keys: Sequence[str]
+    id: str
+    is_abandoned: bool = False
+
+
 class Guard:
-    """Stands before a prover. `passed_on`: whether a domain controller counts failures too."""
+    """Limits the attempts that reach a verifier. `passed_on`: whether a domain controller counts failures too."""
 
     def __init__(self, store: Store, section: GuardSection, *, passed_on: bool) -> None:
         self._store = store
@@ -75,49 +102,86 @@ class Guard:
         ]
         self._limits.append(int(passed_on))
         self._keys = Keys(store.prefix)
+        self._running: set[asyncio.Task[NtlmProof]] = set()
         store.library(_LIBRARY, files("calgate_negotiate").joinpath("guard.lua").read_text(encoding="utf-8"))
 
-    async def prove(self, account: str, address: str, prove: Callable[[], Awaitable[NtlmProof]]) -> NtlmProof:
-        """The proof, unless there were too many wrong ones: raises TooManySignIns, or what `prove` raises.
+    async def verify(self, account: str, address: str, verify: Callable[[], Awaitable[NtlmProof]]) -> NtlmProof:
+        """Returns the proof. Raises TooManySignIns after too many failures, or what `verify` raises.
 
-        `account` is in one spelling, whatever the client typed.
+        `account` is in one spelling, whatever the client typed. An attempt that has begun is carried out and counted in
+        a task of its own: a client that closes the connection neither stops nor uncounts it.
         """
-        keys, attempt = self._keys.of(account, address), secrets.token_hex(8)
-        arguments = [*self._limits, attempt]
-        await self._begin(keys, arguments, account, address)
+        attempt = _Attempt(account, address, self._keys.of(account, address), secrets.token_hex(8))
+        task = asyncio.create_task(self._attempt(attempt, verify))
+        self._running.add(task)
+        task.add_done_callback(lambda done: self._finished(attempt, done))
         try:
-            proof = await prove()
-        except AuthenticationFailed:
-            await self._store.call(f"{_LIBRARY}_fail", keys, arguments)
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            attempt.is_abandoned = True
             raise
-        except BaseException:
-            await self._store.call(f"{_LIBRARY}_withdraw", keys, [attempt])
+
+    async def close(self) -> None:
+        """Waits for attempts in progress to be counted, for `PATIENCE` seconds at most."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=PATIENCE)
+
+    async def _attempt(self, attempt: _Attempt, verify: Callable[[], Awaitable[NtlmProof]]) -> NtlmProof:
+        arguments = [*self._limits, attempt.id]
+        await self._begin(attempt, arguments)
+        try:
+            proof = await verify()
+        except UndecidedError:
+            await self._store.call(f"{_LIBRARY}_fail", attempt.keys, arguments)
             raise
-        who = json.dumps([proof.identity.name, address], ensure_ascii=False)
-        report = [*keys, self._keys.report]
-        await self._store.call(f"{_LIBRARY}_succeed", report, [attempt, int(KNOWN_FOR * 1000), who, MOST_REPORTED])
+        except (AccountRefused, Unavailable):  # no password was found wrong
+            await self._store.call(f"{_LIBRARY}_withdraw", attempt.keys, [attempt.id])
+            raise
+        except BaseException:  # wrong, or not known to be right: fail closed
+            await self._store.call(f"{_LIBRARY}_fail", attempt.keys, arguments)
+            raise
+        user = json.dumps([proof.identity.name, attempt.address], ensure_ascii=False)
+        keys = [*attempt.keys, self._keys.report]
+        await self._store.call(f"{_LIBRARY}_succeed", keys, [attempt.id, int(KNOWN_FOR * 1000), user, MAX_REPORTED])
         return proof
 
-    async def _begin(self, keys: Sequence[str], arguments: Sequence[str | int], account: str, address: str) -> None:
-        """Waits while so many tries are under way that one more could be one too many."""
+    async def _begin(self, attempt: _Attempt, arguments: Sequence[str | int]) -> None:
+        """Waits while so many attempts are in progress that one more could exceed a limit."""
         until = time.monotonic() + PATIENCE
-        while (left := int(await self._store.call(f"{_LIBRARY}_begin", keys, arguments))) < 0:
-            if time.monotonic() > until:
+        while (left := int(await self._store.call(f"{_LIBRARY}_begin", attempt.keys, arguments))) < 0:
+            if attempt.is_abandoned or time.monotonic() > until:
                 left = 1000
                 break
-            await asyncio.sleep(_MOMENT)
+            await asyncio.sleep(_POLL_INTERVAL)
         if left:
-            raise TooManySignIns(f"too many failed sign-ins of {account} or from {address}", left / 1000)
+            raise TooManySignIns(
+                f"too many failed sign-ins of {attempt.account} or from {attempt.address}", left / 1000
+            )
+        if attempt.is_abandoned:  # nothing was passed on yet, so there is nothing to count
+            await self._store.call(f"{_LIBRARY}_withdraw", attempt.keys, [attempt.id])
+            raise AuthenticationFailed("the client closed the connection before its attempt began")
+
+    def _finished(self, attempt: _Attempt, task: asyncio.Task[NtlmProof]) -> None:
+        self._running.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is None or not attempt.is_abandoned:
+            return
+        reason = error.detail if isinstance(error, Refusal) else f"{type(error).__name__}: {error}"
+        logger.warning(
+            "negotiate.guard: sign-in of %s from %s failed after the client had closed the connection: %s",
+            *(attempt.account, attempt.address, reason),
+        )
 
 
 class Keys:
-    """Where counts are kept: all in one slot of a Cluster."""
+    """The keys of the counts in the store: all in one slot of a Cluster."""
 
     def __init__(self, prefix: str) -> None:
         self._root = f"{prefix}:{{guard}}"
         self.report = f"{self._root}:ntlm"
 
     def of(self, account: str, address: str) -> list[str]:
+        """Returns the keys of one attempt, in the order in which guard.lua expects them."""
         pair = json.dumps([account, address], ensure_ascii=False)
         return [
             f"{self._root}:pair:{pair}",
@@ -131,11 +195,11 @@ class Keys:
 
     @property
     def counts(self) -> str:
-        """A pattern of all counts."""
+        """A pattern that matches all counts."""
         return f"{self._root}:[ap]*"
 
     def read(self, key: str) -> tuple[Literal["account", "address", "account at address"], str, str]:
-        """The kind of a count, its account and its address."""
+        """Returns the kind of a count, its account and its address."""
         kind, _, of = key.removeprefix(f"{self._root}:").partition(":")
         if kind == "pair":
             account, address = json.loads(of)
@@ -144,7 +208,7 @@ class Keys:
 
 
 class GuardReport:
-    """What an administrator sees of the guard, and lifts."""
+    """Shows an administrator what the guard has counted, and lifts blocks."""
 
     def __init__(self, store: Store, section: GuardSection) -> None:
         self._redis = store.redis
@@ -152,18 +216,18 @@ class GuardReport:
         self._keys = Keys(store.prefix)
 
     async def blocks(self) -> AsyncIterator[Block]:
-        """Who must wait now, on every gateway."""
+        """Yields the accounts and addresses that have to wait now, on every gateway."""
         async for key, name in self._counts():
             kind, account, address = self._keys.read(name)
             failures, left = int(await self._redis.get(key) or 0), await self._redis.pttl(key)
             limit = self._section.address if kind == "address" else self._section.account
-            # strangers are stopped one short of the account's limit
+            # addresses that are new to an account are stopped one attempt short of the account's limit
             if left > 0 and failures >= limit.failures - (kind == "account"):
                 yield Block(kind, account, address, failures, left / 1000)
 
-    async def lift(self, whom: str) -> int:
-        """Forgets failures of an account, or from an address; answers how many counts that were."""
-        wanted = whom.casefold()
+    async def lift(self, target: str) -> int:
+        """Deletes the failures of an account, or from an address. Returns how many counts that were."""
+        wanted = target.casefold()
         lifted = 0
         async for key, name in self._counts():
             _, account, address = self._keys.read(name)
@@ -172,7 +236,7 @@ class GuardReport:
         return lifted
 
     async def ntlm_sign_ins(self) -> list[tuple[str, str, int, int]]:
-        """User, address, how often, and when last (Unix time): who still signs in by NTLM, the most frequent first."""
+        """Returns user, address, number and time of the last NTLM sign-in (Unix time), the most frequent first."""
         raw: dict[bytes | str, bytes | str] = await self._redis.hgetall(self._keys.report)
         found = {as_text(field): int(value) for field, value in raw.items()}
         rows = []

@@ -1,4 +1,4 @@
-"""What a keytab holds (MIT's file format, version 2), for those who look: the keys themselves are not kept."""
+"""Reads which entries a keytab has (MIT's file format, version 2); the keys themselves are not kept."""
 
 import struct
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 ENCRYPTION_TYPES = {17: "aes128-cts", 18: "aes256-cts", 19: "aes128-sha2", 20: "aes256-sha2", 23: "rc4"}
 AES = frozenset({17, 18, 19, 20})
 RC4 = 23
-USE_AES = "allow AES for the account that holds the SPN, set its password anew, and export the keytab anew"
+USE_AES = "allow AES for the account that holds the SPN, set its password again, and export the keytab again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Key:
 
 
 def read(file: Path) -> list[Key]:
-    """All entries; raises OSError, or ValueError where the file is no keytab."""
+    """Returns all entries. Raises OSError, or ValueError if the file is not a keytab."""
     data = file.read_bytes()
     if data[:2] != b"\x05\x02":
         raise ValueError("not a keytab of version 2")
@@ -32,8 +32,17 @@ def read(file: Path) -> list[Key]:
         raise ValueError("the keytab ends in the middle of an entry") from error
 
 
+def why_unreadable(file: Path, error: OSError) -> str:
+    """Returns fault and remedy. An existing keytab must not be exported again: ktpass resets the password."""
+    if isinstance(error, PermissionError):
+        return f"{file} cannot be read: {error.strerror}; let the gateway's user read it: chgrp calgate, chmod 640"
+    if isinstance(error, FileNotFoundError):
+        return f"{file} cannot be read: {error.strerror}; copy it there, or export it with ktpass or samba-tool"
+    return f"{file} cannot be read: {error.strerror or error}; make it a file that the gateway's user can read"
+
+
 def service_types(keys: Sequence[Key]) -> frozenset[int]:
-    """The encryption types of the keys of HTTP/ principals."""
+    """Returns the encryption types of the keys of HTTP/ principals."""
     return frozenset(key.encryption_type for key in keys if key.principal.startswith("HTTP/"))
 
 
@@ -42,7 +51,7 @@ def _entries(data: bytes) -> Iterator[Key]:
     while at + 4 <= len(data):
         (length,) = struct.unpack_from(">i", data, at)
         at += 4
-        if length > 0:  # else a hole, where an entry was removed
+        if length > 0:  # a negative length is a hole: an entry was removed
             yield _entry(data[at : at + length])
         at += abs(length)
 
@@ -56,7 +65,7 @@ def _entry(data: bytes) -> Key:
         parts.append(part)
     _type, _time, version, encryption_type, key_length = struct.unpack_from(">IIBHH", data, at)
     at += 13 + key_length
-    if len(data) - at >= 4:  # the version's low byte came first; all of it follows the key, where it is there
+    if len(data) - at >= 4:  # the version's low byte precedes the key; newer writers repeat all of it after the key
         version = struct.unpack_from(">I", data, at)[0] or version
     return Key("/".join(parts), realm, version, encryption_type)
 

@@ -1,4 +1,4 @@
-"""Opens the keytab with the library that reads it, which need not be installed."""
+"""Opens the keytab, which needs python-gssapi: a site without Kerberos need not install it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,12 +8,12 @@ if TYPE_CHECKING:
 
 
 def open_keytab(keytab: Path) -> "Acceptor":
-    """Raises ValueError with a sentence where the library or the keytab is of no use."""
+    """Raises ValueError if the library or the keytab cannot be used."""
     try:
         from calgate_negotiate.kerberos import Acceptor
     except ImportError as error:
         raise ValueError(
-            f"negotiate.keytab needs python-gssapi, which is not usable here ({error});"
+            f"negotiate.keytab: python-gssapi cannot be imported ({error});"
             " install libkrb5-dev and a C compiler, then: pip install -r deploy/requirements-kerberos.txt"
         ) from error
     return Acceptor(keytab)

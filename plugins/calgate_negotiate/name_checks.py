@@ -1,18 +1,17 @@
-"""Which names from the wire are looked at at all.
+"""Refuses names from the wire that could be read in two ways.
 
-A name in a handshake is a hint until a directory confirms it. One that could be read in two ways (a domain hidden in
-the account, a character that does not show) is refused before anybody is asked: an acceptor that joins `EVIL\\` and
-`alice` proves the wrong person.
+A name in a handshake is a hint until a directory confirms it. A domain hidden in the account, or an invisible
+character, is refused before the name is used: an acceptor that joins `EVIL\\` and `alice` lets the wrong person in.
 """
 
 import unicodedata
 
-LONGEST = 256
+MAX_NAME = 256
 """Characters in one part: userPrincipalName and sAMAccountName are shorter (MS-ADA3)."""
 
 
 def check_ntlm(domain: str, account: str) -> None:
-    """Raises ValueError unless both are plain; the domain may be empty, and then the account may be a UPN."""
+    """Raises ValueError unless both are plain. The domain may be empty; then the account may be a UPN."""
     if not account:
         raise ValueError("anonymous sign-in is not accepted")
     if domain:
@@ -26,10 +25,10 @@ def check_ntlm(domain: str, account: str) -> None:
 
 def check_part(name: str) -> None:
     """Raises ValueError unless this is one plain, visible name."""
-    if not name or len(name) > LONGEST:
+    if not name or len(name) > MAX_NAME:
         raise ValueError(f"a name of {len(name)} characters is not accepted")
     if name != name.strip():
-        raise ValueError(f"a name that begins or ends with a blank is not accepted: {name!r}")
+        raise ValueError(f"a name with a blank at its beginning or end is not accepted: {name!r}")
     for character in name:
         if character in "\\/@" or unicodedata.category(character).startswith("C"):
-            raise ValueError(f"a name with {character!r} in it is not accepted: {name!r}")
+            raise ValueError(f"a name that contains {character!r} is not accepted: {name!r}")

@@ -1,7 +1,7 @@
-"""NTLM's messages and keys (MS-NLMP): the one file that imports pyspnego's private modules, pinned for that reason.
+"""NTLM's messages and keys (MS-NLMP): the only file that imports pyspnego's private modules; it is pinned for that.
 
-Whatever a stranger's bytes make the library raise (struct.error, KeyError, UnicodeDecodeError …) is a `MalformedError`
-here.
+Hostile bytes make the library raise anything (struct.error, KeyError, UnicodeDecodeError …); this module raises
+`MalformedError` instead.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _MIC_PROVIDED = 2
 _NTLMV1_RESPONSE = 24
 _BLOB_HEADER = 28  # of NTLMv2_CLIENT_CHALLENGE, before its AV pairs (MS-NLMP 2.2.2.7)
 
-# What of the client's wishes a server keeps; the rest of a challenge's flags are ours (MS-NLMP 2.2.2.5).
+# The client's flags that a challenge repeats; the challenge's other flags are ours (MS-NLMP 2.2.2.5).
 _CLIENT_CHOICES = (
     NegotiateFlags.sign
     | NegotiateFlags.seal
@@ -52,12 +52,12 @@ _OURS = (
 
 
 class MalformedError(ValueError):
-    """These bytes are not the message they should be."""
+    """The bytes are not the expected message."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A client's AUTHENTICATE message."""
+class AuthenticateMessage:
+    """A client's AUTHENTICATE message: its response to our challenge."""
 
     flags: int
     domain: str
@@ -66,15 +66,15 @@ class Answer:
     nt_response: bytes
     lm_response: bytes
     encrypted_key: bytes
-    mic_promised: bool  # under the proof, so nobody on the way can take the promise out (CVE-2019-1040)
+    mic_promised: bool  # covered by the proof, so a relay cannot remove the promise (CVE-2019-1040)
     mic: bytes | None
-    without_mic: bytes  # the message with its MIC zeroed: what the MIC is made over
-    binding: bytes | None  # MD5 of the channel binding that the client saw; None: it sent none
+    without_mic: bytes  # the message with its MIC zeroed: the input of the MIC
+    binding: bytes | None  # MD5 of the client's channel binding; None: the client sent none
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What our challenge says of the server: NetBIOS names, and DNS names where there are any."""
+    """The server's names in our challenge: NetBIOS names, and DNS names if there are any."""
 
     domain: str
     computer: str
@@ -83,33 +83,33 @@ class Names:
 
 
 def message_type(token: bytes) -> int | None:
-    """1, 2 or 3 for NTLM, None for anything else."""
+    """Returns 1, 2 or 3 for an NTLM message, None for anything else."""
     if not token.startswith(SIGNATURE) or len(token) < len(SIGNATURE) + 4:
         return None
     return int.from_bytes(token[8:12], "little")
 
 
 def challenge(negotiate: bytes, nonce: bytes, names: Names) -> bytes:
-    """The CHALLENGE message that answers this NEGOTIATE message. `nonce`: 8 random bytes."""
+    """Returns the CHALLENGE message for this NEGOTIATE message. `nonce`: 8 random bytes. Raises MalformedError."""
     try:
-        wishes = Negotiate.unpack(negotiate).flags
+        wanted = Negotiate.unpack(negotiate).flags
     except Exception as error:
         raise MalformedError(f"not an NTLM NEGOTIATE message: {type(error).__name__}") from error
-    flags = (wishes & _CLIENT_CHOICES) | _OURS
+    flags = (wanted & _CLIENT_CHOICES) | _OURS
     info = TargetInfo()
     info[AvId.nb_domain_name] = names.domain
     info[AvId.nb_computer_name] = names.computer
     if names.dns_domain:
         info[AvId.dns_domain_name] = names.dns_domain
         info[AvId.dns_computer_name] = names.dns_computer
-    info[AvId.timestamp] = FileTime.now(tz=UTC)  # with it, a client that can make a MIC must (MS-NLMP 3.1.5.1.2)
+    info[AvId.timestamp] = FileTime.now(tz=UTC)  # makes every client that can send a MIC do so (MS-NLMP 3.1.5.1.2)
     version = {"version": Version(10, 0, 17763)} if flags & NegotiateFlags.version else {}
     packed: bytes = Challenge(flags, nonce, target_name=names.domain, target_info=info, **version).pack()
     return packed
 
 
-def read_answer(token: bytes) -> Answer:
-    """The AUTHENTICATE message; raises MalformedError where it is none, or carries no NTLMv2 response."""
+def read_authenticate(token: bytes) -> AuthenticateMessage:
+    """Reads an AUTHENTICATE message. Raises MalformedError, also if it carries no NTLMv2 response."""
     try:
         message = Authenticate.unpack(token)
         flags = message.flags
@@ -122,14 +122,14 @@ def read_answer(token: bytes) -> Answer:
     except Exception as error:
         raise MalformedError(f"not an NTLM AUTHENTICATE message: {type(error).__name__}") from error
     if not flags & NegotiateFlags.unicode:
-        raise MalformedError("NTLM names that are not in Unicode")
+        raise MalformedError("NTLM: the names are not in Unicode")
     if flags & NegotiateFlags.anonymous:
-        raise MalformedError("anonymous NTLM is not accepted")
+        raise MalformedError("NTLM: anonymous sign-in is not accepted")
     if len(nt_response) <= _NTLMV1_RESPONSE:
-        raise MalformedError("NTLMv1 is not accepted, only NTLMv2")
+        raise MalformedError("NTLM: NTLMv1 is not accepted, only NTLMv2")
     pairs = _av_pairs(nt_response[16:])
-    promises = int.from_bytes(pairs.get(_AV_FLAGS, b""), "little")
-    return Answer(
+    av_flags = int.from_bytes(pairs.get(_AV_FLAGS, b""), "little")
+    return AuthenticateMessage(
         flags=flags,
         domain=domain or "",
         account=account or "",
@@ -137,54 +137,57 @@ def read_answer(token: bytes) -> Answer:
         nt_response=nt_response,
         lm_response=lm_response,
         encrypted_key=encrypted_key,
-        mic_promised=bool(promises & _MIC_PROVIDED),
+        mic_promised=bool(av_flags & _MIC_PROVIDED),
         mic=mic,
         without_mic=without_mic,
         binding=pairs.get(_AV_BINDINGS),
     )
 
 
-def exported_key(answer: Answer, base_key: bytes) -> bytes:
-    """The session key of both sides (MS-NLMP 3.2.5.1.2): in NTLMv2 the key exchange key is the session base key."""
-    wants_key = answer.flags & (NegotiateFlags.sign | NegotiateFlags.seal)
-    if not (answer.flags & NegotiateFlags.key_exch and wants_key):
+def exported_key(message: AuthenticateMessage, base_key: bytes) -> bytes:
+    """Returns the session key of both sides (MS-NLMP 3.2.5.1.2). NTLMv2's key exchange key is the session base key.
+
+    Raises MalformedError.
+    """
+    wants_key = message.flags & (NegotiateFlags.sign | NegotiateFlags.seal)
+    if not (message.flags & NegotiateFlags.key_exch and wants_key):
         return base_key
-    if len(answer.encrypted_key) != 16:
-        raise MalformedError("a session key that is not 16 bytes long")
-    key: bytes = rc4k(base_key, answer.encrypted_key)
+    if len(message.encrypted_key) != 16:
+        raise MalformedError("NTLM: the session key is not 16 bytes long")
+    key: bytes = rc4k(base_key, message.encrypted_key)
     return key
 
 
 def mic(key: bytes, negotiate: bytes, challenge: bytes, without_mic: bytes) -> bytes:
-    """The message integrity code over all three messages (MS-NLMP 3.1.5.1.2)."""
+    """Returns the message integrity code over all three messages (MS-NLMP 3.1.5.1.2)."""
     code: bytes = hmac_md5(key, negotiate + challenge + without_mic)
     return code
 
 
 def signature(flags: int, key: bytes, data: bytes, *, by_client: bool) -> bytes:
-    """The first signature of a fresh context (MS-NLMP 3.4.4): what SPNEGO puts in mechListMIC.
+    """Returns the first signature of a new context (MS-NLMP 3.4.4), which SPNEGO sends as mechListMIC.
 
-    Raises MalformedError where the flags, which are the client's, allow none.
+    Raises MalformedError if the flags, which the client chose, allow no signature.
     """
     side = "initiate" if by_client else "accept"
     try:
         handle = rc4init(sealkey(flags, key, side))
         signed: bytes = ntlm_sign(flags, handle, signkey(flags, key, side), 0, data)
     except Exception as error:
-        raise MalformedError(f"no signature by these flags: {type(error).__name__}") from error
+        raise MalformedError(f"NTLM: these flags allow no signature: {type(error).__name__}") from error
     return signed
 
 
 def binding_hash(application_data: bytes) -> bytes:
-    """MsvAvChannelBindings: MD5 of a gss_channel_bindings_struct without addresses (RFC 4121 section 4.1.1.2)."""
+    """Returns MsvAvChannelBindings: MD5 of gss_channel_bindings_struct without addresses (RFC 4121, 4.1.1.2)."""
     packed = struct.pack("<IIIII", 0, 0, 0, 0, len(application_data)) + application_data
     return hashlib.md5(packed, usedforsecurity=False).digest()
 
 
 def _av_pairs(blob: bytes) -> Mapping[int, bytes]:
-    """AV pairs of an NTLMv2 client challenge, up to MsvAvEOL; raises MalformedError."""
+    """Returns the AV pairs of an NTLMv2 client challenge, up to MsvAvEOL. Raises MalformedError."""
     if len(blob) < _BLOB_HEADER or blob[:2] != b"\1\1":
-        raise MalformedError("an NTLMv2 response without its client challenge")
+        raise MalformedError("NTLM: the NTLMv2 response has no client challenge")
     pairs: dict[int, bytes] = {}
     at = _BLOB_HEADER
     while at + 4 <= len(blob):
@@ -193,7 +196,7 @@ def _av_pairs(blob: bytes) -> Mapping[int, bytes]:
             return pairs
         value = blob[at + 4 : at + 4 + length]
         if len(value) != length or kind in pairs:
-            raise MalformedError("an NTLMv2 response with pairs that cannot be right")
+            raise MalformedError("NTLM: the NTLMv2 response has repeated or truncated AV pairs")
         pairs[kind] = value
         at += 4 + length
-    raise MalformedError("an NTLMv2 response without an end")
+    raise MalformedError("NTLM: the NTLMv2 response has no MsvAvEOL")

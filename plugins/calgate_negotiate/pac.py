@@ -1,21 +1,21 @@
-"""Who a Kerberos ticket is for, from its PAC: KERB_VALIDATION_INFO (MS-PAC 2.5), marshalled as NDR (MS-RPCE 2.2.6).
+"""Reads the user of a Kerberos ticket from its PAC: KERB_VALIDATION_INFO (MS-PAC 2.5) in NDR (MS-RPCE 2.2.6).
 
 The bytes were signed by the domain's KDC, but are read as if they were not: every count and offset is checked against
-what is there.
+the buffer.
 """
 
 import struct
 from dataclasses import dataclass
 
 _SE_GROUP_ENABLED = 0x4
-_HEADER = 16  # MS-RPCE 2.2.6.1 and 2.2.6.2: alignment counts from its end
-_MOST_SUBAUTHORITIES = 15
+_HEADER = 16  # MS-RPCE 2.2.6.1 and 2.2.6.2: alignment is relative to its end
+_MAX_SUBAUTHORITIES = 15
 _LONG, _TEXT, _ARRAY = struct.Struct("<I"), struct.Struct("<HHI"), struct.Struct("<3I")
 
 
 @dataclass(frozen=True, slots=True)
 class LogonInfo:
-    """What the KDC says of the person."""
+    """The KDC's data about the user."""
 
     account: str  # as the directory spells it, whatever the client typed
     domain: str  # NetBIOS name
@@ -30,7 +30,7 @@ class _Text:
 
 
 class _Reader:
-    """Takes NDR's primitives from a buffer; raises ValueError where it ends too soon."""
+    """Reads NDR's primitives from a buffer. Raises ValueError if the buffer ends too soon."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -48,7 +48,7 @@ class _Reader:
         self.take(length)
 
     def fields(self, layout: struct.Struct) -> tuple[int, ...]:
-        """Several numbers at once; `layout` begins with a long, and so on its boundary."""
+        """Reads several numbers at once. `layout` begins with a long, so it is aligned to one."""
         start = self._at + -self._at % 4
         if start + layout.size > len(self._data):
             raise ValueError("the PAC ends too soon")
@@ -59,7 +59,7 @@ class _Reader:
         return self.fields(_LONG)[0]
 
     def text_header(self) -> _Text:
-        """RPC_UNICODE_STRING; its characters follow later."""
+        """Reads an RPC_UNICODE_STRING, whose characters follow later."""
         length, _capacity, pointer = self.fields(_TEXT)
         return _Text(length, present=bool(pointer))
 
@@ -77,19 +77,19 @@ class _Reader:
         count = self.long()
         revision, subauthorities = self.take(2)
         authority = int.from_bytes(self.take(6), "big")
-        if subauthorities != count or count > _MOST_SUBAUTHORITIES:
-            raise ValueError("a SID in the PAC that cannot be right")
+        if subauthorities != count or count > _MAX_SUBAUTHORITIES:
+            raise ValueError("a malformed SID in the PAC")
         numbers = self.fields(struct.Struct(f"<{count}I"))
         return "-".join(["S", str(revision), str(authority), *map(str, numbers)])
 
     def pairs(self) -> list[tuple[int, int]]:
-        """A conformant array of two longs each."""
+        """Reads a conformant array of pairs of longs."""
         count = self.long()
         return list(struct.iter_unpack("<II", self.take(8 * count)))
 
 
 def read(buffer: bytes) -> LogonInfo:
-    """The person in a PAC's logon information buffer; raises ValueError where the bytes cannot be right."""
+    """Returns the user in a PAC's logon information buffer. Raises ValueError if the buffer is malformed."""
     if buffer[:4] != b"\x01\x10\x08\x00":
         raise ValueError("the PAC's logon information is not little-endian NDR")
     reader = _Reader(buffer[_HEADER:])
@@ -118,7 +118,7 @@ def read(buffer: bytes) -> LogonInfo:
     resource_groups = reader.pairs() if has_resource_groups else []
 
     if not (account and domain and domain_sid and user):
-        raise ValueError("the PAC does not say who it is for")
+        raise ValueError("the PAC does not name its user")
     found = {f"{domain_sid}-{primary_group}", *extra}
     found |= {f"{domain_sid}-{rid}" for rid, attributes in groups if attributes & _SE_GROUP_ENABLED}
     found |= {f"{resource_domain}-{rid}" for rid, attributes in resource_groups if attributes & _SE_GROUP_ENABLED}
@@ -126,7 +126,7 @@ def read(buffer: bytes) -> LogonInfo:
 
 
 def _extra(reader: _Reader) -> list[str]:
-    """Groups of other domains, universal ones too (KERB_SID_AND_ATTRIBUTES), those that are enabled."""
+    """Reads the enabled groups of other domains, and universal groups (KERB_SID_AND_ATTRIBUTES)."""
     headers = reader.pairs()
     sids = [(reader.sid(), attributes) for pointer, attributes in headers if pointer]
     return [sid for sid, attributes in sids if attributes & _SE_GROUP_ENABLED]

@@ -1,33 +1,35 @@
 """The plugin's section of the settings file."""
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import model_validator
 
-from calgate.plugin import Section
+from calgate.plugin import Network, Section
 from calgate_negotiate.channel_binding import Mode
 from calgate_negotiate.guard import GuardSection
 
 
-def _network(value: object) -> object:
-    return ip_network(str(value))
-
-
 class Config(Section):
-    """`[negotiate]`."""
+    """`[negotiate]`: sign-in by Kerberos and NTLM."""
 
-    keytab: Path | None = None  # Kerberos is on where this is given
-    ntlm: Literal["off", "domain", "users"] = "off"  # who knows the NT hashes: the domain by winbindd, or [users]
-    ntlm_from: tuple[Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)], ...] | None = None
-    domains: tuple[str, ...] = ()  # trusted ones whose people may come by NTLM, beside our own
+    keytab: Path | None = None
+    """The file with the keys of HTTP/<public name>. Kerberos is on if it is given."""
+    ntlm: Literal["off", "domain", "users"] = "off"
+    """Who verifies NTLM: "off", the "domain" (through winbindd), or the file of [users]."""
+    ntlm_from: tuple[Network, ...] | None = None
+    """Networks whose clients may use NTLM. Left out: all. Other clients are offered Kerberos only."""
+    domains: tuple[str, ...] = ()
+    """Trusted domains whose users may sign in by NTLM, in addition to our own; NetBIOS or DNS names."""
     channel_binding: Mode = "allow"
-    binding_certificate: Path | None = None  # of a TLS terminator in front
+    """Whether a sign-in must be bound to the TLS connection: "off", "allow" (checked if sent), or "require"."""
+    binding_certificate: Path | None = None
+    """The certificate (PEM) of a TLS terminator in front of the gateway, for channel binding."""
     guard: GuardSection = GuardSection()
+    """Limits on failed NTLM sign-ins."""
 
     @model_validator(mode="after")
-    def _somebody_can_sign_in(self) -> Self:
+    def _has_a_mechanism(self) -> Self:
         if self.keytab is None and self.ntlm == "off":
-            raise ValueError('nobody could sign in: give a keytab for Kerberos, or ntlm = "users" or "domain"')
+            raise ValueError('no mechanism is on: give a keytab for Kerberos, or ntlm = "users" or "domain"')
         return self

@@ -1,4 +1,4 @@
-"""The outside of a Kerberos ticket (RFC 4120 section 5.3): what it is for and under which key, which is no secret."""
+"""The unencrypted part of a Kerberos ticket (RFC 4120 section 5.3): its service, and the key it is encrypted with."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,18 @@ _AP_REQ, _TICKET = 0x6E, 0x61
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What anybody can read of one."""
+    """The fields that anyone can read."""
 
     realm: str
     service: str  # HTTP/gateway.corp.example
-    version: int  # of the key; 0: not said
+    version: int  # of the key; 0: not given
     encryption_type: int
 
 
 def presented(token: bytes) -> Ticket | None:
-    """The ticket of a Negotiate token that Kerberos is chosen for; None where it carries none.
+    """Returns the ticket of a Negotiate token for which Kerberos was chosen, or None if the token carries no ticket.
 
-    A first token is a guess: where that is for another mechanism, it is not looked at. Raises ValueError where what
-    should be a ticket is none.
+    An optimistic first token for another mechanism is not read. Raises ValueError for a malformed ticket.
     """
     opening = spnego.read(token)
     if opening is None:
@@ -34,21 +33,21 @@ def presented(token: bytes) -> Ticket | None:
 
 
 def read(token: bytes) -> Ticket:
-    """The ticket of a Kerberos token; raises ValueError."""
+    """Returns the ticket of a Kerberos token. Raises ValueError."""
     body = der.expect(0x60, token)
     start = KERBEROS + _TOKEN_ID
     if not body.startswith(start):
-        raise ValueError("a token of a mechanism that is not known here")
+        raise ValueError("a token of an unknown mechanism")
     request = _fields(_inside(_AP_REQ, body[len(start) :]))
     if 0xA3 not in request:
-        raise ValueError("a Kerberos request without a ticket")
+        raise ValueError("the Kerberos request has no ticket")
     ticket = _fields(_inside(_TICKET, request[0xA3]))
     if not {0xA1, 0xA2, 0xA3} <= set(ticket):
-        raise ValueError("a Kerberos ticket that is not whole")
+        raise ValueError("the Kerberos ticket is incomplete")
     parts = _fields(der.expect(0x30, ticket[0xA2]))
     sealed = _fields(der.expect(0x30, ticket[0xA3]))
     if 0xA0 not in sealed:
-        raise ValueError("a Kerberos ticket that is not whole")
+        raise ValueError("the Kerberos ticket is incomplete")
     return Ticket(
         realm=_text(der.only(ticket[0xA1])[1]),
         service="/".join(_text(value) for _, value in der.elements(der.expect(0x30, parts.get(0xA1, b"")))),
@@ -62,11 +61,11 @@ def _inside(tag: int, data: bytes) -> bytes:
 
 
 def _fields(data: bytes) -> dict[int, bytes]:
-    """By tag; a field that is there twice could be read in two ways."""
+    """Returns the fields by tag. Raises ValueError for a repeated field, which could be read in two ways."""
     found: dict[int, bytes] = {}
     for tag, value in der.elements(data):
         if tag in found:
-            raise ValueError(f"a Kerberos field {tag:#x} that is repeated")
+            raise ValueError(f"the Kerberos field {tag:#x} is repeated")
         found[tag] = value
     return found
 

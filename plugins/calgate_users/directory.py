@@ -46,7 +46,7 @@ class UsersDirectory:
         known = {name: users_file.group_key(name, now.domains[0]) for name in groups}
         return {name: key if key in now.groups else None for name, key in known.items()}
 
-    async def prove(self, attempt: NtlmAttempt) -> NtlmProof:
+    async def verify(self, attempt: NtlmAttempt) -> NtlmProof:
         """An unknown user costs what a known one does: his proof is computed too, with a hash that nobody has."""
         user = (await self._now()).find(attempt.domain, attempt.account)
         key = ntlmv2.session_key(attempt, user.nt_hash if user is not None else self._nobodys_hash)

@@ -114,4 +114,4 @@ async def test_a_terminators_certificate_that_has_expired_is_told(write: Write, 
 async def test_a_terminators_certificate_that_is_none_is_told(write: Write, tmp_path: Path) -> None:
     (tmp_path / "empty.pem").write_text("")
     said = await told(write(negotiate=_bound_to(tmp_path / "empty.pem")))
-    assert said.only("fail", "binding certificate", "is no certificate", "give the terminator's, as PEM") == []
+    assert said.only("fail", "binding certificate", "is not a certificate", "give the terminator's, as PEM") == []

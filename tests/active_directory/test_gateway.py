@@ -114,7 +114,7 @@ async def test_a_ticket_under_rc4_is_a_401_and_the_log_says_what_to_do(
         assert running.users() == []
 
 
-async def test_ntlm_where_only_kerberos_is_on_is_told_apart(gate: Front) -> None:
+async def test_ntlm_has_a_code_of_its_own_if_only_kerberos_is_on(gate: Front) -> None:
     reply = await curl(f"{gate.url}/", "-H", "Authorization: Negotiate TlRMTVNTUAABAAAAB4IIogAAAAAAAAAAAAAAAAAAAAA=")
     assert (reply.status, reply.json["code"]) == (401, "ntlm-off")
 

@@ -30,7 +30,7 @@ def accept() -> Iterator[Accept]:
 
     def make(keytab: Path, mode: Mode = "allow") -> NegotiateAuthenticator:
         opened.append(Acceptor(keytab))
-        return NegotiateAuthenticator(Mechanisms(kerberos=opened[-1], binder=ChannelBindingPolicy(mode, None)))
+        return NegotiateAuthenticator(Mechanisms(kerberos=opened[-1], channel_binding=ChannelBindingPolicy(mode, None)))
 
     yield make
     for acceptor in opened:

@@ -28,7 +28,7 @@ from support.handshakes import PEER, ntlm_client, shake
 @pytest_asyncio.fixture
 async def accept() -> AsyncIterator[NegotiateAuthenticator]:
     winbind = Winbind()
-    yield NegotiateAuthenticator(Mechanisms(prover=winbind))
+    yield NegotiateAuthenticator(Mechanisms(ntlm_verifier=winbind))
     winbind.close()
 
 

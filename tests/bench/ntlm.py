@@ -46,7 +46,7 @@ def measure() -> Iterator[Result]:
 async def _rounds() -> list[tuple[float, float]]:
     """Of each: seconds until all were in, and by how many a tick was late."""
     winbind = Winbind()
-    gateway = NegotiateAuthenticator(Mechanisms(prover=winbind))
+    gateway = NegotiateAuthenticator(Mechanisms(ntlm_verifier=winbind))
     try:
         await _round(await _challenged(gateway))  # threads and winbindd's own connections are made now
         return [await _round(await _challenged(gateway)) for _ in range(ROUNDS)]

@@ -1,4 +1,4 @@
-"""Sign-ins bound to the TLS connection that they come over."""
+"""Channel binding: sign-ins bound to the TLS connection they arrive on."""
 
 import asyncio
 import dataclasses
@@ -16,7 +16,7 @@ from calgate.plugin.identity import Authenticated, Peer
 from calgate_negotiate import channel_binding
 from calgate_negotiate.channel_binding import ChannelBindingPolicy, Mode
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
-from calgate_negotiate.ntlm import UsersVerifier
+from calgate_negotiate.ntlm import PluginVerifier
 from calgate_negotiate.ntlm_messages import binding_hash
 from calgate_users.directory import UsersDirectory
 from support.certificates import Authority
@@ -31,7 +31,10 @@ async def sign_in(
     users_file: Path, mode: Mode, *, sent: bytes | None, peer: Peer, terminator: Path | None = None
 ) -> Authenticated:
     gateway = NegotiateAuthenticator(
-        Mechanisms(prover=UsersVerifier(UsersDirectory(users_file)), binder=ChannelBindingPolicy(mode, terminator))
+        Mechanisms(
+            ntlm_verifier=PluginVerifier(UsersDirectory(users_file)),
+            channel_binding=ChannelBindingPolicy(mode, terminator),
+        )
     )
     client = ntlm_client("DEMO\\alice")
     if sent is not None:
@@ -50,7 +53,7 @@ OVER_TLS = dataclasses.replace(PEER, channel_binding=OURS)
         ("allow", None, OVER_TLS, None),
         ("allow", OURS, OVER_TLS, None),
         ("allow", OTHER, OVER_TLS, "sign-in-failed"),
-        ("allow", OURS, PEER, None),  # a terminator's certificate that is not known here
+        ("allow", OURS, PEER, None),  # the terminator's certificate is not known
         ("require", OURS, OVER_TLS, None),
         ("require", OTHER, OVER_TLS, "sign-in-failed"),
         ("require", None, OVER_TLS, "binding-missing"),
@@ -58,7 +61,7 @@ OVER_TLS = dataclasses.replace(PEER, channel_binding=OURS)
         ("require", None, PEER, "binding-missing"),
     ],
 )
-async def test_each_mode_takes_and_refuses_what_it_says(
+async def test_channel_binding_is_judged_by_its_mode(
     tmp_path: Path, mode: Mode, sent: bytes | None, peer: Peer, code: str | None
 ) -> None:
     if code is None:
@@ -69,57 +72,57 @@ async def test_each_mode_takes_and_refuses_what_it_says(
     assert caught.value.code == code
 
 
-async def test_a_binding_of_zeroes_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_binding_of_zeros_counts_as_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spnego._ntlm.md5", lambda _data: bytes(16))
     with pytest.raises(AuthenticationFailed) as caught:
         await sign_in(write(tmp_path), "require", sent=OURS, peer=OVER_TLS)
     assert caught.value.code == "binding-missing"
 
 
-def test_behind_a_proxy_the_terminators_certificate_counts_and_not_ours(tmp_path: Path) -> None:
+def test_terminators_certificate_is_expected_behind_a_proxy(tmp_path: Path) -> None:
     terminator = Authority(tmp_path).sign("bi.corp.example").certificate
     behind = dataclasses.replace(OVER_TLS, behind_proxy=True)
-    assert ChannelBindingPolicy("require", terminator).bound(behind).channel == certificate_binding(terminator)
-    assert ChannelBindingPolicy("require", None).bound(behind).channel is None
-    assert ChannelBindingPolicy("require", terminator).bound(OVER_TLS).channel == OURS
+    assert ChannelBindingPolicy("require", terminator).expected(behind).channel == certificate_binding(terminator)
+    assert ChannelBindingPolicy("require", None).expected(behind).channel is None
+    assert ChannelBindingPolicy("require", terminator).expected(OVER_TLS).channel == OURS
 
 
-async def test_a_terminators_new_certificate_counts_without_a_restart(
+async def test_terminators_new_certificate_is_loaded_without_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(channel_binding, "_LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(channel_binding, "_POLL_INTERVAL", 0.01)
     authority, file = Authority(tmp_path), tmp_path / "terminator.pem"
     first, second = (authority.sign(name).certificate for name in ("one.example", "two.example"))
     file.write_bytes(first.read_bytes())
-    binder = ChannelBindingPolicy("require", file)
-    following = asyncio.create_task(binder.follow())
+    policy = ChannelBindingPolicy("require", file)
+    following = asyncio.create_task(policy.follow())
     behind = dataclasses.replace(PEER, behind_proxy=True)
     try:
         file.write_text("broken")
         async with asyncio.timeout(5):
-            while "new file is not taken" not in caplog.text:
+            while "cannot load the new file" not in caplog.text:
                 await asyncio.sleep(0.01)
-        assert binder.bound(behind).channel == certificate_binding(first)
+        assert policy.expected(behind).channel == certificate_binding(first)
         file.write_bytes(second.read_bytes())
         async with asyncio.timeout(5):
-            while binder.bound(behind).channel != certificate_binding(second):
+            while policy.expected(behind).channel != certificate_binding(second):
                 await asyncio.sleep(0.01)
     finally:
         following.cancel()
 
 
-def test_a_terminators_certificate_that_is_none_is_told_at_start(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"negotiate\.binding_certificate .* is no certificate"):
+def test_start_fails_with_an_unreadable_binding_certificate(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"negotiate\.binding_certificate: .* is not a certificate"):
         ChannelBindingPolicy("require", tmp_path / "nowhere.pem")
 
 
 @pytest.mark.parametrize(
     ("address", "is_taken"), [("10.1.2.3", True), ("10.2.0.1", False), ("fd00::1", True), ("", False)]
 )
-async def test_ntlm_may_be_on_for_some_networks_only(tmp_path: Path, address: str, is_taken: bool) -> None:
+async def test_ntlm_is_refused_outside_ntlm_from(tmp_path: Path, address: str, is_taken: bool) -> None:
     networks = (ip_network("10.1.0.0/16"), ip_network("fd00::/8"))
     gateway = NegotiateAuthenticator(
-        Mechanisms(prover=UsersVerifier(UsersDirectory(write(tmp_path))), ntlm_from=networks)
+        Mechanisms(ntlm_verifier=PluginVerifier(UsersDirectory(write(tmp_path))), ntlm_from=networks)
     )
     handshake = gateway.begin(dataclasses.replace(PEER, address=address))
     if is_taken:

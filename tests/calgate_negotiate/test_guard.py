@@ -1,4 +1,4 @@
-"""Guessing is stopped, by all gateways together, and nobody is locked or shut out by a stranger."""
+"""The guard against password guessing: limits hold for all gateways together, and a stranger locks nobody out."""
 
 import asyncio
 import json
@@ -17,10 +17,11 @@ from calgate.plugin.services import Services
 from calgate.store import RedisStore, StoreSection, open_store
 from calgate_negotiate import guard as guard_module
 from calgate_negotiate.commands import commands
-from calgate_negotiate.guard import Guard, GuardReport, GuardSection, Keys, Limit
+from calgate_negotiate.guard import Guard, GuardReport, GuardSection, Keys, Limit, UndecidedError
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
-from calgate_negotiate.ntlm import UsersVerifier, canonical
+from calgate_negotiate.ntlm import PluginVerifier, canonical
 from calgate_negotiate.settings import Config
+from calgate_negotiate.winbind import Membership
 from calgate_users.directory import UsersDirectory
 from support.handshakes import PEER, ntlm_client, shake
 from support.redis_servers import Server
@@ -45,7 +46,7 @@ async def store(server: Server, tmp_path: Path) -> AsyncIterator[RedisStore]:
 
 
 class Domain:
-    """Counts what a domain controller would see. alice's password is right when `knows` says so."""
+    """Counts the attempts that a domain controller would see; raises `answer` if there is one."""
 
     def __init__(self) -> None:
         self.tries = 0
@@ -67,7 +68,7 @@ async def attempt(
     guard: Guard, domain: Domain, address: str, *, right: bool = False, account: str = "corp\\alice"
 ) -> str:
     try:
-        await guard.prove(account, address, lambda: domain.check(right=right))
+        await guard.verify(account, address, lambda: domain.check(right=right))
     except AuthenticationFailed:
         return "wrong"
     except TooManySignIns as refusal:
@@ -75,7 +76,7 @@ async def attempt(
     return "in"
 
 
-async def test_a_guesser_waits_after_four_failures_and_then_may_try_again(store: RedisStore) -> None:
+async def test_guesser_has_to_wait_after_four_failures_and_can_then_try_again(store: RedisStore) -> None:
     guard, domain = Guard(store, SECTION, passed_on=False), Domain()
     said = [await attempt(guard, domain, HERE) for _ in range(6)]
     assert said == ["wrong"] * 4 + ["wait"] * 2
@@ -84,23 +85,23 @@ async def test_a_guesser_waits_after_four_failures_and_then_may_try_again(store:
     assert await attempt(guard, domain, HERE, right=True) == "in"
 
 
-async def test_the_owner_at_another_address_is_not_shut_out(store: RedisStore) -> None:
+async def test_owner_signs_in_from_another_address_while_a_guesser_waits(store: RedisStore) -> None:
     guard, domain = Guard(store, SECTION, passed_on=False), Domain()
     for _ in range(6):
         await attempt(guard, domain, ELSEWHERE)
     assert await attempt(guard, domain, HERE, right=True) == "in"
 
 
-async def test_strangers_at_many_addresses_never_lock_an_account_in_the_domain(store: RedisStore) -> None:
-    """The domain locks at five; whoever tries, from wherever, it sees four in a row at most."""
+async def test_account_is_never_locked_in_the_domain_by_strangers_at_many_addresses(store: RedisStore) -> None:
+    """The domain locks after five failures; it sees four in a row at most."""
     guard, domain = Guard(store, SECTION, passed_on=True), Domain()
     for number in range(50):
         await attempt(guard, domain, f"198.51.100.{number}")
     assert domain.bad == 3
 
 
-async def test_strangers_who_take_their_time_do_not_lock_it_either(store: RedisStore) -> None:
-    """The domain's count begins anew only after a whole window without a failure (MS-SAMR, badPwdCount)."""
+async def test_account_is_never_locked_in_the_domain_by_slow_strangers(store: RedisStore) -> None:
+    """The domain's count restarts only after a whole window without a failure (MS-SAMR, badPwdCount)."""
     limit = Limit(failures=4, within=1.5, wait=1.5)
     guard, domain = Guard(store, GuardSection(account=limit, address=limit), passed_on=True), Domain()
     assert await attempt(guard, domain, HERE) == "wrong"
@@ -112,33 +113,33 @@ async def test_strangers_who_take_their_time_do_not_lock_it_either(store: RedisS
     assert domain.bad == 3
 
 
-async def test_who_has_signed_in_from_there_before_keeps_a_try_that_strangers_cannot_use_up(store: RedisStore) -> None:
+async def test_known_address_keeps_an_attempt_that_strangers_cannot_use_up(store: RedisStore) -> None:
     guard, domain = Guard(store, SECTION, passed_on=True), Domain()
     assert await attempt(guard, domain, HERE, right=True) == "in"
     for number in range(50):
         await attempt(guard, domain, f"198.51.100.{number}")
     assert await attempt(guard, domain, HERE, right=True) == "in"
-    assert await attempt(guard, domain, ELSEWHERE) == "wrong"  # a success starts the count anew, as in the domain
+    assert await attempt(guard, domain, ELSEWHERE) == "wrong"  # a success restarts the count, as in the domain
 
 
-async def test_a_hundred_guesses_at_once_are_not_all_let_through(store: RedisStore) -> None:
+async def test_simultaneous_guesses_are_limited_like_consecutive_ones(store: RedisStore) -> None:
     guard, domain = Guard(store, SECTION, passed_on=True), Domain()
     said = await asyncio.gather(*(attempt(guard, domain, f"198.51.100.{n % 50}") for n in range(100)))
     assert said.count("wrong") == 3
     assert domain.tries == 3
 
 
-async def test_a_browsers_connections_that_sign_in_at_once_are_all_let_in(store: RedisStore) -> None:
-    """Fifty right answers of one person together: they wait for each other, and nobody is told to come back later."""
+async def test_simultaneous_right_attempts_all_succeed(store: RedisStore) -> None:
+    """Fifty right attempts of one user at once: they wait for each other, and none is refused."""
     guard, domain = Guard(store, SECTION, passed_on=True), Domain()
     said = await asyncio.gather(*(attempt(guard, domain, HERE, right=True) for _ in range(50)))
     assert said == ["in"] * 50
 
 
-async def test_tries_that_hang_are_waited_for_and_then_the_next_is_refused(
+async def test_next_attempt_is_refused_while_earlier_ones_hang(
     store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What hangs may turn out wrong, so one more could be one too many."""
+    """An attempt that hangs can turn out wrong, so another one could exceed the limit."""
     monkeypatch.setattr(guard_module, "PATIENCE", 0.1)
     guard, domain, answered = Guard(store, SECTION, passed_on=True), Domain(), asyncio.Event()
 
@@ -146,51 +147,122 @@ async def test_tries_that_hang_are_waited_for_and_then_the_next_is_refused(
         await answered.wait()
         return await domain.check(right=False)
 
-    async def try_slowly(address: str) -> None:
+    async def attempt_slowly(address: str) -> None:
         with pytest.raises(AuthenticationFailed):
-            await guard.prove("corp\\alice", address, hang)
+            await guard.verify("corp\\alice", address, hang)
 
     async with asyncio.TaskGroup() as group:
         for number in range(3):
-            group.create_task(try_slowly(f"198.51.100.{number}"))
+            group.create_task(attempt_slowly(f"198.51.100.{number}"))
         await asyncio.sleep(0.1)
         assert await attempt(guard, domain, HERE, right=True) == "wait"
         answered.set()
 
 
-async def test_a_client_that_goes_away_in_the_middle_leaves_nothing_counted(store: RedisStore) -> None:
-    guard, never = Guard(store, SECTION, passed_on=True), asyncio.Event()
+class SlowDomain(Domain):
+    """Holds every attempt back until `release`; `is_right` decides all of them."""
 
-    async def hang() -> NtlmProof:
-        await never.wait()
-        raise AssertionError
+    def __init__(self, *, is_right: bool) -> None:
+        super().__init__()
+        self.release = asyncio.Event()
+        self.begun = asyncio.Semaphore(0)
+        self._is_right = is_right
 
+    async def verify(self) -> NtlmProof:
+        self.begun.release()
+        await self.release.wait()
+        return await self.check(right=self._is_right)
+
+
+async def hang_up(guard: Guard, domain: SlowDomain, address: str) -> None:
+    """Begins an attempt, and closes the connection while the domain is at work on it."""
+    attempting = asyncio.ensure_future(guard.verify("corp\\alice", address, domain.verify))
+    await domain.begun.acquire()
+    attempting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await attempting
+
+
+async def test_wrong_attempts_are_counted_when_the_client_hangs_up(
+    store: RedisStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard, slow, domain = Guard(store, SECTION, passed_on=True), SlowDomain(is_right=False), Domain()
+    for number in range(3):
+        await hang_up(guard, slow, f"198.51.100.{number}")
+    slow.release.set()
+    await guard.close()
+    assert (slow.tries, slow.bad) == (3, 3)
+    assert await attempt(guard, domain, HERE) == "wait"
+    assert domain.tries == 0
+    assert caplog.text.count("corp\\alice from 198.51.100.0 failed after the client had closed the connection") == 1
+
+
+async def test_hanging_up_never_lets_more_guesses_through_than_waiting_does(store: RedisStore) -> None:
+    guard, domain = Guard(store, SECTION, passed_on=True), Domain()
+    for number in range(25):
+        attempting = asyncio.ensure_future(attempt(guard, domain, f"198.51.100.{number}"))
+        await asyncio.sleep(number % 5 * 0.001)  # from before the first command to the store until after the last
+        attempting.cancel()
+        await asyncio.gather(attempting, return_exceptions=True)
+    await guard.close()
+    assert domain.bad <= 3
+    await attempt(guard, domain, HERE)
+    assert domain.bad <= 3
+
+
+async def test_right_attempts_leave_nothing_counted_when_the_client_hangs_up(store: RedisStore) -> None:
+    guard, domain = Guard(store, SECTION, passed_on=True), Domain()
     for _ in range(10):
-        trying = asyncio.ensure_future(guard.prove("corp\\alice", HERE, hang))
-        await asyncio.sleep(0.02)
-        trying.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await trying
-    assert await attempt(guard, Domain(), HERE, right=True) == "in"
+        slow = SlowDomain(is_right=True)
+        slow.release.set()
+        await hang_up(guard, slow, HERE)
+    await guard.close()
+    assert await attempt(guard, domain, HERE, right=True) == "in"
 
 
-async def test_a_gateway_that_dies_in_the_middle_of_a_try_blocks_nobody_for_long(store: RedisStore) -> None:
+async def test_attempt_of_a_client_that_hung_up_while_it_waited_reaches_no_verifier(store: RedisStore) -> None:
+    guard, slow, domain = Guard(store, SECTION, passed_on=True), SlowDomain(is_right=True), Domain()
+    holding = [asyncio.create_task(guard.verify("corp\\alice", f"198.51.100.{n}", slow.verify)) for n in range(3)]
+    for _ in holding:
+        await slow.begun.acquire()
+    waiting = asyncio.ensure_future(attempt(guard, domain, HERE))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    slow.release.set()
+    await asyncio.gather(*holding)
+    await guard.close()
+    assert domain.tries == 0
+    assert await attempt(guard, domain, HERE, right=True) == "in"
+
+
+async def test_attempt_with_an_unknown_outcome_is_counted(store: RedisStore) -> None:
+    """The domain was silent, and may have counted the attempt by now."""
+    guard, domain = Guard(store, SECTION, passed_on=True), Domain()
+    domain.answer = UndecidedError("silent")
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await attempt(guard, domain, HERE)
+    assert await attempt(guard, domain, HERE) == "wait"
+    assert domain.tries == 3
+
+
+async def test_attempts_of_a_gateway_that_died_lapse(store: RedisStore) -> None:
     guard, domain = Guard(store, SECTION, passed_on=True), Domain()
     keys = Keys(store.prefix).of("corp\\alice", HERE)
-    long_ago = 1000  # ms of 1970: a try that began then, and whose end nobody told
+    long_ago = 1000  # ms of 1970: an attempt that began then and never ended
     for key in keys[4:]:
         await store.redis.zadd(key, {f"lost{number}": long_ago for number in range(10)})
     assert await attempt(guard, domain, HERE, right=True) == "in"
 
 
-async def test_one_address_that_tries_many_accounts_waits(store: RedisStore) -> None:
+async def test_address_has_to_wait_after_failures_of_many_accounts(store: RedisStore) -> None:
     guard, domain = Guard(store, SECTION, passed_on=False), Domain()
     said = [await attempt(guard, domain, HERE, account=f"corp\\u{n}") for n in range(14)]
     assert said == ["wrong"] * 10 + ["wait"] * 4
 
 
 @pytest.mark.parametrize("answer", [Unavailable("down"), AccountRefused("disabled")])
-async def test_what_is_no_guess_is_not_counted(store: RedisStore, answer: Exception) -> None:
+async def test_attempt_without_a_password_check_is_not_counted(store: RedisStore, answer: Exception) -> None:
     guard, domain = Guard(store, SECTION, passed_on=True), Domain()
     domain.answer = answer
     for _ in range(20):
@@ -199,7 +271,7 @@ async def test_what_is_no_guess_is_not_counted(store: RedisStore, answer: Except
     assert domain.tries == 20
 
 
-async def test_a_success_ends_what_was_counted(store: RedisStore) -> None:
+async def test_success_deletes_the_counts_of_its_account(store: RedisStore) -> None:
     guard, domain = Guard(store, SECTION, passed_on=True), Domain()
     for _ in range(4):
         assert await attempt(guard, domain, HERE) == "wrong"
@@ -207,7 +279,7 @@ async def test_a_success_ends_what_was_counted(store: RedisStore) -> None:
         assert await attempt(guard, domain, HERE, right=True) == "in"
 
 
-async def test_two_gateways_count_as_one(server: Server, tmp_path: Path) -> None:
+async def test_two_gateways_count_together(server: Server, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         domain = Domain()
         stores = [await stack.enter_async_context(store_of(server, tmp_path / name)) for name in "ab"]
@@ -216,9 +288,13 @@ async def test_two_gateways_count_as_one(server: Server, tmp_path: Path) -> None
     assert said == ["wrong"] * 3 + ["wait"] * 5
 
 
-async def test_it_stands_before_the_prover(store: RedisStore, tmp_path: Path) -> None:
+async def test_guard_stops_attempts_before_the_verifier_whatever_the_spelling(
+    store: RedisStore, tmp_path: Path
+) -> None:
     guard = Guard(store, SECTION, passed_on=False)
-    gateway = NegotiateAuthenticator(Mechanisms(prover=UsersVerifier(UsersDirectory(write(tmp_path))), guard=guard))
+    gateway = NegotiateAuthenticator(
+        Mechanisms(ntlm_verifier=PluginVerifier(UsersDirectory(write(tmp_path))), guard=guard)
+    )
     spellings = ("DEMO\\alice", "demo\\ALICE", "alice@demo", "alice")
     for user in spellings:
         with pytest.raises(AuthenticationFailed):
@@ -231,17 +307,18 @@ async def test_it_stands_before_the_prover(store: RedisStore, tmp_path: Path) ->
     ("domain", "account"),
     [("", "alice"), ("CORP", "ALICE"), ("corp.example", "alice"), ("", "alice@corp.example"), ("", "Alice@CORP")],
 )
-def test_an_account_is_counted_under_one_name(domain: str, account: str) -> None:
+def test_canonical_name_is_the_same_for_every_spelling_of_an_account(domain: str, account: str) -> None:
     tried = NtlmAttempt(domain, account, "", b"", b"", b"")
-    assert canonical(tried, "CORP", "corp.example") == "corp\\alice"
+    member = Membership("GATEWAY", "CORP", "corp.example")
+    assert canonical(tried, "CORP", member.netbios) == "corp\\alice"
 
 
-def test_blanks_within_a_name_make_no_further_names() -> None:
+def test_canonical_name_is_the_same_for_any_blanks_within_the_account() -> None:
     tried = [NtlmAttempt("CORP", f"Mary{blanks}Ann", "", b"", b"", b"") for blanks in (" ", "  ", "\u2003 ")]
     assert {canonical(one, "CORP") for one in tried} == {"corp\\mary ann"}
 
 
-# ---------------------------------------------------------------- what an administrator sees
+# ---------------------------------------------------------------- commands
 
 
 class CommandContext:
@@ -263,7 +340,9 @@ class CommandContext:
         return opened()
 
 
-async def test_an_administrator_sees_a_block_and_lifts_it(server: Server, store: RedisStore, tmp_path: Path) -> None:
+async def test_blocked_command_lists_a_block_and_lift_removes_it(
+    server: Server, store: RedisStore, tmp_path: Path
+) -> None:
     patient = GuardSection(account=Limit(failures=4), address=Limit(failures=40))
     guard, domain = Guard(store, patient, passed_on=True), Domain()
     for _ in range(6):
@@ -286,10 +365,12 @@ async def test_an_administrator_sees_a_block_and_lifts_it(server: Server, store:
         CliRunner().invoke, commands(CommandContext(server, tmp_path)), ["lift", "CORP\\nobody"]
     )
     assert missing.exit_code == 1
-    assert "nothing is counted against" in missing.output
+    assert "no failures are counted" in missing.output
 
 
-async def test_whatever_a_stranger_typed_is_shown_as_it_is(server: Server, store: RedisStore, tmp_path: Path) -> None:
+async def test_blocked_command_prints_markup_characters_as_they_are(
+    server: Server, store: RedisStore, tmp_path: Path
+) -> None:
     guard, domain = Guard(store, GuardSection(), passed_on=False), Domain()
     for _ in range(5):
         await attempt(guard, domain, HERE, account="corp\\alice[b]:key:")
@@ -297,7 +378,9 @@ async def test_whatever_a_stranger_typed_is_shown_as_it_is(server: Server, store
     assert "corp\\alice[b]:key:" in result.output
 
 
-async def test_who_still_signs_in_by_ntlm_is_counted(server: Server, store: RedisStore, tmp_path: Path) -> None:
+async def test_ntlm_command_counts_sign_ins_by_user_and_address(
+    server: Server, store: RedisStore, tmp_path: Path
+) -> None:
     guard, domain = Guard(store, SECTION, passed_on=True), Domain()
     for address in (HERE, HERE, THIRD):
         await attempt(guard, domain, address, right=True)

@@ -1,4 +1,4 @@
-"""Reading what a keytab holds."""
+"""Reading the entries of a keytab."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from calgate_negotiate.keytab import Key
 from support import keytabs
 
 
-def test_every_entry_is_told_and_no_key(tmp_path: Path) -> None:
+def test_keytab_entries_are_read_without_their_keys(tmp_path: Path) -> None:
     file = keytabs.write(
         tmp_path / "k",
         keytabs.entry("HTTP/gateway.corp.example", 3, keytabs.AES256),
@@ -28,7 +28,7 @@ def test_every_entry_is_told_and_no_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x05\x01", b"not a keytab"])
-def test_what_is_no_keytab_says_so(tmp_path: Path, content: bytes) -> None:
+def test_other_file_is_refused_as_not_a_keytab(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "k"
     file.write_bytes(content)
     with pytest.raises(ValueError, match="not a keytab"):
@@ -37,7 +37,7 @@ def test_what_is_no_keytab_says_so(tmp_path: Path, content: bytes) -> None:
 
 @given(st.binary(max_size=120), st.integers(0, 80))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_bytes_are_read_or_refused(tmp_path: Path, garbage: bytes, at: int) -> None:
+def test_keytab_reader_returns_or_raises_value_error_for_hostile_bytes(tmp_path: Path, garbage: bytes, at: int) -> None:
     whole = b"\x05\x02" + keytabs.entry("HTTP/gateway.corp.example")
     file = tmp_path / "k"
     file.write_bytes(whole[: at + 2] + garbage)

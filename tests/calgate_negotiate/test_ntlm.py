@@ -1,5 +1,6 @@
-"""NTLM: raw under NTLM, raw under Negotiate, and inside SPNEGO."""
+"""NTLM: raw in the NTLM scheme, raw in the Negotiate scheme, and inside SPNEGO."""
 
+import asyncio
 import dataclasses
 import hmac
 from pathlib import Path
@@ -14,7 +15,8 @@ from calgate.plugin.errors import AccountRefused, AuthenticationFailed, Refusal
 from calgate.plugin.identity import Authenticated, Continue, Identity
 from calgate_negotiate import der, ntlm_messages, winbind
 from calgate_negotiate import spnego as tokens
-from calgate_negotiate.spnego import KERBEROS, MS_KERBEROS, NTLM, State
+from calgate_negotiate.handshake import State
+from calgate_negotiate.spnego import KERBEROS, MS_KERBEROS, NTLM, NegState
 from calgate_users.ntlmv2 import nt_hash
 from support.handshakes import PEER, authenticator, ntlm_client, shake
 from support.users_file import FILE, write
@@ -28,9 +30,7 @@ def users_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("scheme", "wrapped"), [("NTLM", False), ("Negotiate", False), ("Negotiate", True)])
-async def test_the_right_password_is_proven_in_all_three_wrappings(
-    users_file: Path, scheme: str, wrapped: bool
-) -> None:
+async def test_right_password_signs_in_with_every_wrapping(users_file: Path, scheme: str, wrapped: bool) -> None:
     client = ntlm_client("DEMO\\alice", spnego_wrapped=wrapped)
     proven = await shake(authenticator(users_file).begin(PEER), client, scheme)
     assert proven.identity == Identity("DEMO", "alice", "ntlm")
@@ -38,32 +38,30 @@ async def test_the_right_password_is_proven_in_all_three_wrappings(
 
 
 @pytest.mark.parametrize(("scheme", "wrapped"), [("NTLM", False), ("Negotiate", False), ("Negotiate", True)])
-async def test_a_wrong_password_is_unproven_in_all_three_wrappings(
-    users_file: Path, scheme: str, wrapped: bool
-) -> None:
+async def test_wrong_password_fails_with_every_wrapping(users_file: Path, scheme: str, wrapped: bool) -> None:
     client = ntlm_client("DEMO\\alice", "wrong", spnego_wrapped=wrapped)
     with pytest.raises(AuthenticationFailed):
         await shake(authenticator(users_file).begin(PEER), client, scheme)
 
 
-async def test_a_disabled_account_is_told_apart(users_file: Path) -> None:
+async def test_disabled_account_is_refused_with_its_own_error(users_file: Path) -> None:
     with pytest.raises(AccountRefused):
         await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\gone"), "NTLM")
 
 
-async def test_the_scheme_is_read_in_any_case(users_file: Path) -> None:
+async def test_scheme_is_recognized_in_any_case(users_file: Path) -> None:
     assert await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice"), "nTLm")
 
 
-async def test_ntlm_alone_is_offered_as_ntlm_alone(users_file: Path) -> None:
+async def test_only_ntlm_is_offered_without_a_keytab(users_file: Path) -> None:
     assert authenticator(users_file).schemes == ["NTLM"]
 
 
 # ---------------------------------------------------------------- integrity
 
 
-async def test_a_changed_challenge_is_seen_by_the_mic(users_file: Path) -> None:
-    """A relay in the middle that takes signing out of the client's wishes."""
+async def test_changed_challenge_is_detected_by_the_mic(users_file: Path) -> None:
+    """A relay removes signing from the client's flags."""
 
     def without_signing(leg: int, token: bytes) -> bytes:
         if leg != 1:
@@ -75,8 +73,8 @@ async def test_a_changed_challenge_is_seen_by_the_mic(users_file: Path) -> None:
         await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice"), "NTLM", without_signing)
 
 
-async def test_a_mic_that_was_promised_cannot_be_left_out(users_file: Path) -> None:
-    """CVE-2019-1040: the promise is inside the proof."""
+async def test_promised_mic_cannot_be_removed(users_file: Path) -> None:
+    """CVE-2019-1040: the proof covers the promise."""
 
     def drop(leg: int, token: bytes) -> bytes:
         if leg != 2:
@@ -93,8 +91,8 @@ async def test_a_mic_that_was_promised_cannot_be_left_out(users_file: Path) -> N
         await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice"), "NTLM", drop)
 
 
-async def test_an_answer_to_another_challenge_is_unproven(users_file: Path) -> None:
-    """A captured AUTHENTICATE shown again on a connection of its own."""
+async def test_response_to_another_challenge_fails(users_file: Path) -> None:
+    """A captured AUTHENTICATE is replayed on another connection."""
     first, second = authenticator(users_file).begin(PEER), authenticator(users_file).begin(PEER)
     client, other = ntlm_client("DEMO\\alice"), ntlm_client("DEMO\\alice")
     ours, theirs = client.step(), other.step()
@@ -110,7 +108,7 @@ async def test_an_answer_to_another_challenge_is_unproven(users_file: Path) -> N
         await second.step_token("NTLM", answer)
 
 
-async def test_a_mic_of_zeroes_does_not_fit(users_file: Path) -> None:
+async def test_mic_of_zeros_is_refused(users_file: Path) -> None:
     def blank(leg: int, token: bytes) -> bytes:
         return token if leg == 1 else token[:72] + bytes(16) + token[88:]
 
@@ -118,8 +116,8 @@ async def test_a_mic_of_zeroes_does_not_fit(users_file: Path) -> None:
         await shake(authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice"), "NTLM", blank)
 
 
-async def test_a_changed_list_of_mechanisms_is_seen(users_file: Path) -> None:
-    """Somebody on the way takes Kerberos out of what the client offers, so that NTLM is chosen."""
+async def test_changed_list_of_mechanisms_is_detected(users_file: Path) -> None:
+    """A relay removes Kerberos from the client's offer, so that NTLM is chosen."""
     opening = tokens.Init((KERBEROS, NTLM), mechanism_list=b"", token=None)
     outcome = await _finish_inside_spnego(users_file, opening, signed_list=_list(NTLM))
     assert isinstance(outcome, AuthenticationFailed)
@@ -127,14 +125,14 @@ async def test_a_changed_list_of_mechanisms_is_seen(users_file: Path) -> None:
 
 
 @pytest.mark.parametrize("first", [MS_KERBEROS, KERBEROS, NEGOEX])
-async def test_windows_order_with_ntlm_last_is_answered_with_ntlm_and_signed(users_file: Path, first: bytes) -> None:
+async def test_windows_offer_with_ntlm_last_signs_in_by_ntlm_with_signed_lists(users_file: Path, first: bytes) -> None:
     opening = tokens.Init((first, KERBEROS, NTLM), mechanism_list=b"", token=b"optimistic, for the first")
     outcome = await _finish_inside_spnego(users_file, opening, signed_list=_list(first, KERBEROS, NTLM))
     assert isinstance(outcome, Authenticated)
     assert outcome.identity.account == "alice"
 
 
-async def test_ntlm_chosen_second_without_a_signature_is_unproven(users_file: Path) -> None:
+async def test_ntlm_as_second_choice_fails_without_mech_list_mic(users_file: Path) -> None:
     opening = tokens.Init((MS_KERBEROS, NTLM), mechanism_list=b"", token=None)
     outcome = await _finish_inside_spnego(users_file, opening, signed_list=None)
     assert isinstance(outcome, AuthenticationFailed)
@@ -142,8 +140,8 @@ async def test_ntlm_chosen_second_without_a_signature_is_unproven(users_file: Pa
 
 
 @pytest.mark.parametrize("flags", [0x01, 0x80001, 0x8001])
-async def test_a_signature_of_who_wants_no_signing_is_unproven(users_file: Path, flags: int) -> None:
-    """A client's own making, with the right password and without a MIC, which would tell of the flags."""
+async def test_mech_list_mic_fails_with_flags_that_allow_no_signing(users_file: Path, flags: int) -> None:
+    """A handmade message with the right password and without a MIC, which would cover the flags."""
     handshake = authenticator(users_file).begin(PEER)
     first = ntlm_client("DEMO\\alice").step()
     assert first is not None
@@ -169,7 +167,7 @@ async def _finish_inside_spnego(
     outcome = await handshake.step_token("Negotiate", init_token(opening.mechanisms, opening.token))
     assert isinstance(outcome, Continue)
     answer = tokens.read(outcome.token)
-    assert answer == tokens.Response(State.REQUEST_MIC, NTLM)
+    assert answer == tokens.Response(NegState.REQUEST_MIC, NTLM)
     outcome = await handshake.step_token("Negotiate", tokens.write(tokens.Response(token=client.step())))
     assert isinstance(outcome, Continue)
     challenge = tokens.read(outcome.token)
@@ -184,7 +182,7 @@ async def _finish_inside_spnego(
     assert outcome.token is not None
     done = tokens.read(outcome.token)
     assert isinstance(done, tokens.Response)
-    assert done.state == State.ACCEPT_COMPLETED
+    assert done.state == NegState.ACCEPT_COMPLETED
     assert done.mic is not None
     client._reset_ntlm_crypto_state(outgoing=False)
     client.verify(_list(*opening.mechanisms), done.mic)
@@ -205,7 +203,7 @@ def init_token(mechanisms: tuple[bytes, ...], token: bytes | None) -> bytes:
     return der.pack(0x60, body)
 
 
-# ---------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------- refusals
 
 
 async def test_ntlmv1_is_refused(users_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,14 +229,14 @@ async def test_ntlmv1_is_refused(users_file: Path, monkeypatch: pytest.MonkeyPat
         ("DEMO", "a" * 257),
     ],
 )
-async def test_names_that_could_be_read_in_two_ways_are_refused(users_file: Path, domain: str, account: str) -> None:
+async def test_name_that_could_be_read_in_two_ways_is_refused(users_file: Path, domain: str, account: str) -> None:
     """Even with the right password's proof over exactly these names."""
     with pytest.raises(AuthenticationFailed, match="is not accepted"):
         await _answer_as(users_file, domain, account)
 
 
 @pytest.mark.parametrize(("domain", "account"), [("EVIL", "alice"), ("", "alice@evil")])
-async def test_a_domain_that_is_not_on_the_list_is_refused(users_file: Path, domain: str, account: str) -> None:
+async def test_unknown_domain_is_refused(users_file: Path, domain: str, account: str) -> None:
     with pytest.raises(AuthenticationFailed, match="no such user"):
         await _answer_as(users_file, domain, account)
 
@@ -246,7 +244,7 @@ async def test_a_domain_that_is_not_on_the_list_is_refused(users_file: Path, dom
 @pytest.mark.parametrize(
     ("domain", "account"), [("DEMO", "alice"), ("", "alice"), ("", "alice@demo"), ("demo", "ALICE")]
 )
-async def test_plain_names_and_a_upn_are_taken(users_file: Path, domain: str, account: str) -> None:
+async def test_plain_name_and_upn_sign_in(users_file: Path, domain: str, account: str) -> None:
     assert (await _answer_as(users_file, domain, account)).identity == Identity("DEMO", "alice", "ntlm")
 
 
@@ -258,7 +256,7 @@ async def _answer_as(users_file: Path, domain: str, account: str) -> Authenticat
     return await shake(handshake, client, "NTLM")
 
 
-async def test_an_anonymous_sign_in_is_refused(users_file: Path) -> None:
+async def test_anonymous_sign_in_is_refused(users_file: Path) -> None:
     with pytest.raises(AuthenticationFailed, match="anonymous"):
         await _answer_as(users_file, "", "")
 
@@ -270,19 +268,19 @@ async def test_an_anonymous_sign_in_is_refused(users_file: Path) -> None:
 
 
 @pytest.mark.parametrize(("flags", "is_guest"), [(0x20, False), (0x21, True)])
-def test_somebody_unknown_whom_the_domain_takes_for_a_guest_is_nobody(flags: int, is_guest: bool) -> None:
-    """winbindd's answer as a domain with its Guest account enabled gives it, to any name and password."""
+def test_guest_sign_in_is_refused(flags: int, is_guest: bool) -> None:
+    """winbindd's reply from a domain with its Guest account enabled, for any name and password."""
     sid = winbind._Sid(1, 2, (0, 0, 0, 0, 0, 5), (21, 501))
     sids = (winbind._SidWithAttributes * 1)(winbind._SidWithAttributes(sid, 7))
     info = winbind._Info(user_flags=flags, account_name=b"Guest", domain_name=b"CORP", sid_count=1, sids=sids)
     if is_guest:
-        with pytest.raises(AuthenticationFailed, match="took him for a guest"):
+        with pytest.raises(AuthenticationFailed, match="signed the user in as a guest"):
             winbind._proof(info)
     else:
         assert winbind._proof(info).identity.sid == "S-1-5-21-501"
 
 
-async def test_ntlm_from_a_trusted_proxy_is_refused(users_file: Path) -> None:
+async def test_ntlm_through_a_trusted_proxy_is_refused(users_file: Path) -> None:
     with pytest.raises(AuthenticationFailed) as caught:
         await shake(
             authenticator(users_file).begin(dataclasses.replace(PEER, behind_proxy=True)),
@@ -292,10 +290,10 @@ async def test_ntlm_from_a_trusted_proxy_is_refused(users_file: Path) -> None:
     assert caught.value.code == "ntlm-behind-proxy"
 
 
-# ---------------------------------------------------------------- the order of things
+# ---------------------------------------------------------------- states
 
 
-async def test_a_finished_handshake_is_never_stepped_again(users_file: Path) -> None:
+async def test_completed_handshake_refuses_another_step(users_file: Path) -> None:
     handshake = authenticator(users_file).begin(PEER)
     last = b""
 
@@ -305,19 +303,58 @@ async def test_a_finished_handshake_is_never_stepped_again(users_file: Path) -> 
         return token
 
     await shake(handshake, ntlm_client("DEMO\\alice"), "NTLM", remember)
+    assert handshake.state is State.COMPLETE
     with pytest.raises(AuthenticationFailed, match="stepped again"):
         await handshake.step_token("NTLM", last)
 
 
-async def test_a_failed_handshake_is_never_stepped_again(users_file: Path) -> None:
+async def test_failed_handshake_refuses_another_step(users_file: Path) -> None:
     handshake = authenticator(users_file).begin(PEER)
     with pytest.raises(AuthenticationFailed):
         await handshake.step_token("NTLM", b"garbage")
+    assert handshake.state is State.FAILED
     with pytest.raises(AuthenticationFailed, match="stepped again"):
         await shake(handshake, ntlm_client("DEMO\\alice"), "NTLM")
 
 
-async def test_the_scheme_cannot_change_in_the_middle(users_file: Path) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "offered", "states"),
+    [
+        ("NTLM", None, [State.NTLM_RESPONSE]),
+        ("Negotiate", (NTLM,), [State.SPNEGO_RESPONSE]),
+        ("Negotiate", (KERBEROS, NTLM), [State.SPNEGO_NEGOTIATE, State.SPNEGO_RESPONSE]),
+    ],
+)
+async def test_handshake_passes_through_the_states_of_its_table(
+    users_file: Path, scheme: str, offered: tuple[bytes, ...] | None, states: list[State]
+) -> None:
+    handshake, client = authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice")
+    passed = [handshake.state]
+    negotiate = client.step()
+    assert negotiate is not None
+    first = negotiate if offered is None else init_token(offered, negotiate)
+    assert isinstance(await handshake.step_token(scheme, first), Continue)
+    passed.append(handshake.state)
+    if passed[-1] is State.SPNEGO_NEGOTIATE:
+        outcome = await handshake.step_token(scheme, tokens.write(tokens.Response(token=negotiate)))
+        assert isinstance(outcome, Continue)
+        passed.append(handshake.state)
+    assert passed == [State.FIRST, *states]
+
+
+async def test_second_step_is_refused_while_the_first_is_in_progress(users_file: Path) -> None:
+    handshake, client = authenticator(users_file).begin(PEER), ntlm_client("DEMO\\alice")
+    negotiate = client.step()
+    assert negotiate is not None
+    challenge = await handshake.step_token("NTLM", negotiate)
+    assert isinstance(challenge, Continue)
+    response = client.step(challenge.token)
+    assert response is not None
+    outcomes = await asyncio.gather(*(handshake.step_token("NTLM", response) for _ in range(2)), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [Authenticated, AuthenticationFailed]
+
+
+async def test_scheme_cannot_change_within_a_handshake(users_file: Path) -> None:
     handshake = authenticator(users_file).begin(PEER)
     client = ntlm_client("DEMO\\alice")
     outcome = await handshake.step_token("NTLM", client.step())
@@ -326,13 +363,13 @@ async def test_the_scheme_cannot_change_in_the_middle(users_file: Path) -> None:
         await handshake.step_token("Negotiate", client.step(outcome.token))
 
 
-async def test_authenticate_without_negotiate_is_refused(users_file: Path) -> None:
+async def test_handshake_cannot_begin_with_authenticate(users_file: Path) -> None:
     message = Authenticate(1, b"", b"x" * 60, domain_name="DEMO", username="alice").pack()
     with pytest.raises(AuthenticationFailed, match="begins with NEGOTIATE"):
         await authenticator(users_file).begin(PEER).step_token("NTLM", message)
 
 
-async def test_a_token_longer_than_any_real_one_is_refused_unread(users_file: Path) -> None:
+async def test_oversized_token_is_refused_unread(users_file: Path) -> None:
     with pytest.raises(AuthenticationFailed, match="longer than any real one"):
         await authenticator(users_file).begin(PEER).step_token("Negotiate", ntlm_messages.SIGNATURE + bytes(60000))
 
@@ -344,9 +381,7 @@ async def test_a_token_longer_than_any_real_one_is_refused_unread(users_file: Pa
     token=st.binary(max_size=300), kind=st.sampled_from([b"", ntlm_messages.SIGNATURE + b"\1\0\0\0", b"\x60", b"\xa1"])
 )
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_a_first_token_of_any_bytes_is_a_challenge_or_unproven(
-    users_file: Path, token: bytes, kind: bytes
-) -> None:
+async def test_hostile_first_token_is_challenged_or_refused(users_file: Path, token: bytes, kind: bytes) -> None:
     for scheme in ("NTLM", "Negotiate"):
         try:
             outcome = await authenticator(users_file).begin(PEER).step_token(scheme, kind + token)
@@ -357,7 +392,7 @@ async def test_a_first_token_of_any_bytes_is_a_challenge_or_unproven(
 
 @given(data=st.data(), wrapped=st.booleans())
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_a_real_answer_with_any_bytes_changed_is_never_more_than_unproven(
+async def test_changed_response_never_signs_another_user_in(
     users_file: Path, data: st.DataObject, wrapped: bool
 ) -> None:
     changed = False
@@ -379,14 +414,14 @@ async def test_a_real_answer_with_any_bytes_changed_is_never_more_than_unproven(
         outcome = await shake(authenticator(users_file).begin(PEER), client, "Negotiate" if wrapped else "NTLM", tamper)
     except (AuthenticationFailed, spnego.exceptions.SpnegoError):
         return
-    # what is left over around the protected messages (unused header bytes, SPNEGO's own state) may differ
+    # bytes around the protected messages (unused header bytes, SPNEGO's own state) can change unnoticed
     assert outcome.identity.account == "alice"
     assert changed or outcome.token is None or wrapped
 
 
 @given(token=st.binary(max_size=200))
 @settings(max_examples=300, deadline=None)
-def test_a_spnego_reader_reads_or_raises_value_error(token: bytes) -> None:
+def test_spnego_reader_returns_or_raises_value_error_for_hostile_bytes(token: bytes) -> None:
     for wrapped in (token, b"\x60" + bytes([min(len(token), 127)]) + token):
         try:
             tokens.read(wrapped)
@@ -394,13 +429,13 @@ def test_a_spnego_reader_reads_or_raises_value_error(token: bytes) -> None:
             continue
 
 
-def test_what_is_written_can_be_read() -> None:
+def test_written_spnego_token_is_read_back() -> None:
     for size in (0, 1, 127, 128, 255, 256, 40000):
-        response = tokens.Response(State.ACCEPT_INCOMPLETE, NTLM, b"t" * size, b"m" * size)
+        response = tokens.Response(NegState.ACCEPT_INCOMPLETE, NTLM, b"t" * size, b"m" * size)
         assert tokens.read(tokens.write(response)) == response
 
 
-def test_a_spnego_token_with_bytes_left_over_is_refused() -> None:
-    token = tokens.write(tokens.Response(State.REJECT))
-    with pytest.raises(ValueError, match="left over"):
+def test_spnego_token_with_trailing_bytes_is_refused() -> None:
+    token = tokens.write(tokens.Response(NegState.REJECT))
+    with pytest.raises(ValueError, match="bytes after the token"):
         tokens.read(token + b"x")

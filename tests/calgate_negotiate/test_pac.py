@@ -1,4 +1,4 @@
-"""Who a ticket is for: a real PAC, and what is no PAC."""
+"""The user in a PAC: a real one, and hostile ones."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ SEEDS = json.loads((Path(__file__).parents[1] / "fuzz" / "seeds.json").read_text
 ALICE, BOB = (base64.b64decode(seed) for seed in SEEDS["pac"])
 
 
-def test_a_real_pac_tells_name_sid_and_groups() -> None:
+def test_real_pac_has_name_sid_and_groups() -> None:
     alice = pac.read(ALICE)
     domain = alice.sid.rpartition("-")[0]
     assert (alice.account, alice.domain) == ("alice", "CORP")
@@ -30,7 +30,7 @@ def test_a_real_pac_tells_name_sid_and_groups() -> None:
 
 
 @pytest.mark.parametrize("buffer", [ALICE, BOB])
-def test_one_that_is_cut_short_anywhere_is_refused(buffer: bytes) -> None:
+def test_truncated_pac_is_refused_at_any_length(buffer: bytes) -> None:
     whole = pac.read(buffer)
     for length in range(len(buffer) - 8):
         with pytest.raises(ValueError, match=r"PAC|decode"):
@@ -38,7 +38,7 @@ def test_one_that_is_cut_short_anywhere_is_refused(buffer: bytes) -> None:
     assert pac.read(buffer + bytes(8)) == whole, "what follows is padding"
 
 
-def test_a_group_that_is_not_enabled_is_none() -> None:
+def test_disabled_group_is_ignored() -> None:
     """SE_GROUP_ENABLED is clear for deny-only groups of a filtered token (MS-PAC 2.2.1)."""
     alice = pac.read(ALICE)
     enabled = struct.pack("<I", 7)
@@ -51,15 +51,15 @@ def test_a_group_that_is_not_enabled_is_none() -> None:
     raise AssertionError("no group found")
 
 
-def test_the_primary_group_counts_even_where_it_is_not_listed_among_the_groups() -> None:
+def test_primary_group_counts_even_if_it_is_not_among_the_groups() -> None:
     alice = pac.read(ALICE)
     domain, _, rid = alice.sid.rpartition("-")
-    ids = struct.pack("<II", int(rid), 513)  # UserId and PrimaryGroupId stand side by side
+    ids = struct.pack("<II", int(rid), 513)  # UserId and PrimaryGroupId are adjacent
     assert ALICE.count(ids) == 1
     assert f"{domain}-777" in pac.read(ALICE.replace(ids, struct.pack("<II", int(rid), 777))).groups
 
 
-def test_a_pac_that_the_key_in_the_keytab_did_not_sign_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsigned_pac_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     kerberos = pytest.importorskip("calgate_negotiate.kerberos", reason="python-gssapi is not installed")
     for is_signed in (True, False):
         attribute = SimpleNamespace(authenticated=is_signed, values=[ALICE])
@@ -73,7 +73,7 @@ def test_a_pac_that_the_key_in_the_keytab_did_not_sign_is_refused(monkeypatch: p
 
 @given(st.data())
 @settings(max_examples=600, deadline=None)
-def test_any_bytes_are_read_or_refused(data: st.DataObject) -> None:
+def test_pac_reader_returns_or_raises_value_error_for_hostile_bytes(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(ALICE) - 1))
     spoiled = ALICE[:at] + data.draw(st.binary(max_size=12)) + ALICE[at + data.draw(st.integers(0, 12)) :]
     try:
@@ -84,8 +84,8 @@ def test_any_bytes_are_read_or_refused(data: st.DataObject) -> None:
     assert found.sid.startswith("S-")
 
 
-def test_a_count_of_four_thousand_million_is_refused_and_takes_no_memory() -> None:
-    """Some of these places are counts, and the others are times or numbers that nobody reads."""
+def test_count_of_four_billion_is_refused_and_takes_no_memory() -> None:
+    """Some of these positions are counts; the others are times or numbers that are not read."""
     refused = 0
     tracemalloc.start()
     for at in range(16, len(ALICE) - 4, 4):

@@ -1,4 +1,4 @@
-"""The plugin as the core starts it."""
+"""The plugin's start, with settings that can and cannot be used."""
 
 import sys
 from pathlib import Path
@@ -31,31 +31,31 @@ def services(folder: Path) -> Services:
     return Services(store=NoStore(), state_dir=folder)  # type: ignore[arg-type]
 
 
-async def test_it_signs_in_by_the_users_file(server: Server, tmp_path: Path) -> None:
+async def test_plugin_signs_in_with_the_users_file(server: Server, tmp_path: Path) -> None:
     async with open_store(StoreSection(url=server.url), tmp_path) as store:
-        lent = Services(store=store, state_dir=tmp_path, prover=UsersDirectory(write(tmp_path)))
+        lent = Services(store=store, state_dir=tmp_path, ntlm_verifier=UsersDirectory(write(tmp_path)))
         async with calgate_negotiate.start(Config(ntlm="users"), lent) as plugin:
             proven = await shake(plugin.begin(PEER), ntlm_client("DEMO\\alice"), "NTLM")
     assert proven.identity.name == "DEMO\\alice"
 
 
-def test_a_section_that_signs_nobody_in_is_refused() -> None:
-    with pytest.raises(ValidationError, match="nobody could sign in"):
+def test_section_without_a_mechanism_is_refused() -> None:
+    with pytest.raises(ValidationError, match="no mechanism is on"):
         Config()
 
 
-async def test_ntlm_by_users_needs_a_users_section(tmp_path: Path) -> None:
+async def test_start_fails_if_ntlm_is_users_without_a_users_section(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"needs a \[users\] section"):
         async with calgate_negotiate.start(Config(ntlm="users"), services(tmp_path)):
             pass
 
 
-def test_ntlm_without_kerberos_is_warned_about() -> None:
+def test_warning_recommends_a_keytab_if_only_ntlm_is_on() -> None:
     assert calgate_negotiate.warnings(Config(ntlm="users"))
     assert not calgate_negotiate.warnings(Config(keytab=Path("/x")))
 
 
-async def test_a_keytab_without_python_gssapi_says_what_to_install(
+async def test_start_names_the_missing_package_without_python_gssapi(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "calgate_negotiate.kerberos", raising=False)
@@ -66,10 +66,10 @@ async def test_a_keytab_without_python_gssapi_says_what_to_install(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [(None, "cannot be read: No such file"), (b"", "no usable key"), (b"not a keytab", "no usable key")],
 )
-async def test_a_keytab_that_is_of_no_use_is_told_at_start(tmp_path: Path, content: bytes | None, told: str) -> None:
+async def test_start_fails_with_an_unusable_keytab(tmp_path: Path, content: bytes | None, expected: str) -> None:
     pytest.importorskip("gssapi", reason="python-gssapi is not installed")
     keytab = tmp_path / "http.keytab"
     if content is not None:
@@ -77,10 +77,10 @@ async def test_a_keytab_that_is_of_no_use_is_told_at_start(tmp_path: Path, conte
     with pytest.raises(ValueError, match=r"negotiate\.keytab") as caught:
         async with calgate_negotiate.start(Config(keytab=keytab), services(tmp_path)):
             pass
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
-async def test_ntlm_where_only_kerberos_is_on_is_told_apart() -> None:
+async def test_ntlm_has_a_code_of_its_own_if_only_kerberos_is_on() -> None:
     from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
 
     kerberos_only = NegotiateAuthenticator(Mechanisms())

@@ -1,4 +1,4 @@
-"""Which ticket a Negotiate token shows."""
+"""The ticket in a Negotiate token."""
 
 import contextlib
 
@@ -23,19 +23,19 @@ TICKET = Ticket("CORP.EXAMPLE", "HTTP/gateway.corp.example", 3, 23)
         spnego.write(Response(token=ticket(enctype=23))),
     ],
 )
-def test_a_ticket_is_seen_however_it_is_wrapped(token: bytes) -> None:
+def test_ticket_is_found_in_every_wrapping(token: bytes) -> None:
     assert presented(token) == TICKET
 
 
 @pytest.mark.parametrize(
     "token", [in_spnego(ticket(), NTLM, KERBEROS), in_spnego(ticket()), spnego.write(Response(mic=b"signed"))]
 )
-def test_a_guess_at_another_mechanism_and_a_signature_alone_show_none(token: bytes) -> None:
+def test_no_ticket_is_found_in_a_token_for_another_mechanism_or_a_signature(token: bytes) -> None:
     assert presented(token) is None
 
 
-def test_what_could_be_read_in_two_ways_is_refused() -> None:
-    """A second ticket beside the first, of which the library might take the other; and anything before the request."""
+def test_token_that_could_be_read_in_two_ways_is_refused() -> None:
+    """A second ticket, which the library might use instead of the first; and any bytes before the request."""
     whole = ticket()
     request = whole[whole.index(b"\x6e") :]
     fields = der.expect(0x30, der.expect(0x6E, request))
@@ -48,7 +48,7 @@ def test_what_could_be_read_in_two_ways_is_refused() -> None:
 
 @given(st.data())
 @settings(max_examples=500, deadline=None)
-def test_any_bytes_are_a_ticket_or_none_or_refused(data: st.DataObject) -> None:
+def test_ticket_reader_returns_or_raises_value_error_for_hostile_bytes(data: st.DataObject) -> None:
     whole = data.draw(st.sampled_from([ticket(), in_spnego(ticket(), KERBEROS)]))
     at = data.draw(st.integers(0, len(whole) - 1))
     spoiled = whole[:at] + data.draw(st.binary(max_size=9)) + whole[at + data.draw(st.integers(0, 9)) :]

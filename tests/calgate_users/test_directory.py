@@ -49,7 +49,7 @@ async def test_groups_resolve_with_and_without_their_domain(tmp_path: Path) -> N
 
 
 async def test_the_right_password_is_proven(tmp_path: Path) -> None:
-    proof = await UsersDirectory(write(tmp_path)).prove(attempt("Alice", "demo", "Demo"))
+    proof = await UsersDirectory(write(tmp_path)).verify(attempt("Alice", "demo", "Demo"))
     assert proof.identity == Identity("DEMO", "alice", "ntlm")
     assert len(proof.session_key) == 16
 
@@ -60,19 +60,19 @@ async def test_the_right_password_is_proven(tmp_path: Path) -> None:
 )
 async def test_anything_else_is_unproven(tmp_path: Path, account: str, password: str, domain: str) -> None:
     with pytest.raises(AuthenticationFailed):
-        await UsersDirectory(write(tmp_path)).prove(attempt(account, password, domain))
+        await UsersDirectory(write(tmp_path)).verify(attempt(account, password, domain))
 
 
 async def test_a_disabled_account_is_refused_only_to_who_knows_its_password(tmp_path: Path) -> None:
     users = UsersDirectory(write(tmp_path))
     with pytest.raises(AccountRefused):
-        await users.prove(attempt("gone", "demo"))
+        await users.verify(attempt("gone", "demo"))
     with pytest.raises(AccountRefused):
         await users.look_up(Identity("DEMO", "gone", "kerberos"))
 
 
 async def test_a_client_that_names_no_domain_means_the_first(tmp_path: Path) -> None:
-    proof = await UsersDirectory(write(tmp_path)).prove(attempt("alice", "demo", ""))
+    proof = await UsersDirectory(write(tmp_path)).verify(attempt("alice", "demo", ""))
     assert proof.identity.domain == "DEMO"
 
 
@@ -83,14 +83,14 @@ async def test_sharp_s_stays_when_the_account_is_upper_cased(tmp_path: Path) -> 
     blob = asked.nt_response[16:]
     key = hmac.digest(nt_hash("demo"), "WEIßDEMO".encode("utf-16-le"), "md5")
     answer = replace(asked, nt_response=hmac.digest(key, asked.challenge + blob, "md5") + blob)
-    assert (await users.prove(answer)).identity.account == "weiß"
+    assert (await users.verify(answer)).identity.account == "weiß"
 
 
 async def test_a_changed_file_counts_from_the_next_sign_in(tmp_path: Path) -> None:
     file = write(tmp_path)
     users = UsersDirectory(file)
     write(tmp_path, FILE.replace(nt_hash("demo").hex(), nt_hash("changed").hex()))
-    assert await users.prove(attempt("alice", "changed"))
+    assert await users.verify(attempt("alice", "changed"))
 
 
 async def test_a_broken_new_version_is_logged_once_and_the_old_one_kept(
@@ -99,8 +99,8 @@ async def test_a_broken_new_version_is_logged_once_and_the_old_one_kept(
     users = UsersDirectory(write(tmp_path))
     write(tmp_path, "domains = [")
     with caplog.at_level(logging.ERROR):
-        assert await users.prove(attempt("alice", "demo"))
-        assert await users.prove(attempt("alice", "demo"))
+        assert await users.verify(attempt("alice", "demo"))
+        assert await users.verify(attempt("alice", "demo"))
     assert len(caplog.records) == 1
     assert "not TOML" in caplog.text
     write(tmp_path, FILE.replace('"Alice Archer"', '"Alice Cooper"'))
@@ -115,7 +115,7 @@ async def test_a_file_that_vanishes_is_logged_and_the_old_one_kept(
     file = write(tmp_path)
     users = UsersDirectory(file)
     file.unlink()
-    assert await users.prove(attempt("alice", "demo"))
+    assert await users.verify(attempt("alice", "demo"))
     assert "No such file" in caplog.text
 
 

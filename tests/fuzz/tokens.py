@@ -39,7 +39,7 @@ class AcceptingVerifier:
     async def names(self) -> ntlm_messages.Names:
         return ntlm_messages.Names("DEMO", "CALGATE")
 
-    async def prove(self, attempt: NtlmAttempt) -> NtlmProof:
+    async def verify(self, attempt: NtlmAttempt) -> NtlmProof:
         return NtlmProof(Identity(attempt.domain, attempt.account, "ntlm"), bytes(16))
 
     def canonical(self, attempt: NtlmAttempt) -> str:
@@ -57,7 +57,7 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 
 def shake(scheme: str, *tokens: bytes) -> None:
     """Takes a handshake through these tokens; every Refusal is fine."""
-    conversation = handshake.NegotiateHandshake(handshake.Mechanisms(prover=AcceptingVerifier()), PEER)
+    conversation = handshake.NegotiateHandshake(handshake.Mechanisms(ntlm_verifier=AcceptingVerifier()), PEER)
     try:
         for token in tokens:
             run(conversation.step_token(scheme, token))
@@ -79,7 +79,7 @@ def spnego_token(data: bytes) -> None:
 def ntlm_message(data: bytes) -> None:
     shake("NTLM", data)
     shake("NTLM", NEGOTIATE, data)
-    binding = channel_binding.ChannelBindingPolicy("require", None).bound(PEER)
+    binding = channel_binding.ChannelBindingPolicy("require", None).expected(PEER)
     exchange = ntlm.NtlmExchange(AcceptingVerifier(), None, "", binding)
     with contextlib.suppress(Refusal):
         run(exchange.challenge(data))
@@ -112,7 +112,7 @@ class Reader(sign_in.SignIn):
     """The gateway's own reader of the header, without what else a sign-in needs."""
 
     def __init__(self) -> None:
-        offered = handshake.NegotiateAuthenticator(handshake.Mechanisms(prover=AcceptingVerifier()))
+        offered = handshake.NegotiateAuthenticator(handshake.Mechanisms(ntlm_verifier=AcceptingVerifier()))
         self._by_scheme = {scheme.lower(): (scheme, offered) for scheme in offered.schemes}
 
 
@@ -123,7 +123,7 @@ def authorization(data: bytes) -> None:
     """Reads the header as a client sends it: scheme, blank, base64."""
     text = data.decode("latin-1")
     explain_text(text)
-    conversation = handshake.NegotiateHandshake(handshake.Mechanisms(prover=AcceptingVerifier()), PEER)
+    conversation = handshake.NegotiateHandshake(handshake.Mechanisms(ntlm_verifier=AcceptingVerifier()), PEER)
     with contextlib.suppress(Refusal):
         run(conversation.step(*READER._read_authorization(SignInRequest(text))))  # type: ignore[arg-type]
 

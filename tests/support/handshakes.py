@@ -8,7 +8,7 @@ import spnego
 
 from calgate.plugin.identity import Authenticated, Continue, Handshake, Peer
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
-from calgate_negotiate.ntlm import UsersVerifier
+from calgate_negotiate.ntlm import PluginVerifier
 from calgate_users.directory import UsersDirectory
 
 PEER = Peer(address="192.0.2.7", behind_proxy=False)
@@ -17,7 +17,7 @@ Tamper = Callable[[int, bytes], bytes]
 
 def authenticator(users_file: Path) -> NegotiateAuthenticator:
     """NTLM by a users file, no Kerberos."""
-    return NegotiateAuthenticator(Mechanisms(prover=UsersVerifier(UsersDirectory(users_file))))
+    return NegotiateAuthenticator(Mechanisms(ntlm_verifier=PluginVerifier(UsersDirectory(users_file))))
 
 
 def ntlm_client(user: str, password: str = "demo", *, spnego_wrapped: bool = False) -> "spnego.ContextProxy":

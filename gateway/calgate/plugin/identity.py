@@ -94,7 +94,7 @@ class NtlmVerifier(Protocol):
     def domain(self) -> str:
         """The NetBIOS name that goes into the challenge, and that an empty domain stands for."""
 
-    async def prove(self, attempt: NtlmAttempt) -> NtlmProof:
+    async def verify(self, attempt: NtlmAttempt) -> NtlmProof:
         """Raises AuthenticationFailed, AccountRefused or Unavailable."""
 
 

@@ -69,4 +69,4 @@ class Services:
     store: Store
     state_dir: Path
     directory: Directory | None = None  # all directories as one; None while directories themselves start
-    prover: NtlmVerifier | None = None  # a started plugin that can verify NTLM, if there is one
+    ntlm_verifier: NtlmVerifier | None = None  # a started plugin that verifies NTLM responses, if any
