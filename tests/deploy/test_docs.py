@@ -1,4 +1,4 @@
-"""What the documents say exists: settings, commands, files."""
+"""What the documents name exists: settings, commands, files, make targets, metrics."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,15 @@ from calgate.cli import main
 from calgate.telemetry.metrics import exposition
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "deploy/README.md", "SECURITY.md", "CHANGELOG.md")
+DOCUMENTS = (
+    "README.md",
+    "deploy/README.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "gateway/calgate/README.md",
+    "tests/README.md",
+)
 PLUGINS = ("calgate_negotiate", "calgate_ldap", "calgate_users", "calgate_headers")
 
 
@@ -23,7 +31,7 @@ def text_of(document: str) -> str:
     return (ROOT / document).read_text(encoding="utf-8")
 
 
-def test_the_readmes_least_settings_have_no_fault(tmp_path: Path) -> None:
+def test_smallest_settings_of_the_readme_have_no_fault(tmp_path: Path) -> None:
     block, _ = re.findall(r"```toml\n(.*?)```", text_of("README.md"), re.DOTALL)
     for name in ("bi.pem", "bi.key", "http.keytab", "ad-ca.pem", "ldap.secret"):
         (tmp_path / name).write_text("x", encoding="utf-8")
@@ -33,7 +41,7 @@ def test_the_readmes_least_settings_have_no_fault(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_command_that_a_document_names_is_there(document: str) -> None:
+def test_command_that_a_document_names_exists(document: str) -> None:
     spans = re.findall(r"`calgate ([a-z-]+(?: (?:· )?[a-z][a-z-]*)*)", text_of(document))
     for words in spans:
         first, *rest = words.split()
@@ -45,12 +53,35 @@ def test_every_command_that_a_document_names_is_there(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_file_that_a_document_links_is_there(document: str) -> None:
+def test_file_that_a_document_links_exists(document: str) -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", text_of(document)):
         assert ((ROOT / document).parent / link).exists(), f"{document}: {link}"
 
 
-def test_every_figure_is_in_the_table_and_no_other() -> None:
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "gateway/calgate/README.md", "tests/README.md"])
+def test_path_that_a_guide_for_developers_names_exists(document: str) -> None:
+    spans = re.findall(r"`((?:[\w.]+/)+(?:[\w.-]+\.\w+)?|[a-z_]+\.(?:py|md|lua|toml))`", text_of(document))
+    roots = (ROOT, (ROOT / document).parent, ROOT / "gateway/calgate", ROOT / "plugins/calgate_cal/lua")
+    assert [
+        span for span in spans if not any(any(root.glob(pattern)) for root in roots for pattern in (span, f"*/{span}"))
+    ] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_make_target_that_a_document_names_exists(document: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^ {4})make ([a-z-]+)", text_of(document), re.MULTILINE)) - targets == set()
+
+
+def test_map_of_the_core_has_every_package_and_module() -> None:
+    text = text_of("gateway/calgate/README.md")
+    core = ROOT / "gateway/calgate"
+    packages = {f"{path.name}/" for path in core.iterdir() if (path / "__init__.py").exists()}
+    modules = {path.name for path in core.glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert [name for name in sorted(packages | modules) if f"`{name}`" not in text] == []
+
+
+def test_table_of_metrics_has_every_metric_and_no_other() -> None:
     told = set(re.findall(r"^# TYPE (calgate_\w+)", exposition({}), re.MULTILINE))
     named = set(
         re.findall(r"`(calgate_\w+)`", text_of("deploy/README.md").partition("### Figures")[2].partition("Worth")[0])
@@ -58,7 +89,7 @@ def test_every_figure_is_in_the_table_and_no_other() -> None:
     assert named == told
 
 
-def test_every_setting_is_in_the_commented_example() -> None:
+def test_setting_is_in_the_commented_example() -> None:
     example = text_of("deploy/calgate.toml")
     models = [config.Core, *(import_module(name).Config for name in PLUGINS)]
     models.append(import_module("calgate_cal.settings").License)
