@@ -1,7 +1,7 @@
 """The manifests in `deploy/kubernetes/`: valid by Kubernetes' own schemas, and consistent with each other.
 
-No cluster runs them here; what a schema cannot see (an empty selector, a port that nothing listens on, too little time to
-drain) is checked one by one.
+No cluster runs them here; what a schema cannot see (an empty selector, a port that nothing listens on, too little time
+to drain) is checked one by one.
 """
 
 import tomllib
