@@ -1,4 +1,4 @@
-"""A whole gateway: its parts, started in order, wired together, kept going, stopped in reverse."""
+"""A whole gateway: starts its parts in order, wires them together, and stops them in reverse."""
 
 import asyncio
 import logging
@@ -60,7 +60,7 @@ class Gateway:
         metrics: Metrics,
         traces: "Tracing | None" = None,
     ) -> None:
-        """`load_balancers`: one a route, in the order of the settings file."""
+        """Wires the parts; `load_balancers` has one for each route, in the order of the settings file."""
         core = settings.core
         listen = core.listen
         self.certificates = Certificates(listen.tls, listen.sni) if listen.tls is not None else None
@@ -91,7 +91,7 @@ class Gateway:
         self.server = HttpServer(serve, self._handler.refuse)
 
     def snapshot(self) -> dict[str, object]:
-        """This worker's metrics, for its parent."""
+        """Returns this worker's metrics, for its parent."""
         sessions = self.sessions.known()
         self.metrics.gauges = {
             "connections": len(self.server.connections),
@@ -110,10 +110,11 @@ class Gateway:
 
 @asynccontextmanager
 async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
-    """Starts everything but the listeners. Raises ConfigError where something is set up so that it cannot work."""
+    """Starts everything but the listeners. Raises ConfigError if something cannot work as it is set up."""
     if HttpRequestParser is HttpRequestParserPy:
         raise ConfigError(
-            ["aiohttp runs without its C parser, which reads some requests in two ways; install its wheel"], 1
+            ["aiohttp: runs without its C parser, and the other accepts ambiguous requests; install aiohttp's wheel"],
+            1,
         )
     core = settings.core
     for sentence in (*access_warnings(core.access), *hidden_routes(core.routes)):
@@ -159,7 +160,7 @@ def _background_work(core: Core, gateway: Gateway, plugins: StartedPlugins) -> I
     if gateway.certificates is not None:
         yield background.keep_certificates(gateway.certificates)
     yield from (load_balancer.watch() for load_balancer in gateway.load_balancers)
-    if core.listen.admin is not None and plugins.allocator is not None:  # only where somebody can read the metrics
+    if core.listen.admin is not None and plugins.allocator is not None:  # without it the metrics cannot be read
         yield keep_counting(plugins.allocator, gateway.metrics)
 
 

@@ -18,7 +18,7 @@ from calgate.upstream.drained import DrainedServers
 
 logger = logging.getLogger(__name__)
 
-_RESOLVE_EVERY = 300.0  # seconds: a group may be renamed or created while the gateway runs
+_RESOLVE_EVERY = 300.0  # seconds: groups can be renamed or created while the gateway runs
 _RETRY_AFTER = 3.0  # seconds, while the directory or the store does not respond
 _CERTIFICATES_EVERY = 5.0  # seconds
 
@@ -31,7 +31,9 @@ async def keep_rules(core: Core, directory: Directory, rules: CurrentRules, lice
             await _resolve(core, directory, rules, licensing)
         except Unavailable as refusal:
             if not has_warned:
-                logger.warning("the directory does not respond, so nobody is let in yet: %s", refusal.detail)
+                logger.warning(
+                    "access: the directory does not respond; users get 503 until it does: %s", refusal.detail
+                )
             has_warned = True
             await asyncio.sleep(_RETRY_AFTER)
         else:
@@ -44,7 +46,7 @@ async def _resolve(core: Core, directory: Directory, rules: CurrentRules, licens
     resolved = Rules(core.access, found, core.timezone)
     for name in resolved.unresolved:
         logger.warning(
-            "access: no directory has a group %r; the rules that name it refuse everybody they could apply to", name
+            "access: no directory has the group %s; users to whom its rules might apply get 503: correct the name", name
         )
     licensing.regroup({name: found.get(name) for name in licensing.groups})
     rules.replace(resolved)
@@ -69,6 +71,6 @@ async def keep_certificates(certificates: Certificates) -> None:
         await asyncio.sleep(_CERTIFICATES_EVERY)
         try:
             if certificates.reload_if_changed():
-                logger.info("a certificate was loaded anew")
+                logger.info("listen.tls: certificate reloaded")
         except (OSError, ssl.SSLError, ValueError) as error:
             logger.error("listen.tls: cannot load the new certificate, keeping the old one: %s", error)

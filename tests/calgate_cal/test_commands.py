@@ -377,4 +377,4 @@ def test_a_store_that_is_away_is_one_line_and_exit_1(cals: Cals, server: Server)
     server.stop()
     result = cals("list")
     assert result.exit_code == 1
-    assert result.output.startswith("Error: the store does not answer: ")
+    assert result.output.startswith("Error: the store does not respond: ")

@@ -12,7 +12,7 @@ from support.demonstration import demonstration, run
 from support.ports import free_port
 
 
-async def test_the_six_lines_show_what_they_say(tmp_path: Path) -> None:
+async def test_six_printed_commands_show_what_they_promise(tmp_path: Path) -> None:
     async with demonstration(tmp_path / "demo", free_port()) as demo:
         lines = re.findall(r"^  (curl .*)$", demo.said, re.MULTILINE)
         assert len(lines) == 6
@@ -34,9 +34,7 @@ async def test_the_six_lines_show_what_they_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-async def test_it_stops_everything_within_five_seconds_even_with_a_download_under_way(
-    tmp_path: Path, sent: signal.Signals
-) -> None:
+async def test_demo_stops_within_five_seconds_during_a_download(tmp_path: Path, sent: signal.Signals) -> None:
     folder = tmp_path / "demo"
     async with demonstration(folder, free_port()) as demo:
         download = await asyncio.create_subprocess_exec(
@@ -52,7 +50,7 @@ async def test_it_stops_everything_within_five_seconds_even_with_a_download_unde
         await download.communicate()
 
 
-async def test_kill_9_leaves_nothing_that_the_next_start_cannot_clean_up(tmp_path: Path) -> None:
+async def test_demo_starts_again_after_kill_9(tmp_path: Path) -> None:
     folder, port = tmp_path / "demo", free_port()
     async with demonstration(folder, port) as demo:
         await demo.stop(signal.SIGKILL)

@@ -35,7 +35,7 @@ async def browser_of(account: str) -> AsyncIterator[tuple[BrowserContext, Page]]
         await browser.close()
 
 
-async def test_a_click_uses_the_document_and_signing_out_closes_the_websocket_and_does_not_sign_in_again(
+async def test_click_uses_the_document_and_sign_out_closes_the_websocket_for_good(
     demo: Demo,
 ) -> None:
     async with browser_of("alice") as (context, page):
@@ -52,7 +52,7 @@ async def test_a_click_uses_the_document_and_signing_out_closes_the_websocket_an
         await expect(page.locator("#live")).to_contain_text("closed (1008")
 
 
-async def test_who_comes_too_late_sees_why_and_an_open_page_is_told_in_words(demo: Demo) -> None:
+async def test_user_without_a_cal_sees_why_on_a_new_and_on_an_open_page(demo: Demo) -> None:
     async with browser_of("dave") as (_, page):
         await page.goto(demo.url + DOCUMENT)
         await page.get_by_role("button", name="Q2").click()
@@ -75,7 +75,7 @@ def other_document() -> str:
     return '<update mark="" view="HR/Headcount.qvw"><poll name="x"/></update>'
 
 
-async def test_the_demonstrations_own_pages_are_for_everybody(demo: Demo) -> None:
+async def test_pages_of_the_demonstration_have_no_accessibility_faults(demo: Demo) -> None:
     async with browser_of("alice") as (_, page):
         await page.set_viewport_size({"width": 360, "height": 740})
         for path in ("/", DOCUMENT, DOCUMENT.replace("Sales", "Sails")):

@@ -35,7 +35,7 @@ async def figures_once(admin: int, condition: Callable[[Figures], bool]) -> Figu
     pytest.fail(f"it never came to pass; there is {sorted(map(str, figures.samples))}")
 
 
-async def test_the_figures_tell_requests_calls_and_cals(server: DocumentServer, tmp_path: Path) -> None:
+async def test_metrics_count_requests_calls_and_cals(server: DocumentServer, tmp_path: Path) -> None:
     admin = free_port()
     settings = write_settings(tmp_path, server.port, listen=f'workers = 2\nadmin = "127.0.0.1:{admin}"')
     async with gateway(settings) as gate:
@@ -63,9 +63,7 @@ async def test_the_figures_tell_requests_calls_and_cals(server: DocumentServer, 
         assert figures.of("calgate_loop_lag_seconds_count") >= 2
 
 
-async def test_cals_in_use_are_the_stores_and_told_once_however_many_workers(
-    server: DocumentServer, tmp_path: Path
-) -> None:
+async def test_cal_metrics_appear_once_with_several_workers(server: DocumentServer, tmp_path: Path) -> None:
     admin = free_port()
     settings = write_settings(tmp_path, server.port, listen=f'workers = 2\nadmin = "127.0.0.1:{admin}"')
     async with gateway(settings) as gate:
@@ -85,7 +83,7 @@ async def test_cals_in_use_are_the_stores_and_told_once_however_many_workers(
         assert not any("worker" in sample.labels for sample in rows)
 
 
-async def test_every_name_and_label_is_as_prometheus_wants_it(server: DocumentServer, tmp_path: Path) -> None:
+async def test_metric_names_and_texts_follow_prometheus_conventions(server: DocumentServer, tmp_path: Path) -> None:
     admin = free_port()
     async with gateway(write_settings(tmp_path, server.port, listen=f'admin = "127.0.0.1:{admin}"')):
         reply = await curl(f"http://127.0.0.1:{admin}/metrics")

@@ -89,9 +89,7 @@ async def test_two_workers_share_a_port_and_a_session(server: DocumentServer, tm
             assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")).status == 200
 
 
-async def test_a_crashed_worker_is_replaced_and_only_its_own_connections_fail(
-    server: DocumentServer, tmp_path: Path
-) -> None:
+async def test_crashed_worker_is_replaced_and_only_its_connections_fail(server: DocumentServer, tmp_path: Path) -> None:
     async with gateway(write_settings(tmp_path, server.port, listen="workers = 2")) as gate:
         cookie = await cookie_of(gate, "alice")
         async with load(gate, cookie) as counted:
@@ -106,7 +104,7 @@ async def test_a_crashed_worker_is_replaced_and_only_its_own_connections_fail(
         assert any("worker 0 ended (signal SIGKILL)" in str(line["event"]) for line in gate.decisions())
 
 
-async def test_sighup_takes_the_file_over_and_fails_no_request(server: DocumentServer, tmp_path: Path) -> None:
+async def test_sighup_reloads_the_settings_without_failing_a_request(server: DocumentServer, tmp_path: Path) -> None:
     settings = write_settings(tmp_path, server.port)
     async with gateway(settings) as gate:
         cookie = await cookie_of(gate, "alice")
@@ -123,7 +121,7 @@ async def test_sighup_takes_the_file_over_and_fails_no_request(server: DocumentS
         assert (await curl(f"{gate.url}/portal", user="mallory")).status == 200
 
 
-async def test_sighup_with_a_faulty_file_changes_nothing_and_says_what_is_wrong(
+async def test_sighup_with_a_faulty_file_changes_nothing_and_logs_the_faults(
     server: DocumentServer, tmp_path: Path
 ) -> None:
     settings = write_settings(tmp_path, server.port)
@@ -136,7 +134,7 @@ async def test_sighup_with_a_faulty_file_changes_nothing_and_says_what_is_wrong(
         assert (await curl(f"{gate.url}/portal", user="alice")).status == 200
 
 
-async def test_a_reload_to_more_workers_that_do_not_start_leaves_no_socket_that_nobody_answers_on(
+async def test_failed_reload_to_more_workers_leaves_no_socket_without_a_worker(
     server: DocumentServer, tmp_path: Path
 ) -> None:
     settings = write_settings(tmp_path, server.port, listen="workers = 1")
@@ -151,7 +149,7 @@ async def test_a_reload_to_more_workers_that_do_not_start_leaves_no_socket_that_
         assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK"] * 40
 
 
-async def test_sigusr2_replaces_the_program_and_fails_no_request(server: DocumentServer, tmp_path: Path) -> None:
+async def test_sigusr2_replaces_the_program_without_failing_a_request(server: DocumentServer, tmp_path: Path) -> None:
     async with gateway(write_settings(tmp_path, server.port)) as gate:
         cookie = await cookie_of(gate, "alice")
         async with load(gate, cookie) as counted:
@@ -165,7 +163,7 @@ async def test_sigusr2_replaces_the_program_and_fails_no_request(server: Documen
         assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")).status == 200
 
 
-async def test_sigusr2_cuts_off_nobody_whom_a_worker_from_before_a_reload_still_serves(
+async def test_sigusr2_keeps_the_requests_of_workers_from_before_a_reload(
     server: DocumentServer, tmp_path: Path
 ) -> None:
     asked, let_go = asyncio.Event(), asyncio.Event()
@@ -182,7 +180,7 @@ async def test_sigusr2_cuts_off_nobody_whom_a_worker_from_before_a_reload_still_
         asking = asyncio.create_task(curl(f"{gate.url}/portal/slow", "-H", f"Cookie: {cookie}"))
         await asked.wait()
         (first,) = workers_of(gate)
-        for number, said in ((signal.SIGHUP, "the file was taken over"), (signal.SIGUSR2, "ready on")) * 2:
+        for number, said in ((signal.SIGHUP, "settings reloaded"), (signal.SIGUSR2, "ready on")) * 2:
             before = gate.log.read_text().count(said)
             gate.process.send_signal(number)
             await until(lambda said=said, before=before: gate.log.read_text().count(said) > before, seconds=20)
@@ -198,7 +196,7 @@ async def test_workers_end_when_their_parent_is_killed(server: DocumentServer, t
         await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
-async def test_metrics_and_readiness_stand_on_a_listener_of_their_own(server: DocumentServer, tmp_path: Path) -> None:
+async def test_metrics_and_readiness_have_their_own_listener(server: DocumentServer, tmp_path: Path) -> None:
     admin = free_port()
     listen = f'workers = 2\nadmin = "127.0.0.1:{admin}"'
     async with gateway(write_settings(tmp_path, server.port, listen=listen)) as gate:
@@ -224,14 +222,12 @@ async def test_metrics_and_readiness_stand_on_a_listener_of_their_own(server: Do
         assert (await curl(f"{gate.url}/metrics")).status == 401, "no user reaches them"
 
 
-async def test_a_kept_connection_is_told_which_request_is_its_last_at_a_reload(
-    server: DocumentServer, tmp_path: Path
-) -> None:
+async def test_kept_connection_gets_connection_close_at_a_reload(server: DocumentServer, tmp_path: Path) -> None:
     async with gateway(write_settings(tmp_path, server.port)) as gate:
         await until_drained(gate, await cookie_of(gate, "alice"))
 
 
-async def test_a_sign_in_that_begins_while_a_worker_is_replaced_ends_on_its_own_connection(
+async def test_sign_in_completes_on_its_connection_while_the_worker_is_replaced(
     server: DocumentServer, tmp_path: Path
 ) -> None:
     """A challenge that came with `Connection: close` would send the client's answer to a connection that knows none."""
@@ -257,9 +253,7 @@ async def test_a_sign_in_that_begins_while_a_worker_is_replaced_ends_on_its_own_
         writer.close()
 
 
-async def test_a_handshake_of_tls_that_is_under_way_at_a_reload_is_finished(
-    server: DocumentServer, tmp_path: Path
-) -> None:
+async def test_tls_handshake_completes_during_a_reload(server: DocumentServer, tmp_path: Path) -> None:
     signed = Authority(tmp_path).sign("127.0.0.1")
     listen = f'tls = {{ certificate = "{signed.certificate}", key = "{signed.key}" }}\nworkers = 1'
     async with gateway(write_settings(tmp_path, server.port, listen=listen)) as gate:
@@ -272,7 +266,7 @@ async def test_a_handshake_of_tls_that_is_under_way_at_a_reload_is_finished(
         writer.write(outgoing.read())
         incoming.write(await reader.read(65536))
         gate.process.send_signal(signal.SIGHUP)
-        await until(lambda: "the file was taken over" in gate.log.read_text())
+        await until(lambda: "settings reloaded" in gate.log.read_text())
         await asyncio.sleep(0.3)  # the old worker hears that it is to finish
         answer = b""
         with contextlib.suppress(ssl.SSLWantReadError):
@@ -303,7 +297,7 @@ async def until_drained(gate: Gateway, cookie: str) -> None:
     writer.close()
 
 
-async def test_a_unix_socket_and_ipv6_serve_as_well(server: DocumentServer, tmp_path: Path) -> None:
+async def test_gateway_serves_on_a_unix_socket_and_ipv6(server: DocumentServer, tmp_path: Path) -> None:
     settings = write_settings(tmp_path, server.port)
     port = free_port()
     text = settings.read_text()
@@ -317,7 +311,7 @@ async def test_a_unix_socket_and_ipv6_serve_as_well(server: DocumentServer, tmp_
         assert gate.process.returncode is None
 
 
-async def test_sd_notify_is_told_ready_reloading_and_stopping(server: DocumentServer, tmp_path: Path) -> None:
+async def test_systemd_is_notified_of_ready_reloading_and_stopping(server: DocumentServer, tmp_path: Path) -> None:
     heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     heard.bind(str(tmp_path / "notify"))
     heard.setblocking(False)
@@ -342,7 +336,7 @@ async def test_sd_notify_is_told_ready_reloading_and_stopping(server: DocumentSe
     heard.close()
 
 
-async def test_sockets_of_systemd_are_served(server: DocumentServer, tmp_path: Path) -> None:
+async def test_sockets_from_systemd_are_served(server: DocumentServer, tmp_path: Path) -> None:
     """Socket activation: the descriptor is handed over as number 3, with LISTEN_FDS and LISTEN_PID set."""
     settings = write_settings(tmp_path, server.port)
     port = int(re.search(r'bind = "127.0.0.1:(\d+)"', settings.read_text())[1])  # type: ignore[index]
@@ -373,7 +367,7 @@ def proxy_2(client: str, command: int = 0x21) -> bytes:
     return b"\r\n\r\n\0\r\nQUIT\n" + struct.pack(">BBH", command, 0x11, len(addresses)) + addresses
 
 
-async def test_a_proxy_header_tells_the_client_in_both_versions(server: DocumentServer, tmp_path: Path) -> None:
+async def test_proxy_header_of_both_versions_gives_the_client_address(server: DocumentServer, tmp_path: Path) -> None:
     listen = 'proxy_protocol = true\ntrusted_proxies = ["127.0.0.1/32"]'
     settings = write_settings(tmp_path, server.port, listen=listen)
     settings.write_text(
@@ -400,7 +394,7 @@ async def test_a_proxy_header_tells_the_client_in_both_versions(server: Document
         assert through.status in (401, 403)
 
 
-async def test_a_slow_proxy_header_is_waited_for(server: DocumentServer, tmp_path: Path) -> None:
+async def test_slow_proxy_header_is_waited_for(server: DocumentServer, tmp_path: Path) -> None:
     listen = 'proxy_protocol = true\ntrusted_proxies = ["127.0.0.1/32"]'
     async with gateway(write_settings(tmp_path, server.port, listen=listen)) as gate:
         reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
@@ -415,25 +409,21 @@ async def test_a_slow_proxy_header_is_waited_for(server: DocumentServer, tmp_pat
         writer.close()
 
 
-async def test_a_proxy_header_that_is_on_its_way_at_a_reload_is_waited_for(
-    server: DocumentServer, tmp_path: Path
-) -> None:
+async def test_proxy_header_that_arrives_during_a_reload_is_waited_for(server: DocumentServer, tmp_path: Path) -> None:
     listen = 'proxy_protocol = true\ntrusted_proxies = ["127.0.0.1/32"]\nworkers = 1'
     async with gateway(write_settings(tmp_path, server.port, listen=listen)) as gate:
         reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
         writer.write(b"PROXY TCP4 198.51")
         await asyncio.sleep(0.2)
         gate.process.send_signal(signal.SIGHUP)
-        await until(lambda: "the file was taken over" in gate.log.read_text())
+        await until(lambda: "settings reloaded" in gate.log.read_text())
         await asyncio.sleep(0.3)  # the old worker hears that it is to finish
         writer.write(b".100.7 127.0.0.1 4711 80\r\nGET /_calgate/health HTTP/1.1\r\nHost: g\r\n\r\n")
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
         writer.close()
 
 
-async def test_a_reader_that_stops_reading_does_not_keep_the_gateway_from_stopping(
-    server: DocumentServer, tmp_path: Path
-) -> None:
+async def test_client_that_stops_reading_does_not_delay_the_stop(server: DocumentServer, tmp_path: Path) -> None:
     async def endless(exchange: Exchange) -> None:
         exchange.writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         while True:
@@ -450,9 +440,7 @@ async def test_a_reader_that_stops_reading_does_not_keep_the_gateway_from_stoppi
         writer.close()
 
 
-async def test_an_answer_that_the_gateways_stop_cuts_short_is_seen_as_cut_short(
-    server: DocumentServer, tmp_path: Path
-) -> None:
+async def test_response_cut_short_by_the_stop_is_seen_as_incomplete(server: DocumentServer, tmp_path: Path) -> None:
     """Also in HTTP/1.0, where a body ends with its connection: so speaks nginx to those behind it by default."""
 
     async def begin(exchange: Exchange) -> None:

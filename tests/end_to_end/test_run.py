@@ -23,7 +23,9 @@ from support.ports import free_port
 from support.redis_servers import KINDS, Server
 
 
-async def test_every_fault_of_the_file_is_told_at_once_with_its_line(server: DocumentServer, tmp_path: Path) -> None:
+async def test_every_fault_of_the_file_is_reported_at_once_with_its_line(
+    server: DocumentServer, tmp_path: Path
+) -> None:
     settings = write_settings(tmp_path, server.port)
     text = settings.read_text()
     text = text.replace('contact = "help', 'contakt = "help').replace("[session]\n", '[session]\nidle = "soon"\n')
@@ -46,7 +48,7 @@ async def test_every_fault_of_the_file_is_told_at_once_with_its_line(server: Doc
     ("text", "words"),
     [("listen = [", "is not TOML"), ("", "listen: is missing")],
 )
-async def test_a_file_that_is_no_settings_file_is_exit_2(tmp_path: Path, text: str, words: str) -> None:
+async def test_file_without_settings_is_exit_2(tmp_path: Path, text: str, words: str) -> None:
     settings = tmp_path / "calgate.toml"
     settings.write_text(text)
     code, _, err = await calgate("run", "-c", str(settings))
@@ -55,13 +57,13 @@ async def test_a_file_that_is_no_settings_file_is_exit_2(tmp_path: Path, text: s
     assert "Traceback" not in err
 
 
-async def test_a_missing_file_is_exit_2_and_named(tmp_path: Path) -> None:
+async def test_missing_file_is_exit_2_and_named(tmp_path: Path) -> None:
     code, _, err = await calgate("run", "-c", str(tmp_path / "none.toml"))
     assert code == 2
     assert "none.toml: cannot be read: No such file" in err
 
 
-async def test_a_port_in_use_is_exit_1_and_names_the_setting(server: DocumentServer, tmp_path: Path) -> None:
+async def test_port_in_use_is_exit_1_and_names_the_setting(server: DocumentServer, tmp_path: Path) -> None:
     settings = write_settings(tmp_path, server.port)
     port = int(re.search(r'bind = "127.0.0.1:(\d+)"', settings.read_text())[1])  # type: ignore[index]
     with socket.socket() as other:
@@ -69,11 +71,11 @@ async def test_a_port_in_use_is_exit_1_and_names_the_setting(server: DocumentSer
         other.listen()
         code, _, err = await calgate("run", "-c", str(settings))
     assert code == 1
-    assert f"listen.bind: cannot listen on 127.0.0.1:{port}: another program listens there already" in err
+    assert f"listen.bind: cannot listen on 127.0.0.1:{port}: another program already listens there" in err
     assert "Traceback" not in err
 
 
-async def test_a_users_file_that_others_may_read_is_exit_1_and_says_what_to_do(
+async def test_users_file_that_others_can_read_is_exit_1_with_the_remedy(
     server: DocumentServer, tmp_path: Path
 ) -> None:
     settings = write_settings(tmp_path, server.port)
@@ -85,7 +87,7 @@ async def test_a_users_file_that_others_may_read_is_exit_1_and_says_what_to_do(
     assert "Traceback" not in err
 
 
-async def test_a_wrong_keytab_is_exit_1_and_named(server: DocumentServer, tmp_path: Path) -> None:
+async def test_invalid_keytab_is_exit_1_and_named(server: DocumentServer, tmp_path: Path) -> None:
     (tmp_path / "http.keytab").write_bytes(b"no keytab")
     settings = write_settings(tmp_path, server.port)
     settings.write_text(settings.read_text().replace("[negotiate]", f'[negotiate]\nkeytab = "{tmp_path}/http.keytab"'))
@@ -209,7 +211,7 @@ async def test_a_renewed_certificate_is_served_without_a_restart(server: Documen
         assert served == {pem.read_text()}
 
 
-async def test_a_trusted_proxys_word_is_believed_and_no_other(server: DocumentServer, tmp_path: Path) -> None:
+async def test_forwarded_headers_are_believed_from_trusted_proxies_only(server: DocumentServer, tmp_path: Path) -> None:
     fields = ("-H", "X-Forwarded-For: 198.51.100.7", "-H", "X-Forwarded-Proto: https")
     async with gateway(write_settings(tmp_path, server.port, listen='trusted_proxies = ["127.0.0.1/32"]')) as gate:
         ntlm = await curl(f"{gate.url}/portal", *fields, user="alice")
@@ -225,7 +227,7 @@ async def test_a_trusted_proxys_word_is_believed_and_no_other(server: DocumentSe
         assert server.seen[-1].values("x-forwarded-proto") == ["http"]
 
 
-async def test_explain_shows_every_rules_verdict(gate: Gateway) -> None:
+async def test_access_explain_shows_the_verdict_of_every_rule(gate: Gateway) -> None:
     code, out, _ = await calgate(
         "access", "explain", "DEMO\\alice", "-c", str(gate.settings), "--document", "Sales.qvw"
     )
@@ -236,4 +238,4 @@ async def test_explain_shows_every_rules_verdict(gate: Gateway) -> None:
     assert '"verdict": "deny"' in out
     code, _, err = await calgate("access", "explain", "nobody", "-c", str(gate.settings))
     assert code == 1
-    assert "no directory knows nobody" in err
+    assert "nobody: no directory has this user" in err

@@ -100,7 +100,7 @@ async def until(condition: Callable[[], object]) -> None:
     pytest.fail("it never came to pass")
 
 
-async def test_a_sign_in_with_a_claim_is_one_trace_and_tells_no_secret(server: DocumentServer, tmp_path: Path) -> None:
+async def test_sign_in_with_a_claim_is_one_trace_without_secrets(server: DocumentServer, tmp_path: Path) -> None:
     async with receiver() as there:
         more = tracing(there.port, 'service = "bi-gate"\nheaders = { X-Key = "k-1" }')
         # one worker: another would ask the directory anew
@@ -133,7 +133,7 @@ async def test_a_sign_in_with_a_claim_is_one_trace_and_tells_no_secret(server: D
             assert secret.encode() not in there.raw, secret
 
 
-async def test_the_document_server_is_told_the_trace_and_a_strangers_is_not_believed(
+async def test_document_server_gets_the_trace_and_a_strangers_traceparent_is_ignored(
     server: DocumentServer, tmp_path: Path
 ) -> None:
     async with receiver() as there:
@@ -162,7 +162,7 @@ async def test_the_document_server_is_told_the_trace_and_a_strangers_is_not_beli
         assert twice.values("tracestate") == []
 
 
-async def test_a_refusal_and_a_dead_document_server_are_told_as_what_they_are(
+async def test_refusal_and_dead_document_server_have_their_own_span_status(
     server: DocumentServer, tmp_path: Path
 ) -> None:
     async def hang_up(exchange: Exchange) -> None:
@@ -183,9 +183,7 @@ async def test_a_refusal_and_a_dead_document_server_are_told_as_what_they_are(
         assert attributes(unread) == {"http.response.status_code": 400, "calgate.refusal": "bad-request"}
 
 
-async def test_with_no_sample_nothing_is_sent_and_the_trace_still_goes_on(
-    server: DocumentServer, tmp_path: Path
-) -> None:
+async def test_sample_of_zero_sends_nothing_and_passes_the_trace_on(server: DocumentServer, tmp_path: Path) -> None:
     async with receiver() as there:
         async with gateway(write_settings(tmp_path, server.port, more=tracing(there.port, "sample = 0"))) as gate:
             await curl(f"{gate.url}/portal", user="alice")
@@ -195,28 +193,26 @@ async def test_with_no_sample_nothing_is_sent_and_the_trace_still_goes_on(
         assert int(flags[1], 16) & 1 == 0, "not recorded"
 
 
-async def test_a_receiver_that_is_away_costs_one_line_and_no_request(server: DocumentServer, tmp_path: Path) -> None:
+async def test_unreachable_receiver_costs_one_log_line_and_no_request(server: DocumentServer, tmp_path: Path) -> None:
     port = free_port()
     listen = "workers = 1"
     async with gateway(write_settings(tmp_path, server.port, listen=listen, more=tracing(port))) as gate:
         cookie = await cookie_of(gate, "alice")
-        lost = "takes no spans: they are lost until it does"
+        lost = "does not accept spans; they are lost until it does"
         await until(lambda: lost in gate.log.read_text())
         for _ in range(3):
             assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")).status == 200
             await asyncio.sleep(0.4)  # each of them a batch of its own, at times
         async with receiver(port) as there:
             await curl(f"{gate.url}/back", "-H", f"Cookie: {cookie}")
-            await until(lambda: "takes spans again" in gate.log.read_text())
+            await until(lambda: "accepts spans again" in gate.log.read_text())
             assert there.spans
         lines = [line for line in gate.decisions() if "spans" in str(line["event"])]
         assert [line["level"] for line in lines] == ["warning", "info"]
         assert "Traceback" not in gate.log.read_text()
 
 
-async def test_a_receiver_that_never_answers_holds_nothing_up_not_even_the_end(
-    server: DocumentServer, tmp_path: Path
-) -> None:
+async def test_silent_receiver_delays_neither_requests_nor_the_stop(server: DocumentServer, tmp_path: Path) -> None:
     async with receiver() as there:
         there.hangs = True
         listen = "workers = 1"
@@ -233,7 +229,7 @@ async def test_a_receiver_that_never_answers_holds_nothing_up_not_even_the_end(
             assert "Traceback" not in gate.log.read_text()
 
 
-async def test_without_the_section_none_of_it_is_imported(
+async def test_opentelemetry_is_not_imported_without_the_section(
     server: DocumentServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # every process tells on standard error what it imports
@@ -252,7 +248,7 @@ async def test_without_the_section_none_of_it_is_imported(
     assert server.seen[0].values("traceparent") == [TRACEPARENT], "and a client's own goes on as it came"
 
 
-async def test_a_check_asks_the_receiver(server: DocumentServer, tmp_path: Path) -> None:
+async def test_check_probes_the_receiver(server: DocumentServer, tmp_path: Path) -> None:
     async with receiver() as there:
         settings = write_settings(tmp_path, server.port, more=tracing(there.port))
         answered = await calgate("check", "-c", str(settings), "--json")
@@ -261,7 +257,7 @@ async def test_a_check_asks_the_receiver(server: DocumentServer, tmp_path: Path)
     assert [(row["level"], row["remedy"]) for [row] in told] == [("ok", ""), ("warn", "start it, or correct [tracing]")]
 
 
-def test_the_section_without_its_packages_is_a_fault_that_says_what_to_install(
+def test_tracing_without_its_packages_is_a_fault_that_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = write_settings(tmp_path, 1, more=tracing(4318))
@@ -282,7 +278,7 @@ def test_the_section_without_its_packages_is_a_fault_that_says_what_to_install(
         ('ca = "/nowhere/ca.pem"', "there is no file /nowhere/ca.pem"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(tmp_path: Path, faulty: str, said: str) -> None:
+def test_tracing_section_with_an_impossible_value_is_refused(tmp_path: Path, faulty: str, said: str) -> None:
     name = faulty.partition(" ")[0]
     more = "\n".join(line for line in tracing(4318).splitlines() if not line.startswith(name)) + f"\n{faulty}"
     with pytest.raises(ConfigError, match=re.escape(said)):

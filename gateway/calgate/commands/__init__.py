@@ -1,1 +1,1 @@
-"""The core's own commands, one file each."""
+"""The core's commands, one file for each."""

@@ -1,4 +1,4 @@
-"""`calgate access explain`: what every access rule says about somebody."""
+"""`calgate access explain`: the verdict of each access rule on a user."""
 
 import asyncio
 import json
@@ -23,13 +23,13 @@ from calgate.plugin.options import config_option, json_option
 
 @click.group()
 def access() -> None:
-    """Who may have what, and why."""
+    """Who has access to what, and why."""
 
 
 @access.command()
 @click.argument("user")
 @config_option
-@click.option("--document", help="The document, as its name stands in the URL.")
+@click.option("--document", help="The document, as the URL names it.")
 @click.option("--path", default="/", show_default=True, help="The path of the request.")
 @click.option("--address", default="127.0.0.1", show_default=True, help="The client's address.")
 @json_option
@@ -45,7 +45,7 @@ def explain(user: str, file: Path, document: str | None, path: str, address: str
 
 
 def canonical_document(name: str) -> str:
-    """One spelling of a document's name, as the rules compare it."""
+    """Returns the one spelling of a document's name that rules compare."""
     return fold(name.replace("\\", "/"))
 
 
@@ -60,13 +60,13 @@ async def _explain(
         except Refusal as refusal:
             raise ConfigError([f"{user}: {refusal.detail}"], code=1) from refusal
     if person is None:
-        raise ConfigError([f"no directory knows {user}"], code=1)
+        raise ConfigError([f"{user}: no directory has this user; check the spelling"], code=1)
     rules = Rules(core.access, groups, core.timezone)
     return person, rules.explain(AccessRequest(person, address, path, document), time.time())
 
 
 def identity_of(user: str) -> Identity:
-    """A user as an administrator writes one: CORP\\alice, alice@corp.example, or alice alone."""
+    """Reads a user as an administrator writes one: CORP\\alice, alice@corp.example, or alice alone."""
     domain, backslash, account = user.partition("\\")
     if not backslash:
         account, _, domain = user.partition("@")
@@ -93,4 +93,4 @@ def _show(person: Person, verdicts: Sequence[Verdict]) -> None:
     console = Console(markup=False, emoji=False)
     console.print(table)
     if not any(v.decides for v in verdicts):
-        console.print("No rule decides, so the request is refused.")
+        console.print("No rule matches, so the request is refused.")

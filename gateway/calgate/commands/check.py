@@ -1,4 +1,4 @@
-"""`calgate check`: is everything there that the settings file names, and if not, what to do about it."""
+"""`calgate check`: tries everything that the settings name, and explains what it finds."""
 
 import asyncio
 import json
@@ -30,10 +30,12 @@ _MARKS = {
 @click.command()
 @config_option
 @click.option("--host", "hosts", multiple=True, help="A public host name, where the routes name none. Several allowed.")
-@click.option("--as", "user", help="Try a sign-in as this user from end to end; asks for the password.")
+@click.option("--as", "user", help="Also sign in as this user from end to end; prompts for the password.")
 @click.option("--password-stdin", is_flag=True, help="Read that password from standard input.")
-@click.option("--token", help="Explain a token instead: what stands in an Authorization header after its scheme.")
-@click.option("--ntlm-report", is_flag=True, help="Show instead who still signs in by NTLM, from where, how often.")
+@click.option(
+    "--token", help="Only explain this token: the value of an Authorization header, with or without its scheme."
+)
+@click.option("--ntlm-report", is_flag=True, help="Only show who still signs in by NTLM, from where and how often.")
 @json_option
 def check(
     file: Path,
@@ -44,7 +46,7 @@ def check(
     ntlm_report: bool,
     as_json: bool,
 ) -> None:
-    """Tries every real thing that the settings file names. Exit 1: something fails."""
+    """Tries everything real that the settings file names. Exit 1: something fails. Exit 2: the file is faulty."""
     if ntlm_report:
         _report_ntlm(file, as_json)
         return
@@ -90,4 +92,4 @@ def _print(findings: Sequence[Finding]) -> None:
     for finding in findings:
         text = finding.what + (f"\n→ {finding.remedy}" if finding.remedy else "")
         table.add_row(_MARKS[finding.level], finding.subject, text)
-    Console(markup=False, emoji=False).print(table)  # a bracket is a bracket, in names and in IPv6 addresses
+    Console(markup=False, emoji=False).print(table)  # brackets occur in names and IPv6 addresses

@@ -95,9 +95,9 @@ def _validity(file: Path) -> Finding:
 
 
 def _receiver_of_spans(section: TracingSection) -> Finding:
-    from calgate.tracing.spans import is_answered  # here, because of all that it imports
+    from calgate.tracing.spans import is_receiving  # here, because it imports OpenTelemetry
 
-    if is_answered(section):
+    if is_receiving(section):
         return Finding("ok", "tracing", f"{section.endpoint} takes spans")
     return Finding("warn", "tracing", f"{section.endpoint} takes no spans", "start it, or correct [tracing]")
 

@@ -1,4 +1,4 @@
-"""`calgate demo`: the whole gateway with a demonstration document server behind it."""
+"""`calgate demo`: the whole gateway in front of a demonstration document server."""
 
 import asyncio
 import os
@@ -21,15 +21,17 @@ from calgate.telemetry import log
 
 
 @click.command()
-@click.option("--bind", default="127.0.0.1:8080", show_default=True, help="ADDRESS:PORT to answer on.")
-@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="Where it keeps its files.")
+@click.option("--bind", default="127.0.0.1:8080", show_default=True, help="ADDRESS:PORT to listen on.")
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="The folder for its files.")
 def demo(bind: str, folder: Path | None) -> None:
-    """Starts the gateway with a demonstration document server, and says what to try. Ctrl-C stops everything."""
+    """Starts the gateway with a demonstration document server and prints what to try. Ctrl-C stops both."""
     try:
         address = read_address(bind)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--bind") from error
-    bind_socket(address, "--bind").close()  # before anything of a demonstration that runs there already is touched
+    bind_socket(
+        address, "--bind"
+    ).close()  # fails before it touches the files of a demonstration that runs there already
     uvloop.run(_show(str(address), folder or _own_folder(address.port)))
 
 
@@ -47,7 +49,7 @@ async def _show(bind: str, folder: Path) -> None:
         settings = config.read(file)
         log.start("console", "warning", settings.loggers)
         async with open_services(settings) as (store, _):
-            await store.redis.flushall()  # every demonstration begins at the beginning
+            await store.redis.flushall()  # every demonstration starts empty
 
         url = public_url(settings)
 
@@ -65,11 +67,11 @@ async def _show(bind: str, folder: Path) -> None:
 
 
 async def _assign(file: Path, user: str) -> None:
-    """As an administrator would: by the command line, beside the running gateway."""
+    """Assigns a CAL as an administrator would: by a command, while the gateway runs."""
     words = ("-m", "calgate", "cals", "assign", user, "--license", "demo", "-c", str(file))
     process = await asyncio.create_subprocess_exec(
         sys.executable, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     if process.returncode:
-        raise ConfigError([f"calgate {' '.join(words[2:])}: {said.decode().strip()}"], code=1)
+        raise ConfigError([f"calgate {' '.join(words[2:])}: {output.decode().strip()}"], code=1)

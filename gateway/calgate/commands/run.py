@@ -16,10 +16,10 @@ from calgate.telemetry import log
 def run(file: Path) -> None:
     """Runs the gateway until SIGTERM or Ctrl-C; open requests finish first.
 
-    SIGHUP reads the file, certificates and keytab anew; SIGUSR2 puts the program as it is on disk now in this one's
-    place. Neither loses a connection.
+    SIGHUP reloads the settings, certificates and keytab; SIGUSR2 replaces the running program by the one on disk.
+    Neither loses a connection.
 
-    Exit codes: 0 stopped as asked, 1 an address, certificate, keytab or store cannot be used, 2 the file is faulty.
+    Exit codes: 0 stopped by a signal, 1 an address, certificate, keytab or store cannot be used, 2 the file is faulty.
     """
     from calgate.processes.parent import Parent
 
@@ -34,7 +34,7 @@ def run(file: Path) -> None:
 @click.option("--slot", type=int, required=True)
 @click.option("--sockets", required=True, help="Descriptors lent by the parent, as JSON.")
 def worker(file: Path, slot: int, sockets: str) -> None:
-    """One worker of a running gateway; its parent starts it."""
+    """Runs one worker of a gateway; its parent starts it."""
     from calgate.processes.worker import main
 
     main(file, slot, sockets)

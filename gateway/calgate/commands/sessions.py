@@ -1,4 +1,4 @@
-"""`calgate sessions`: who is signed in, and ending it."""
+"""`calgate sessions`: lists and ends sessions."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ def sessions() -> None:
 @config_option
 @json_option
 def list_(file: Path, as_json: bool) -> None:
-    """Lists the sessions that live."""
+    """Lists the sessions that have not ended."""
     found = sorted(asyncio.run(_every(file)), key=lambda session: (session.name, session.created))
     if as_json:
         rows = [

@@ -1,4 +1,4 @@
-"""`calgate upstreams`: taking a document server out for maintenance, and back in."""
+"""`calgate upstreams`: drains a document server for maintenance, and restores it."""
 
 import asyncio
 import json
@@ -20,14 +20,14 @@ from calgate.upstream.drained import DrainedServers
 
 @click.group()
 def upstreams() -> None:
-    """The document servers, and draining one."""
+    """The document servers: which there are, and which are drained."""
 
 
 @upstreams.command("list")
 @config_option
 @json_option
 def list_(file: Path, as_json: bool) -> None:
-    """Shows every route's document servers and which are drained."""
+    """Lists the document servers of every route and whether they are drained."""
     settings = config.read(file)
     drained = asyncio.run(_drained(settings))
     rows = [(route.path, name, name in drained) for route in settings.core.routes for name in _names(settings, route)]
@@ -46,7 +46,7 @@ def list_(file: Path, as_json: bool) -> None:
 @click.argument("upstream")
 @config_option
 def drain(upstream: str, file: Path) -> None:
-    """Takes UPSTREAM out, on every gateway: its sessions go to the route's other servers."""
+    """Drains UPSTREAM on every gateway: its sessions go to the route's other servers."""
     _change(file, upstream, drained=True)
 
 
@@ -54,7 +54,7 @@ def drain(upstream: str, file: Path) -> None:
 @click.argument("upstream")
 @config_option
 def restore(upstream: str, file: Path) -> None:
-    """Puts UPSTREAM back in."""
+    """Restores UPSTREAM on every gateway."""
     _change(file, upstream, drained=False)
 
 
@@ -62,7 +62,7 @@ def _change(file: Path, upstream: str, *, drained: bool) -> None:
     settings = config.read(file)
     known = [name for route in settings.core.routes for name in _names(settings, route)]
     if upstream.rstrip("/") not in known:
-        raise ConfigError([f"no route has a document server {upstream}; there are {', '.join(known)}"], code=1)
+        raise ConfigError([f"{upstream}: no route has this document server; there are {', '.join(known)}"], code=1)
     asyncio.run(_set(settings, upstream.rstrip("/"), drained=drained))
     click.echo(f"{upstream} is {'drained' if drained else 'in use'}")
 

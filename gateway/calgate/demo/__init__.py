@@ -1,4 +1,4 @@
-"""The demonstration: a small document server in place of QlikView's, people to sign in as, and a settings file.
+"""The demonstration: a small document server in place of QlikView's, users to sign in as, and a settings file.
 
 async with serve() as upstream:
     settings = prepare(folder, "127.0.0.1:8080", upstream)

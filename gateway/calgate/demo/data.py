@@ -1,4 +1,4 @@
-"""The figures behind the demonstration's documents, and a person's selections in one of them."""
+"""The numbers in the demonstration's documents, and a user's selections in one of them."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -10,16 +10,16 @@ _SESSIONS_KEPT = 500
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document: a title, what its figures are, and two things to select by."""
+    """A document: a title, what its numbers are, and two fields to select by."""
 
     name: str
     title: str
     blurb: str
     unit: str
-    fields: Mapping[str, Sequence[str]]  # the first is drawn, the others only narrow
+    fields: Mapping[str, Sequence[str]]  # the chart shows the first; the others only filter
 
     def figures(self, selected: Mapping[str, str]) -> Sequence[tuple[str, int]]:
-        """The bars: a figure for each value of the first field, under the selections in the others."""
+        """Returns the bars: a number for each value of the first field, filtered by the selections in the others."""
         first, *others = self.fields
         combinations: list[tuple[str, ...]] = [()]
         for name in others:
@@ -65,7 +65,7 @@ DOCUMENTS = {
 
 
 def _figure(*key: str) -> int:
-    """The same number for the same key for ever, between 20 and 119."""
+    """Returns a number between 20 and 119, always the same for the same key."""
     total = 0
     for character in "|".join(key):
         total = (total * 31 + ord(character)) % 1_000_003
@@ -74,14 +74,14 @@ def _figure(*key: str) -> int:
 
 @dataclass(slots=True)
 class Sitting:
-    """One person's use of one document, as the server knows it by its mark."""
+    """One user's visit to one document, identified by its mark."""
 
     document: Document
     mark: str = field(default_factory=lambda: token_hex(8))
     selected: dict[str, str] = field(default_factory=dict)
 
     def select(self, name: str, value: str) -> None:
-        """Selects a value, or drops the selection where it is selected already."""
+        """Selects a value, or clears the selection if it is selected already."""
         if value in self.document.fields.get(name, ()):
             if self.selected.get(name) == value:
                 del self.selected[name]
@@ -90,7 +90,7 @@ class Sitting:
 
 
 class Sittings:
-    """The latest sittings; older ones are forgotten, and their pages are told to open the document again."""
+    """The latest sittings; pages of forgotten ones are asked to open the document again."""
 
     def __init__(self) -> None:
         self._by_mark: OrderedDict[str, Sitting] = OrderedDict()

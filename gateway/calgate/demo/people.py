@@ -1,4 +1,4 @@
-"""Who is in the demonstration, the files it needs, and what there is to try."""
+"""The demonstration's users, its files, and what to try."""
 
 import os
 import shutil
@@ -9,71 +9,71 @@ from importlib.resources import files
 from pathlib import Path
 from shlex import quote
 
-PASSWORD = "demo"  # noqa: S105 - everybody's in the demonstration
+PASSWORD = "demo"  # noqa: S105 - the password of every user of the demonstration
 NT_HASH = "527c9c819b286efb8ec4ebb5b5ae71cf"  # of PASSWORD
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody of the domain DEMO."""
+    """A user of the domain DEMO."""
 
     account: str
     display_name: str
     groups: tuple[str, ...]
-    part: str  # what the person is there to show
-    owns_cal: bool = False  # a Named CAL is assigned to the person before anybody comes
+    part: str  # what the user demonstrates
+    owns_cal: bool = False  # a Named CAL is assigned to the user at the start
 
 
 PEOPLE = (
     Person("alice", "Alice Archer", ("BI Users",), "owns a Named CAL, so she always gets in", owns_cal=True),
     Person("bob", "Bob Baker", ("BI Users",), "takes a Session CAL"),
     Person("carol", "Carol Cooper", ("BI Users",), "takes the other Session CAL"),
-    Person("dave", "Dave Dyer", ("BI Users",), "is let in by group, and then no CAL is left for him"),
-    Person("mallory", "Mallory Mason", ("Contractors",), "is not in the group, so nobody looks for a CAL"),
+    Person("dave", "Dave Dyer", ("BI Users",), "has access by group, but no CAL is left for them"),
+    Person("mallory", "Mallory Mason", ("Contractors",), "is not in the group, so no CAL is looked for"),
 )
 
 _DOCUMENT = "/QvAJAXZfc/opendoc.htm?document=Sales.qvw&host=QVS@demo"
 
 
 def prepare(folder: Path, bind: str, upstream: str) -> Path:
-    """Writes users file and settings file into the folder, over what is there; returns the settings file's path."""
+    """Writes the users file and the settings file into the folder, and returns the path of the latter."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     users = folder / "users.toml"
     _write(users, _users())
     settings = folder / "calgate.toml"
     template = files("calgate.demo").joinpath("calgate.toml").read_text(encoding="utf-8")
-    places = {
+    values = {
         "BIND": bind,
         "STATE": str(folder / "state"),
         "USERS": str(users),
         "UPSTREAM": upstream,
     }
-    for name, value in places.items():
+    for name, value in values.items():
         template = template.replace(f'"@{name}@"', _toml_string(value))
     _write(settings, template)
     return settings
 
 
 def things_to_try(url: str, settings: Path) -> Sequence[str]:
-    """The lines that tell somebody at a terminal what to do next. `url` has no slash at its end."""
+    """Returns the lines that a terminal shows about what to do next. `url` has no slash at its end."""
     return (
-        f"Open {url}/ in a browser and sign in as one of these; everybody's password is {PASSWORD}:",
+        f"Open {url}/ in a browser and sign in as one of these; the password of each is {PASSWORD}:",
         "",
         *(f"  DEMO\\{person.account:<9} {person.part}" for person in PEOPLE),
         "",
-        "Or here, in this order:",
+        "Or in a terminal, in this order:",
         "",
         f"  {_curl('alice', url, '/')}",
         *(f"  {_curl(person.account, url, _DOCUMENT)}" for person in PEOPLE),
         "",
-        "Who holds what, and how to take it away again:",
+        "To see who holds which CAL:",
         "",
         f"  {_program()} cals list -c {quote(str(settings))}",
     )
 
 
 def _program() -> str:
-    """How this very calgate is called from here: it need not be on the PATH."""
+    """Returns the command that runs this calgate, which might not be on the PATH."""
     ours = Path(sys.executable).with_name("calgate")
     if shutil.which("calgate") == str(ours):
         return "calgate"
@@ -85,7 +85,7 @@ def _curl(account: str, url: str, path: str) -> str:
 
 
 def _users() -> str:
-    lines = ["# Written anew by every `calgate demo`.", 'domains = ["DEMO"]', ""]
+    lines = ["# `calgate demo` writes this file at each start.", 'domains = ["DEMO"]', ""]
     for person in PEOPLE:
         lines += [
             "[[users]]",
@@ -104,7 +104,7 @@ def _toml_string(text: str) -> str:
 
 
 def _write(file: Path, text: str) -> None:
-    """For the owner alone from the first byte: a users file that others may read is refused."""
+    """Creates the file with mode 0600: a users file that others can read is refused."""
     file.unlink(missing_ok=True)
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
         stream.write(text)

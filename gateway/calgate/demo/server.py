@@ -1,4 +1,4 @@
-"""A document server under QlikView's URLs, for demonstrations and tests: nothing in it knows of the gateway.
+"""A document server under QlikView's URLs, for demonstrations and tests. It does not know the gateway.
 
 It believes the header QVUSER, as a document server behind a gateway does, and so must be reached by nobody else: it
 binds to the loopback address alone.
@@ -24,7 +24,7 @@ _templates = Environment(loader=PackageLoader("calgate.demo"), autoescape=True, 
 
 @asynccontextmanager
 async def serve(port: int = 0) -> AsyncIterator[str]:
-    """Serves on 127.0.0.1 and yields the address, such as "http://127.0.0.1:40123". Port 0: one that is free."""
+    """Serves on 127.0.0.1 and yields the address, such as "http://127.0.0.1:40123". Port 0 takes a free one."""
     runner = web.AppRunner(application(), access_log=None, shutdown_timeout=1, max_field_size=65_536)
     await runner.setup()
     try:
@@ -85,7 +85,7 @@ async def _open(request: web.Request) -> web.Response:
 
 
 def _page(request: web.Request, template: str, plain: str, status: int = 200, **more: object) -> web.Response:
-    """A page for browsers, one line for who does not ask for HTML: the demonstration is also for a terminal."""
+    """A page for browsers, and one line for clients that do not accept HTML, such as curl in a terminal."""
     if "text/html" not in request.headers.get("Accept", ""):
         return web.Response(text=f"{plain}\n", status=status)
     body = _templates.get_template(template).render(user=_user(request), **more)
@@ -93,7 +93,7 @@ def _page(request: web.Request, template: str, plain: str, status: int = 200, **
 
 
 def _user(request: web.Request) -> str:
-    """One character a byte on the wire; the gateway writes UTF-8."""
+    """Returns the user from the header: aiohttp decodes each byte to one character, and the gateway writes UTF-8."""
     return request.headers.get("QVUSER", "nobody").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -105,11 +105,11 @@ def _document(name: str) -> Document | None:
 
 
 async def _call(request: web.Request) -> web.Response:
-    """One `<update>`: without a mark it opens the document, with one it selects or only polls."""
+    """Handles one `<update>`: without a mark it opens the document, with one it selects or only polls."""
     try:
         update = ElementTree.fromstring(await request.text())  # noqa: S314 - a demonstration on the loopback address
     except ElementTree.ParseError:
-        return _told("That was no command.", status=400)
+        return _told("This is not a command.", status=400)
     document = _document(update.get("view", ""))
     if document is None:
         return _told("There is no such document.", status=404)
@@ -123,7 +123,7 @@ async def _call(request: web.Request) -> web.Response:
 
 
 def _state(sitting: Sitting) -> str:
-    """The whole state, as attributes: the field lists with what is selected, and the bars."""
+    """Returns the whole state as attributes: the fields with their selections, and the bars."""
     document = sitting.document
     lists = "".join(
         f"<list name={quoteattr(name)}>"
@@ -145,15 +145,15 @@ def _xml(text: str, status: int = 200) -> web.Response:
     return web.Response(text=text, content_type="text/xml", status=status, headers={"Cache-Control": "no-store"})
 
 
-# ---------------------------------------------------------------- what takes its time
+# ---------------------------------------------------------------- slow responses
 
 
 async def _export(request: web.Request) -> web.StreamResponse:
-    """A download that comes slowly: a row each twentieth of a second, for ten seconds."""
+    """A slow download: a row each twentieth of a second, for ten seconds."""
     answer = web.StreamResponse(headers={"Content-Disposition": 'attachment; filename="export.csv"'})
     answer.content_type = "text/csv"
     await answer.prepare(request)
-    with suppress(ConnectionResetError):  # whoever downloads may change his mind
+    with suppress(ConnectionResetError):  # the user may cancel the download
         await answer.write(b"row,value\r\n")
         for row in range(_ROWS):
             if await _is_stopping(request.app, 0.05):
@@ -163,7 +163,7 @@ async def _export(request: web.Request) -> web.StreamResponse:
 
 
 async def _live(request: web.Request) -> web.WebSocketResponse:
-    """A WebSocket that counts up every second and says back what it is told."""
+    """A WebSocket that counts up every second and echoes messages."""
     socket = web.WebSocketResponse(heartbeat=30)
     await socket.prepare(request)
     async with asyncio.TaskGroup() as group:
@@ -185,7 +185,7 @@ async def _tick(app: web.Application, socket: web.WebSocketResponse) -> None:
 
 
 async def _is_stopping(app: web.Application, seconds: float) -> bool:
-    """Waits, but not past the server's end."""
+    """Waits, but ends early with True when the server stops."""
     try:
         async with asyncio.timeout(seconds):
             await app[_STOPPING].wait()

@@ -1,1 +1,1 @@
-"""A parent that keeps the sockets, and the workers that answer on them."""
+"""The parent process, which keeps the listening sockets, and its workers, which serve on them."""

@@ -1,4 +1,4 @@
-"""The parent's own listener: figures for Prometheus, and whether the service lives and is ready."""
+"""The parent's own listener: metrics for Prometheus, liveness and readiness."""
 
 import asyncio
 import json
@@ -10,11 +10,11 @@ from aiohttp import web
 from calgate.processes.worker_process import WorkerProcess
 from calgate.telemetry.metrics import exposition
 
-_TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus 3 reads nothing that does not say what it is
+_TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus 3 rejects a response without its Content-Type
 
 
 class Admin:
-    """`/metrics`, `/healthz`, `/readyz`, on a listener that no user reaches."""
+    """`/metrics`, `/healthz` and `/readyz`, on a listener that users cannot reach."""
 
     def __init__(self, workers: Callable[[], Mapping[int, WorkerProcess]]) -> None:
         self._workers = workers
@@ -22,18 +22,18 @@ class Admin:
         self._serving: set[int] = set()
 
     async def serve_on(self, sockets: Sequence[socket.socket]) -> None:
-        """Answers on these sockets from now on, those that it answers on already included."""
+        """Serves on these sockets, and goes on serving on those that it already has."""
         for sock in sockets:
             if sock.fileno() not in self._serving:
                 self._serving.add(sock.fileno())
-                server = web.Server(self._answer, access_log=None, keepalive_timeout=15)
+                server = web.Server(self._respond, access_log=None, keepalive_timeout=15)
                 self._servers.append(await asyncio.get_running_loop().create_server(server, sock=sock))
 
     async def close(self) -> None:
         for server in self._servers:
             server.close()
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         match request.path:
             case "/metrics":
                 return web.Response(body=self._metrics().encode(), headers={"Content-Type": _TEXT_FORMAT})

@@ -1,4 +1,4 @@
-"""Tells systemd how the service is (sd_notify(3)); where there is no systemd, nobody."""
+"""Notifies systemd of the service's state (sd_notify(3)); does nothing without systemd."""
 
 import os
 import socket
@@ -6,7 +6,7 @@ import time
 
 
 def notify(*states: str) -> None:
-    """Sends states such as "READY=1"; "RELOADING=1" with the time that systemd wants beside it."""
+    """Sends states such as "READY=1"; adds the time that systemd needs with "RELOADING=1"."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -17,4 +17,4 @@ def notify(*states: str) -> None:
         try:
             out.sendto("\n".join(lines).encode(), "\0" + address[1:] if address.startswith("@") else address)
         except OSError:
-            return  # a service manager that went away is no reason to fail
+            return  # the gateway must not fail because the service manager has

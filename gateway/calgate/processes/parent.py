@@ -1,8 +1,8 @@
-"""The parent: keeps sockets and store, starts workers, replaces those that end, and follows signals.
+"""The parent: keeps the sockets and the private store, starts workers, replaces those that end, and handles signals.
 
-SIGTERM, SIGINT: open requests finish, then everything ends. SIGHUP: the file is read anew; if it is good, new workers
-start beside the old ones, on the same sockets, and the old ones finish what they have. SIGUSR2: a new program image
-takes this one's place, with the sockets and without a gap.
+SIGTERM, SIGINT: open requests finish, then everything ends. SIGHUP: the settings are read again; if they have no
+fault, new workers start on the same sockets, and the old ones finish their open requests. SIGUSR2: the program on disk
+replaces this one in the same process, and inherits the sockets without a gap.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ from calgate.store import EmbeddedFaultError, NoServerError, open_store
 logger = logging.getLogger(__name__)
 
 _OLD_WORKERS = "CALGATE_WORKERS"
-_LAST_PATIENCE = 5.0  # seconds beyond `listen.drain` until a worker that does not end is killed
-_BACK_OFF = (0.0, 0.5, 1.0, 2.0, 5.0)  # seconds before a worker that keeps crashing is started again
+_LAST_PATIENCE = 5.0  # seconds after `listen.drain` until a worker that has not ended is killed
+_BACK_OFF = (0.0, 0.5, 1.0, 2.0, 5.0)  # seconds before a crashed worker is replaced, by crashes in a row
 
 
 class Parent:
@@ -41,16 +41,18 @@ class Parent:
         self._sockets = inherited()
         self._sockets.open(settings.core.listen, from_systemd())
         self._workers: dict[int, WorkerProcess] = {}
-        self._leaving: dict[asyncio.Task[None], Callable[[], str]] = {}  # and what the next program must know of each
+        self._leaving: dict[
+            asyncio.Task[None], Callable[[], str]
+        ] = {}  # the value is what a replacing program must know of it
         self._stop = asyncio.Event()
-        self._wanted = asyncio.Event()  # something to do: reload, upgrade, a worker that ended
+        self._wanted = asyncio.Event()  # something to do: a reload, an upgrade, a worker that ended
         self._reload = False
         self._upgrade = False
         self._crashes = 0
         self._admin = Admin(lambda: self._workers)
 
     async def run(self) -> int:
-        """Runs until told to stop; the exit code. Raises ConfigError where the first workers cannot start."""
+        """Runs until a signal stops it; returns the exit code. Raises ConfigError if the first workers cannot start."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop)
@@ -62,10 +64,10 @@ class Parent:
             stack.push_async_callback(self._admin.close)
             try:
                 self._workers = await self._start_generation(self._settings)
-                self._dismiss_strangers()
+                self._dismiss_predecessors()
                 notify("READY=1", f"MAINPID={os.getpid()}")
                 logger.info("ready on %s", public_url(self._settings))
-                await self._mind()
+                await self._supervise()
             finally:
                 await self._end_all()
         return 0
@@ -84,8 +86,8 @@ class Parent:
         self._upgrade = True
         self._wanted.set()
 
-    async def _mind(self) -> None:
-        """Does what signals and ended workers ask for, one thing after the other."""
+    async def _supervise(self) -> None:
+        """Handles signals and ended workers, one after the other."""
         while not self._stop.is_set():
             await self._wanted.wait()
             self._wanted.clear()
@@ -94,14 +96,17 @@ class Parent:
                 self._replace_program()
             if self._reload:
                 self._reload = False
-                await self._reread()
+                await self._reload_settings()
             for slot in [slot for slot, child in self._workers.items() if child.has_ended]:
                 await self._replace(slot)
 
     # ------------------------------------------------------------ workers
 
     async def _start_generation(self, settings: Settings) -> dict[int, WorkerProcess]:
-        """All workers of a file, ready; the first one alone, so that a fault is told once. Raises ConfigError."""
+        """Starts all workers and waits until they are ready; the first alone, so that a fault is reported once.
+
+        Raises ConfigError.
+        """
         started: dict[int, WorkerProcess] = {}
         try:
             for slot in range(settings.core.listen.workers):
@@ -120,21 +125,21 @@ class Parent:
         return await WorkerProcess.start(self._file, slot, self._sockets.of_worker(slot), self._wanted.set)
 
     async def _replace(self, slot: int) -> None:
-        """A worker ended by itself: another takes its place, and what waits in its queue."""
+        """Replaces a worker that ended by itself; the new one also accepts the connections in its queue."""
         ended = self._workers[slot]
         self._crashes = self._crashes + 1 if ended.age < 10 else 1
         pause = _BACK_OFF[min(self._crashes, len(_BACK_OFF)) - 1]
-        logger.error("worker %d ended (%s); another is started", slot, ended.how_it_ended)
+        logger.error("worker %d ended (%s); starting another", slot, ended.how_it_ended)
         await asyncio.sleep(pause)
         try:
             self._workers[slot] = await self._start(slot)
             await self._workers[slot].wait_until_ready()
         except ConfigError as error:
-            logger.error("a new worker %d does not start: %s", slot, error)
+            logger.error("worker %d does not start; trying again: %s", slot, error)
             self._wanted.set()
 
     def _dismiss(self, child: WorkerProcess) -> None:
-        """Asks a worker to finish, and sees to it that it does."""
+        """Lets a worker finish its open requests, and kills it if it takes too long."""
         self._leave(child.finish(self._settings.core.listen.drain + _LAST_PATIENCE), child.hand_over)
 
     def _leave(self, ending: Coroutine[None, None, None], hand_over: Callable[[], str]) -> None:
@@ -152,8 +157,8 @@ class Parent:
 
     # ------------------------------------------------------------ reload
 
-    async def _reread(self) -> None:
-        """New workers by the file as it is now; where anything is wrong with it, all stays as it was."""
+    async def _reload_settings(self) -> None:
+        """Starts new workers with the settings as they are now; any fault leaves everything as it was."""
         notify("RELOADING=1")
         try:
             settings = config.read(self._file)
@@ -161,8 +166,8 @@ class Parent:
             new = await self._start_generation(settings)
         except ConfigError as error:
             for fault in error.faults:
-                logger.error("the file is not taken over: %s", fault)
-            # the kernel gives connections to every socket of an address, also to one that no worker answers on
+                logger.error("reload failed, keeping the current settings: %s", fault)
+            # the kernel gives connections to every socket of an address, even if no worker accepts on it
             self._sockets.close_others(self._settings.core.listen)
         else:
             for child in self._workers.values():
@@ -171,14 +176,14 @@ class Parent:
             self._settings = settings
             self._sockets.close_others(settings.core.listen)
             await self._admin.serve_on(self._sockets.of_admin())
-            logger.info("the file was taken over")
+            logger.info("settings reloaded")
         notify("READY=1")
 
     # ------------------------------------------------------------ upgrade in place
 
     def _replace_program(self) -> None:
-        """The program as it is on disk now takes this process over; the workers go on until its own are ready."""
-        logger.info("the program is replaced")
+        """Executes the program on disk in this process; the workers serve until those of the new program are ready."""
+        logger.info("replacing the program")
         store.hand_over()
         os.environ[HANDOVER] = self._sockets.hand_over()
         here = [child.hand_over for child in self._workers.values() if not child.has_ended]
@@ -186,17 +191,17 @@ class Parent:
         os.environ[_OLD_WORKERS] = ",".join(hand_over() for hand_over in old)
         os.execv(sys.executable, [sys.executable, "-m", "calgate", *sys.argv[1:]])  # noqa: S606 - ourselves
 
-    def _dismiss_strangers(self) -> None:
-        """Workers of the program image before this one: they are our children still, and not needed any more."""
+    def _dismiss_predecessors(self) -> None:
+        """Ends the workers of the program that this one replaced: they are still children of this process."""
         for worker in filter(None, os.environ.pop(_OLD_WORKERS, "").split(",")):
             pid, channel = map(int, worker.split(":"))
-            os.kill(pid, signal.SIGTERM)  # it may have ended: it is there until somebody has asked how
+            os.kill(pid, signal.SIGTERM)  # works even if it has ended: it stays a zombie until `_reap`
             self._leave(_reap(pid, channel), partial(str, worker))
 
 
 @asynccontextmanager
 async def _own_store(settings: Settings) -> AsyncIterator[None]:
-    """The private store's owner is the parent: it outlives every worker."""
+    """Runs the private store, if there is one: the parent owns it, because it outlives every worker."""
     if not settings.core.store.embedded:
         yield
         return
@@ -209,5 +214,5 @@ async def _own_store(settings: Settings) -> AsyncIterator[None]:
 
 async def _reap(pid: int, channel: int) -> None:
     await asyncio.to_thread(os.waitpid, pid, 0)
-    with suppress(OSError):  # where the worker had closed its end first
+    with suppress(OSError):  # the worker closed its end first
         os.close(channel)

@@ -1,4 +1,4 @@
-"""One process's serving: a gateway, its door, and the sockets that it answers on, until it is told to stop."""
+"""Serves in one process: a gateway and its listeners, until it is stopped."""
 
 import asyncio
 import socket
@@ -9,7 +9,7 @@ from calgate.config.model import Settings
 from calgate.http.server import Listener, redirect_to_https
 from calgate.processes.sockets import Role
 
-_RULES_WITHIN = 5.0  # seconds; a directory that is away is no reason not to come up
+_RULES_WITHIN = 5.0  # seconds: the gateway also starts when the directory is unreachable
 
 OnReady = Callable[[Gateway], Awaitable[None]]
 
@@ -17,10 +17,10 @@ OnReady = Callable[[Gateway], Awaitable[None]]
 async def serve(
     settings: Settings, sockets: Sequence[tuple[Role, socket.socket]], on_ready: OnReady, stop: asyncio.Event
 ) -> None:
-    """Serves until `stop`; then open requests finish, within `listen.drain`."""
+    """Serves until `stop` is set; then open requests have `listen.drain` to finish."""
     listen = settings.core.listen
     async with open_gateway(settings) as gateway:
-        # at a reload the old workers still answer: who takes over should not begin with a 503
+        # at a reload the old workers still serve: a new one should not begin with 503s
         await gateway.rules.wait(_RULES_WITHIN)
         listeners = [_listener(role, sock, settings, gateway) for role, sock in sockets]
         for listener in listeners:
@@ -43,11 +43,11 @@ def _listener(role: Role, sock: socket.socket, settings: Settings, gateway: Gate
 
 
 def public_port(settings: Settings) -> int:
-    """The port of the https address, as far as this machine knows it."""
+    """Returns the port of the https address, as far as this machine knows it."""
     return next((address.port for address in settings.core.listen.bind if address.port), 443)
 
 
 def public_url(settings: Settings) -> str:
-    """The gateway's address for people who start it."""
+    """Returns the gateway's address, for the log and for the person who starts it."""
     address = settings.core.listen.bind[0]
     return str(address) if address.path else f"{'https' if settings.core.listen.tls else 'http'}://{address}/"

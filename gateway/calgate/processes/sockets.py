@@ -1,8 +1,8 @@
-"""Listening sockets: bound by the parent, kept by it for as long as their address is wanted, lent to the workers.
+"""Listening sockets: the parent binds them, keeps them while their address is wanted, and passes copies to workers.
 
 Each worker has a TCP socket of its own on the same address (SO_REUSEPORT: the kernel spreads connections). Closing a
-listening socket resets the connections that wait in its queue (94 of 200 in a trial), so a worker that ends closes only
-its copy: the parent's keeps the queue for the worker that takes its place. Unix sockets are shared by all.
+listening socket resets the connections in its queue (94 of 200 in a trial), so a worker that ends closes only its copy:
+the parent's copy keeps the queue for the worker that replaces it. Unix sockets are shared by all workers.
 """
 
 import json
@@ -27,11 +27,11 @@ HANDOVER = "CALGATE_SOCKETS"
 
 @dataclass(frozen=True, slots=True)
 class SocketKey:
-    """What a socket is for."""
+    """The purpose of a socket."""
 
     role: Role
     address: str
-    slot: int  # the worker's number; 0 where all share it
+    slot: int  # the worker's number; 0 if all workers share it
 
 
 class Sockets:
@@ -41,9 +41,9 @@ class Sockets:
         self._held = dict(inherited or {})
 
     def open(self, listen: Listen, given: Sequence[socket.socket] = ()) -> None:
-        """Binds what the settings want and is not held yet. Raises ConfigError (exit 1), and then holds what it held.
+        """Binds what the settings want and is not held yet. Raises ConfigError (exit 1), and then leaves all as it was.
 
-        `given` are sockets from systemd: each serves the address that it is bound to, for all workers.
+        `given`: sockets from systemd; each serves the address that it is bound to, for all workers.
         """
         taken = {_name_of(sock): sock for sock in given}
         opened: dict[SocketKey, socket.socket] = {}
@@ -58,13 +58,13 @@ class Sockets:
         self._held |= opened
 
     def close_others(self, listen: Listen) -> None:
-        """Lets go of what the settings do not want any more."""
+        """Closes the sockets that the settings no longer want."""
         wanted = {place for place, _ in _wanted(listen)}
         for place in list(self._held.keys() - wanted):
             self._held.pop(place).close()
 
     def of_worker(self, slot: int) -> list[tuple[Role, socket.socket]]:
-        """What one worker answers on."""
+        """Returns the sockets that one worker accepts on."""
         return [
             (place.role, sock)
             for place, sock in self._held.items()
@@ -72,7 +72,7 @@ class Sockets:
         ]
 
     def of_admin(self) -> list[socket.socket]:
-        """What the parent itself answers on."""
+        """Returns the sockets that the parent itself accepts on."""
         return [sock for place, sock in self._held.items() if place.role == "admin"]
 
     def close(self) -> None:
@@ -81,20 +81,20 @@ class Sockets:
         self._held.clear()
 
     def hand_over(self) -> str:
-        """For the program that takes this one's place: which descriptor is what."""
+        """Returns a description of the descriptors for the program that replaces this one."""
         for sock in self._held.values():
             sock.set_inheritable(True)
         return json.dumps([[p.role, p.address, p.slot, sock.fileno()] for p, sock in self._held.items()])
 
 
 def inherited() -> Sockets:
-    """What the program before this one handed over, if one did."""
+    """Returns the sockets that the replaced program handed over, if there was one."""
     text = os.environ.pop(HANDOVER, "[]")
     return Sockets({SocketKey(role, address, slot): _adopt(fd) for role, address, slot, fd in json.loads(text)})
 
 
 def from_systemd() -> list[socket.socket]:
-    """Sockets by socket activation (sd_listen_fds(3))."""
+    """Returns the sockets of socket activation (sd_listen_fds(3))."""
     count = int(os.environ.pop("LISTEN_FDS", "0"))
     if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
         return []
@@ -129,7 +129,7 @@ def _name_of(sock: socket.socket) -> str:
 
 
 def bind(address: Address, setting: str) -> socket.socket:
-    """One listening socket for a process that shares it with nobody. Raises ConfigError (exit 1)."""
+    """Returns a listening socket that no other process shares. Raises ConfigError (exit 1)."""
     return _bind(address, setting)
 
 
@@ -137,21 +137,21 @@ def _bind(address: Address, setting: str) -> socket.socket:
     try:
         listening = _bind_unix(address.path) if address.path else _bind_tcp(address)
     except OSError as error:
-        reason = "another program listens there already" if error.errno == _IN_USE else error.strerror
+        reason = "another program already listens there" if error.errno == _IN_USE else error.strerror
         raise ConfigError([f"{setting}: cannot listen on {address}: {reason}"], code=1) from error
     listening.listen(_BACKLOG)
     listening.setblocking(False)
     return listening
 
 
-_ours: set[tuple[str, int]] = set()  # addresses on which this process shares a port with itself
+_ours: set[tuple[str, int]] = set()  # addresses at which this process has several sockets
 
 
 def _bind_tcp(address: Address) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     here = (address.host, address.port)
     if here not in _ours:
-        # without SO_REUSEPORT it fails where anybody listens; with it, another gateway would get half of our users
+        # this fails if anything listens there; with SO_REUSEPORT another gateway would get half of our users
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             _set_options(probe, family)
             probe.bind(here)
@@ -172,7 +172,7 @@ def _set_options(sock: socket.socket, family: int) -> None:
 
 def _bind_unix(path: str) -> socket.socket:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        if probe.connect_ex(path) == _REFUSED:  # a socket file that nobody listens on any more
+        if probe.connect_ex(path) == _REFUSED:  # the socket file of a process that has ended
             with suppress(FileNotFoundError):
                 Path(path).unlink()
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

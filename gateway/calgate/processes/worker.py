@@ -1,7 +1,7 @@
-"""A worker: serves on the sockets that its parent lent it, and tells the parent how it is.
+"""A worker: serves on its parent's sockets, and reports to the parent.
 
-The worker speaks on standard output, one JSON object a line. When its standard input closes, the parent is gone, and
-the worker stops as if it had been asked to.
+The worker speaks on standard output, one JSON object a line. When its standard input closes, the parent has ended, and
+the worker stops as it does at SIGTERM.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from calgate.processes.sockets import Role
 from calgate.telemetry import log
 
 _REPORT_EVERY = 1.0
-_COLLECTED_AT = 20_000  # objects made and not yet freed
+_COLLECTED_AT = 20_000  # objects allocated and not yet freed
 
 
 def main(file: Path, slot: int, sockets: str) -> None:
@@ -56,10 +56,10 @@ async def _work(settings: config.Settings, slot: int, lent: Sequence[tuple[Role,
 
 
 def _ease_collection() -> None:
-    """What was made until now lives as long as the process: it need not be walked through for garbage ever again.
+    """Takes everything allocated until now out of garbage collection: it lives as long as the process.
 
-    Requests make few cycles, and many objects that live for a moment; looking at them at every 700th costs a tenth of
-    a warm request's time.
+    Requests make few cycles, and many objects that live for a moment; a collection at every 700th costs a tenth of a
+    warm request's time.
     """
     gc.collect()
     gc.freeze()
@@ -67,7 +67,7 @@ def _ease_collection() -> None:
 
 
 async def _report(gateway: Gateway, stop: asyncio.Event) -> None:
-    """Figures and health, once a second."""
+    """Reports metrics and health once a second."""
     while not stop.is_set():
         _say({"metrics": gateway.snapshot(), "health": await gateway.health()})
         began = asyncio.get_running_loop().time()
@@ -81,7 +81,7 @@ def _say(message: dict[str, object]) -> None:
 
 
 class _Parent(asyncio.Protocol):
-    """The parent's end; only its closing means something."""
+    """The channel to the parent; only its end has a meaning."""
 
     def __init__(self, stop: asyncio.Event) -> None:
         self._stop = stop

@@ -1,4 +1,4 @@
-"""A worker as its parent sees it: a process, what it reported last, and how it ended."""
+"""A worker as its parent sees it: the process, its last report, and how it ended."""
 
 import asyncio
 import json
@@ -16,8 +16,8 @@ from calgate.processes.sockets import Role
 _READY_WITHIN = 60.0
 _LINE = 4 << 20  # bytes of one report
 
-# A reply of 100 KB comes and goes 10,000 times a second; glibc would give its pages back and fetch them anew each time,
-# which is a fifth of its CPU time. Bounded, so that a worker still shrinks; the administrator's own word counts more.
+# With 10,000 responses of 100 KB a second, glibc would return their pages and fetch them again, a fifth of the CPU
+# time. Bounded, so that a worker still shrinks; values in the environment have precedence.
 _MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": "8388608",
     "MALLOC_TOP_PAD_": "1048576",
@@ -42,13 +42,13 @@ class WorkerProcess:
     async def start(
         cls, file: Path, slot: int, sockets: Sequence[tuple[Role, socket.socket]], on_end: Callable[[], None]
     ) -> "WorkerProcess":
-        """Starts a worker on the sockets; `on_end` is called when it ends, for whatever reason."""
+        """Starts a worker on the sockets. `on_end` is called when it ends, for any reason."""
         descriptors = [sock.fileno() for _, sock in sockets]
-        lent = json.dumps([[role, sock.fileno()] for role, sock in sockets])
+        passed = json.dumps([[role, sock.fileno()] for role, sock in sockets])
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "calgate", "worker", "-c", str(file), "--slot", str(slot), "--sockets", lent),
+                *(sys.executable, "-m", "calgate", "worker", "-c", str(file), "--slot", str(slot), "--sockets", passed),
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 pass_fds=descriptors,
@@ -66,7 +66,7 @@ class WorkerProcess:
 
     @property
     def age(self) -> float:
-        """Seconds since it was started."""
+        """Seconds since the start."""
         return time.monotonic() - self._began
 
     @property
@@ -88,23 +88,25 @@ class WorkerProcess:
         self._on_end()
 
     async def wait_until_ready(self) -> None:
-        """Raises ConfigError with the worker's exit code where it ended instead; it has said why itself."""
+        """Raises ConfigError with the worker's exit code if it ended instead; it has logged the reason itself."""
         try:
             async with asyncio.timeout(_READY_WITHIN):
                 await self._ready.wait()
         except TimeoutError:
             self._process.kill()
-            raise ConfigError([f"a worker was not ready within {_READY_WITHIN:g} s"], code=1) from None
+            raise ConfigError(
+                [f"a worker was not ready within {_READY_WITHIN:g} s; see its log lines above"], code=1
+            ) from None
         if self.has_ended:
             raise ConfigError([], code=self._process.returncode or 1)
 
     def terminate(self) -> None:
-        """Asks it to finish."""
+        """Lets it finish its open requests."""
         if not self.has_ended:
             self._process.terminate()
 
     async def finish(self, within: float) -> None:
-        """Asks it to finish, and ends it if it does not within so many seconds."""
+        """Lets it finish, and kills it if it has not ended within so many seconds."""
         self.terminate()
         try:
             async with asyncio.timeout(within):
@@ -114,7 +116,7 @@ class WorkerProcess:
             await self._process.wait()
 
     def hand_over(self) -> str:
-        """Before this program is replaced: the worker must not think that its parent is gone. Its pid and channel."""
+        """Keeps the channel open while this program is replaced; returns the worker's pid and its descriptor."""
         channel = self._channel.fileno()
         if channel >= 0:
             self._channel.set_inheritable(True)

@@ -1,4 +1,4 @@
-"""The one store: sessions and CALs in Redis or Valkey, shared by every gateway process, or in a private server."""
+"""The store of sessions and CALs: Redis or Valkey, shared by every gateway process, or a private server."""
 
 import asyncio
 import contextlib
@@ -15,17 +15,17 @@ from calgate.telemetry.metrics import Metrics
 
 __all__ = ["EmbeddedFaultError", "NoServerError", "RedisStore", "StoreSection", "hand_over", "open_store"]
 
-_WAIT_AT_START = 2.0  # seconds; a store that is away is no reason not to start
+_WAIT_AT_START = 2.0  # seconds: the gateway also starts when the store is unreachable
 
 
 @contextlib.asynccontextmanager
 async def open_store(
     section: StoreSection, state_dir: Path, metrics: Metrics | None = None
 ) -> AsyncIterator[RedisStore]:
-    """The connection, with the private server under it where the section names no other; its calls are counted.
+    """Opens the connection, and starts the private server if the section names no other. Calls are counted.
 
-    Comes up also when the store does not answer, and recovers by itself. Raises NoServerError or EmbeddedFaultError,
-    each with a sentence for the administrator, when a private server is wanted and cannot be had.
+    Also opens when the store does not respond, and recovers by itself. Raises NoServerError or EmbeddedFaultError, with
+    a sentence for the administrator, if the private server cannot be started.
     """
     async with contextlib.AsyncExitStack() as stack:
         socket = await stack.enter_async_context(private_server(state_dir)) if section.embedded else None
@@ -41,7 +41,7 @@ async def open_store(
             audit_keep=section.audit_keep,
         )
         stack.push_async_callback(store.finish)
-        listening = asyncio.create_task(event.listen(), name="news of the store")
+        listening = asyncio.create_task(event.listen(), name="events of the store")
         stack.push_async_callback(_cancel, listening)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(event.is_up.wait(), _WAIT_AT_START)
@@ -49,7 +49,7 @@ async def open_store(
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
-    """Asked until it has ended: a cancellation that meets an answer is swallowed in redis-py's own timeouts."""
+    """Cancels a task until it has ended: redis-py's timeouts swallow a cancellation that coincides with a reply."""
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=0.2)

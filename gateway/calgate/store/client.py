@@ -1,4 +1,4 @@
-"""redis-py clients as the store wants them: to one server, through Sentinels, or to a Cluster."""
+"""Makes redis-py clients: of one server, through Sentinels, or of a Cluster."""
 
 import asyncio
 import contextlib
@@ -18,27 +18,27 @@ Client = Redis | RedisCluster
 AWAY: tuple[type[Exception], ...] = (
     *(fault.ConnectionError, fault.TimeoutError, fault.ClusterError, fault.SlotNotCoveredError, OSError, TimeoutError),
     *(fault.ReadOnlyError, fault.MasterDownError, fault.OutOfMemoryError, fault.NoPermissionError, fault.MovedError),
-    *(fault.RedisClusterException, KeyError),  # KeyError: what redis-py says of a slot that no server has right now
+    *(fault.RedisClusterException, KeyError),  # KeyError: redis-py's, for a slot that no server has now
 )
-"""What redis-py raises where the store does not serve."""
+"""What redis-py raises if the store does not serve."""
 
 Connect = Callable[..., contextlib.AbstractAsyncContextManager[Client]]
 
-_ANSWER_WITHIN = 3.0
+_REPLY_WITHIN = 3.0
 _CONNECT_WITHIN = 1.0
 
 
 def connector(section: StoreSection, socket: str | None) -> Connect:
-    """Makes clients for the store of the section; `socket` is the private server's.
+    """Returns a maker of clients for the section's store; `socket` is the private server's.
 
-    A lost connection is tried once more (the server may have been started again since it was last used; every function
-    is idempotent); a timeout is not, for a frozen server would be waited for twice.
+    A command on a lost connection is sent once more: the server may have restarted since, and every function is
+    idempotent. After a timeout it is not, or a frozen server would cost two timeouts.
     """
 
     @contextlib.asynccontextmanager
     async def connect(*, connections: int = 32, retries: int = 1) -> AsyncIterator[Client]:
         common: dict[str, Any] = {
-            "socket_timeout": _ANSWER_WITHIN,
+            "socket_timeout": _REPLY_WITHIN,
             "socket_connect_timeout": _CONNECT_WITHIN,
             "protocol": 2,
             "retry": Retry(NoBackoff(), retries, supported_errors=(fault.ConnectionError,)),
@@ -48,29 +48,31 @@ def connector(section: StoreSection, socket: str | None) -> Connect:
             common |= {"ssl": section.tls}
         if section.cluster:
             nodes = [ClusterNode(host, port) for host, port in _addresses(section.cluster)]
-            common["retry"] = Retry(NoBackoff(), 3 * retries)  # each also asks anew which server has the slot
+            common["retry"] = Retry(
+                NoBackoff(), 3 * retries
+            )  # each retry also looks up again which server has the slot
             client: Client = RedisCluster(
                 startup_nodes=nodes, max_connections=connections + 8, require_full_coverage=False, **common
             )
-            asked: Sequence[Redis] = ()
+            sentinel_clients: Sequence[Redis] = ()
         elif section.sentinel:
             sentinels = _Sentinels(_addresses(section.sentinel))
-            client, asked = sentinels.master_for(section.service, **common), tuple(sentinels.sentinels)
+            client, sentinel_clients = sentinels.master_for(section.service, **common), tuple(sentinels.sentinels)
         else:
             url = section.url or f"unix://{socket}"
-            pool = BlockingConnectionPool.from_url(url, max_connections=connections, timeout=_ANSWER_WITHIN, **common)
-            client, asked = Redis.from_pool(pool), ()
+            pool = BlockingConnectionPool.from_url(url, max_connections=connections, timeout=_REPLY_WITHIN, **common)
+            client, sentinel_clients = Redis.from_pool(pool), ()
         try:
             yield client
         finally:
-            for each in (client, *asked):
+            for each in (client, *sentinel_clients):
                 await each.aclose()
 
     return connect
 
 
 class _Sentinels(Sentinel):
-    """Asked one at a time: redis-py puts the one that answered first, and two at once lose another from its list."""
+    """One query at a time: redis-py moves the Sentinel that replied to the front, and two at once lose another."""
 
     def __init__(self, addresses: Sequence[tuple[str, int]]) -> None:
         quick = {"socket_timeout": _CONNECT_WITHIN, "socket_connect_timeout": _CONNECT_WITHIN, "protocol": 2}
@@ -85,32 +87,32 @@ class _Sentinels(Sentinel):
 
 @contextlib.asynccontextmanager
 async def held_connection(client: Client, key: str) -> AsyncIterator[AbstractConnection]:
-    """One connection to the primary that has the key, for commands that must follow each other on it."""
+    """Yields one connection to the primary that has the key, for commands that must follow each other on it."""
     if isinstance(client, RedisCluster):
         await client.initialize()
         node = client.get_node_from_key(key)
         assert node is not None
         connection: AbstractConnection = node.acquire_connection()
-        give_back = _releases(node, connection)
+        release = _releases(node, connection)
     else:
         connection = await client.connection_pool.get_connection()
-        give_back = _releases(client.connection_pool, connection)
+        release = _releases(client.connection_pool, connection)
     try:
         yield connection
     except BaseException:
-        await connection.disconnect()  # half a conversation may be in it
+        await connection.disconnect()  # a reply may still be due on it
         raise
     finally:
-        await give_back()
+        await release()
 
 
 def _releases(owner: Any, connection: AbstractConnection) -> Callable[[], Any]:
-    async def give_back() -> None:
+    async def release() -> None:
         released = owner.release(connection)
         if released is not None:
             await released
 
-    return give_back
+    return release
 
 
 def _addresses(texts: Sequence[str]) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""The one connection to Redis or Valkey: functions called, news spread, every way of not answering made one refusal."""
+"""The connection to Redis or Valkey: calls functions, publishes events, and raises Unavailable for every failure."""
 
 import asyncio
 import contextlib
@@ -17,13 +17,13 @@ from calgate.store.events import STORE_RECONNECTED, EventChannel, encode
 from calgate.telemetry.metrics import Metrics, operation
 
 _ACKNOWLEDGED_WITHIN = 1000  # milliseconds
-_RELOADS = 5  # somebody may flush them again before they are called
-_CALL_WITHIN = 4.0  # seconds, waiting for a connection included; a browser's patience is longer, a stuck store's too
-_AWAY_REPLIES = ("OOM", "MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")  # those that redis-py has no class for
+_RELOADS = 5  # loading and calling again, in case the functions are flushed in between
+_CALL_WITHIN = 4.0  # seconds, including the wait for a connection; less than a browser waits
+_AWAY_REPLIES = ("OOM", "MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")  # error replies that redis-py has no class for
 
 
 class RedisStore:
-    """`calgate.contract.Store` over redis-py."""
+    """The `calgate.plugin.Store` over redis-py."""
 
     def __init__(
         self,
@@ -52,11 +52,11 @@ class RedisStore:
 
     @property
     def ready(self) -> bool:
-        """Whether the store answered at the last look, a few seconds ago at most."""
+        """Whether the store responded at the last probe, a few seconds ago at most."""
         return self._events.is_up.is_set()
 
     async def ping(self) -> None:
-        """Raises Unavailable if the store does not answer."""
+        """Raises Unavailable if the store does not respond."""
         await self._counted("ping", self._redis.ping())
 
     def library(self, name: str, source: str) -> None:
@@ -71,7 +71,7 @@ class RedisStore:
         read_only: bool = False,
         lasting: Callable[[Any], bool] | None = None,
     ) -> Any:
-        """One FCALL; runs to its end even if the caller is cancelled, so that nothing is half done."""
+        """Calls a function; completes even if the caller is cancelled."""
         verb = "FCALL_RO" if read_only else "FCALL"
         command = (verb, function, len(keys), *keys, *args)
         if lasting is not None and self.replicas:
@@ -84,7 +84,7 @@ class RedisStore:
         return await asyncio.shield(task)
 
     async def execute(self, *command: str | int | float | bytes) -> Any:
-        """One command that is no function, its answer as redis-py gives it; raises Unavailable."""
+        """Executes one command and returns the reply as redis-py parses it. Raises Unavailable."""
         return await self._counted(operation(str(command[0])), self._execute(*command))
 
     async def publish(self, event: Event) -> None:
@@ -94,13 +94,13 @@ class RedisStore:
         self._events.add(on_event)
 
     async def finish(self) -> None:
-        """Waits for calls whose callers have gone."""
+        """Waits for calls whose callers were cancelled."""
         if self._under_way:
             await asyncio.wait(self._under_way)
 
     async def _with_library(self, work: Callable[[], Awaitable[Any]]) -> Any:
         if len(self._loaded) < len(self._libraries):
-            with contextlib.suppress(fault.ReadOnlyError):  # a replica has them from its primary, and can be read
+            with contextlib.suppress(fault.ReadOnlyError):  # a replica has the libraries from its primary
                 await self._load(set(self._libraries) - self._loaded)
         for _ in range(_RELOADS):
             try:
@@ -108,19 +108,19 @@ class RedisStore:
             except fault.ResponseError as error:
                 if "Function not found" not in str(error):
                     raise
-            await self._load(set(self._libraries))  # a FUNCTION FLUSH, or a server that had never heard of them
-        raise Unavailable("the store does not keep the functions that are loaded")
+            await self._load(set(self._libraries))  # after a FUNCTION FLUSH, or a failover to a server without them
+        raise Unavailable("the store loses the functions that are loaded into it")
 
     async def _acknowledged(self, command: Sequence[Any], key: str, lasting: Callable[[Any], bool]) -> Any:
-        """The command and a WAIT on one held connection: WAIT speaks of what was written on its own connection.
+        """Sends the command and WAIT on one connection: WAIT only covers the writes of its own connection.
 
-        (Through a pool it confirmed what a frozen replica never had.) Asked again after a refusal, it waits again.
+        (Through a pool it confirmed writes that a frozen replica never had.) A repeated call waits again.
         """
         try:
             async with held_connection(self._redis, key) as connection:
-                reply = await _say(connection, command)
+                reply = await _send(connection, command)
                 if lasting(reply):
-                    acknowledged = await _say(connection, ("WAIT", self.replicas, _ACKNOWLEDGED_WITHIN))
+                    acknowledged = await _send(connection, ("WAIT", self.replicas, _ACKNOWLEDGED_WITHIN))
                     if acknowledged < self.replicas:
                         raise Unavailable(f"{acknowledged} of {self.replicas} replicas have acknowledged the grant")
                 return reply
@@ -133,7 +133,7 @@ class RedisStore:
         return await self._redis.execute_command(*command)
 
     async def _load(self, names: set[str]) -> None:
-        """Loads with REPLACE: what stands there under the same name may be a copy from before a repair."""
+        """Loads with REPLACE: the server may have an older text under the same name."""
         everywhere = {"target_nodes": RedisCluster.PRIMARIES} if isinstance(self._redis, RedisCluster) else {}
         for name in sorted(names):
             load = ("FUNCTION LOAD", "REPLACE", self._libraries[name])
@@ -143,22 +143,22 @@ class RedisStore:
     async def _counted(self, called: str, work: Awaitable[Any]) -> Any:
         began, outcome = perf_counter(), "error"
         try:
-            answer = await self._bounded(work)
+            reply = await self._bounded(work)
             outcome = "ok"
         except Unavailable:
             outcome = "unavailable"
             raise
         finally:
             self._metrics.called("store", called, outcome, perf_counter() - began)
-        return answer
+        return reply
 
     async def _bounded(self, work: Awaitable[Any]) -> Any:
         try:
             async with asyncio.timeout(_CALL_WITHIN):
-                answer = await work
+                reply = await work
         except AWAY as error:
             self._was_away = True
-            raise Unavailable(f"the store does not answer: {error or type(error).__name__}") from error
+            raise Unavailable(f"the store does not respond: {error or type(error).__name__}") from error
         except fault.ResponseError as error:
             if str(error).startswith(_AWAY_REPLIES):
                 self._was_away = True
@@ -166,10 +166,10 @@ class RedisStore:
             raise
         if self._was_away:
             self._was_away = False
-            self._events.tell(STORE_RECONNECTED)
-        return answer
+            self._events.dispatch(STORE_RECONNECTED)
+        return reply
 
 
-async def _say(connection: AbstractConnection, command: Sequence[Any]) -> Any:
+async def _send(connection: AbstractConnection, command: Sequence[Any]) -> Any:
     await connection.send_command(*command)
     return await connection.read_response()

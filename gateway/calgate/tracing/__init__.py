@@ -1,9 +1,9 @@
-"""`[tracing]`: OpenTelemetry, where it is wanted. Without the section neither `spans` nor what it needs is imported.
+"""`[tracing]`: OpenTelemetry. Without the section neither `spans` nor OpenTelemetry is imported.
 
-(redis-py looks by itself for the part that is about metrics, where it is installed; nothing uses it.)
+(redis-py itself imports OpenTelemetry's metrics API if that is installed; nothing uses it.)
 
-What is traced is wrapped when the gateway starts: who answers requests, proves identities, knows groups, gives CALs out
-and reaches document servers. So a gateway that does not trace does not ask on each request whether it should.
+What is traced is wrapped when the gateway starts: the request handler, authenticators, directories, the allocator and
+document servers. So a gateway that does not trace spends nothing on it per request.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def start(section: TracingSection | None, trusted: Sequence[Network]) -> AsyncIterator["Tracing | None"]:
-    """Tracing by the section, or None; at the end what is still queued is sent, for a few seconds at most.
+    """Starts tracing, if there is a section; at the end, queued spans are sent, for a few seconds at most.
 
-    `trusted`: the proxies whose traceparent is believed.
+    `trusted`: the proxies whose traceparent is followed.
     """
     if section is None:
         yield None
         return
-    from calgate.tracing.spans import open_tracing  # here, because of all that it imports
+    from calgate.tracing.spans import open_tracing  # here, because it imports OpenTelemetry
 
     async with open_tracing(section, trusted) as tracing:
         yield tracing

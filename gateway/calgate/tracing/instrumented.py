@@ -1,4 +1,4 @@
-"""Those whom the core asks, watched: each question is counted and timed, and has a span where the request is traced."""
+"""Wraps the started plugins: counts and times their calls, and makes spans if the request is traced."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,7 +41,7 @@ class InstrumentedDirectory:
     async def look_up(self, identity: Identity) -> Person | None:
         if self._tracing is None:
             return await self._look_up(identity)
-        with self._tracing.asking("directory") as span:
+        with self._tracing.child("directory") as span:
             person = await self._look_up(identity)
             span.set_attribute("calgate.outcome", "found" if person is not None else "unknown")
             return person
@@ -79,7 +79,7 @@ class _Call:
 
 
 class TracedAllocator:
-    """Claims have spans; all else is done beside the requests, or in batches for many."""
+    """Makes spans of claims; other calls run in the background or in batches for many requests."""
 
     def __init__(self, allocator: Allocator, tracing: "Tracing") -> None:
         self._allocator = allocator
@@ -88,7 +88,7 @@ class TracedAllocator:
         self.groups = allocator.groups
 
     async def claim(self, license: str, claimant: Claimant, document: str, *, reference: str) -> Lease:
-        with self._tracing.asking("claim") as span:
+        with self._tracing.child("claim") as span:
             span.set_attribute("calgate.license", license)
             lease = await self._allocator.claim(license, claimant, document, reference=reference)
             span.set_attribute("calgate.cal", lease.kind)
@@ -111,7 +111,7 @@ class TracedAllocator:
 
 
 class TracedAuthenticator:
-    """Each leg of a handshake has a span, on the request that brought it."""
+    """Makes a span of each step of a handshake, on the request that brought it."""
 
     def __init__(self, authenticator: Authenticator, tracing: "Tracing") -> None:
         self._authenticator = authenticator
@@ -128,7 +128,7 @@ class _TracedHandshake:
         self._tracing = tracing
 
     async def step(self, scheme: str, credentials: str) -> Continue | Authenticated:
-        with self._tracing.asking("sign-in") as span:
+        with self._tracing.child("sign-in") as span:
             span.set_attribute("calgate.scheme", scheme)
             result = await self._handshake.step(scheme, credentials)
             if isinstance(result, Authenticated):

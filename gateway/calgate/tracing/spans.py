@@ -1,10 +1,10 @@
-"""Spans of a request, and who sends them: the one file that imports OpenTelemetry.
+"""Makes and sends the spans of requests: the one file that imports OpenTelemetry.
 
-A span tells how long something took and how it ended, never who somebody is, nor a query, a header or a token: traces
-are kept by others. `calgate.reference` finds the rest in the log.
+A span has a duration and an outcome, never a user, a query, a header or a token: other systems store traces.
+`calgate.reference` finds the rest in the log.
 
-A traceparent that comes with a request is believed from `trusted_proxies` alone. A stranger's would put his requests
-into anybody's traces, and have every one of them recorded whatever `sample` says.
+The traceparent of a request is followed only from `trusted_proxies`. Any other client could put its requests into
+anybody's traces, and have all of them recorded whatever `sample` is.
 """
 
 import asyncio
@@ -38,11 +38,11 @@ from calgate.upstream.pool import Upstream, UpstreamRequest
 
 logger = logging.getLogger(__name__)
 
-_QUEUED = 2048  # spans; what comes while the queue is full pushes the oldest out
+_QUEUED = 2048  # spans; when the queue is full, new ones displace the oldest
 _BATCH = 512
 _SENT_EVERY = 1000  # milliseconds
-_ANSWER_WITHIN = 5.0  # seconds, tries again included
-_LAST_WORDS = 3.0  # seconds for what is queued when the gateway stops
+_RESPONSE_WITHIN = 5.0  # seconds, including retries
+_FLUSH_WITHIN = 3.0  # seconds for the queued spans when the gateway stops
 
 _TRACE_CONTEXT = TraceContextTextMapPropagator()
 
@@ -50,7 +50,7 @@ Serve = Callable[[RawRequest], Awaitable[Response | None]]
 
 
 class Tracing:
-    """Makes spans. The present one is found by OpenTelemetry's own context, which follows a request's task."""
+    """Makes spans. OpenTelemetry's context, which follows the request's task, has the current one."""
 
     def __init__(self, tracer: trace.Tracer, trusted: Sequence[Network]) -> None:
         self._tracer = tracer
@@ -59,7 +59,7 @@ class Tracing:
     # ------------------------------------------------------------ the request
 
     def around(self, serve: Serve) -> Serve:
-        """`serve` with a span around it, which ends when the response begins to go out, or a WebSocket is over."""
+        """Returns `serve` with a span around it, which ends when the response begins, or when a WebSocket closes."""
 
         async def traced(raw: RawRequest) -> Response | None:
             with self._tracer.start_as_current_span(
@@ -74,19 +74,24 @@ class Tracing:
         return traced
 
     def _parent(self, raw: RawRequest) -> Context:
-        """An empty one for a stranger: what is left from the connection's request before is nobody's parent."""
+        """Returns the client's trace context if the peer is trusted, else an empty one.
+
+        Never the context left over from the previous request on this connection.
+        """
         peer = raw.connection.address
         if not self._trusted or not is_trusted(peer, self._trusted):
             return Context()
-        told: dict[str, list[str]] = {name.decode(): [] for name in FIELDS}
+        received: dict[str, list[str]] = {name.decode(): [] for name in FIELDS}
         for name, value in raw.raw_headers:
             if name.lower() in FIELDS:
-                told[name.lower().decode()].append(value.decode("latin-1"))
-        # two traceparents make one that is none, two tracestates one that is (Trace Context, 3.2 and 3.3)
-        return _TRACE_CONTEXT.extract({name: ",".join(values) for name, values in told.items() if values}, Context())
+                received[name.lower().decode()].append(value.decode("latin-1"))
+        # joined, two traceparents are invalid, two tracestates are valid (Trace Context, 3.2 and 3.3)
+        return _TRACE_CONTEXT.extract(
+            {name: ",".join(values) for name, values in received.items() if values}, Context()
+        )
 
     def describe(self, request: Request | None, route: str | None, status: int) -> None:
-        """What became of the present request; `request` is None where it could not be read."""
+        """Describes the outcome of the current request; `request` is None if it could not be parsed."""
         span = trace.get_current_span()
         if not span.is_recording():
             return
@@ -97,8 +102,8 @@ class Tracing:
             return
         span.update_name(f"{request.method} {route}" if route else request.method)
         host, _, port = request.host.rpartition(":")
-        has_port = bool(host) and port.isdigit()  # "[::1]" has none
-        told = {
+        has_port = bool(host) and port.isdigit()  # "[::1]" has no port
+        attributes = {
             "http.request.method": request.method,
             "http.route": route,
             "url.scheme": request.scheme,
@@ -111,17 +116,17 @@ class Tracing:
             "user_agent.original": request.headers.get(b"user-agent") or None,
             "calgate.reference": request.reference,
         }
-        span.set_attributes({name: value for name, value in told.items() if value is not None})
+        span.set_attributes({name: value for name, value in attributes.items() if value is not None})
 
     def refused(self, code: str) -> None:
-        """The present request was refused."""
+        """Records the code of a refusal on the current request."""
         trace.get_current_span().set_attribute("calgate.refusal", code)
 
-    # ------------------------------------------------------------ what it asks others
+    # ------------------------------------------------------------ calls to others
 
     @contextmanager
-    def asking(self, name: str, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[Span]:
-        """A span under the present one, if that is recorded: what runs in the background has no request at all."""
+    def child(self, name: str, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[Span]:
+        """Makes a span under the current one, if that is recorded; background work has none."""
         if not trace.get_current_span().is_recording():
             yield trace.INVALID_SPAN
             return
@@ -139,41 +144,41 @@ class Tracing:
                 _fail(span, type(error).__name__)
                 raise
 
-    def upstream(self, *place: Any, **settings: Any) -> Upstream:
-        """A document server that is asked under a span, and told the trace."""
-        return _TracedUpstream(self, *place, **settings)
+    def upstream(self, *address: Any, **settings: Any) -> Upstream:
+        """Returns a document server whose requests have a span and carry the trace context."""
+        return _TracedUpstream(self, *address, **settings)
 
 
 class _TracedUpstream(Upstream):
-    def __init__(self, tracing: Tracing, *place: Any, **settings: Any) -> None:
-        super().__init__(*place, **settings)
+    def __init__(self, tracing: Tracing, *address: Any, **settings: Any) -> None:
+        super().__init__(*address, **settings)
         self._tracing = tracing
 
     async def send(self, request: UpstreamRequest) -> UpstreamConnection:
-        """As ever; one span, however many of the kept connections turn out to be closed."""
+        """Sends with one span, however many idle connections turn out to be closed."""
         if not trace.get_current_span().is_recording():
-            return await super().send(_told(request))
-        with self._tracing.asking(request.method, SpanKind.CLIENT) as span:
+            return await super().send(_with_context(request))
+        with self._tracing.child(request.method, SpanKind.CLIENT) as span:
             target = request.message.split(b" ", 2)[1]
             path = target.partition(b"?")[0].decode("latin-1")
-            told = {"http.request.method": request.method, "url.full": f"{self.name}{path}"}
-            span.set_attributes(told | {"server.address": self.host, "server.port": self.port})
-            connection = await super().send(_told(request))
+            attributes = {"http.request.method": request.method, "url.full": f"{self.name}{path}"}
+            span.set_attributes(attributes | {"server.address": self.host, "server.port": self.port})
+            connection = await super().send(_with_context(request))
             span.set_attribute("http.response.status_code", connection.status)
             if connection.status >= 400:
                 _fail(span, str(connection.status))
             return connection
 
 
-def _told(request: UpstreamRequest) -> UpstreamRequest:
-    """The request with the fields of the present trace behind its first line."""
+def _with_context(request: UpstreamRequest) -> UpstreamRequest:
+    """Returns the request with the headers of the current trace context after its first line."""
     carrier: dict[str, str] = {}
     _TRACE_CONTEXT.inject(carrier)
     if not carrier:
         return request
     line, _, rest = request.message.partition(b"\r\n")
-    fields = [f"{name}: {value}".encode("ascii") for name, value in carrier.items()]
-    return replace(request, message=b"\r\n".join([line, *fields, rest]))
+    headers = [f"{name}: {value}".encode("ascii") for name, value in carrier.items()]
+    return replace(request, message=b"\r\n".join([line, *headers, rest]))
 
 
 def _fail(span: Span, kind: str) -> None:
@@ -181,16 +186,16 @@ def _fail(span: Span, kind: str) -> None:
     span.set_status(Status(StatusCode.ERROR))
 
 
-# ---------------------------------------------------------------- on their way
+# ---------------------------------------------------------------- export
 
 
 @asynccontextmanager
 async def open_tracing(section: TracingSection, trusted: Sequence[Network]) -> AsyncIterator[Tracing]:
-    """Spans are queued, and sent by a thread; a receiver that does not answer costs spans and nothing else."""
+    """Starts the export of spans by a thread; a receiver that does not respond costs spans and nothing else."""
     exporter = _Exporter(section)
-    about = Resource.create({"service.name": section.service, "service.version": version("calgate")})
+    resource = Resource.create({"service.name": section.service, "service.version": version("calgate")})
     sampler = ParentBased(TraceIdRatioBased(section.sample))
-    provider = TracerProvider(sampler=sampler, resource=about, shutdown_on_exit=False)
+    provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(
         BatchSpanProcessor(
             exporter, max_queue_size=_QUEUED, schedule_delay_millis=_SENT_EVERY, max_export_batch_size=_BATCH
@@ -202,8 +207,8 @@ async def open_tracing(section: TracingSection, trusted: Sequence[Network]) -> A
         await _finish(provider, exporter)
 
 
-def is_answered(section: TracingSection) -> bool:
-    """Whether the receiver takes an empty batch. Blocks for a few seconds at most."""
+def is_receiving(section: TracingSection) -> bool:
+    """Whether the receiver accepts an empty batch. Blocks for a few seconds at most."""
     exporter = _Exporter(section)
     result = exporter.export(())
     exporter.shutdown()
@@ -211,50 +216,50 @@ def is_answered(section: TracingSection) -> bool:
 
 
 async def _finish(provider: TracerProvider, exporter: "_Exporter") -> None:
-    """Sends what is queued, in a thread that nobody waits for longer than a few seconds."""
+    """Sends the queued spans in a thread, and waits for it for a few seconds at most."""
     loop, done = asyncio.get_running_loop(), asyncio.Event()
 
     def shut_down() -> None:
         provider.shutdown()
-        with suppress(RuntimeError):  # the loop is closed: we were not waited for
+        with suppress(RuntimeError):  # the loop is closed: the wait timed out
             loop.call_soon_threadsafe(done.set)
 
     threading.Thread(target=shut_down, name="last spans", daemon=True).start()
     with suppress(TimeoutError):
-        async with asyncio.timeout(_LAST_WORDS):
+        async with asyncio.timeout(_FLUSH_WITHIN):
             await done.wait()
-    exporter.shutdown()  # whatever is still being tried ends here
+    exporter.shutdown()  # ends any attempt that is still running
 
 
 class _Exporter(SpanExporter):
-    """OTLP over HTTP, that says once when the receiver goes away and once when it is back."""
+    """OTLP over HTTP; logs once when the receiver stops responding and once when it recovers."""
 
     def __init__(self, section: TracingSection) -> None:
-        for chatty in ("opentelemetry", "urllib3"):  # they say of each batch what is said once here
+        for chatty in ("opentelemetry", "urllib3"):  # they log every failed batch
             logging.getLogger(chatty).setLevel(logging.CRITICAL)
         self._endpoint = section.endpoint
         self._sender = OTLPSpanExporter(
             section.endpoint,
             certificate_file=str(section.ca) if section.ca is not None else None,
             headers={name: secret.reveal() for name, secret in section.headers.items()},
-            timeout=_ANSWER_WITHIN,
+            timeout=_RESPONSE_WITHIN,
         )
         self._is_away = False
         self._is_over = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """In the thread; what was not taken is lost."""
+        """Runs in the thread; spans of a failed batch are lost."""
         result = self._sender.export(spans)
         is_away = result is not SpanExportResult.SUCCESS
         if is_away and not self._is_away and not self._is_over:
-            logger.warning("tracing: %s takes no spans: they are lost until it does", self._endpoint)
+            logger.warning("tracing: %s does not accept spans; they are lost until it does", self._endpoint)
         elif self._is_away and not is_away:
-            logger.info("tracing: %s takes spans again", self._endpoint)
+            logger.info("tracing: %s accepts spans again", self._endpoint)
         self._is_away = is_away
         return result
 
     def shutdown(self) -> None:
-        """Once, whoever comes first: the processor at its end, or the gateway that waits no longer."""
+        """Shuts down once: at the processor's end, or when the gateway stops waiting."""
         if not self._is_over:
             self._is_over = True
             self._sender.shutdown()  # type: ignore[no-untyped-call]

@@ -37,15 +37,13 @@ async def wrong(file: Path) -> list[tuple[str, str]]:
     return [(f.level, f.subject) for f in await findings(file) if f.level in ("warn", "fail")]
 
 
-async def test_all_is_well_with_a_store_that_keeps_what_it_is_given(
-    server: Server, upstream: int, tmp_path: Path
-) -> None:
+async def test_check_finds_no_fault_with_a_persistent_store(server: Server, upstream: int, tmp_path: Path) -> None:
     file = write_settings(tmp_path, upstream, store=f'url = "{server.url}"')
     assert await wrong(file) == [("warn", "settings")]  # NTLM alone is unwise
     assert any(finding.subject == "store" and "answers" in finding.what for finding in await findings(file))
 
 
-async def test_a_store_that_forgets_is_warned_about(upstream: int, tmp_path: Path) -> None:
+async def test_store_without_persistence_is_warned_about(upstream: int, tmp_path: Path) -> None:
     forgetful = Server(tmp_path / "redis", maxmemory_policy="allkeys-lru", maxmemory="100mb").start()
     try:
         found = await findings(write_settings(tmp_path, upstream, store=f'url = "{forgetful.url}"'))
@@ -61,7 +59,7 @@ async def told(file: Path) -> list[tuple[str, str, str]]:
     return [(f.level, f.subject, f"{f.what} → {f.remedy}") for f in found]
 
 
-async def test_a_store_that_forbids_functions_is_told(upstream: int, tmp_path: Path) -> None:
+async def test_store_that_forbids_functions_fails_with_the_acl_to_grant(upstream: int, tmp_path: Path) -> None:
     strict = Server(tmp_path / "redis", appendonly="yes").start()
     try:
         async with redis.from_url(strict.url) as client:
@@ -73,7 +71,7 @@ async def test_a_store_that_forbids_functions_is_told(upstream: int, tmp_path: P
         strict.stop()
 
 
-async def test_a_store_that_does_not_tell_its_settings_is_a_note(upstream: int, tmp_path: Path) -> None:
+async def test_store_that_forbids_config_is_a_note(upstream: int, tmp_path: Path) -> None:
     rented = Server(tmp_path / "redis").start()
     try:
         async with redis.from_url(rented.url) as client:
@@ -96,7 +94,7 @@ class OldStore:
         return {"redis_version": "6.2.14"}
 
 
-async def test_a_store_that_is_too_old_is_told() -> None:
+async def test_store_without_functions_fails() -> None:
     (found,) = [finding async for finding in checking._store(OldStore(), is_private=False)]  # type: ignore[arg-type]
     assert (found.level, found.what, found.remedy) == (
         "fail",
@@ -112,13 +110,13 @@ class Silent:
         raise Unavailable("it hung up", code="directory-unavailable")
 
 
-async def test_a_directory_that_goes_away_while_it_is_asked_is_told(upstream: int, tmp_path: Path) -> None:
+async def test_directory_that_disappears_during_the_check_fails(upstream: int, tmp_path: Path) -> None:
     services = Services(None, tmp_path, Silent())  # type: ignore[arg-type]
     found = await checking._rules(config.read(write_settings(tmp_path, upstream)), services, {})
     assert (found.level, found.subject, found.what) == ("fail", "access", "groups cannot be looked up: it hung up")
 
 
-async def test_a_document_server_that_accepts_and_stays_silent_is_told(
+async def test_document_server_that_accepts_and_stays_silent_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checking, "ANSWER_WITHIN", 0.1)
@@ -129,20 +127,20 @@ async def test_a_document_server_that_accepts_and_stays_silent_is_told(
         ]
 
 
-async def test_a_document_server_that_is_off_is_told_once_however_many_routes_lead_to_it(tmp_path: Path) -> None:
+async def test_document_server_of_several_routes_fails_once(tmp_path: Path) -> None:
     file = write_settings(tmp_path, 1)
     file.write_text(file.read_text() + '\n[[routes]]\npath = "/other"\nupstreams = ["http://127.0.0.1:1"]\n')
     assert [(level, subject) for level, subject, _ in await told(file)] == [("fail", "http://127.0.0.1:1")]
 
 
-async def test_brackets_are_shown_as_they_are(tmp_path: Path) -> None:
+async def test_brackets_are_printed_unchanged(tmp_path: Path) -> None:
     file = write_settings(tmp_path, 1)
     file.write_text(file.read_text().replace("http://127.0.0.1:1", "http://[fe80::1]:1"))
     result = await asyncio.to_thread(CliRunner().invoke, main, ["check", "-c", str(file)], terminal_width=160)
     assert "http://[fe80::1]:1" in result.output, result.output
 
 
-async def test_what_is_no_http_server_is_told(tmp_path: Path) -> None:
+async def test_upstream_that_does_not_speak_http_fails(tmp_path: Path) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example ESMTP\r\n")
         await writer.drain()
@@ -155,7 +153,7 @@ async def test_what_is_no_http_server_is_told(tmp_path: Path) -> None:
     assert words.startswith("what answers there is no HTTP/1.1 server: '220 mail.example ESMTP'")
 
 
-async def test_a_certificate_that_has_expired_is_told(upstream: int, tmp_path: Path) -> None:
+async def test_expired_certificate_fails(upstream: int, tmp_path: Path) -> None:
     signed = Authority(tmp_path, days=0).sign("bi.example")
     tls = f'tls = {{ certificate = "{signed.certificate}", key = "{signed.key}" }}'
     assert await told(write_settings(tmp_path, upstream, listen=tls)) == [
@@ -163,14 +161,14 @@ async def test_a_certificate_that_has_expired_is_told(upstream: int, tmp_path: P
     ]
 
 
-async def test_a_certificate_that_ends_soon_is_warned_about(upstream: int, tmp_path: Path) -> None:
+async def test_certificate_that_expires_soon_is_warned_about(upstream: int, tmp_path: Path) -> None:
     signed = Authority(tmp_path, days=3).sign("bi.example")
     tls = f'tls = {{ certificate = "{signed.certificate}", key = "{signed.key}" }}'
     file = write_settings(tmp_path, upstream, listen=tls)
     assert ("warn", "certificate") in await wrong(file)
 
 
-async def test_what_is_no_certificate_or_has_another_key_is_told(upstream: int, tmp_path: Path) -> None:
+async def test_certificate_that_cannot_be_loaded_fails(upstream: int, tmp_path: Path) -> None:
     """As the gateway itself would find out at its start."""
     authority = Authority(tmp_path)
     signed, other = authority.sign("bi.example"), authority.sign("old.example")
@@ -182,7 +180,7 @@ async def test_what_is_no_certificate_or_has_another_key_is_told(upstream: int, 
         assert "give a certificate" in words
 
 
-async def test_each_name_may_have_a_certificate_of_its_own_and_all_are_looked_at(upstream: int, tmp_path: Path) -> None:
+async def test_certificate_of_each_name_is_checked(upstream: int, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     first, second = authority.sign("bi.example"), authority.sign("*.old.example")
     late = Authority(tmp_path, days=0).sign("late.example")
@@ -212,7 +210,7 @@ async def test_each_name_may_have_a_certificate_of_its_own_and_all_are_looked_at
         (base64.b64encode(b"garbage").decode(), 1, "neither a Negotiate nor an NTLM token"),
     ],
 )
-def test_a_token_is_explained_without_a_settings_file(token: str, code: int, told: str) -> None:
+def test_token_is_explained_without_a_settings_file(token: str, code: int, told: str) -> None:
     result = CliRunner().invoke(main, ["check", "--token", token, "--json"])
     assert result.exit_code == code
     assert any(told in row["subject"] + row["what"] for row in json.loads(result.output))

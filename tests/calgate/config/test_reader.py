@@ -24,7 +24,7 @@ UPSTREAM = {"upstreams": ["http://qvws1.corp.example"]}
 
 
 @pytest.mark.parametrize("span", [-5.0, math.inf, math.nan, "5000000w", "-5s", "0.5", 15])
-def test_a_duration_is_neither_negative_nor_endless(span: object) -> None:
+def test_duration_is_refused_if_it_is_negative_or_endless(span: object) -> None:
     with pytest.raises(ValidationError, match="a duration is"):
         Route.model_validate(UPSTREAM | {"answer_timeout": span})
 
@@ -43,13 +43,13 @@ def test_a_duration_is_neither_negative_nor_endless(span: object) -> None:
         (Route, "websocket_idle"),
     ],
 )
-def test_what_must_take_some_time_is_not_zero(section: type[Section], key: str) -> None:
+def test_duration_of_zero_is_refused_for_timeouts_and_lifetimes(section: type[Section], key: str) -> None:
     required: dict[type[Section], dict[str, object]] = {Limit: {"failures": 4}, Route: {**UPSTREAM}}
     with pytest.raises(ValidationError, match="greater than 0"):
         section.model_validate(required.get(section, {}) | {key: "0s"})
 
 
-def test_a_guard_allows_one_failure_at_least() -> None:
+def test_guard_is_refused_if_it_allows_no_failure() -> None:
     with pytest.raises(ValidationError, match="greater than or equal to 1"):
         Limit.model_validate({"failures": 0})
 
@@ -76,25 +76,25 @@ def test_a_guard_allows_one_failure_at_least() -> None:
         ),
     ],
 )
-def test_what_no_request_could_ever_meet_is_refused(
+def test_setting_that_no_request_could_meet_is_refused(
     section: type[Section], given: dict[str, object], says: str
 ) -> None:
     with pytest.raises(ValidationError, match=says):
         section.model_validate(given)
 
 
-def test_a_password_in_an_upstream_is_refused_and_not_repeated() -> None:
+def test_upstream_with_a_password_is_refused_without_repeating_it() -> None:
     with pytest.raises(ValidationError, match="scheme, host and port, and no more") as refused:
         Route.model_validate({"upstreams": ["http://svc:hunter2@qvws1"]})
     assert "hunter2" not in str([fault["msg"] for fault in refused.value.errors()])
 
 
 @pytest.mark.parametrize("upstream", ["http://qvws1", "https://qvws1:8443/", "http://[fd00::1]:80", "HTTP://QVWS1"])
-def test_document_servers_are_written_like_this(upstream: str) -> None:
+def test_upstreams_in_every_valid_form_are_accepted(upstream: str) -> None:
     Route.model_validate({"upstreams": [upstream], "host": "bi-1.corp.example", "path": "/Büro 2/"})
 
 
-def test_a_list_with_a_faulty_item_is_not_called_empty(tmp_path: Path) -> None:
+def test_list_with_a_faulty_item_is_not_also_called_empty(tmp_path: Path) -> None:
     file = write_settings(tmp_path, 1)
     file.write_text(file.read_text().replace("http://127.0.0.1:1", "127.0.0.1:1"))
     with pytest.raises(ConfigError) as refused:
@@ -115,7 +115,7 @@ def test_a_list_with_a_faulty_item_is_not_called_empty(tmp_path: Path) -> None:
         (["bi.example/", "old.example/", "/docs"], []),
     ],
 )
-def test_a_route_that_another_leaves_nothing_for_is_told(routes: list[str], hidden: list[str]) -> None:
+def test_route_that_an_earlier_one_hides_is_reported(routes: list[str], hidden: list[str]) -> None:
     sections = [
         Route.model_validate(UPSTREAM | {"host": host, "path": f"/{path}"})
         for host, _, path in (route.partition("/") for route in routes)
@@ -125,7 +125,7 @@ def test_a_route_that_another_leaves_nothing_for_is_told(routes: list[str], hidd
 
 
 @pytest.mark.parametrize("folder", ["", "state", "./state"])
-def test_the_folder_of_the_private_store_does_not_hang_on_where_a_command_is_typed(tmp_path: Path, folder: str) -> None:
+def test_relative_state_dir_is_refused(tmp_path: Path, folder: str) -> None:
     """`calgate cals list` in another folder would start another store, and find nobody with a CAL."""
     file = write_settings(tmp_path, 1)
     file.write_text(file.read_text().replace(f"{tmp_path}/state", folder))
@@ -149,7 +149,7 @@ def sections_in(annotation: object) -> Iterator[type[Section]]:
 
 
 @pytest.mark.parametrize("section", sorted(set(sections_below(Core)), key=str))
-def test_every_setting_of_the_core_has_a_text(section: type[Section]) -> None:
+def test_every_setting_of_the_core_has_a_description(section: type[Section]) -> None:
     assert section.__doc__
     assert [key for key, field in section.model_fields.items() if not field.description] == []
 

@@ -34,7 +34,7 @@ async def call(
         return ElementTree.fromstring(await answer.text())
 
 
-async def test_the_portal_shows_who_the_header_says_and_links_the_documents(server: aiohttp.ClientSession) -> None:
+async def test_portal_shows_the_user_of_the_header_and_links_the_documents(server: aiohttp.ClientSession) -> None:
     async with server.get("/", headers=PAGE) as answer:
         text = await answer.text()
     assert "DEMO\\alice" in text
@@ -43,20 +43,20 @@ async def test_the_portal_shows_who_the_header_says_and_links_the_documents(serv
         assert (await answer.text()).startswith("AccessPoint for nobody: Sales.qvw, ")
 
 
-async def test_every_link_of_the_portal_is_read_by_the_dialect_as_it_is_meant(server: aiohttp.ClientSession) -> None:
+async def test_dialect_reads_every_link_of_the_portal(server: aiohttp.ClientSession) -> None:
     async with server.get("/", headers=PAGE) as answer:
         links = [part.split('"')[0].replace("&amp;", "&") for part in (await answer.text()).split('href="/')[1:]]
     opened = [QlikView().classify("GET", f"/{link}").document for link in links if "opendoc" in link or "open=" in link]
     assert opened == ["sales.qvw", "finance.qvw", "production.qvw", "hr/headcount.qvw", "sales.qvw", "sails.qvw"]
 
 
-async def test_a_document_opens_in_any_case_and_an_unknown_one_is_not_found(server: aiohttp.ClientSession) -> None:
+async def test_document_opens_in_any_case_and_an_unknown_one_is_not_found(server: aiohttp.ClientSession) -> None:
     for name, status in (("Sales.qvw", 200), ("HR%5Cheadcount.QVW", 200), ("Sails.qvw", 404), ("", 404)):
         async with server.get(f"/QvAJAXZfc/opendoc.htm?document={name}", headers=PAGE) as answer:
             assert answer.status == status, name
 
 
-async def test_an_accesspoint_link_leads_to_the_document(server: aiohttp.ClientSession) -> None:
+async def test_accesspoint_link_redirects_to_the_document(server: aiohttp.ClientSession) -> None:
     link = "/QvAJAXZfc/AccessPoint.aspx?open=&id=QVS@demo%7CHR%2FHeadcount.qvw&client=Ajax"
     async with server.get(link, allow_redirects=False) as answer:
         location = answer.headers["Location"]
@@ -64,7 +64,7 @@ async def test_an_accesspoint_link_leads_to_the_document(server: aiohttp.ClientS
     assert QlikView().classify("GET", location).document == "hr/headcount.qvw"
 
 
-async def test_a_click_selects_a_poll_changes_nothing_and_the_mark_keeps_them_apart(
+async def test_click_selects_and_poll_changes_nothing_for_each_mark(
     server: aiohttp.ClientSession,
 ) -> None:
     opened = await call(server, '<add name="Document.ActiveSheet"/>')
@@ -84,14 +84,14 @@ def figures(result: ElementTree.Element) -> list[str | None]:
     return [bar.get("value") for bar in result.iter("bar")]
 
 
-async def test_a_call_that_cannot_be_answered_is_told_in_words(server: aiohttp.ClientSession) -> None:
+async def test_invalid_call_gets_a_message(server: aiohttp.ClientSession) -> None:
     for arguments in (("", "", "Sails.qvw"), ("", "0123456789abcdef")):
         assert (await call(server, *arguments)).find("message") is not None
     async with server.post(CALL, data="nonsense") as answer:
         assert answer.status == 400
 
 
-async def test_the_download_comes_bit_by_bit_and_the_socket_ticks_and_echoes(server: aiohttp.ClientSession) -> None:
+async def test_download_is_slow_and_websocket_ticks_and_echoes(server: aiohttp.ClientSession) -> None:
     async with server.get("/export.csv") as answer:
         assert await answer.content.readline() == b"row,value\r\n"
         assert await answer.content.readline() == b"0,0.0000\r\n"
@@ -101,7 +101,7 @@ async def test_the_download_comes_bit_by_bit_and_the_socket_ticks_and_echoes(ser
         assert await socket.receive_str() == "echo hello"
 
 
-async def test_the_server_stops_at_once_whatever_it_is_doing() -> None:
+async def test_demonstration_server_stops_at_once_during_a_download() -> None:
     async with asyncio.timeout(3):
         async with aiohttp.ClientSession() as client, serve() as address:
             await client.ws_connect(f"{address}/live")
@@ -109,14 +109,14 @@ async def test_the_server_stops_at_once_whatever_it_is_doing() -> None:
             await answer.content.readline()
 
 
-def test_the_settings_are_read_by_the_gateway_without_a_fault(tmp_path: Path) -> None:
+def test_demonstration_settings_have_no_fault(tmp_path: Path) -> None:
     settings = config.read(prepare(tmp_path / 'a "b"', "127.0.0.1:8080", "http://127.0.0.1:9"))
     (route,) = settings.core.routes
     assert route.upstreams == ("http://127.0.0.1:9",)
     assert settings.core.access[0].groups == ("DEMO\\BI Users",)
 
 
-def test_the_users_can_sign_in_with_the_password_that_is_printed(tmp_path: Path) -> None:
+def test_demonstration_users_can_sign_in_with_the_printed_password(tmp_path: Path) -> None:
     prepare(tmp_path, "127.0.0.1:8080", "http://127.0.0.1:9")
     prepare(tmp_path, "127.0.0.1:8080", "http://127.0.0.1:9")
     file = tmp_path / "users.toml"
@@ -126,7 +126,7 @@ def test_the_users_can_sign_in_with_the_password_that_is_printed(tmp_path: Path)
     assert {user.nt_hash for user in people.values()} == {ntlmv2.nt_hash(PASSWORD)}
 
 
-def test_six_lines_for_a_terminal_are_printed_that_the_dialect_reads(tmp_path: Path) -> None:
+def test_dialect_reads_the_six_printed_commands(tmp_path: Path) -> None:
     lines = [line.strip() for line in things_to_try("http://127.0.0.1:8080", tmp_path / "calgate.toml")]
     curls = [line for line in lines if line.startswith("curl ")]
     assert len(curls) == 6

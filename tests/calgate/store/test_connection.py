@@ -31,7 +31,7 @@ async def until(condition: object, within: float = 10) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_function_is_loaded_at_first_use_and_again_after_a_flush(server: Server, tmp_path: Path) -> None:
+async def test_function_is_loaded_at_first_use_and_again_after_a_flush(server: Server, tmp_path: Path) -> None:
     async with open_store(StoreSection(url=server.url), tmp_path) as store:
         store.library("probe", LIBRARY)
         assert await store.call("probe_count", ["k"]) == b"1"
@@ -41,7 +41,7 @@ async def test_a_function_is_loaded_at_first_use_and_again_after_a_flush(server:
         assert await store.call("probe_read", ["k"], read_only=True) == b"2"
 
 
-async def test_a_repaired_library_replaces_the_one_that_the_server_remembers(server: Server, tmp_path: Path) -> None:
+async def test_library_replaces_an_older_text_of_the_same_name(server: Server, tmp_path: Path) -> None:
     async with open_store(StoreSection(url=server.url), tmp_path) as store:
         store.library("probe", LIBRARY.replace("PROBE no", "PROBE old"))
         with pytest.raises(Exception, match="PROBE old"):
@@ -52,7 +52,7 @@ async def test_a_repaired_library_replaces_the_one_that_the_server_remembers(ser
             await store.call("probe_fault", [])
 
 
-async def test_a_call_whose_caller_goes_away_still_runs_to_its_end(server: Server, tmp_path: Path) -> None:
+async def test_call_completes_after_its_caller_is_cancelled(server: Server, tmp_path: Path) -> None:
     async with open_store(StoreSection(url=server.url), tmp_path) as store:
         store.library("probe", LIBRARY)
         await store.call("probe_count", ["k"])
@@ -66,22 +66,22 @@ async def test_a_call_whose_caller_goes_away_still_runs_to_its_end(server: Serve
         assert await store.redis.get("k") == b"2"
 
 
-async def test_an_unreachable_store_is_unavailable_and_comes_back_by_itself(server: Server, tmp_path: Path) -> None:
+async def test_unreachable_store_is_unavailable_until_it_returns(server: Server, tmp_path: Path) -> None:
     server.stop()
-    heard: list[Event] = []
+    received: list[Event] = []
     async with open_store(StoreSection(url=server.url), tmp_path) as store:
         store.library("probe", LIBRARY)
-        store.listen(heard.append)
+        store.listen(received.append)
         assert not store.ready
-        with pytest.raises(Unavailable, match="does not answer"):
+        with pytest.raises(Unavailable, match="does not respond"):
             await store.call("probe_count", ["k"])
         server.start()
         await until(lambda: store.ready)
         assert await store.call("probe_count", ["k"]) == b"1"
-        assert {news.topic for news in heard} == {"store-back"}
+        assert {event.topic for event in received} == {"store-back"}
 
 
-async def test_a_frozen_store_is_unavailable_within_seconds(server: Server, tmp_path: Path) -> None:
+async def test_frozen_store_is_unavailable_within_seconds(server: Server, tmp_path: Path) -> None:
     async with open_store(StoreSection(url=server.url), tmp_path) as store:
         server.send(signal.SIGSTOP)
         began = time.monotonic()
@@ -92,16 +92,14 @@ async def test_a_frozen_store_is_unavailable_within_seconds(server: Server, tmp_
         await store.ping()
 
 
-async def test_a_store_whose_functions_are_flushed_as_soon_as_they_are_loaded_is_unavailable(
-    server: Server, tmp_path: Path
-) -> None:
+async def test_store_that_loses_its_functions_at_once_is_unavailable(server: Server, tmp_path: Path) -> None:
     async with open_store(StoreSection(url=server.url), tmp_path) as store:
         store.library("probe", LIBRARY)
-        with pytest.raises(Unavailable, match="does not keep the functions"):
+        with pytest.raises(Unavailable, match="loses the functions"):
             await store.call("probe_that_is_never_there", ["k"])
 
 
-async def test_a_store_that_refuses_to_write_is_unavailable(server: Server, tmp_path: Path) -> None:
+async def test_store_that_refuses_writes_is_unavailable(server: Server, tmp_path: Path) -> None:
     async with open_store(StoreSection(url=server.url), tmp_path) as store:
         store.library("probe", LIBRARY)
         await store.call("probe_count", ["k"])
@@ -110,27 +108,27 @@ async def test_a_store_that_refuses_to_write_is_unavailable(server: Server, tmp_
             await store.call("probe_count", ["k"])
 
 
-async def test_news_reach_every_process_and_a_faulty_hearer_deafens_nobody(server: Server, tmp_path: Path) -> None:
+async def test_event_reaches_every_process_despite_a_listener_that_raises(server: Server, tmp_path: Path) -> None:
     section = StoreSection(url=server.url)
     async with open_store(section, tmp_path) as here, open_store(section, tmp_path) as there:
-        heard: list[Event] = []
+        received: list[Event] = []
         there.listen(lambda _: 1 / 0)  # type: ignore[arg-type]
-        there.listen(heard.append)
-        here.listen(heard.append)
-        await here.redis.publish("calgate:news", b"\xff not news")
-        news = Event("lease-lost", "id-1", "ended by an administrator")
-        await here.publish(news)
-        await until(lambda: len(heard) == 2)
-        assert heard == [news, news]
+        there.listen(received.append)
+        here.listen(received.append)
+        await here.redis.publish("calgate:news", b"\xff not an event")
+        event = Event("lease-lost", "id-1", "ended by an administrator")
+        await here.publish(event)
+        await until(lambda: len(received) == 2)
+        assert received == [event, event]
 
 
-async def test_a_lost_news_connection_is_made_again_and_told(server: Server, tmp_path: Path) -> None:
+async def test_event_channel_reconnects_and_reports_it(server: Server, tmp_path: Path) -> None:
     async with open_store(StoreSection(url=server.url), tmp_path) as store:
-        heard: list[Event] = []
-        store.listen(heard.append)
+        received: list[Event] = []
+        store.listen(received.append)
         await store.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-        await until(lambda: heard)
-        assert heard == [Event("store-back", "")]
+        await until(lambda: received)
+        assert received == [Event("store-back", "")]
         assert store.ready
 
 
@@ -154,10 +152,10 @@ async def test_a_lost_news_connection_is_made_again_and_told(server: Server, tmp
         ({"url": "redis://x", "password": "hush"}, "a url carries its own"),
     ],
 )
-def test_a_faulty_section_is_refused(settings: dict[str, object], fault: str) -> None:
+def test_store_section_with_a_contradiction_is_refused(settings: dict[str, object], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         StoreSection.model_validate(settings)
 
 
-def test_the_address_is_not_shown_for_it_may_carry_a_password() -> None:
+def test_store_address_is_not_part_of_the_repr() -> None:
     assert "hunter" not in repr(StoreSection(url="redis://:hunter@store"))

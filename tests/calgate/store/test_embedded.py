@@ -55,7 +55,9 @@ async def until_dead(pid: int, within: float = 5) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_it_keeps_its_data_stops_with_the_gateway_and_listens_on_no_port(tmp_path: Path, program: Path) -> None:
+async def test_private_store_keeps_its_data_stops_with_the_gateway_and_has_no_port(
+    tmp_path: Path, program: Path
+) -> None:
     async with open_store(HERE, tmp_path) as store:
         await store.redis.set("k", "v")
         pid = server_pid(tmp_path)
@@ -69,7 +71,7 @@ async def test_it_keeps_its_data_stops_with_the_gateway_and_listens_on_no_port(t
         assert await store.redis.get("k") == b"v"
 
 
-async def test_a_second_process_attaches_and_takes_over_when_the_first_ends(tmp_path: Path) -> None:
+async def test_second_process_attaches_and_takes_over_when_the_first_ends(tmp_path: Path) -> None:
     first = open_store(HERE, tmp_path)
     store = await first.__aenter__()
     await store.redis.set("k", "v")
@@ -84,7 +86,7 @@ async def test_a_second_process_attaches_and_takes_over_when_the_first_ends(tmp_
         assert server_pid(tmp_path) != pid
 
 
-async def test_a_server_that_dies_is_started_again(tmp_path: Path) -> None:
+async def test_private_server_is_started_again_after_it_ends(tmp_path: Path) -> None:
     async with open_store(HERE, tmp_path) as store:
         await store.redis.set("k", "v")
         pid = server_pid(tmp_path)
@@ -114,7 +116,7 @@ def start_gateway(state_dir: Path) -> subprocess.Popen[bytes]:
     return gateway
 
 
-async def test_it_dies_with_a_gateway_that_is_killed_and_forgets_nothing(tmp_path: Path) -> None:
+async def test_private_server_ends_with_a_killed_gateway_and_keeps_its_data(tmp_path: Path) -> None:
     gateway = start_gateway(tmp_path)
     pid = server_pid(tmp_path)
     gateway.kill()
@@ -124,7 +126,7 @@ async def test_it_dies_with_a_gateway_that_is_killed_and_forgets_nothing(tmp_pat
         assert await store.redis.get("k") == b"v"
 
 
-async def test_a_server_left_over_although_its_gateway_was_killed_is_ended(tmp_path: Path) -> None:
+async def test_private_server_left_behind_by_a_killed_gateway_is_ended(tmp_path: Path) -> None:
     gateway = start_gateway(tmp_path)
     pid = server_pid(tmp_path)
     os.kill(pid, signal.SIGSTOP)  # it cannot hear that its gateway died, nor be asked to stop
@@ -136,7 +138,7 @@ async def test_a_server_left_over_although_its_gateway_was_killed_is_ended(tmp_p
         assert not is_alive(pid)
 
 
-async def test_a_state_folder_with_a_very_long_name_serves(tmp_path: Path) -> None:
+async def test_private_store_starts_in_a_folder_with_a_very_long_name(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 120)
     async with open_store(HERE, deep) as store:
         assert await store.redis.ping()
@@ -144,7 +146,7 @@ async def test_a_state_folder_with_a_very_long_name_serves(tmp_path: Path) -> No
             assert await second.redis.ping()
 
 
-async def test_data_that_cannot_be_read_is_a_clear_fault(tmp_path: Path) -> None:
+async def test_damaged_data_is_a_fault_that_quotes_the_server(tmp_path: Path) -> None:
     async with open_store(HERE, tmp_path) as store:
         await store.redis.set("k", "v")
     for part in (tmp_path / "store" / "appendonlydir").glob("*.aof"):
@@ -154,14 +156,14 @@ async def test_data_that_cannot_be_read_is_a_clear_fault(tmp_path: Path) -> None
             raise AssertionError("it must not open")
 
 
-async def test_a_state_folder_that_cannot_be_made_is_a_clear_fault(tmp_path: Path) -> None:
+async def test_state_folder_that_cannot_be_created_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EmbeddedFaultError, match=r"state_dir: .*Not a directory"):
         async with open_store(HERE, tmp_path / "file"):
             raise AssertionError("it must not open")
 
 
-async def test_without_any_server_program_the_remedies_are_named(
+async def test_missing_server_program_is_a_fault_that_names_the_remedies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
@@ -171,7 +173,7 @@ async def test_without_any_server_program_the_remedies_are_named(
             raise AssertionError("it must not open")
 
 
-async def test_data_stay_with_the_server_program_that_wrote_them(
+async def test_private_store_keeps_the_server_program_that_wrote_its_data(
     tmp_path: Path, program: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_store(HERE, tmp_path):

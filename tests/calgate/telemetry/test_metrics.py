@@ -24,7 +24,7 @@ def counters(metrics: Metrics) -> list[object]:
     return cast("list[object]", metrics.snapshot()["counters"])
 
 
-async def test_a_store_that_is_away_is_counted_as_such(tmp_path: Path) -> None:
+async def test_call_to_an_unreachable_store_is_counted_as_unavailable(tmp_path: Path) -> None:
     metrics = Metrics()
     async with open_store(StoreSection(url=f"unix://{tmp_path}/nobody"), tmp_path, metrics) as store:
         with pytest.raises(Unavailable):
@@ -62,9 +62,7 @@ class Moody:
         (RuntimeError("a bug"), "error"),
     ],
 )
-async def test_each_end_of_a_question_to_the_directory_is_counted(
-    answer: Person | Exception | None, outcome: str
-) -> None:
+async def test_every_outcome_of_a_directory_query_is_counted(answer: Person | Exception | None, outcome: str) -> None:
     metrics = Metrics()
     with contextlib.suppress(Exception):
         await InstrumentedDirectory(Moody(answer), metrics, None).look_up(ALICE)
@@ -85,7 +83,7 @@ class Books:
         return [Pool("session", 6, 5)]
 
 
-async def test_no_figure_is_told_of_cals_while_the_store_is_away() -> None:
+async def test_cal_metrics_are_absent_while_the_store_is_unreachable() -> None:
     books, metrics = Books(), Metrics()
     for is_away, told in ((False, {"at": 7, "pools": [["qlikview", "session", 5, 6]]}), (True, {})):
         books.is_away = is_away
@@ -95,7 +93,7 @@ async def test_no_figure_is_told_of_cals_while_the_store_is_away() -> None:
         assert metrics.cals == told
 
 
-def test_of_several_workers_the_one_that_asked_last_tells_the_cals() -> None:
+def test_cal_metrics_are_those_of_the_worker_that_read_them_last() -> None:
     def worker(at: float, in_use: int) -> dict[str, object]:
         return {"cals": {"at": at, "pools": [["qlikview", "session", in_use, 6]]}}
 
