@@ -5,7 +5,7 @@ import sys
 import click
 
 from calgate import plugin_loader
-from calgate.commands import access, check, demo, run, sessions, upstreams
+from calgate.commands import access, check, config, demo, run, sessions, upstreams
 from calgate.commands.context import PluginCommandContext
 from calgate.plugin.errors import ConfigError
 
@@ -63,5 +63,14 @@ def main() -> None:
     """
 
 
-for _command in (run.run, run.worker, demo.demo, check.check, access.access, sessions.sessions, upstreams.upstreams):
+for _command in (
+    run.run,
+    run.worker,
+    demo.demo,
+    check.check,
+    config.config,
+    access.access,
+    sessions.sessions,
+    upstreams.upstreams,
+):
     main.add_command(_command)

@@ -48,7 +48,9 @@ class Bind(Section):
     password: Secret
 
 
-Servers = Annotated[tuple[Annotated[ServerAddress, BeforeValidator(_address)], ...], Field(min_length=1)]
+Servers = Annotated[
+    tuple[Annotated[ServerAddress, BeforeValidator(_address, json_schema_input_type=str)], ...], Field(min_length=1)
+]
 
 
 class OtherDomain(Section):
