@@ -84,7 +84,7 @@ def test_map_of_the_core_has_every_package_and_module() -> None:
 def test_table_of_metrics_has_every_metric_and_no_other() -> None:
     told = set(re.findall(r"^# TYPE (calgate_\w+)", exposition({}), re.MULTILINE))
     named = set(
-        re.findall(r"`(calgate_\w+)`", text_of("deploy/README.md").partition("### Figures")[2].partition("Worth")[0])
+        re.findall(r"`(calgate_\w+)`", text_of("deploy/README.md").partition("### Metrics")[2].partition("Worth")[0])
     )
     assert named == told
 
