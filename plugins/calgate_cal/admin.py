@@ -139,6 +139,14 @@ class LicenseAdmin:
             raise AdminError(f"{user} has no Session CAL{where}")
         return ended
 
+    async def set_clock(self) -> tuple[int, int] | None:
+        """Takes the store's present clock for right; returns how many CALs were corrected and records moved.
+
+        None: no record is ahead of the clock, so nothing was changed.
+        """
+        code, *numbers = await self._change("clock")
+        return (numbers[0], numbers[1]) if code == "done" else None
+
     async def queue(self) -> list[Waiting]:
         """Who waits, in order."""
         return [replies.waiting(json.loads(text)) for text in await self._read("queue")]

@@ -1,4 +1,4 @@
-"""The allocator: what the gateway asks for, put to the functions in the store."""
+"""The allocator: calls the functions in the store for the gateway."""
 
 import asyncio
 import contextlib
@@ -11,21 +11,35 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from calgate.plugin import Activity, Claimant, Event, Lease, LicenseInfo, Lost, NoCal, Pool, Store, Unavailable
+from calgate.plugin import (
+    Activity,
+    Claimant,
+    Event,
+    Lease,
+    LicenseInfo,
+    Lost,
+    NoCal,
+    Pool,
+    Released,
+    Store,
+    Unavailable,
+)
 from calgate_cal import lua, replies, terms
 from calgate_cal.known_leases import KnownLease, KnownLeases
+from calgate_cal.names import is_named
 from calgate_cal.pool_alerts import PoolAlerts
 from calgate_cal.settings import Config
 
 logger = logging.getLogger(__name__)
 
-_TAKES_NONE = ("exempt", "unenforced")
 _SWEPT_AT_ONCE = 200
 _NEVER = 10**12  # milliseconds ago
+_CLOCK_IS_WRONG = 60_000  # milliseconds that a record can be ahead of the clock after a failover (lua/license.lua)
+_WARN_EVERY = 600.0  # seconds
 
 
 class CalAllocator:
-    """`calgate.contract.Allocator` over the functions of `calgate_cal.lua`; holds no state that matters."""
+    """`calgate.plugin.Allocator` on the functions of `calgate_cal.lua`; keeps no state that decides anything."""
 
     def __init__(self, config: Config, store: Store, actor: str, clock: Callable[[], float] = time.time) -> None:
         self._config = config.licenses
@@ -33,37 +47,36 @@ class CalAllocator:
         self._actor = actor
         self._clock = clock
         self._keys = {name: lua.keys(store.prefix, name) for name in self._config}
-        self._held = KnownLeases(clock)
+        self._known = KnownLeases(clock)
         self.licenses: Mapping[str, LicenseInfo] = {name: license.terms for name, license in self._config.items()}
         self.groups = frozenset[str]().union(*(license.groups for license in self._config.values()))
         store.library(lua.VERSION, lua.source())
-        store.listen(self._hear)
-        self._fullness = PoolAlerts(clock)
+        store.listen(self._on_event)
+        self._alerts = PoolAlerts(clock)
         self._reassert = asyncio.Event()
-        self._history: dict[str, bytes] = {}  # license -> which server's history its last answer came from
+        self._history: dict[str, bytes] = {}  # license -> id of the server's history, from the last reply
+        self._clock_warned: dict[str, float] = {}
 
     async def claim(self, license: str, claimant: Claimant, document: str, *, reference: str) -> Lease:
-        """A CAL for the claimant and document: raises NoCal or Unavailable."""
-        terms = self.licenses[license]
-        if claimant.name.casefold() in terms.exempt_users:
+        """Claims a CAL for the claimant and document. Raises NoCal or Unavailable."""
+        if self._is_exempt(license, claimant):
             return Lease(license, "exempt", claimant, document)
         groups = "\n".join(sorted(self._groups(license, claimant)))
-        believed = self._belief(self._held.of(license, claimant, document))
+        belief = self._belief(self._known.of(license, claimant, document))
         who = (lua.part(claimant.user), claimant.name, lua.part(claimant.client))
-        reply = await self._ask("claim", license, *who, document, groups, reference, *believed, lasting=_is_lasting)
+        reply = await self._call("claim", license, *who, document, groups, reference, *belief, lasting=_is_lasting)
         if reply[0] == b"granted":
             lease = _lease(license, claimant, document, reply, self._clock())
-            self._held.note(lease)
-            self._fullness.tell(license, lease.kind, *reply[5:])
+            self._known.note(lease)
+            self._alerts.note_grant(license, lease.kind, *reply[5:])
             return replace(lease, reference=reference) if lease.provisional else lease
         if not self._config[license].enforce:
             return Lease(license, "unenforced", claimant, document)
-        raise _denial(license, document, terms.contact, reply)
+        raise _denial(license, document, self.licenses[license].contact, reply)
 
     async def held(self, license: str, claimant: Claimant, document: str) -> Lease | None:
-        """What the claimant holds for the document; takes nothing and counts as no use."""
-        terms = self.licenses[license]
-        if claimant.name.casefold() in terms.exempt_users:
+        """Returns what the claimant holds for the document; takes nothing and notes no use."""
+        if self._is_exempt(license, claimant):
             return Lease(license, "exempt", claimant, document)
         whose = (lua.part(claimant.user), lua.part(claimant.client), document)
         reply = await self._store.call(f"{lua.VERSION}_holds", self._keys[license], whose, read_only=True)
@@ -72,52 +85,55 @@ class CalAllocator:
         return _lease(license, claimant, document, reply, self._clock())
 
     async def settle(self, lease: Lease, *, served: bool | None) -> None:
-        """Ends the provisional state of a lease, unless the answer could not tell."""
+        """Ends the provisional state of a lease, unless the response was inconclusive."""
         if not lease.provisional:
             return
         if served is False:
-            self._held.forget(lease)
-        word = "" if served is None else int(served)
-        settled = (lease.kind, *_whose(lease), lease.id, lease.reference, word)
-        await self._ask("settle", lease.license, *settled, lasting=lambda _: word != "" and lease.kind != "session")
+            self._known.forget(lease)
+        code = "" if served is None else int(served)
+        settled = (_kind(lease), *_whose(lease), lease.id, lease.reference, code)
+        is_lasting = code != "" and _kind(lease) != "session"
+        await self._call("settle", lease.license, *settled, lasting=lambda _: is_lasting)
 
     async def touch(self, activity: Sequence[Activity]) -> Sequence[Lost]:
-        """Reports uses; answers leases that are lost."""
+        """Reports uses, and returns the leases that are lost."""
         by_license: dict[str, list[Activity]] = defaultdict(list)
         for use in activity:
-            if use.lease.kind not in _TAKES_NONE and use.lease.license in self._keys:
+            if use.lease.id and use.lease.license in self._keys:  # an exempt user has a lease without id
                 by_license[use.lease.license].append(use)
         lost: list[Lost] = []
         for license, uses in by_license.items():
             batch = json.dumps([self._item(use) for use in uses])
-            reply = await self._ask("touch", license, batch)
-            answered = zip(reply[::2], reply[1::2], strict=True)
-            why = {index - 1: reason.decode() for index, reason in answered}
+            reply = await self._call("touch", license, batch)
+            pairs = zip(reply[::2], reply[1::2], strict=True)
+            reasons = {index - 1: reason.decode() for index, reason in pairs}
             for index, use in enumerate(uses):
-                if index in why:
-                    lost.append(Lost(use.lease, why[index]))
-                    self._held.forget(use.lease)
+                if index in reasons:
+                    lost.append(Lost(use.lease, reasons[index]))
+                    self._known.forget(use.lease)
                 else:
-                    self._held.note(use.lease, use.at)
+                    self._known.note(use.lease, use.at)
         return lost
 
-    async def release(self, license: str, claimant: Claimant) -> None:
-        """Signed out: the Session CAL comes back when its minimum is over."""
-        self._held.release(license, claimant)
-        await self._ask("release", license, lua.part(claimant.user), lua.part(claimant.client))
+    async def release(self, license: str, claimant: Claimant) -> Released:
+        """Signs the claimant out: the Session CAL comes back when its minimum is over. Raises Unavailable."""
+        self._known.release(license, claimant)
+        reply = await self._call("release", license, lua.part(claimant.user), lua.part(claimant.client))
+        kind, ends = reply if isinstance(reply, list) else (b"", 0)  # versions 1 and 2 reply with a number
+        return Released(license, kind.decode(), ends / 1000 if ends else None)
 
     async def pools(self, license: str) -> Sequence[Pool]:
-        """How full each pool is, those of an empty store too."""
-        reply = await self._ask("state", license, read_only=True)
+        """Returns how full each pool is, also in an empty store."""
+        reply = await self._call("state", license, read_only=True)
         return [Pool(pool.kind, pool.limit, pool.occupied, pool.free_at) for pool in replies.state(reply).pools]
 
     async def configure(self) -> None:
-        """Makes the settings file's terms known to the store. Raises Unavailable."""
+        """Stores the settings file's terms. Raises Unavailable."""
         for license in self._config:
             await self._configure(license)
 
     async def tend(self, every: float) -> None:
-        """Never returns: ends what is due, offers what came free, re-asserts leases after a failover."""
+        """Ends what is due, offers what came free, reasserts leases after a failover; runs until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._reassert.wait(), every)
@@ -131,49 +147,64 @@ class CalAllocator:
                 await asyncio.sleep(1)
                 continue
             longest = max((license.session.idle_timeout for license in self._config.values()), default=0.0)
-            self._held.drop_older_than(longest)
+            self._known.drop_older_than(longest)
 
     async def _tend(self, license: str) -> None:
-        history = await self._ask("tend", license, _SWEPT_AT_ONCE)
-        if self._history.setdefault(license, history) != history:
+        reply = await self._call("tend", license, _SWEPT_AT_ONCE)
+        history, ahead = reply
+        if self._history.setdefault(license, history) != history:  # a failover that no reconnection showed
             await self._reassert_all()
             self._history[license] = history
+        if ahead > _CLOCK_IS_WRONG:
+            self._warn_of_clock(license, ahead / 1000)
+
+    def _warn_of_clock(self, license: str, ahead: float) -> None:
+        if self._clock() < self._clock_warned.get(license, 0.0) + _WARN_EVERY:
+            return
+        self._clock_warned[license] = self._clock()
+        logger.warning(
+            "license %s: the newest record is %.0f s ahead of the store's clock, which was wrong then or is wrong now;"
+            " set the clock of the store's machine, then run `calgate cals clock --license %s`",
+            *(license, ahead, license),
+        )
 
     async def _reassert_all(self) -> None:
-        """After the store was away it may have forgotten leases: touching them makes them their holders' again."""
-        held = self._held.all()
-        for start in range(0, len(held), 500):
-            await self.touch([Activity(known.lease, known.used) for known in held[start : start + 500]])
+        """After a failover the store may have forgotten leases; touching them gives them back to their holders."""
+        known = self._known.all()
+        for start in range(0, len(known), 500):
+            await self.touch([Activity(each.lease, each.used) for each in known[start : start + 500]])
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if event.topic == "store-back":
             self._reassert.set()
 
+    def _is_exempt(self, license: str, claimant: Claimant) -> bool:
+        return is_named(self.licenses[license].exempt_users, claimant)
+
     def _groups(self, license: str, claimant: Claimant) -> frozenset[str]:
-        own = self._config[license]
-        groups = claimant.groups & own.groups
-        capped = claimant.name.casefold() in own.capped_users
-        return groups | {terms.group_of_one(claimant.name)} if capped else groups
+        settings = self._config[license]
+        capped = {terms.group_of_one(name) for name in settings.capped_users if is_named({name}, claimant)}
+        return (claimant.groups & settings.groups) | capped
 
     def _item(self, use: Activity) -> list[str | int]:
         lease, who = use.lease, use.lease.claimant
         groups = "\n".join(sorted(self._groups(lease.license, who)))
         user, client, document = _whose(lease)
-        known = self._held.same(lease)
-        confirmed = self._age(known.confirmed) if known else _NEVER
-        return [lease.kind, lease.id, self._age(use.at), confirmed, user, who.name, client, document, groups]
+        known = self._known.same(lease)
+        confirmed = self._age(known.confirmed) if known and lease.kind != "unenforced" else _NEVER
+        return [_kind(lease), lease.id, self._age(use.at), confirmed, user, who.name, client, document, groups]
 
-    def _belief(self, held: KnownLease | None) -> Sequence[str | int]:
-        """Goes with a claim, so that nobody is denied what he held when a failover forgot it."""
-        if held is None:
+    def _belief(self, known: KnownLease | None) -> Sequence[str | int]:
+        """Returns what a claim says of a known lease, so that no holder is denied a lease that a failover forgot."""
+        if known is None:
             return "", "", "", ""
-        return held.lease.kind, held.lease.id, self._age(held.used), self._age(held.confirmed)
+        return known.lease.kind, known.lease.id, self._age(known.used), self._age(known.confirmed)
 
     def _age(self, at: float) -> int:
-        """Milliseconds ago: the store counts back from its own clock, whatever this machine's shows."""
+        """Returns milliseconds before now: the store counts them back from its own clock."""
         return max(0, round((self._clock() - at) * 1000))
 
-    async def _ask(
+    async def _call(
         self,
         function: str,
         license: str,
@@ -188,7 +219,7 @@ class CalAllocator:
             lasting=lasting,
         )
         reply = await call()
-        # an empty store: the first gateway, or one after a loss of everything
+        # an empty store: new, or after the loss of everything
         if isinstance(reply, list) and reply[:1] == [b"unconfigured"]:
             await self._configure(license)
             reply = await call()
@@ -200,8 +231,13 @@ class CalAllocator:
 
 
 def _is_lasting(reply: Sequence[Any]) -> bool:
-    """A grant that must never be lost: of every kind but Session, which its holder's gateway can speak for."""
-    return bool(reply[0] == b"granted" and reply[1] != b"session")
+    """Returns whether a grant must never be lost; a Session CAL can be reasserted by its holder's gateway."""
+    return bool(reply[0] == b"granted" and reply[1] not in (b"session", b"unenforced"))
+
+
+def _kind(lease: Lease) -> str:
+    """Returns the kind as the store has it: in observe mode, a lease beyond the limit is a Session CAL."""
+    return "session" if lease.kind == "unenforced" else lease.kind
 
 
 def _whose(lease: Lease) -> tuple[str, str, str]:
@@ -213,9 +249,9 @@ def _time(milliseconds: bytes) -> float | None:
 
 
 def _lease(license: str, claimant: Claimant, document: str, reply: Sequence[Any], now: float) -> Lease:
-    _, kind, known_as, provisional, good_for, *_ = reply
+    _, kind, lease_id, provisional, good_for, *_ = reply
     until = now + float(good_for) / 1000 if good_for else None
-    return Lease(license, kind.decode(), claimant, document, known_as.decode(), bool(provisional), until)
+    return Lease(license, kind.decode(), claimant, document, lease_id.decode(), bool(provisional), until)
 
 
 def _denial(license: str, document: str, contact: str, reply: Sequence[Any]) -> NoCal:
@@ -225,7 +261,7 @@ def _denial(license: str, document: str, contact: str, reply: Sequence[Any]) -> 
     return NoCal(
         detail or "the license has no CALs",
         license=license,
-        document=document,
+        document=document.rpartition("|")[2],
         pools=full,
         contact=contact,
         place=int(place) or None,

@@ -59,8 +59,8 @@ class Replay:
     def follow(self, record: Record) -> None:
         """What one record does."""
         if record.what in BEGINS:
-            known_as = record["lease"] if record.what == "reasserted" else record.id
-            self.out[known_as] = _span(known_as, record)
+            lease = record["lease"] or record.id
+            self.out[lease] = _span(lease, record)
         elif record["ended"] and record["lease"] in self.out:
             span = self.out.pop(record["lease"])
             self.spans.append(replace(span, until=float(record["ended"]) / 1000))
@@ -108,13 +108,16 @@ def decode(known_as: bytes, facts: Mapping[bytes, bytes]) -> Record:
     """An entry as redis-py gives it."""
     texts = {name.decode(): value.decode("utf-8", "replace") for name, value in facts.items()}
     text = known_as.decode()
-    return Record(text, int(text.partition("-")[0]) / 1000, texts.pop("what", ""), texts)
+    # the stream's ids only grow: a record that follows one of a clock that was ahead has its own time
+    at = texts.pop("at", "") or text.partition("-")[0]
+    return Record(text, int(at) / 1000, texts.pop("what", ""), texts)
 
 
-def _span(known_as: str, record: Record) -> Span:
-    since = int(known_as.partition("-")[0]) / 1000
+def _span(lease: str, record: Record) -> Span:
+    granted = int(lease.partition("-")[0]) / 1000
+    since = min(granted, record.at) if record.what == "reasserted" else record.at
     return Span(
-        *(known_as, record["kind"], record["user"], record["name"], record["client"], record["document"], since),
+        *(lease, record["kind"], record["user"], record["name"], record["client"], record["document"], since),
         until=None,
     )
 

@@ -1,12 +1,12 @@
-"""An export of a license's permanent state, looked through before any of it is put back."""
+"""An export of a license's permanent state, validated before any of it is put back."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 from calgate_cal import lua
 
-VERSIONS = ("calgate_cal_v1", lua.VERSION)
-"""Versions of the functions whose exports are alike."""
+VERSIONS = ("calgate_cal_v1", "calgate_cal_v2", lua.VERSION)
+"""Versions of the functions whose exports can be read."""
 
 Leases = Sequence[Mapping[str, object]]
 
@@ -16,15 +16,15 @@ _SETTINGS = (
     (re.compile(r"dynamic:(named|document)"), re.compile(r"[01]")),
     (re.compile(r"dynamic:document:.+", re.DOTALL), re.compile(r"[01]")),
 )
-_TEXTS = ("id", "field", "kind", "user", "name", "client", "document", "by")
+_TEXTS = ("id", "field", "kind", "user", "name", "client", "document", "by", "visiting")
 _TIMES = ("granted", "removed", "left", "last_used")
-_LISTS = ("pending", "told", "groups")
+_LISTS = ("pending", "told", "groups", "names")
 _FLAGS = ("refused",)
 _NEEDED = ("id", "field", "kind", "user", "name", "granted")
 
 
 def read(saved: Mapping[str, object]) -> tuple[Mapping[str, str], Leases]:
-    """Settings and leases of an export; raises ValueError with what cannot be read."""
+    """Returns settings and leases of an export. Raises ValueError with what cannot be read."""
     if saved.get("version") not in VERSIONS:
         raise ValueError(f"this is not an export of {lua.VERSION}")
     settings, leases = saved.get("settings"), saved.get("leases")
@@ -50,18 +50,19 @@ def _is_setting(name: object, value: object) -> bool:
 
 def _is_lease(it: Mapping[str, object]) -> bool:
     return (
-        set(_NEEDED) <= set(it) <= {*_TEXTS, *_TIMES, *_LISTS, *_FLAGS}
+        set(_NEEDED) <= set(it) <= {*_TEXTS, *_TIMES, *_LISTS, *_FLAGS, "visits"}
         and all(isinstance(it[name], str) for name in _TEXTS if name in it)
         and all(_is_time(it[name]) for name in _TIMES if name in it)
         and all(_are_texts(it[name]) for name in _LISTS if name in it)
         and all(it[name] is True for name in _FLAGS if name in it)
+        and _are_visits(it.get("visits", []), it.get("visiting"))
         and re.fullmatch(r"\d{1,15}-\d{1,15}", str(it["id"])) is not None
         and it["field"] in _fields(it)
     )
 
 
 def _fields(it: Mapping[str, object]) -> Sequence[str]:
-    """Where a lease of its kind can stand (lua/lease.lua)."""
+    """Returns the fields that a lease of its kind can have (lua/leases.lua)."""
     user, document = it["user"], it.get("document")
     match it["kind"]:
         case "named":
@@ -78,5 +79,21 @@ def _is_time(value: object) -> bool:
 
 
 def _are_texts(value: object) -> bool:
-    """An empty list of Lua is an empty object of JSON."""
+    """Returns whether this is a list of texts; Lua writes an empty list as an empty object."""
     return value == {} or (isinstance(value, list) and all(isinstance(text, str) for text in value))
+
+
+def _are_visits(value: object, visiting: object) -> bool:
+    if not isinstance(value, list) or not all(_is_visit(visit) for visit in value):
+        return False
+    return visiting is None or (bool(value) and value[0]["client"] == visiting)
+
+
+def _is_visit(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"client", "since", "used"}
+        and isinstance(value["client"], str)
+        and _is_time(value["since"])
+        and _is_time(value["used"])
+    )

@@ -1,4 +1,4 @@
-"""The leases that this process has given out or seen used, so that it can speak for their holders after a failover."""
+"""The leases that this process has granted or seen used, so that it can reassert them after a failover."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 
 from calgate.plugin import Claimant, Lease
 
-Whose = tuple[str, str, str, str]  # license, kind, user, and client or document where the kind has one
+Whose = tuple[str, str, str, str]  # license, kind, user, and the client or document that the kind depends on
 
 
 @dataclass(frozen=True, slots=True)
 class KnownLease:
-    """A lease, when it was last used, and when the store last said that it stands (Unix times, this machine's)."""
+    """A lease, its last use, and when the store last confirmed it (Unix times of this machine)."""
 
     lease: Lease
     used: float
@@ -20,20 +20,20 @@ class KnownLease:
 
 @dataclass(slots=True)
 class KnownLeases:
-    """Never trusted for a decision: the store answers, and remembers what ended."""
+    """Never trusted for a decision: the store decides, and remembers the leases that have ended."""
 
     clock: Callable[[], float] = time.time
     _known: dict[Whose, KnownLease] = field(default_factory=dict)
 
     def of(self, license: str, claimant: Claimant, document: str) -> KnownLease | None:
-        """What the claimant is believed to hold for the document, by the order of consumption."""
+        """Returns what the claimant is believed to hold for the document, by the order of consumption."""
         for kind in ("named", "document", "session", "usage"):
             if known := self._known.get(_whose(license, kind, claimant, document)):
                 return known
         return None
 
     def same(self, lease: Lease) -> KnownLease | None:
-        """What is known of this very lease."""
+        """Returns what is known of exactly this lease."""
         known = self._known.get(_key(lease))
         return known if known and known.lease.id == lease.id else None
 
@@ -41,7 +41,7 @@ class KnownLeases:
         return list(self._known.values())
 
     def note(self, lease: Lease, used: float | None = None) -> None:
-        """The store gave the lease, or said that it stands; it was used just now or at that time."""
+        """Notes that the store granted or confirmed the lease; it was used now or at the given time."""
         now = self.clock()
         bare = replace(lease, provisional=False, reference="")
         self._known[_key(lease)] = KnownLease(bare, now if used is None else used, now)
@@ -50,7 +50,7 @@ class KnownLeases:
         self._known.pop(_key(lease), None)
 
     def release(self, license: str, claimant: Claimant) -> None:
-        """Signed out: his Session CAL is no longer spoken for."""
+        """After a sign-out the claimant's Session CAL is not reasserted any more."""
         self._known.pop(_whose(license, "session", claimant, ""), None)
 
     def drop_older_than(self, seconds: float) -> None:

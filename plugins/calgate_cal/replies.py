@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from calgate_cal import lua
@@ -18,7 +18,8 @@ class PoolState:
     in_license: int
     limit: int
     occupied: int
-    offered: int  # kept for people who wait
+    offered: int  # kept for waiting users
+    beyond: int  # leases in observe mode that a limit would have denied; not among the occupied
     free_at: float | None
 
     @property
@@ -46,8 +47,17 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
+class Visit:
+    """An open visit of a Named or Document CAL (Unix times)."""
+
+    client: str
+    since: float
+    used: float
+
+
+@dataclass(frozen=True, slots=True)
 class Holder:
-    """A CAL that is out, or in quarantine."""
+    """A CAL that a user holds, or that is in quarantine."""
 
     kind: str
     user: str
@@ -60,6 +70,9 @@ class Holder:
     until: float | None  # when it comes back by itself, if it is not used again
     state: str  # "held", "provisional", "signed-out", "quarantined", "spent"
     by: str  # "dynamic", "administrator"
+    names: Sequence[str] = ()  # names that the user had before
+    beyond: bool = False  # in observe mode: a limit would have denied it
+    visits: Sequence[Visit] = ()  # open ones of a Named or Document CAL, the latest user first
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +105,7 @@ def _pool(pool: dict[str, Any]) -> PoolState:
         limit=int(pool["limit"]),
         occupied=int(pool["occupied"]),
         offered=int(pool["offered"]),
+        beyond=int(pool["beyond"]),
         free_at=seconds(pool.get("free_at")),
     )
 
@@ -130,7 +144,17 @@ def holder(it: dict[str, Any]) -> Holder:
         until=None if it["ends"] >= lua.FOREVER else ends,
         state=_state(it),
         by=it.get("by", ""),
+        names=it.get("names", ()),
+        beyond=it.get("beyond", False),
+        visits=_visits(it),
     )
+
+
+def _visits(it: dict[str, Any]) -> Sequence[Visit]:
+    visits = [Visit(one["client"], one["since"] / 1000, one["used"] / 1000) for one in it.get("visits", ())]
+    if visits and "visiting" in it:  # the lease's last use is this visit's
+        visits[0] = replace(visits[0], used=it["last_used"] / 1000)
+    return visits
 
 
 def _state(it: dict[str, Any]) -> str:

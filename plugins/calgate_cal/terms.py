@@ -3,20 +3,21 @@
 import json
 
 from calgate.plugin import Store, milliseconds
+from calgate_cal.names import normalize
 from calgate_cal.settings import Document, License, Named, Pool, Session
 
 PROVISIONAL = 600.0
-"""Seconds until a grant that nobody settled (its gateway was killed) is taken back as never used."""
+"""Seconds until a grant that was never settled (its gateway was killed) is taken back as unused."""
 
 
 def encode(license: License, store: Store) -> str:
-    """JSON, times in milliseconds, what is off left out; the same license always gives the same text."""
+    """Encodes a license as JSON: times in milliseconds, options that are off left out, equal for equal licenses."""
     terms = {
         "channel": f"{store.prefix}:news",
         "audit_keep": milliseconds(store.audit_keep),
         "provisional": milliseconds(PROVISIONAL),
         "enforce": license.enforce,
-        "queue": license.queue and license.enforce,  # where nobody is denied, nobody waits
+        "queue": license.queue and license.enforce,  # in observe mode no user is denied, so none waits
         "named": _pool(license.named) | _assignable(license.named) | _named(license.named),
         "document": _pool(license.document) | _assignable(license.document),
         "session": _pool(license.session) | _session(license.session),
@@ -26,8 +27,8 @@ def encode(license: License, store: Store) -> str:
 
 
 def group_of_one(name: str) -> str:
-    """A capped user is, to the store, a group of one; no group's name begins like this."""
-    return f"={name.casefold()}"
+    """Returns the group that a capped user is in as far as the store knows; no real group's name begins like this."""
+    return f"={normalize(name)}"
 
 
 def _pool(pool: Pool) -> dict[str, object]:

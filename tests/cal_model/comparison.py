@@ -7,7 +7,7 @@ from typing import Any
 
 from redis import Redis
 
-from cal_model.events import DAY, FOREVER, HOUR, KINDS, MINUTE, Cal, Claim, Event
+from cal_model.events import DAY, FOREVER, HOUR, KINDS, MINUTE, Cal, Claimant, Event
 from cal_model.model import Model
 from calgate_cal import lua
 from calgate_cal.audit import decode, replay
@@ -35,8 +35,9 @@ def terms(**kinds: dict[str, Any]) -> dict[str, Any]:
     for kind in KINDS:
         whole[kind] |= kinds.get(kind, {})
     whole["session"]["shared"] = bool(whole["session"]["reserve"] or whole["session"]["max"])
-    rest = {"channel": "test:news", "audit_keep": 400 * DAY, "provisional": int(PROVISIONAL * 1000), "enforce": True}
-    return whole | rest | {"queue": bool(kinds.get("queue"))}
+    enforce = bool(kinds.get("enforce", True))
+    rest = {"channel": "test:news", "audit_keep": 400 * DAY, "provisional": int(PROVISIONAL * 1000)}
+    return whole | rest | {"enforce": enforce, "queue": enforce and bool(kinds.get("queue"))}
 
 
 class Library:
@@ -78,7 +79,7 @@ class Duel:
         self._number = 0
         self._claims: dict[int, list[str]] = {}  # number of a claim -> user, client, document
         self._got: dict[
-            int, tuple[str, Claim]
+            int, tuple[str, Claimant]
         ] = {}  # number of a claim -> the model's id of what it got, and who asked
         self._ids: dict[str, str] = {}  # the store's ids -> the model's
         library.call("forget", self.keys)
@@ -96,12 +97,19 @@ class Duel:
         self.play([("tend", 0)])
         log: Any = self._library.redis.xrange(self.keys[lua.KEY_NAMES.index("audit")])
         told = replay(decode(known_as, facts) for known_as, facts in log)
+        visits = [facts for _, facts in log if facts[b"what"] == b"visited"]
+        visited = [self._visited(facts) for facts in visits]
+        assert sorted(visited) == sorted(self.model.visited), f"the log has the visits {visited}"
         out = {self._ids.get(known_as, known_as) for known_as in told.out}
         assert out == {cal.id for cal in self.model.cals()}, f"the log says that {out} are out"
         state: Any = self._library.redis.hgetall(self.keys[0])
         set_ = {name.decode(): value.decode() for name, value in state.items() if name != b"terms"}
         assert told.settings == set_, f"the log says that {told.settings} was set"
         self._library.call("forget", self.keys)
+
+    def _visited(self, facts: dict[bytes, bytes]) -> tuple[str, str, int, int]:
+        client, since, used = (facts[name].decode() for name in (b"client", b"since", b"used"))
+        return self._ids[facts[b"lease"].decode()], client, int(since), int(used)
 
     def play(self, operations: Sequence[Operation]) -> None:
         """Raises AssertionError at the first step on which the two disagree."""
@@ -185,24 +193,24 @@ class Duel:
         return getattr(self.model, {"limit": "set_limit", "dynamic": "set_dynamic"}.get(what, what))(*words)
 
     def _claim(self, user: str, client: str, document: str, _held: int) -> Any:
-        ask = Claim(user, client, document, GROUPS[user], str(self._number))
-        answer = self.model.claim(ask, f"n{self._number}")
+        claimant = Claimant(user, client, document, GROUPS[user], str(self._number))
+        answer = self.model.claim(claimant, f"n{self._number}")
         if answer[0] == "granted":
-            self._got[self._number] = (answer[2], ask)
+            self._got[self._number] = (answer[2], claimant)
         return answer
 
     def _settle(self, number: int, served: bool | None) -> str:
         if number not in self._got:
             return "nothing"
-        cal, ask = self._got[number]
-        self.model.settle(cal, ask.reference, served=served)
+        cal, claimant = self._got[number]
+        self.model.settle(cal, claimant.reference, served=served)
         return "done"
 
     def _touch(self, number: int, age: int) -> str:
         if number not in self._got:
             return "nothing"
-        cal, ask = self._got[number]
-        return self.model.touch(cal, ask.client, age) or "kept"
+        cal, claimant = self._got[number]
+        return self.model.touch(cal, claimant.client, age) or "kept"
 
     def _assign(self, kind: str, user: str, document: str) -> str:
         return self.model.assign(kind, user, document, f"n{self._number}")
@@ -217,8 +225,8 @@ class Duel:
             return "granted", kind, self._ids[known_as], bool(provisional), _number(good_for)
         if what == "claim":
             _, code, pools, place, estimate = said
-            pictures = [{"free_at": None, **picture} for picture in json.loads(pools)]
-            return "denied", code, pictures, place, _number(estimate)
+            snapshots = [{"free_at": None, **picture} for picture in json.loads(pools)]
+            return "denied", code, snapshots, place, _number(estimate)
         if what == "remove" and said[0] == "done":
             return tuple(said)
         return said if isinstance(said, str) else said[0]
@@ -236,22 +244,27 @@ class Duel:
         waiters = model.waiters()
         for kind, pool in pools.items():
             offered = len([w for w in waiters if w.offer == kind and w.kept_until > model.now])
-            said = (pool["occupied"], pool["limit"], pool["offered"])
-            assert said == (model.occupied(kind), model.limit(kind), offered), f"{operation}: {pool}"
-        line = [(w.ask.holder, w.offer, w.kept_until, w.ask.document) for w in waiters]
+            said = (pool["occupied"], pool["beyond"], pool["limit"], pool["offered"])
+            rules = (model.occupied(kind), model.beyond(kind), model.limit(kind), offered)
+            assert said == rules, f"{operation}: {pool}, by the rules {rules}"
+        line = [(w.claimant.holder, w.offer, w.kept_until, w.claimant.document) for w in waiters]
         told = [(f"{w['user']}|{w['client']}", w.get("offer"), w["kept_until"], w["document"]) for w in queue]
         assert told == line, f"{operation}: the store's queue {told}, the rules' {line}"
 
     def _row(self, cal: Cal) -> tuple[Any, ...]:
         client = "" if cal.kind == "document" else cal.client
         times = (cal.granted, cal.used, self.model.ends(cal), cal.left, cal.removed)
-        return cal.id, cal.kind, cal.user, client, times, _pending(cal), cal.told, self.model.serves(cal)
+        visits = sorted((client, visit.since, visit.used) for client, visit in cal.visits.items())
+        return cal.id, cal.kind, cal.user, client, times, _pending(cal), cal.told, self.model.serves(cal), visits
 
     def _read_row(self, it: dict[str, Any]) -> tuple[Any, ...]:
         client = "" if it["kind"] == "document" else it["client"]
         times = (it["granted"], it.get("last_used"), it["ends"], it.get("left"), it.get("removed"))
         pending, told = "pending" in it and (sorted(it["pending"]), "refused" in it), it.get("told", [])
-        return self._ids[it["id"]], it["kind"], it["user"], client, times, pending, told, it["serves"]
+        visits = [(visit["client"], visit["since"], visit["used"]) for visit in it.get("visits", [])]
+        if "visiting" in it:  # the last use is this visit's
+            visits[0] = (*visits[0][:2], it["last_used"])
+        return self._ids[it["id"]], it["kind"], it["user"], client, times, pending, told, it["serves"], sorted(visits)
 
     def _never(self, operation: Operation, new: list[Event]) -> None:
         """What must hold whatever happened."""
@@ -260,8 +273,9 @@ class Duel:
         fields = [cal.field for cal in out if cal.kind != "usage"]
         assert len(fields) == len(set(fields)), f"{operation}: two CALs of one kind for one claim: {fields}"
         for kind in [event.facts["kind"] for event in new if event.what == "granted"]:
-            most = model.limit(kind) + model.terms[kind].get("overdraft", 0)
-            assert model.occupied(kind) <= most, f"{operation}: over the limit of {kind}"
+            assert not model.terms["enforce"] or model.occupied(kind) <= model.most(kind), (
+                f"{operation}: over the limit of {kind}"
+            )
 
 
 def _pending(cal: Cal) -> Any:

@@ -11,6 +11,8 @@ FOREVER = 9_999_999_999_999
 KINDS = ("named", "document", "session", "usage")
 
 PLACE_KEPT, OFFER_STANDS = 30_000, 60_000
+MOST_AHEAD = 60_000  # a record further ahead of the clock was written under a wrong one
+MOST_OF_ONE_USER = 3  # positions in the queue
 PROVISIONAL = 10 * MINUTE  # until a grant that nobody settled is taken back
 
 
@@ -25,7 +27,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Claimant:
     """Somebody who asks for a CAL."""
 
     user: str
@@ -40,8 +42,16 @@ class Claim:
 
 
 @dataclass(slots=True)
+class Visit:
+    """The use of a Named or Document CAL on one client, without a pause as long as the idle timeout."""
+
+    since: int
+    used: int
+
+
+@dataclass(slots=True)
 class Cal:
-    """One CAL in somebody's hands, as far as events tell."""
+    """One CAL that a user holds, as the events say."""
 
     id: str
     kind: str
@@ -58,6 +68,8 @@ class Cal:
     told: list[str] = field(default_factory=list)  # clients that are to be told of a take-over
     refused: bool = False  # one of the requests was, while others were under way
     over: bool = False  # ended by an event, not by its clock
+    beyond: bool = False  # granted in observe mode, although a limit would have denied it
+    visits: dict[str, Visit] = field(default_factory=dict)  # client -> its open visit
 
     @property
     def field(self) -> str:
@@ -70,10 +82,12 @@ class Cal:
 class Waiter:
     """Somebody in the queue."""
 
-    ask: Claim
+    claimant: Claimant
     seq: int
     kept_until: int
+    asked: set[str]  # documents whose denial has been recorded
     offer: str | None = None
+    offer_document: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,7 @@ class Choice:
     other: str | None = None  # what is to happen because another machine uses it
     kind: str | None = None
     victim: Cal | None = None
+    beyond: bool = False  # in observe mode, where it would be denied
     why: dict[str, str] = field(default_factory=dict)
 
 
@@ -103,13 +118,18 @@ def waiters_of(events: Sequence[Event]) -> list[Waiter]:
         match event.what:
             case "waits":
                 seq = max((waiter.seq for waiter in waiting.values()), default=0) + 1
-                waiting[facts["ask"].holder] = Waiter(facts["ask"], seq, event.at + PLACE_KEPT)
-            case "asked":
-                waiter = waiting[facts["holder"]]
-                waiter.kept_until = event.at + PLACE_KEPT
-                waiter.ask = facts.get("ask", waiter.ask)
+                claimant = facts["claimant"]
+                waiting[claimant.holder] = Waiter(claimant, seq, event.at + PLACE_KEPT, {claimant.document})
+            case "polled":
+                claimant = facts["claimant"]
+                waiter = waiting[claimant.holder]
+                waiter.asked.add(claimant.document)
+                if not waiter.offer:  # claiming a document that an offer cannot serve does not forfeit the offer
+                    waiter.kept_until = event.at + PLACE_KEPT
+                    waiter.claimant = claimant
             case "offered":
                 waiting[facts["holder"]].offer = facts["kind"]
+                waiting[facts["holder"]].offer_document = facts["document"]
                 waiting[facts["holder"]].kept_until = event.at + OFFER_STANDS
             case "offer-revoked":
                 waiting[facts["holder"]].offer = None
@@ -123,13 +143,17 @@ def _tell(cals: dict[str, Cal], event: Event) -> None:  # noqa: C901 - a line an
     """What one event does to the CALs."""
     facts = event.facts
     if event.what == "granted":
-        ask, by = facts["ask"], facts["by"]
+        claimant, by = facts["claimant"], facts["by"]
         assigned = by == "administrator"
         cals[facts["id"]] = Cal(
-            *(facts["id"], facts["kind"], ask.user, ask.client, ask.document, ask.groups, event.at, by),
-            pending=None if assigned else [ask.reference],
+            *(facts["id"], facts["kind"], claimant.user, claimant.client, claimant.document, claimant.groups),
+            *(event.at, by),
+            pending=None if assigned else [claimant.reference],
             used=None if assigned else event.at,
+            beyond=facts.get("beyond", False),
         )
+        if not assigned:
+            _visit(cals[facts["id"]], claimant.client, event.at)
         return
     cal = cals.get(facts.get("id", ""))
     if cal is None:
@@ -137,6 +161,7 @@ def _tell(cals: dict[str, Cal], event: Event) -> None:  # noqa: C901 - a line an
     match event.what:
         case "used":
             cal.used = event.at
+            _visit(cal, facts["client"], event.at)
             if cal.kind == "named":
                 cal.client = facts["client"]
             if cal.pending is not None and facts["reference"] not in cal.pending:
@@ -144,6 +169,11 @@ def _tell(cals: dict[str, Cal], event: Event) -> None:  # noqa: C901 - a line an
                 cal.refused = False
         case "touched":
             cal.used = facts["used"]
+            _visit(cal, facts["client"], facts["used"])
+        case "visited":
+            del cal.visits[facts["client"]]
+        case "corrected":
+            _correct(cal, event.at)
         case "kept":
             cal.pending, cal.refused = None, False
         case "answered":
@@ -165,3 +195,18 @@ def _tell(cals: dict[str, Cal], event: Event) -> None:  # noqa: C901 - a line an
             cal.removed, cal.by = None, "administrator"
         case "over":
             cal.over = True
+
+
+def _visit(cal: Cal, client: str, used: int) -> None:
+    """Begins a visit, or goes on with it; one that was over has been recorded before."""
+    if cal.kind in ("named", "document"):
+        cal.visits.setdefault(client, Visit(used, used)).used = used
+
+
+def _correct(cal: Cal, now: int) -> None:
+    """Nothing of a CAL can lie in the future: it was noted under a wrong clock."""
+    cal.granted, cal.used = min(cal.granted, now), now
+    cal.left = None if cal.left is None else min(cal.left, now)
+    cal.removed = None if cal.removed is None else min(cal.removed, now)
+    for visit in cal.visits.values():
+        visit.since, visit.used = min(visit.since, now), min(visit.used, now)

@@ -7,13 +7,14 @@ from typing import Any
 from cal_model.comparison import DAY, HOUR, MINUTE, Duel, Operation, terms
 
 USERS = ("ann", "bob", "cid", "dan")  # of groups A, B, both and none
-CLIENTS = ("pc", "laptop")
-DOCUMENTS = ("d1", "d2")
-ASSIGNABLE = (("named", ""), ("document", "d1"), ("document", "d2"))
+CLIENTS = ("pc", "pc", "laptop", "laptop", "phone", "tablet")
+DOCUMENTS = ("d1", "d1", "d2", "d2", "h|d1")
+ASSIGNABLE = (("named", ""), ("named", ""), ("document", "d1"), ("document", "d2"), ("document", "h|d1"))
 
 OFTEN = [0] * 10 + [1000] * 6 + [1, 5000, 5000, 12_000, 29_999, 30_000]
 EDGES = [60_000, 5 * MINUTE, 10 * MINUTE - 1, 10 * MINUTE, 15 * MINUTE - 1, 15 * MINUTE, 20 * MINUTE, 30 * MINUTE - 1]
-EDGES += [30 * MINUTE, HOUR - 1, HOUR, HOUR - 1, HOUR, DAY - 1, DAY, 7 * DAY - 1, 20 * DAY, 28 * DAY - 1, -2000]
+EDGES += [30 * MINUTE, HOUR - 1, HOUR, HOUR - 1, HOUR, DAY - 1, DAY, 7 * DAY - 1, 20 * DAY, 28 * DAY - 1]
+EDGES += [-2000, -MINUTE, -MINUTE - 1, -HOUR]  # a clock steps back: after a failover, or because it had been wrong
 
 
 def a_license(r: Random) -> dict[str, Any]:
@@ -31,7 +32,9 @@ def a_license(r: Random) -> dict[str, Any]:
     session = {"reserve": pick([], [], one_each[:1], one_each), "max": pick([], [], one_each[1:])}
     session |= pick({}, {}, {}, none) | {"overdraft": pick(0, 0, 1), "minimum": pick(15 * MINUTE, 15 * MINUTE, 0)}
     session |= pick({}, {"maximum": HOUR}) | pick({}, {"reclaimable_after": 5 * MINUTE})
-    return terms(named=named, document=document, session=session, usage=pick({}, none), queue=pick(True, False))
+    usage = pick({}, none, {"in_license": 2, "limit": 2})
+    options = {"queue": pick(True, False), "enforce": pick(True, True, True, False)}
+    return terms(named=named, document=document, session=session, usage=usage, **options)
 
 
 def people_come_and_go(r: Random, duel: Duel) -> None:
@@ -69,7 +72,7 @@ def somebody_leaves_while_others_wait(r: Random, duel: Duel) -> None:
     if not duel.model.waiters():
         everybody_comes_at_once(r, duel)
     sessions = [cal for cal in duel.model.cals() if cal.kind == "session"]
-    waiters = [waiter.ask for waiter in duel.model.waiters()]
+    waiters = [waiter.claimant for waiter in duel.model.waiters()]
     if not sessions or not waiters:
         return
     leaver, waiter = r.choice(sessions), r.choice(waiters)

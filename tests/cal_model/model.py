@@ -5,14 +5,19 @@ Nothing is counted along the way, so this can be read beside the rules and compa
 nothing of Redis. Times are milliseconds; a CAL whose time is over is simply not there.
 """
 
+from dataclasses import replace
 from typing import Any
 
-from cal_model.events import HOUR, Cal, Choice, Claim, Event
+from cal_model.events import HOUR, MOST_AHEAD, MOST_OF_ONE_USER, Cal, Choice, Claimant, Event
 from cal_model.rules import Rules
 
 
 class Model(Rules):
     """One license through its history. Every method is something that somebody does, and adds events."""
+
+    def __init__(self, terms: dict[str, Any]) -> None:
+        super().__init__(terms)
+        self.visited: list[tuple[str, str, int, int]] = []  # CAL, client, since, used
 
     def _note(self, what: str, *, recorded: bool = True, **facts: Any) -> None:
         self.events.append(Event(self.now, what, facts, recorded))
@@ -25,90 +30,101 @@ class Model(Rules):
             return
         for waiter in self.waiters():
             if waiter.kept_until <= self.now:
-                self._note("left-queue", holder=waiter.ask.holder)
+                self._note("left-queue", holder=waiter.claimant.holder)
         for waiter in reversed(self.waiters()):  # a limit was lowered: the last comer loses his offer first
-            if waiter.offer and self.has_room(waiter.offer, waiter.ask):
-                self._note("offer-revoked", holder=waiter.ask.holder)
+            if waiter.offer and self.has_room(waiter.offer, waiter.claimant):
+                self._note("offer-revoked", holder=waiter.claimant.holder)
         while self._offer_one():
             pass
 
     def _offer_one(self) -> bool:
         for waiter in self.waiters():
-            choice = self.choose(waiter.ask) if not waiter.offer else Choice()
+            choice = self.choose(waiter.claimant) if not waiter.offer else Choice()
             if choice.kind:
                 if choice.victim:
-                    self._note("over", id=choice.victim.id)
-                self._note("offered", holder=waiter.ask.holder, kind=choice.kind)
+                    self._end(choice.victim)
+                document = self.cal_document(waiter.claimant.document)
+                self._note("offered", holder=waiter.claimant.holder, kind=choice.kind, document=document)
                 return True
         return False
 
-    def _leave(self, holder: str, *, recorded: bool) -> None:
+    def _leave(self, holder: str) -> None:
         if self.waiter(holder):
-            self._note("left-queue", holder=holder, recorded=recorded)
+            self._note("left-queue", holder=holder)
 
     # ------------------------------------------------------------ what happens
 
-    def claim(self, ask: Claim, new_id: str) -> tuple[Any, ...]:
+    def claim(self, claimant: Claimant, new_id: str) -> tuple[Any, ...]:
         """("granted", kind, id, provisional, good for) or ("denied", code, pools, place, estimate)."""
         self.tend_queue()
-        own, choice = self.own(ask), self.choose(ask)
+        held, choice = self.held(claimant), self.choose(claimant)
         if choice.other in ("in-use-elsewhere", "taken-over"):
-            denial = self._deny(ask, choice.other, {"named": choice.other})
+            denial = self._deny(claimant, choice.other, {"named": choice.other})
             if choice.other == "taken-over":
                 assert choice.cal
-                self._note("told", id=choice.cal.id, client=ask.client, recorded=False)
+                self._note("told", id=choice.cal.id, client=claimant.client, recorded=False)
             return denial
         if not choice.cal and not choice.kind:
-            return self._deny(ask, "no-cal", choice.why)
+            if self.terms["enforce"]:
+                return self._deny(claimant, "no-cal", choice.why)
+            self._note("denied")
+            choice = Choice(kind="session", beyond=True)
         if choice.cal:
-            self._use(choice.cal, ask, take_over=choice.other == "take-over")
+            self._use(choice.cal, claimant, take_over=choice.other == "take-over")
             served = choice.cal.id
         else:
-            self._grant(ask, choice, new_id)
+            self._grant(claimant, choice, new_id)
             served = new_id
         cal = next(cal for cal in self.cals() if cal.id == served)
-        if cal.kind == "named" and "session" in own:  # released as if he had signed out
-            self._sign_out(own["session"])
-        self._leave(ask.holder, recorded=False)
+        if cal.kind == "named" and "session" in held:  # released as after a sign-out
+            self._sign_out(held["session"])
+        self._leave(claimant.holder)
         good_for = None
         if cal.kind == "session":
             good_for = self.ends(cal) - self.now
         elif cal.kind == "usage":
             good_for = cal.granted + HOUR - self.now
-        return "granted", cal.kind, cal.id, cal.pending is not None, good_for
+        kind = "unenforced" if cal.beyond and not self.terms["enforce"] else cal.kind
+        return "granted", kind, cal.id, cal.pending is not None, good_for
 
-    def _use(self, cal: Cal, ask: Claim, *, take_over: bool) -> None:
+    def _use(self, cal: Cal, claimant: Claimant, *, take_over: bool) -> None:
         if take_over:
             self._note("taken-over", id=cal.id, client=cal.client)
         if cal.left is not None:
             self._note("came-back", id=cal.id)
-        self._note("used", id=cal.id, client=ask.client, reference=ask.reference, recorded=False)
+        self._end_old_visit(cal, claimant.client, self.now)
+        self._note("used", id=cal.id, client=claimant.client, reference=claimant.reference, recorded=False)
 
-    def _grant(self, ask: Claim, choice: Choice, new_id: str) -> None:
+    def _grant(self, claimant: Claimant, choice: Choice, new_id: str) -> None:
         if choice.victim:
-            self._note("over", id=choice.victim.id)
+            self._end(choice.victim)
         assert choice.kind
-        self._bury(choice.kind, ask)
-        self._note("granted", id=new_id, kind=choice.kind, ask=ask, by="dynamic")
+        if choice.kind == "document":
+            claimant = replace(claimant, document=self.cal_document(claimant.document))
+        self._expire(choice.kind, claimant)
+        self._note("granted", id=new_id, kind=choice.kind, claimant=claimant, by="dynamic", beyond=choice.beyond)
 
-    def _bury(self, kind: str, ask: Claim) -> None:
+    def _expire(self, kind: str, claimant: Claimant) -> None:
         """One of the same holder whose time is over is ended in the log before the new one begins."""
-        place = Cal("", kind, ask.user, ask.client, ask.document, (), 0, "", []).field
+        place = Cal("", kind, claimant.user, claimant.client, claimant.document, (), 0, "", []).field
         for cal in self.all_cals():
             if cal.field == place and not cal.over and self.ends(cal) <= self.now:
-                self._note("over", id=cal.id)
+                self._end(cal)
 
-    def _deny(self, ask: Claim, code: str, why: dict[str, str]) -> tuple[Any, ...]:
-        pools = self.pictures(why)
-        self._note("denied")
-        if not self.terms["queue"] or code != "no-cal":
+    def _deny(self, claimant: Claimant, code: str, why: dict[str, str]) -> tuple[Any, ...]:
+        pools, waiter = self.snapshots(why), self.waiter(claimant.holder)
+        waits = self.terms["queue"] and code == "no-cal"
+        if not (waits and waiter and claimant.document in waiter.asked):  # a waiting page's poll is no further denial
+            self._note("denied")
+        if not waits:
             return "denied", code, pools, 0, None
-        waiter = self.waiter(ask.holder)
         if waiter is None:
-            self._note("waits", ask=ask)
-        elif not waiter.offer:  # who asks for what his offer does not serve keeps the offer
-            self._note("asked", holder=ask.holder, ask=ask, recorded=False)
-        return ("denied", code, pools, *self.place(ask.holder))
+            if len([other for other in self.waiters() if other.claimant.user == claimant.user]) >= MOST_OF_ONE_USER:
+                return "denied", code, pools, 0, None
+            self._note("waits", claimant=claimant)
+        else:
+            self._note("polled", claimant=claimant, recorded=False)
+        return ("denied", code, pools, *self.place(claimant.holder))
 
     def settle(self, cal_id: str, reference: str, *, served: bool | None) -> None:
         """How the request that a provisional CAL was given for ended; None: its answer cannot tell."""
@@ -119,7 +135,7 @@ class Model(Rules):
         if served:
             self._note("kept", id=cal.id)
         elif set(cal.pending) <= {reference} and (refused or cal.refused):
-            self._note("over", id=cal.id)  # taken back as never used
+            self._end(cal)  # taken back as never used
         else:
             self._note("answered", id=cal.id, reference=reference, refused=refused, recorded=False)
 
@@ -134,31 +150,66 @@ class Model(Rules):
             return "signed-out"
         if cal.kind == "named" and client in cal.told:
             return "taken-over"
+        used = max(self.now - age, cal.used or 0, cal.granted)
+        self._end_old_visit(cal, client, used)
         if cal.pending is not None:
             self._note("kept", id=cal.id)
-        self._note("touched", id=cal.id, used=max(self.now - age, cal.used or 0, cal.granted), recorded=False)
+        self._note("touched", id=cal.id, client=client, used=used, recorded=False)
         return None
 
     def release(self, user: str, client: str) -> None:
         """The user signed out on this client."""
-        own = self.own(Claim(user, client, ""))
-        if "session" in own:
-            self._sign_out(own["session"])
-        if "named" in own and own["named"].client == client:
-            self._note("unused", id=own["named"].id, recorded=False)
-        self._leave(f"{user}|{client}", recorded=True)
+        held = self.held(Claimant(user, client, ""))
+        for cal in self.cals():
+            if cal.user == user and cal.kind in ("named", "document"):
+                self._end_visits(cal, client)
+        if "session" in held:
+            self._sign_out(held["session"])
+        if "named" in held and held["named"].client == client:
+            self._note("unused", id=held["named"].id, recorded=False)
+        self._leave(f"{user}|{client}")
 
     def _sign_out(self, cal: Cal) -> None:
         if cal.left is None:
             self._note("signed-out", id=cal.id)
             if not self._out(cal.id):
-                self._note("over", id=cal.id)
+                self._end(cal)
+
+    def _sign_out_everywhere(self, user: str) -> None:
+        for cal in self.cals():
+            if cal.kind == "session" and cal.user == user:
+                self._sign_out(cal)
+
+    def _end(self, cal: Cal) -> None:
+        if cal.pending is None:
+            self._end_visits(cal)
+        self._note("over", id=cal.id)
+
+    # ------------------------------------------------------------ visits of Named and Document CALs
+
+    def _end_old_visit(self, cal: Cal, client: str, used: int) -> None:
+        """A use after the idle timeout begins another visit."""
+        visit = cal.visits.get(client)
+        if visit and used >= visit.used + self.terms["session"]["idle_timeout"]:
+            self._end_visits(cal, client)
+
+    def _end_visits(self, cal: Cal, client: str | None = None) -> None:
+        """Those of one client, or all."""
+        for visitor, visit in list(cal.visits.items()):
+            if client in (None, visitor):
+                self.visited.append((cal.id, visitor, visit.since, visit.used))
+                self._note("visited", id=cal.id, client=visitor)
 
     def tend(self) -> None:
-        """Ends what is due. That nothing depends on when this happens is the point of counting what is out afresh."""
+        """Ends what is due. Nothing depends on when this happens, because what is out is counted each time."""
+        corrected = [cal for cal in self.all_cals() if not cal.over and (cal.used or 0) > self.now + MOST_AHEAD]
+        for cal in corrected:
+            self._note("corrected", id=cal.id, recorded=False)
+        if corrected:
+            self._note("times-corrected")
         for cal in self.all_cals():
             if not cal.over and self.ends(cal) <= self.now:
-                self._note("over", id=cal.id)
+                self._end(cal)
         self.tend_queue()
 
     # ------------------------------------------------------------ administrators
@@ -166,40 +217,45 @@ class Model(Rules):
     def assign(self, kind: str, user: str, document: str, new_id: str) -> str:
         """Named and Document CALs are assigned to users, never beyond the limit."""
         self.tend_queue()
-        ask = Claim(user, "", document)
-        mine = self.own(ask).get(kind)
+        claimant = Claimant(user, "", document)
+        mine = self.held(claimant).get(kind)
         if mine:
             return "has-one" if self.serves(mine) else "quarantined"
         if kind == "document" and not self.allocated(document):
             return "not-allocated"
-        if self.occupied(kind) >= self.limit(kind) or self.has_room(kind, ask):
+        if self.occupied(kind) >= self.limit(kind) or self.has_room(kind, claimant):
             return "full"
-        self._bury(kind, ask)
-        self._note("granted", id=new_id, kind=kind, ask=ask, by="administrator")
+        self._expire(kind, claimant)
+        self._note("granted", id=new_id, kind=kind, claimant=claimant, by="administrator")
+        if kind == "named":
+            self._sign_out_everywhere(user)
         return "done"
 
     def remove(self, kind: str, user: str, document: str) -> tuple[str, int] | str:
         """Never used: gone at once. Used: quarantined until last use + quarantine, or gone at once if that is past."""
-        cal = self.own(Claim(user, "", document)).get(kind)
+        cal = self.held(Claimant(user, "", document)).get(kind)
         if cal is None:
             return "has-none"
         if not self.serves(cal):
             return "quarantined"
         ends = self.now if cal.pending is not None or cal.used is None else cal.used + self.terms[kind]["quarantine"]
         if ends <= self.now:
-            self._note("over", id=cal.id)
+            self._end(cal)
             return "done", 0
+        self._end_visits(cal)
         self._note("removed", id=cal.id)
         return "done", ends
 
     def undo(self, kind: str, user: str, document: str) -> str:
         """Until the quarantine is over the removal can be undone."""
-        cal = self.own(Claim(user, "", document)).get(kind)
+        cal = self.held(Claimant(user, "", document)).get(kind)
         if cal is None:
             return "has-none"
         if self.serves(cal):
             return "not-removed"
         self._note("undone", id=cal.id)
+        if kind == "named":
+            self._sign_out_everywhere(user)
         return "done"
 
     def allocate(self, document: str, cals: int) -> str:
@@ -224,11 +280,11 @@ class Model(Rules):
 
     def end(self, user: str, client: str, *, force: bool) -> str:
         """Ends a Session CAL: the minimum still counts, unless forced."""
-        cal = self.own(Claim(user, client, "")).get("session")
+        cal = self.held(Claimant(user, client, "")).get("session")
         if cal is None:
             return "has-none"
         if force:
-            self._note("over", id=cal.id)
+            self._end(cal)
         else:
             self._sign_out(cal)
         return "done"

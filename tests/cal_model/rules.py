@@ -8,10 +8,11 @@ from cal_model.events import (
     FOREVER,
     HOUR,
     KINDS,
+    MOST_AHEAD,
     PROVISIONAL,
     Cal,
     Choice,
-    Claim,
+    Claimant,
     Event,
     Waiter,
     cals_of,
@@ -21,7 +22,7 @@ from cal_model.events import (
 Found = TypeVar("Found")
 
 
-def anew(look: Callable[["Rules"], Found]) -> Callable[["Rules"], Found]:
+def cached(look: Callable[["Rules"], Found]) -> Callable[["Rules"], Found]:
     """What follows from the events alone need not be worked out again before there is another event."""
     name = look.__name__
 
@@ -48,10 +49,11 @@ class Rules:
 
     @property
     def now(self) -> int:
-        """A server's clock may step back after a failover; time does not go behind the newest record."""
-        return max(self._clock, self._newest())
+        """A server's clock can be a little behind the newest record after a failover: then time stands still."""
+        newest = self._newest()
+        return newest if 0 < newest - self._clock <= MOST_AHEAD else self._clock
 
-    @anew
+    @cached
     def _newest(self) -> int:
         return max((event.at for event in self.events if event.recorded), default=0)
 
@@ -61,7 +63,7 @@ class Rules:
 
     # ------------------------------------------------------------ what is out
 
-    @anew
+    @cached
     def all_cals(self) -> list[Cal]:
         """Every CAL that was ever given, with what became of it."""
         return cals_of(self.events)
@@ -104,11 +106,29 @@ class Rules:
         return cal.removed is None and self.now < self._returned_at(cal)
 
     def occupied(self, kind: str) -> int:
-        return len([cal for cal in self.cals() if cal.kind == kind])
+        return len(self._occupying(kind))
+
+    def _occupying(self, kind: str) -> list[Cal]:
+        """In observe mode leases beyond the limit decide nothing."""
+        return [cal for cal in self.cals() if cal.kind == kind and (self.terms["enforce"] or not cal.beyond)]
+
+    def beyond(self, kind: str) -> int:
+        return len([cal for cal in self.cals() if cal.kind == kind]) - self.occupied(kind)
+
+    # ------------------------------------------------------------ which document
+
+    def cal_document(self, document: str) -> str:
+        """The name of a Document CAL: `host|document` where an administrator named it so, else the document's own."""
+        is_named = self._set(f"allocated:{document}") or self._set(f"dynamic:document:{document}") is not None
+        return document if is_named else document.rpartition("|")[2]
+
+    def _other_document(self, document: str) -> str | None:
+        host, _, plain = document.rpartition("|")
+        return None if not host else plain if self.cal_document(document) == document else document
 
     # ------------------------------------------------------------ what an administrator set
 
-    @anew
+    @cached
     def settings(self) -> dict[str, Any]:
         """The last thing said about each setting; None, or nothing: the file's word."""
         return {event.facts["name"]: event.facts["value"] for event in self.events if event.what == "set"}
@@ -122,86 +142,102 @@ class Rules:
     def allocated(self, document: str) -> int:
         return int(self._set(f"allocated:{document}") or 0)
 
-    def is_dynamic(self, kind: str, ask: Claim) -> bool:
+    def is_dynamic(self, kind: str, claimant: Claimant) -> bool:
         """Whether a new CAL of this kind is assigned to the asker without an administrator."""
         on = self._set(f"dynamic:{kind}")
         if kind == "document":
-            on = _or(self._set(f"dynamic:document:{ask.document}"), on)
+            on = _or(self._set(f"dynamic:document:{self.cal_document(claimant.document)}"), on)
         wanted = self.terms[kind].get("dynamic_for")
-        return bool(_or(on, self.terms[kind]["dynamic"])) and (wanted is None or bool(set(wanted) & set(ask.groups)))
+        is_wanted = wanted is None or bool(set(wanted) & set(claimant.groups))
+        return bool(_or(on, self.terms[kind]["dynamic"])) and is_wanted
 
     # ------------------------------------------------------------ the order of consumption
 
-    def own(self, ask: Claim) -> dict[str, Cal]:
-        """What he has, by kind."""
-        mine = {}
+    def held(self, claimant: Claimant) -> dict[str, Cal]:
+        """What the claimant has, by kind."""
+        held = {}
         for cal in self.cals():
-            right_client = cal.kind != "session" or cal.client == ask.client
-            right_document = cal.kind not in ("document", "usage") or cal.document == ask.document
-            if cal.user == ask.user and right_client and right_document:
-                mine[cal.kind] = cal  # of several Usage CALs the last one
-        return mine
+            right_client = cal.kind != "session" or cal.client == claimant.client
+            right_document = cal.kind != "usage" or cal.document == claimant.document
+            if cal.user == claimant.user and right_client and right_document and cal.kind != "document":
+                held[cal.kind] = cal  # of several Usage CALs the last one
+        for name in (self._other_document(claimant.document), self.cal_document(claimant.document)):
+            for cal in self.cals():
+                if cal.user == claimant.user and cal.kind == "document" and cal.document == name:
+                    held["document"] = cal
+        return held
 
-    def choose(self, ask: Claim) -> Choice:
+    def choose(self, claimant: Claimant) -> Choice:
         """QlikView's order; takes from the idle only what would else be a denial."""
-        own, why = self.own(ask), dict[str, str]()
-        for kind in ("named", "document"):  # 1, 2: his own
-            if kind in own and self.serves(own[kind]):
-                return Choice(cal=own[kind], other=self._other_client(own[kind], ask) if kind == "named" else None)
-        for kind in ("named", "document"):  # 3, 4: a new one for good
-            if self._may_have(kind, ask, own, why):
+        held, why = self.held(claimant), dict[str, str]()
+        for kind in ("named", "document"):  # 1, 2: their own
+            if kind in held and self.serves(held[kind]):
+                other = self._other_client(held[kind], claimant) if kind == "named" else None
+                return Choice(cal=held[kind], other=other)
+        for kind in ("named", "document"):  # 3, 4: a new one, permanently
+            if self._may_have(kind, claimant, held, why):
                 return Choice(kind=kind)
-        for kind in ("session", "usage"):  # 5, 6: his own, else a new one
-            if kind in own and self.serves(own[kind]):
-                return Choice(cal=own[kind])
-            if self._may_have(kind, ask, own, why):
+        for kind in ("session", "usage"):  # 5, 6: his held, else a new one
+            if kind in held and self.serves(held[kind]):
+                return Choice(cal=held[kind])
+            if self._may_have(kind, claimant, held, why):
                 return Choice(kind=kind)
         for idle in self._reclaimable():
-            if self.has_room("session", ask, without=idle) == "":
+            if self.has_room("session", claimant, without=idle) == "":
                 return Choice(kind="session", victim=idle)
         return Choice(why=why)  # 7: denied
 
-    def _may_have(self, kind: str, ask: Claim, own: dict[str, Cal], why: dict[str, str]) -> bool:
+    def _may_have(self, kind: str, claimant: Claimant, held: dict[str, Cal], why: dict[str, str]) -> bool:
         """Whether a new CAL of this kind is his to take; else a word in `why`."""
         if self.terms[kind]["in_license"] == 0:
             return False
         if kind in ("named", "document"):
-            if kind in own:
+            if kind in held:
                 why[kind] = "quarantined"
-            elif kind == "document" and not self.allocated(ask.document):
+            elif kind == "document" and not self.allocated(self.cal_document(claimant.document)):
                 why[kind] = "not-allocated"
-            elif not self.is_dynamic(kind, ask):
+            elif not self.is_dynamic(kind, claimant):
                 why[kind] = "not-assigned"
             if kind in why:
                 return False
-        word = self.has_room(kind, ask)
+        word = self.has_room(kind, claimant)
         if word:
             why[kind] = word
         return not word
 
-    def has_room(self, kind: str, ask: Claim, without: Cal | None = None) -> str:
-        """Empty if one more may go out to him, else the reason. An offer holds a place; his own is not in his way."""
-        most = self.limit(kind) + self.terms[kind].get("overdraft", 0)
-        out = [cal for cal in self.cals() if cal.kind == kind and (without is None or cal.id != without.id)]
-        offers = [w.ask for w in self.waiters() if w.offer == kind and w.ask.holder != ask.holder]
+    def has_room(self, kind: str, claimant: Claimant, without: Cal | None = None) -> str:
+        """Empty if one more can be given to the claimant, else the reason. Offers to others count as occupied."""
+        most = self.most(kind)
+        out = [cal for cal in self._occupying(kind) if without is None or cal.id != without.id]
+        offers = [w for w in self.waiters() if w.offer == kind and w.claimant.holder != claimant.holder]
         if len(out) >= most:
             return "full"
         if kind == "document":
-            documents = [cal.document for cal in out] + [offer.document for offer in offers]
-            if documents.count(ask.document) >= self.allocated(ask.document):
+            document = self.cal_document(claimant.document)
+            taken = [cal.document for cal in out] + [waiter.offer_document for waiter in offers]
+            if taken.count(document) >= self.allocated(document):
                 return "full"
         if kind == "session":
+            groups = [cal.groups for cal in out] + [waiter.claimant.groups for waiter in offers]
             for cap in self.terms[kind]["max"]:
-                if cap["group"] in ask.groups and _of_group(cap["group"], (*out, *offers)) >= cap["cals"]:
+                if cap["group"] in claimant.groups and _of_group(cap["group"], groups) >= cap["cals"]:
                     return "capped"
             kept = sum(
-                max(0, reserve["cals"] - _of_group(reserve["group"], (*out, *offers)))
+                max(0, reserve["cals"] - _of_group(reserve["group"], groups))
                 for reserve in self.terms[kind]["reserve"]
-                if reserve["group"] not in ask.groups
+                if reserve["group"] not in claimant.groups
             )
             if len(out) + len(offers) < most <= len(out) + len(offers) + kept:
                 return "reserved"
         return "promised" if len(out) + len(offers) >= most else ""
+
+    def most(self, kind: str) -> int:
+        """How many can be occupied, overdraft included."""
+        return self.limit(kind) + int(self.terms[kind].get("overdraft", 0))
+
+    def excess(self, kind: str) -> int:
+        """How many must come back before one is free."""
+        return max(0, self.occupied(kind) - self.most(kind))
 
     def _reclaimable(self) -> list[Cal]:
         """Session CALs idle so long that they may be taken, past their minimum, the least recently used first."""
@@ -210,28 +246,28 @@ class Rules:
             return []
         idle = [
             cal
-            for cal in self.cals()
-            if cal.kind == "session"
+            for cal in self._occupying("session")
+            if cal.used is not None
             and (cal.used or 0) + terms["reclaimable_after"] <= now
             and cal.granted + terms["minimum"] <= now
         ]
         return sorted(idle, key=lambda cal: (cal.used, cal.field))
 
-    def _other_client(self, cal: Cal, ask: Claim) -> str | None:
+    def _other_client(self, cal: Cal, claimant: Claimant) -> str | None:
         """The same user on a second machine: allow, take over (the first one is told why, once), refuse."""
         policy = self.terms["named"]["other_client"]
         if policy == "allow":
             return None
-        if ask.client in cal.told:
+        if claimant.client in cal.told:
             return "taken-over"
         idle = self.terms["session"]["idle_timeout"]
-        if cal.client in ("", ask.client) or cal.used is None or cal.used + idle <= self.now:
+        if cal.client in ("", claimant.client) or cal.used is None or cal.used + idle <= self.now:
             return None
         return "in-use-elsewhere" if policy == "refuse" else "take-over"
 
     # ------------------------------------------------------------ how full it is, for the denial page
 
-    def pictures(self, why: dict[str, str]) -> list[dict[str, Any]]:
+    def snapshots(self, why: dict[str, str]) -> list[dict[str, Any]]:
         """Each pool that has CALs."""
         return [
             {
@@ -246,38 +282,41 @@ class Rules:
         ]
 
     def _free_at(self, kind: str) -> int | None:
-        times = [self.ends(cal) for cal in self.cals() if cal.kind == kind]
+        """When one comes free; more than the limit can be out, and these have to come back first."""
+        times = sorted(ends for cal in self.cals() if cal.kind == kind and (ends := self.ends(cal)) < FOREVER)
+        times = times[self.excess(kind) :] if self.most(kind) else []
         sessions = [cal for cal in self.cals() if cal.kind == "session"]
         terms = self.terms["session"]
-        if kind == "session" and sessions and "reclaimable_after" in terms:
+        can_reclaim = sessions and "reclaimable_after" in terms and self.most(kind) and not self.excess(kind)
+        if kind == "session" and can_reclaim:
             first = min(sessions, key=lambda cal: (cal.used, cal.field))
             ripe = max(first.granted + terms["minimum"], (first.used or 0) + terms["reclaimable_after"])
             times.append(max(ripe, self.now))
-        soonest = min(times, default=FOREVER)
-        return None if soonest >= FOREVER else soonest
+        return min(times, default=None)
 
     # ------------------------------------------------------------ who waits
 
-    @anew
+    @cached
     def waiters(self) -> list[Waiter]:
         """Who waits, in order of coming."""
         return waiters_of(self.events)
 
     def waiter(self, holder: str) -> Waiter | None:
-        return next((waiter for waiter in self.waiters() if waiter.ask.holder == holder), None)
+        return next((waiter for waiter in self.waiters() if waiter.claimant.holder == holder), None)
 
     def place(self, holder: str) -> tuple[int, int | None]:
         """From 1, and when one comes free for him as far as the clocks of what is out tell."""
-        place = next(n for n, waiter in enumerate(self.waiters(), 1) if waiter.ask.holder == holder)
+        place = next(n for n, waiter in enumerate(self.waiters(), 1) if waiter.claimant.holder == holder)
         soonest = FOREVER
         for kind in KINDS:
             times = sorted(ends for cal in self.cals() if cal.kind == kind and (ends := self.ends(cal)) < FOREVER)
-            soonest = min(soonest, times[place - 1] if len(times) >= place else FOREVER)
+            index = place - 1 + self.excess(kind)
+            soonest = min(soonest, times[index] if index < len(times) else FOREVER)
         return place, None if soonest >= FOREVER else soonest
 
 
-def _of_group(group: str, taken: Sequence[Cal | Claim]) -> int:
-    return len([one for one in taken if group in one.groups])
+def _of_group(group: str, taken: Sequence[Sequence[str]]) -> int:
+    return len([groups for groups in taken if group in groups])
 
 
 def _or(value: Any, default: Any) -> Any:

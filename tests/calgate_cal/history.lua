@@ -11,8 +11,9 @@ local function claim_again(keys, had, args)
   end
   local reply = claim(keys, {args[1], 'CORP\\' .. args[1], args[2], args[3], args[4], args[5], unpack(belief)})
   if reply[1] == 'granted' then
-    had[args[5]] = {kind = reply[2], id = reply[3], user = args[1], client = args[2], document = args[3],
-      groups = args[4], reference = args[5], confirmed = test_time, field = leases.field(reply[2], args[1], args[2], args[3])}
+    local kind = reply[2] == 'unenforced' and 'session' or reply[2]
+    had[args[5]] = {kind = kind, id = reply[3], user = args[1], client = args[2], document = args[3],
+      groups = args[4], reference = args[5], confirmed = test_time, field = leases.field(kind, args[1], args[2], args[3])}
   end
   return reply
 end

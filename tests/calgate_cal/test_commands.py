@@ -232,6 +232,8 @@ BROKEN: tuple[tuple[dict[str, object], str], ...] = (
     ({"leases": [GOOD | {"groups": "all"}]}, "a CAL of the export cannot be read, number 1"),
     ({"leases": [GOOD | {"pending": {"r": "1"}}]}, "a CAL of the export cannot be read, number 1"),
     ({"leases": [GOOD | {"refused": "yes"}]}, "a CAL of the export cannot be read, number 1"),
+    ({"leases": [GOOD | {"visits": [{"client": "pc"}]}]}, "a CAL of the export cannot be read, number 1"),
+    ({"leases": [GOOD | {"visiting": "pc"}]}, "a CAL of the export cannot be read, number 1"),
     ({"leases": [GOOD | {"id": "alice"}]}, "a CAL of the export cannot be read, number 1"),
     ({"leases": [GOOD, GOOD]}, "the export has a CAL twice"),
     ({"settings": {"terms": "{}"}}, "a setting of the export cannot be read: terms = {}"),

@@ -55,7 +55,7 @@ async def test_a_kind_that_nobody_had_any_more_is_looked_for_again_once_somebody
     await q.store.call(f"{lua.VERSION}_configure", q.allocator._keys["q"], ("tester", json.dumps(none)))
     assert await q.open("bob") == "session"
     assert await q.touch(lease) == []
-    q.allocator._held.forget(lease)
+    q.allocator._known.forget(lease)
     assert (await q.hold("alice")).id == lease.id
 
 

@@ -25,7 +25,8 @@ HISTORIES: set[str] = set()
 EVENTS = {
     *("granted", "used", "kept", "answered", "over", "touched", "denied", "set"),
     *("signed-out", "came-back", "unused", "removed", "undone", "taken-over", "told"),
-    *("waits", "asked", "offered", "offer-revoked", "left-queue"),
+    *("waits", "polled", "offered", "offer-revoked", "left-queue"),
+    *("visited", "corrected", "times-corrected"),
 }
 """Everything that can happen in the model."""
 
@@ -41,6 +42,11 @@ FAULTS = {
     "a second Named CAL": ("    if held[kind] then", "    if held[kind] and kind ~= 'named' then"),
     "minute 60 for 61": ("license.now < lease.granted + HOUR end", "license.now < lease.granted + HOUR - 60000 end"),
     "reserves ignored": ("out + offered + kept >= most", "out + offered >= most"),
+    "time stopped by a record far ahead": ("newest - now <= MOST_AHEAD", "newest - now <= FOREVER"),
+    "leases beyond the limit counted": ("- pool.beyond(license, kind)", "- 0 * pool.beyond(license, kind)"),
+    "positions of one user unbounded": (">= MOST_OF_ONE_USER then", ">= 10 * MOST_OF_ONE_USER then"),
+    "visits joined over a longer pause": ("used < visit.used + idle then", "used < visit.used + 2 * idle then"),
+    "a host's own allocation ignored": ("is_named and full or plain", "plain"),
 }
 
 TURN = st.integers(0, 2**32)

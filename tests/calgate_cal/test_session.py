@@ -157,15 +157,6 @@ async def test_the_denial_says_how_full_the_pool_is_and_when_one_can_come_free(l
     assert '"occupied":1' in record["pools"]
 
 
-async def test_a_clock_that_steps_back_lengthens_nothing_and_breaks_no_order(license: License) -> None:
-    q = await license(session={"in_license": 1})
-    await q.at(60 * MINUTE)
-    await q.open("bob")
-    await q.at(0)
-    assert await q.open("carol") == "no-cal"
-    assert (await q.license_admin.state()).now == q.time + 60 * MINUTE
-
-
 async def test_a_grant_that_the_document_server_refused_is_taken_back_as_never_used(license: License) -> None:
     q = await license(session={"in_license": 1})
     lease = await q.claim("bob", "mistyped.qvw")
@@ -243,15 +234,6 @@ async def test_exempt_users_take_none_in_any_spelling(license: License) -> None:
     assert await q.touch(lease) == []
     assert await q.occupied() == {}
     assert q.allocator.licenses["q"].exempt_paths == ("/health",)
-
-
-async def test_without_enforcement_everything_is_decided_and_logged_and_nobody_denied(license: License) -> None:
-    q = await license(session={"in_license": 1}, enforce=False)
-    assert await q.open("bob") == "session"
-    lease = await q.claim("carol")
-    assert lease.kind == "unenforced"
-    assert await q.touch(lease) == []
-    assert [entry["what"] for entry in await q.log()] == ["granted", "kept", "would-deny"]
 
 
 async def test_names_with_a_separator_are_never_mistaken_for_each_other(license: License) -> None:

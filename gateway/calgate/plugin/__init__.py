@@ -51,7 +51,17 @@ from calgate.plugin.identity import (
     Peer,
     Person,
 )
-from calgate.plugin.licensing import Activity, Allocator, Claimant, Lease, LicenseInfo, Lost, NoCal, Pool
+from calgate.plugin.licensing import (
+    Activity,
+    Allocator,
+    Claimant,
+    Lease,
+    LicenseInfo,
+    Lost,
+    NoCal,
+    Pool,
+    Released,
+)
 from calgate.plugin.options import SETTINGS_FILE, config_option, json_option
 from calgate.plugin.services import Event, Services, Store
 from calgate.plugin.settings import Duration, Network, Secret, Section, is_origin, parse_duration
@@ -108,6 +118,7 @@ __all__ = [
     "PluginModule",
     "Pool",
     "Refusal",
+    "Released",
     "RequestTimeout",
     "Role",
     "Secret",

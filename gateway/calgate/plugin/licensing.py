@@ -92,13 +92,22 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Released:
+    """What a sign-out did to the user's CAL of one license."""
+
+    license: str
+    kind: str  # "session": it comes back; "named", "document": it stays the user's; "": the user had none there
+    free_at: float | None = None  # Unix time when a Session CAL comes back, which has a minimum; None: it is free now
+
+
+@dataclass(frozen=True, slots=True)
 class LicenseInfo:
     """What the core must know of a license."""
 
     client: str = "address"  # what tells two clients apart: "address", "browser" or "user"
     contact: str = ""
-    exempt_users: frozenset[str] = frozenset()  # CORP\name, any case
-    exempt_paths: tuple[str, ...] = ()  # prefixes
+    exempt_users: frozenset[str] = frozenset()  # as the allocator compares them
+    exempt_paths: tuple[str, ...] = ()  # each with everything below it, in any case
 
 
 @runtime_checkable
@@ -134,8 +143,11 @@ class Allocator(Protocol):
         Only a request that the document server served is a use; it also settles a lease that is still provisional.
         """
 
-    async def release(self, license: str, claimant: Claimant) -> None:
-        """Gives the claimant's CALs back: they signed out, and no other session of that user and client is left."""
+    async def release(self, license: str, claimant: Claimant) -> Released | None:
+        """Gives the claimant's CALs back: they signed out, and no other session of that user and client is left.
+
+        Returns what became of the CAL, for the sign-out page; None if the allocator does not know.
+        """
 
     async def pools(self, license: str) -> Sequence[Pool]:
         """Returns how full each pool is now, on all gateways together, for metrics. Raises Unavailable."""

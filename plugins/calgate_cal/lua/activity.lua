@@ -1,4 +1,4 @@
--- What the gateway tells afterwards: settle, touch, release, tend.
+-- What the gateway reports afterwards: settle, touch, release, tend.
 
 local function keep(license, lease, used)
   record(license, 'kept', {'kind', lease.kind, 'user', lease.user, 'name', lease.name, 'lease', lease.id})
@@ -6,13 +6,16 @@ local function keep(license, lease, used)
   leases.write(license, lease, used)
 end
 
--- How a request ended for which a lease is provisional. ARGV: kind, user, client, document, id, reference, and whether it
--- was served (1 or 0; '' where its answer cannot tell). What it comes to does not depend on the order in which they end.
--- Returns 1 if that decided anything.
+-- Reports how a request ended that a provisional lease was made for. The result does not depend on the order in which
+-- the requests end.
+-- ARGV: kind, user, client, document, id, reference, and whether it was served (1 or 0; '' for an inconclusive response)
+-- Returns 1 if that decided anything, else 0.
 local function settle(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
-  local lease = leases.read(license, args[1], leases.field(args[1], args[2], args[3], args[4]))
+  local claimant = new_claimant(args[2], '', args[3], args[4], NO_GROUPS)
+  name_document(claimant, license.settings)
+  local lease = leases.read_held(license, claimant, args[1], args[5])
   if not lease or lease.id ~= args[5] or not lease.pending then return 0 end
   if args[7] == '1' then
     keep(license, lease, leases.last_use(license, lease))
@@ -32,10 +35,10 @@ local function settle(keys, args)
   return 0
 end
 
--- One lease that was used. Answers why it is lost, or nil.
+-- Notes the use of one lease. Returns why the lease is lost, or nil.
 local function touch_one(license, kind, claimant, id, age, confirmed)
-  local field = field_of(claimant, kind)
-  local lease = leases.read(license, kind, field)
+  name_document(claimant, license.settings)
+  local lease = leases.read_held(license, claimant, kind, id)
   if not lease then
     if reassert(license, claimant, kind, id, age, confirmed) then return nil end
     return 'ended'
@@ -46,24 +49,29 @@ local function touch_one(license, kind, claimant, id, age, confirmed)
   if kind == 'named' and includes(lease.told, claimant.client) then return 'taken-over' end
   local last = leases.last_use(license, lease) or 0
   local used = math.max(license.now - age, last, lease.granted)
+  local changed = leases.note_visit(license, lease, claimant.client, used)
   if lease.pending then
     keep(license, lease, used)
+  elseif changed then
+    leases.write(license, lease, used)
   elseif used > last then
     leases.note_use(license, lease, used)
   end
   return nil
 end
 
--- Activity of one license in one batch. ARGV: JSON of [[kind, id, age of the use, age of the store's last
--- word that it stands, user, name, client, document, groups], …]
--- Returns {index from 1, reason, index, reason, …} of those that are lost.
+-- Notes the uses of one license's leases in one batch.
+-- ARGV: JSON of [[kind, id, age of the use, age of the store's last confirmation, user, name, client, document, groups],
+--       …]
+-- Returns {index from 1, reason, index, reason, …} of the leases that are lost.
 local function touch(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local lost = {}
   for index, item in ipairs(cjson.decode(args[1])) do
     local kind, id, age, confirmed, user, name, client, document, groups = unpack(item)
-    local reason = touch_one(license, kind, new_claimant(user, name, client, document, lines(groups)), id, age, confirmed)
+    local claimant = new_claimant(user, name, client, document, lines(groups))
+    local reason = touch_one(license, kind, claimant, id, age, confirmed)
     if reason then
       lost[#lost + 1] = index
       lost[#lost + 1] = reason
@@ -72,31 +80,59 @@ local function touch(keys, args)
   return lost
 end
 
--- The user has signed out on this client. ARGV: user, client
+local function end_visits_of(license, lease, client)
+  local used = lease and leases.last_use(license, lease)
+  if lease and leases.end_visits(license, lease, client) then leases.write(license, lease, used) end
+end
+
+-- Signs a user out on one client.
+-- ARGV: user, client. Returns {kind that was in use there ('' for none), when the Session CAL comes back (0: now)}
 local function release(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local user, client = args[1], args[2]
+  local kind, ends = '', 0
+  local visited = redis.call('HGET', license.leases, '@visits|' .. user)
+  for document in pairs(visited and cmsgpack.unpack(visited) or {}) do
+    local lease = leases.read(license, 'document', leases.field('document', user, client, document))
+    end_visits_of(license, lease, client)
+    if lease then kind = 'document' end
+  end
   local session = leases.read(license, 'session', leases.field('session', user, client))
-  if session then sign_out(license, session, 'signed-out', 'user') end
+  if session then
+    sign_out(license, session, 'signed-out', 'user')
+    kind, ends = 'session', session.ends > license.now and session.ends or 0
+  end
   local named = leases.read(license, 'named', leases.field('named', user))
-  if named and named.client == client then
-    named.client = ''
-    leases.write(license, named, leases.last_use(license, named))
+  if named then
+    local used = leases.last_use(license, named)
+    local changed = leases.end_visits(license, named, client)
+    if named.client == client then
+      named.client, changed = '', true
+    end
+    if changed then leases.write(license, named, used) end
+    if not session and leases.serves(license, named) then kind = 'named' end
   end
   queue.leave(license, user .. '|' .. client, 'gave-up')
-  return 1
+  return {kind, ends}
 end
 
--- Ends what is due, offers what came free, also when nobody asks, and drops old records. ARGV: how many to end at most
--- Returns the name of the server's history: another one after a failover, which may have forgotten the last leases
+-- Ends what is due, offers what came free although no claim comes, corrects times of a wrong clock, and drops old records.
+-- ARGV: how many leases to end at most
+-- Returns {id of the server's history: another one after a failover, which may have forgotten the last leases;
+--          milliseconds that the newest record is ahead of the clock, 0 unless that is more than can be right}
 local function tend(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
-  leases.sweep(license, tonumber(args[1]))
+  local most = tonumber(args[1])
+  local corrected = leases.correct_times(license, most, MOST_AHEAD)
+  if corrected > 0 then
+    record(license, 'times-corrected', {'cals', corrected, 'ahead', math.max(0, license.newest - license.now)})
+  end
+  leases.sweep(license, most)
   drop_old_records(license)
   queue.tend(license)
-  return redis.call('INFO', 'replication'):match('master_replid:(%x+)')
+  return {redis.call('INFO', 'replication'):match('master_replid:(%x+)'), math.max(0, license.newest - license.now)}
 end
 
 redis.register_function(VERSION .. 'settle', settle)

@@ -1,21 +1,15 @@
--- What an administrator does. Every function answers a word ('done' or why not) and then figures that belong to it;
--- where it is not 'done', nothing was changed. ARGV begin with who did it.
+-- What administrators do. Every function returns a code ('done' or why not) and then numbers that belong to it; unless the
+-- code is 'done', nothing was changed. ARGV begin with the administrator who did it.
 
 local function administrator_record(license, what, by, lease, extra)
-  local fields = {'by', by, 'kind', lease.kind, 'user', lease.user or '', 'name', lease.name or '', 'document', lease.document or '',
-    'lease', lease.id or ''}
+  local fields = {'by', by, 'kind', lease.kind, 'user', lease.user or '', 'name', lease.name or '',
+    'document', lease.document or '', 'lease', lease.id or ''}
   for _, word in ipairs(extra or {}) do fields[#fields + 1] = word end
   return record(license, what, fields)
 end
 
--- The settings file's terms, as JSON. ARGV: who, terms. Shares are made anew, for other groups may count now.
-local function configure(keys, args)
-  local license, unknown = open(keys)
-  license = license or unknown
-  if redis.call('HGET', license.state, 'terms') == args[2] then return {'same'} end
-  license.terms = cjson.decode(args[2])
-  record(license, 'configured', {'by', args[1], 'terms', args[2]})
-  set(license, {terms = args[2]})
+-- Enters the shares of all leases again, after new terms by which other groups may count.
+local function rebuild_shares(license)
   redis.call('DEL', license.shares)
   local stored = redis.call('HGETALL', license.leases)
   for index = 1, #stored, 2 do
@@ -24,10 +18,23 @@ local function configure(keys, args)
     if ends then occupy_shares(license, lease.kind, lease, tonumber(ends), stored[index]) end
   end
   queue.rebuild(license)
+end
+
+-- Stores the settings file's terms. ARGV: by, terms as JSON. Returns {'done'} or {'same'}
+local function configure(keys, args)
+  local license, unknown = open(keys)
+  license = license or unknown
+  if redis.call('HGET', license.state, 'terms') == args[2] then return {'same'} end
+  license.terms = cjson.decode(args[2])
+  record(license, 'configured', {'by', args[1], 'terms', args[2]})
+  set(license, {terms = args[2]})
+  rebuild_shares(license)
   return {'done'}
 end
 
--- ARGV: who, kind (named or document), user, name, document or ''
+-- Assigns a Named or Document CAL. The user's Session CALs are signed out where a Named CAL now serves instead.
+-- ARGV: by, kind, user, name, document or ''
+-- Returns {'done'}, {'has-one'}, {'quarantined', until}, {'not-allocated'} or {'full', limit}
 local function assign(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
@@ -45,10 +52,12 @@ local function assign(keys, args)
     granted = license.now, by = 'administrator', field = field_of(claimant, kind)}
   lease.id = administrator_record(license, 'assigned', by, lease)
   leases.write(license, lease, nil)
+  if kind == 'named' then sign_out_sessions(license, user, 'named') end
   return {'done'}
 end
 
--- ARGV: who, kind, user, document or ''. Returns {'done', time until it is in quarantine, or 0: gone at once}
+-- Removes a Named or Document CAL. ARGV: by, kind, user, document or ''
+-- Returns {'done', end of the quarantine, or 0: free now}, {'has-none'} or {'quarantined', until}
 local function remove(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
@@ -63,14 +72,16 @@ local function remove(keys, args)
     publish_lost(license, lease, 'removed')
     return {'done', 0}
   end
-  administrator_record(license, 'removed', by, lease, {'until', ends})
+  leases.end_visits(license, lease)
+  administrator_record(license, 'removed', by, lease, {'until', ends, 'used', used})
   lease.removed = license.now
   leases.write(license, lease, used)
   publish_lost(license, lease, 'removed')
   return {'done', ends}
 end
 
--- Takes a removal back while the quarantine lasts. ARGV: who, kind, user, document or ''
+-- Takes a removal back while the quarantine lasts. ARGV: by, kind, user, document or ''
+-- Returns {'done'}, {'has-none'} or {'not-removed'}
 local function undo(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
@@ -80,8 +91,9 @@ local function undo(keys, args)
   if leases.serves(license, lease) then return {'not-removed'} end
   administrator_record(license, 'undone', by, lease)
   lease.removed = nil
-  lease.by = 'administrator'   -- one that was returned for want of use would else be returned again at once
+  lease.by = 'administrator'   -- a CAL that was returned because it was unused would else be returned again at once
   leases.write(license, lease, leases.last_use(license, lease))
+  if kind == 'named' then sign_out_sessions(license, user, 'named') end
   return {'done'}
 end
 
@@ -91,7 +103,8 @@ local function set_one(license, what, by, name, value, extra)
   return {'done'}
 end
 
--- ARGV: who, document, number of Document CALs that may be given out for it
+-- Sets how many Document CALs can be given out for a document. ARGV: by, document, number
+-- Returns {'done'} or {'too-many', sum over all documents, limit}
 local function allocate(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
@@ -106,7 +119,7 @@ local function allocate(keys, args)
     {'document', document, 'cals', args[3]})
 end
 
--- ARGV: who, kind, limit or '' (the file's again)
+-- Sets the limit of a kind. ARGV: by, kind, limit or '' (the file's again). Returns {'done'} or {'too-many', number bought}
 local function limit(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
@@ -116,7 +129,7 @@ local function limit(keys, args)
   return set_one(license, 'limited', by, 'limit:' .. kind, most, {'kind', kind, 'cals', most})
 end
 
--- ARGV: who, kind, '1', '0' or '' (the file's again), document or '' (all)
+-- Switches dynamic assignment. ARGV: by, kind, '1', '0' or '' (the file's again), document or '' (all). Returns {'done'}
 local function dynamic(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
@@ -125,8 +138,8 @@ local function dynamic(keys, args)
   return set_one(license, 'dynamic', by, name, on, {'kind', kind, 'document', document, 'on', on})
 end
 
--- Ends a Session CAL as if its holder had signed out; with force at once. ARGV: who, user, client, force (1 or 0)
--- Returns {'done', time when it comes back, or 0: now}
+-- Ends a Session CAL as if its holder had signed out; with force at once. ARGV: by, user, client, force (1 or 0)
+-- Returns {'done', when it comes back, or 0: now} or {'has-none'}
 local function finish(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
@@ -142,8 +155,9 @@ local function finish(keys, args)
   return {'done', lease.ends > license.now and lease.ends or 0}
 end
 
--- Puts back what `export` gave, into a license without permanent state. ARGV: who, JSON of the settings, JSON of the leases
--- (each with its field and last use). Returns {'done', how many}, {'not-empty', how many} or {'unreadable'}
+-- Puts back what `export` returned, into a license without permanent state.
+-- ARGV: by, JSON of the settings, JSON of the leases (each with its field and last use)
+-- Returns {'done', how many}, {'not-empty', how many} or {'unreadable'}
 local function restore(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
@@ -166,6 +180,54 @@ local function restore(keys, args)
   return {'done', #saved}
 end
 
+-- Copies a record, with the present as its time if it is of the future. The id of the record of a grant is also the
+-- lease's own, so a record with a new id says which it had.
+local function copy_record(license, id, words)
+  if tonumber(id:match('^%d+')) > license.now then
+    local has_lease = false
+    for index = 1, #words, 2 do has_lease = has_lease or words[index] == 'lease' end
+    if not has_lease then
+      words[#words + 1] = 'lease'
+      words[#words + 1] = id
+    end
+    id = license.now .. '-*'
+  end
+  redis.call('XADD', license.audit, id, unpack(words))
+end
+
+-- Writes the stream of records again, because the ids of a stream can only grow. A million records take some seconds.
+-- Returns how many records were of the future.
+local function rewrite_records(license)
+  local old, start, moved = license.audit .. ':old', '-', 0
+  redis.call('RENAME', license.audit, old)
+  repeat
+    local page = redis.call('XRANGE', old, start, '+', 'COUNT', 1000)
+    for _, entry in ipairs(page) do
+      if tonumber(entry[1]:match('^%d+')) > license.now then moved = moved + 1 end
+      copy_record(license, entry[1], entry[2])
+      start = '(' .. entry[1]
+    end
+  until #page < 1000
+  redis.call('DEL', old)
+  return moved
+end
+
+-- Takes the server's present clock for right, after a time under a wrong one: leases used in the future count as used
+-- now, and records of the future move to the present, so that the stream's ids follow the clock again.
+-- ARGV: by. Returns {'done', leases corrected, records moved} or {'not-ahead'}
+local function set_clock(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  license.now = clock()
+  local ahead = license.newest - license.now
+  if ahead <= 0 then return {'not-ahead'} end
+  local moved = rewrite_records(license)
+  license.newest = license.now
+  local corrected = leases.correct_times(license, -1, 0)
+  record(license, 'clock-set', {'by', args[1], 'ahead', ahead, 'cals', corrected, 'records', moved})
+  return {'done', corrected, moved}
+end
+
 redis.register_function(VERSION .. 'restore', restore)
 redis.register_function(VERSION .. 'configure', configure)
 redis.register_function(VERSION .. 'assign', assign)
@@ -175,3 +237,4 @@ redis.register_function(VERSION .. 'allocate', allocate)
 redis.register_function(VERSION .. 'limit', limit)
 redis.register_function(VERSION .. 'dynamic', dynamic)
 redis.register_function(VERSION .. 'end', finish)
+redis.register_function(VERSION .. 'clock', set_clock)

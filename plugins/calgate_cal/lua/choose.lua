@@ -1,7 +1,7 @@
 -- The order of consumption: which CAL serves one claim. Reads only.
 local order = {}
 
--- Somebody who asks; `field` is filled by field_of.
+-- Returns somebody who claims a CAL; `field` is filled by field_of.
 local function new_claimant(user, name, client, document, groups)
   return {user = user, name = name, client = client, document = document, groups = groups, field = {}}
 end
@@ -10,7 +10,7 @@ local function holder_of(claimant)
   return claimant.user .. '|' .. claimant.client
 end
 
--- What he has already, by kind; `texts` are those of his leases as `open` fetched them, behind two others.
+-- Returns what the claimant holds, by kind. `texts` are their leases as `open` fetched them, after two other values.
 function order.held(license, claimant, texts)
   local held, first = {}, 2
   if not texts then
@@ -21,13 +21,14 @@ function order.held(license, claimant, texts)
     local text = texts[first + index]
     if text then
       held[kind] = leases.read(license, kind, field_of(claimant, kind), text)
-      if not held[kind] then claimant.over = kind end   -- its time is over and nobody has ended it yet
+      if not held[kind] then claimant.over = kind end   -- its time is over, and no call has ended it yet
     end
   end
+  if claimant.other_document and not held.document then held.document = leases.read_held(license, claimant, 'document') end
   return held
 end
 
--- A Named CAL that another machine uses: nil (no matter), or what is to happen.
+-- Returns what happens because another machine uses a Named CAL; nil: nothing.
 local function other_client(license, lease, claimant)
   local policy = license.terms.named.other_client
   if policy == 'allow' then return nil end
@@ -48,10 +49,10 @@ local function take_new(license, claimant, held, kind, why)
   if license.terms[kind].in_license == 0 then return nil end
   if kind == 'named' or kind == 'document' then
     if held[kind] then
-      why[kind] = 'quarantined'   -- it occupies its place, and nobody has two
+      why[kind] = 'quarantined'   -- it is still occupied, and no user has two
       return nil
     end
-    if kind == 'document' and pool.allocated(license, claimant.document) == 0 then
+    if kind == 'document' and pool.allocated(license, claimant.cal_document or claimant.document) == 0 then
       why[kind] = 'not-allocated'
       return nil
     end
@@ -60,9 +61,9 @@ local function take_new(license, claimant, held, kind, why)
       return nil
     end
   end
-  local room, word, out, limit = pool.has_room(license, kind, claimant)
+  local room, code, out, limit = pool.has_room(license, kind, claimant)
   if room then return {kind = kind, out = out, limit = limit} end
-  why[kind] = word
+  why[kind] = code
   return nil
 end
 
@@ -71,13 +72,13 @@ local function reclaim(license, claimant)
   return victim and {kind = 'session', victim = victim}
 end
 
--- The vendor's order, steps 1 to 6; only who would be denied takes from somebody idle.
+-- The vendor's order, steps 1 to 6. An idle holder loses a CAL only to a claimant who would be denied.
 local STEPS = {
-  {use_held, 'named'}, {use_held, 'document'}, {take_new, 'named'}, {take_new, 'document'}, {use_held, 'session'}, {take_new, 'session'},
-  {use_held, 'usage'}, {take_new, 'usage'}, {reclaim, 'session'},
+  {use_held, 'named'}, {use_held, 'document'}, {take_new, 'named'}, {take_new, 'document'},
+  {use_held, 'session'}, {take_new, 'session'}, {use_held, 'usage'}, {take_new, 'usage'}, {reclaim, 'session'},
 }
 
--- Of these, the ones for kinds that there are: worked out once, and kept with the kinds.
+-- Returns the steps for the kinds that there are: worked out once, and kept with the kinds.
 local function steps_for(kinds)
   if not kinds.steps then
     kinds.steps = {}
@@ -88,7 +89,8 @@ local function steps_for(kinds)
   return kinds.steps
 end
 
--- {lease, other}: one that he has. {kind, out, limit, victim}: a new one, with which so many are out. {why}: none, and a word for each kind.
+-- Returns {lease, other} for a CAL that the claimant holds; {kind, out, limit, victim} for a new one, with which so many
+-- are occupied; {why} with a code for each kind where there is none.
 function order.choose(license, claimant, held)
   local why = {}
   for _, step in ipairs(steps_for(license.kinds)) do

@@ -1,20 +1,29 @@
--- Leases: their names, their clocks, how they begin and end.
+-- Leases: their fields, their clocks, how they begin and end.
 --
--- A lease is {id, kind, user, name, client, document, granted, by, groups …}. Its field in the hash says whose it is:
+-- A lease is {id, kind, user, name, client, document, granted, by, groups …}. Its field in the hash says who holds it:
 --   named|<user>   document|<user>|<document>   session|<user>|<client>   usage|<user>|<document>
 -- and spent|<id> for a Usage CAL whose hour is over, until its 28 days are.
--- Beyond that: `pending` (references of requests that have not been answered yet; where there is such a list, though an
--- empty one, the lease is provisional), `refused` (one of them was, while others were under way),
--- `left` (signed out at), `removed` (by an administrator, at), `told` (clients that are to be told of a take-over).
+-- Further members:
+--   pending   references of requests without a response yet; a lease with such a list, even an empty one, is provisional
+--   refused   one of those requests was refused while others were under way
+--   left      time of the sign-out
+--   removed   time at which an administrator removed it
+--   told      clients that are to be told of a take-over
+--   names     names that the user had before a rename, the latest last
+--   visits    open visits of a Named or Document CAL: {client, since, used}, the latest user first
+--   visiting  the client of visits[1] while the lease's last use is also that visit's
+--   beyond    granted in observe mode although a limit would have denied it
 local HOUR = 3600 * 1000
 local USAGE_KEPT = 28 * 24 * HOUR
+local MOST_VISITS = 20    -- of one lease; an older visit is recorded early
+local MOST_NAMES = 5      -- former names of one user
 local leases = {}
 
 function leases.field(kind, user, client, document)
   return field_of({user = user, client = client, document = document, field = {}}, kind)
 end
 
--- The sorted set that knows the last use.
+-- The sorted set that has the last use.
 local function uses(license, kind)
   return kind == 'session' and license.idle or license.used
 end
@@ -23,7 +32,7 @@ local function unused_for(terms, lease, used)
   return lease.by == 'dynamic' and terms.return_after and used + terms.return_after or FOREVER
 end
 
--- When a lease comes back by itself, if it is not used again.
+-- Returns when a lease comes back by itself if it is not used again.
 function leases.ends(license, lease, used)
   local terms = license.terms[lease.kind]
   local ends
@@ -42,7 +51,7 @@ function leases.ends(license, lease, used)
   return math.min(ends, FOREVER)
 end
 
--- The lease of a field with `until` and `used`, or nil if there is none or its time is over.
+-- Returns the lease of a field with `field` and `ends`; nil if there is none or its time is over.
 function leases.read(license, kind, field, text)
   text = text or redis.call('HGET', license.leases, field)
   if not text then return nil end
@@ -53,11 +62,18 @@ function leases.read(license, kind, field, text)
   return lease
 end
 
+-- Returns the claimant's lease of a kind. A Document CAL can have the document's name with its host or without.
+function leases.read_held(license, claimant, kind, id)
+  local lease = leases.read(license, kind, field_of(claimant, kind))
+  if kind ~= 'document' or not claimant.other_document or (lease and (not id or lease.id == id)) then return lease end
+  return leases.read(license, kind, leases.field(kind, claimant.user, '', claimant.other_document)) or lease
+end
+
 function leases.last_use(license, lease)
   return tonumber(redis.call('ZSCORE', uses(license, lease.kind), lease.field) or nil)
 end
 
--- Whether it still serves its owner: not when removed, nor when unused for so long that it was returned.
+-- Returns whether a lease still serves its holder: not when removed, nor when returned after having been unused.
 function leases.serves(license, lease)
   if lease.removed then return false end
   if lease.kind == 'usage' then return license.now < lease.granted + HOUR end
@@ -66,38 +82,40 @@ function leases.serves(license, lease)
   return license.now < unused_for(terms, lease, leases.last_use(license, lease) or license.now)
 end
 
+-- ------------------------------------------------------------ shares of a pool
+
 local function share_member(share, ends, member)
   return share .. '\0' .. string.format('%013.0f', ends) .. '\0' .. member
 end
 
--- The shares of its pool that a lease, or an offer of one, takes up.
-local function shares_of(kind, lease)
-  if kind == 'document' then return {'d:' .. lease.document} end
-  if kind ~= 'session' then return {} end
+local NO_SHARES = {}
+
+-- Returns the shares of its pool that a lease, or an offer of one, occupies.
+local function shares_of(license, kind, lease)
+  if kind == 'document' then return {'d:' .. (lease.cal_document or lease.document)} end
+  if kind ~= 'session' then return NO_SHARES end
+  if lease.beyond and not license.terms.enforce then return {'b:session'} end
+  if not license.terms.session.shared then return NO_SHARES end
   local shares = {}
   for _, group in ipairs(lease.groups or {}) do shares[#shares + 1] = 'g:' .. group end
   return shares
 end
 
-local function has_shares(license, kind)
-  return kind == 'document' or (kind == 'session' and license.terms.session.shared)
-end
-
 local function occupy_shares(license, kind, lease, ends, member)
-  if not has_shares(license, kind) then return end
-  for _, share in ipairs(shares_of(kind, lease)) do
+  for _, share in ipairs(shares_of(license, kind, lease)) do
     redis.call('ZADD', license.shares, 0, share_member(share, ends, member))
   end
 end
 
 local function free_shares(license, kind, lease, ends, member)
-  if not has_shares(license, kind) then return end
-  for _, share in ipairs(shares_of(kind, lease)) do
+  for _, share in ipairs(shares_of(license, kind, lease)) do
     redis.call('ZREM', license.shares, share_member(share, ends, member))
   end
 end
 
--- As it is stored: without what is known of it from elsewhere.
+-- ------------------------------------------------------------ writing
+
+-- Returns the stored form: without what is known of the lease from elsewhere.
 local function encode(lease)
   local field, ends, last_used = lease.field, lease.ends, lease.last_used
   lease.field, lease.ends, lease.last_used = nil, nil, nil
@@ -106,7 +124,7 @@ local function encode(lease)
   return text
 end
 
--- Writes what changed about a lease and the time when it comes back; and the newest time, where that was left to it.
+-- Writes a changed lease and when it comes back; with `newest`, also the time of the newest record.
 function leases.write(license, lease, used, newest)
   local ends = leases.ends(license, lease, used)
   if newest then
@@ -121,20 +139,104 @@ function leases.write(license, lease, used, newest)
   lease.ends = ends
 end
 
--- Notes a use, nothing else of the lease having changed.
+-- Notes a use of a lease of which nothing else changed.
 function leases.note_use(license, lease, used)
   local ends = leases.ends(license, lease, used)
   redis.call('ZADD', uses(license, lease.kind), used, lease.field)
   if ends == lease.ends then return end
   redis.call('ZADD', license[lease.kind], ends, lease.field)
-  if has_shares(license, lease.kind) then
-    free_shares(license, lease.kind, lease, lease.ends, lease.field)
-    occupy_shares(license, lease.kind, lease, ends, lease.field)
-  end
+  free_shares(license, lease.kind, lease, lease.ends, lease.field)
+  occupy_shares(license, lease.kind, lease, ends, lease.field)
   lease.ends = ends
 end
 
--- Takes a lease out of the books; the record of it has been written.
+-- Notes the user's present name; keeps the former one, by which an administrator may still look for them.
+function leases.rename(lease, name)
+  if name == '' or lease.name == name then return false end
+  lease.names = lease.names or {}
+  lease.names[#lease.names + 1] = lease.name
+  if #lease.names > MOST_NAMES then table.remove(lease.names, 1) end
+  lease.name = name
+  return true
+end
+
+-- ------------------------------------------------------------ visits of Named and Document CALs
+
+-- Keeps the list of a user's documents with open visits, so that a sign-out finds them.
+local function index_visits(license, lease)
+  if lease.kind ~= 'document' then return end
+  local key = '@visits|' .. lease.user
+  local text = redis.call('HGET', license.leases, key)
+  local documents = text and cmsgpack.unpack(text) or {}
+  local is_open = lease.visits and true or nil
+  if documents[lease.document] == is_open then return end
+  documents[lease.document] = is_open
+  if next(documents) then
+    redis.call('HSET', license.leases, key, cmsgpack.pack(documents))
+  else
+    redis.call('HDEL', license.leases, key)
+  end
+end
+
+local function record_visit(license, lease, visit)
+  record(license, 'visited', {'kind', lease.kind, 'lease', lease.id, 'user', lease.user, 'name', lease.name,
+    'client', visit.client, 'document', lease.kind == 'document' and lease.document or '', 'since', visit.since,
+    'used', visit.used})
+end
+
+local function update_current_visit(license, lease)
+  if lease.visiting then lease.visits[1].used = leases.last_use(license, lease) or lease.visits[1].used end
+end
+
+-- Notes a use by a client, before it is written as the last use. A visit is over once it was unused for `idle_timeout`.
+-- Returns whether the lease must be written.
+function leases.note_visit(license, lease, client, used)
+  if lease.kind ~= 'named' and lease.kind ~= 'document' then return false end
+  local idle = license.terms.session.idle_timeout
+  update_current_visit(license, lease)
+  local current = lease.visiting and lease.visits[1]
+  if current and current.client == client and used < current.used + idle then return false end
+  local open, mine = {}, nil
+  for _, visit in ipairs(lease.visits or {}) do
+    if visit.client ~= client then
+      open[#open + 1] = visit
+    elseif used < visit.used + idle then
+      mine = visit
+    else
+      record_visit(license, lease, visit)
+    end
+  end
+  mine = mine or {client = client, since = used}
+  mine.used = used
+  table.insert(open, 1, mine)
+  if #open > MOST_VISITS then record_visit(license, lease, table.remove(open)) end
+  lease.visits, lease.visiting = open, client
+  index_visits(license, lease)
+  return true
+end
+
+-- Ends and records the open visits of a client, or of all. Returns whether the lease must be written.
+function leases.end_visits(license, lease, client)
+  if not lease.visits then return false end
+  update_current_visit(license, lease)
+  local open = {}
+  for _, visit in ipairs(lease.visits) do
+    if client and visit.client ~= client then
+      open[#open + 1] = visit
+    else
+      record_visit(license, lease, visit)
+    end
+  end
+  if #open == #lease.visits then return false end
+  if not client or lease.visiting == client then lease.visiting = nil end
+  lease.visits = #open > 0 and open or nil
+  index_visits(license, lease)
+  return true
+end
+
+-- ------------------------------------------------------------ ends
+
+-- Deletes a lease whose end has been recorded.
 local function forget(license, lease)
   redis.call('HDEL', license.leases, lease.field)
   redis.call('ZREM', license[lease.kind], lease.field)
@@ -143,16 +245,23 @@ local function forget(license, lease)
   free_shares(license, lease.kind, lease, lease.ends, lease.field)
 end
 
--- Ends a lease for a reason: record first, then state.
+-- Ends a lease for a reason: record first, then state. A provisional lease was never used, so it has had no visit.
 function leases.finish(license, lease, what, by, extra)
+  if lease.pending then
+    lease.visits, lease.visiting = nil, nil
+    index_visits(license, lease)
+  else
+    leases.end_visits(license, lease)
+  end
   local fields = {'kind', lease.kind, 'user', lease.user, 'name', lease.name, 'client', lease.client or '',
-    'document', lease.document or '', 'lease', lease.id, 'ended', math.min(lease.ends, license.now), 'by', by or ''}
+    'document', lease.document or '', 'lease', lease.id, 'ended', math.min(lease.ends, license.now), 'by', by or '',
+    'used', leases.last_use(license, lease) or ''}
   for _, word in ipairs(extra or {}) do fields[#fields + 1] = word end
   record(license, what, fields)
   forget(license, lease)
 end
 
--- A lease whose time is over although nobody has looked since.
+-- Ends a lease whose time is over and that no call has ended yet.
 function leases.expire(license, kind, field)
   local text = redis.call('HGET', license.leases, field)
   local ends = redis.call('ZSCORE', license[kind], field)
@@ -164,7 +273,7 @@ function leases.expire(license, kind, field)
   leases.finish(license, lease, what, 'clock')
 end
 
--- Ends what is due, a bounded number of each kind; how many are out does not depend on it.
+-- Ends what is due, a bounded number of each kind; the number of occupied CALs does not depend on it.
 function leases.sweep(license, most)
   for _, kind in ipairs(KINDS) do
     for _, field in ipairs(redis.call('ZRANGE', license[kind], '-inf', license.now, 'BYSCORE', 'LIMIT', 0, most)) do
@@ -174,4 +283,30 @@ function leases.sweep(license, most)
   for _, id in ipairs(redis.call('ZRANGE', license.ended, '-inf', license.now, 'BYSCORE', 'LIMIT', 0, most)) do
     redis.call('ZREM', license.ended, id)
   end
+end
+
+-- Treats a last use that lies in the future, noted under a wrong clock, as a use now, in at most so many leases.
+-- Returns how many were corrected.
+function leases.correct_times(license, most, ahead)
+  local corrected = 0
+  for _, set in ipairs({license.idle, license.used}) do
+    for _, field in ipairs(redis.call('ZRANGE', set, '(' .. license.now + ahead, '+inf', 'BYSCORE', 'LIMIT', 0, most)) do
+      local text = redis.call('HGET', license.leases, field)
+      if not text then
+        redis.call('ZREM', set, field)
+      else
+        local lease = cmsgpack.unpack(text)
+        lease.field, lease.ends = field, tonumber(redis.call('ZSCORE', license[lease.kind], field))
+        for _, name in ipairs({'granted', 'left', 'removed'}) do
+          if lease[name] then lease[name] = math.min(lease[name], license.now) end
+        end
+        for _, visit in ipairs(lease.visits or {}) do
+          visit.since, visit.used = math.min(visit.since, license.now), math.min(visit.used, license.now)
+        end
+        leases.write(license, lease, license.now)
+        corrected = corrected + 1
+      end
+    end
+  end
+  return corrected
 end

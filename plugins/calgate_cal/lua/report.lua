@@ -1,6 +1,6 @@
--- What is asked for reports: reads only, so a replica can answer.
+-- What reports need: reads only, so a replica can reply.
 
--- What administrators changed while running.
+-- Returns what administrators changed at run time.
 local function changed(license)
   local values = {}
   for name, value in pairs(license.settings or {}) do
@@ -18,12 +18,20 @@ local function state(keys)
     local snapshot = pool.snapshot(license, kind)
     snapshot.in_license = license.terms[kind].in_license
     snapshot.offered = pool.share(license, OFFERS[kind])
+    snapshot.beyond = pool.beyond(license, kind)
     reply[#reply + 1] = cjson.encode(snapshot)
   end
   return reply
 end
 
--- Everything that is out, a page at a time. ARGV: cursor, about how many. Returns {cursor, JSON of a lease …}
+-- Returns {milliseconds that the newest record is ahead of the server's clock}
+local function ahead(keys)
+  local license, unknown = open(keys)
+  license = license or unknown
+  return {math.max(0, license.newest - clock())}
+end
+
+-- Returns the leases, a page at a time. ARGV: cursor, about how many. Returns {cursor, JSON of a lease …}
 local function holders(keys, args)
   local license, unknown = open(keys)
   license = license or unknown
@@ -41,7 +49,7 @@ local function holders(keys, args)
   return reply
 end
 
--- Who waits, in order. Returns {JSON of each …}
+-- Returns the waiters in order: {JSON of each …}
 local function waiting(keys)
   local license, unknown = open(keys)
   license = license or unknown
@@ -55,7 +63,7 @@ local function waiting(keys)
   return reply
 end
 
--- Permanent state. Returns {JSON of what administrators set, JSON of a lease with its field and last use …}
+-- Returns the permanent state: {JSON of what administrators set, JSON of a lease with its field and last use …}
 local function export(keys)
   local license, unknown = open(keys)
   license = license or unknown
@@ -75,6 +83,7 @@ local function read_only(name, callback)
 end
 
 read_only('state', state)
+read_only('ahead', ahead)
 read_only('holders', holders)
 read_only('queue', waiting)
 read_only('export', export)
