@@ -1,14 +1,15 @@
-"""`calgate cals …`: who has what, changing it, and what was decided."""
+"""`calgate cals …`: who has what, changing it, what was decided, and how many to buy."""
 
 import click
 
 from calgate.plugin import CommandContext
 from calgate_cal.commands import change, history, show
+from calgate_cal.commands.plan import plan
 
 
 def commands(context: CommandContext) -> click.Group:
     """The group `cals`."""
     group = click.Group("cals", help="Who holds which CAL, and changing it.", context_settings={"obj": context})
-    for command in (*show.COMMANDS, *change.COMMANDS, *history.COMMANDS):
+    for command in (*show.COMMANDS, *change.COMMANDS, *history.COMMANDS, plan(context)):
         group.add_command(command)
     return group

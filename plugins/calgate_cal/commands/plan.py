@@ -1,0 +1,230 @@
+"""`calgate cals plan`: how many CALs to buy, of which kind and for whom."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import tzinfo
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import click
+
+from calgate.plugin import CommandContext, parse_duration
+from calgate_cal.planner import people, text
+from calgate_cal.planner import plan as planner
+from calgate_cal.planner.clock import Calendar
+from calgate_cal.planner.history import SourceError
+from calgate_cal.planner.mix import Prices
+from calgate_cal.planner.plan import Change, Options
+from calgate_cal.planner.sources import read_files, size
+
+_PROGRESS_FROM = 20_000_000  # bytes: what is read in less than a second needs no progress bar
+_CLOCKS = ("minimum", "idle_timeout", "maximum", "reclaimable_after")
+
+
+class Percent(click.ParamType[float]):
+    """A share, written as 1%."""
+
+    name = "percent"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            share = float(value.removesuffix("%")) / 100
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 100:
+            self.fail(f"a percentage is written like 1%, not {value}", param, ctx)
+        return share
+
+
+class Length(click.ParamType[float]):
+    """A duration, written as 30m."""
+
+    name = "duration"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Zone(click.ParamType[tzinfo]):
+    """A time zone, by its name in the IANA database."""
+
+    name = "zone"
+
+    def convert(self, value: str | tzinfo, param: click.Parameter | None, ctx: click.Context | None) -> tzinfo:
+        if isinstance(value, tzinfo):
+            return value
+        try:
+            return ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            self.fail(f"there is no time zone {value}; one is written like Europe/Berlin", param, ctx)
+
+
+class Changed(click.ParamType[tuple[str, Change]]):
+    """One setting changed, as idle_timeout=15m."""
+
+    name = "setting=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        setting, _, wanted = value.partition("=")
+        if setting == "queue" and wanted in ("on", "off"):
+            return value, lambda rules: replace(rules, queue=wanted == "on")
+        if setting in ("reserve", "max"):
+            self.fail(f"{setting} needs the users' groups, which the source does not record", param, ctx)
+        if setting not in _CLOCKS:
+            self.fail(f"{setting} cannot be changed here, but queue, {', '.join(_CLOCKS)} can", param, ctx)
+        if wanted == "off" and setting in ("maximum", "reclaimable_after"):
+            return value, _clock(setting, None)
+        try:
+            return value, _clock(setting, parse_duration(wanted))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _clock(setting: str, value: float | None) -> Change:
+    changed: dict[str, Any] = {setting: value}
+    return lambda rules: replace(rules, clocks=replace(rules.clocks, **changed))
+
+
+class Price(click.ParamType[Prices]):
+    """Prices, as named=1,session=10."""
+
+    name = "prices"
+
+    def convert(self, value: str | Prices, param: click.Parameter | None, ctx: click.Context | None) -> Prices:
+        if isinstance(value, Prices):
+            return value
+        try:
+            found = {
+                kind.strip(): float(price) for kind, _, price in (part.partition("=") for part in value.split(","))
+            }
+            prices = Prices(found.pop("named"), found.pop("session"))
+        except (KeyError, ValueError):
+            found, prices = {"": 0.0}, Prices(0, 0)
+        if found or not (0 <= prices.named < 1e12 and 0 < prices.session < 1e12):
+            self.fail(f"prices are written like named=1,session=10, not {value}", param, ctx)
+        return prices
+
+
+_OPTIONS: Sequence[click.Parameter] = (
+    click.Argument(["sources"], nargs=-1, type=click.Path(path_type=Path), metavar="SOURCE …"),
+    click.Option(["--zone"], type=Zone(), help="the time zone of a log that writes local time; default: the machine's"),
+    click.Option(["--dates"], type=click.Choice(["dmy", "mdy"]), help="the order of day and month in dates with /"),
+    click.Option(
+        ["--logged-idle"], type=Length(), default="30m", show_default=True, help="idle timeout of the logging server"
+    ),
+    click.Option(["--named"], type=click.IntRange(0, 1_000_000), help="how many Named CALs there are now"),
+    click.Option(["--session"], type=click.IntRange(0, 1_000_000), help="how many Session CALs there are now"),
+    click.Option(
+        ["--price", "prices"], type=Price(), help="named=1,session=10; without prices there is no cheapest mix"
+    ),
+    click.Option(
+        ["--below"], type=Percent(), default="1%", show_default=True, help="the rate of denials to stay below"
+    ),
+    click.Option(["--growth"], type=Percent(), default="0%", show_default=True, help="that many more people"),
+    click.Option(["--exclude"], multiple=True, help="a user or pattern to leave out, in any case; repeatable"),
+    click.Option(
+        ["--same", "same_file"],
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="names of one user: a pair with = a line",
+    ),
+    click.Option(
+        ["--what-if", "changes"],
+        type=Changed(),
+        multiple=True,
+        help="one setting changed, as idle_timeout=15m; repeatable",
+    ),
+    click.Option(["--keep-named"], is_flag=True, help="users who hold Named CALs now keep them"),
+    click.Option(["--margin"], type=Percent(), default="20%", show_default=True, help="on the Session part of a mix"),
+    click.Option(
+        ["--link"], type=Length(), default="1h", show_default=True, help="attempts this close together are one wish"
+    ),
+    click.Option(
+        ["--retry"],
+        type=click.Choice(["records", "none"]),
+        default="records",
+        show_default=True,
+        help="how users who are denied try again; none: they go away",
+    ),
+    click.Option(
+        ["--names"],
+        type=click.Choice(["all", "none"]),
+        default="all",
+        show_default=True,
+        help="none: numbers without people",
+    ),
+    click.Option(["--seed"], type=int, default=1, show_default=True, help="of the random draws"),
+    click.Option(["--json", "as_json"], is_flag=True, help="for programs"),
+)
+
+
+def plan(context: CommandContext) -> click.Command:
+    """Returns the command."""
+    return click.Command(
+        "plan",
+        callback=_run,
+        params=list(_OPTIONS),
+        help="How many CALs to buy. SOURCE: folders or files of QlikView session logs, W3C logs or tables.",
+    )
+
+
+def _run(
+    sources: Sequence[Path],
+    zone: tzinfo | None,
+    same_file: Path | None,
+    changes: Sequence[tuple[str, Change]],
+    retry: str,
+    names: str,
+    as_json: bool,
+    **words: Any,
+) -> None:
+    if not sources:
+        raise click.UsageError("name a folder or files to read")
+    reading = {name: words.pop(name) for name in ("dates", "logged_idle")}
+    try:
+        same = {} if same_file is None else people.pairs(same_file.read_text("utf-8-sig"), str(same_file))
+        options = Options(same=same, what_if=dict(changes), retry=retry != "none", **words)
+        with _progress(size(sources)) as progress:
+            history = read_files(sources, zone, progress=progress, **reading)
+        made = planner.make(history, options, Calendar(zone))
+    except (SourceError, OSError, UnicodeDecodeError) as fault:
+        raise click.ClickException(str(fault)) from fault
+    with_names = names != "none"
+    if as_json:
+        click.echo(json.dumps(text.as_json(made, with_names=with_names), ensure_ascii=False))
+    else:
+        click.echo(text.text(made, with_names=with_names))
+
+
+class _progress:  # noqa: N801 - used like a function
+    """A progress bar on a terminal, where there is much to read."""
+
+    def __init__(self, total: int) -> None:
+        shown = total >= _PROGRESS_FROM and sys.stderr.isatty()
+        self._bar = click.progressbar(length=total, label="reading", file=sys.stderr) if shown else None
+        self._at = 0
+
+    def __enter__(self) -> Callable[[int], None]:
+        if self._bar is not None:
+            self._bar.__enter__()
+        return self._show
+
+    def _show(self, at: int) -> None:
+        if self._bar is not None:
+            self._bar.update(at - self._at)
+            self._at = at
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)

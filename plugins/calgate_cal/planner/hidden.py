@@ -1,0 +1,147 @@
+"""Wishes that a log without denials does not show: people who came while all Session CALs were taken."""
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from calgate_cal.planner.clock import QUARTER, Calendar
+from calgate_cal.planner.wishes import Wish
+
+DRAWS = 20
+FLAT_HOURS = 3
+_ABOVE = 0.1  # of the full time: clocks of the logging server that differ from ours explain less
+_MOSTLY = 1800.0  # seconds at the peak that make an hour a flat one
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """The estimate: wishes to add, and the number of CALs at which the pool was full."""
+
+    wishes: Sequence[Wish]
+    seats: int
+
+
+Hold = tuple[float, float]
+
+
+def estimate(
+    wishes: Sequence[Wish], holds: Sequence[Hold], seats: int | None, calendar: Calendar, seed: int
+) -> Hidden | None:
+    """Assumes that arrivals go on while the pool is full, at the rate of the same hour at other times.
+
+    `wishes` are those served by Session CALs, and `holds` the times for which their CALs were held. Without `seats` the
+    pool was full if its peak stays flat. Returns None if the pool was never full.
+    """
+    levels = _levels(holds)
+    full_at = seats if seats is not None else _flat_peak(levels)
+    if not full_at or not wishes or _exceeds(levels, full_at):
+        return None
+    classes = _Classes(calendar)
+    for begin, end, taken in levels:
+        classes.add_time(begin, end, is_full=taken >= full_at)
+    full = [(begin, end) for begin, end, taken in levels if taken >= full_at]
+    classes.add_arrivals(wishes, full)
+    draws = [classes.draw(random.Random(seed + number)) for number in range(DRAWS)]  # noqa: S311 - a sample, no secret
+    middle = median([len(draw) for draw in draws])
+    chosen = min(draws, key=lambda draw: abs(len(draw) - middle))
+    return Hidden(chosen, full_at) if chosen else None
+
+
+def _levels(holds: Sequence[Hold]) -> list[tuple[float, float, int]]:
+    """Returns from when to when how many CALs were taken."""
+    steps = sorted([(end, -1) for _, end in holds] + [(begin, 1) for begin, _ in holds])
+    levels: list[tuple[float, float, int]] = []
+    taken, since = 0, steps[0][0] if steps else 0.0
+    for at, change in steps:
+        if at > since:
+            levels.append((since, at, taken))
+            since = at
+        taken += change
+    return levels
+
+
+def _exceeds(levels: Sequence[tuple[float, float, int]], seats: int) -> bool:
+    """Whether more CALs were taken than that, so that this number cannot have turned anybody away."""
+    above = sum(end - begin for begin, end, taken in levels if taken > seats)
+    full = sum(end - begin for begin, end, taken in levels if taken >= seats)
+    return above > _ABOVE * full
+
+
+def _flat_peak(levels: Sequence[tuple[float, float, int]]) -> int | None:
+    """Returns the peak if it fills the larger part of three hours or more."""
+    peak = max((taken for _, _, taken in levels), default=0)
+    hours: dict[int, float] = defaultdict(float)
+    for begin, end, taken in levels:
+        if taken == peak:
+            for from_, to in _parts(begin, end, 3600.0):
+                hours[int(from_ // 3600)] += to - from_
+    return peak if sum(time >= _MOSTLY for time in hours.values()) >= FLAT_HOURS else None
+
+
+def _parts(begin: float, end: float, width: float) -> list[tuple[float, float]]:
+    """Cuts a time where a multiple of `width` begins."""
+    parts = []
+    while begin < end:
+        to = min(end, (begin // width + 1) * width)
+        parts.append((begin, to))
+        begin = to
+    return parts
+
+
+class _Classes:
+    """Arrivals and times by class of hour: working day or not, and the hour."""
+
+    def __init__(self, calendar: Calendar) -> None:
+        self._calendar = calendar
+        self._open: dict[tuple[bool, int], float] = defaultdict(float)
+        self._full: dict[tuple[bool, int], list[tuple[float, float]]] = defaultdict(list)
+        self._arrivals: dict[tuple[bool, int], list[Wish]] = defaultdict(list)
+        self._while_full: dict[tuple[bool, int], int] = defaultdict(int)
+
+    def _class(self, at: float) -> tuple[bool, int]:
+        slot = self._calendar.slot(at)
+        return slot.is_working_day, slot.hour
+
+    def add_time(self, begin: float, end: float, *, is_full: bool) -> None:
+        for from_, to in _parts(begin, end, QUARTER):
+            if is_full:
+                self._full[self._class(from_)].append((from_, to))
+            else:
+                self._open[self._class(from_)] += to - from_
+
+    def add_arrivals(self, wishes: Sequence[Wish], full: Sequence[Hold]) -> None:
+        position = 0
+        for wish in wishes:
+            while position < len(full) and full[position][1] <= wish.begin:
+                position += 1
+            # the wish that fills the pool begins a full time; it came while there was room
+            if position < len(full) and full[position][0] < wish.begin:
+                self._while_full[self._class(wish.begin)] += 1
+            else:
+                self._arrivals[self._class(wish.begin)].append(wish)
+
+    def draw(self, generator: random.Random) -> list[Wish]:
+        """Returns one sample of the wishes that the log does not show, in order."""
+        drawn: list[Wish] = []
+        for hour, times in self._full.items():
+            arrivals = self._arrivals.get(hour, [])
+            if not arrivals or not self._open[hour]:
+                continue
+            full = sum(end - begin for begin, end in times)
+            expected = len(arrivals) * full / self._open[hour] - self._while_full[hour]
+            for _ in range(_poisson(expected, generator)):
+                begin, end = generator.choices(times, [to - from_ for from_, to in times])[0]
+                like, at = generator.choice(arrivals), generator.uniform(begin, end)
+                drawn.append(like._replace(begin=at, used=at + like.used - like.begin, denied=True))
+        return sorted(drawn)
+
+
+def _poisson(mean: float, generator: random.Random) -> int:
+    """Counts the arrivals of a Poisson process in `mean` units of time."""
+    count, at = 0, generator.expovariate(1.0)
+    while at < mean:
+        count += 1
+        at += generator.expovariate(1.0)
+    return count

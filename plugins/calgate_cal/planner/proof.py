@@ -1,0 +1,48 @@
+"""The proof on the site's own data: planned on the first half, replayed on the second."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from calgate_cal.planner.advice import Advice, Replays, Rules, advise
+from calgate_cal.planner.clock import Calendar
+from calgate_cal.planner.wishes import Wish
+
+FACTOR = 3.0  # a rate that misses by more is told before everything else
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the plan of the first half would have meant in the second."""
+
+    planned: int  # Session CALs
+    rate: float  # denied in the second half with that many
+    right: int  # the number that would have been enough
+    split: float  # Unix time between the halves
+
+    def missed(self, below: float) -> bool:
+        """Whether the second half missed the wanted rate by more than a factor of 3."""
+        return self.rate > below * FACTOR
+
+
+def prove(wishes: Sequence[Wish], rules: Rules, calendar: Calendar, below: float, seed: int) -> Proof | None:
+    """Plans the first half and replays the second; None if one of the halves has no wish."""
+    if not wishes:
+        return None
+    split = _middle(wishes, calendar)
+    at = bisect_left(wishes, split, key=lambda wish: wish.begin)
+    first, second = Replays(wishes[:at], rules), Replays(wishes[at:], rules)
+    if not first.total or not second.total:
+        return None
+    planned: Advice = advise(first, calendar, below, seed)
+    right = second.need(below, planned.plain)
+    return Proof(planned.recommended, second.rate(planned.recommended), right, split)
+
+
+def _middle(wishes: Sequence[Wish], calendar: Calendar) -> float:
+    """The Monday nearest the middle, or the midnight where there is less than four weeks."""
+    first, last = calendar.slot(wishes[0].begin).day, calendar.slot(wishes[-1].begin).day
+    day = first + (last - first + 1) // 2
+    monday = round(day / 7) * 7
+    whole = last - first >= 28 and first < monday <= last
+    return calendar.midnight(monday if whole else day)

@@ -1,0 +1,217 @@
+"""Replays wishes with another number of Session CALs and other clocks: who would have been denied, exactly."""
+
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from calgate_cal.planner.wishes import Wish
+
+MINUTE = 60.0
+
+Holder = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """When a Session CAL comes back (seconds); the defaults are the vendor's."""
+
+    minimum: float = 15 * MINUTE
+    idle_timeout: float = 30 * MINUTE
+    maximum: float | None = None
+    reclaimable_after: float | None = 30 * MINUTE
+
+    @property
+    def reclaims(self) -> bool:
+        """Whether a CAL can be taken from an idle holder before it comes back by itself."""
+        return self.reclaimable_after is not None and self.reclaimable_after < self.idle_timeout
+
+
+VENDOR = Clocks()
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Users who are denied try again every `gap` seconds until `patience` seconds after their first attempt."""
+
+    gap: float
+    patience: float
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the wishes; each is named by its index."""
+
+    denied: list[int] = field(default_factory=list)  # refused at least once, or kept waiting
+    never_served: list[int] = field(default_factory=list)
+    waited: dict[int, float] = field(default_factory=dict)  # seconds until a denied wish was let in
+
+
+class _Lease:
+    """A Session CAL in use."""
+
+    __slots__ = ("end", "granted", "signed_out", "used")
+
+    def __init__(self, granted: float, used: float, end: float, *, signed_out: bool) -> None:
+        self.granted = granted
+        self.used = used
+        self.end = end
+        self.signed_out = signed_out
+
+
+class _Pool:
+    """The Session CALs: one a user and machine; at the same instant CALs are freed before CALs are taken."""
+
+    def __init__(self, seats: int, clocks: Clocks) -> None:
+        self._seats = seats
+        self._clocks = clocks
+        self._leases: dict[Holder, _Lease] = {}
+        self._departures: list[tuple[float, Holder]] = []
+
+    def free_until(self, now: float) -> None:
+        """Frees each lease that has ended by `now`."""
+        leases, departures = self._leases, self._departures
+        while departures and departures[0][0] <= now:
+            at, holder = heappop(departures)
+            lease = leases.get(holder)
+            if lease is None or at < lease.end:  # an older end of a lease that was used again
+                continue
+            del leases[holder]
+
+    def next_departure(self) -> float | None:
+        """Returns when the next lease ends, or None if none is in use."""
+        while self._departures:
+            at, holder = self._departures[0]
+            lease = self._leases.get(holder)
+            if lease is not None and at == lease.end:
+                return at
+            heappop(self._departures)
+        return None
+
+    def take(self, now: float, wish: Wish) -> bool:
+        """Serves a wish from its holder's own lease, or from a free CAL; False if there is neither."""
+        holder = wish.holder
+        lease = self._leases.get(holder)
+        used = now + wish.used - wish.begin
+        if lease is None:
+            if len(self._leases) >= self._seats and not self._reclaim(now):
+                return False
+            lease = self._leases[holder] = _Lease(now, used, 0.0, signed_out=wish.signed_out)
+        elif used >= lease.used:
+            lease.used, lease.signed_out = used, wish.signed_out
+        clocks = self._clocks
+        end = lease.used if lease.signed_out else lease.used + clocks.idle_timeout
+        end = max(end, lease.granted + clocks.minimum)
+        if clocks.maximum is not None:
+            end = min(end, lease.granted + clocks.maximum)
+        if end != lease.end:
+            lease.end = end
+            heappush(self._departures, (end, holder))
+        return True
+
+    def _reclaim(self, now: float) -> bool:
+        """Frees the lease that has been idle longest and is past its minimum; False if there is none."""
+        after = self._clocks.reclaimable_after
+        if after is None or not self._clocks.reclaims:
+            return False
+        minimum = self._clocks.minimum
+        idle = [
+            (lease.used, holder)
+            for holder, lease in self._leases.items()
+            if lease.used + after <= now and lease.granted + minimum <= now
+        ]
+        if not idle:
+            return False
+        del self._leases[min(idle)[1]]
+        return True
+
+
+def denied(
+    wishes: Sequence[Wish],
+    seats: int,
+    clocks: Clocks | None = None,
+    named: Collection[str] = frozenset(),
+    retry: Retry | None = None,
+) -> Outcome:
+    """Replays wishes (in order of their beginning) with `seats` Session CALs; users in `named` need none.
+
+    Without `retry` users who are denied go away.
+    """
+    pool, outcome = _Pool(seats, clocks or Clocks()), Outcome()
+    again: list[tuple[float, int]] = []
+    free_until, take = pool.free_until, pool.take
+    for now, index, wish in _attempts(wishes, again, named):
+        free_until(now)
+        first = now == wish.begin
+        if take(now, wish):
+            if not first:
+                outcome.waited[index] = now - wish.begin
+            continue
+        if first:
+            outcome.denied.append(index)
+        if retry is not None and now + retry.gap <= wish.begin + retry.patience:
+            heappush(again, (now + retry.gap, index))
+        else:
+            outcome.never_served.append(index)
+    return outcome
+
+
+def _attempts(
+    wishes: Sequence[Wish], again: list[tuple[float, int]], named: Collection[str]
+) -> Iterator[tuple[float, int, Wish]]:
+    """Every attempt in order; at the same instant the earlier wish comes first."""
+    for index, wish in enumerate(wishes):
+        if wish.user in named:
+            continue
+        while again and again[0] < (wish.begin, index):
+            at, earlier = heappop(again)
+            yield at, earlier, wishes[earlier]
+        yield wish.begin, index, wish
+    while again:
+        at, earlier = heappop(again)
+        yield at, earlier, wishes[earlier]
+
+
+def queued(
+    wishes: Sequence[Wish],
+    seats: int,
+    clocks: Clocks | None = None,
+    named: Collection[str] = frozenset(),
+    patience: float | None = None,
+) -> Outcome:
+    """Like `denied`, with a queue: first come, first served, and each offer is taken at once.
+
+    Users who have waited `patience` seconds give up; None: they wait until they are served.
+    """
+    pool, outcome = _Pool(seats, clocks or Clocks()), Outcome()
+    queue: deque[int] = deque()
+    for index, wish in enumerate(wishes):
+        if wish.user in named:
+            continue
+        _offer(wishes, pool, queue, wish.begin, patience, outcome)
+        if queue or not pool.take(wish.begin, wish):
+            outcome.denied.append(index)
+            queue.append(index)
+    _offer(wishes, pool, queue, float("inf"), patience, outcome)
+    outcome.never_served.extend(index for index in outcome.denied if index not in outcome.waited)
+    return outcome
+
+
+def _offer(
+    wishes: Sequence[Wish], pool: _Pool, queue: deque[int], until: float, patience: float | None, outcome: Outcome
+) -> None:
+    """Gives each CAL that comes free up to `until` to the head of the queue."""
+    while queue:
+        at = pool.next_departure()
+        if at is None or at > until:
+            return
+        pool.free_until(at)
+        while queue:
+            wish = wishes[queue[0]]
+            if patience is not None and at > wish.begin + patience:
+                queue.popleft()
+            elif pool.take(at, wish):
+                outcome.waited[queue.popleft()] = at - wish.begin
+            else:
+                break
+    pool.free_until(until)

@@ -1,0 +1,97 @@
+"""Reads histories from files; the kind of each file is recognized by its first line, never by its name."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import tzinfo
+from pathlib import Path
+from typing import Protocol
+
+from calgate_cal.planner.clock import AmbiguousDateError, Dates, LocalTimes
+from calgate_cal.planner.history import History, SourceError
+from calgate_cal.planner.sources import sessions, table
+from calgate_cal.planner.sources.reading import Classify, How, Progress, lines
+
+__all__ = ["SourceError", "read_files"]
+
+
+class Format(Protocol):
+    """One kind of file."""
+
+    NAME: str
+
+    def matches(self, first_line: str) -> bool: ...
+
+    def order_of_dates(self, rows: Iterable[str]) -> Dates | None: ...
+
+    def read(self, name: str, rows: Iterator[str], history: History, how: How) -> None: ...
+
+
+_FORMATS: tuple[Format, ...] = (sessions, table)
+
+
+def read_files(
+    paths: Sequence[Path],
+    zone: tzinfo | None,
+    *,
+    dates: Dates | None = None,
+    logged_idle: float = 1800.0,
+    is_use: Classify = lambda method, target: False,
+    identity: str = "cs-username",
+    progress: Progress = lambda _: None,
+) -> History:
+    """Reads files and folders into one history. Raises SourceError, which names the file."""
+    history = History()
+    files = _recognized(paths, history)
+    order = dates or next((found for path, kind in files if (found := kind.order_of_dates(lines(path)))), None)
+    how = How(LocalTimes(zone, order), logged_idle, is_use, identity)
+    done = 0
+    for path, kind in files:
+        try:
+            kind.read(path.name, lines(path, _after(done, progress)), history, how)
+        except AmbiguousDateError as fault:
+            raise SourceError(f"{path}: {fault} has two readings; say --dates dmy or --dates mdy") from fault
+        done += path.stat().st_size
+        progress(done)
+    history.add_open_visits()
+    return history
+
+
+def _after(done: int, progress: Progress) -> Progress:
+    return lambda at: progress(done + at)
+
+
+def size(paths: Sequence[Path]) -> int:
+    """Returns how many bytes there are to read."""
+    return sum(path.stat().st_size for path in _files(paths))
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    """Every file, those of folders in the order of their names. Raises SourceError."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        try:
+            path.stat()
+            each = sorted(item for item in path.iterdir() if item.is_file()) if path.is_dir() else [path]
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
+        found |= dict.fromkeys(each)
+    return list(found)
+
+
+def _recognized(paths: Sequence[Path], history: History) -> list[tuple[Path, Format]]:
+    files: list[tuple[Path, Format]] = []
+    for path in _files(paths):
+        first = next(lines(path), "")
+        kind = next((kind for kind in _FORMATS if kind.matches(first)), None)
+        if kind is not None:
+            files.append((path, kind))
+        elif path in paths:
+            raise SourceError(
+                f"{path}: not a session log, a W3C log or a table with the columns start, end and user (line 1)"
+            )
+        else:
+            history.counts["other files"] += 1
+    if not files:
+        raise SourceError(f"{', '.join(map(str, paths))}: no session log, W3C log or table of visits")
+    if len({kind.NAME for _, kind in files}) > 1:
+        raise SourceError("the files are of different kinds; plan each kind by itself")
+    return files

@@ -1,0 +1,252 @@
+"""A plan as text for people and as JSON for programs."""
+
+from collections.abc import Sequence
+
+from calgate_cal.planner.plan import Candidate, Plan, Row
+
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_CANDIDATES = 40  # that are named in the text; JSON names all
+
+
+def percent(rate: float) -> str:
+    """Writes 0.6 %, 11.2 % or 19 %."""
+    value = rate * 100
+    return f"{value:.1f} %" if value < 20 and round(value, 1) % 1 else f"{value:.0f} %"
+
+
+def date(plan: Plan, at: float) -> str:
+    """Writes 3 March 2026."""
+    return f"{plan.calendar.local(at):%-d %B %Y}"
+
+
+def name(plan: Plan, user: str) -> str:
+    """Returns a user as people write the name."""
+    return plan.names.get(user, user)
+
+
+def hour_of_week(hour: int) -> str:
+    """Writes Monday 09-10."""
+    return f"{_WEEKDAYS[hour // 24]} {hour % 24:02}-{hour % 24 + 1:02}"
+
+
+def text(plan: Plan, *, with_names: bool) -> str:
+    """Writes the plan as lines of text."""
+    parts = [heading(plan), [*now(plan), *_retries(plan)], _numbers(plan), _mix(plan)]
+    if with_names:
+        parts.append(_named(plan))
+    parts += [[proof(plan)], _notes(plan, with_names=with_names)]
+    if plan.proof is not None and plan.proof.missed(plan.below):
+        parts.insert(0, [proof(plan)])
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def heading(plan: Plan) -> list[str]:
+    """Says what was read."""
+    weeks = f"{plan.weeks} whole week{'' if plan.weeks == 1 else 's'}"
+    robots = f", {len(plan.excluded)} left out" if plan.excluded else ""
+    return [
+        f"{plan.source}, {date(plan, plan.since)} to {date(plan, plan.until)}: {weeks}, {plan.visits:,} visits of"
+        f" {plan.people:,} people{robots}"
+    ]
+
+
+def now(plan: Plan) -> list[str]:
+    """Says what there is now, and what it meant."""
+    now, total = plan.now, plan.replays.total
+    if now.session is None:
+        have = f"you have {now.named} Named CALs; " if now.named else ""
+        return [f"{have}how many Session CALs there are is not known (--session N marks it in every table)"]
+    sure = "~ " if plan.estimated else ""
+    lines = [
+        f"you have {now.named} Named and {now.session} Session: {sure}{percent(now.rate)} of Session visits were denied"
+        f" ({now.denied:,} of {total:,})"
+    ]
+    if plan.estimated:
+        lines.append(
+            f"about {plan.estimated:,} people were probably turned away: this log has no denials, so ~ marks estimates"
+        )
+    return lines
+
+
+def _retries(plan: Plan) -> list[str]:
+    retries = plan.retries
+    if retries is None:
+        return []
+    gap, patience = retries.gap / 60, retries.patience / 60
+    return [f"users who were denied tried again after {gap:.0f} min (median), for up to {patience:.0f} min (90 %)"]
+
+
+def _numbers(plan: Plan) -> list[str]:
+    advice, below = plan.advice, percent(plan.below)
+    what_if = list(plan.what_if)
+    lines = [f"{'':20}Session CALs   below {below}", f"  {'as it was':18}{advice.plain:>8}      {_span(plan)}"]
+    grows = f"use grows {percent(advice.trend)} in as long again" if advice.trend else "90 % of the weeks drawn again"
+    if advice.is_certain:
+        lines.append(f"  {'recommended':18}{advice.recommended:>8}      {grows}")
+    else:
+        lines.append(f"  {'recommended':18}{advice.recommended:>8}      4 weeks are needed to say how sure")
+    if plan.now.session is not None:
+        worst = hour_of_week(plan.now.worst_hour)
+        lines.append(
+            f"  {'you have':18}{plan.now.session:>8}      {percent(plan.now.rate)} denied, worst {worst}:"
+            f" {percent(plan.now.worst_hour_rate)}"
+        )
+    lines += [f"  {change:18}{plan.what_if_need[change]:>8}" for change in what_if]
+    return [*lines, "", *_curve(plan)]
+
+
+def _span(plan: Plan) -> str:
+    advice = plan.advice
+    if not advice.is_certain or advice.low == advice.high:
+        return ""
+    return f"{advice.low} to {advice.high}"
+
+
+def _curve(plan: Plan) -> list[str]:
+    headings = ["Session CALs", "denied", "never served", "rate", *plan.what_if]
+    rows = [headings]
+    total = plan.replays.total
+    for point in plan.curve:
+        if point.cals in _shown(plan):
+            changed = [f"{len(replays.at(point.cals).denied):,}" for replays in plan.what_if.values()]
+            rate = percent(point.denied / total)
+            rows.append([str(point.cals), f"{point.denied:,}", f"{point.never_served:,}", rate, *changed])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(headings))]
+    marks = {plan.advice.plain: f"below {percent(plan.below)}", plan.advice.recommended: "recommended"}
+    if plan.now.session is not None:
+        marks[plan.now.session] = "you have"
+    lines = ["  " + "   ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return [line + _mark(marks, row[0]) for line, row in zip(lines, rows, strict=True)]
+
+
+def _mark(marks: dict[int, str], cals: str) -> str:
+    return f"   {marks[int(cals)]}" if cals.isdigit() and int(cals) in marks else ""
+
+
+def _shown(plan: Plan) -> set[int]:
+    """Near the answer, what there is now, the 1 % and 5 % points, and the peak."""
+    advice, total = plan.advice, plan.replays.total
+    shown = {0, advice.recommended, advice.low, advice.high, plan.curve[-1].cals, plan.now.session or 0}
+    shown |= set(range(advice.plain - 2, advice.plain + 3))
+    for share in (0.05, 0.01):
+        shown.add(next(point.cals for point in plan.curve if point.denied <= share * total))
+    return shown
+
+
+def _mix(plan: Plan) -> list[str]:
+    if plan.mix_refused:
+        return [plan.mix_refused]
+    if not plan.mix:
+        return []
+    rows = [["mix", "price", "denied", "worst month", "new people", ""], *(_cells(row) for row in plan.mix)]
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    return [
+        "  " + "   ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def _cells(row: Row) -> list[str]:
+    new = "-" if row.new_people is None else percent(row.new_people)
+    price = "-" if row.price is None else f"{row.price:,.10g}"
+    mix = f"{row.named} Named + {row.session:>3} Session"
+    return [mix, price, percent(row.rate), percent(row.worst_month), new, row.label]
+
+
+def _named(plan: Plan) -> list[str]:
+    lines = []
+    if plan.named:
+        lines.append("would get a Named CAL (hours a week, weeks present, Session CALs saved):")
+        lines += [f"  {_candidate(plan, number, each)}" for number, each in enumerate(plan.named[:_CANDIDATES], 1)]
+        if len(plan.named) > _CANDIDATES:
+            lines.append(f"  and {len(plan.named) - _CANDIDATES} more (--json names all)")
+    if plan.hardly_used:
+        users = ", ".join(name(plan, user) for user in plan.hardly_used)
+        lines.append(f"have a Named CAL and hardly use it: {len(plan.hardly_used)} of {plan.now.named} ({users})")
+    return lines
+
+
+def _candidate(plan: Plan, number: int, each: Candidate) -> str:
+    return (
+        f"{number:>3} {name(plan, each.user):30} {each.hours:6.1f} h {each.weeks:4} weeks   saves"
+        f" {each.saves:.1f} Session CALs"
+    )
+
+
+def proof(plan: Plan) -> str:
+    """Says how a plan of the first half would have done in the second."""
+    made = plan.proof
+    if made is None:
+        return "proof: one half of the time has no visits, so nothing can be proved"
+    right = f"{made.right} would have been {'enough' if made.right <= made.planned else 'needed'}"
+    return (
+        f"proof: planned on {date(plan, plan.since)} to {date(plan, made.split - 1)}: {made.planned}. After that"
+        f" {percent(made.rate)} would have been denied; {right}"
+    )
+
+
+def _notes(plan: Plan, *, with_names: bool) -> list[str]:
+    notes = list(plan.notes)
+    if plan.excluded:
+        notes.append(f"left out: {', '.join(plan.excluded)}" if with_names else f"{len(plan.excluded)} users left out")
+    return ["notes:", *(f"  {note}" for note in notes)] if notes else []
+
+
+def as_json(plan: Plan, *, with_names: bool) -> dict[str, object]:
+    """Returns the plan for programs; times are Unix seconds."""
+    advice, proof = plan.advice, plan.proof
+    return {
+        "source": plan.source,
+        "since": plan.since,
+        "until": plan.until,
+        "weeks": plan.weeks,
+        "visits": plan.visits,
+        "wishes": plan.replays.total,
+        "people": plan.people,
+        "now": {
+            "named": plan.now.named,
+            "session": plan.now.session,
+            "denied": plan.now.denied,
+            "rate": plan.now.rate,
+            "worst_month": plan.now.worst_month,
+        },
+        "estimated": plan.estimated,
+        "curve": [[point.cals, point.denied, point.never_served, point.low, point.high] for point in plan.curve],
+        "recommended": {
+            "session": advice.recommended,
+            "as_it_was": advice.plain,
+            "low": advice.low if advice.is_certain else None,
+            "high": advice.high if advice.is_certain else None,
+            "trend": advice.trend,
+            "below": plan.below,
+        },
+        "mix": [_row(row) for row in plan.mix],
+        "named": [
+            {"user": name(plan, it.user), "hours": it.hours, "weeks": it.weeks, "saves": it.saves}
+            for it in (plan.named if with_names else ())
+        ],
+        "hardly_used": [name(plan, user) for user in plan.hardly_used] if with_names else len(plan.hardly_used),
+        "proof": None
+        if proof is None
+        else {"planned": proof.planned, "rate": proof.rate, "right": proof.right, "split": proof.split},
+        "notes": [*plan.notes, *([plan.mix_refused] if plan.mix_refused else [])],
+        "by_hour_of_week": [list(day) for day in plan.by_hour_of_week],
+        "what_if": {text: _what_if(plan, text) for text in plan.what_if},
+    }
+
+
+def _row(row: Row) -> dict[str, object]:
+    return {
+        "named": row.named,
+        "session": row.session,
+        "price": row.price,
+        "rate": row.rate,
+        "worst_month": row.worst_month,
+        "new_people": row.new_people,
+        "label": row.label,
+    }
+
+
+def _what_if(plan: Plan, change: str) -> dict[str, object]:
+    replays = plan.what_if[change]
+    made: Sequence[tuple[int, int]] = sorted((cals, len(it.denied)) for cals, it in replays.made().items())
+    return {"session": plan.what_if_need[change], "curve": [list(pair) for pair in made]}

@@ -1,0 +1,153 @@
+"""`calgate cals plan` as an administrator types it, without a settings file and without a store."""
+
+import json
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from calgate_cal import commands
+from support.visits import SMALL, session_log, session_row
+
+Plan = Callable[..., Result]
+
+
+@pytest.fixture
+def plan() -> Plan:
+    """Runs the command; nothing of the core is needed."""
+    group = commands(None)  # type: ignore[arg-type]
+    return lambda *words: CliRunner().invoke(group, ["plan", *map(str, words)])
+
+
+def planned(result: Result) -> Any:
+    """What --json printed."""
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+def logs(folder: Path, weeks: int, users: int = 60, seed: int = 1, **columns: str) -> Path:
+    """Session logs of a made-up site, a file a day."""
+    generator = random.Random(seed)
+    weight = [1 / (number + 1) for number in range(users)]
+    monday = datetime(2026, 1, 5)
+    for day in (monday + timedelta(days=number) for number in range(7 * weeks)):
+        if day.weekday() > 4:
+            continue
+        rows = []
+        for user in generator.choices(range(users), weight, k=60):
+            begin = day + timedelta(seconds=round(generator.triangular(7, 18, 10) * 3600))
+            minutes = round(min(120, generator.lognormvariate(2.5, 1)), 1)
+            rows.append(session_row(begin, minutes, f"CORP\\user{user:02}", f"{{pc{user}}}", **columns))
+        (folder / f"Sessions_QVS1_{day:%Y-%m-%d}.log").write_text(session_log(rows))
+    return folder
+
+
+def test_every_number_of_seats_has_its_denials_in_json(plan: Plan) -> None:
+    made = planned(plan(SMALL / "D_month.csv", "--json"))
+    assert [row[:2] for row in made["curve"]] == [[0, 240], [1, 128], [2, 61], [3, 23], [4, 8], [5, 1], [6, 0]]
+    assert (made["wishes"], made["people"], made["weeks"]) == (240, 9, 3)
+    assert (made["recommended"]["as_it_was"], made["recommended"]["session"]) == (5, 5)
+    assert made["now"]["session"] is None
+
+
+def test_fewer_than_four_whole_weeks_give_no_band_and_fewer_than_eight_no_mix(plan: Plan, tmp_path: Path) -> None:
+    for weeks, certain, mixes in ((3, False, False), (4, True, False), (8, True, True)):
+        (tmp_path / str(weeks)).mkdir()
+        made = planned(plan(logs(tmp_path / str(weeks), weeks), "--price", "named=1,session=4", "--json"))
+        assert made["weeks"] == weeks
+        assert (made["recommended"]["low"] is not None) is certain
+        assert bool(made["mix"]) is mixes
+    assert "4 weeks are needed to say how sure" in plan(SMALL / "D_month.csv").output
+
+
+def test_the_text_shows_the_answer_what_there_is_now_and_the_proof(plan: Plan, tmp_path: Path) -> None:
+    made = plan(logs(tmp_path, 8), "--zone", "Europe/Berlin", "--session", "9", "--price", "named=1,session=10")
+    assert made.exit_code == 0, made.output
+    for line in ("qlikview, 5 January 2026 to 27 February 2026: 8 whole weeks", "recommended", "proof: planned on"):
+        assert line in made.output
+    assert "cheapest" in made.output
+    assert "would get a Named CAL" in made.output
+
+
+def test_without_names_no_user_is_in_the_output(plan: Plan, tmp_path: Path) -> None:
+    folder = logs(tmp_path, 8)
+    for form in ((), ("--json",)):
+        output = plan(folder, "--price", "named=1,session=4", "--names", "none", "--exclude", "*user01", *form).output
+        assert "user0" not in output.casefold()
+        assert "proof" in output
+
+
+def test_a_mix_has_named_users_of_the_random_halves_and_never_denies_more_than_the_past_allows(
+    plan: Plan, tmp_path: Path
+) -> None:
+    made = planned(plan(logs(tmp_path, 12), "--price", "named=1,session=10", "--json"))
+    alone, cheapest = made["mix"][0], made["mix"][-1]
+    assert (alone["named"], cheapest["label"]) == (0, "cheapest")
+    assert cheapest["price"] < alone["price"]
+    assert [it["user"] for it in made["named"]][:2] == ["CORP\\user00", "CORP\\user01"]
+    assert len(made["named"]) == cheapest["named"]
+
+
+def test_a_setting_changed_is_a_column_of_its_own(plan: Plan) -> None:
+    words = [SMALL / "D_month.csv", "--what-if", "minimum=0s", "--what-if", "queue=on"]
+    made = planned(plan(*words, "--json"))
+    assert dict(made["what_if"]["minimum=0s"]["curve"])[5] == 1
+    assert set(made["what_if"]) == {"minimum=0s", "queue=on"}
+    assert "minimum=0s" in plan(*words).output
+
+
+def test_more_people_need_more_seats(plan: Plan, tmp_path: Path) -> None:
+    folder = logs(tmp_path, 5)
+    now, grown = (planned(plan(folder, "--growth", share, "--json")) for share in ("0%", "100%"))
+    assert grown["wishes"] == pytest.approx(2 * now["wishes"], rel=0.5)
+    assert grown["recommended"]["session"] > now["recommended"]["session"]
+
+
+def test_users_are_excluded_by_pattern_in_any_case(plan: Plan) -> None:
+    assert planned(plan(SMALL / "D_month.csv", "--exclude", "U1", "--json"))["people"] == 8
+
+
+@pytest.mark.parametrize("words", [("--exclude", "svc-*")])
+def test_fewer_than_fifty_wishes_are_nothing_to_plan(plan: Plan, words: tuple[str, ...]) -> None:
+    for source in (SMALL / "sessions", SMALL / "A_order.csv"):
+        result = plan(source, *words)
+        assert result.exit_code == 1
+        assert result.output.startswith("Error: nothing to plan: ")
+        assert result.output.count("\n") == 1
+
+
+def test_two_names_of_one_user_are_united_by_a_file(plan: Plan, tmp_path: Path) -> None:
+    pairs = tmp_path / "same"
+    pairs.write_text("# UPN = account\nU1 = u2\n")
+    assert planned(plan(SMALL / "D_month.csv", "--same", pairs, "--json"))["people"] == 8
+    pairs.write_text("u1\n")
+    assert "line 1: write two names with = between them" in plan(SMALL / "D_month.csv", "--same", pairs).output
+
+
+WRONG = {
+    "": "name a folder or files to read",
+    "--zone Mars/Base": "there is no time zone Mars/Base",
+    "--price named=1": "prices are written like named=1,session=10",
+    "--below often": "a percentage is written like 1%",
+    "--what-if idle_timeout=soon": "a duration is written like",
+    "--what-if reserve=3": "reserve needs the users' groups",
+    "--what-if speed=3": "speed cannot be changed here",
+    "--link soon": "a duration is written like",
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_wrong_use_is_exit_2_and_says_what_is_right(plan: Plan, words: str) -> None:
+    source = [SMALL / "D_month.csv"] if words else []
+    result = plan(*source, *words.split())
+    assert result.exit_code == 2, result.output
+    assert WRONG[words] in result.output
+
+
+def test_a_source_that_cannot_be_read_is_one_line_and_exit_1(plan: Plan) -> None:
+    result = plan("/nowhere")
+    assert (result.exit_code, result.output) == (1, "Error: /nowhere: cannot be read: No such file or directory\n")

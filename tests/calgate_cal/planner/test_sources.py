@@ -1,0 +1,183 @@
+"""What is read from QlikView's session logs and from tables."""
+
+import gzip
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from calgate_cal.planner.clock import LocalTimes, pair, seconds
+from calgate_cal.planner.curve import one_pass
+from calgate_cal.planner.history import History, SourceError
+from calgate_cal.planner.replay import Clocks
+from calgate_cal.planner.sources import read_files
+from calgate_cal.planner.wishes import Visit, link, merge
+from support.visits import BERLIN, HEADER, HOUR, MINUTE, SMALL, session_log, session_row
+
+SESSIONS = SMALL / "sessions"
+
+
+def read(*paths: Path) -> History:
+    return read_files(paths, BERLIN)
+
+
+def visits(*names: str) -> list[Visit]:
+    return merge(read(*(SESSIONS / name for name in names)).visits)[0]
+
+
+def utc(*when: int) -> float:
+    return datetime(*when, tzinfo=UTC).timestamp()  # type: ignore[arg-type,misc]
+
+
+def test_two_documents_on_one_machine_are_one_visit_and_two_machines_are_two() -> None:
+    found = visits("Sessions_QVS1_2026-03-02.log")
+    assert [(it.user, it.machine, it.end - it.begin) for it in found] == [
+        ("corp\\ann", "{a}", 60 * MINUTE),
+        ("corp\\ann", "{b}", 10 * MINUTE),
+    ]
+    assert one_pass(link(found, [], HOUR)[0], Clocks()).counts().peak == 2
+
+
+def test_columns_are_found_by_name_in_any_case_and_order() -> None:
+    assert [(it.user, it.begin) for it in visits("Sessions_QVS1_2026-03-03.log")] == [
+        ("corp\\bob", utc(2026, 3, 3, 8)),
+    ]
+
+
+def test_a_session_ended_by_lru_lasts_as_long_as_the_user_usually_stays() -> None:
+    usual = [Visit(at, at + 600, at + 600, "closed", "cid", "{d}", "session", "") for at in (0.0, 5000.0, 9000.0)]
+    evicted = Visit(20000.0, 20180.0, 20180.0, "lru", "cid", "{d}", "session", "")
+    assert [it.used - it.begin for it in link([*usual, evicted], [], HOUR)[0]] == [600, 600, 600, 600]
+    history = read(SESSIONS / "Sessions_QVS1_2026-03-06.log")
+    assert (history.counts["lru"], history.counts["shutdown"]) == (1, 1)
+
+
+def test_a_shutdown_frees_the_cal_and_a_closed_socket_does_not() -> None:
+    wishes, _ = link(visits("Sessions_QVS1_2026-03-02.log", "Sessions_QVS1_2026-03-06.log"), [], HOUR)
+    assert [it.signed_out for it in wishes] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "begin"),
+    [
+        ("Sessions_QVS1_2026-03-29.log", utc(2026, 3, 29, 0, 50)),
+        ("Sessions_QVS1_2026-10-25.log", utc(2026, 10, 25, 0, 50)),
+    ],
+)
+def test_a_visit_over_a_change_of_the_clocks_lasts_as_long_as_logged(name: str, begin: float) -> None:
+    assert [(it.begin, it.end - it.begin) for it in visits(name)] == [(begin, 20 * MINUTE)]
+
+
+def test_in_the_hour_that_occurs_twice_the_end_decides_which_one_is_meant() -> None:
+    first, second = utc(2026, 10, 25, 0), utc(2026, 10, 25, 1)
+    assert LocalTimes(BERLIN).read("2026-10-25 02:10:00") == [first + 600, second + 600]
+    assert pair((first, second), (second + 1200,), 1200) == (second, True)
+    assert pair((first, second), (first + 1200, second + 1200), 1200) == (first, False)
+    assert pair((first, second), (), None) == (first, False)
+
+
+def test_a_row_that_occurs_twice_counts_once() -> None:
+    joined, twice = merge(read(SESSIONS / "Sessions_QVS2_2026-03-03.log").visits)
+    assert ([it.user for it in joined], twice) == (["corp\\gus"], 1)
+
+
+def test_lines_that_cannot_be_read_are_named_and_the_rest_is_read() -> None:
+    history = read(SESSIONS / "Sessions_QVS2_2026-03-04.log")
+    assert [it.user for it in history.visits] == ["corp\\hal"]
+    assert history.faults == [
+        "Sessions_QVS2_2026-03-04.log, line 3: no user",
+        "Sessions_QVS2_2026-03-04.log, line 4: 3 columns, where the header has more",
+    ]
+
+
+def test_the_order_of_files_changes_nothing() -> None:
+    paths = sorted(SESSIONS.iterdir())
+    expected = merge(read(*paths).visits)
+    random.Random(3).shuffle(paths)
+    assert merge(read(*paths).visits) == expected
+
+
+def test_packed_utf_16_and_windows_1252_files_are_read_alike(tmp_path: Path) -> None:
+    text = session_log([session_row(datetime(2026, 3, 2, 9), 60, "CORP\\Jörg")])
+    encoded = {"plain": text.encode(), "packed": gzip.compress(text.encode()), "bom": text.encode("utf-8-sig")}
+    encoded |= {"wide": text.encode("utf-16"), "western": text.encode("cp1252")}
+    for name, content in encoded.items():
+        (tmp_path / name).write_bytes(content)
+        assert [it.user for it in read(tmp_path / name).visits] == ["corp\\jörg"], name
+
+
+def test_the_order_of_day_and_month_is_decided_over_all_files_or_refused(tmp_path: Path) -> None:
+    def log(name: str, start: str) -> None:
+        row = session_row(datetime(2026, 3, 2, 9), 60, "ann") | {"Session Start": start, "Timestamp": start}
+        (tmp_path / name).write_text(session_log([row]))
+
+    log("a", "03/02/2026 09:00:00")
+    with pytest.raises(SourceError, match="--dates dmy or --dates mdy"):
+        read(tmp_path)
+    log("b", "13/02/2026 09:00:00")
+    assert [it.begin for it in read(tmp_path).visits] == [utc(2026, 2, 3, 8), utc(2026, 2, 13, 8)]
+    assert [it.begin for it in read_files([tmp_path / "a"], BERLIN, dates="mdy").visits] == [utc(2026, 3, 2, 8)]
+
+
+def test_times_and_lengths_are_read_in_every_form_that_servers_write() -> None:
+    at = utc(2026, 3, 2, 13, 5, 7)
+    times = LocalTimes(BERLIN, "dmy")
+    for text in ("2026-03-02 14:05:07", "2026-03-02T14:05:07", "2/3/2026 2:05:07 PM", "02.03.2026 14:05:07"):
+        assert list(times.read(text)) == [at], text
+    for text in ("20260302T140507.000+0100", "2026-03-02T13:05:07Z", "2026-03-02T14:05:07+01:00"):
+        assert list(times.read(text)) == [at], text
+    assert [seconds(text) for text in ("01:02:03", "1.01:02:03", "90", "101:00:00")] == [3723, 90123, 90, 363600]
+    for text in ("soon", "2026-13-02 14:05:07", "2026-03-02 25:05:07", ""):
+        with pytest.raises(ValueError, match=r"time|month|hour"):
+            times.read(text)
+
+
+def test_a_file_of_another_kind_is_refused_by_name_and_skipped_in_a_folder(tmp_path: Path) -> None:
+    other = tmp_path / "Events.log"
+    other.write_text("Server Started\tTimestamp\tSeverity\n")
+    with pytest.raises(SourceError, match="not a session log"):
+        read(other)
+    with pytest.raises(SourceError, match="no session log"):
+        read(tmp_path)
+    (tmp_path / "Sessions.log").write_text(session_log([session_row(datetime(2026, 3, 2, 9), 60, "ann")]))
+    assert read(tmp_path).counts["other files"] == 1
+
+
+def test_a_server_that_sees_one_address_for_everybody_is_reported(tmp_path: Path) -> None:
+    rows = [session_row(datetime(2026, 3, 2, 9), 60, user, machine="") for user in ("ann", "bob", "cid")]
+    (tmp_path / "Sessions_QVS2_2026.log").write_text(session_log(rows))
+    assert read(tmp_path).one_address == {"QVS2"}
+
+
+def test_an_older_log_without_duration_and_machine_is_read(tmp_path: Path) -> None:
+    header = [name for name in HEADER if name not in ("Session Duration", "Client Machine Identification", "Cal Type")]
+    (tmp_path / "old").write_text(session_log([session_row(datetime(2026, 3, 2, 9), 60, "ann")], header))
+    assert [(it.end - it.begin, it.machine) for it in read(tmp_path / "old").visits] == [(HOUR, "10.0.0.9")]
+
+
+def test_an_expired_session_was_last_used_before_the_idle_timeout_of_the_server(tmp_path: Path) -> None:
+    row = session_row(datetime(2026, 3, 2, 9), 60, "ann", **{"Exit Reason": "Session expired after idle time"})
+    (tmp_path / "log").write_text(session_log([row]))
+    assert [it.used - it.begin for it in read(tmp_path / "log").visits] == [30 * MINUTE]
+
+
+def test_a_table_has_optional_columns_open_visits_and_denials(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(
+        "user;start;end;machine;kind;what\n"
+        "ann;2026-03-02 09:00:00;2026-03-02 10:00:00;pc1;Named User;\n"
+        '"bob";2026-03-02 09:30:00;;pc2;;\n'
+        "cid;2026-03-02 09:40:00;;pc3;;denied\n"
+        "dan;2026-03-02 09:40:00;2026-03-02 09:30:00;pc3;;\n"
+        "eve;2026-03-02 09:40:00;2026-03-02 09:50:00;pc3;gold;\n"
+    )
+    history = read(tmp_path / "t.csv")
+    assert [(it.user, it.kind, it.ends) for it in history.visits] == [
+        ("ann", "named", "signed-out"),
+        ("bob", "session", "open"),
+    ]
+    assert [(it.user, it.machine) for it in history.denials] == [("cid", "pc3")]
+    assert history.faults == [
+        "t.csv, line 5: the end is before the start",
+        "t.csv, line 6: 'gold' is not a kind of CAL",
+    ]

@@ -1,0 +1,72 @@
+"""Visits and wishes for the planner's tests: made-up people, times in minutes from 2 March 2026 08:00 UTC."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from calgate_cal.planner.clock import Calendar
+from calgate_cal.planner.sources import read_files
+from calgate_cal.planner.wishes import Visit, Wish, link
+
+BEGIN = datetime(2026, 3, 2, 8, tzinfo=UTC).timestamp()
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+SMALL = Path(__file__).parents[1] / "calgate_cal/planner/small"
+BERLIN = ZoneInfo("Europe/Berlin")
+
+_COLUMNS = """\
+Exe Type,Exe Version,Server Started,Timestamp,Document,Document Timestamp,QlikView User,Exit Reason,Session Start
+Session Duration,CPU Spent (s),Bytes Received,Bytes Sent,Calls,Selections,Authenticated User,Identifying User
+Client Machine Identification,Serial Number,Client Type,Client Build Version,Secure Protocol,Tunnel Protocol,Server Port
+Client Address,Client Port,Cal Type,Cal Usage Count"""
+HEADER = _COLUMNS.replace("\n", ",").split(",")
+
+
+def visit(begin: float, end: float, user: str, machine: str = "pc", ends: str = "signed-out") -> Visit:
+    """A visit from one minute to another."""
+    at, until = BEGIN + begin * MINUTE, BEGIN + end * MINUTE
+    return Visit(at, until, until, ends, user.casefold(), machine, "session", "")
+
+
+def wish(begin: float, end: float, user: str, machine: str = "pc") -> Wish:
+    """A wish of a user who signs out."""
+    at = BEGIN + begin * MINUTE
+    return Wish(at, BEGIN + end * MINUTE, True, user, (user, machine), "session")
+
+
+def of_file(name: str) -> list[Wish]:
+    """The wishes of one of the small tables."""
+    return link(sorted(read_files([SMALL / name], UTC).visits), [], HOUR)[0]
+
+
+def each_its_own(wishes: Sequence[Wish]) -> list[Wish]:
+    """The same wishes, each of a user and machine of its own."""
+    return [it._replace(user=str(number), holder=(str(number), "pc")) for number, it in enumerate(wishes)]
+
+
+def calendar() -> Calendar:
+    return Calendar(UTC)
+
+
+def session_row(begin: datetime, minutes: float, user: str, machine: str = "{pc}", **columns: str) -> dict[str, str]:
+    """A row of QlikView's session log."""
+    length = timedelta(minutes=minutes)
+    hours, rest = divmod(round(length.total_seconds()), 3600)
+    return {
+        "Timestamp": f"{begin + length:%Y-%m-%d %H:%M:%S}",
+        "Document": "D:\\QV\\Sales.qvw",
+        "Exit Reason": "Socket closed",
+        "Session Start": f"{begin:%Y-%m-%d %H:%M:%S}",
+        "Session Duration": f"{hours:02}:{rest // 60:02}:{rest % 60:02}",
+        "Authenticated User": user,
+        "Identifying User": user,
+        "Client Machine Identification": machine,
+        "Client Address": "10.0.0.9",
+        "Cal Type": "Session",
+    } | columns
+
+
+def session_log(rows: Sequence[dict[str, str]], header: Sequence[str] = HEADER) -> str:
+    """A session log with these rows."""
+    lines = ["\t".join(header), *("\t".join(row.get(name, "") for name in header) for row in rows)]
+    return "\r\n".join(lines) + "\r\n"
