@@ -30,7 +30,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("has", "kind"), TABLE, ids=lambda value: value if isinstance(value, str) else "+".join(value))
-async def test_the_first_step_that_can_serve_does(has: list[str], kind: str, license: License) -> None:
+async def test_claim_is_served_by_the_first_step_that_can_serve_it(has: list[str], kind: str, license: License) -> None:
     q = await license(
         named={"in_license": 2}, document={"in_license": 2}, session={"in_license": 2}, usage={"in_license": 2}
     )
@@ -56,7 +56,7 @@ async def test_the_first_step_that_can_serve_does(has: list[str], kind: str, lic
     assert await q.open("alice") == kind
 
 
-async def test_one_claim_never_takes_two(license: License) -> None:
+async def test_claim_never_takes_two_cals(license: License) -> None:
     q = await license(named={"in_license": 1, "dynamic": True}, session={"in_license": 1}, usage={"in_license": 1})
     for minute in range(3):
         await q.at(minute * MINUTE)

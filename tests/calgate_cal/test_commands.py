@@ -91,7 +91,7 @@ def everything(cals: Cals) -> tuple[object, object]:
     return said(cals("export")), said(cals("log", "--json"))
 
 
-def test_assign_list_remove_and_undo(cals: Cals, visit: Callable[[str], str]) -> None:
+def test_assigned_cal_is_listed_removed_and_given_back(cals: Cals, visit: Callable[[str], str]) -> None:
     assert cals("assign", "CORP\\alice").output == "CORP\\alice has a Named CAL now\n"
     listed = said(cals("list", "--json"))
     assert [(pool["kind"], pool["limit"], pool["free"]) for pool in listed["pools"]][:1] == [("named", 2, 1)]
@@ -104,7 +104,7 @@ def test_assign_list_remove_and_undo(cals: Cals, visit: Callable[[str], str]) ->
     assert visit("alice") == "named"
 
 
-def test_a_file_of_users_is_assigned_and_those_declined_are_told(cals: Cals, tmp_path: Path) -> None:
+def test_file_of_users_is_assigned_and_each_refusal_is_reported(cals: Cals, tmp_path: Path) -> None:
     (tmp_path / "users").write_text("# analysts\nalice\n\nnobody\nCORP\\bob\ncarol\n")
     result = cals("assign", "--file", str(tmp_path / "users"))
     assert result.exit_code == 1
@@ -117,7 +117,7 @@ def test_a_file_of_users_is_assigned_and_those_declined_are_told(cals: Cals, tmp
     ]
 
 
-def test_documents_are_allocated_assigned_and_switched(cals: Cals, visit: Callable[[str], str]) -> None:
+def test_document_cals_are_allocated_assigned_and_switched_to_dynamic(cals: Cals, visit: Callable[[str], str]) -> None:
     assert cals("allocate", "sales.qvw", "2").output == "sales.qvw has 2 Document CALs allocated\n"
     assert "too many Document CALs allocated" in cals("allocate", "hr.qvw", "2").output
     assert cals("assign", "alice", "--document", "sales.qvw").exit_code == 0
@@ -129,7 +129,7 @@ def test_documents_are_allocated_assigned_and_switched(cals: Cals, visit: Callab
     assert cals("who-has", "carol").output == "carol holds no CAL\n"
 
 
-def test_brackets_in_a_documents_name_are_shown_as_they_are(cals: Cals) -> None:
+def test_brackets_in_a_document_name_are_shown_literally(cals: Cals) -> None:
     """A user may ask for a document of any name."""
     assert cals("allocate", "a[/b]c[old].qvw", "2").exit_code == 0
     listed = cals("list")
@@ -137,7 +137,7 @@ def test_brackets_in_a_documents_name_are_shown_as_they_are(cals: Cals) -> None:
     assert "a[/b]c[old].qvw" in listed.output
 
 
-def test_limits_are_lowered_and_given_back(cals: Cals, visit: Callable[[str], str]) -> None:
+def test_limit_is_lowered_and_reset_to_the_settings_file(cals: Cals, visit: Callable[[str], str]) -> None:
     assert cals("limit", "session", "0").output == "the limit of session is 0 now\n"
     assert visit("alice") == "no-cal"
     assert cals("limit", "session", "default").output == "the limit of session is what the settings file says now\n"
@@ -146,7 +146,7 @@ def test_limits_are_lowered_and_given_back(cals: Cals, visit: Callable[[str], st
     assert "a limit is a number" in cals("limit", "session", "few").output
 
 
-def test_a_session_is_ended_and_the_queue_is_shown(cals: Cals, visit: Callable[[str], str]) -> None:
+def test_session_cal_is_ended_while_the_queue_is_shown(cals: Cals, visit: Callable[[str], str]) -> None:
     assert [visit("alice"), visit("bob")] == ["session", "no-cal"]
     assert [it["name"] for it in said(cals("queue", "--json"))] == ["CORP\\bob"]
     assert "CORP\\bob" in cals("queue").output
@@ -157,7 +157,7 @@ def test_a_session_is_ended_and_the_queue_is_shown(cals: Cals, visit: Callable[[
     assert cals("end", "alice").output == "Error: alice has no Session CAL\n"
 
 
-def test_why_dave_was_denied_is_explained_after_the_pools_have_changed(cals: Cals, visit: Callable[[str], str]) -> None:
+def test_denial_is_explained_after_the_pools_have_changed(cals: Cals, visit: Callable[[str], str]) -> None:
     assert [visit("alice"), visit("dave")] == ["session", "no-cal"]
     cals("end", "alice", "--force")
     cals("limit", "session", "0")
@@ -171,7 +171,7 @@ def test_why_dave_was_denied_is_explained_after_the_pools_have_changed(cals: Cal
     assert "a time is written like 10:42" in cals("explain", "dave", "--at", "noon").output
 
 
-def test_the_log_has_every_decision_and_change_with_who_made_it(cals: Cals, visit: Callable[[str], str]) -> None:
+def test_log_has_every_decision_and_change_with_its_author(cals: Cals, visit: Callable[[str], str]) -> None:
     cals("assign", "alice")
     visit("=dave")
     records = said(cals("log", "--since", "1h", "--json"))
@@ -183,7 +183,7 @@ def test_the_log_has_every_decision_and_change_with_who_made_it(cals: Cals, visi
     assert "a duration is written like" in cals("log", "--since", "long").output
 
 
-def test_the_report_tells_how_many_are_needed(cals: Cals, visit: Callable[[str], str], tmp_path: Path) -> None:
+def test_report_shows_how_many_session_cals_are_needed(cals: Cals, visit: Callable[[str], str], tmp_path: Path) -> None:
     assert [visit("alice"), visit("bob")] == ["session", "no-cal"]
     report = said(cals("report", "--json", "--plot", str(tmp_path / "plot.svg")))
     assert (report["episodes"], report["denied_users"]) == (1, 1)
@@ -192,7 +192,7 @@ def test_the_report_tells_how_many_are_needed(cals: Cals, visit: Callable[[str],
     assert "With so many Session CALs" in cals("report").output
 
 
-def test_permanent_state_goes_out_and_in_again(
+def test_permanent_state_survives_export_and_import(
     cals: Cals, visit: Callable[[str], str], tmp_path: Path, server: Server
 ) -> None:
     cals("allocate", "sales.qvw", "2")
@@ -243,7 +243,7 @@ BROKEN: tuple[tuple[dict[str, object], str], ...] = (
 )
 
 
-def test_an_export_that_somebody_broke_is_declined_whole(cals: Cals, tmp_path: Path) -> None:
+def test_corrupt_export_is_refused_and_changes_nothing(cals: Cals, tmp_path: Path) -> None:
     saved = tmp_path / "saved.json"
     good = json.loads(cals("export").output) | {"leases": [GOOD]}
     before = everything(cals)
@@ -253,7 +253,7 @@ def test_an_export_that_somebody_broke_is_declined_whole(cals: Cals, tmp_path: P
         assert everything(cals) == before
 
 
-def test_a_cal_whose_page_could_not_tell_is_exported_and_put_back(cals: Cals, tmp_path: Path) -> None:
+def test_provisional_cal_without_pending_requests_survives_export_and_import(cals: Cals, tmp_path: Path) -> None:
     saved = tmp_path / "saved.json"
     waits = GOOD | {"granted": int(time.time() * 1000), "pending": {}, "refused": True}
     saved.write_text(json.dumps(json.loads(cals("export").output) | {"leases": [waits]}))
@@ -262,7 +262,7 @@ def test_a_cal_whose_page_could_not_tell_is_exported_and_put_back(cals: Cals, tm
     assert json.loads(cals("export").output)["leases"] == [waits]
 
 
-def test_an_export_of_the_version_before_is_read(cals: Cals, tmp_path: Path) -> None:
+def test_export_of_an_older_version_is_imported(cals: Cals, tmp_path: Path) -> None:
     saved = tmp_path / "saved.json"
     saved.write_text(
         json.dumps({"license": "demo", "version": "calgate_cal_v1", "settings": {"limit:named": "1"}, "leases": [GOOD]})
@@ -310,7 +310,7 @@ WRONG = {
 }
 
 
-def test_what_is_wrong_is_one_line_and_nothing_is_changed(cals: Cals) -> None:
+def test_faulty_command_prints_one_line_and_changes_nothing(cals: Cals) -> None:
     cals("assign", "alice")
     before = everything(cals)
     for words, fault in WRONG.items():
@@ -321,7 +321,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_changed(cals: Cals) -> None:
         assert everything(cals) == before, words
 
 
-def test_a_file_of_users_that_is_none_changes_nothing(cals: Cals, tmp_path: Path) -> None:
+def test_unreadable_file_of_users_changes_nothing(cals: Cals, tmp_path: Path) -> None:
     before = everything(cals)
     for text in (b"\xff\xfe", b"nobody\n"):
         (tmp_path / "users").write_bytes(text)
@@ -331,7 +331,7 @@ def test_a_file_of_users_that_is_none_changes_nothing(cals: Cals, tmp_path: Path
         assert everything(cals) == before
 
 
-def test_every_command_answers_a_program_in_json(cals: Cals, visit: Callable[[str], str], tmp_path: Path) -> None:
+def test_every_command_prints_json_for_programs(cals: Cals, visit: Callable[[str], str], tmp_path: Path) -> None:
     answers = {
         "assign alice": {"assigned": "CORP\\alice", "document": None},
         "allocate sales.qvw 2": {"document": "sales.qvw", "allocated": 2},
@@ -361,12 +361,12 @@ def test_every_command_answers_a_program_in_json(cals: Cals, visit: Callable[[st
     assert "permanent CALs already" in cals("import", str(tmp_path / "saved"), "--json").output
 
 
-def test_a_license_that_is_not_in_the_file_is_named_with_those_that_are(cals: Cals) -> None:
+def test_unknown_license_is_reported_with_the_known_ones(cals: Cals) -> None:
     result = cals("list", "--license", "qlik")
     assert (result.exit_code, result.output) == (1, "Error: the file has no license qlik, but demo\n")
 
 
-def test_with_several_licenses_one_must_be_named(server: Server, tmp_path: Path) -> None:
+def test_several_licenses_require_the_license_option(server: Server, tmp_path: Path) -> None:
     group = commands(CommandContext(server.url, tmp_path, a={"named": {"in_license": 1}}, b={}))
     result = CliRunner().invoke(group, ["list", "-c", "calgate.toml"])
     assert (result.exit_code, result.output) == (
@@ -375,7 +375,7 @@ def test_with_several_licenses_one_must_be_named(server: Server, tmp_path: Path)
     assert CliRunner().invoke(group, ["list", "-c", "calgate.toml", "--license", "a"]).exit_code == 0
 
 
-def test_a_store_that_is_away_is_one_line_and_exit_1(cals: Cals, server: Server) -> None:
+def test_unreachable_store_is_one_line_and_exit_1(cals: Cals, server: Server) -> None:
     server.stop()
     result = cals("list")
     assert result.exit_code == 1

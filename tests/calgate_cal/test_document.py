@@ -10,7 +10,7 @@ from calgate_cal.admin import AdminError
 License = Callable[..., Awaitable[Lab]]
 
 
-async def test_it_is_one_users_on_one_document(license: License) -> None:
+async def test_document_cal_serves_one_user_on_one_document(license: License) -> None:
     q = await license(document={"in_license": 2})
     await q.license_admin.allocate("sales.qvw", 1)
     await q.license_admin.assign("alice", "sales.qvw")
@@ -19,14 +19,14 @@ async def test_it_is_one_users_on_one_document(license: License) -> None:
     assert (await q.denial("bob")).pools[0].note == "not-assigned"
 
 
-async def test_none_is_allocated_until_an_administrator_does(license: License) -> None:
+async def test_document_cals_are_denied_until_an_administrator_allocates_them(license: License) -> None:
     q = await license(document={"in_license": 2, "dynamic": True})
     assert (await q.denial("alice")).pools[0].note == "not-allocated"
     with pytest.raises(AdminError, match=r"no Document CALs are allocated to sales\.qvw; `allocate` comes first"):
         await q.license_admin.assign("alice", "sales.qvw")
 
 
-async def test_the_sum_over_documents_may_not_exceed_the_limit(license: License) -> None:
+async def test_allocations_together_cannot_exceed_the_limit(license: License) -> None:
     q = await license(document={"in_license": 3})
     await q.license_admin.allocate("a.qvw", 2)
     with pytest.raises(AdminError, match="too many Document CALs allocated: it would be 4 in all, and the limit is 3"):
@@ -36,7 +36,9 @@ async def test_the_sum_over_documents_may_not_exceed_the_limit(license: License)
     assert (await q.license_admin.state()).allocations == {"a.qvw": 1, "b.qvw": 2}
 
 
-async def test_assigned_by_itself_to_whoever_opens_the_document_while_the_allocation_lasts(license: License) -> None:
+async def test_dynamic_document_cals_are_assigned_to_users_who_open_the_document_while_the_allocation_lasts(
+    license: License,
+) -> None:
     q = await license(document={"in_license": 3, "dynamic": True})
     await q.license_admin.allocate("sales.qvw", 2)
     assert [await q.open(user) for user in ("alice", "bob", "carol")] == ["document", "document", "no-cal"]
@@ -55,7 +57,7 @@ async def test_dynamic_assignment_is_switched_for_all_documents_or_for_one(licen
     assert await q.open("alice", "b.qvw") == "document"
 
 
-async def test_removed_after_use_it_is_in_quarantine_and_counts(license: License) -> None:
+async def test_used_document_cal_is_quarantined_and_occupied_after_removal(license: License) -> None:
     q = await license(document={"in_license": 1, "dynamic": True, "quarantine": "1d"})
     await q.license_admin.allocate("sales.qvw", 1)
     await q.open("alice")
@@ -69,7 +71,7 @@ async def test_removed_after_use_it_is_in_quarantine_and_counts(license: License
     assert await q.open("bob") == "document"
 
 
-async def test_an_allocation_below_what_is_out_takes_nothing_away(license: License) -> None:
+async def test_allocation_below_the_number_in_use_takes_nothing_away(license: License) -> None:
     q = await license(document={"in_license": 2, "dynamic": True})
     await q.license_admin.allocate("sales.qvw", 2)
     assert [await q.open("alice"), await q.open("bob")] == ["document", "document"]

@@ -100,7 +100,7 @@ def lost(told: set[str], holders: Sequence[Holder]) -> set[str]:
 # ---------------------------------------------------------------- one server
 
 
-async def test_everything_that_was_granted_survives_a_kill_and_restart(server: Server, tmp_path: Path) -> None:
+async def test_granted_cals_survive_a_kill_and_restart_of_the_store(server: Server, tmp_path: Path) -> None:
     license = {"named": {"in_license": 9, "dynamic": True, "dynamic_for": ["A"]}, "session": {"in_license": 1}}
     async with gateway(StoreSection(url=server.url), tmp_path, **license, usage={"in_license": 1}) as gate:
         await gate.license_admin.assign("alice")
@@ -117,7 +117,7 @@ async def test_everything_that_was_granted_survives_a_kill_and_restart(server: S
         assert (await gate.license_admin.state()).pools[0].limit == 5
 
 
-async def test_functions_that_are_flushed_under_load_are_missed_by_nobody(server: Server, tmp_path: Path) -> None:
+async def test_flushed_functions_are_loaded_again_under_load(server: Server, tmp_path: Path) -> None:
     async with gateway(StoreSection(url=server.url), tmp_path, **MANY) as gate:
 
         async def flush() -> None:
@@ -130,7 +130,7 @@ async def test_functions_that_are_flushed_under_load_are_missed_by_nobody(server
         assert pause < 3  # of a loaded machine; what counts is that each call was answered
 
 
-async def test_a_store_frozen_for_20_seconds_denies_nobody_and_forgets_nothing(
+async def test_store_frozen_for_20_seconds_denies_nobody_and_forgets_nothing(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     server = Server(tmp_path / "server").start()
@@ -160,7 +160,7 @@ async def test_a_store_frozen_for_20_seconds_denies_nobody_and_forgets_nothing(
 # ---------------------------------------------------------------- replicas
 
 
-async def test_without_a_replicas_acknowledgement_it_is_a_503_and_the_retry_waits_again(tmp_path: Path) -> None:
+async def test_grant_without_a_replicas_acknowledgement_is_503_and_its_retry_waits_again(tmp_path: Path) -> None:
     primary = Server(tmp_path / "primary", port=free_port()).start()
     replica = Server(tmp_path / "replica", port=free_port(), replicaof=f"127.0.0.1 {primary.settings['port']}").start()
     license = {"named": {"in_license": 9, "dynamic": True, "dynamic_for": ["A"]}, "session": {"in_license": 1}}
@@ -218,7 +218,7 @@ def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
         made.stop()
 
 
-async def test_a_primary_killed_under_sentinel_and_load_loses_no_named_cal(
+async def test_primary_killed_under_sentinel_and_load_loses_no_named_cal(
     sentinels: Sentinels, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     section = StoreSection(sentinel=tuple(sentinels.addresses), service="q", replicas=1)
@@ -234,7 +234,7 @@ async def test_a_primary_killed_under_sentinel_and_load_loses_no_named_cal(
         assert pause < 15
 
 
-async def test_session_leases_that_a_failover_forgot_are_their_holders_again(
+async def test_session_cals_forgotten_by_a_failover_return_to_their_holders(
     sentinels: Sentinels, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     section = StoreSection(sentinel=tuple(sentinels.addresses), service="q")
@@ -259,7 +259,9 @@ async def test_session_leases_that_a_failover_forgot_are_their_holders_again(
         assert await _kind(gate, "late") == "no-cal"
 
 
-async def test_they_are_re_asserted_also_if_their_holders_do_nothing(sentinels: Sentinels, tmp_path: Path) -> None:
+async def test_session_cals_forgotten_by_a_failover_are_reasserted_for_inactive_holders(
+    sentinels: Sentinels, tmp_path: Path
+) -> None:
     section = StoreSection(sentinel=tuple(sentinels.addresses), service="q")
     async with gateway(section, tmp_path, session={"in_license": 4}) as gate:
         await gate.hold("ann")
@@ -277,7 +279,7 @@ async def test_they_are_re_asserted_also_if_their_holders_do_nothing(sentinels: 
             await asyncio.sleep(0.1)
 
 
-async def test_a_cluster_that_loses_a_primary_loses_no_named_cal(
+async def test_cluster_that_loses_a_primary_loses_no_named_cal(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     cluster = Cluster(tmp_path / "cluster")
@@ -311,7 +313,7 @@ async def test_a_cluster_that_loses_a_primary_loses_no_named_cal(
         cluster.stop()
 
 
-async def test_a_cluster_serves_every_license_and_news_reach_all(tmp_path: Path) -> None:
+async def test_cluster_serves_every_license_and_events_reach_every_gateway(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path / "cluster")
     try:
         cluster.start()

@@ -14,7 +14,9 @@ from calgate_cal.allocator import CalAllocator
 License = Callable[..., Awaitable[Lab]]
 
 
-async def test_lowering_a_limit_takes_nothing_away_and_gives_nothing_until_enough_came_back(license: License) -> None:
+async def test_lowered_limit_takes_nothing_away_and_grants_nothing_until_enough_cals_came_back(
+    license: License,
+) -> None:
     q = await license(session={"in_license": 3})
     alice = await q.hold("alice")
     for user in ("bob", "carol"):
@@ -29,7 +31,7 @@ async def test_lowering_a_limit_takes_nothing_away_and_gives_nothing_until_enoug
     assert await q.open("dave") == "session"
 
 
-async def test_a_limit_is_raised_up_to_what_was_bought_and_no_further(license: License) -> None:
+async def test_limit_is_raised_up_to_the_number_bought_and_no_further(license: License) -> None:
     q = await license(session={"in_license": 2, "limit": 1})
     await q.open("alice")
     assert await q.open("bob") == "no-cal"
@@ -41,13 +43,13 @@ async def test_a_limit_is_raised_up_to_what_was_bought_and_no_further(license: L
     assert (await q.license_admin.state()).pools[2].limit == 1
 
 
-async def test_overdraft_lends_beyond_the_limit_and_records_it_as_such(license: License) -> None:
+async def test_overdraft_grants_beyond_the_limit_and_is_recorded_as_such(license: License) -> None:
     q = await license(session={"in_license": 1, "overdraft": 1})
     assert [await q.open(user) for user in ("alice", "bob", "carol")] == ["session", "session", "no-cal"]
     assert [entry.get("overdraft") for entry in await q.log() if entry["what"] == "granted"] == [None, "1"]
 
 
-async def test_reserved_cals_are_for_their_group_and_others_see_the_rest(license: License) -> None:
+async def test_reserved_cals_are_granted_to_their_group_only(license: License) -> None:
     q = await license(session={"in_license": 3, "reserve": [{"group": "Chiefs", "cals": 2}]})
     assert await q.open("alice") == "session"
     assert (await q.denial("bob")).pools[0].note == "reserved"
@@ -55,26 +57,26 @@ async def test_reserved_cals_are_for_their_group_and_others_see_the_rest(license
     assert (await q.denial("erin", groups="Chiefs")).pools[0].note == "full"
 
 
-async def test_what_members_hold_counts_towards_their_reserve(license: License) -> None:
+async def test_cals_of_group_members_count_towards_their_reserve(license: License) -> None:
     q = await license(session={"in_license": 2, "reserve": [{"group": "Chiefs", "cals": 1}]})
     assert await q.open("carol", groups="Chiefs") == "session"
     assert await q.open("alice") == "session"
 
 
-async def test_at_most_so_many_are_out_to_a_group_at_once(license: License) -> None:
+async def test_group_holds_at_most_its_maximum_at_once(license: License) -> None:
     q = await license(session={"in_license": 3, "max": [{"group": "Temps", "cals": 1}]})
     assert await q.open("alice", groups="Temps") == "session"
     assert (await q.denial("bob", groups="Temps")).pools[0].note == "capped"
     assert await q.open("carol") == "session"
 
 
-async def test_at_most_so_many_are_out_to_a_user_at_once_in_any_spelling(license: License) -> None:
+async def test_user_holds_at_most_their_maximum_at_once_in_any_spelling(license: License) -> None:
     q = await license(session={"in_license": 3, "max": [{"user": "corp\\ALICE", "cals": 1}]})
     assert [await q.open("alice", client=pc) for pc in ("one", "two")] == ["session", "no-cal"]
     assert [await q.open("bob", client=pc) for pc in ("one", "two")] == ["session", "session"]
 
 
-async def test_a_cal_comes_back_to_the_share_that_it_was_taken_from(license: License) -> None:
+async def test_released_cal_returns_to_its_share(license: License) -> None:
     q = await license(session={"in_license": 2, "max": [{"group": "Temps", "cals": 1}]})
     await q.open("alice", groups="Temps")
     await q.at(29 * MINUTE)
@@ -84,7 +86,7 @@ async def test_a_cal_comes_back_to_the_share_that_it_was_taken_from(license: Lic
     assert await q.open("bob", groups="Temps") == "session"
 
 
-async def test_the_idle_are_taken_from_only_where_that_makes_room(license: License) -> None:
+async def test_idle_cal_is_reclaimed_only_if_that_makes_room(license: License) -> None:
     q = await license(
         session={
             "in_license": 2,
@@ -101,7 +103,7 @@ async def test_the_idle_are_taken_from_only_where_that_makes_room(license: Licen
     assert {holder.user for holder in await q.holders()} == {"carol", "bob"}
 
 
-async def test_new_terms_count_from_the_next_claim_and_shares_are_counted_anew(license: License) -> None:
+async def test_new_terms_apply_from_the_next_claim_with_shares_counted_again(license: License) -> None:
     q = await license(session={"in_license": 3, "reserve": [{"group": "Chiefs", "cals": 1}]})
     await q.open("carol", groups="Chiefs")
     terms: Any = await q.store.redis.hget("calgate:{q}:state", "terms")
@@ -111,7 +113,7 @@ async def test_new_terms_count_from_the_next_claim_and_shares_are_counted_anew(l
     assert [await q.open(user) for user in ("alice", "bob", "dave")] == ["session", "session", "no-cal"]
 
 
-async def test_every_change_holds_for_every_gateway_from_its_next_claim(license: License) -> None:
+async def test_administrators_change_applies_on_every_gateway_from_its_next_claim(license: License) -> None:
     q = await license(named={"in_license": 2}, document={"in_license": 1}, session={"in_license": 1})
     other = CalAllocator(q.config, q.store, "another gateway", clock=lambda: q.time)
     q.store.library(lua.VERSION, lua.source(clock=CLOCK))
@@ -143,9 +145,7 @@ async def test_every_change_holds_for_every_gateway_from_its_next_claim(license:
     assert await opens("dave") == "named"
 
 
-async def test_the_log_tells_when_a_pool_is_nearly_and_when_it_is_full(
-    license: License, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_pool_that_is_nearly_full_and_full_is_logged(license: License, caplog: pytest.LogCaptureFixture) -> None:
     q = await license(session={"in_license": 10})
     for number in range(10):
         await q.open(f"user{number}")

@@ -23,7 +23,7 @@ async def forget(q: Lab, field: str, kind: str) -> None:
         await q.store.redis.zrem(f"{PLACE}{key}", field)
 
 
-async def test_a_holder_whose_lease_was_forgotten_has_it_back_also_beyond_the_limit(license: License) -> None:
+async def test_forgotten_lease_returns_to_its_holder_even_beyond_the_limit(license: License) -> None:
     q = await license(session={"in_license": 1})
     lease = await q.hold("alice")
     await forget(q, "session|alice|pc", "session")
@@ -34,7 +34,7 @@ async def test_a_holder_whose_lease_was_forgotten_has_it_back_also_beyond_the_li
     assert "reasserted" in [entry["what"] for entry in await q.log()]
 
 
-async def test_a_report_of_its_use_brings_it_back_too(license: License) -> None:
+async def test_forgotten_lease_is_reasserted_by_a_report_of_its_use(license: License) -> None:
     q = await license(session={"in_license": 1})
     lease = await q.hold("alice")
     await forget(q, "session|alice|pc", "session")
@@ -43,7 +43,7 @@ async def test_a_report_of_its_use_brings_it_back_too(license: License) -> None:
     assert [(it.id, it.last_used) for it in await q.holders()] == [(lease.id, q.time)]
 
 
-async def test_a_kind_that_nobody_had_any_more_is_looked_for_again_once_somebody_speaks_for_one(
+async def test_kind_without_cals_is_searched_again_after_a_lease_of_it_was_reasserted(
     license: License,
 ) -> None:
     q = await license(named={"in_license": 1, "dynamic": True}, session={"in_license": 1})
@@ -59,7 +59,7 @@ async def test_a_kind_that_nobody_had_any_more_is_looked_for_again_once_somebody
     assert (await q.hold("alice")).id == lease.id
 
 
-async def test_a_lease_that_ended_does_not_come_back_whatever_a_gateway_believes(license: License) -> None:
+async def test_ended_lease_does_not_come_back_when_a_gateway_still_knows_it(license: License) -> None:
     q = await license(named={"in_license": 1}, session={"in_license": 1})
     session = await q.hold("alice")
     await q.license_admin.end("alice", None, force=True)
@@ -73,7 +73,7 @@ async def test_a_lease_that_ended_does_not_come_back_whatever_a_gateway_believes
     assert await q.occupied() == {}
 
 
-async def test_one_whose_own_clock_ran_out_does_not_come_back(license: License) -> None:
+async def test_forgotten_lease_whose_time_is_over_does_not_come_back(license: License) -> None:
     q = await license(session={"in_license": 1})
     lease = await q.hold("alice")
     await forget(q, "session|alice|pc", "session")
@@ -81,7 +81,7 @@ async def test_one_whose_own_clock_ran_out_does_not_come_back(license: License) 
     assert await q.touch(lease, ago=30 * MINUTE) == ["ended"]
 
 
-async def test_a_gateways_word_counts_for_an_hour_after_the_store_last_confirmed_it(license: License) -> None:
+async def test_gateway_is_trusted_for_an_hour_after_the_stores_last_confirmation(license: License) -> None:
     q = await license(named={"in_license": 1, "dynamic": True})
     lease = await q.hold("alice")
     await forget(q, "named|alice", "named")
@@ -103,7 +103,7 @@ async def test_records_are_kept_as_long_as_the_settings_say(license: License) ->
     assert len(await q.log()) < 200  # whole blocks of the stream go
 
 
-async def test_what_is_due_is_ended_in_the_log_when_somebody_tends(license: License) -> None:
+async def test_due_leases_are_recorded_as_ended_by_tending(license: License) -> None:
     q = await license(session={"in_license": 3})
     for user in ("alice", "bob"):
         await q.open(user)
@@ -117,7 +117,7 @@ async def test_what_is_due_is_ended_in_the_log_when_somebody_tends(license: Lice
     ] * 2
 
 
-async def test_nothing_hangs_on_a_keys_expiry(license: License) -> None:
+async def test_no_key_has_an_expiry(license: License) -> None:
     q = await license(**SETTINGS)
     await live(q)
     keys = [key async for key in q.store.redis.scan_iter(f"{PLACE}*")]
@@ -125,7 +125,7 @@ async def test_nothing_hangs_on_a_keys_expiry(license: License) -> None:
     assert {await q.store.redis.pttl(key) for key in keys} == {-1}
 
 
-async def test_a_store_out_of_memory_grants_nothing_and_leaves_nothing_half_done(license: License) -> None:
+async def test_store_out_of_memory_grants_nothing_and_leaves_nothing_half_done(license: License) -> None:
     q = await license(named={"in_license": 1, "dynamic": True}, session={"in_license": 1}, queue=True)
     await q.store.redis.config_set("maxmemory", 1)
     try:

@@ -12,7 +12,7 @@ License = Callable[..., Awaitable[Lab]]
 NOON_OF_THE_TENTH = 2 * HOUR
 
 
-async def test_an_assigned_user_has_every_document_on_every_machine(license: License) -> None:
+async def test_assigned_named_cal_serves_every_document_on_every_machine(license: License) -> None:
     q = await license(named={"in_license": 1})
     assert await q.license_admin.assign("CORP\\Alice") == "CORP\\alice"
     assert [await q.open("alice"), await q.open("alice", "b.qvw"), await q.open("alice", client="laptop")] == [
@@ -22,7 +22,7 @@ async def test_an_assigned_user_has_every_document_on_every_machine(license: Lic
     assert (await q.denial("bob")).pools[0].note == "not-assigned"
 
 
-async def test_dynamic_assignment_is_for_good(license: License) -> None:
+async def test_dynamic_assignment_is_permanent(license: License) -> None:
     q = await license(named={"in_license": 1, "dynamic": True})
     lease = await q.claim("alice")
     assert (lease.kind, lease.provisional, lease.until) == ("named", True, None)
@@ -32,28 +32,28 @@ async def test_dynamic_assignment_is_for_good(license: License) -> None:
     assert (await q.denial("bob")).pools[0].note == "full"
 
 
-async def test_dynamic_for_restricts_it_to_groups(license: License) -> None:
+async def test_dynamic_for_restricts_dynamic_assignment_to_groups(license: License) -> None:
     q = await license(named={"in_license": 2, "dynamic": True, "dynamic_for": ["Analysts", "Chiefs"]})
     assert q.allocator.groups == {"Analysts", "Chiefs"}
     assert (await q.denial("bob", groups="Sales")).pools[0].note == "not-assigned"
     assert await q.open("alice", groups="Sales Chiefs") == "named"
 
 
-async def test_a_mistyped_document_does_not_burn_a_named_cal(license: License) -> None:
+async def test_mistyped_document_does_not_use_up_a_named_cal(license: License) -> None:
     q = await license(named={"in_license": 1, "dynamic": True})
     lease = await q.claim("alice", "mistyped.qvw")
     await q.allocator.settle(lease, served=False)
     assert await q.open("bob") == "named"
 
 
-async def test_one_whose_gateway_died_before_the_answer_is_not_burnt_either(license: License) -> None:
+async def test_named_cal_is_taken_back_after_its_gateway_died_before_the_response(license: License) -> None:
     q = await license(named={"in_license": 1, "dynamic": True})
     await q.claim("alice")
     await q.at(10 * MINUTE)
     assert await q.open("bob") == "named"
 
 
-async def test_a_session_holder_who_is_assigned_a_named_cal_uses_it_and_his_session_ends(license: License) -> None:
+async def test_session_cal_comes_back_when_its_holder_is_assigned_a_named_cal(license: License) -> None:
     q = await license(named={"in_license": 1}, session={"in_license": 1})
     assert await q.open("alice") == "session"
     await q.license_admin.assign("alice")
@@ -65,7 +65,7 @@ async def test_a_session_holder_who_is_assigned_a_named_cal_uses_it_and_his_sess
     assert await q.open("bob") == "session"
 
 
-async def test_removed_and_never_used_it_is_gone_at_once_without_undo(license: License) -> None:
+async def test_unused_named_cal_is_free_at_once_after_removal_without_undo(license: License) -> None:
     q = await license(named={"in_license": 1})
     await q.license_admin.assign("alice")
     assert await q.license_admin.remove("alice") == ("CORP\\alice", None)
@@ -74,7 +74,7 @@ async def test_removed_and_never_used_it_is_gone_at_once_without_undo(license: L
         await q.license_admin.undo("alice")
 
 
-async def test_used_on_the_10th_removed_on_the_12th_it_is_free_on_the_17th_at_noon(license: License) -> None:
+async def test_named_cal_used_on_the_10th_and_removed_on_the_12th_is_free_on_the_17th_at_noon(license: License) -> None:
     q = await license(named={"in_license": 1, "dynamic": True, "quarantine": "7d"})
     await q.at(NOON_OF_THE_TENTH)
     await q.open("alice")
@@ -87,7 +87,7 @@ async def test_used_on_the_10th_removed_on_the_12th_it_is_free_on_the_17th_at_no
     assert await q.open("bob") == "named"
 
 
-async def test_used_longer_ago_than_the_quarantine_it_is_free_at_once(license: License) -> None:
+async def test_named_cal_used_longer_ago_than_the_quarantine_is_free_at_once(license: License) -> None:
     q = await license(named={"in_license": 1, "dynamic": True, "quarantine": "1d"})
     await q.open("alice")
     await q.at(1 * DAY)
@@ -95,7 +95,7 @@ async def test_used_longer_ago_than_the_quarantine_it_is_free_at_once(license: L
     assert await q.open("bob") == "named"
 
 
-async def test_a_removal_can_be_undone_while_the_quarantine_lasts(license: License) -> None:
+async def test_removal_can_be_undone_during_the_quarantine(license: License) -> None:
     q = await license(named={"in_license": 1, "dynamic": True})
     await q.open("alice")
     await q.license_admin.remove("alice")
@@ -106,7 +106,9 @@ async def test_a_removal_can_be_undone_while_the_quarantine_lasts(license: Licen
     assert await q.open("alice") == "named"
 
 
-async def test_in_quarantine_it_serves_nobody_and_its_old_owner_goes_on_to_later_steps(license: License) -> None:
+async def test_quarantined_named_cal_serves_nobody_and_its_former_owner_goes_on_to_later_steps(
+    license: License,
+) -> None:
     q = await license(named={"in_license": 2, "dynamic": True}, session={"in_license": 1})
     await q.open("alice")
     await q.license_admin.remove("alice")
@@ -114,7 +116,7 @@ async def test_in_quarantine_it_serves_nobody_and_its_old_owner_goes_on_to_later
     assert await q.occupied() == {"named": 1, "session": 1}
 
 
-async def test_every_gateway_hears_of_a_removal_in_the_same_step(license: License) -> None:
+async def test_removal_is_published_to_every_gateway_in_the_same_step(license: License) -> None:
     q = await license(named={"in_license": 1, "dynamic": True})
     heard: list[Event] = []
     q.store.listen(heard.append)
@@ -126,7 +128,7 @@ async def test_every_gateway_hears_of_a_removal_in_the_same_step(license: Licens
     assert await q.touch(lease) == ["removed"]
 
 
-async def test_faulty_orders_are_declined_with_the_reason_and_change_nothing(license: License) -> None:
+async def test_impossible_change_is_refused_with_its_reason_and_changes_nothing(license: License) -> None:
     q = await license(named={"in_license": 1})
     await q.license_admin.assign("alice")
     before = await q.log()
@@ -143,7 +145,7 @@ async def test_faulty_orders_are_declined_with_the_reason_and_change_nothing(lic
     assert await q.log() == before
 
 
-async def test_each_change_is_recorded_with_who_made_it(license: License) -> None:
+async def test_change_is_recorded_with_its_author(license: License) -> None:
     q = await license(named={"in_license": 1, "dynamic": True})
     await q.license_admin.assign("alice")
     await q.open("alice")
@@ -153,7 +155,7 @@ async def test_each_change_is_recorded_with_who_made_it(license: License) -> Non
     assert changes == [(what, "admin", "CORP\\alice") for what in ("assigned", "removed", "undone")]
 
 
-async def test_someone_who_left_the_directory_can_still_be_found_among_the_holders(license: License) -> None:
+async def test_holder_who_left_the_directory_is_found_among_the_holders(license: License) -> None:
     q = await license(named={"in_license": 1, "dynamic": True})
     await q.open("norbert")
     assert (await q.license_admin.remove("corp\\NORBERT"))[0] == "CORP\\norbert"

@@ -21,12 +21,12 @@ async def full(license: License) -> Lab:
     return q
 
 
-async def test_the_estimate_comes_from_the_clocks_of_what_is_out(full: Lab) -> None:
+async def test_estimate_comes_from_the_clocks_of_the_occupied_cals(full: Lab) -> None:
     told = [await full.denial(user) for user in ("bob", "carol")]
     assert [(no.place, no.estimate) for no in told] == [(1, full.time + 30 * MINUTE), (2, None)]
 
 
-async def test_asking_again_keeps_the_place(full: Lab) -> None:
+async def test_polling_waiter_keeps_the_position(full: Lab) -> None:
     lease = await full.hold("alice")
     for _ in range(10):
         await full.at(full.time - 1_768_039_200 + 29)
@@ -34,7 +34,7 @@ async def test_asking_again_keeps_the_place(full: Lab) -> None:
         assert [(await full.denial(user)).place for user in ("bob", "carol")] == [1, 2]
 
 
-async def test_who_has_not_asked_for_30_seconds_has_lost_it(full: Lab) -> None:
+async def test_waiter_loses_the_position_after_30_seconds_without_a_poll(full: Lab) -> None:
     await full.at(16 * MINUTE + 10)
     await full.denial("carol")
     await full.at(16 * MINUTE + 30)
@@ -43,7 +43,7 @@ async def test_who_has_not_asked_for_30_seconds_has_lost_it(full: Lab) -> None:
     assert (await full.denial("bob")).place == 2
 
 
-async def test_a_freed_cal_is_offered_to_the_first_and_newcomers_do_not_overtake(full: Lab) -> None:
+async def test_freed_cal_is_offered_to_the_first_waiter_and_newcomers_do_not_overtake(full: Lab) -> None:
     await full.release("alice")
     assert (await full.denial("dave")).pools[0].note == "promised"
     assert (await full.denial("carol")).place == 2
@@ -52,12 +52,12 @@ async def test_a_freed_cal_is_offered_to_the_first_and_newcomers_do_not_overtake
     assert await full.stands("bob") is None
 
 
-async def test_even_its_last_holder_does_not_overtake_after_signing_out(full: Lab) -> None:
+async def test_last_holder_does_not_overtake_after_signing_out(full: Lab) -> None:
     await full.release("alice")
     assert (await full.denial("alice")).place == 3
 
 
-async def test_an_offer_stands_a_minute_and_then_goes_to_the_next(full: Lab) -> None:
+async def test_offer_stands_a_minute_and_then_goes_to_the_next_waiter(full: Lab) -> None:
     await full.release("alice")
     assert await full.stands("bob") == (1, "session")
     for second in (20, 40, 59.999):
@@ -69,7 +69,7 @@ async def test_an_offer_stands_a_minute_and_then_goes_to_the_next(full: Lab) -> 
     assert await full.open("carol") == "session"
 
 
-async def test_the_offer_of_a_browser_that_went_away_is_not_lost(full: Lab) -> None:
+async def test_offer_passes_to_the_next_waiter_when_the_first_browser_went_away(full: Lab) -> None:
     await full.at(16 * MINUTE + 10)
     await full.denial("carol")
     await full.at(16 * MINUTE + 31)  # bob's browser is gone
@@ -78,7 +78,7 @@ async def test_the_offer_of_a_browser_that_went_away_is_not_lost(full: Lab) -> N
     assert await full.open("carol") == "session"
 
 
-async def test_an_idle_cal_is_taken_for_the_first_who_waits(license: License) -> None:
+async def test_idle_cal_is_reclaimed_for_the_first_waiter(license: License) -> None:
     q = await license(session={"in_license": 1, "idle_timeout": "9h", "reclaimable_after": "20m"}, queue=True)
     await q.open("alice")
     await q.at(20 * MINUTE - 1)
@@ -88,7 +88,7 @@ async def test_an_idle_cal_is_taken_for_the_first_who_waits(license: License) ->
     assert await q.stands("bob") == (1, "session")
 
 
-async def test_reserved_seats_serve_their_groups_first_waiter(license: License) -> None:
+async def test_reserved_cals_serve_the_first_waiter_of_their_group(license: License) -> None:
     q = await license(session={"in_license": 2, "reserve": [{"group": "Chiefs", "cals": 1}]}, queue=True)
     await q.open("alice")
     await q.open("boss", groups="Chiefs")
@@ -103,13 +103,13 @@ async def test_reserved_seats_serve_their_groups_first_waiter(license: License) 
     assert (await q.denial("bob")).estimate == q.time + 30 * MINUTE
 
 
-async def test_signing_out_gives_up_the_place(full: Lab) -> None:
+async def test_sign_out_gives_up_the_position(full: Lab) -> None:
     await full.release("bob")
     assert await full.stands("bob") is None
     assert (await full.denial("carol")).place == 1
 
 
-async def test_who_is_assigned_a_cal_while_he_waits_gets_it_when_he_asks_again(license: License) -> None:
+async def test_waiter_who_is_assigned_a_cal_gets_it_at_the_next_poll(license: License) -> None:
     q = await license(named={"in_license": 1}, session={"in_license": 1}, queue=True)
     await q.open("alice")
     await q.denial("bob")
@@ -118,7 +118,7 @@ async def test_who_is_assigned_a_cal_while_he_waits_gets_it_when_he_asks_again(l
     assert await q.license_admin.queue() == []
 
 
-async def test_an_offer_that_a_lowered_limit_makes_impossible_is_taken_back_and_the_place_kept(full: Lab) -> None:
+async def test_offer_made_impossible_by_a_lowered_limit_is_taken_back_and_the_position_kept(full: Lab) -> None:
     await full.release("alice")
     assert await full.stands("bob") == (1, "session")
     await full.license_admin.limit("session", 0)
@@ -127,7 +127,7 @@ async def test_an_offer_that_a_lowered_limit_makes_impossible_is_taken_back_and_
     assert await full.stands("bob") == (1, "session")
 
 
-async def test_offers_are_made_though_nobody_asks(full: Lab) -> None:
+async def test_offer_is_made_by_tending_without_a_claim(full: Lab) -> None:
     await full.release("alice")
     await full.store.call(f"{lua.VERSION}_tend", full.allocator._keys["q"], (100,))
     assert [(waiting.user, waiting.offer) for waiting in await full.license_admin.queue()] == [
@@ -136,7 +136,7 @@ async def test_offers_are_made_though_nobody_asks(full: Lab) -> None:
     ]
 
 
-async def test_without_a_queue_nobody_waits(license: License) -> None:
+async def test_license_without_a_queue_has_no_waiters(license: License) -> None:
     q = await license(session={"in_license": 1})
     await q.open("alice")
     assert (await q.denial("bob")).place is None

@@ -48,14 +48,14 @@ def _most_out(records: Sequence[Record]) -> int:
 
 
 @pytest.mark.timeout(100)
-async def test_nobody_gets_a_seventh_and_none_is_lost(racing_server: Server, tmp_path: Path) -> None:
+async def test_race_grants_no_seventh_cal_and_loses_none(racing_server: Server, tmp_path: Path) -> None:
     records = await _race(racing_server, tmp_path, queue=False)
     assert _most_out(records) == race.CALS
     assert sum(record.what == "granted" for record in records) > 10 * race.CALS, "they hardly changed hands"
 
 
 @pytest.mark.timeout(100)
-async def test_the_queue_is_served_strictly_in_order_of_coming(racing_server: Server, tmp_path: Path) -> None:
+async def test_race_for_the_queue_is_served_first_come_first_served(racing_server: Server, tmp_path: Path) -> None:
     records = await _race(racing_server, tmp_path, queue=True)
     assert _most_out(records) == race.CALS
     waiting: list[str] = []

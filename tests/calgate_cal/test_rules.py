@@ -107,7 +107,7 @@ def play(library: Library, examples: int, phases: Sequence[Phase] = (Phase.gener
 
 
 @pytest.mark.timeout(3 * 3600)
-def test_the_store_agrees_with_the_rules_after_every_step(redis: Redis) -> None:
+def test_store_agrees_with_the_rules_after_every_step(redis: Redis) -> None:
     library = Library(redis)
     while Duel.steps < STEPS:
         play(library, 100)
@@ -117,7 +117,7 @@ def test_the_store_agrees_with_the_rules_after_every_step(redis: Redis) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.timeout(300)  # found within seconds; so many examples only make sure
-def test_a_planted_fault_is_found(fault: str, redis: Redis) -> None:
+def test_planted_fault_is_found(fault: str, redis: Redis) -> None:
     library = Library(redis, FAULTS[fault])
     with pytest.raises(AssertionError, match="the rules"):
         play(library, 2000, [Phase.generate])

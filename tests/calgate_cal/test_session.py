@@ -20,7 +20,7 @@ async def test_tabs_of_one_client_share_a_cal_and_two_machines_are_two(license: 
     assert await q.open("bob", client="phone") == "no-cal"
 
 
-async def test_ten_requests_of_one_browser_together_make_one_grant(license: License) -> None:
+async def test_ten_concurrent_requests_of_one_browser_make_one_grant(license: License) -> None:
     q = await license(session={"in_license": 5})
     leases = await asyncio.gather(*(q.claim("bob") for _ in range(10)))
     assert len({lease.id for lease in leases}) == 1
@@ -28,7 +28,7 @@ async def test_ten_requests_of_one_browser_together_make_one_grant(license: Lice
     assert [entry["what"] for entry in await q.log()] == ["granted"]
 
 
-async def test_signed_out_at_14_59_it_is_occupied_until_15_00(license: License) -> None:
+async def test_session_cal_signed_out_at_14_59_is_occupied_until_15_00(license: License) -> None:
     q = await license(session={"in_license": 1})
     await q.open("bob")
     await q.at(14 * MINUTE + 59)
@@ -39,7 +39,7 @@ async def test_signed_out_at_14_59_it_is_occupied_until_15_00(license: License) 
     assert await q.open("carol") == "session"
 
 
-async def test_signed_out_at_15_01_it_is_free_at_once(license: License) -> None:
+async def test_session_cal_signed_out_at_15_01_is_free_at_once(license: License) -> None:
     q = await license(session={"in_license": 1})
     lease = await q.hold("bob")
     await q.at(15 * MINUTE + 1)
@@ -48,7 +48,7 @@ async def test_signed_out_at_15_01_it_is_free_at_once(license: License) -> None:
     assert await q.open("carol") == "session"
 
 
-async def test_idle_at_minute_5_and_never_back_it_is_free_at_minute_35(license: License) -> None:
+async def test_session_cal_idle_from_minute_5_is_free_at_minute_35(license: License) -> None:
     q = await license(session={"in_license": 1, "reclaimable_after": "off"})
     lease = await q.hold("bob")
     await q.at(5 * MINUTE)
@@ -59,7 +59,7 @@ async def test_idle_at_minute_5_and_never_back_it_is_free_at_minute_35(license: 
     assert await q.open("carol") == "session"
 
 
-async def test_activity_is_counted_from_when_it_happened_not_from_when_it_is_reported(license: License) -> None:
+async def test_activity_counts_from_when_it_happened_not_from_when_it_is_reported(license: License) -> None:
     q = await license(session={"in_license": 1, "reclaimable_after": "off"})
     lease = await q.hold("bob")
     await q.at(20 * MINUTE)
@@ -70,7 +70,9 @@ async def test_activity_is_counted_from_when_it_happened_not_from_when_it_is_rep
     assert await q.open("carol") == "session"
 
 
-async def test_back_before_it_is_released_the_same_cal_with_its_clock_running_on(license: License) -> None:
+async def test_user_who_returns_before_the_release_gets_the_same_cal_with_its_clock_running_on(
+    license: License,
+) -> None:
     q = await license(session={"in_license": 1})
     first = await q.claim("bob")
     await q.allocator.settle(first, served=True)
@@ -84,7 +86,7 @@ async def test_back_before_it_is_released_the_same_cal_with_its_clock_running_on
     assert await q.open("carol") == "session"
 
 
-async def test_signing_out_twice_does_not_begin_the_minimum_anew(license: License) -> None:
+async def test_second_sign_out_does_not_restart_the_minimum(license: License) -> None:
     q = await license(session={"in_license": 1})
     await q.open("bob")
     for minute in (5, 10, 14):
@@ -94,7 +96,7 @@ async def test_signing_out_twice_does_not_begin_the_minimum_anew(license: Licens
     assert await q.open("carol") == "session"
 
 
-async def test_maximum_ends_it_even_if_active(license: License) -> None:
+async def test_maximum_ends_an_active_session_cal(license: License) -> None:
     q = await license(session={"in_license": 1, "maximum": "1h"})
     lease = await q.hold("bob")
     for minute in (20, 40, 59):
@@ -105,7 +107,7 @@ async def test_maximum_ends_it_even_if_active(license: License) -> None:
     assert await q.open("carol") == "session"
 
 
-async def test_the_least_recently_used_is_taken_when_somebody_else_would_be_denied(license: License) -> None:
+async def test_least_recently_used_cal_is_reclaimed_for_a_user_who_would_be_denied(license: License) -> None:
     q = await license(session={"in_license": 2, "idle_timeout": "2h", "reclaimable_after": "20m"})
     bob, carol = await q.hold("bob"), await q.hold("carol")
     await q.at(5 * MINUTE)
@@ -120,7 +122,7 @@ async def test_the_least_recently_used_is_taken_when_somebody_else_would_be_deni
     assert await q.touch(bob) == []
 
 
-async def test_an_idle_cal_is_not_taken_before_its_minimum(license: License) -> None:
+async def test_idle_cal_is_not_reclaimed_before_its_minimum(license: License) -> None:
     q = await license(session={"in_license": 1, "reclaimable_after": "5m"})
     await q.open("bob")
     await q.at(15 * MINUTE - 0.001)
@@ -129,7 +131,7 @@ async def test_an_idle_cal_is_not_taken_before_its_minimum(license: License) -> 
     assert await q.open("carol") == "session"
 
 
-async def test_a_lease_says_until_when_it_is_good_on_the_gateways_own_clock(license: License) -> None:
+async def test_lease_has_its_end_on_the_gateways_own_clock(license: License) -> None:
     q = await license(session={"in_license": 1})
     await q.open("bob")
     q.time += 1000  # this machine's clock is wrong; the store's is not
@@ -137,7 +139,7 @@ async def test_a_lease_says_until_when_it_is_good_on_the_gateways_own_clock(lice
     assert lease.until == q.time + 30 * MINUTE
 
 
-async def test_the_denial_says_how_full_the_pool_is_and_when_one_can_come_free(license: License) -> None:
+async def test_denial_has_the_pools_and_when_a_cal_can_come_free(license: License) -> None:
     q = await license(session={"in_license": 1}, contact="bi@corp.example")
     await q.open("bob")
     await q.at(5 * MINUTE)
@@ -157,7 +159,7 @@ async def test_the_denial_says_how_full_the_pool_is_and_when_one_can_come_free(l
     assert '"occupied":1' in record["pools"]
 
 
-async def test_a_grant_that_the_document_server_refused_is_taken_back_as_never_used(license: License) -> None:
+async def test_grant_is_taken_back_as_unused_when_the_document_server_refused(license: License) -> None:
     q = await license(session={"in_license": 1})
     lease = await q.claim("bob", "mistyped.qvw")
     assert lease.provisional
@@ -166,7 +168,7 @@ async def test_a_grant_that_the_document_server_refused_is_taken_back_as_never_u
     assert (await q.log())[-1]["what"] == "taken-back"
 
 
-async def test_it_is_not_taken_back_while_another_request_is_under_way_or_was_served(license: License) -> None:
+async def test_grant_is_kept_while_another_request_is_under_way_or_was_served(license: License) -> None:
     q = await license(session={"in_license": 1})
     first, second, third = await q.claim("bob"), await q.claim("bob", "mistyped.qvw"), await q.claim("bob")
     await q.allocator.settle(second, served=False)
@@ -188,7 +190,7 @@ async def test_it_is_not_taken_back_while_another_request_is_under_way_or_was_se
         ("+-?", {"session": 1}),
     ],
 )
-async def test_an_answer_that_cannot_tell_leaves_it_to_the_others_whichever_comes_first(
+async def test_inconclusive_response_leaves_the_lease_to_the_other_requests_in_any_order(
     license: License, answers: str, out: dict[str, int]
 ) -> None:
     q = await license(session={"in_license": 1})
@@ -200,7 +202,7 @@ async def test_an_answer_that_cannot_tell_leaves_it_to_the_others_whichever_come
     assert await q.occupied() == (out if "+" in answers else {})
 
 
-async def test_a_request_that_comes_later_decides_anew(license: License) -> None:
+async def test_later_request_decides_a_provisional_lease_again(license: License) -> None:
     q = await license(session={"in_license": 1})
     page, refused = await q.claim("bob"), await q.claim("bob", "mistyped.qvw")
     await q.allocator.settle(refused, served=False)
@@ -210,7 +212,7 @@ async def test_a_request_that_comes_later_decides_anew(license: License) -> None
     assert await q.occupied() == {"session": 1}
 
 
-async def test_a_request_repeated_after_a_lost_answer_is_settled_once(license: License) -> None:
+async def test_request_repeated_after_a_lost_reply_is_settled_once(license: License) -> None:
     q = await license(session={"in_license": 1})
     lease = await q.claim("bob", reference="same")
     assert await q.claim("bob", reference="same") == lease
@@ -218,7 +220,9 @@ async def test_a_request_repeated_after_a_lost_answer_is_settled_once(license: L
     assert await q.occupied() == {}
 
 
-async def test_a_grant_whose_gateway_died_before_the_answer_is_taken_back_in_ten_minutes(license: License) -> None:
+async def test_grant_is_taken_back_after_ten_minutes_when_its_gateway_died_before_the_response(
+    license: License,
+) -> None:
     q = await license(session={"in_license": 1})
     await q.claim("bob")
     await q.at(10 * MINUTE - 0.001)
@@ -227,7 +231,7 @@ async def test_a_grant_whose_gateway_died_before_the_answer_is_taken_back_in_ten
     assert await q.open("carol") == "session"
 
 
-async def test_exempt_users_take_none_in_any_spelling(license: License) -> None:
+async def test_exempt_user_takes_no_cal_in_any_spelling(license: License) -> None:
     q = await license(session={"in_license": 1}, exempt={"users": ["corp\\Monitor"], "paths": ["/health"]})
     lease = await q.claim("MONITOR")
     assert (lease.kind, lease.provisional) == ("exempt", False)
@@ -243,7 +247,7 @@ async def test_names_with_a_separator_are_never_mistaken_for_each_other(license:
     assert await q.occupied() == {"session": 2}
 
 
-async def test_an_empty_store_is_told_the_terms_at_the_first_claim(license: License) -> None:
+async def test_empty_store_gets_the_terms_at_the_first_claim(license: License) -> None:
     q = await license(session={"in_license": 1})
     await q.store.redis.flushall()
     await q.at(0)
@@ -252,7 +256,7 @@ async def test_an_empty_store_is_told_the_terms_at_the_first_claim(license: Lice
         await q.claim("carol")
 
 
-async def test_what_is_held_can_be_asked_for_without_taking_or_keeping_it(license: License) -> None:
+async def test_held_lease_is_looked_up_without_taking_or_renewing_one(license: License) -> None:
     q = await license(session={"in_license": 1, "reclaimable_after": "off"})
     assert await q.allocator.held("q", who("bob"), "sales.qvw") is None
     await q.claim("bob")

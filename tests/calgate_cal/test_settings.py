@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from calgate_cal import Config, warnings
 
 
-def test_the_example_of_the_documentation_is_accepted() -> None:
+def test_settings_example_of_the_documentation_is_accepted() -> None:
     config = Config.model_validate(
         {
             "qlikview": {
@@ -43,18 +43,18 @@ def test_the_example_of_the_documentation_is_accepted() -> None:
         ({"client": "mac"}, ("q", "client"), "'address', 'browser' or 'user'"),
     ],
 )
-def test_a_fault_is_found_with_its_place(license: dict[str, Any], where: tuple[str, ...], fault: str) -> None:
+def test_faulty_setting_is_reported_with_its_path(license: dict[str, Any], where: tuple[str, ...], fault: str) -> None:
     with pytest.raises(ValidationError, match=fault) as caught:
         Config.model_validate({"q": license})
     assert caught.value.errors()[0]["loc"] == where
 
 
-def test_a_license_has_a_name_that_can_stand_in_a_key() -> None:
+def test_license_name_that_cannot_be_a_key_is_refused() -> None:
     with pytest.raises(ValidationError, match="made of letters"):
         Config.model_validate({"a}b": {}})
 
 
-def test_off_switches_a_clock_off() -> None:
+def test_clock_set_to_off_never_ends_a_cal() -> None:
     license = Config.model_validate({"q": {"session": {"reclaimable_after": "off", "maximum": "off"}}}).licenses["q"]
     assert (license.session.reclaimable_after, license.session.maximum) == (None, None)
 
@@ -69,12 +69,12 @@ def test_off_switches_a_clock_off() -> None:
         ({}, "in_license: the license has no CALs at all"),
     ],
 )
-def test_what_is_allowed_and_unwise_is_told(license: dict[str, Any], advice: str) -> None:
+def test_unwise_setting_is_warned_of(license: dict[str, Any], advice: str) -> None:
     assert any(
         sentence.startswith(f"licenses.q.{advice}") for sentence in warnings(Config.model_validate({"q": license}))
     )
 
 
-def test_wise_settings_are_told_nothing() -> None:
+def test_wise_settings_cause_no_warning() -> None:
     wise = {"named": {"in_license": 2, "dynamic": True, "dynamic_for": ["g"]}, "session": {"in_license": 2}}
     assert warnings(Config.model_validate({"q": wise})) == []

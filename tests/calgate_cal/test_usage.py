@@ -7,7 +7,7 @@ from cal_model.license import DAY, HOUR, MINUTE, Lab
 License = Callable[..., Awaitable[Lab]]
 
 
-async def test_it_serves_its_user_and_document_for_60_minutes_on_any_machine(license: License) -> None:
+async def test_usage_cal_serves_its_user_and_document_for_60_minutes_on_any_machine(license: License) -> None:
     q = await license(usage={"in_license": 1})
     lease = await q.hold("alice")
     assert lease.until == q.time + HOUR
@@ -17,7 +17,7 @@ async def test_it_serves_its_user_and_document_for_60_minutes_on_any_machine(lic
     assert await q.open("bob") == "no-cal"
 
 
-async def test_activity_in_minute_61_takes_another(license: License) -> None:
+async def test_activity_in_minute_61_takes_another_usage_cal(license: License) -> None:
     q = await license(usage={"in_license": 2})
     lease = await q.hold("alice")
     await q.at(HOUR)
@@ -27,7 +27,7 @@ async def test_activity_in_minute_61_takes_another(license: License) -> None:
     assert sorted(holder.state for holder in await q.holders()) == ["held", "spent"]
 
 
-async def test_and_is_denied_when_none_is_left(license: License) -> None:
+async def test_activity_in_minute_61_is_denied_when_no_usage_cal_is_left(license: License) -> None:
     q = await license(usage={"in_license": 1})
     await q.open("alice")
     await q.at(HOUR)
@@ -35,7 +35,7 @@ async def test_and_is_denied_when_none_is_left(license: License) -> None:
     assert (no.pools[0].note, no.free_at) == ("full", q.time - HOUR + 28 * DAY)
 
 
-async def test_each_use_occupies_the_pool_for_exactly_28_days_from_its_beginning(license: License) -> None:
+async def test_usage_cal_occupies_the_pool_for_exactly_28_days_from_its_beginning(license: License) -> None:
     q = await license(usage={"in_license": 1})
     await q.open("alice")
     await q.at(10 * MINUTE)
@@ -46,7 +46,7 @@ async def test_each_use_occupies_the_pool_for_exactly_28_days_from_its_beginning
     assert await q.open("bob") == "usage"
 
 
-async def test_one_that_the_document_server_refused_is_not_burnt_for_28_days(license: License) -> None:
+async def test_usage_cal_is_not_occupied_for_28_days_when_the_document_server_refused(license: License) -> None:
     q = await license(usage={"in_license": 1})
     lease = await q.claim("alice", "mistyped.qvw")
     await q.allocator.settle(lease, served=False)

@@ -30,7 +30,7 @@ async def old(request: pytest.FixtureRequest, license: License) -> tuple[Lab, st
     return q, beside
 
 
-async def test_what_it_wrote_is_read(old: tuple[Lab, str]) -> None:
+async def test_data_of_an_older_version_is_read(old: tuple[Lab, str]) -> None:
     q, _ = old
     assert sorted((it.name, it.kind, it.state) for it in await q.holders()) == [
         ("CORP\\alice", "named", "held"),
@@ -47,7 +47,7 @@ async def test_what_it_wrote_is_read(old: tuple[Lab, str]) -> None:
     assert records[:4] == ["configured", "allocated", "limited", "assigned"]
 
 
-async def test_both_serve_the_same_users_with_the_same_leases(
+async def test_older_and_present_functions_serve_the_same_users_with_the_same_leases(
     old: tuple[Lab, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     q, beside = old
@@ -66,12 +66,12 @@ async def test_both_serve_the_same_users_with_the_same_leases(
     assert next(it.state for it in await q.holders() if it.client == "laptop") == "signed-out"
 
 
-def test_functions_that_were_released_are_not_changed_any_more() -> None:
+def test_released_functions_are_not_changed() -> None:
     frozen = (FROZEN / f"{lua.VERSION}.lua").read_text()
     assert frozen == lua.source(clock=CLOCK), (
         "this needs a new VERSION; before a release: cd tests && python -m cal_model.freeze_version"
     )
 
 
-def test_every_version_has_its_data() -> None:
+def test_every_frozen_version_has_its_data() -> None:
     assert all(Path(FROZEN / f"{version}.json").exists() for version in VERSIONS)
