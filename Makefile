@@ -68,7 +68,7 @@ soak-cal: $(VENV)/.test  ## the CAL rules and the store through 3,000,000 random
 
 fuzz-http: packages  ## 200,000 requests and 200,000 replies by grammar, side by side: make fuzz-http MESSAGES=…
 	@export CALGATE_FUZZ_MESSAGES=$(or $(MESSAGES),200000); fuzz='$(BIN)/python -m pytest -q -s tests/end_to_end/test_fuzz.py'; \
-	$$fuzz -k one_request & near=$$!; $$fuzz -k no_reply; far=$$?; wait $$near && [ $$far = 0 ]
+	$$fuzz -k one_request & first=$$!; $$fuzz -k response_never; second=$$?; wait $$first && [ $$second = 0 ]
 
 test-two-workers: packages  ## the tests through the real door once more, with two workers each
 	@CALGATE_TEST_WORKERS=2 $(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/end_to_end

@@ -1,4 +1,4 @@
-"""One request in, one response out: reads the request, sends it where it belongs, and makes a response of a refusal."""
+"""One request in, one response out: reads the request, dispatches it, and turns a refusal into a response."""
 
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Handler:
-    """Answers requests; every Refusal becomes its response here."""
+    """Serves requests; every Refusal becomes a response here."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Handler:
         self._tracing = tracing
 
     async def serve(self, raw: RawRequest) -> Response | None:
-        """Returns the response to one request; None: it was a WebSocket, and is over."""
+        """Returns the response to one request; None after a WebSocket that has ended."""
         request: Request | None = None
         route: Route | None = None
         try:
@@ -67,7 +67,7 @@ class Handler:
         return response
 
     def refuse(self, raw: RawRequest, refusal: Refusal | None) -> Response:
-        """The response to a request that could not be read; None: a bug of ours."""
+        """Returns the response to a request that could not be parsed; a refusal of None stands for a bug of ours."""
         return self._refuse(raw, refusal or InternalError("a bug"), None, None)
 
     def _refuse(self, raw: RawRequest, refusal: Refusal, request: Request | None, route: Route | None) -> Response:
@@ -83,7 +83,7 @@ class Handler:
         return self._pipeline.challenges_after(request, refusal)
 
     def _record(self, request: Request | None, route: Route | None, response: Response | None) -> None:
-        """Metrics, the span and the access log of a request whose response is known."""
+        """Records metrics, the span and the access log of a request whose response is known."""
         status = response.status if response is not None else 101
         self._metrics.count("requests", str(status))
         if self._tracing is not None:
@@ -97,14 +97,14 @@ class Handler:
                 address=request.address,
                 method=request.method,
                 host=request.host,
-                path=request.target.path,  # without the query: it may carry a ticket
+                path=request.target.path,  # without the query, which may contain a ticket
                 status=status,
                 ms=request.ms,
             )
 
 
 def _path_of(request: Request | None, route: Route | None) -> str | None:
-    """What a span names a request by: the route's path, which is one of few, not the request's own."""
+    """Returns the path that names a span: the route's, of which there are few, not the request's own."""
     if route is not None:
         return route.path
     return PREFIX if request is not None and request.target.path.startswith(PREFIX) else None

@@ -16,7 +16,7 @@ from calgate.upstream.pool import Upstream
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One entry of `[[routes]]`, ready for use."""
+    """One entry of `[[routes]]`, with its parts."""
 
     number: int
     host: str
@@ -29,9 +29,9 @@ class Route:
     windows: bool = True  # the document servers run Windows, so paths that it resolves differently are refused
 
     def covers(self, host: str, path: str) -> bool:
-        """Whether this route serves the request; `path` matches whole segments.
+        """Whether this route serves a request; `path` matches whole segments, in any case.
 
-        Case does not count: a server that ignores case must not be reached past the route, and past its dialect.
+        Case is ignored because the document server may ignore it: no spelling may bypass the route and its dialect.
         """
         if self.host and host.partition(":")[0] != self.host:
             return False
@@ -39,7 +39,7 @@ class Route:
 
 
 def find_route(routes: Sequence[Route], host: str, path: str) -> Route | None:
-    """The first route that covers the request."""
+    """Returns the first route that covers the request, None where there is none."""
     for route in routes:
         if route.covers(host, path):
             return route
@@ -47,7 +47,7 @@ def find_route(routes: Sequence[Route], host: str, path: str) -> Route | None:
 
 
 class HostAndPath(Protocol):
-    """What hidden routes are found by."""
+    """The settings that decide which requests a route covers."""
 
     @property
     def host(self) -> str: ...
@@ -56,7 +56,7 @@ class HostAndPath(Protocol):
 
 
 class ServerSettings(Protocol):
-    """What a route's settings say of its document servers."""
+    """The settings of a route that concern its document servers."""
 
     @property
     def upstream_ca(self) -> Path | None: ...
@@ -69,22 +69,22 @@ class ServerSettings(Protocol):
 
 
 def hidden_routes(routes: Sequence[HostAndPath]) -> Sequence[str]:
-    """A sentence for each route that another above it leaves no requests for."""
+    """Returns a warning for each route that can never be reached, because a route above it covers all its requests."""
     return [
-        f"routes[{place + 1}] ({route.host}{route.path}) is never reached: routes[{above + 1}]"
-        f" ({routes[above].host}{routes[above].path}) serves all of it; the narrower one belongs above"
-        for place, route in enumerate(routes)
-        for above in [next((n for n, other in enumerate(routes[:place]) if _serves_all_of(other, route)), None)]
+        f"routes[{index + 1}] ({route.host}{route.path}) is never reached: routes[{above + 1}]"
+        f" ({routes[above].host}{routes[above].path}) covers all of it; put the narrower route above the wider one"
+        for index, route in enumerate(routes)
+        for above in [next((n for n, other in enumerate(routes[:index]) if _covers_all_of(other, route)), None)]
         if above is not None
     ]
 
 
-def _serves_all_of(one: HostAndPath, other: HostAndPath) -> bool:
+def _covers_all_of(one: HostAndPath, other: HostAndPath) -> bool:
     return one.host.lower() in ("", other.host.lower()) and is_at_or_below(other.path, one.path)
 
 
 def upstream_of(route: ServerSettings, url: str, make: Callable[..., Upstream] = Upstream) -> Upstream:
-    """A document server as a route's settings name it."""
+    """Makes the connection pool of a document server from a route's settings."""
     parts = urlsplit(url)
     tls = None
     if parts.scheme == "https":

@@ -27,7 +27,7 @@ REPLY = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe
 HALF_OPEN = 2000
 
 
-async def test_a_reply_reset_at_any_byte_is_never_taken_for_whole(gate: Gateway, server: DocumentServer) -> None:
+async def test_response_reset_at_any_byte_is_never_complete(gate: Gateway, server: DocumentServer) -> None:
     cookie = await cookie_of(gate, "alice")
     request = f"GET /cut HTTP/1.1\r\nHost: g\r\nConnection: close\r\nCookie: {cookie}\r\n\r\n".encode()
 
@@ -49,7 +49,7 @@ async def test_a_reply_reset_at_any_byte_is_never_taken_for_whole(gate: Gateway,
     assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")).status == 200
 
 
-async def test_clients_that_vanish_in_the_middle_leave_nothing_behind(gate: Gateway, server: DocumentServer) -> None:
+async def test_disconnected_clients_leave_nothing_behind(gate: Gateway, server: DocumentServer) -> None:
     cookie = await cookie_of(gate, "alice")
 
     async def endless(exchange: Exchange) -> None:
@@ -71,7 +71,7 @@ async def test_clients_that_vanish_in_the_middle_leave_nothing_behind(gate: Gate
     assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")).status == 200
 
 
-async def test_two_thousand_half_open_handshakes_neither_hinder_nor_stay(gate: Gateway) -> None:
+async def test_two_thousand_unfinished_handshakes_delay_nobody_and_are_freed(gate: Gateway) -> None:
     client = NtlmClient("alice")
     first = f"GET / HTTP/1.1\r\nHost: g\r\nAuthorization: NTLM {client.first()}\r\n\r\n".encode()
     before = memory_of(gate)
@@ -92,7 +92,7 @@ async def test_two_thousand_half_open_handshakes_neither_hinder_nor_stay(gate: G
     assert [reply.status for reply in again] == [200] * 4
 
 
-async def test_dawdlers_do_not_keep_others_from_being_served(gate: Gateway) -> None:
+async def test_slow_clients_do_not_delay_others(gate: Gateway) -> None:
     """Heads and bodies that come a byte now and then (slow-loris) cost a connection each, and others nothing."""
     cookie = await cookie_of(gate, "alice")
     stop = asyncio.Event()
@@ -117,7 +117,7 @@ async def test_dawdlers_do_not_keep_others_from_being_served(gate: Gateway) -> N
 
 
 @pytest.mark.parametrize("times", [5, pytest.param(60, marks=pytest.mark.long)])
-async def test_a_reload_each_second_under_load_fails_no_request(
+async def test_reload_each_second_under_load_fails_no_request(
     server: DocumentServer, tmp_path: Path, times: int
 ) -> None:
     async with gateway(write_settings(tmp_path, server.port, listen="workers = 2")) as gate:
@@ -134,7 +134,7 @@ async def test_a_reload_each_second_under_load_fails_no_request(
         assert len(taken_over) <= times
 
 
-async def test_a_worker_killed_again_and_again_always_comes_back(server: DocumentServer, tmp_path: Path) -> None:
+async def test_killed_worker_is_always_replaced(server: DocumentServer, tmp_path: Path) -> None:
     async with gateway(write_settings(tmp_path, server.port, listen="workers = 1")) as gate:
         cookie = await cookie_of(gate, "alice")
         for _ in range(3):

@@ -167,9 +167,7 @@ async def stands(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
-async def test_the_verdict_is_the_tables_and_every_difference_is_explained(
-    stands: dict[str, Stand], vector: Vector
-) -> None:
+async def test_vector_has_its_verdict_and_explains_every_difference(stands: dict[str, Stand], vector: Vector) -> None:
     tried = await asyncio.gather(*(stand.try_out(vector) for stand in stands.values()))
     (arrived, answer), *others = tried
     status = answer.split(b" ")[1].decode() if answer.startswith(b"HTTP/1.1 ") else "no answer"

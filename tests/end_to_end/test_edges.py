@@ -58,7 +58,7 @@ AMBIGUOUS = {
 
 
 @pytest.mark.parametrize("case", AMBIGUOUS)
-async def test_what_can_be_read_in_two_ways_is_refused(gate: Gateway, server: DocumentServer, case: str) -> None:
+async def test_ambiguous_request_is_400_and_not_forwarded(gate: Gateway, server: DocumentServer, case: str) -> None:
     cookie = await cookie_of(gate, "alice")
     server.seen.clear()
     request = AMBIGUOUS[case].replace(b"\r\n\r\n", f"\r\nCookie: {cookie}\r\n\r\n".encode(), 1)
@@ -68,9 +68,7 @@ async def test_what_can_be_read_in_two_ways_is_refused(gate: Gateway, server: Do
     assert server.seen == []
 
 
-async def test_a_header_of_60_kb_passes_and_one_of_70_kb_is_431_without_its_bytes_in_the_log(
-    gate: Gateway, server: DocumentServer
-) -> None:
+async def test_header_of_70_kb_is_431_without_its_bytes_in_the_log(gate: Gateway, server: DocumentServer) -> None:
     cookie = await cookie_of(gate, "alice")
     fine = await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}", "-H", f"X-Long: {'a' * 60_000}")
     assert fine.status == 200
@@ -80,14 +78,14 @@ async def test_a_header_of_60_kb_passes_and_one_of_70_kb_is_431_without_its_byte
     assert "secret" not in gate.log.read_text()
 
 
-async def test_an_unlisted_method_is_405_and_says_which_there_are(gate: Gateway, server: DocumentServer) -> None:
+async def test_unlisted_method_is_405_with_allow(gate: Gateway, server: DocumentServer) -> None:
     reply = await curl(f"{gate.url}/portal", "-X", "TRACE", user="alice")
     assert reply.status == 405
     assert "GET" in reply.values("allow")[0]
     assert server.seen == []
 
 
-async def test_100_continue_is_said_after_sign_in_and_not_before(gate: Gateway, server: DocumentServer) -> None:
+async def test_100_continue_is_sent_after_sign_in(gate: Gateway, server: DocumentServer) -> None:
     head = b"POST /form HTTP/1.1\r\nHost: g\r\nContent-Length: 3\r\nExpect: 100-continue\r\n"
     stranger = await raw(gate.port, head + b"\r\n", within=2)
     assert stranger.startswith(b"HTTP/1.1 401 ")
@@ -102,7 +100,7 @@ async def test_100_continue_is_said_after_sign_in_and_not_before(gate: Gateway, 
     writer.close()
 
 
-async def test_100_continue_is_never_said_to_http_1_0(gate: Gateway, server: DocumentServer) -> None:
+async def test_100_continue_is_never_sent_to_http_1_0(gate: Gateway, server: DocumentServer) -> None:
     cookie = await cookie_of(gate, "alice")
     head = f"POST /form HTTP/1.0\r\nHost: g\r\nContent-Length: 3\r\nExpect: 100-continue\r\nCookie: {cookie}\r\n\r\n"
     answer = await raw(gate.port, head.encode() + b"abc")
@@ -124,7 +122,7 @@ BAD_REPLIES = {
 
 
 @pytest.mark.parametrize("case", BAD_REPLIES)
-async def test_a_reply_that_can_be_read_in_two_ways_is_a_502(gate: Gateway, server: DocumentServer, case: str) -> None:
+async def test_ambiguous_response_is_502(gate: Gateway, server: DocumentServer, case: str) -> None:
     async def answer(exchange: Exchange) -> None:
         exchange.writer.write(BAD_REPLIES[case])
         exchange.writer.close()
@@ -135,7 +133,7 @@ async def test_a_reply_that_can_be_read_in_two_ways_is_a_502(gate: Gateway, serv
     assert (reply.status, reply.json["code"]) == (502, "bad-gateway")
 
 
-async def test_a_reply_to_head_with_a_length_does_not_eat_the_next(gate: Gateway, server: DocumentServer) -> None:
+async def test_length_of_a_response_to_head_consumes_nothing(gate: Gateway, server: DocumentServer) -> None:
     async def answer(exchange: Exchange) -> None:
         if exchange.request_line.startswith("HEAD"):
             exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")
@@ -149,7 +147,7 @@ async def test_a_reply_to_head_with_a_length_does_not_eat_the_next(gate: Gateway
     assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")).body == b"next"
 
 
-async def test_a_reply_cut_short_is_seen_as_cut_short_by_the_client(gate: Gateway, server: DocumentServer) -> None:
+async def test_truncated_response_is_seen_as_truncated_by_the_client(gate: Gateway, server: DocumentServer) -> None:
     async def answer(exchange: Exchange) -> None:
         exchange.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
         await exchange.writer.drain()
@@ -161,7 +159,7 @@ async def test_a_reply_cut_short_is_seen_as_cut_short_by_the_client(gate: Gatewa
     assert reply.exit in (18, 56), "partial file, or reset"
 
 
-async def test_a_reply_that_ends_with_the_connection_is_whole(gate: Gateway, server: DocumentServer) -> None:
+async def test_response_that_ends_with_its_connection_is_complete(gate: Gateway, server: DocumentServer) -> None:
     async def answer(exchange: Exchange) -> None:
         exchange.writer.write(b"HTTP/1.0 200 OK\r\n\r\nto the end")
         await exchange.writer.drain()
@@ -173,7 +171,7 @@ async def test_a_reply_that_ends_with_the_connection_is_whole(gate: Gateway, ser
     assert (reply.status, reply.body, reply.exit) == (200, b"to the end", 0)
 
 
-async def test_location_and_cookie_domain_that_name_the_document_server_name_the_gateway(
+async def test_location_and_cookie_domain_of_the_document_server_become_the_gateways(
     gate: Gateway, server: DocumentServer
 ) -> None:
     async def answer(exchange: Exchange) -> None:
@@ -196,7 +194,7 @@ async def test_location_and_cookie_domain_that_name_the_document_server_name_the
     assert reply.values("www-authenticate") == ["Basic realm=x"]
 
 
-async def test_a_document_server_that_is_not_there_is_a_502_page(gate: Gateway, server: DocumentServer) -> None:
+async def test_unreachable_document_server_is_a_502_page(gate: Gateway, server: DocumentServer) -> None:
     async def hang_up(exchange: Exchange) -> None:
         exchange.writer.transport.abort()
 

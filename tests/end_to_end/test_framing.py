@@ -89,7 +89,7 @@ HEAD = "POST /form HTTP/1.1"
 CHUNKED = "Transfer-Encoding: chunked"
 
 
-async def test_chunk_extensions_and_trailers_of_a_request_stay_here(
+async def test_chunk_extensions_and_trailers_of_a_request_are_dropped(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
     """The recording server takes neither: it would hang up (RFC 9112, section 7.1)."""
@@ -102,9 +102,7 @@ async def test_chunk_extensions_and_trailers_of_a_request_stay_here(
     assert server.seen[-1].values("qvuser") == ["DEMO\\alice"]
 
 
-async def test_a_bad_chunk_that_comes_later_ends_both_connections(
-    gate: Gateway, server: DocumentServer, cookie: str
-) -> None:
+async def test_late_malformed_chunk_ends_both_connections(gate: Gateway, server: DocumentServer, cookie: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
     writer.write(request(cookie, HEAD, CHUNKED, body=b"3\r\nabc\r\n", last=False))
     await asyncio.sleep(0.1)  # the head and the first chunk are on their way
@@ -117,7 +115,7 @@ async def test_a_bad_chunk_that_comes_later_ends_both_connections(
     assert server.seen == [], "a body without its end is no request"
 
 
-async def test_what_is_no_request_is_told_so_on_a_kept_connection_as_well(
+async def test_malformed_request_is_400_on_a_kept_connection(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
@@ -129,7 +127,7 @@ async def test_what_is_no_request_is_told_so_on_a_kept_connection_as_well(
     assert len(server.seen) == 1
 
 
-async def test_a_chunk_that_breaks_after_the_answer_began_ends_the_answer_short(
+async def test_malformed_chunk_after_the_response_began_cuts_the_response_short(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
     server.reads_body = False
@@ -144,7 +142,7 @@ async def test_a_chunk_that_breaks_after_the_answer_began_ends_the_answer_short(
     writer.close()
 
 
-async def test_who_is_refused_while_a_body_is_on_its_way_can_read_why(
+async def test_refusal_can_be_read_while_the_body_is_still_being_sent(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
     """After a plain close the browser would see a reset connection instead of the page."""
@@ -161,9 +159,7 @@ async def test_who_is_refused_while_a_body_is_on_its_way_can_read_why(
     assert server.seen == []
 
 
-async def test_pipelined_requests_are_answered_in_order_and_each_is_one(
-    gate: Gateway, server: DocumentServer, cookie: str
-) -> None:
+async def test_pipelined_requests_are_served_in_order(gate: Gateway, server: DocumentServer, cookie: str) -> None:
     async def slow_first(exchange: Exchange) -> None:
         await asyncio.sleep(0.2 if exchange.path == "/1" else 0)
         await exchange.answer(exchange.path.encode())
@@ -175,7 +171,7 @@ async def test_pipelined_requests_are_answered_in_order_and_each_is_one(
     assert [(exchange.path, exchange.body) for exchange in server.seen] == [(f"/{n}", b"abc") for n in (1, 2, 3)]
 
 
-async def test_fields_are_those_of_each_request_though_a_connection_remembers_the_last_ones(
+async def test_each_request_has_its_own_headers_on_a_kept_connection(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
     """Equal ones are not sorted again; a field more, less or another is noticed each time."""
@@ -187,7 +183,7 @@ async def test_fields_are_those_of_each_request_though_a_connection_remembers_th
     assert [[f"{n}: {v}" for n, v in seen.fields if n in ("X-A", "X-B")] for seen in server.seen] == wanted
 
 
-async def test_each_request_that_waits_for_100_continue_hears_it(
+async def test_100_continue_is_sent_for_each_request_that_expects_it(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
@@ -202,7 +198,7 @@ async def test_each_request_that_waits_for_100_continue_hears_it(
     writer.close()
 
 
-async def test_an_absolute_target_of_this_host_goes_on_as_a_path(
+async def test_absolute_target_of_this_host_is_forwarded_as_a_path(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
     for target, path in (("http://g/a?b=1", "/a?b=1"), ("HTTP://G/a", "/a"), ("http://g", "/"), ("http://g?b", "/?b")):
@@ -212,16 +208,14 @@ async def test_an_absolute_target_of_this_host_goes_on_as_a_path(
         assert server.seen[-1].values("x-forwarded-host") == ["g"]
 
 
-async def test_cookies_in_several_lines_go_on_in_one_and_ours_stays_here(
+async def test_cookie_lines_are_joined_without_the_gateways_own(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
     await raw(gate.port, request(cookie, "GET /portal HTTP/1.1", "Cookie: a=1; b=2", "Cookie: c=3"))
     assert server.seen[-1].values("cookie") == ["a=1; b=2; c=3"]
 
 
-async def test_http_1_0_gets_no_chunks_and_its_connection_ends(
-    gate: Gateway, server: DocumentServer, cookie: str
-) -> None:
+async def test_http_1_0_client_gets_no_chunks_and_a_close(gate: Gateway, server: DocumentServer, cookie: str) -> None:
     server.behaviour = says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n")
     answer = await raw(gate.port, request(cookie, "GET /portal HTTP/1.0", last=False))
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -230,13 +224,13 @@ async def test_http_1_0_gets_no_chunks_and_its_connection_ends(
     assert b"connection: keep-alive" not in head.lower()
 
 
-async def test_http_1_0_needs_no_host(gate: Gateway, server: DocumentServer, cookie: str) -> None:
+async def test_http_1_0_request_needs_no_host(gate: Gateway, server: DocumentServer, cookie: str) -> None:
     answer = await raw(gate.port, f"GET /portal HTTP/1.0\r\nCookie: {cookie}\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert server.seen[-1].values("host") == [f"127.0.0.1:{server.port}"]
 
 
-async def test_100_continue_is_not_said_to_whom_is_refused(gate: Gateway, server: DocumentServer, cookie: str) -> None:
+async def test_100_continue_is_not_sent_before_a_refusal(gate: Gateway, server: DocumentServer, cookie: str) -> None:
     expecting = ("Expect: 100-continue", "Content-Length: 3")
     foreign = request(cookie, HEAD, *expecting, "Origin: http://evil.example", last=False)
     for sent, status in ((foreign, 403), (request("none=0", HEAD, *expecting, last=False), 401)):
@@ -246,7 +240,7 @@ async def test_100_continue_is_not_said_to_whom_is_refused(gate: Gateway, server
     assert server.seen == []
 
 
-async def test_an_unknown_expectation_stays_here(gate: Gateway, server: DocumentServer, cookie: str) -> None:
+async def test_unknown_expectation_is_not_forwarded(gate: Gateway, server: DocumentServer, cookie: str) -> None:
     answer = await raw(gate.port, request(cookie, HEAD, "Expect: more", "Content-Length: 3", body=b"abc"))
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert server.seen[-1].values("expect") == []
@@ -261,7 +255,7 @@ async def test_an_unknown_expectation_stays_here(gate: Gateway, server: Document
         (["X-A: a"] * 140, 431),
     ],
 )
-async def test_the_fields_of_a_request_are_limited_together_and_in_number(
+async def test_headers_are_limited_in_total_size_and_number(
     gate: Gateway, server: DocumentServer, cookie: str, fields: Sequence[str], status: int
 ) -> None:
     answer = await raw(gate.port, request(cookie, "GET /portal HTTP/1.1", *fields))
@@ -269,7 +263,7 @@ async def test_the_fields_of_a_request_are_limited_together_and_in_number(
     assert len(server.seen) == (status == 200)
 
 
-async def test_a_target_of_70_kb_is_431(gate: Gateway, server: DocumentServer, cookie: str) -> None:
+async def test_target_of_70_kb_is_431(gate: Gateway, server: DocumentServer, cookie: str) -> None:
     answer = await raw(gate.port, request(cookie, f"GET /{'a' * 70_000} HTTP/1.1"))
     assert answer.startswith(b"HTTP/1.1 431 ")
     assert server.seen == []
@@ -292,7 +286,7 @@ WEBSOCKET = (
         ("GET /live HTTP/1.1", "X-A: no Connection field"),
     ],
 )
-async def test_a_websocket_that_is_not_asked_for_as_it_must_be_is_a_plain_request(
+async def test_malformed_websocket_handshake_is_a_plain_request(
     gate: Gateway, server: DocumentServer, cookie: str, line: str, connection: str
 ) -> None:
     second = request(cookie, "GET /second HTTP/1.1")
@@ -302,7 +296,7 @@ async def test_a_websocket_that_is_not_asked_for_as_it_must_be_is_a_plain_reques
     assert server.seen[0].values("connection") == []
 
 
-async def test_a_websocket_that_is_declined_leaves_a_connection_that_still_speaks_http(
+async def test_connection_still_speaks_http_after_a_declined_websocket(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
     first = request(cookie, "GET /live HTTP/1.1", "Connection: Upgrade", *WEBSOCKET, last=False)
@@ -350,7 +344,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-async def test_a_reply_that_is_not_http_or_can_be_read_in_two_ways_is_a_502(
+async def test_malformed_or_ambiguous_response_is_502(
     gate: Gateway, server: DocumentServer, cookie: str, case: str
 ) -> None:
     answer = await replied(gate, server, cookie, says(REFUSED[case], then_closes=case in ("HTTP/0.9", "identity")))
@@ -361,26 +355,26 @@ async def test_a_reply_that_is_not_http_or_can_be_read_in_two_ways_is_a_502(
     "framing", [b"Content-Length: 5\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello"]
 )
 @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
-async def test_204_and_304_have_no_body_whatever_their_fields_say(
+async def test_204_and_304_have_no_body_whatever_their_framing(
     gate: Gateway, server: DocumentServer, cookie: str, status: bytes, framing: bytes
 ) -> None:
     answer = await replied(gate, server, cookie, says(b"HTTP/1.1 " + status + b"\r\n" + framing))
     assert answer == b"HTTP/1.1 " + status + b"\r\nConnection: close\r\n\r\n"
 
 
-async def test_a_body_after_a_reply_to_head_is_nobodys(gate: Gateway, server: DocumentServer, cookie: str) -> None:
+async def test_body_of_a_response_to_head_is_dropped(gate: Gateway, server: DocumentServer, cookie: str) -> None:
     speech = says(OK + b"Content-Length: 5\r\n\r\nhello")
     answer = await replied(gate, server, cookie, speech, line="HEAD /portal HTTP/1.1")
     assert answer == OK + b"Content-Length: 5\r\nConnection: close\r\n\r\n"
 
 
-async def test_1xx_replies_are_passed_over(gate: Gateway, server: DocumentServer, cookie: str) -> None:
+async def test_1xx_responses_are_skipped(gate: Gateway, server: DocumentServer, cookie: str) -> None:
     early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nSet-Cookie: early=1\r\n\r\n"
     answer = await replied(gate, server, cookie, says(early, OK + b"Content-Length: 2\r\n\r\nok"))
     assert answer == OK + b"Content-Length: 2\r\nConnection: close\r\n\r\nok"
 
 
-async def test_chunk_extensions_and_trailers_of_a_reply_stay_here(
+async def test_chunk_extensions_and_trailers_of_a_response_are_dropped(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
     pieces = (b"2;x=y\r\nok\r\n", b"0\r\nSet-Cookie: late=1\r\nX-A: 1\x002\r\n\r\n")
@@ -391,14 +385,16 @@ async def test_chunk_extensions_and_trailers_of_a_reply_stay_here(
     assert b"\0" not in answer
 
 
-async def test_a_bad_chunk_in_a_reply_is_a_reply_cut_short(gate: Gateway, server: DocumentServer, cookie: str) -> None:
+async def test_malformed_chunk_in_a_response_cuts_the_response_short(
+    gate: Gateway, server: DocumentServer, cookie: str
+) -> None:
     for chunk in (b"zz\r\nok\r\n", b"2\nok\r\n", b"2\r\nokX\r\n", b"-2\r\nok\r\n", b"fffffffffffffffff\r\n"):
         speech = says(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"2\r\nok\r\n", chunk + b"0\r\n\r\n")
         answer = await replied(gate, server, cookie, speech)
         assert not answer.endswith(b"0\r\n\r\n"), "the last chunk would say that it is whole"
 
 
-async def test_a_reply_cut_short_is_seen_as_cut_short_in_http_1_0_as_well(
+async def test_truncated_response_is_seen_as_truncated_in_http_1_0(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
     """There a body ends with its connection; so speaks nginx to those behind it by default."""
@@ -419,7 +415,7 @@ async def test_a_reply_cut_short_is_seen_as_cut_short_in_http_1_0_as_well(
     writer.close()
 
 
-async def test_what_follows_a_reply_is_never_the_next_requests(
+async def test_bytes_after_a_response_never_reach_the_next_request(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
     for more in (OK + b"Content-Length: 6\r\n\r\npoison", b"and more", b"\0"):
@@ -427,7 +423,7 @@ async def test_what_follows_a_reply_is_never_the_next_requests(
         assert answer == OK + b"Content-Length: 2\r\nConnection: close\r\n\r\nok"
 
 
-async def test_fields_of_one_hop_stay_here_and_several_cookies_stay_several(
+async def test_hop_by_hop_headers_of_a_response_are_dropped_and_cookies_kept_apart(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
     fields = (
@@ -443,7 +439,7 @@ async def test_fields_of_one_hop_stay_here_and_several_cookies_stay_several(
 # ---------------------------------------------------------------- behind a proxy
 
 
-async def test_half_a_word_of_a_trusted_proxy_is_refused_and_a_strangers_part_of_it_is_not_believed(
+async def test_malformed_forwarded_headers_of_a_trusted_proxy_are_400(
     server: DocumentServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("proxied")
@@ -464,7 +460,7 @@ async def test_half_a_word_of_a_trusted_proxy_is_refused_and_a_strangers_part_of
 # ---------------------------------------------------------------- what all of this stands on
 
 
-async def test_the_gateway_does_not_start_on_the_parser_without_llhttp(
+async def test_gateway_does_not_start_without_llhttp(
     server: DocumentServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Most smuggling faults of aiohttp's were its Python parser's."""

@@ -158,7 +158,7 @@ def requests(draw: st.DrawFn) -> bytes:
 @pytest.mark.timeout(7200)
 @given(batch=st.lists(requests(), min_size=AT_ONCE, max_size=AT_ONCE))
 @FUZZ
-def test_one_request_is_never_two_on_the_far_side(stage: Stage, batch: list[bytes]) -> None:
+def test_one_request_is_never_two_upstream(stage: Stage, batch: list[bytes]) -> None:
     stage.server.seen.clear()
     before = stage.workers
     first = stage.count
@@ -214,9 +214,7 @@ def replies(draw: st.DrawFn) -> tuple[bytes, bool]:
 @pytest.mark.timeout(7200)
 @given(batch=st.lists(replies(), min_size=AT_ONCE, max_size=AT_ONCE), method=st.sampled_from(["GET", "HEAD", "POST"]))
 @FUZZ
-def test_no_reply_reaches_a_request_that_it_does_not_belong_to(
-    stage: Stage, batch: list[tuple[bytes, bool]], method: str
-) -> None:
+def test_response_never_reaches_another_request(stage: Stage, batch: list[tuple[bytes, bool]], method: str) -> None:
     async def fuzzed(exchange: Exchange) -> None:
         kind, _, number = exchange.path[1:].partition("?")
         if kind == "next":

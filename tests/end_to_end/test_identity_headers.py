@@ -35,9 +35,7 @@ def claims() -> Iterator[tuple[str, str]]:
                 yield f"{spelling}: EVIL\\root", connection
 
 
-async def test_no_spelling_of_an_identity_header_reaches_the_document_server(
-    gate: Gateway, server: DocumentServer
-) -> None:
+async def test_identity_header_is_dropped_in_any_spelling(gate: Gateway, server: DocumentServer) -> None:
     cookie = await cookie_of(gate, "alice")
     passed = refused = 0
     for line, connection in claims():
@@ -58,7 +56,7 @@ async def test_no_spelling_of_an_identity_header_reaches_the_document_server(
     assert refused >= 300, "underscores, blanks and a Connection that names ours are refused"
 
 
-async def test_a_name_with_an_underscore_is_ours_with_a_dash_as_well(server: DocumentServer, tmp_path: Path) -> None:
+async def test_owned_name_with_an_underscore_also_covers_the_dash(server: DocumentServer, tmp_path: Path) -> None:
     """A CGI, and ASP.NET's server variables, make one name of the two."""
     settings = write_settings(tmp_path, server.port)
     settings.write_text(settings.read_text().replace("QVUSER", "QV_USER"))
@@ -70,7 +68,7 @@ async def test_a_name_with_an_underscore_is_ours_with_a_dash_as_well(server: Doc
             assert server.seen[-1].values("QV_USER") == ["DEMO\\alice"]
 
 
-async def test_connection_cannot_take_our_headers_away(gate: Gateway, server: DocumentServer) -> None:
+async def test_connection_header_cannot_remove_the_gateways_headers(gate: Gateway, server: DocumentServer) -> None:
     cookie = await cookie_of(gate, "alice")
     server.seen.clear()
     reply = await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}", "-H", "Connection: QVUSER")
@@ -78,7 +76,7 @@ async def test_connection_cannot_take_our_headers_away(gate: Gateway, server: Do
     assert server.seen == []
 
 
-async def test_hop_by_hop_fields_and_those_that_connection_names_stay_here(
+async def test_hop_by_hop_headers_and_those_that_connection_names_are_dropped(
     gate: Gateway, server: DocumentServer
 ) -> None:
     cookie = await cookie_of(gate, "alice")

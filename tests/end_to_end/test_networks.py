@@ -5,7 +5,7 @@ from pathlib import Path
 from support.gateway_process import DocumentServer, curl, gateway, write_settings
 
 
-async def test_a_session_that_moves_to_another_network_is_judged_anew(server: DocumentServer, tmp_path: Path) -> None:
+async def test_session_is_judged_again_when_it_moves_to_another_network(server: DocumentServer, tmp_path: Path) -> None:
     file = write_settings(tmp_path, server.port)
     text = file.read_text()
     office = 'name = "app users"\nnetworks = ["127.0.0.2/32"]\n'

@@ -67,7 +67,7 @@ async def sign_in(gate: Gateway, name: str, bound_to: Path) -> int:
     return int(head.split(" ")[1])
 
 
-async def test_each_name_gets_its_certificate_and_any_other_the_first(server: DocumentServer, tmp_path: Path) -> None:
+async def test_each_sni_name_gets_its_certificate_and_others_the_first(server: DocumentServer, tmp_path: Path) -> None:
     async with gateway(settings(tmp_path, server)) as gate:
         der = {name: ssl.PEM_cert_to_DER_cert((tmp_path / f"{name}.pem").read_text()) for name in (FIRST, SECOND)}
         assert await served(gate, FIRST) == der[FIRST]
@@ -76,9 +76,7 @@ async def test_each_name_gets_its_certificate_and_any_other_the_first(server: Do
         assert await served(gate, "another.example") == der[FIRST]
 
 
-async def test_a_sign_in_is_bound_to_the_certificate_of_its_own_connection(
-    server: DocumentServer, tmp_path: Path
-) -> None:
+async def test_sign_in_is_bound_to_the_certificate_of_its_connection(server: DocumentServer, tmp_path: Path) -> None:
     """Whatever the Host field says: here it is the first name every time."""
     async with gateway(settings(tmp_path, server)) as gate:
         first, second = tmp_path / f"{FIRST}.pem", tmp_path / f"{SECOND}.pem"
@@ -88,7 +86,7 @@ async def test_a_sign_in_is_bound_to_the_certificate_of_its_own_connection(
         assert await sign_in(gate, SECOND, first) == 401
 
 
-async def test_large_replies_over_tls_are_whole(server: DocumentServer, tmp_path: Path) -> None:
+async def test_large_responses_over_tls_are_complete(server: DocumentServer, tmp_path: Path) -> None:
     """A head and a body of more than a few KB are handed to the connection as two pieces."""
     sizes = (1, 16_383, 16_384, 100_000, 3_000_000)
     bodies = {f"/{size}": random.Random(size).randbytes(size) for size in sizes}

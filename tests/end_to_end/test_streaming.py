@@ -15,7 +15,7 @@ async def sample(gate: Gateway, samples: list[int]) -> None:
         await asyncio.sleep(1)
 
 
-async def test_a_gigabyte_down_to_a_reader_that_dawdles_is_never_held(gate: Gateway, server: DocumentServer) -> None:
+async def test_gigabyte_response_is_not_buffered_for_a_slow_reader(gate: Gateway, server: DocumentServer) -> None:
     async def send(exchange: Exchange) -> None:
         exchange.writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {GIGABYTE}\r\n\r\n".encode())
         for _ in range(GIGABYTE // len(PIECE)):
@@ -43,7 +43,7 @@ async def test_a_gigabyte_down_to_a_reader_that_dawdles_is_never_held(gate: Gate
     assert max(samples) - before < 10 << 20, f"{before} -> {samples}"
 
 
-async def test_a_gigabyte_up_to_a_server_that_dawdles_is_never_held(gate: Gateway, server: DocumentServer) -> None:
+async def test_gigabyte_upload_is_not_buffered_for_a_slow_server(gate: Gateway, server: DocumentServer) -> None:
     arrived = 0
 
     async def take(exchange: Exchange) -> None:
@@ -75,7 +75,7 @@ async def test_a_gigabyte_up_to_a_server_that_dawdles_is_never_held(gate: Gatewa
     assert max(samples) - before < 10 << 20, f"{before} -> {samples}"
 
 
-async def test_a_chunked_upload_arrives_as_it_was_sent(gate: Gateway, server: DocumentServer) -> None:
+async def test_chunked_upload_arrives_complete(gate: Gateway, server: DocumentServer) -> None:
     cookie = await cookie_of(gate, "alice")
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
     writer.write(f"POST /up HTTP/1.1\r\nHost: g\r\nCookie: {cookie}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
@@ -90,7 +90,7 @@ async def test_a_chunked_upload_arrives_as_it_was_sent(gate: Gateway, server: Do
     writer.close()
 
 
-async def test_an_answer_before_the_upload_ends_comes_through(gate: Gateway, server: DocumentServer) -> None:
+async def test_response_before_the_end_of_the_upload_is_delivered(gate: Gateway, server: DocumentServer) -> None:
     async def refuse(exchange: Exchange) -> None:
         await exchange.answer(b"too large", status="413 Content Too Large", fields=["Connection: close"])
         exchange.writer.write_eof()
@@ -107,7 +107,7 @@ async def test_an_answer_before_the_upload_ends_comes_through(gate: Gateway, ser
     writer.close()
 
 
-async def test_replies_that_come_side_by_side_stay_with_those_who_asked(gate: Gateway, server: DocumentServer) -> None:
+async def test_concurrent_responses_reach_their_own_requests(gate: Gateway, server: DocumentServer) -> None:
     """Each sets a new cookie, which is written to the store between the reply's arrival and its passing on."""
 
     async def own(exchange: Exchange) -> None:
@@ -126,9 +126,7 @@ async def test_replies_that_come_side_by_side_stay_with_those_who_asked(gate: Ga
             assert answer.endswith(b"\r\n\r\nthis is for %d" % number)
 
 
-async def test_a_connection_goes_on_after_an_answer_that_came_before_the_uploads_end(
-    gate: Gateway, server: DocumentServer
-) -> None:
+async def test_connection_serves_another_request_after_an_early_response(gate: Gateway, server: DocumentServer) -> None:
     """What is left of the upload is read and thrown away, by one reader, and the next request is answered."""
 
     async def at_once(exchange: Exchange) -> None:

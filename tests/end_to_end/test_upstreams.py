@@ -39,7 +39,7 @@ async def ask(gate: Gateway, cookie: str, *options: str) -> int:
     return (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}", *options)).status
 
 
-async def test_a_session_stays_with_its_server_and_both_get_some(tmp_path: Path) -> None:
+async def test_session_stays_with_its_server_and_both_servers_get_some(tmp_path: Path) -> None:
     async with two_servers(tmp_path) as (gate, one, two):
         for cookie in await cookies_of(gate):
             one.seen.clear()
@@ -51,7 +51,7 @@ async def test_a_session_stays_with_its_server_and_both_get_some(tmp_path: Path)
         assert two.connections
 
 
-async def test_when_one_goes_away_its_sessions_move_at_once_and_the_others_stay(tmp_path: Path) -> None:
+async def test_sessions_of_a_failed_server_move_and_the_others_stay(tmp_path: Path) -> None:
     async with two_servers(tmp_path) as (gate, one, two):
         cookies = await cookies_of(gate)
         homes = {}
@@ -68,7 +68,7 @@ async def test_when_one_goes_away_its_sessions_move_at_once_and_the_others_stay(
         assert set(homes.values()) == {one, two}
 
 
-async def test_a_post_that_was_sent_is_never_sent_again(tmp_path: Path) -> None:
+async def test_post_is_never_sent_twice(tmp_path: Path) -> None:
     async def hang_up(exchange: Exchange) -> None:
         exchange.writer.transport.abort()
 
@@ -81,7 +81,7 @@ async def test_a_post_that_was_sent_is_never_sent_again(tmp_path: Path) -> None:
         assert len(one.seen) + len(two.seen) == 1
 
 
-async def test_a_client_that_dawdles_over_its_upload_is_no_failure_of_a_server(tmp_path: Path) -> None:
+async def test_slow_upload_does_not_count_as_a_failure_of_the_server(tmp_path: Path) -> None:
     async with two_servers(tmp_path, 'answer_timeout = "1s"') as (gate, *_):
         cookie = await cookie_of(gate, "user0")
 
@@ -96,10 +96,10 @@ async def test_a_client_that_dawdles_over_its_upload_is_no_failure_of_a_server(t
             return answer
 
         assert await asyncio.gather(*(dawdle() for _ in range(3))) == [b"HTTP/1.1 200 OK\r\n"] * 3
-        assert "is left out" not in gate.log.read_text()
+        assert "marked down" not in gate.log.read_text()
 
 
-async def test_a_get_on_a_kept_connection_that_ended_is_tried_on_another(gate: Gateway, server: DocumentServer) -> None:
+async def test_get_on_a_stale_connection_is_sent_on_another(gate: Gateway, server: DocumentServer) -> None:
     async def once(exchange: Exchange) -> None:
         await exchange.answer()
         exchange.writer.close()
@@ -110,14 +110,14 @@ async def test_a_get_on_a_kept_connection_that_ended_is_tried_on_another(gate: G
         assert await ask(gate, cookie) == 200
 
 
-async def test_a_health_check_takes_one_out_and_back_in(tmp_path: Path) -> None:
+async def test_health_check_marks_a_server_down_and_up(tmp_path: Path) -> None:
     async def sick(exchange: Exchange) -> None:
         await exchange.answer(status="500 Internal Server Error" if exchange.path == "/healthy" else "200 OK")
 
     async with two_servers(tmp_path, 'health = { path = "/healthy", every = "200ms" }') as (gate, one, two):
         one.behaviour = sick
         for _ in range(100):
-            if "left out by its health check (status 500)" in gate.log.read_text():
+            if "marked down by its health check (status 500)" in gate.log.read_text():
                 break
             await asyncio.sleep(0.05)
         cookies = await cookies_of(gate)
@@ -127,7 +127,7 @@ async def test_a_health_check_takes_one_out_and_back_in(tmp_path: Path) -> None:
         assert [exchange.path for exchange in one.seen if exchange.path != "/healthy"] == []
         one.behaviour = Exchange.answer
         for _ in range(100):
-            if "is back by its health check" in gate.log.read_text():
+            if "marked up by its health check" in gate.log.read_text():
                 break
             await asyncio.sleep(0.05)
         for cookie in cookies:
@@ -142,7 +142,7 @@ async def test_a_health_check_takes_one_out_and_back_in(tmp_path: Path) -> None:
         assert (reply.status, reply.json["code"]) == (503, "no-upstream")
 
 
-async def test_an_administrator_drains_one_and_restores_it(tmp_path: Path) -> None:
+async def test_administrator_drains_a_server_and_restores_it(tmp_path: Path) -> None:
     async with two_servers(tmp_path) as (gate, one, _):
         cookies = await cookies_of(gate)
         name = f"http://127.0.0.1:{one.port}"

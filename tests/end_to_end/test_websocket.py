@@ -80,7 +80,7 @@ async def open_websocket(
     return head, reader, writer
 
 
-async def test_a_websocket_echoes_and_extensions_are_agreed_end_to_end(gate: Gateway, server: DocumentServer) -> None:
+async def test_websocket_echoes_and_negotiates_extensions_end_to_end(gate: Gateway, server: DocumentServer) -> None:
     cookie = await cookie_of(gate, "alice")
     server.behaviour = echo
     head, reader, writer = await open_websocket(gate, cookie)
@@ -105,9 +105,7 @@ def greeting(cookie: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-async def test_what_the_server_says_right_after_its_101_is_not_taken_for_http(
-    gate: Gateway, server: DocumentServer
-) -> None:
+async def test_bytes_right_after_a_101_are_forwarded(gate: Gateway, server: DocumentServer) -> None:
     async def greet(exchange: Exchange) -> None:
         exchange.writer.write(greeting(exchange.path[1:]))
         await asyncio.sleep(0)  # two writes, and so most often two reads
@@ -123,7 +121,7 @@ async def test_what_the_server_says_right_after_its_101_is_not_taken_for_http(
         writer.close()
 
 
-async def test_a_server_that_closes_right_after_its_101_is_heard_to_its_end(
+async def test_bytes_of_a_server_that_closes_right_after_its_101_are_forwarded(
     gate: Gateway, server: DocumentServer
 ) -> None:
     async def greet(exchange: Exchange) -> None:
@@ -138,7 +136,7 @@ async def test_a_server_that_closes_right_after_its_101_is_heard_to_its_end(
     writer.close()
 
 
-async def test_it_is_closed_with_1008_when_its_session_ends(gate: Gateway, server: DocumentServer) -> None:
+async def test_websocket_is_closed_with_1008_when_its_session_ends(gate: Gateway, server: DocumentServer) -> None:
     cookie = await cookie_of(gate, "alice")
     server.behaviour = echo
     _, reader, writer = await open_websocket(gate, cookie)
@@ -151,7 +149,7 @@ async def test_it_is_closed_with_1008_when_its_session_ends(gate: Gateway, serve
     writer.close()
 
 
-async def test_the_close_frame_waits_for_the_end_of_a_frame_under_way(gate: Gateway, server: DocumentServer) -> None:
+async def test_close_frame_waits_for_the_end_of_a_frame_under_way(gate: Gateway, server: DocumentServer) -> None:
     go_on = asyncio.Event()
 
     async def half_a_frame(exchange: Exchange) -> None:
@@ -173,7 +171,7 @@ async def test_the_close_frame_waits_for_the_end_of_a_frame_under_way(gate: Gate
     writer.close()
 
 
-async def test_it_is_told_1012_when_the_gateway_stops(gate: Gateway, server: DocumentServer) -> None:
+async def test_websocket_is_closed_with_1012_when_the_gateway_stops(gate: Gateway, server: DocumentServer) -> None:
     cookie = await cookie_of(gate, "alice")
     server.behaviour = echo
     _, reader, writer = await open_websocket(gate, cookie)
@@ -185,7 +183,7 @@ async def test_it_is_told_1012_when_the_gateway_stops(gate: Gateway, server: Doc
     assert await stopping == 0
 
 
-async def test_a_foreign_or_null_origin_is_refused(gate: Gateway, server: DocumentServer) -> None:
+async def test_websocket_of_a_foreign_or_null_origin_is_403(gate: Gateway, server: DocumentServer) -> None:
     cookie = await cookie_of(gate, "alice")
     server.seen.clear()
     for origin in ("http://evil.example", "null"):
@@ -195,7 +193,7 @@ async def test_a_foreign_or_null_origin_is_refused(gate: Gateway, server: Docume
     assert server.seen == []
 
 
-async def test_an_upgrade_with_a_body_does_not_hide_a_second_request(gate: Gateway, server: DocumentServer) -> None:
+async def test_upgrade_with_a_body_hides_no_second_request(gate: Gateway, server: DocumentServer) -> None:
     cookie = await cookie_of(gate, "alice")
     server.seen.clear()
     hidden = b"GET /hidden HTTP/1.1\r\nHost: g\r\n\r\n"
@@ -209,7 +207,7 @@ async def test_an_upgrade_with_a_body_does_not_hide_a_second_request(gate: Gatew
     assert server.seen == []
 
 
-async def test_any_other_upgrade_is_dropped(gate: Gateway, server: DocumentServer) -> None:
+async def test_upgrade_to_another_protocol_is_dropped(gate: Gateway, server: DocumentServer) -> None:
     cookie = await cookie_of(gate, "alice")
     request = (
         f"GET /portal HTTP/1.1\r\nHost: g\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\nCookie: {cookie}\r\n\r\n"
@@ -234,7 +232,7 @@ async def say(writer: asyncio.StreamWriter, every: float, *, opcode: int) -> Non
         await asyncio.sleep(every)
 
 
-async def test_data_keeps_session_and_cal_and_pings_keep_neither(server: DocumentServer, tmp_path: Path) -> None:
+async def test_data_keeps_session_and_cal_alive_and_pings_do_not(server: DocumentServer, tmp_path: Path) -> None:
     settings = write_settings(tmp_path, server.port, session='idle = "8s"')
     async with gateway(settings) as gate, asyncio.TaskGroup() as tasks:
         ends: dict[str, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
@@ -263,7 +261,7 @@ async def test_data_keeps_session_and_cal_and_pings_keep_neither(server: Documen
             writer.close()
 
 
-async def test_it_is_closed_when_its_cal_has_ended(server: DocumentServer, tmp_path: Path) -> None:
+async def test_websocket_is_closed_when_its_cal_ends(server: DocumentServer, tmp_path: Path) -> None:
     license = 'session = { in_license = 2, idle_timeout = "2s", minimum = "2s" }'
     async with gateway(write_settings(tmp_path, server.port, license=license)) as gate:
         cookie = await cookie_of(gate, "alice")
@@ -273,7 +271,7 @@ async def test_it_is_closed_when_its_cal_has_ended(server: DocumentServer, tmp_p
         writer.close()
 
 
-async def test_it_is_closed_with_1001_when_nothing_is_said(server: DocumentServer, tmp_path: Path) -> None:
+async def test_websocket_is_closed_with_1001_when_idle(server: DocumentServer, tmp_path: Path) -> None:
     async with gateway(write_settings(tmp_path, server.port, route='websocket_idle = "1s"')) as gate:
         cookie = await cookie_of(gate, "alice")
         server.behaviour = echo

@@ -73,7 +73,7 @@ class SignIn:
         session_id = session_id_of(request)
         session = await self._sessions.find(session_id)
         if session is not None and (not session.lapsed or request.method not in _SAFE):
-            request.connection.handshake = None
+            request.connection.take_handshake()
             return SignedIn(session, request.headers.cookies.line)
         csrf.demand_may_sign_in(request.method, request.headers, self._embed_in)
         identity, token = await self._shake_hands(request)
@@ -95,10 +95,7 @@ class SignIn:
     # ------------------------------------------------------------ the handshake
 
     async def _shake_hands(self, request: Request) -> tuple[Identity, Header | None]:
-        handshake, request.connection.handshake = (
-            request.connection.handshake,
-            None,
-        )  # whatever comes now, it is stepped once or never
+        handshake = request.connection.take_handshake()
         scheme, credentials = self._read_authorization(request)
         if handshake is None:
             handshake = self._start(request, scheme)
@@ -112,7 +109,7 @@ class SignIn:
                 "a handshake of several legs on a proxy's connection, which may carry many users"
             )
         if isinstance(result, Continue):
-            request.connection.handshake = handshake
+            request.connection.keep_handshake(handshake)
             raise SignInNeeded("the handshake goes on", [f"{scheme} {base64.b64encode(result.token).decode()}"])
         last = None
         if result.token:
@@ -139,7 +136,7 @@ class SignIn:
         return _name_of(known[0]), credentials
 
     def _record_failure(self, request: Request, scheme: str, refusal: Refusal) -> None:
-        request.connection.failures += 1
+        request.connection.count_failed_sign_in()
         log.decision(
             "sign-in failed",
             reference=request.reference,
@@ -154,7 +151,7 @@ class SignIn:
         """What a 401 offers: the handshake's next token; after a failure the schemes again, but not without end."""
         if isinstance(refusal, SignInNeeded):
             return refusal.challenges
-        return self.challenges if request.connection.failures <= _CHALLENGES_AFTER_FAILURE else ()
+        return self.challenges if request.connection.failed_sign_ins <= _CHALLENGES_AFTER_FAILURE else ()
 
     # ------------------------------------------------------------ from identity to session
 

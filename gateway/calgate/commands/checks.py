@@ -77,7 +77,7 @@ def _certificates(files: Sequence[Tls], hosts: Sequence[str]) -> Iterator[Findin
             yield Finding("fail", "certificate", str(error), remedy)
         else:
             yield _validity(tls.certificate)
-    strangers = [host for host in hosts if not any(one.is_for(host.lower()) for one in loaded)]
+    strangers = [host for host in hosts if not any(one.covers(host.lower()) for one in loaded)]
     if strangers and len(loaded) == len(files):  # else one that cannot be read may be for them
         named = ", ".join(str(tls.certificate) for tls in files)
         what = f"{named} {'is' if len(files) == 1 else 'are'} not for {', '.join(strangers)}"

@@ -35,7 +35,7 @@ class GatewayPaths:
 
     async def serve(self, request: Request) -> Response:
         """Answers one of the gateway's own paths; raises Forbidden for one that it has not."""
-        request.connection.handshake = None
+        request.connection.take_handshake()
         match request.target.path.removeprefix(PREFIX):
             case "sign-out":
                 return await self._sign_out(request)

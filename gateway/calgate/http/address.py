@@ -1,4 +1,4 @@
-"""Client addresses, and which peers are believed about them."""
+"""Client addresses, and the proxies that are trusted to name them. Pure."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from calgate.plugin.settings import Network
 
 
 def canonical_address(text: str) -> str:
-    """An address in its shortest form; IPv4 inside IPv6 is IPv4. Raises ValueError for anything else."""
+    """Returns an address in its shortest form; IPv4 inside IPv6 becomes IPv4. Raises ValueError."""
     address = ipaddress.ip_address(text.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
 
 
 def is_trusted(address: str, trusted: Sequence[Network]) -> bool:
-    """Whether what this peer says of others is believed."""
+    """Whether the headers of this peer about its clients are believed."""
     if address == "unix":
         return True
     ip = ipaddress.ip_address(address)

@@ -1,6 +1,6 @@
-"""A connection: who is at its far end, and the handshake that is half done on it.
+"""A client's connection: its address, its requests one after the other, and an unfinished sign-in handshake.
 
-Built on aiohttp's `RequestHandler`, which parses requests and keeps their order. A handshake lives here because it
+Built on aiohttp's `RequestHandler`, which parses requests and keeps their order. The handshake is kept here because it
 belongs to one connection and to nothing else: not to an address, not to a cookie (RFC 4559, section 6).
 """
 
@@ -24,13 +24,13 @@ from calgate.http.headers import Header, RequestHeaderFilter, RequestHeaders
 from calgate.plugin.errors import BadRequest, HeadersTooLarge, Refusal
 from calgate.plugin.identity import Handshake
 
-HEADER_LIMIT = 65_536  # one field: a Kerberos ticket of 1000 groups is 12.7 KB of base64, more with claims
+HEADER_LIMIT = 65_536  # bytes of one header: a Kerberos ticket with 1000 groups is 12.7 KB of base64, more with claims
 FIELDS_LIMIT = 128
-_REMEMBERED = 4096  # bytes of fields that a connection keeps from one request to the next: it may idle for long
-_COPIED = 16_384  # bytes up to which two pieces are joined: cheaper than a write of two
-_TOO_LATE = web.RequestPayloadError("the body was asked for after the answer")
-_RESET = struct.pack("ii", 1, 0)  # linger for no time: uvloop's abort alone is a clean close, as far as TCP can tell
-_SLOW_READER = 120.0  # seconds without a byte taken until a reader counts as gone
+_REMEMBERED = 4096  # bytes of headers that a connection keeps for its next request; it may be idle for long
+_COPIED = 16_384  # bytes up to which joining two pieces is cheaper than writing both
+_TOO_LATE = web.RequestPayloadError("the body was read after the response")
+_RESET = struct.pack("ii", 1, 0)  # linger on, 0 s: uvloop's abort alone ends the connection with FIN, not RST
+_SLOW_READER = 120.0  # seconds in which a client must read something, or its connection is closed
 
 logger = logging.getLogger(__name__)
 
@@ -50,52 +50,50 @@ class RawRequest:
         self.keep_alive: bool = not message.should_close
 
     def _cancel(self, error: BaseException) -> None:
-        """The client is gone, or the gateway stops: who reads the body is told."""
+        """Raises `error` in the reader of the body: the client has disconnected, or the gateway stops."""
         set_exception(self.content, error)
 
     def _finish(self) -> None:
-        """The answer is about to be sent: there is nothing to tidy up."""
+        """Called by aiohttp before the response is sent; there is nothing to clean up."""
 
 
 class Server(Protocol):
-    """The HTTP server that a connection belongs to: it writes the responses to requests that could not be parsed."""
+    """The HTTP server that a connection belongs to: it makes the responses to requests that could not be parsed."""
 
     def refuse(self, raw: RawRequest, refusal: Refusal) -> web.StreamResponse: ...
     def broken(self, raw: RawRequest) -> web.StreamResponse: ...
 
 
 class ClientConnection(web.RequestHandler):
-    """One client connection, and what is known of it."""
+    """One client connection: it owns the sign-in handshake, the upload and the response that are under way on it."""
 
     __slots__ = (
         "__weakref__",
-        "_last_fields",
+        "_handshake",
+        "_has_response_begun",
         "_last_headers",
+        "_last_raw_headers",
+        "_on_backpressure",
+        "_present_body",
+        "_uploading",
         "address",
-        "failures",
-        "handshake",
-        "has_answered",
+        "failed_sign_ins",
         "is_secure",
-        "on_backpressure",
-        "receiving",
         "server",
-        "uploading",
     )
 
     def __init__(self, server: "Server", client: str | None, **settings: Any) -> None:
         super().__init__(cast(web.Server, server), **settings)
         self.server = server
-        self.address = client or ""  # a proxy's word is better than the socket's, which is the proxy
+        self.address = client or ""  # from a PROXY header; else from the socket, when the connection is made
         self.is_secure = False
-        self.handshake: Handshake | None = None
-        self.has_answered = False  # bytes of an answer to the present request are on their way
-        self.on_backpressure: Callable[[bool], None] | None = (
-            None  # told when the client reads too slowly, and when again
-        )
-        self.receiving: StreamReader | None = None  # the present request's body, until its answer is whole as well
-        self.uploading: asyncio.Task[Any] | None = None  # who reads that body
-        self.failures = 0  # sign-ins that failed on this connection
-        self._last_fields: tuple[Header, ...] = ()
+        self.failed_sign_ins = 0
+        self._handshake: Handshake | None = None
+        self._has_response_begun = False  # bytes of a response to the present request were sent
+        self._on_backpressure: Callable[[bool], None] | None = None
+        self._present_body: StreamReader | None = None  # of the present request, until its response is complete
+        self._uploading: asyncio.Task[Any] | None = None  # the task that reads that body
+        self._last_raw_headers: tuple[Header, ...] = ()
         self._last_headers: RequestHeaders | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -106,22 +104,41 @@ class ClientConnection(web.RequestHandler):
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self.handshake = None
+        self._handshake = None
         super().connection_lost(exc)
 
-    # ------------------------------------------------------------ its requests, one after the other
+    # ------------------------------------------------------------ the sign-in handshake
+
+    @property
+    def has_handshake(self) -> bool:
+        """Whether a handshake waits for the client's next token on this connection."""
+        return self._handshake is not None
+
+    def keep_handshake(self, handshake: Handshake) -> None:
+        """Keeps an unfinished handshake for this connection's next request."""
+        self._handshake = handshake
+
+    def take_handshake(self) -> Handshake | None:
+        """Returns the unfinished handshake and forgets it, so that it is continued once or never."""
+        handshake, self._handshake = self._handshake, None
+        return handshake
+
+    def count_failed_sign_in(self) -> None:
+        self.failed_sign_ins += 1
+
+    # ------------------------------------------------------------ requests, one after the other
 
     async def start(self) -> None:
-        """Answers the requests in the order they came, until the connection ends.
+        """Serves the requests in the order they came, until the connection ends.
 
-        In the place of aiohttp's, which makes a task, a writer and a request with everything an application may want
-        for each: a sixth of a warm request's time, for a gateway that wants none of it. The rest is aiohttp's: what it
-        parsed stands in `_messages`, and `_handle_request` answers, errors included.
+        Replaces aiohttp's method, which makes a task, a writer and a full request object for each request: a sixth of
+        the time of a warm request. The rest is aiohttp's: parsed requests are in `_messages`, and `_handle_request`
+        makes the responses, those to errors included.
         """
         try:
             while not self._force_close:
                 message, content = await self._next_message()
-                if not await self._answer_one(message, content) or self._close or self._force_close:
+                if not await self._serve_one(message, content) or self._close or self._force_close:
                     break
                 self._await_another()
         except asyncio.CancelledError:
@@ -149,18 +166,18 @@ class ClientConnection(web.RequestHandler):
             self._resume_reading_if_drained()
         return message, content
 
-    async def _answer_one(self, message: RawRequestMessage | _ErrInfo, content: StreamReader) -> bool:
-        """Whether the connection may bring another."""
+    async def _serve_one(self, message: RawRequestMessage | _ErrInfo, content: StreamReader) -> bool:
+        """Serves one request. Returns whether another may follow on the connection."""
         handler: Any = self._request_handler
         if isinstance(message, _ErrInfo):
             handler = self._make_error_handler(message)
             message = ERROR
         raw = cast(web.BaseRequest, RawRequest(message, content, self))
         try:
-            response, is_gone = await self._handle_request(raw, None, handler)
+            response, is_lost = await self._handle_request(raw, None, handler)
         except ConnectionError:
             return False
-        if is_gone:
+        if is_lost:
             return False
         self._keepalive = bool(response.keep_alive)
         if not content.is_eof():
@@ -169,10 +186,10 @@ class ClientConnection(web.RequestHandler):
         return self._keepalive
 
     async def _read_and_forget(self, content: StreamReader) -> None:
-        """The rest of a body that nobody wanted; a client that does not come to its end loses the connection."""
-        if self.uploading is not None and self.uploading is not asyncio.current_task():
-            self.uploading.cancel()  # the answer came before the upload's end, and a body has one reader
-            await asyncio.wait({self.uploading})
+        """Discards the rest of a body; closes the connection of a client that does not finish sending it in time."""
+        if self._uploading is not None and self._uploading is not asyncio.current_task():
+            self._uploading.cancel()  # the response came before the end of the upload, and a body has one reader
+            await asyncio.wait({self._uploading})
         with suppress(TimeoutError):
             async with asyncio.timeout(self._lingering_time):
                 while not self._force_close and not content.is_eof():
@@ -185,77 +202,95 @@ class ClientConnection(web.RequestHandler):
         if self._keepalive_handle is None:
             self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
 
-    def sorted_headers(self, fields: tuple[Header, ...], header_filter: RequestHeaderFilter) -> RequestHeaders:
-        """The request's fields, sorted; those that were the last request's too are not sorted again.
+    def sorted_headers(self, raw_headers: tuple[Header, ...], header_filter: RequestHeaderFilter) -> RequestHeaders:
+        """Returns the request's headers, sorted; equal headers of the previous request are not sorted again.
 
-        A browser sends much the same from one request to the next, and a page that polls exactly so. What is
-        remembered is never changed. Raises what `RequestHeaderFilter.sort` raises.
+        A page that polls sends the very same headers each time. The result is shared, so it is never changed. Raises
+        what `RequestHeaderFilter.sort` raises.
         """
-        if self._last_headers is not None and fields == self._last_fields:
+        if self._last_headers is not None and raw_headers == self._last_raw_headers:
             return self._last_headers
-        headers = header_filter.sort(fields)
+        headers = header_filter.sort(raw_headers)
         is_small = headers.size <= _REMEMBERED
-        self._last_fields, self._last_headers = (fields, headers) if is_small else ((), None)
+        self._last_raw_headers, self._last_headers = (raw_headers, headers) if is_small else ((), None)
         return headers
 
     def begin(self, raw: RawRequest) -> None:
-        """This request is the one that is answered from now on."""
-        self.has_answered = False
-        self.receiving = raw.content
-        self.uploading = None
+        """Makes this the request that is being served."""
+        self._has_response_begun = False
+        self._present_body = raw.content
+        self._uploading = None
         if self._messages:
             self._notice_broken_body()
 
+    def begin_upload(self) -> None:
+        """The calling task reads the present request's body from now on."""
+        self._uploading = asyncio.current_task()
+
+    def end_upload(self) -> None:
+        self._uploading = None
+
+    def begin_response(self) -> None:
+        """Bytes of the response are sent from now on: an error can only end the connection."""
+        self._has_response_begun = True
+
+    def end_response(self) -> None:
+        """The response is complete: malformed bytes that follow get a response of their own."""
+        self._has_response_begun = False
+
     def data_received(self, data: bytes) -> None:
-        """As aiohttp's, which forgets one thing: that whoever waits for the rest of a broken body waits in vain."""
+        """Like aiohttp's, but also wakes a reader that is waiting for the rest of a broken body."""
         super().data_received(data)
         if self._messages:
             self._notice_broken_body()
 
     def _notice_broken_body(self) -> None:
-        """Bytes that could not be read are of the last request's body, if more of that was to come."""
+        """Ends the last request's body with an error where it was not complete: the malformed bytes belong to it."""
         if not isinstance(self._messages[-1][0], _ErrInfo):
             return
-        body = self._messages[-2][1] if len(self._messages) > 1 else self.receiving
+        body = self._messages[-2][1] if len(self._messages) > 1 else self._present_body
         if body is not None and not body.is_eof():
             body.set_exception(web.RequestPayloadError("the body's framing is broken"))
-            body.feed_eof()  # nor is there anything that could be read and thrown away before the connection closes
+            body.feed_eof()  # there is nothing to discard before the connection closes
 
     @property
     def is_idle(self) -> bool:
-        """No request is being answered."""
+        """Whether no request is being served."""
         return not self._request_in_progress and not self._messages
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self.on_backpressure is not None:
-            self.on_backpressure(True)
+        if self._on_backpressure is not None:
+            self._on_backpressure(True)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.on_backpressure is not None:
-            self.on_backpressure(False)
+        if self._on_backpressure is not None:
+            self._on_backpressure(False)
 
-    def take_over(self, reader: "Reader") -> None:
-        """From here the connection's bytes go to `reader`, those that came early first: it is HTTP no more.
+    def watch_backpressure(self, handler: Callable[[bool], None] | None) -> None:
+        """Calls `handler` with True when the client reads too slowly, and with False when it has caught up."""
+        self._on_backpressure = handler
 
-        Private ground of aiohttp's (its WebSocket reader stands here), so the version is pinned and a test stands on
-        it.
+    def upgrade(self, reader: "Reader") -> None:
+        """Gives the connection's bytes to `reader` from now on, those that came early first: it ceases to be HTTP.
+
+        Uses a private hook of aiohttp's (for its WebSocket reader), so the version is pinned and a test covers it.
         """
         self.set_parser(cast(Any, reader))
 
     def send(self, data: bytes, more: bytes = b"") -> None:
-        """Queues bytes for the client, in one write; raises ConnectionResetError when it is gone."""
+        """Sends bytes to the client in one write. Raises ConnectionResetError where it has disconnected."""
         transport = self.transport
         if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client is gone")
+            raise ConnectionResetError("the client has disconnected")
         if len(more) < _COPIED:
             transport.write(data + more)
         else:
             transport.writelines((data, more))
 
     async def drain(self) -> None:
-        """Waits until the client has taken enough of what was sent; one that takes nothing for long is let go."""
+        """Waits while the client reads too slowly. Raises ConnectionResetError where it reads nothing for long."""
         while self._paused:
             waiting = self._unsent
             try:
@@ -265,63 +300,66 @@ class ClientConnection(web.RequestHandler):
                 if self._unsent >= waiting:
                     self.abort()
                     raise ConnectionResetError("the client reads nothing") from error
-                self._drain_waiter = None  # aiohttp's keeps the one that the timeout cancelled
+                self._drain_waiter = None  # aiohttp keeps the future that the timeout cancelled
 
     @property
     def _unsent(self) -> int:
         return self.transport.get_write_buffer_size() if self.transport is not None else 0
 
     def force_close(self) -> None:
-        """As aiohttp's, which closes cleanly: in the middle of an answer that would make it a whole one in HTTP/1.0."""
-        if self.has_answered:
+        """Like aiohttp's, but resets the connection in the middle of a response.
+
+        A clean close there would make the response look complete in HTTP/1.0.
+        """
+        if self._has_response_begun:
             self.abort()
         elif self.transport is not None:
             close_in_time(self.transport)
         super().force_close()
 
     def abort(self) -> None:
-        """Resets the connection: so a client knows that what it has is not whole, also where a close would end it."""
+        """Resets the connection, so that the client knows that the response is incomplete."""
         if self.transport is None:
             return
-        beneath = self.transport.get_extra_info("socket")  # None: it is lost already, as TLS tells us with a delay
-        if beneath is not None:
+        sock = self.transport.get_extra_info("socket")  # None: TLS reports a lost connection with a delay
+        if sock is not None:
             with suppress(OSError):
-                beneath.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
     @property
     def tls_connection(self) -> ssl.SSLObject | None:
-        """The TLS of this very connection; None: plain."""
+        """The TLS of this connection; None: it has none."""
         return self.transport.get_extra_info("ssl_object") if self.transport is not None else None
 
     def handle_error(
         self, raw: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """A request that aiohttp could not parse, or a bug of ours. Its bytes go into no log."""
-        if self.has_answered:
-            raise ConnectionResetError("an answer had begun")
+        """Responds to a request that aiohttp could not parse, or after a bug of ours; logs none of its bytes."""
+        if self._has_response_begun:
+            raise ConnectionResetError("the response had begun")
         if status == 400 and not isinstance(exc, Refusal):
             kind: type[Refusal] = HeadersTooLarge if _is_too_large(exc) else BadRequest
-            return self.server.refuse(raw, kind(f"not HTTP that can be read in one way: {type(exc).__name__}"))
+            return self.server.refuse(raw, kind(f"malformed or ambiguous HTTP: {type(exc).__name__}"))
         logger.error("a bug in the gateway ended a request", exc_info=exc)
         return self.server.broken(raw)
 
 
 def _is_too_large(error: BaseException | None) -> bool:
-    """Whether a header is longer than we read; aiohttp has a class for one that is long, and none for too many."""
+    """Whether a header is too long, or there are too many; for the latter aiohttp has no class of its own."""
     too_many = isinstance(error, BadHttpMessage) and error.message == "Too many headers received"
     return too_many or isinstance(error, LineTooLong)
 
 
 def close_in_time(transport: asyncio.Transport) -> None:
-    """Closes a connection; one whose far end does not take what is still to be sent is let go."""
+    """Closes a connection; aborts it later if the peer never reads what is still to be sent."""
     if transport.get_write_buffer_size():
         asyncio.get_running_loop().call_later(_SLOW_READER, transport.abort)
     transport.close()
 
 
 class Reader(Protocol):
-    """What reads a connection after an upgrade."""
+    """Reads a connection after an upgrade."""
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]: ...
     def feed_eof(self) -> None: ...

@@ -1,4 +1,4 @@
-"""Cookies: the gateway's own, which hold a session id, and the document server's, which belong to a session."""
+"""Cookies: the gateway's, which hold a session id, and the document server's, which belong to a session."""
 
 import re
 from collections.abc import Iterable

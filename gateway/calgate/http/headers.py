@@ -1,7 +1,7 @@
-"""Which header fields cross the gateway, each way. Pure; works on raw bytes, because what is judged is what is sent.
+"""Decides which headers are forwarded, in each direction. Pure; works on raw bytes, which are forwarded as judged.
 
-Order matters and is the point: hop-by-hop fields and those that `Connection` names go first, then everything that
-only the gateway may say, in any spelling; only then are the gateway's own fields added (RFC 9110, section 7.6.1).
+The order is the point: first the hop-by-hop headers and those that `Connection` names are removed, then every header
+that only the gateway may set, in any spelling; only then are the gateway's own headers added (RFC 9110, 7.6.1).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ _HOP_BY_HOP = frozenset(
         b"expect",
     }
 )
-# framing is made anew, sign-in ends here, and who the client is, is ours to say
+# headers that only the gateway sets (framing, credentials, client identity); never forwarded as received
 _OURS = frozenset(
     {
         b"authorization",
@@ -50,20 +50,21 @@ _OURS = frozenset(
     }
 )
 _OUR_PREFIXES = (b"x-forwarded-", b"x-remote-", b"remote-", b"proxy-")
-_TOTAL_LIMIT = 256 * 1024  # bytes of all fields: four of the longest; the parser limits each, and their number
-_NAMES_REMEMBERED = 1000  # spellings; a client may invent more, which are decided each time
+_TOTAL_LIMIT = 256 * 1024  # bytes of all headers: four of the longest; the parser limits each, and their number
+_NAMES_REMEMBERED = 1000  # spellings; clients may invent more, which are decided each time
+_NAME_REMEMBERED = 64  # bytes of a name; longer ones, up to 64 KB, are decided each time
 _ONLY_ONCE = frozenset({b"authorization", b"host", b"content-length", b"transfer-encoding", b"origin", b"upgrade"})
-_OPTIONS = frozenset({b"close", b"keep-alive", b"upgrade"})  # in Connection, and no field's name
+_OPTIONS = frozenset({b"", b"close", b"keep-alive", b"upgrade"})  # in Connection, and not the name of a header
 _NEVER_DOWN = frozenset({b"persistent-auth", b"alt-svc", b"proxy-authenticate"})
 
 
 @dataclass(frozen=True, slots=True)
 class Cookies:
-    """A request's cookies: ours, and the document server's."""
+    """The cookies of a request: the gateway's, and the document server's."""
 
-    ours: Mapping[bytes, bytes]  # by name; of two that differ none counts
-    names: Sequence[bytes]  # of the others
-    line: bytes  # the others, as they go on
+    ours: Mapping[bytes, bytes]  # by name; empty where two of the same name differ
+    names: Sequence[bytes]  # of the document server's
+    line: bytes  # the document server's, as they are forwarded
 
 
 NO_COOKIES = Cookies({}, (), b"")
@@ -71,26 +72,26 @@ NO_COOKIES = Cookies({}, (), b"")
 
 @dataclass(slots=True, eq=False)
 class RequestHeaders:
-    """A request's header fields, sorted: what goes on, and what the gateway itself reads.
+    """The headers of a request, sorted into those that are forwarded and those that the gateway reads.
 
-    Never changed once it is sorted: the connection's next request may have the very same.
+    Never changed once they are sorted: the connection's next request may share them.
     """
 
-    forwarded: bytes = b""  # of the fields that go on, each ended, as they are sent
+    forwarded: bytes = b""  # the lines that are forwarded, each with its CRLF
     cookies: Cookies = NO_COOKIES
-    by_name: dict[bytes, bytes] = field(default_factory=dict)  # lower-case name -> value, of those that are read here
-    size: int = 0  # bytes of all fields
+    by_name: dict[bytes, bytes] = field(default_factory=dict)  # lower-case name -> value, of those that we read
+    size: int = 0  # bytes of all headers
 
     def get(self, name: bytes) -> str:
-        """A field that is read here, as text; "" where it is absent."""
+        """Returns a header that the gateway reads, as text; "" where it is absent."""
         return self.by_name.get(name, b"").decode("latin-1")
 
     def as_text(self) -> dict[str, str]:
-        """The fields that the gateway reads, by name as HTTP writes them."""
+        """Returns the headers that the gateway reads, by their names as HTTP writes them."""
         return {name.decode("latin-1").title(): value.decode("latin-1") for name, value in self.by_name.items()}
 
 
-# fields that go on and that the gateway reads as well
+# headers that are forwarded and that the gateway reads too
 _READ_TOO = frozenset(
     {
         b"origin",
@@ -109,38 +110,38 @@ _READ_TOO = frozenset(
 
 
 class RequestHeaderFilter:
-    """Sorts requests' fields. What becomes of a name is decided once and remembered under the spelling it came in."""
+    """Sorts the headers of requests. How a name is handled is decided once for each spelling that clients send."""
 
     def __init__(self, owned: frozenset[bytes], our_cookies: frozenset[bytes]) -> None:
-        """`owned`: the names (lower case) that sign-on sets; `our_cookies`: those that never go on."""
+        """`owned`: the lower-case names that sign-on sets; `our_cookies`: those that are never forwarded."""
         self._owned = frozenset(name.replace(b"_", b"-") for name in owned)
         self._our_cookies = our_cookies
         self._known: dict[bytes, _Handling] = {}
 
-    def sort(self, fields: Iterable[Header]) -> RequestHeaders:
-        """Raises BadRequest for what must not be, HeadersTooLarge for too much of it.
+    def sort(self, raw_headers: Iterable[Header]) -> RequestHeaders:
+        """Returns the sorted headers. Raises BadRequest, and HeadersTooLarge for too many bytes.
 
-        That is: two of a field that may stand once, `_` in a name (a CGI reads it as `-`), and a Connection field that
-        names one of ours, which asks us to strip what we are there to add.
+        Refused are: two of a header that may occur once, `_` in a name (CGI reads it as `-`), and a Connection header
+        that names one of the gateway's, which would strip what the gateway is there to add.
         """
         by_name: dict[bytes, bytes] = {}
         kept: list[Header] = []
         cookies: list[bytes] = []
         size = 0
-        for name, value in fields:
+        for name, value in raw_headers:
             size += len(name) + len(value)
-            fate = self._known.get(name) or self._decide(name)
-            if fate.is_forwarded:
+            handling = self._known.get(name) or self._decide(name)
+            if handling.is_forwarded:
                 kept.append((name, value))
-            if fate.lower == b"cookie":
+            if handling.lower == b"cookie":
                 cookies.append(value)
-            elif fate.is_read:
-                _note(by_name, fate.lower, value)
+            elif handling.is_read:
+                _note(by_name, handling.lower, value)
         if size > _TOTAL_LIMIT:
-            raise HeadersTooLarge(f"header fields of more than {_TOTAL_LIMIT} bytes")
+            raise HeadersTooLarge(f"headers of more than {_TOTAL_LIMIT} bytes")
         if b"connection" in by_name:
             kept = self._obey_connection(kept, by_name[b"connection"])
-        lines = b"".join([b"%b: %b\r\n" % field for field in kept])
+        lines = b"".join([b"%b: %b\r\n" % header for header in kept])
         return RequestHeaders(
             lines, _split_cookies(cookies, self._our_cookies) if cookies else NO_COOKIES, by_name, size
         )
@@ -148,14 +149,14 @@ class RequestHeaderFilter:
     def _decide(self, name: bytes) -> "_Handling":
         lower = name.lower()
         if self._is_ours(lower):
-            fate = _Handling(lower, is_forwarded=False, is_read=True)
+            handling = _Handling(lower, is_forwarded=False, is_read=True)
         elif b"_" in lower:
             raise BadRequest("a header name with an underscore")
         else:
-            fate = _Handling(lower, is_forwarded=True, is_read=lower in _READ_TOO)
-        if len(self._known) < _NAMES_REMEMBERED:
-            self._known[name] = fate
-        return fate
+            handling = _Handling(lower, is_forwarded=True, is_read=lower in _READ_TOO)
+        if len(self._known) < _NAMES_REMEMBERED and len(name) <= _NAME_REMEMBERED:
+            self._known[name] = handling
+        return handling
 
     def _is_ours(self, lower: bytes) -> bool:
         stays = lower in _HOP_BY_HOP or lower in _OURS or lower.replace(b"_", b"-") in self._owned
@@ -163,11 +164,11 @@ class RequestHeaderFilter:
 
     def _obey_connection(self, kept: list[Header], connection: bytes) -> list[Header]:
         named = {token.strip().lower() for token in connection.split(b",")}
-        named -= {b"close", b"keep-alive", b"upgrade", b""}
+        named -= _OPTIONS
         if not named:
             return kept
         if any((self._is_ours(name) and name not in _HOP_BY_HOP) or name in _READ_TOO for name in named):
-            raise BadRequest("Connection names a field that is not the client's to remove")
+            raise BadRequest("Connection names a header that a client must not remove")
         return [(name, value) for name, value in kept if name.lower() not in named]
 
 
@@ -175,14 +176,14 @@ def _note(by_name: dict[bytes, bytes], lower: bytes, value: bytes) -> None:
     if lower not in by_name:
         by_name[lower] = value
     elif lower in _ONLY_ONCE:
-        raise BadRequest(f"two {lower.decode('latin-1')} fields")
+        raise BadRequest(f"two {lower.decode('latin-1')} headers")
     else:
         by_name[lower] += b", " + value
 
 
 @dataclass(frozen=True, slots=True)
 class _Handling:
-    """What becomes of a field."""
+    """How a header is handled."""
 
     lower: bytes
     is_forwarded: bool
@@ -191,30 +192,30 @@ class _Handling:
 
 @dataclass(slots=True, eq=False)
 class ResponseHeaders:
-    """A reply's fields that go to the client."""
+    """The headers of a response that go to the client."""
 
     kept: list[Header]
-    may_need_rewrite: bool  # there is a Location or a Set-Cookie, which may name the document server
+    may_need_rewrite: bool  # one of them may name the document server
 
 
-def sort_outbound(fields: Sequence[Header]) -> ResponseHeaders:
-    """A reply's fields without the hop-by-hop ones, those Connection names, framing, and sign-in offers."""
+def sort_outbound(raw_headers: Sequence[Header]) -> ResponseHeaders:
+    """Removes hop-by-hop headers, those that Connection names, framing, and offers of Negotiate and NTLM."""
     kept: list[Header] = []
     outbound = ResponseHeaders(kept, may_need_rewrite=False)
     named: frozenset[bytes] = frozenset()
-    for header in fields:
+    for header in raw_headers:
         name, value = header
-        fate = _outbound_fates.get(name) or _decide_outbound(name)
-        if fate == _KEEP:
+        handling = _outbound_handling.get(name) or _decide_outbound(name)
+        if handling == _KEEP:
             kept.append(header)
-        elif fate == _REWRITE:
+        elif handling == _REWRITE:
             kept.append(header)
             outbound.may_need_rewrite = True
-        elif fate == _OFFER:
-            # Negotiate and NTLM belong to a connection, and this one is not the browser's
+        elif handling == _OFFER:
+            # Negotiate and NTLM belong to a connection, and the upstream connection is not the browser's
             if not value.strip().lower().startswith((b"negotiate", b"ntlm")):
                 kept.append(header)
-        elif fate == _CONNECTION and value.lower() != b"keep-alive":
+        elif handling == _CONNECTION and value.lower() != b"keep-alive":
             named |= {token.strip().lower() for token in value.split(b",")} - _OPTIONS
     if named:
         outbound.kept = [(name, value) for name, value in kept if name.lower() not in named]
@@ -222,23 +223,23 @@ def sort_outbound(fields: Sequence[Header]) -> ResponseHeaders:
 
 
 _KEEP, _DROP, _REWRITE, _OFFER, _CONNECTION = range(1, 6)
-_outbound_fates: dict[bytes, int] = {}  # by spelling; names come from document servers, so the number is bounded too
+_outbound_handling: dict[bytes, int] = {}  # by spelling; bounded too, because document servers choose the names
 
 
 def _decide_outbound(name: bytes) -> int:
     lower = name.lower()
-    fate = _KEEP
+    handling = _KEEP
     if lower == b"connection":
-        fate = _CONNECTION
+        handling = _CONNECTION
     elif lower in _HOP_BY_HOP or lower in _NEVER_DOWN or lower == b"content-length":
-        fate = _DROP
+        handling = _DROP
     elif lower in (b"set-cookie", b"location", b"content-location"):
-        fate = _REWRITE
+        handling = _REWRITE
     elif lower == b"www-authenticate":
-        fate = _OFFER
-    if len(_outbound_fates) < _NAMES_REMEMBERED:
-        _outbound_fates[name] = fate
-    return fate
+        handling = _OFFER
+    if len(_outbound_handling) < _NAMES_REMEMBERED and len(name) <= _NAME_REMEMBERED:
+        _outbound_handling[name] = handling
+    return handling
 
 
 def _split_cookies(lines: Sequence[bytes], ours: frozenset[bytes]) -> Cookies:

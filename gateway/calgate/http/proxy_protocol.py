@@ -1,7 +1,7 @@
-"""The PROXY protocol, versions 1 and 2: a proxy in front says who its client is, before the first byte of TLS or HTTP.
+"""The PROXY protocol, versions 1 and 2: a proxy names its client's address before the first byte of TLS or HTTP.
 
-Specification: haproxy.org, proxy-protocol.txt. It is believed from `trusted_proxies` only, and demanded of them: a
-connection that begins otherwise ends there, since it could be anybody's.
+Specification: haproxy.org, proxy-protocol.txt. The header is accepted from `trusted_proxies` only, and required from
+them: without it nothing says whose connection it is, so the connection is closed.
 """
 
 import asyncio
@@ -14,24 +14,24 @@ from calgate.http.address import canonical_address, is_trusted
 from calgate.plugin.settings import Network
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-_LONGEST_1 = 107  # bytes of a version 1 line, its CRLF included
+_LONGEST_1 = 107  # bytes of a version 1 line, with its CRLF
 _LONGEST_2 = 16 + 2048  # more than addresses and any extension in use
 _PATIENCE = 5.0
 
 
-class NotProxied(Exception):  # noqa: N818 - what a connection is, not an error of ours
-    """The connection does not begin with a header that can be believed."""
+class NotProxied(Exception):  # noqa: N818 - describes the connection, not an error of ours
+    """The connection does not begin with a valid PROXY header from a trusted proxy."""
 
 
 async def read_client(sock: socket.socket, trusted: Sequence[Network]) -> str:
-    """Takes the header off an accepted connection; the client's address. Raises NotProxied.
+    """Removes the header from an accepted connection and returns the client's address. Raises NotProxied, TimeoutError.
 
-    Reads by peeking, so that not a byte of what follows is taken.
+    Peeks before it reads, so that none of the bytes that follow are consumed.
     """
     peer = sock.getpeername() if sock.family != socket.AF_UNIX else ("unix",)
     address = canonical_address(peer[0]) if peer[0] != "unix" else "unix"
     if not is_trusted(address, trusted):
-        raise NotProxied(f"{address} is none of the trusted proxies")
+        raise NotProxied(f"{address} is not one of listen.trusted_proxies")
     async with asyncio.timeout(_PATIENCE):
         while True:
             start = await _peek(sock)
@@ -53,7 +53,7 @@ async def _peek(sock: socket.socket) -> bytes:
     if not start:
         raise NotProxied("the connection ended before the header")
     if not parse(start)[0]:
-        await asyncio.sleep(0.01)  # half a header: the next peek would see the same at once
+        await asyncio.sleep(0.01)  # an incomplete header: peeking again at once would see the same bytes
     return start
 
 
@@ -63,9 +63,10 @@ def _resolve(readable: "asyncio.Future[None]") -> None:
 
 
 def parse(start: bytes) -> tuple[int, str | None]:
-    """(length of the header, client); length 0: it is not all there yet; client None: the proxy's own connection.
+    """Returns the header's length in bytes and the client's address.
 
-    Raises NotProxied for anything that cannot become a header.
+    The length is 0 while the header is incomplete; the address is None for a connection of the proxy's own. Raises
+    NotProxied for bytes that cannot become a valid header.
     """
     if start[:12] == _SIGNATURE[: len(start[:12])] and start[:1] == b"\r":
         return _parse_2(start)
@@ -78,14 +79,14 @@ def _parse_1(start: bytes) -> tuple[int, str | None]:
     end = start.find(b"\r\n", 0, _LONGEST_1)
     if end < 0:
         if len(start) >= _LONGEST_1:
-            raise NotProxied("a PROXY line without an end")
+            raise NotProxied("PROXY line without an end")
         return 0, None
     words = start[:end].decode("latin-1").split(" ")
     if len(words) >= 2 and words[1] == "UNKNOWN":
         return end + 2, None
     if len(words) != 6 or words[1] not in ("TCP4", "TCP6"):
-        raise NotProxied("a PROXY line of another form")
-    return end + 2, _checked(words[2])
+        raise NotProxied("malformed PROXY line")
+    return end + 2, _valid_address(words[2])
 
 
 def _parse_2(start: bytes) -> tuple[int, str | None]:
@@ -93,19 +94,19 @@ def _parse_2(start: bytes) -> tuple[int, str | None]:
         return 0, None
     kind, family, size = struct.unpack_from(">BBH", start, 12)
     if kind >> 4 != 2 or 16 + size > _LONGEST_2:
-        raise NotProxied("a PROXY header of another version, or endless")
+        raise NotProxied("PROXY header of an unknown version, or too long")
     if len(start) < 16 + size:
         return 0, None
-    if kind & 15 == 0:  # LOCAL: the proxy itself, say its health check
+    if kind & 15 == 0:  # LOCAL: a connection of the proxy itself, such as a health check
         return 16 + size, None
     length = {0x11: 4, 0x21: 16}.get(family)
     if kind & 15 != 1 or length is None or size < 2 * length + 4:
-        raise NotProxied("a PROXY header for neither TCP over IPv4 nor over IPv6")
-    return 16 + size, _checked(str(ipaddress.ip_address(start[16 : 16 + length])))
+        raise NotProxied("PROXY header for neither TCP over IPv4 nor TCP over IPv6")
+    return 16 + size, _valid_address(str(ipaddress.ip_address(start[16 : 16 + length])))
 
 
-def _checked(address: str) -> str:
+def _valid_address(address: str) -> str:
     try:
         return canonical_address(address)
     except ValueError:
-        raise NotProxied("a PROXY header with an address that is none") from None
+        raise NotProxied("PROXY header with an invalid address") from None

@@ -1,4 +1,4 @@
-"""A request as the pipeline sees it: what was asked, from where, on which connection."""
+"""A request as the pipeline sees it: method, target, headers, client address, connection."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -22,7 +22,7 @@ _BODY_PATIENCE = 60.0  # seconds without a byte of a body
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One request. Everything in it is the client's word, but `address`, `scheme` and `behind_proxy`."""
+    """One request. The client chose everything in it except `address`, `scheme` and `behind_proxy`."""
 
     raw: RawRequest
     connection: ClientConnection
@@ -30,20 +30,20 @@ class Request:
     raw_target: str  # as received and as forwarded
     target: Target
     headers: RequestHeaders
-    host: str  # as in the Host field, lower case
-    scheme: str  # of the public address: "https" also behind a trusted proxy that says so
+    host: str  # as in the Host header, in lower case
+    scheme: str  # of the public address: also "https" behind a trusted proxy that ends TLS
     address: str  # the client's, as seen through trusted proxies
     behind_proxy: bool
-    sign_in_headers: Sequence[Header] = ()  # what the answer carries because of a sign-in, be it yes or no
-    awaits_continue: bool = False  # the client sends no body before it has heard "100 Continue", or a refusal
-    user: str | None = None  # CORP\\alice, once somebody is signed in: for pages and the log
+    sign_in_headers: Sequence[Header] = ()  # of the response to a request that signed in, whatever its status
+    awaits_continue: bool = False  # the client sends no body before it gets "100 Continue" or a final response
+    user: str | None = None  # CORP\\alice, once signed in: for pages and the log
     started: float = field(default_factory=perf_counter)
 
     _reference: str = ""
 
     @property
     def reference(self) -> str:
-        """The number by which the log finds this request; made when first needed."""
+        """The reference number of this request in the log and on pages; made when first needed."""
         self._reference = self._reference or log.reference()
         return self._reference
 
@@ -54,12 +54,12 @@ class Request:
 
     @property
     def names_websocket(self) -> bool:
-        """There is an `Upgrade: websocket`, whether or not it may be heeded."""
+        """Whether the request has `Upgrade: websocket`, in whatever form."""
         return self.headers.by_name.get(b"upgrade", b"").strip().lower() == b"websocket"
 
     @property
     def wants_websocket(self) -> bool:
-        """It asks to become a WebSocket as it must: by a GET of HTTP/1.1, with Connection (RFC 6455, section 4.1)."""
+        """Whether the request is a WebSocket handshake: a GET in HTTP/1.1, with Connection (RFC 6455, section 4.1)."""
         if not self.names_websocket or self.method != "GET" or self.raw.version < HttpVersion11:
             return False
         connection = self.headers.by_name.get(b"connection", b"").lower()
@@ -67,7 +67,7 @@ class Request:
 
     @property
     def is_browser(self) -> bool:
-        """A browser's page asks, not a program: browsers send Fetch Metadata, over https at least."""
+        """Whether a browser sent the request, not a program: browsers send Fetch Metadata, over https at least."""
         return b"sec-fetch-mode" in self.headers.by_name or self.headers.get(b"user-agent").startswith("Mozilla/")
 
     @property
@@ -77,22 +77,22 @@ class Request:
 
     @property
     def length(self) -> int | None:
-        """Bytes of the body, where they were announced; 0 where there is no body; None: chunked."""
+        """The body's Content-Length in bytes, 0 where there is no body, None for a chunked one."""
         if b"transfer-encoding" in self.headers.by_name:
             return None
         return int(self.headers.by_name.get(b"content-length", b"0"))
 
     def send_continue(self) -> None:
-        """Answers `Expect: 100-continue`, which aiohttp leaves to us: only after sign-in and claim.
+        """Sends "100 Continue" where the client waits for it: only after sign-in and claim, so aiohttp must not.
 
-        HTTP/1.0 knows no such answer, and would take it for the final one (RFC 9110, section 10.1.1).
+        A client that speaks HTTP/1.0 would take it for the final response (RFC 9110, section 10.1.1).
         """
         expects, self.awaits_continue = self.awaits_continue, False
         if expects and self.raw.version >= HttpVersion11 and self.headers.by_name[b"expect"].lower() == b"100-continue":
             self.connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def read_body(self, limit: int) -> bytes:
-        """The whole body, of at most `limit` bytes. Raises TooLarge, BadRequest, RequestTimeout."""
+        """Returns the whole body, of at most `limit` bytes. Raises TooLarge, BadRequest, RequestTimeout."""
         self.send_continue()
         pieces = []
         size = 0
@@ -100,13 +100,13 @@ class Request:
             pieces.append(piece)
             size += len(piece)
             if size > limit:
-                raise TooLarge(f"a body that must be looked at is larger than {limit} bytes")
+                raise TooLarge(f"the body has more than the {limit} bytes that the gateway reads to find the document")
         return b"".join(pieces)
 
     async def body(self) -> AsyncIterator[bytes]:
-        """The body in pieces, as it comes. Raises BadRequest for a broken one, RequestTimeout for a stalled one."""
+        """Yields the body in pieces, as they arrive. Raises BadRequest where its framing is broken, RequestTimeout."""
         content = self.raw.content
-        self.connection.uploading = asyncio.current_task()
+        self.connection.begin_upload()
         try:
             while True:
                 async with asyncio.timeout(_BODY_PATIENCE):
@@ -119,23 +119,23 @@ class Request:
         except (web.RequestPayloadError, HttpProcessingError) as error:
             raise BadRequest("the body's framing is broken") from error
         finally:
-            self.connection.uploading = None
+            self.connection.end_upload()
 
 
 def read_request(
     raw: RawRequest, *, header_filter: RequestHeaderFilter, trusted: Sequence[Network], methods: frozenset[str]
 ) -> Request:
-    """Reads a request. Raises BadRequest for what can be read in more than one way, MethodRefused."""
+    """Reads a request. Raises BadRequest where it can be read in more than one way, MethodRefused."""
     connection = raw.connection
     headers = connection.sorted_headers(raw.raw_headers, header_filter)
     if raw.version not in (HttpVersion10, HttpVersion11):
-        raise BadRequest("a version of HTTP that this connection does not speak")  # llhttp takes 0.9 and 2.0 by name
+        raise BadRequest("not HTTP/1.0 or HTTP/1.1")  # llhttp accepts 0.9 and 2.0
     if raw.method not in methods:
         raise MethodRefused(f"method {raw.method[:20]!r}")
     _demand_plain_framing(raw, headers)
     host = headers.get(b"host").lower()
     if not _is_host(host) and (host or raw.version >= HttpVersion11):  # HTTP/1.0 may leave it out
-        raise BadRequest("the Host field is missing or no host")
+        raise BadRequest("the Host header is missing or malformed")
     raw_target = to_origin_form(raw.raw_path, host)
     peer = connection.address
     behind_proxy = bool(trusted) and is_trusted(peer, trusted)
@@ -163,7 +163,10 @@ def read_request(
 
 
 def _demand_plain_framing(raw: RawRequest, headers: RequestHeaders) -> None:
-    """aiohttp takes `gzip, chunked`, chunks in HTTP/1.0, an upgrade with a body: others read them differently."""
+    """Raises BadRequest for framing that aiohttp accepts and other servers read differently.
+
+    That is `gzip, chunked`, chunks in HTTP/1.0, and an upgrade with a body.
+    """
     encoding = headers.by_name.get(b"transfer-encoding")
     if encoding is not None and (encoding.strip().lower() != b"chunked" or raw.version < HttpVersion11):
         raise BadRequest("a Transfer-Encoding other than chunked, or in HTTP/1.0")

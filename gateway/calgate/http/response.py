@@ -1,7 +1,7 @@
-"""What goes back to the client. aiohttp's server takes any object that has `prepare`, `write_eof` and `keep_alive`.
+"""Responses to the client. aiohttp's server accepts any object that has `prepare`, `write_eof` and `keep_alive`.
 
-Its own Response builds a case-insensitive map, formats it again and writes head and body apart; here a head is a list
-of raw fields, and a small answer goes out in one write.
+aiohttp's Response builds a case-insensitive map, formats it again and writes head and body separately; here the headers
+are a list of raw ones, and a small response goes out in one write.
 """
 
 from email.utils import formatdate
@@ -20,7 +20,7 @@ _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class ResponseBody(Protocol):
-    """A body that comes in pieces: `read` gives the next, b"" once it is whole; `close` when it is wanted no more."""
+    """A body that arrives in pieces: `read` returns the next, b"" at its end; `close` gives up the rest."""
 
     length: int | None
 
@@ -30,7 +30,7 @@ class ResponseBody(Protocol):
 
 
 class Response:
-    """A status, raw header fields (without framing) and a body: bytes, or a source that is streamed."""
+    """A status, raw headers (without framing), and a body: bytes, or a stream."""
 
     __slots__ = (
         "_chunked",
@@ -63,13 +63,13 @@ class Response:
         self._chunked = False
 
     def as_response(self) -> web.StreamResponse:
-        """Under the type that aiohttp's handler signature asks for."""
+        """Returns this response as the type that aiohttp's handlers are declared with."""
         return cast(web.StreamResponse, self)
 
     async def prepare(self, raw: RawRequest) -> None:
-        """Sends the head, and the body with it where it is here already."""
+        """Sends the head, and with it the body where all of it has arrived."""
         self._connection = raw.connection
-        self._connection.has_answered = True
+        self._connection.begin_response()
         self._is_head = raw.method == "HEAD"
         whole: bytes | None = self.body
         length: int | None = len(self.body)
@@ -90,7 +90,7 @@ class Response:
         self._connection.send(head, whole if has_body else b"")
 
     def _begin(self, head: bytes) -> None:
-        """Sends the head of a body that is streamed; where the client is gone, nobody would ask for the rest."""
+        """Sends the head of a streamed body; closes the stream where the client has disconnected."""
         try:
             self._connection.send(head)
         except ConnectionResetError:
@@ -113,7 +113,7 @@ class Response:
         return b"\r\n".join(lines)
 
     async def write_eof(self) -> None:
-        """Streams the rest. A body cut short ends the connection, so that nobody takes it for whole."""
+        """Streams the rest. A body that is cut short resets the connection, so that it cannot pass for a whole one."""
         connection = self._connection
         body_stream = self.body_stream
         if body_stream is not None:
@@ -126,7 +126,7 @@ class Response:
                 body_stream.close()
                 raise
         await connection.drain()
-        connection.has_answered = False  # what comes next, were it no request at all, is answered for itself
+        connection.end_response()
 
     async def _stream(self, body_stream: ResponseBody) -> None:
         connection = self._connection
@@ -144,7 +144,7 @@ _date: tuple[int, bytes] = (0, b"")
 
 
 def date() -> bytes:
-    """Now, as HTTP writes it (RFC 9110, 5.6.7); formatted once a second."""
+    """Returns the present time as a Date header has it (RFC 9110, 5.6.7); formatted once a second."""
     global _date
     second = int(time())
     if _date[0] != second:

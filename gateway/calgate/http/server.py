@@ -1,4 +1,4 @@
-"""The near side: sockets, and aiohttp's server on them, one Caller a connection. Turns a Refusal into an answer."""
+"""Listening sockets, and aiohttp's server with our connections and our responses."""
 
 import asyncio
 import logging
@@ -21,31 +21,31 @@ from calgate.plugin.settings import Network
 
 logger = logging.getLogger(__name__)
 
-_KEPT_ALIVE = 75.0  # seconds without a request; also what a client has for a request's head
-_LINGER = 30.0  # seconds in which a refused body is read and thrown away: after a plain close Chromium shows an error
+_KEPT_ALIVE = 75.0  # seconds that a connection may be idle; also the time that a client has to send a head
+_LINGER = 30.0  # seconds in which the body of a refused request is discarded: after a close Chromium shows an error
 _TLS_PATIENCE = 15.0
-_LAST_REQUEST = 2.0  # seconds that a connection has for one more request while the gateway stops, or is replaced
+_LAST_REQUEST = 2.0  # seconds that an idle connection has for one more request while the gateway stops or reloads
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]  # as aiohttp sees ours
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]  # the type that aiohttp declares
 Serve = Callable[[RawRequest], Awaitable[Response | None]]
 Refuse = Callable[[RawRequest, Refusal | None], Response]
 
 
 class HttpServer(web.Server):
-    """aiohttp's server, with our connections and our answers."""
+    """aiohttp's server, with our connections and our responses."""
 
     def __init__(self, serve: Serve, refuse: Refuse) -> None:
         super().__init__(cast(Handler, self._handle), handler_cancellation=True)
         self._serve = serve
         self._refuse = refuse
         self.is_draining = False
-        self._arriving: WeakSet[web.RequestHandler] = WeakSet()  # accepted, and still in their TLS handshake
+        self._arriving: WeakSet[web.RequestHandler] = WeakSet()  # accepted, in their TLS handshake
 
     def __call__(self) -> web.RequestHandler:
         return self.connection()
 
     def connection(self, client: str | None = None) -> ClientConnection:
-        """A new connection; `client` is its far end where a proxy has told us, and is believed."""
+        """Makes a new connection; `client` is its address where a PROXY header has named it."""
         connection = ClientConnection(
             self,
             client,
@@ -73,51 +73,50 @@ class HttpServer(web.Server):
             response = self._refuse(raw, refusal)
         if response is None:
             return _OVER.as_response()
-        if self.is_draining and raw.connection.handshake is None:  # a handshake ends on the connection it began on
+        if self.is_draining and not raw.connection.has_handshake:  # a handshake ends on the connection it began on
             response.keep_alive = False
         return response.as_response()
 
     def refuse(self, raw: RawRequest, refusal: Refusal) -> web.StreamResponse:
-        """For a request that never became one. The connection ends: where the next would begin is not known."""
+        """Refuses a request that could not be parsed, and closes: where the next one begins is not known."""
         response = self._refuse(raw, refusal)
         response.keep_alive = False
         return response.as_response()
 
     def broken(self, raw: RawRequest) -> web.StreamResponse:
-        """For a bug of ours."""
+        """Responds after a bug of ours, and closes."""
         response = self._refuse(raw, None)
         response.keep_alive = False
         return response.as_response()
 
     async def drain(self, within: float) -> None:
-        """Lets open requests finish, for so many seconds at most.
+        """Lets open requests finish, for at most `within` seconds.
 
-        Connections that idle are given a moment to bring a request, which is answered and told that it is the last: who
-        is at work would see his connection close without an answer else. Those that stay silent end after it. A TLS
-        handshake has the same moment to end.
+        An idle connection may send one more request within a moment, whose response says `Connection: close`: a client
+        at work would otherwise lose a request that is already on its way. After that moment idle connections are
+        closed. A TLS handshake has the same time to finish.
         """
         self.is_draining = True
         began = time.monotonic()
         while self._end_idle(began) or (self._arriving and time.monotonic() < began + _LAST_REQUEST):
             if time.monotonic() > began + within:
                 break
-            await asyncio.sleep(0.05)  # aiohttp tells nobody when a request ends
+            await asyncio.sleep(0.05)  # aiohttp has no event for the end of a request
         await self.shutdown(0.1)
 
     def _end_idle(self, began: float) -> list[ClientConnection]:
-        """Closes what idles, and answers those that are still to be waited for."""
-        callers = [cast(ClientConnection, connection) for connection in self.connections]
+        """Closes idle connections once their last moment is over. Returns those that are still to be waited for."""
+        connections = [cast(ClientConnection, connection) for connection in self.connections]
         if time.monotonic() < began + _LAST_REQUEST:
-            return callers
-        waited_for = [connection for connection in callers if not connection.is_idle]
-        for connection in callers:
-            if connection not in waited_for:
+            return connections
+        for connection in connections:
+            if connection.is_idle:
                 connection.close()
-        return waited_for
+        return [connection for connection in connections if not connection.is_idle]
 
 
 class _Over(Response):
-    """The connection was taken over and has ended: nothing is sent."""
+    """Sends nothing: the connection was upgraded, and has ended."""
 
     async def prepare(self, raw: RawRequest) -> None:
         self.keep_alive = False

@@ -1,7 +1,7 @@
-"""The listener's certificates: loaded, loaded again when their files change, and hashed for channel binding.
+"""The listener's certificates: loaded, reloaded when their files change, and hashed for channel binding.
 
-Which one a connection gets is decided by the name that the browser asks for (SNI, RFC 6066, section 3); what a sign-in
-is bound to is the one that its own connection got, whatever the Host field says later.
+The name that the client sends (SNI, RFC 6066, section 3) chooses the certificate of a connection. A sign-in is bound to
+the certificate of its own connection, whatever its Host header says.
 """
 
 import ssl
@@ -16,19 +16,19 @@ from calgate.plugin.errors import ConfigError
 
 
 class Certificate:
-    """A certificate that follows its files, with the TLS context for connections from now on.
+    """A certificate that follows its files, with the TLS context for new connections.
 
-    A new one has a context of its own: a connection keeps the context that it began with, and so tells by it which
-    certificate its client has seen.
+    Each version of the certificate has its own context. A connection keeps the context that it began with, which
+    therefore identifies the certificate that its client saw.
     """
 
     def __init__(self, tls: Tls) -> None:
-        """Raises ConfigError (exit 1) where certificate and key do not work."""
+        """Raises ConfigError (exit code 1) where certificate and key cannot be used together."""
         self._tls = tls
         self._stamp: tuple[float, float] = (0, 0)
         self.context = _fresh_context()
-        self.bindings: WeakKeyDictionary[ssl.SSLContext, bytes] = WeakKeyDictionary()  # of connections that are open
-        self.names: frozenset[str] = frozenset()  # lower case; a wildcard as it is written, "*.corp.example"
+        self.bindings: WeakKeyDictionary[ssl.SSLContext, bytes] = WeakKeyDictionary()  # of open connections
+        self.names: frozenset[str] = frozenset()  # lower case; a wildcard as written, "*.corp.example"
         try:
             self.reload_if_changed()
         except (ssl.SSLError, OSError, ValueError) as error:
@@ -37,7 +37,7 @@ class Certificate:
             ) from error
 
     def reload_if_changed(self) -> bool:
-        """Connections from now on get the new certificate; raises where it does not work, and the old one stays."""
+        """Loads a changed certificate for new connections. Raises where it cannot be used; the old one stays."""
         stamp = (self._tls.certificate.stat().st_mtime, self._tls.key.stat().st_mtime)
         if stamp == self._stamp:
             return False
@@ -49,28 +49,28 @@ class Certificate:
         self._stamp = stamp
         return True
 
-    def is_for(self, name: str) -> bool:
-        """Whether the certificate is for a host of this name; a wildcard stands for one label (RFC 6125, 6.4.3)."""
+    def covers(self, name: str) -> bool:
+        """Whether the certificate is valid for a host name; a wildcard stands for one label (RFC 6125, 6.4.3)."""
         return name in self.names or f"*.{name.partition('.')[2]}" in self.names
 
 
 class Certificates:
-    """All certificates of the listener; the first is for whoever asks for no name, or for none that is known."""
+    """All certificates of the listener; the first serves clients that send no SNI name, or an unknown one."""
 
     def __init__(self, first: Tls, more: Sequence[Tls]) -> None:
-        """Raises ConfigError (exit 1) where one does not work."""
+        """Raises ConfigError (exit code 1) where one cannot be used."""
         self._all = [Certificate(tls) for tls in (first, *more)]
-        self.context = _fresh_context()  # what the listener serves with: each connection is given another at once
+        self.context = _fresh_context()  # the listener's; each connection gets another at once
         self.context.sni_callback = self._choose
 
     def binding_of(self, connection: ssl.SSLObject | None) -> bytes | None:
-        """What sign-ins on a connection are bound to; None: it has no TLS of ours."""
+        """Returns the hash that sign-ins on a connection are bound to, None where the connection has no TLS."""
         if connection is None:
             return None
         return next((c.bindings[connection.context] for c in self._all if connection.context in c.bindings), None)
 
     def reload_if_changed(self) -> bool:
-        """Whether any has changed; raises for the first that does not work, and its old one stays."""
+        """Reloads changed certificates. Returns whether any changed; raises for the first that cannot be used."""
         has_changed = False
         for certificate in self._all:
             if certificate.reload_if_changed():
@@ -79,19 +79,22 @@ class Certificates:
         return has_changed
 
     def _disable_resumption(self) -> None:
-        """Who resumes a TLS session signs in by the certificate of its first handshake, which may be no more."""
+        """Turns TLS session resumption off.
+
+        A resumed session is bound to the certificate of its first handshake, which may have been replaced since.
+        """
         self.context.options |= ssl.OP_NO_TICKET
         self.context.num_tickets = 0
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
-        """Called for who names no host, too."""
-        chosen = next((c for c in self._all if name is not None and c.is_for(name.lower())), self._all[0])
+        """Also called for clients that send no SNI name."""
+        chosen = next((c for c in self._all if name is not None and c.covers(name.lower())), self._all[0])
         connection.context = chosen.context
 
 
 def _no_passphrase() -> str:
-    """OpenSSL would ask at the terminal, where a service has nobody."""
-    raise ValueError("the key is locked with a passphrase; give one without, that only the gateway may read")
+    """Raises ValueError, where OpenSSL would otherwise ask for the passphrase at the terminal."""
+    raise ValueError("the key is encrypted; use a key without a passphrase that only the gateway can read")
 
 
 def _fresh_context() -> ssl.SSLContext:

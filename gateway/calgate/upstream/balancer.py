@@ -1,8 +1,8 @@
-"""Which of a route's document servers a session goes to: always the same one while that one serves.
+"""Chooses a document server of a route for each session: always the same server while that one is available.
 
-Rendezvous hashing: each session ranks the servers in an order of its own, and takes the first that may be used; when
-one goes away, only its own sessions move. A server is left out after failures in a row, by its health check, or because
-an administrator drains it; it comes back by its health check, or is tried again after a pause.
+Rendezvous hashing: each session ranks the servers in its own order and takes the first available one, so when a server
+is marked down only its own sessions move. A server is marked down after failures in a row or by its health check, and
+is unavailable while an administrator drains it. Its health check marks it up again, or a request after a pause.
 """
 
 import asyncio
@@ -20,28 +20,28 @@ from calgate.upstream.settings import HealthSection
 
 logger = logging.getLogger(__name__)
 
-_FAILURES = 3  # in a row, until a server is left out
-_PAUSE = 10.0  # seconds until one is tried again
-_LARGEST_CHECK = 1 << 20  # bytes of an answer to a health check
+_FAILURES = 3  # in a row, until a server is marked down
+_PAUSE = 10.0  # seconds until a server that was marked down is tried again
+_LARGEST_CHECK = 1 << 20  # bytes of a response to a health check
 
 
 @dataclass(slots=True, eq=False)
 class Server:
-    """One document server of a route, and how it fares."""
+    """One document server of a route, and whether it is available."""
 
     upstream: Upstream
     failures: int = 0
-    out_until: float = 0.0
-    is_well: bool = True  # as far as its health check says
-    is_drained: bool = False  # by an administrator: no new sessions, and those that are there go elsewhere
+    down_until: float = 0.0
+    is_healthy: bool = True  # by its health check
+    is_drained: bool = False  # by an administrator: all sessions go to other servers
 
     @property
     def is_simple(self) -> bool:
-        """Nothing speaks against it, now or later."""
-        return self.is_well and not self.is_drained and not self.out_until
+        """Whether the server is available whatever the time."""
+        return self.is_healthy and not self.is_drained and not self.down_until
 
-    def may_be_used(self, now: float) -> bool:
-        return self.is_well and not self.is_drained and now >= self.out_until
+    def is_available(self, now: float) -> bool:
+        return self.is_healthy and not self.is_drained and now >= self.down_until
 
 
 @dataclass(slots=True)
@@ -54,41 +54,45 @@ class LoadBalancer:
     clock: Callable[[], float] = time.monotonic
 
     def candidates(self, session_key: str) -> Sequence[Server]:
-        """The servers that may be used, the session's own first. Raises Unavailable where there are none."""
+        """Returns the available servers, the session's own first. Raises Unavailable where there are none."""
         if len(self.members) == 1 and self.members[0].is_simple:
             return self.members
         now = self.clock()
-        usable = [member for member in self.members if member.may_be_used(now)]
+        usable = [member for member in self.members if member.is_available(now)]
         if not usable:
-            raise Unavailable("none of the route's document servers may be used", code="no-upstream")
+            raise Unavailable(
+                "no document server of this route is available (all failing, unhealthy or drained)", code="no-upstream"
+            )
         return usable if len(usable) == 1 else sorted(usable, key=lambda m: _weight(session_key, m.upstream.name))
 
     def failed(self, member: Server, error: BadGateway | GatewayTimeout) -> None:
-        """A request to it failed. Where there are others it is left out for a while; at once if out of reach."""
+        """Counts a failed request. Where there are other servers, marks this one down; at once if unreachable."""
         self.metrics.count("upstream_failures", member.upstream.name)
         member.failures += _FAILURES if isinstance(error, Unreachable) else 1
-        if len(self.members) > 1 and member.failures >= _FAILURES and self.clock() >= member.out_until:
-            member.out_until = self.clock() + _PAUSE
-            logger.warning("%s is left out for %g s: %s", member.upstream.name, _PAUSE, error.detail)
+        if len(self.members) > 1 and member.failures >= _FAILURES and self.clock() >= member.down_until:
+            member.down_until = self.clock() + _PAUSE
+            logger.warning("upstream %s: marked down for %g s: %s", member.upstream.name, _PAUSE, error.detail)
 
     def served(self, member: Server) -> None:
-        """It answered."""
+        """Notes that the server responded."""
         if member.failures >= _FAILURES:
-            logger.info("%s serves again", member.upstream.name)
+            logger.info("upstream %s: marked up, it serves again", member.upstream.name)
         member.failures = 0
 
     def set_drained(self, names: Collection[str]) -> None:
-        """Takes the servers out that an administrator has drained, and puts the others back."""
+        """Drains exactly the servers with these names."""
         for member in self.members:
             is_drained = member.upstream.name in names
             if member.is_drained != is_drained:
                 member.is_drained = is_drained
-                logger.info("%s is %s by an administrator", member.upstream.name, "drained" if is_drained else "back")
+                logger.info(
+                    "upstream %s: %s by an administrator", member.upstream.name, "drained" if is_drained else "restored"
+                )
 
     # ------------------------------------------------------------ in the background
 
     async def watch(self) -> None:
-        """Asks every server how it is, as often as the route says; runs until cancelled."""
+        """Checks the health of every server at the route's interval, until cancelled."""
         if self.health is None:
             return
         while True:
@@ -98,29 +102,30 @@ class LoadBalancer:
             await asyncio.sleep(self.health.every)
 
     async def _check(self, member: Server, health: HealthSection) -> None:
-        is_well = False
-        why = "no answer in time"
+        is_healthy = False
+        why = "no response in time"
         with suppress(TimeoutError):
             async with asyncio.timeout(health.timeout):
                 try:
-                    status = await _ask(member.upstream, health.path)
-                    is_well, why = status < 500, f"status {status}"
+                    status = await _request_health(member.upstream, health.path)
+                    is_healthy, why = status < 500, f"status {status}"
                 except (BadGateway, GatewayTimeout, Unavailable) as error:
                     why = error.detail
-        if is_well != member.is_well:
+        if is_healthy != member.is_healthy:
             logger.log(
-                logging.INFO if is_well else logging.WARNING,
-                "%s is %s by its health check (%s)",
+                logging.INFO if is_healthy else logging.WARNING,
+                "upstream %s: marked %s by its health check (%s)",
                 member.upstream.name,
-                "back" if is_well else "left out",
+                "up" if is_healthy else "down",
                 why,
             )
-        member.is_well = is_well
-        if is_well:
-            member.out_until = 0.0
+        member.is_healthy = is_healthy
+        if is_healthy:
+            member.down_until = 0.0
 
 
-async def _ask(upstream: Upstream, path: str) -> int:
+async def _request_health(upstream: Upstream, path: str) -> int:
+    """Returns the status of the response, once its body has been read, or its first bytes up to a limit."""
     message = f"GET {path} HTTP/1.1\r\nHost: {upstream.authority}\r\nUser-Agent: calgate-health\r\n\r\n"
     connection = await upstream.send(UpstreamRequest("GET", message.encode("latin-1")))
     size = 0
@@ -128,7 +133,7 @@ async def _ask(upstream: Upstream, path: str) -> int:
         while size <= _LARGEST_CHECK and (piece := await connection.read()):
             size += len(piece)
     except asyncio.CancelledError:
-        connection.close()  # in time came the head alone
+        connection.close()  # the time was over after the head
         raise
     if size > _LARGEST_CHECK:
         connection.close()

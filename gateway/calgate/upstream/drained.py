@@ -1,4 +1,4 @@
-"""Document servers that an administrator has drained: kept in the store, so that every worker knows."""
+"""Document servers that an administrator has drained: kept in the store, where every worker reads them."""
 
 import asyncio
 

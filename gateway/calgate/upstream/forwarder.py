@@ -1,7 +1,7 @@
-"""How a request goes on to the document server, and how its answer comes back.
+"""Forwards a request to a document server, and makes the response to the client from what comes back.
 
-Every message is framed anew. What the client said of itself was taken out before (`headers.py`); here the gateway
-says it.
+Every message gets new framing. Headers about the client were removed in `http/headers.py`; here the gateway adds its
+own.
 """
 
 import re
@@ -23,7 +23,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 @dataclass(slots=True, eq=False)
 class UpstreamResponse:
-    """The document server's answer, with what it asks of us."""
+    """The response of a document server, once its head has arrived."""
 
     connection: UpstreamConnection
     headers: list[Header]
@@ -31,7 +31,7 @@ class UpstreamResponse:
 
 
 class Forwarder:
-    """One route's way to its document servers."""
+    """Sends the requests of one route to its document servers."""
 
     def __init__(self, load_balancer: LoadBalancer, *, keep_host: bool) -> None:
         self._load_balancer = load_balancer
@@ -40,12 +40,15 @@ class Forwarder:
     async def send(
         self, request: Request, session_key: str, cookies: bytes, sign_on: bytes, body: bytes | None = None
     ) -> UpstreamResponse:
-        """Sends the request; `body` where it was read already. Raises BadGateway, GatewayTimeout, Unavailable."""
+        """Sends a request; `body`: the whole body, where it was read already.
+
+        Raises BadGateway, GatewayTimeout, Unavailable.
+        """
         unreachable: Unreachable | None = None
         for member in self._load_balancer.candidates(session_key):
             try:
                 connection = await self._send(request, member.upstream, cookies, sign_on, body)
-            except Unreachable as error:  # nothing was sent, so another may be asked
+            except Unreachable as error:  # nothing was sent, so the next server can have it
                 self._load_balancer.failed(member, error)
                 unreachable = error
                 continue
@@ -74,7 +77,7 @@ class Forwarder:
     def _receive(self, request: Request, upstream: Upstream, connection: UpstreamConnection) -> UpstreamResponse:
         if connection.status == 101 and not request.wants_websocket:
             connection.close()
-            raise BadGateway("the document server switched protocols unasked")
+            raise BadGateway("the document server switched protocols without a request to")
         outbound = sort_outbound(connection.headers)
         headers = outbound.kept
         if not outbound.may_need_rewrite:
@@ -92,7 +95,7 @@ class Forwarder:
         chunked: bool,
         length: int | None,
     ) -> bytes:
-        host = request.host if self._keep_host and request.host else upstream.authority  # HTTP/1.0 may come without
+        host = request.host if self._keep_host and request.host else upstream.authority  # HTTP/1.0 needs no Host
         lines = [
             f"{request.method} {request.raw_target} HTTP/1.1\r\nHost: {host}\r\n".encode("latin-1"),
             request.headers.forwarded,
@@ -111,7 +114,7 @@ class Forwarder:
         return b"".join(lines)
 
     def _rewrite(self, headers: list[Header], request: Request, upstream: Upstream) -> list[UpstreamCookie]:
-        """Makes Location and Set-Cookie that name the document server name the gateway. Returns the cookies set."""
+        """Replaces the document server's name in headers by the gateway's. Returns the cookies that are set."""
         cookies: list[UpstreamCookie] = []
         for index, (name, value) in enumerate(headers):
             lower = name.lower()
@@ -123,7 +126,7 @@ class Forwarder:
         return cookies
 
     def response(self, upstream_response: UpstreamResponse, extra: Sequence[Header]) -> Response:
-        """The answer to the client, its body streamed."""
+        """Makes the response to the client, with a streamed body."""
         connection = upstream_response.connection
         return Response(
             connection.status, [*upstream_response.headers, *extra], reason=connection.reason, body_stream=connection
@@ -146,7 +149,7 @@ def _rewrite_location(value: bytes, request: Request, upstream: Upstream) -> byt
 
 
 def encode_headers(values: Mapping[str, str]) -> bytes:
-    """Sign-on headers as they are sent, each line ended. Raises ValueError for bytes that would break the message."""
+    """Returns sign-on headers as lines, each with its CRLF. Raises ValueError for control characters."""
     lines = []
     for name, text in values.items():
         value = text.encode("latin-1")

@@ -1,4 +1,4 @@
-"""The far side: a document server, its kept connections, and one request and reply at a time on each."""
+"""A document server, and its connection pool: one exchange at a time on each connection."""
 
 import asyncio
 import ssl
@@ -6,46 +6,31 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
-from calgate.http.headers import Header
 from calgate.plugin.errors import BadGateway, GatewayTimeout, Unavailable
 from calgate.upstream.connection import Stale, UpstreamConnection
 
 _SAFE_TO_REPEAT = frozenset({"GET", "HEAD", "OPTIONS"})
-_IDLE_KEPT = 256  # connections that wait for the next request
-_IDLE_LIFE = 30.0  # seconds; shorter than the 60 s and more that document servers keep theirs
+_IDLE_LIFE = 30.0  # seconds; document servers keep idle connections for 60 s and more
 
 
 @dataclass(slots=True, eq=False)
 class UpstreamRequest:
-    """A request as it goes to the document server."""
+    """A request as it is sent to a document server."""
 
     method: str
     message: bytes  # request line and headers, ready to send
     body: AsyncIterator[bytes] | None = None
-    chunked: bool = False  # how the body is framed: by chunks, or by the Content-Length in `message`
+    chunked: bool = False  # how the body is framed: in chunks, or by the Content-Length in `message`
 
 
 class Unreachable(BadGateway):
-    """No connection could be made, so nothing of the request was sent: another server may be asked."""
-
-
-class Reply(Protocol):
-    """The document server's answer: its head, and its body as it comes."""
-
-    status: int
-    reason: bytes
-    headers: list[Header]
-    length: int | None
-
-    async def read(self) -> bytes: ...
-    def take_whole(self) -> bytes | None: ...
-    def close(self) -> None: ...
+    """No connection could be opened, so nothing was sent: the request can go to another server."""
 
 
 class Upstream:
-    """One document server."""
+    """The connection pool of one document server."""
 
     def __init__(
         self,
@@ -57,7 +42,7 @@ class Upstream:
         patience: float = 120,
         connections: int = 1000,
     ) -> None:
-        """`connections`: at most so many at once, WebSockets not counted; who finds none free waits for `connect`."""
+        """`connections`: the most at once, WebSockets not counted; a request waits up to `connect` seconds for one."""
         self.host = host
         self.port = port
         self._tls = tls
@@ -72,14 +57,14 @@ class Upstream:
 
     @property
     def authority(self) -> str:
-        """For the Host header: the default port is left out."""
+        """The value of a Host header: without the default port."""
         default = 443 if self._tls else 80
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == default else f"{host}:{self.port}"
 
     @property
     def name(self) -> str:
-        """As the settings file writes it."""
+        """The server's URL, as in the settings file."""
         return f"{self.scheme}://{self.authority}"
 
     @property
@@ -99,7 +84,7 @@ class Upstream:
             connection.close()
 
     async def send(self, request: UpstreamRequest) -> UpstreamConnection:
-        """Sends a request and waits for the reply's head. Raises BadGateway, GatewayTimeout, Unavailable."""
+        """Sends a request and waits for the head of its response. Raises BadGateway, GatewayTimeout, Unavailable."""
         repeatable = request.body is None and request.method in _SAFE_TO_REPEAT
         while (connection := self._take() or await self._wait_for_turn()) is not None:
             if not connection.reusable:
@@ -108,11 +93,13 @@ class Upstream:
                 return await self._exchange(connection, request)
             except Stale:
                 if not repeatable:
-                    raise BadGateway(f"{self.host} closed a kept connection as a {request.method} was sent") from None
+                    raise BadGateway(
+                        f"{self.host} closed an idle connection while a {request.method} was being sent"
+                    ) from None
         try:
             return await self._exchange(await self._open(), request)
         except Stale:
-            raise BadGateway(f"{self.host} closed the connection without an answer") from None
+            raise BadGateway(f"{self.host} closed the connection without a response") from None
 
     async def _exchange(self, connection: UpstreamConnection, request: UpstreamRequest) -> UpstreamConnection:
         try:
@@ -126,10 +113,12 @@ class Upstream:
         return connection
 
     def _take(self) -> UpstreamConnection | None:
-        return self._idle.pop() if self._idle and not self._waiters else None  # the last used is the likeliest to live
+        return (
+            self._idle.pop() if self._idle and not self._waiters else None
+        )  # the last used is the most likely to be open still
 
     async def _open(self) -> UpstreamConnection:
-        """A new connection, in the place that was kept for it."""
+        """Opens a connection in the room that was reserved for it."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect):
@@ -141,10 +130,10 @@ class Upstream:
                     server_hostname=self.host if self._tls else None,
                 )
             if not connection.alive:
-                raise ConnectionResetError("it was closed at once")
+                raise ConnectionResetError("closed at once")
             self._connections.add(connection)
         except TimeoutError as error:
-            raise Unreachable(f"{self.host}:{self.port} does not answer a connection") from error
+            raise Unreachable(f"{self.host}:{self.port} does not accept a connection in {self._connect:g} s") from error
         except (OSError, ssl.SSLError) as error:
             raise Unreachable(f"{self.host}:{self.port} cannot be reached: {error}") from error
         finally:
@@ -156,22 +145,20 @@ class Upstream:
         turn = self._next_waiter()
         if turn is not None:
             turn.set_result(connection)
-        elif len(self._idle) < _IDLE_KEPT:
-            self._idle.append(connection)
         else:
-            connection.close()
+            self._idle.append(connection)
 
     def _discard(self, connection: UpstreamConnection) -> None:
         self._connections.discard(connection)
         self._wake_next_waiter()
 
-    # ------------------------------------------------------------ when all of them are in use
+    # ------------------------------------------------------------ when all connections are in use
 
     async def _wait_for_turn(self) -> UpstreamConnection | None:
-        """A connection that another request is done with; None: one may be opened, and its place is kept.
+        """Returns a connection that another request has released; None: room for a new one is reserved.
 
-        In the order of coming: who comes later takes nothing that is meant for who waits. Raises Unavailable after
-        `connect` seconds.
+        First come, first served: a new request never overtakes a waiting one. Raises Unavailable after `connect`
+        seconds.
         """
         if not self._waiters and self._has_room:
             self._opening += 1
@@ -183,8 +170,8 @@ class Upstream:
                 return await turn
         except TimeoutError:
             self._pass_turn_on(turn)
-            words = f"all {self._limit} connections to {self.host}:{self.port} were in use for {self._connect:g} s"
-            raise Unavailable(words, code="no-upstream") from None
+            detail = f"all {self._limit} connections to {self.host}:{self.port} were in use for {self._connect:g} s"
+            raise Unavailable(detail, code="no-upstream") from None
         except asyncio.CancelledError:
             self._pass_turn_on(turn)
             raise
@@ -194,7 +181,7 @@ class Upstream:
         return len(self._connections) + self._opening < self._limit
 
     def _pass_turn_on(self, turn: "asyncio.Future[UpstreamConnection | None]") -> None:
-        """Who waited is gone; it may have been his turn already."""
+        """The waiter was cancelled or timed out, perhaps just after its turn was granted: passes the turn on."""
         if turn.cancelled():
             with suppress(ValueError):
                 self._waiters.remove(turn)
@@ -212,18 +199,18 @@ class Upstream:
         return None
 
     def _wake_next_waiter(self) -> None:
-        """There may be room for another connection: its place is kept for who has waited longest."""
+        """Where there is room for another connection, reserves it for the request that has waited longest."""
         turn = self._next_waiter() if self._has_room else None
         if turn is not None:
             self._opening += 1
             turn.set_result(None)
 
     async def _sweep(self) -> None:
-        """Once a second: deadlines of those at work, and those idle for too long."""
+        """Ends exchanges whose deadline has passed and closes connections that were idle for too long."""
         while True:
             await asyncio.sleep(1)
             now = asyncio.get_running_loop().time()
-            for connection in [w for w in self._connections if w.deadline and w.deadline < now]:
-                connection.expire(GatewayTimeout(f"{self.host}:{self.port} is silent for {self._patience:g} s"))
+            for connection in [c for c in self._connections if c.deadline and c.deadline < now]:
+                connection.expire(GatewayTimeout(f"{self.host}:{self.port} sent nothing for {self._patience:g} s"))
             while self._idle and self._idle[0].idle_since + _IDLE_LIFE < now:
                 self._idle.popleft().close()

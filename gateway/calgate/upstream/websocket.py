@@ -1,8 +1,7 @@
-"""WebSockets: bytes both ways after the upgrade, with an eye on frame boundaries and nothing else.
+"""WebSockets: forwards bytes both ways after the upgrade, and keeps track of frame boundaries.
 
-Frames are not opened: extensions were agreed end to end, pings are the two ends' own. The boundaries are followed so
-that the gateway can put a Close frame of its own between two frames when the session or the lease ends (RFC 6455,
-5.5.1).
+Frames are not decoded: extensions are negotiated end to end, and pings pass through. The boundaries are tracked so that
+the gateway can insert a Close frame between two frames when the session or the lease ends (RFC 6455, 5.5.1).
 """
 
 import asyncio
@@ -13,27 +12,27 @@ from calgate.http.connection import ClientConnection, close_in_time
 from calgate.upstream.connection import UpstreamConnection
 
 _CLOSE = 0x88  # FIN and opcode 8
-_CONTROL = 0x08  # the bit that opcodes of control frames have
+_CONTROL = 0x08  # the bit that is set in opcodes of control frames
 _GONE = 1001  # "going away" (RFC 6455, 7.4.1)
-_CLOSE_PATIENCE = 2.0  # seconds that the ends have to close after a Close frame
+_CLOSE_PATIENCE = 2.0  # seconds until the end of a frame under way, before the connection is closed without a Close
 
 
 class FrameBoundaries:
-    """Counts its way through a stream of frames; knows whether it stands between two (RFC 6455, section 5.2)."""
+    """Tracks the frames in a stream of bytes, and whether one has just ended (RFC 6455, section 5.2)."""
 
     __slots__ = ("_head", "_left", "data_frames")
 
     def __init__(self) -> None:
         self._head = b""
         self._left = 0
-        self.data_frames = 0  # begun so far: those that are no ping, pong or close (section 5.5)
+        self.data_frames = 0  # begun so far, without ping, pong and close (section 5.5)
 
     @property
     def between_frames(self) -> bool:
         return not self._head and not self._left
 
     def feed(self, data: bytes) -> int:
-        """Takes bytes in; answers the offset behind the first frame that ended in them, 0 where none did."""
+        """Consumes `data`. Returns the offset just past the first frame that ends in it, or 0."""
         position = edge = 0
         while position < len(data):
             if self._left:
@@ -72,70 +71,70 @@ def _payload_length(head: bytes) -> int:
 
 
 class WebSocketTunnel(asyncio.Protocol):
-    """One WebSocket through the gateway: this is the far end's protocol, and feeds the near end's connection."""
+    """One WebSocket through the gateway: the protocol of the upstream connection, which feeds the client connection."""
 
     def __init__(self, connection: ClientConnection, on_use: Callable[[], None], idle: float) -> None:
-        """`on_use`: told when the browser sends data, not pings; `idle`: seconds without a byte until it is closed."""
+        """`on_use` is called when the browser sends data, not pings; `idle`: seconds without a byte until the end."""
         self._connection = connection
         self._on_use = on_use
         self._idle = idle
-        self._heard = 0.0
+        self._last_byte_at = 0.0
         self._upstream: asyncio.Transport | None = None
-        self._down, self._up = FrameBoundaries(), FrameBoundaries()
+        self._from_upstream, self._from_client = FrameBoundaries(), FrameBoundaries()
         self._closing: bytes | None = None
         self._ended = asyncio.get_running_loop().create_future()
 
     async def run(self, upstream_connection: UpstreamConnection, head: bytes) -> None:
-        """Sends the head of the 101, then carries bytes until one end closes; then closes the other.
+        """Sends the head of the 101 and forwards bytes until one side closes, then closes the other.
 
-        Raises BadGateway, before anything was sent, where the far end is gone already.
+        Raises BadGateway, before anything is sent, where the document server has closed already.
         """
         early = upstream_connection.after_upgrade
         self._upstream = upstream_connection.hand_over(self)
-        self._connection.on_backpressure = self._near_is_full
-        watching = asyncio.create_task(self._watch_silence())
+        self._connection.watch_backpressure(self._pause_upstream)
+        watching = asyncio.create_task(self._close_when_idle())
         try:
             self._connection.send(head)
             if early:
                 self.data_received(early)
-            self._connection.take_over(ClientReader(self))
+            self._connection.upgrade(ClientReader(self))
             await self._ended
         finally:
             watching.cancel()
-            self._connection.on_backpressure = None
+            self._connection.watch_backpressure(None)
             close_in_time(self._upstream)
 
-    async def _watch_silence(self) -> None:
+    async def _close_when_idle(self) -> None:
         loop = asyncio.get_running_loop()
-        self._heard = loop.time()
+        self._last_byte_at = loop.time()
         left = self._idle
         while left > 0:
             await asyncio.sleep(left)
-            left = self._heard + self._idle - loop.time()
-        self.close(_GONE, f"nothing was said for {self._idle:g} s")
+            left = self._last_byte_at + self._idle - loop.time()
+        self.close(_GONE, f"idle for {self._idle:g} s")
 
-    def _near_is_full(self, full: bool) -> None:
-        """Holds the far end back while the near one reads slowly."""
+    def _pause_upstream(self, paused: bool) -> None:
+        """Stops reading from the document server while the client reads too slowly."""
         if self._upstream is not None and not self._upstream.is_closing():
-            self._upstream.pause_reading() if full else self._upstream.resume_reading()
+            self._upstream.pause_reading() if paused else self._upstream.resume_reading()
 
-    # ------------------------------------------------------------ from the far end to the near one
+    # ------------------------------------------------------------ from the document server to the client
 
     def data_received(self, data: bytes) -> None:
         if self._ended.done():
-            return  # nothing comes after a Close frame
-        self._heard = asyncio.get_running_loop().time()
-        edge = self._down.feed(data)
+            return  # nothing follows a Close frame
+        self._last_byte_at = asyncio.get_running_loop().time()
+        edge = self._from_upstream.feed(data)
         if self._closing is not None:
             if not edge:
-                self._send_down(data)
+                self._send_to_client(data)
                 return
-            self._send_down(data[:edge])
-            self._say_close()
+            self._send_to_client(data[:edge])
+            self._send_close()
             return
-        self._send_down(data)
+        self._send_to_client(data)
 
-    def _send_down(self, data: bytes) -> None:
+    def _send_to_client(self, data: bytes) -> None:
         try:
             self._connection.send(data)
         except ConnectionResetError:
@@ -150,33 +149,33 @@ class WebSocketTunnel(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._connection.resume_reading(resume_parser=False)
 
-    # ------------------------------------------------------------ from the near end to the far one
+    # ------------------------------------------------------------ from the client to the document server
 
-    def from_near(self, data: bytes) -> None:
-        """Bytes from the browser."""
+    def client_data_received(self, data: bytes) -> None:
+        """Forwards bytes from the browser."""
         if self._upstream is not None and not self._upstream.is_closing() and self._closing is None:
             self._upstream.write(data)
-            self._heard = asyncio.get_running_loop().time()
-            before = self._up.data_frames
-            self._up.feed(data)
-            if self._up.data_frames > before:
+            self._last_byte_at = asyncio.get_running_loop().time()
+            before = self._from_client.data_frames
+            self._from_client.feed(data)
+            if self._from_client.data_frames > before:
                 self._on_use()
 
     # ------------------------------------------------------------ the end
 
     def close(self, code: int, reason: str) -> None:
-        """Sends a Close frame between two frames of the far end's, then ends."""
+        """Sends a Close frame between two frames of the document server's, then ends."""
         if self._closing is not None or self._ended.done():
             return
         payload = struct.pack(">H", code) + reason.encode()[:120]
         self._closing = bytes([_CLOSE, len(payload)]) + payload
         asyncio.get_running_loop().call_later(_CLOSE_PATIENCE, self.end)
-        if self._down.between_frames:
-            self._say_close()
+        if self._from_upstream.between_frames:
+            self._send_close()
 
-    def _say_close(self) -> None:
+    def _send_close(self) -> None:
         assert self._closing is not None
-        self._send_down(self._closing)
+        self._send_to_client(self._closing)
         self.end()
 
     def end(self) -> None:
@@ -185,13 +184,13 @@ class WebSocketTunnel(asyncio.Protocol):
 
 
 class ClientReader:
-    """What aiohttp feeds once the connection is no longer HTTP: its place for a WebSocket reader."""
+    """Stands where aiohttp expects its WebSocket reader: gets the client's bytes after the upgrade."""
 
     def __init__(self, tunnel: WebSocketTunnel) -> None:
         self._tunnel = tunnel
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self._tunnel.from_near(data)
+        self._tunnel.client_data_received(data)
         return False, b""
 
     def feed_eof(self) -> None:

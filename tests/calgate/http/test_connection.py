@@ -56,7 +56,7 @@ async def asked_for(body: Body | bytes) -> AsyncIterator[tuple[socket.socket, Ht
     listener.close()
 
 
-async def test_a_reader_that_is_slow_and_takes_something_all_the_time_is_not_let_go(
+async def test_slow_reader_keeps_its_connection_while_it_reads_something(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connection, "_SLOW_READER", 0.3)
@@ -68,14 +68,14 @@ async def test_a_reader_that_is_slow_and_takes_something_all_the_time_is_not_let
     assert len(received.partition(b"\r\n\r\n")[2]) == SIZE
 
 
-async def test_a_reader_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connection_is_closed_when_its_reader_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_SLOW_READER", 0.1)
     body = Body()
     async with asked_for(body):
         await asyncio.wait_for(body.closed.wait(), 5)
 
 
-async def test_a_closed_connection_does_not_wait_for_a_reader_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closed_connection_is_aborted_when_its_reader_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer is short enough to be given to the kernel's care at once."""
     monkeypatch.setattr(connection, "_SLOW_READER", 0.1)
     async with asked_for(b"x" * 60_000) as (_, server), asyncio.timeout(5):

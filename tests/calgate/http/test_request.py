@@ -13,12 +13,15 @@ from calgate.http.request import Request
 from calgate.plugin.errors import RequestTimeout
 
 
-async def test_a_body_that_comes_to_a_halt_is_the_clients_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stalled_body_is_a_request_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were it a document server's, three such clients would have the server left out."""
     monkeypatch.setattr(request, "_BODY_PATIENCE", 0.01)
     content = StreamReader(Mock(_reading_paused=False), 2**16, loop=asyncio.get_running_loop())
     content.feed_data(b"half")
-    asked = SimpleNamespace(raw=SimpleNamespace(content=content), connection=SimpleNamespace(uploading=None))
+    asked = SimpleNamespace(
+        raw=SimpleNamespace(content=content),
+        connection=SimpleNamespace(begin_upload=lambda: None, end_upload=lambda: None),
+    )
     body = Request.body(cast(Request, asked))
     assert await anext(body) == b"half"
     with pytest.raises(RequestTimeout):

@@ -29,13 +29,14 @@ class Endless:
 class Gone:
     """A client that has gone, as its request does not know yet."""
 
-    has_answered = False
+    def begin_response(self) -> None:
+        """The connection notes that a response begins."""
 
     def send(self, data: bytes, more: bytes = b"") -> None:
         raise ConnectionResetError("the client is gone")
 
 
-async def test_a_body_that_nobody_is_there_to_take_is_let_go() -> None:
+async def test_body_stream_is_closed_where_the_client_has_disconnected() -> None:
     """Else its connection to the document server would be in use for ever."""
     request = SimpleNamespace(connection=Gone(), method="GET", version=HttpVersion11, keep_alive=True)
     source = Endless()

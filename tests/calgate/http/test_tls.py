@@ -47,9 +47,7 @@ async def tls_server(context: ssl.SSLContext) -> AsyncIterator[Connect]:
 
 
 @pytest.mark.parametrize("name", ["bi.example", "old.example", None])
-async def test_a_sign_in_stays_bound_to_the_certificate_that_its_connection_got(
-    tmp_path: Path, name: str | None
-) -> None:
+async def test_connection_keeps_its_binding_after_the_certificate_was_renewed(tmp_path: Path, name: str | None) -> None:
     """Browsers keep connections; one that was there before the certificate was renewed signs in by the old one."""
     signed = [Authority(tmp_path).sign(one) for one in ("bi.example", "old.example")]
     served = signed[1 if name == "old.example" else 0].certificate
@@ -68,7 +66,9 @@ async def test_a_sign_in_stays_bound_to_the_certificate_that_its_connection_got(
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_a_session_from_before_a_renewal_is_not_resumed(tmp_path: Path, version: ssl.TLSVersion) -> None:
+async def test_tls_session_is_not_resumed_after_the_certificate_was_renewed(
+    tmp_path: Path, version: ssl.TLSVersion
+) -> None:
     """Its client would go on to sign in by the certificate that is no more."""
     signed = Authority(tmp_path).sign("bi.example")
     certificates = Certificates(Tls(certificate=signed.certificate, key=signed.key), [])
@@ -97,11 +97,11 @@ async def test_a_session_from_before_a_renewal_is_not_resumed(tmp_path: Path, ve
         assert not was_resumed
 
 
-def test_a_key_with_a_passphrase_is_a_fault_and_nobody_is_asked(tmp_path: Path) -> None:
+def test_encrypted_key_is_a_config_error_without_a_prompt(tmp_path: Path) -> None:
     signed = Authority(tmp_path).sign("bi.example")
     key = serialization.load_pem_private_key(signed.key.read_bytes(), None)
     locked = serialization.BestAvailableEncryption(b"geheim")
     pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     signed.key.write_bytes(key.private_bytes(pem, pkcs8, locked))
-    with pytest.raises(ConfigError, match=r"bi\.example\.key .*locked with a passphrase"):
+    with pytest.raises(ConfigError, match=r"bi\.example\.key .*key is encrypted"):
         Certificates(Tls(certificate=signed.certificate, key=signed.key), [])

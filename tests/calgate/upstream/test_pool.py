@@ -37,7 +37,7 @@ async def echoing() -> AsyncIterator[tuple[Upstream, list[asyncio.StreamWriter]]
         await asyncio.gather(*(writer.wait_closed() for writer in made))
 
 
-async def test_a_reply_that_is_whole_keeps_its_connection_until_it_is_taken() -> None:
+async def test_complete_response_keeps_its_connection_until_it_is_taken() -> None:
     """Between a head and the taking of its body a request may wait for the store; another must not overwrite it."""
     async with echoing() as (upstream, made):
         first = await upstream.send(ask_for(b"/first"))
@@ -50,7 +50,7 @@ async def test_a_reply_that_is_whole_keeps_its_connection_until_it_is_taken() ->
         assert len(made) == 2
 
 
-async def test_a_reply_that_is_taken_gives_its_connection_back_at_once() -> None:
+async def test_connection_is_reused_once_its_response_is_taken() -> None:
     async with echoing() as (upstream, made):
         for path in (b"/a", b"/b", b"/c"):
             reply = await upstream.send(ask_for(path))
@@ -60,7 +60,7 @@ async def test_a_reply_that_is_taken_gives_its_connection_back_at_once() -> None
         assert len(made) == 1
 
 
-async def test_no_more_connections_than_allowed_and_who_waits_gets_the_first_that_is_free() -> None:
+async def test_request_beyond_the_limit_gets_the_first_connection_that_is_released() -> None:
     async with echoing() as (upstream, made):
         upstream._limit = 2
         held = [await upstream.send(ask_for(path)) for path in (b"/a", b"/b")]
@@ -73,7 +73,7 @@ async def test_no_more_connections_than_allowed_and_who_waits_gets_the_first_tha
         assert len(made) == 2
 
 
-async def test_a_connection_that_ends_makes_room_for_who_waits() -> None:
+async def test_waiting_request_gets_room_where_a_connection_ends() -> None:
     async with echoing() as (upstream, made):
         upstream._limit = 1
         held = await upstream.send(ask_for(b"/a"))
@@ -84,7 +84,7 @@ async def test_a_connection_that_ends_makes_room_for_who_waits() -> None:
         assert len(made) == 2
 
 
-async def test_who_waits_too_long_is_told_that_all_are_in_use_and_leaves_no_trace() -> None:
+async def test_request_that_waits_too_long_is_unavailable_and_leaves_no_waiter() -> None:
     async with echoing() as (upstream, _):
         upstream._limit, upstream._connect = 1, 0.05
         held = await upstream.send(ask_for(b"/a"))
@@ -95,7 +95,7 @@ async def test_who_waits_too_long_is_told_that_all_are_in_use_and_leaves_no_trac
         assert await (await upstream.send(ask_for(b"/c"))).read() == b"/c"
 
 
-async def test_a_connection_that_could_not_be_made_makes_room_for_who_waits() -> None:
+async def test_waiting_request_gets_room_where_a_connection_cannot_be_opened() -> None:
     async with echoing() as (upstream, _):
         upstream._limit = 1
         going_away = asyncio.create_task(upstream.send(ask_for(b"/a")))
@@ -106,7 +106,9 @@ async def test_a_connection_that_could_not_be_made_makes_room_for_who_waits() ->
             assert await (await waiting).read() == b"/b"
 
 
-async def test_a_connection_that_is_lost_as_it_was_made_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connection_that_is_lost_while_it_opens_is_unreachable_and_not_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def lost(make: Callable[[], asyncio.Protocol], *_: object, **__: object) -> tuple[None, asyncio.Protocol]:
         made = make()
         made.connection_made(asyncio.Transport())
@@ -120,7 +122,7 @@ async def test_a_connection_that_is_lost_as_it_was_made_is_none(monkeypatch: pyt
                 await upstream.send(ask_for(b"/a"))
 
 
-async def test_who_goes_away_as_it_is_his_turn_passes_it_on() -> None:
+async def test_waiter_cancelled_at_its_turn_passes_the_turn_on() -> None:
     async with echoing() as (upstream, _):
         upstream._limit = 1
         held = await upstream.send(ask_for(b"/a"))
@@ -132,7 +134,7 @@ async def test_who_goes_away_as_it_is_his_turn_passes_it_on() -> None:
             assert await (await second).read() == b"/c"
 
 
-async def test_who_has_waited_comes_before_who_comes_later() -> None:
+async def test_waiting_request_is_served_before_a_later_one() -> None:
     async with echoing() as (upstream, _):
         upstream._limit = 1
         held = await upstream.send(ask_for(b"/a"))
@@ -148,7 +150,7 @@ async def test_who_has_waited_comes_before_who_comes_later() -> None:
             assert [await reply.read(), await reply.read()] == [path, b""]
 
 
-async def test_a_health_check_that_is_over_holds_no_connection() -> None:
+async def test_health_check_that_timed_out_holds_no_connection() -> None:
     ended = asyncio.Event()
 
     async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -167,10 +169,10 @@ async def test_a_health_check_that_is_over_holds_no_connection() -> None:
         watching = asyncio.create_task(LoadBalancer([member], Metrics(), health).watch())
         await asyncio.wait_for(ended.wait(), 1)
         watching.cancel()
-        assert not member.is_well
+        assert not member.is_healthy
 
 
-async def test_a_reply_before_the_uploads_end_is_not_cut_short_while_its_reader_is_slow() -> None:
+async def test_response_before_the_end_of_the_upload_is_complete_for_a_slow_reader() -> None:
     """It is we who do not read, so the document server's time to go on does not run."""
     large = b"x" * (4 << 20)
     served = asyncio.Event()

@@ -7,7 +7,7 @@ from calgate.http.connection import ClientConnection
 from calgate.upstream.websocket import WebSocketTunnel
 
 
-async def test_nothing_comes_after_the_close_frame_though_the_server_goes_on_talking() -> None:
+async def test_tunnel_sends_nothing_after_its_close_frame() -> None:
     sent: list[bytes] = []
     tunnel = WebSocketTunnel(cast(ClientConnection, SimpleNamespace(send=sent.append)), lambda: None, 60)
     tunnel.data_received(b"\x81\x05hel")
