@@ -7,7 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SHELL := /bin/bash
 SIDE_BY_SIDE := -n auto --dist loadgroup   # tests/support/parallel.py
 
-.PHONY: help demo demo-domain check format test fuzz photos soak-cal lock clean
+.PHONY: help demo demo-domain check format packages test quick fuzz photos bench mixed-load soak-cal fuzz-http
+.PHONY: test-two-workers long lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,6 +43,9 @@ packages: $(VENV)/.test  ## what the tests need beyond Python packages, where it
 
 test: packages  ## every test that is fit for CI, several at once
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+
+quick: $(VENV)/.test  ## the inner loop, in seconds: the unit tests of every package that start no server (-m "not server")
+	@$(BIN)/python -m pytest -q -m "not server and not long" tests/calgate tests/calgate_*
 
 fuzz: $(VENV)/.test  ## hostile bytes, RUNS of them at each reader of tokens (make fuzz RUNS=250000)
 	@$(PIP) install --require-hashes -r tests/fuzz/requirements.txt

@@ -9,6 +9,8 @@ import pytest
 from support import parallel
 from support.redis_servers import KINDS, Server
 
+STARTING = {"server", "cal_server", "serve", "domain"}  # fixtures that start a server
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
@@ -17,6 +19,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if not STARTING.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.server)
     if parallel.is_worker(config):
         parallel.arrange(items)
 

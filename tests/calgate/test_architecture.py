@@ -11,6 +11,8 @@ from pathlib import Path
 import grimp
 import pytest
 
+pytestmark = pytest.mark.server
+
 ROOT = Path(__file__).parents[2]
 PLUGINS = ["calgate_negotiate", "calgate_ldap", "calgate_users", "calgate_cal", "calgate_headers"]
 

@@ -15,6 +15,8 @@ from calgate_cal.audit import BEGINS, Record
 from support.directory import People
 from support.redis_servers import Server
 
+pytestmark = pytest.mark.server
+
 PROCESSES, SECONDS = 64, 10
 
 

@@ -17,6 +17,8 @@ from cal_model.comparison import Duel, Library
 from cal_model.histories import CHAPTERS, a_license
 from support.redis_servers import Server
 
+pytestmark = pytest.mark.server
+
 STEPS = int(os.environ.get("CALGATE_STEPS", "100000"))
 
 SEEN: Counter[str] = Counter()

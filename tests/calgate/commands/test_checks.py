@@ -22,6 +22,8 @@ from support.certificates import Authority, Signed
 from support.gateway_process import document_server, write_settings
 from support.redis_servers import Server
 
+pytestmark = pytest.mark.server
+
 
 @pytest_asyncio.fixture
 async def upstream() -> AsyncIterator[int]:

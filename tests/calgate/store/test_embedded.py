@@ -15,6 +15,8 @@ from calgate.plugin.errors import Unavailable
 from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, StoreSection, open_store
 from support.redis_servers import KINDS
 
+pytestmark = pytest.mark.server
+
 HERE = StoreSection()
 
 

@@ -12,6 +12,8 @@ from calgate.upstream.balancer import LoadBalancer, Server
 from calgate.upstream.pool import Unreachable, Upstream, UpstreamRequest
 from calgate.upstream.settings import HealthSection
 
+pytestmark = pytest.mark.server
+
 
 def ask_for(path: bytes) -> UpstreamRequest:
     return UpstreamRequest("GET", b"GET " + path + b" HTTP/1.1\r\nHost: docs\r\n\r\n")
