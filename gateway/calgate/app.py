@@ -12,6 +12,8 @@ from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from calgate import background, dialect, plugin_loader, tracing
 from calgate.access.current import CurrentRules
 from calgate.access.warnings import warnings as access_warnings
+from calgate.authentication.completion import finish_all
+from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.sessions import Sessions
 from calgate.authentication.sign_in import SignIn
 from calgate.config.model import Core, Settings
@@ -72,15 +74,15 @@ class Gateway:
         self.drained = DrainedServers(store)
         self.load_balancers = load_balancers
         self._store = store
-        sign_in = SignIn(
-            plugins.authenticators, plugins.directory, self.sessions, core.session, self.certificates, metrics
-        )
+        handshakes = Handshakes(plugins.authenticators, self.certificates)
+        sign_in = SignIn(handshakes, plugins.directory, self.sessions, core.session, metrics)
         routes = list(_routes(core.routes, load_balancers, plugins.sign_on))
         refusals = RefusalResponses(Pages(core.pages, embed_in=core.session.embed_in), listen.methods)
         self._handler = Handler(
             Pipeline(routes, sign_in, self.sessions, self.licensing, self.rules, metrics),
             GatewayPaths(sign_in, self.sessions, self.licensing, refusals, self.health),
             refusals,
+            handshakes,
             RequestHeaderFilter(_owned_headers(plugins.sign_on, traced=traces is not None), OUR_COOKIES),
             listen,
             core.forward_auth,
@@ -131,6 +133,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         ]
         gateway = Gateway(settings, plugins, store, load_balancers, metrics, traces)
         stack.push_async_callback(gateway.licensing.finish)
+        stack.push_async_callback(finish_all, 2.0)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(work) for work in _background_work(core, gateway, plugins)]
             yield gateway

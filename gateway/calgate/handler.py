@@ -1,8 +1,9 @@
-"""One request in, one response out: reads the request, dispatches it, and turns a refusal into a response."""
+"""One request in, one response out: reads the request, sends it where it belongs, and makes a response of a refusal."""
 
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from calgate.authentication.handshakes import Handshakes
 from calgate.endpoints import forward_auth
 from calgate.endpoints.gateway_paths import PREFIX, GatewayPaths
 from calgate.endpoints.refusals import InternalError, RefusalResponses
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 
 
 class Handler:
-    """Serves requests; every Refusal becomes a response here."""
+    """Answers requests; every Refusal becomes its response here."""
 
     def __init__(
         self,
         pipeline: Pipeline,
         gateway_paths: GatewayPaths,
         refusals: RefusalResponses,
+        handshakes: Handshakes,
         header_filter: RequestHeaderFilter,
         listen: Listen,
         forward_auth_section: ForwardAuthSection | None,
@@ -39,6 +41,7 @@ class Handler:
         self._pipeline = pipeline
         self._gateway_paths = gateway_paths
         self._refusals = refusals
+        self._handshakes = handshakes
         self._header_filter = header_filter
         self._trusted = listen.trusted_proxies
         self._methods = frozenset(listen.methods)
@@ -47,9 +50,10 @@ class Handler:
         self._tracing = tracing
 
     async def serve(self, raw: RawRequest) -> Response | None:
-        """Returns the response to one request; None after a WebSocket that has ended."""
+        """Returns the response to one request; None: the request became a WebSocket, which is over."""
         request: Request | None = None
         route: Route | None = None
+        code: str | None = None
         try:
             request = read_request(raw, header_filter=self._header_filter, trusted=self._trusted, methods=self._methods)
             if request.target.path == forward_auth.PATH:
@@ -62,28 +66,32 @@ class Handler:
                 route = find_route(self._pipeline.routes, request.host, request.target.path)
                 response = await self._pipeline.serve(request, route)
         except Refusal as refusal:
+            code = refusal.code
             response = self._refuse(raw, refusal, request, route)
-        self._record(request, route, response)
+        self._record(request, route, response, code)
         return response
 
     def refuse(self, raw: RawRequest, refusal: Refusal | None) -> Response:
-        """Returns the response to a request that could not be parsed; a refusal of None stands for a bug of ours."""
-        return self._refuse(raw, refusal or InternalError("a bug"), None, None)
+        """Returns the response to a request that could not be read; None: a bug in the gateway."""
+        return self._refuse(raw, refusal or InternalError("a bug in the gateway"), None, None)
 
     def _refuse(self, raw: RawRequest, refusal: Refusal, request: Request | None, route: Route | None) -> Response:
         self._metrics.count("refusals", refusal.code)
         if self._tracing is not None:
             self._tracing.refused(refusal.code)
         dialect = route.dialect if route is not None else None
-        return self._refusals.refuse(raw, request, refusal, self._challenges(refusal, request), dialect)
+        reference = _log_refusal(raw, refusal, request)
+        return self._refusals.refuse(raw, request, refusal, reference, self._challenges(refusal, request), dialect)
 
     def _challenges(self, refusal: Refusal, request: Request | None) -> tuple[str, ...]:
         if request is None or refusal.status != 401:
             return ()
-        return self._pipeline.challenges_after(request, refusal)
+        return self._handshakes.challenges_after(request, refusal)
 
-    def _record(self, request: Request | None, route: Route | None, response: Response | None) -> None:
-        """Records metrics, the span and the access log of a request whose response is known."""
+    def _record(
+        self, request: Request | None, route: Route | None, response: Response | None, code: str | None
+    ) -> None:
+        """Updates the metrics, the span and the access log for a request whose response is known."""
         status = response.status if response is not None else 101
         self._metrics.count("requests", str(status))
         if self._tracing is not None:
@@ -92,19 +100,34 @@ class Handler:
             return
         self._metrics.observe("whole", perf_counter() - request.started)
         if log.logs_access():
-            log.access(
-                user=request.user,
-                address=request.address,
-                method=request.method,
-                host=request.host,
-                path=request.target.path,  # without the query, which may contain a ticket
-                status=status,
-                ms=request.ms,
-            )
+            facts: dict[str, object] = {
+                "user": request.user,
+                "address": request.address,
+                "method": request.method,
+                "host": request.host,
+                "path": request.target.path,  # without the query: it may carry a ticket
+                "status": status,
+                "reference": request.reference,
+                "ms": request.ms,
+            }
+            log.access(**(facts if code is None else facts | {"code": code}))
+
+
+def _log_refusal(raw: RawRequest, refusal: Refusal, request: Request | None) -> str:
+    """Makes sure that the log has a line for the refusal; returns the reference number that leads to it."""
+    if request is not None:
+        request.log_refusal("refused", refusal)
+        return request.reference
+    reference = log.reference()
+    address = raw.connection.address
+    log.decision(
+        "refused", reference=reference, address=address, peer=address, code=refusal.code, reason=refusal.detail
+    )
+    return reference
 
 
 def _path_of(request: Request | None, route: Route | None) -> str | None:
-    """Returns the path that names a span: the route's, of which there are few, not the request's own."""
+    """Returns the name of a request's span: the route's path, of which there are few, not the request's own."""
     if route is not None:
         return route.path
     return PREFIX if request is not None and request.target.path.startswith(PREFIX) else None

@@ -15,10 +15,10 @@ from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["calgate_negotiate", "calgate.authentication.sign_in", "spnego"]):
+with atheris.instrument_imports(include=["calgate_negotiate", "calgate.authentication.handshakes", "spnego"]):
     import spnego._ntlm_raw.messages
 
-    from calgate.authentication import sign_in
+    from calgate.authentication import handshakes
     from calgate_negotiate import channel_binding, handshake, ntlm, ntlm_messages, pac, spnego, ticket
     from calgate_negotiate.explain import explain
 
@@ -108,7 +108,7 @@ class SignInRequest:
         self.headers = {b"authorization": value}
 
 
-class Reader(sign_in.SignIn):
+class Reader(handshakes.Handshakes):
     """The gateway's own reader of the header, without what else a sign-in needs."""
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
 """Which requests of another site's pages may sign in. Pure.
 
-A browser with ambient credentials makes SameSite void: a cross-site form POST comes without the cookie, gets a 401,
-and the browser sends its ticket by itself, whereupon the POST runs. So a request is judged before any handshake, by
-what a page cannot forge (Fetch Metadata; the Origin header, RFC 6454). A request with neither is not a browser's
-page, and goes on.
+Ambient credentials make SameSite void: a cross-site form POST comes without the cookie, gets a 401, and the browser
+sends its ticket by itself, whereupon the POST runs. So a request is judged before any handshake, by what a page cannot
+forge: Fetch Metadata and the Origin header (RFC 6454). A request with neither does not come from a browser's page and
+is allowed.
 """
 
 from collections.abc import Collection
@@ -13,13 +13,13 @@ from calgate.http.headers import RequestHeaders
 from calgate.plugin.errors import CrossSite
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_OURS = frozenset({"", "same-origin", "none"})
+_OWN_SITE = frozenset({"", "same-origin", "none"})
 
 
 def demand_own_site(
     method: str, headers: RequestHeaders, public_origin: str, embed_in: Collection[str], *, websocket: bool
 ) -> None:
-    """Raises CrossSite for an unsafe method or a WebSocket from a foreign or null Origin, cookie or not."""
+    """Raises CrossSite for an unsafe method or a WebSocket from a foreign or null Origin, with a cookie or without."""
     origin = headers.get(b"origin").lower() if b"origin" in headers.by_name else ""
     if not origin or (method in _SAFE and not websocket) or origin == public_origin or origin in embed_in:
         return
@@ -29,8 +29,8 @@ def demand_own_site(
 
 
 def demand_may_sign_in(method: str, headers: RequestHeaders, embed_in: Collection[str]) -> None:
-    """Raises CrossSite for what a page of another site made, unless it is a navigation: that may be challenged."""
-    if headers.get(b"sec-fetch-site") in _OURS:
+    """Raises CrossSite for a request that a page of another site made, except a navigation, which may be challenged."""
+    if headers.get(b"sec-fetch-site") in _OWN_SITE:
         return
     destination = headers.get(b"sec-fetch-dest")
     if method == "GET" and headers.get(b"sec-fetch-mode") == "navigate":
@@ -44,7 +44,7 @@ def demand_may_sign_in(method: str, headers: RequestHeaders, embed_in: Collectio
 
 
 def _origin_of(url: str) -> str:
-    """Scheme and host; empty, which is nobody's origin, where the address cannot be read."""
+    """Returns scheme and host, or "", which is not an origin, where the address cannot be read."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from calgate import config
-from calgate.authentication.sessions import Session, Sessions
+from calgate.authentication.session import Session
+from calgate.authentication.sessions import Sessions
 from calgate.commands.access import identity_of
 from calgate.commands.context import open_services
 from calgate.plugin.errors import ConfigError, Unavailable

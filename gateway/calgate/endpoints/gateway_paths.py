@@ -3,6 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable
 
+from calgate.authentication.completion import complete
 from calgate.authentication.sessions import Sessions
 from calgate.authentication.sign_in import SignIn
 from calgate.endpoints.refusals import RefusalResponses
@@ -14,10 +15,11 @@ from calgate.plugin.errors import CrossSite, Forbidden, MethodRefused
 from calgate.telemetry import log
 
 PREFIX = "/_calgate/"
+_SIGNED_OUT = "signed out"  # the reason of a session that ended by its user's own sign-out
 
 
 class GatewayPaths:
-    """Sign-out, signed-out, health."""
+    """Serves sign-out, signed-out and health."""
 
     def __init__(
         self,
@@ -34,7 +36,7 @@ class GatewayPaths:
         self._health = health
 
     async def serve(self, request: Request) -> Response:
-        """Answers one of the gateway's own paths; raises Forbidden for one that it has not."""
+        """Returns the response to a request for one of the gateway's own paths; raises Forbidden for unknown ones."""
         request.connection.take_handshake()
         match request.target.path.removeprefix(PREFIX):
             case "sign-out":
@@ -42,12 +44,12 @@ class GatewayPaths:
             case "signed-out":
                 return self._refusals.signed_out(request)
             case "health":
-                return await self._tell_health()
+                return await self._health_response()
             case _:
-                raise Forbidden("not a path of the gateway's")
+                raise Forbidden("not one of the gateway's own paths")
 
     async def _sign_out(self, request: Request) -> Response:
-        """A same-origin POST signs out; a GET shows the button, since a link or an image must not sign anybody out."""
+        """Signs out on a same-origin POST; a GET shows the button, since no link or image may sign anybody out."""
         session_id = session_id_of(request)
         if request.method == "GET":
             live = await self._sessions.find(session_id)
@@ -56,21 +58,30 @@ class GatewayPaths:
             raise MethodRefused("sign-out is a POST")
         if not self._is_same_origin(request):
             raise CrossSite("a sign-out from another site's page")
-        session = await self._sessions.owner(session_id)
-        cookies = {UpstreamCookie(name) for name in request.headers.cookies.names}
-        if session is not None and await self._sessions.end(session.key, "signed out"):
-            cookies |= session.cookies
-            await self._licensing.release(session)
-            log.decision("signed out", reference=request.reference, user=session.name, address=request.address)
+        cookies = await complete(self._end_session(request, session_id))
         headers = [(b"Location", b"/_calgate/signed-out"), (b"Cache-Control", b"no-store"), (b"Date", date())]
         return Response(303, [*headers, self._sign_in.cookie(request.scheme, ""), *expire_cookies(cookies)])
+
+    async def _end_session(self, request: Request, session_id: str) -> set[UpstreamCookie]:
+        """Ends the session and releases its CALs; returns the document server's cookies that the browser may hold."""
+        cookies = {UpstreamCookie(name) for name in request.headers.cookies.names}
+        session = await self._sessions.owner(session_id)
+        if session is None:
+            return cookies
+        cookies |= session.cookies
+        is_first = await self._sessions.end(session.key, _SIGNED_OUT)
+        if is_first or session.ended == _SIGNED_OUT:  # a sign-out that failed halfway is repeated
+            await self._licensing.release(session)
+        if is_first:
+            log.decision("signed out", reference=request.reference, user=session.name, address=request.address)
+        return cookies
 
     def _is_same_origin(self, request: Request) -> bool:
         site = request.headers.get(b"sec-fetch-site")
         origin = request.headers.get(b"origin").lower()
         return site == "same-origin" or (not site and origin in ("", request.origin))
 
-    async def _tell_health(self) -> Response:
+    async def _health_response(self) -> Response:
         health = await self._health()
         body = json.dumps(health).encode() + b"\n"
         headers = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"), (b"Date", date())]

@@ -1,4 +1,4 @@
-"""Turns a refusal, or one of the gateway's own pages, into an answer: words by `pages`, framing and challenges here."""
+"""Turns a refusal, or one of the gateway's own pages, into a response: `pages` writes the text, this adds headers."""
 
 import time
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from calgate.plugin.errors import MethodRefused, Refusal
 
 
 class InternalError(Refusal):
-    """A bug of the gateway's own; the log has its traceback."""
+    """A bug in the gateway; the log has its traceback."""
 
     status = 500
     code = "internal-error"
 
 
 class RefusalResponses:
-    """Speaks for the gateway where no document server does."""
+    """Makes the responses that no document server gives."""
 
     def __init__(self, pages: Pages, methods: Sequence[str]) -> None:
         self._pages = pages
@@ -30,33 +30,33 @@ class RefusalResponses:
         raw: RawRequest,
         request: Request | None,
         refusal: Refusal,
+        reference: str,
         challenges: Sequence[str],
         dialect: Dialect | None,
     ) -> Response:
-        """The answer to a refused request; `request` is None where it could not even be read."""
-        viewer = (
-            _viewer_of(request, dialect, request.user)
-            if request is not None
-            else PageContext(time.time(), accept="text/html")
-        )
-        response = _response(self._pages.refuse(refusal, viewer))
+        """Returns the response to a refused request; `request` is None where it could not even be read."""
+        if request is not None:
+            context = _context(request, dialect, request.user)
+        else:
+            context = PageContext(time.time(), accept="text/html", reference=reference)
+        response = _response(self._pages.refuse(refusal, context))
         response.headers += [(b"WWW-Authenticate", challenge.encode("latin-1")) for challenge in challenges]
         if request is not None:
             response.headers += request.sign_in_headers
         if isinstance(refusal, MethodRefused):
             response.headers.append((b"Allow", self._allow))
         if request is None or request.awaits_continue or raw.content.exception() is not None:
-            response.keep_alive = False  # where the next request would begin is not known
+            response.keep_alive = False  # it is not known where the next request would begin
         return response
 
     def sign_out(self, request: Request, user: str | None) -> Response:
-        return _response(self._pages.sign_out(_viewer_of(request, None, user)))
+        return _response(self._pages.sign_out(_context(request, None, user)))
 
     def signed_out(self, request: Request) -> Response:
-        return _response(self._pages.signed_out(_viewer_of(request, None, None)))
+        return _response(self._pages.signed_out(_context(request, None, None)))
 
 
-def _viewer_of(request: Request, dialect: Dialect | None, user: str | None) -> PageContext:
+def _context(request: Request, dialect: Dialect | None, user: str | None) -> PageContext:
     def write(words: str) -> DialectResponse | None:
         return dialect.write_refusal(request.method, request.raw_target, words) if dialect is not None else None
 

@@ -13,11 +13,12 @@ from calgate.http.address import client_address, is_trusted
 from calgate.http.connection import ClientConnection, RawRequest
 from calgate.http.headers import Header, RequestHeaderFilter, RequestHeaders
 from calgate.http.target import Target, read_target, to_origin_form
-from calgate.plugin.errors import BadRequest, MethodRefused, RequestTimeout, TooLarge
+from calgate.plugin.errors import BadRequest, MethodRefused, Refusal, RequestTimeout, TooLarge
 from calgate.plugin.settings import Network
 from calgate.telemetry import log
 
 _BODY_PATIENCE = 60.0  # seconds without a byte of a body
+_PATH_LOGGED = 1000  # characters of a path in the line of a refusal: a stranger must not fill the log
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +41,26 @@ class Request:
     started: float = field(default_factory=perf_counter)
 
     _reference: str = ""
+    _logged: Refusal | None = None  # the refusal that the log has a line for
+
+    def log_refusal(self, event: str, refusal: Refusal, **fields: object) -> None:
+        """Writes the log line that the reference number of a refusal leads to; each refusal is logged once."""
+        if self._logged is refusal:
+            return
+        self._logged = refusal
+        facts: dict[str, object] = {
+            "reference": self.reference,
+            "user": self.user,
+            "address": self.address,
+            "peer": self.connection.address,
+            "method": self.method,
+            "path": self.target.path[:_PATH_LOGGED],
+            "code": refusal.code,
+            "rule": getattr(refusal, "rule", None),
+            "reason": refusal.detail,
+            "ms": self.ms,
+        }
+        log.decision(event, **(facts | fields))
 
     @property
     def reference(self) -> str:

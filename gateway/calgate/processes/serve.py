@@ -30,7 +30,7 @@ async def serve(
         for listener in listeners:
             await listener.close()
         for session in gateway.sessions.known():
-            session.close_tunnels(1012, "the gateway is stopping")
+            session.close_websockets(1012, "the gateway is stopping")
         await gateway.server.drain(listen.drain)
 
 

@@ -1,17 +1,20 @@
-"""Signed-in browsers as one process knows them, on a real store that goes away."""
+"""One process's copies of the sessions, on a real store that goes away."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from calgate.authentication import sessions as session_module
-from calgate.authentication.sessions import COPY_LIFE, Session, Sessions
+from calgate.authentication.session import Session
+from calgate.authentication.sessions import COPY_LIFE, Sessions
 from calgate.authentication.settings import SessionSection
-from calgate.plugin.errors import Unavailable
+from calgate.plugin.errors import Refusal, Unavailable
 from calgate.plugin.identity import Identity, Person
+from calgate.plugin.licensing import Lease
 from calgate.store import StoreSection, open_store
 from support.redis_servers import Server
 
@@ -20,8 +23,24 @@ PERSON = Person("alice", "CORP", "alice", "Alice", frozenset())
 IDENTITY = Identity("CORP", "alice", mechanism="ntlm")
 
 
+class OpenSocket:
+    """A WebSocket of a session, and whether it was ended."""
+
+    lease: Lease | None = None
+    outlives_expiry = False
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    def end(self, refusal: Refusal, reason: str) -> None:
+        self.ended.set()
+
+    def close(self, code: int, reason: str) -> None:
+        self.ended.set()
+
+
 class Known(Sessions):
-    """The sessions of one process, at a time of the test's."""
+    """The sessions of one process, at a time that the test sets."""
 
     now = 1_768_039_200.0
 
@@ -39,13 +58,13 @@ async def sessions(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest_asyncio.fixture
 async def kept(sessions: Known) -> AsyncIterator[Known]:
-    """They are kept good in the background."""
+    """The same, renewed in the background."""
     keeping = asyncio.create_task(sessions.keep())
     yield sessions
     keeping.cancel()
 
 
-async def test_with_the_store_away_a_copy_serves_for_the_grace_time_and_no_longer(
+async def test_copy_serves_for_the_grace_time_and_no_longer_while_the_store_is_away(
     server: Server, sessions: Known
 ) -> None:
     session, cookie = await sessions.begun()
@@ -58,29 +77,63 @@ async def test_with_the_store_away_a_copy_serves_for_the_grace_time_and_no_longe
         await sessions.find(cookie)
 
 
-async def test_a_websocket_does_not_outlive_the_grace_time_without_the_store(server: Server, kept: Known) -> None:
-    """Else nothing could close it later: not a sign-out, not an administrator."""
-    closed = asyncio.Event()
+async def test_websocket_is_closed_after_the_grace_time_while_the_store_is_away(server: Server, kept: Known) -> None:
+    """Otherwise nothing could close it later: not a sign-out, not an administrator."""
+    socket = OpenSocket()
     session, cookie = await kept.begun()
     await kept.find(cookie)
-    session.open_tunnels.add(lambda code, reason: closed.set())
+    session.open_websocket(socket)
     server.stop()
     kept.now += COPY_LIFE + GRACE - 1
     await asyncio.sleep(0.2)
-    assert not closed.is_set()
+    assert not socket.ended.is_set()
     kept.now += 2
-    await asyncio.wait_for(closed.wait(), 10)
+    await asyncio.wait_for(socket.ended.wait(), 10)
 
 
-async def test_a_websocket_whose_upgrade_was_the_sign_in_can_be_ended_however_long_it_is_open(kept: Known) -> None:
-    """A program's: its cookie never comes back."""
-    closed = asyncio.Event()
+async def test_websocket_whose_upgrade_was_the_sign_in_can_be_ended_however_long_it_is_open(kept: Known) -> None:
+    """It is a program's: its cookie never comes back."""
+    socket = OpenSocket()
     session, _ = await kept.begun(is_browser=False)
-    session.open_tunnels.add(lambda code, reason: closed.set())
+    session.open_websocket(socket)
     for _ in range(30):
         kept.now += COPY_LIFE
         await asyncio.sleep(0.05)
-    assert not closed.is_set()
+    assert not socket.ended.is_set()
     assert [one.key for one in await kept.live_of(PERSON.key)] == [session.key]
     await kept.end(session.key, "ended by an administrator")
-    assert closed.is_set()
+    assert socket.ended.is_set()
+
+
+async def test_requests_that_wait_for_one_session_read_it_from_the_store_once(
+    server: Server, sessions: Known, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = 0
+    call = sessions._store.call
+
+    async def counted(function: str, *words: Any, **more: Any) -> Any:
+        nonlocal reads
+        reads += function == "calgate_session_v1_look"
+        return await call(function, *words, **more)
+
+    _, cookie = await sessions.begun()
+    await sessions.find(cookie)
+    sessions.now += COPY_LIFE
+    monkeypatch.setattr(sessions._store, "call", counted)
+    found = await asyncio.gather(*(sessions.find(cookie) for _ in range(200)))
+    assert len({id(session) for session in found}) == 1
+    assert reads == 1
+    sessions.now += COPY_LIFE
+    server.stop()
+    waiting = [asyncio.create_task(sessions.find(cookie)) for _ in range(200)]
+    await asyncio.wait(waiting)
+    assert {task.result() for task in waiting} == {found[0]}, "the copy serves them all within the grace time"
+    assert reads == 2
+
+
+async def test_session_is_read_again_after_the_requests_that_waited_for_it_have_gone(sessions: Known) -> None:
+    _, cookie = await sessions.begun()
+    waiting = asyncio.create_task(sessions.find(cookie))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    assert await sessions.find(cookie) is not None

@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 
 from calgate.authentication import sessions as session_module
-from calgate.authentication.sessions import COPY_LIFE, Session, Sessions
+from calgate.authentication.session import Session
+from calgate.authentication.sessions import COPY_LIFE, Sessions
 from calgate.authentication.settings import SessionSection
 from calgate.authentication.unconfirmed import MOST
 from calgate.plugin.identity import Identity, Person
@@ -28,18 +29,18 @@ async def store(server: Server, tmp_path: Path) -> AsyncIterator[Store]:
 
 
 async def begin(store: Store, section: SessionSection) -> tuple[Session, str]:
-    """She signs in at one gateway."""
+    """Signs alice in at one gateway."""
     identity = Identity("CORP", "alice", "kerberos", sid=SID)
     return await Sessions(store, section, 0).begin(identity, ALICE, "192.0.2.7", is_browser=True, cookies=set())
 
 
 async def lives(store: Store, section: SessionSection, session_id: str) -> bool:
-    """As a gateway sees it that has no copy."""
+    """Whether a gateway without a copy finds the session alive."""
     session = await Sessions(store, section, 0).find(session_id)
     return session is not None and not session.lapsed
 
 
-async def test_a_session_that_is_not_used_ends_and_one_that_is_lives_on(store: Store) -> None:
+async def test_session_ends_when_idle_and_lives_on_while_it_is_used(store: Store) -> None:
     section = SessionSection(idle=1.2, lifetime=60.0)
     (_, used), (_, unused) = await begin(store, section), await begin(store, section)
     for _ in range(14):
@@ -48,7 +49,7 @@ async def test_a_session_that_is_not_used_ends_and_one_that_is_lives_on(store: S
     assert not await lives(store, section, unused)
 
 
-async def test_a_session_that_is_in_use_all_the_time_ends_at_its_lifetime(store: Store) -> None:
+async def test_session_ends_at_its_lifetime_though_it_is_in_use(store: Store) -> None:
     section = SessionSection(idle=60.0, lifetime=0.5)
     began = time.monotonic()
     _, session_id = await begin(store, section)
@@ -58,7 +59,7 @@ async def test_a_session_that_is_in_use_all_the_time_ends_at_its_lifetime(store:
     assert time.monotonic() - began >= 0.5
 
 
-async def test_a_session_is_its_sids_whatever_the_person_is_called_and_each_has_its_own_id(store: Store) -> None:
+async def test_session_belongs_to_a_sid_and_each_has_an_id_of_its_own(store: Store) -> None:
     section = SessionSection()
     (first, one), (second, other) = await begin(store, section), await begin(store, section)
     assert one != other
@@ -68,10 +69,10 @@ async def test_a_session_is_its_sids_whatever_the_person_is_called_and_each_has_
     assert (found.person_key, found.identity.sid) == (SID, SID)
 
 
-async def test_a_post_is_served_after_the_end_by_the_gateway_that_had_the_session_as_by_any_other(
+async def test_late_post_is_served_by_the_gateway_that_had_the_session_as_by_any_other(
     store: Store,
 ) -> None:
-    """Somebody read for a while, the session ended meanwhile, and then the form is sent."""
+    """A user reads for a while, the session ends meanwhile, and then the form is sent."""
     now = time.time()
     sessions = Sessions(store, SessionSection(idle=0.3), 300.0, clock=lambda: now)
     identity = Identity("CORP", "alice", "kerberos", sid=SID)
@@ -85,7 +86,7 @@ async def test_a_post_is_served_after_the_end_by_the_gateway_that_had_the_sessio
         assert late.lapsed
 
 
-async def test_the_groups_that_the_sign_in_named_are_known_to_every_gateway(store: Store) -> None:
+async def test_groups_of_the_sign_in_are_known_to_every_gateway(store: Store) -> None:
     """Groups of other domains are in the ticket alone: a deny rule that names one must hold at the next worker too."""
     groups = frozenset({"S-1-5-21-11-21-31-1104", "S-1-5-21-11-21-31-513", "S-1-5-21-9-9-9-1", "S-1-18-1"})
     identity = Identity("CORP", "alice", "kerberos", sid=SID, groups=groups)
@@ -98,10 +99,10 @@ async def test_the_groups_that_the_sign_in_named_are_known_to_every_gateway(stor
     assert found.identity == identity
 
 
-async def test_sign_ins_without_cookies_put_no_browser_out_that_another_worker_serves(
+async def test_sign_ins_without_cookies_end_no_session_that_another_worker_serves(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A browser signed in here, and then came by the other worker; a script of the same user runs beside it."""
+    """A browser signed in here and came back at the other worker; a script of the same user runs at the same time."""
     monkeypatch.setattr(session_module, "_KEEP_EVERY", 0.02)
     section = SessionSection()
     here, there = Sessions(store, section, 0), Sessions(store, section, 0)

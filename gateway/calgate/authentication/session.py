@@ -1,0 +1,167 @@
+"""One process's copy of a session, and the owner of everything that was found for it."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from calgate.authentication.open_exchanges import OpenExchange, OpenWebSocket
+from calgate.http.cookies import UpstreamCookie
+from calgate.plugin.access import Grant
+from calgate.plugin.errors import Refusal
+from calgate.plugin.identity import Identity, Person
+from calgate.plugin.licensing import Lease
+
+_MOST_GRANTS = 512  # remembered access decisions; beyond it they are made again
+_MOST_LEASES = 256  # remembered leases; a forgotten one is claimed again, which changes nothing
+
+EXPIRED = "expired"  # the reason of a session that ended by time alone
+GrantKey = tuple[int, str, str, str]  # route, path, document, address: rules may name networks
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A signed-in browser or program. Other modules read the fields and change them through the methods alone."""
+
+    key: str  # SHA-256 of the id, in hexadecimal
+    identity: Identity
+    person_key: str
+    name: str
+    address: str  # of the client when the session began; this is what makes a client machine
+    is_browser: bool
+    created: float
+    person: Person | None = None
+    person_at: float = 0.0
+    ended: str = ""  # the reason, once it is over
+    lapsed: bool = False  # over, but so recently that it still serves a POST
+    confirmed: bool = True  # its cookie has come back at least once
+    believed_until: float = 0.0
+    used_at: float = 0.0
+    cookies: set[UpstreamCookie] = field(default_factory=set)  # those of the document server
+    unsaved_cookies: set[UpstreamCookie] = field(default_factory=set)  # those that the store does not know yet
+    _grants: dict[GrantKey, Grant] = field(default_factory=dict)
+    _grants_rules: object = None  # the rules that gave them; other rules give other grants
+    _leases: dict[tuple[str, str], Lease] = field(default_factory=dict)
+    _sign_on: dict[int, bytes] = field(
+        default_factory=dict
+    )  # headers as sent, by route, where the person alone decides
+    _open: set[OpenExchange] = field(default_factory=set)
+    _websockets: set[OpenWebSocket] = field(default_factory=set)
+
+    def note_use(self, now: float) -> None:
+        """Counts something that the browser sent: it keeps the session alive."""
+        self.used_at = now
+
+    # ------------------------------------------------------------ the person
+
+    def needs_person(self, now: float, refresh: float) -> bool:
+        """Whether the person must be looked up again."""
+        return self.person is None or now - self.person_at > refresh
+
+    def remember_person(self, person: Person, now: float) -> None:
+        """Stores what the directory returned; a change forgets everything that was decided for the old state."""
+        if person != self.person:
+            self._grants.clear()
+            self._leases.clear()
+            self._sign_on.clear()
+        self.person = person
+        self.person_at = now
+
+    # ------------------------------------------------------------ decisions
+
+    def grant_for(self, key: GrantKey, rules: object, now: float) -> Grant | None:
+        """Returns the remembered grant, if these rules gave it and no `hours` boundary has passed since."""
+        if self._grants_rules is not rules:
+            return None
+        grant = self._grants.get(key)
+        return grant if grant is None or grant.until is None or now < grant.until else None
+
+    def remember_grant(self, key: GrantKey, rules: object, grant: Grant) -> None:
+        if self._grants_rules is not rules or len(self._grants) >= _MOST_GRANTS:
+            self._grants.clear()
+            self._grants_rules = rules
+        self._grants[key] = grant
+
+    def sign_on_headers(self, route: int) -> bytes | None:
+        """Returns the route's sign-on headers as they are sent, if they were made before."""
+        return self._sign_on.get(route)
+
+    def remember_sign_on(self, route: int, headers: bytes) -> None:
+        self._sign_on[route] = headers
+
+    # ------------------------------------------------------------ leases
+
+    def lease(self, license: str, document: str, now: float) -> Lease | None:
+        """Returns the lease that is held for a document, as far as this process knows."""
+        lease = self._leases.get((license, document))
+        return lease if lease is None or lease.until is None or now < lease.until else None
+
+    def remember_lease(self, lease: Lease) -> None:
+        if len(self._leases) >= _MOST_LEASES:
+            del self._leases[next(iter(self._leases))]
+        self._leases[lease.license, lease.document] = lease
+
+    def replace_lease(self, lease: Lease, settled: Lease | None) -> None:
+        """Puts the settled lease in place of the provisional one, if that is still the remembered one; None: none."""
+        key = (lease.license, lease.document)
+        if self._leases.get(key) is not lease:
+            return
+        if settled is None:
+            del self._leases[key]
+        else:
+            self._leases[key] = settled
+
+    def forget_leases(self, is_gone: Callable[[Lease], bool], refusal: Callable[[Lease], Refusal], reason: str) -> None:
+        """Forgets lost leases, and ends the open exchanges that need them."""
+        for key in [key for key, lease in self._leases.items() if is_gone(lease)]:
+            del self._leases[key]
+        for exchange in list(self._open):
+            if exchange.lease is not None and is_gone(exchange.lease):
+                exchange.end(refusal(exchange.lease), reason)
+
+    # ------------------------------------------------------------ open exchanges
+
+    def open(self, exchange: OpenExchange) -> None:
+        self._open.add(exchange)
+
+    def closed(self, exchange: OpenExchange) -> None:
+        self._open.discard(exchange)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request, a response or a WebSocket of the session is open."""
+        return bool(self._open)
+
+    def end(self, reason: str, refusal: Refusal) -> None:
+        """Marks the session as over and ends its open exchanges."""
+        self.ended = self.ended or reason
+        self.believed_until = 0.0
+        for exchange in list(self._open):
+            if reason != EXPIRED or not exchange.outlives_expiry:
+                exchange.end(refusal, "the session has ended")
+
+    # ------------------------------------------------------------ WebSockets
+
+    @property
+    def websockets(self) -> int:
+        """The number of open WebSockets."""
+        return len(self._websockets)
+
+    def open_websocket(self, websocket: OpenWebSocket) -> None:
+        self._websockets.add(websocket)
+        self._open.add(websocket)
+
+    def websocket_closed(self, websocket: OpenWebSocket) -> None:
+        self._websockets.discard(websocket)
+        self._open.discard(websocket)
+
+    def close_websockets(self, code: int, reason: str) -> None:
+        """Closes the session's WebSockets with a status code (RFC 6455, section 7.4)."""
+        for websocket in list(self._websockets):
+            websocket.close(code, reason)
+
+    # ------------------------------------------------------------ the document server's cookies
+
+    def add_cookies(self, cookies: Iterable[UpstreamCookie]) -> None:
+        """Notes cookies that the document server set: they belong to this session and end with it."""
+        new = set(cookies) - self.cookies
+        self.cookies |= new
+        self.unsaved_cookies |= new
