@@ -31,7 +31,7 @@ def visit(begin: float, end: float, user: str, machine: str = "pc", ends: str = 
 def wish(begin: float, end: float, user: str, machine: str = "pc") -> Wish:
     """A wish of a user who signs out."""
     at = BEGIN + begin * MINUTE
-    return Wish(at, BEGIN + end * MINUTE, True, user, (user, machine), "session")
+    return Wish(at, False, BEGIN + end * MINUTE, True, user, (user, machine), "session")
 
 
 def of_file(name: str) -> list[Wish]:

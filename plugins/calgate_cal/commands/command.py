@@ -16,6 +16,7 @@ from rich.table import Table
 from calgate.plugin import SETTINGS_FILE, CommandContext, Refusal
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.audit import actor
+from calgate_cal.settings import Config, License
 
 Work = Callable[..., Awaitable[None]]
 
@@ -119,17 +120,30 @@ def _common() -> Sequence[click.Option]:
 async def _work(
     work: Work, context: CommandContext, file: Path, license: str | None, output: Output, words: dict[str, Any]
 ) -> None:
-    async with _license_admin(context, file, license) as license_admin:
-        await work(license_admin, output, **words)
+    async with license_admin(context, file, license) as admin:
+        await work(admin, output, **words)
 
 
 @contextlib.asynccontextmanager
-async def _license_admin(context: CommandContext, file: Path, wanted: str | None) -> AsyncIterator[LicenseAdmin]:
+async def license_admin(context: CommandContext, file: Path, wanted: str | None) -> AsyncIterator[LicenseAdmin]:
+    """Opens the license of a settings file that is wanted, or its only one. Raises AdminError."""
     async with context.open(file) as (config, services):
-        names = sorted(config.licenses)
-        if wanted is None and len(names) != 1:
-            raise AdminError(f"the file has several licenses ({', '.join(names)}): say which with --license")
-        name = names[0] if wanted is None else wanted
-        if name not in config.licenses:
-            raise AdminError(f"the file has no license {name}, but {', '.join(names)}")
-        yield LicenseAdmin(name, config.licenses[name], services.store, services.directory, actor())
+        name, license = _chosen(config, wanted)
+        yield LicenseAdmin(name, license, services.store, services.directory, actor())
+
+
+def license_of(context: CommandContext, file: Path, wanted: str | None) -> tuple[str, License]:
+    """Returns name and settings of a license without opening the store. Raises AdminError."""
+    config = context.read(file)
+    assert isinstance(config, Config)
+    return _chosen(config, wanted)
+
+
+def _chosen(config: Config, wanted: str | None) -> tuple[str, License]:
+    names = sorted(config.licenses)
+    if wanted is None and len(names) != 1:
+        raise AdminError(f"the file has several licenses ({', '.join(names)}): say which with --license")
+    name = names[0] if wanted is None else wanted
+    if name not in config.licenses:
+        raise AdminError(f"the file has no license {name}, but {', '.join(names)}")
+    return name, config.licenses[name]

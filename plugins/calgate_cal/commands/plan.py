@@ -1,24 +1,32 @@
 """`calgate cals plan`: how many CALs to buy, of which kind and for whom."""
 
+import asyncio
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import tzinfo
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
-from calgate.plugin import CommandContext, parse_duration
+from calgate.plugin import CommandContext, Refusal, parse_duration
+from calgate_cal.admin import AdminError
+from calgate_cal.commands.command import license_admin, license_of
 from calgate_cal.planner import people, text
 from calgate_cal.planner import plan as planner
 from calgate_cal.planner.clock import Calendar
-from calgate_cal.planner.history import SourceError
+from calgate_cal.planner.history import History, SourceError
 from calgate_cal.planner.mix import Prices
 from calgate_cal.planner.plan import Change, Options
-from calgate_cal.planner.sources import read_files, size
+from calgate_cal.planner.recorded import recorded
+from calgate_cal.planner.replay import Clocks
+from calgate_cal.planner.sources import audit, read_files, size
+from calgate_cal.settings import License, Pool
 
 _PROGRESS_FROM = 20_000_000  # bytes: what is read in less than a second needs no progress bar
 _CLOCKS = ("minimum", "idle_timeout", "maximum", "reclaimable_after")
@@ -118,6 +126,13 @@ class Price(click.ParamType[Prices]):
 
 
 _OPTIONS: Sequence[click.Parameter] = (
+    click.Option(
+        ["-c", "--config", "file"],
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="a settings file: its license's records, or only kinds, numbers and clocks with SOURCE",
+    ),
+    click.Option(["--license"], help="which license, where the file has several"),
+    click.Option(["--since"], type=Length(), default="52w", show_default=True, help="how far back records are read"),
     click.Argument(["sources"], nargs=-1, type=click.Path(path_type=Path), metavar="SOURCE …"),
     click.Option(["--zone"], type=Zone(), help="the time zone of a log that writes local time; default: the machine's"),
     click.Option(["--dates"], type=click.Choice(["dmy", "mdy"]), help="the order of day and month in dates with /"),
@@ -170,17 +185,21 @@ _OPTIONS: Sequence[click.Parameter] = (
 
 
 def plan(context: CommandContext) -> click.Command:
-    """Returns the command."""
+    """Returns the command; unlike the others it also works without a settings file."""
     return click.Command(
         "plan",
-        callback=_run,
+        callback=partial(_run, context),
         params=list(_OPTIONS),
         help="How many CALs to buy. SOURCE: folders or files of QlikView session logs, W3C logs or tables.",
     )
 
 
 def _run(
+    context: CommandContext,
     sources: Sequence[Path],
+    file: Path | None,
+    license: str | None,
+    since: float,
     zone: tzinfo | None,
     same_file: Path | None,
     changes: Sequence[tuple[str, Change]],
@@ -189,22 +208,54 @@ def _run(
     as_json: bool,
     **words: Any,
 ) -> None:
-    if not sources:
-        raise click.UsageError("name a folder or files to read")
+    if not sources and file is None:
+        raise click.UsageError("name a folder or files to read, or a settings file with -c")
     reading = {name: words.pop(name) for name in ("dates", "logged_idle")}
     try:
         same = {} if same_file is None else people.pairs(same_file.read_text("utf-8-sig"), str(same_file))
         options = Options(same=same, what_if=dict(changes), retry=retry != "none", **words)
-        with _progress(size(sources)) as progress:
-            history = read_files(sources, zone, progress=progress, **reading)
+        if file is not None:
+            options = options_of(license_of(context, file, license)[1], options)
+        if sources:
+            with _progress(size(sources)) as progress:
+                history = read_files(sources, zone, progress=progress, **reading)
+        else:
+            assert file is not None
+            history = asyncio.run(_records(context, file, license, since, options))
         made = planner.make(history, options, Calendar(zone))
-    except (SourceError, OSError, UnicodeDecodeError) as fault:
+    except Refusal as refusal:
+        raise click.ClickException(refusal.detail) from refusal
+    except (AdminError, SourceError, OSError, UnicodeDecodeError) as fault:
         raise click.ClickException(str(fault)) from fault
     with_names = names != "none"
     if as_json:
         click.echo(json.dumps(text.as_json(made, with_names=with_names), ensure_ascii=False))
     else:
         click.echo(text.text(made, with_names=with_names))
+
+
+def options_of(license: License, options: Options) -> Options:
+    """Returns the options with kinds, numbers and clocks of a license where the command line has none."""
+    session, named = license.session, license.named
+    return replace(
+        options,
+        clocks=Clocks(session.minimum, session.idle_timeout, session.maximum, session.reclaimable_after),
+        queue=license.queue,
+        named=options.named if options.named is not None else _limit(named),
+        session=options.session if options.session is not None else _limit(session),
+        exclude=(*options.exclude, *license.exempt.users),
+        by_user=license.client == "user",
+    )
+
+
+def _limit(pool: Pool) -> int:
+    return pool.in_license if pool.limit is None else pool.limit
+
+
+async def _records(context: CommandContext, file: Path, license: str | None, since: float, options: Options) -> History:
+    now = time.time()
+    async with license_admin(context, file, license) as admin:
+        return await recorded(admin, audit.Window(now - since, now), options)
 
 
 class _progress:  # noqa: N801 - used like a function

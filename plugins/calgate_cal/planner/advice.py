@@ -28,11 +28,12 @@ class Replays:
 
     wishes: Sequence[Wish]
     rules: Rules
-    total: int = field(init=False)  # wishes of users who need a Session CAL
+    first: int = 0  # the first wish that counts; those before it only occupy CALs
+    total: int = field(init=False)  # wishes that count, of users who need a Session CAL
     _made: dict[int, Outcome] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.total = sum(wish.user not in self.rules.named for wish in self.wishes)
+        self.total = sum(wish.user not in self.rules.named for wish in self.wishes[self.first :])
 
     def at(self, seats: int) -> Outcome:
         """Replays the wishes with a number of Session CALs."""
@@ -44,6 +45,8 @@ class Replays:
                 made = queued(self.wishes, seats, rules.clocks, rules.named, patience)
             else:
                 made = denied(self.wishes, seats, rules.clocks, rules.named, rules.retry)
+            if self.first:
+                made = made.since(self.first)
             self._made[seats] = made
         return made
 
@@ -97,12 +100,13 @@ class Advice:
 def advise(replays: Replays, calendar: Calendar, below: float, seed: int) -> Advice:
     """Works the number out: one pass finds the region, replays the number, and weeks drawn again its band."""
     wishes, rules = replays.wishes, replays.rules
-    made = curve.one_pass(wishes, rules.clocks, rules.named)
+    made = curve.one_pass(wishes, rules.clocks, rules.named, replays.first)
     counts = made.counts()
     nearly = counts.need(below)
     plain = replays.need(below, nearly)
     by_week = made.by_week(wishes, calendar)
-    weeks = [week for week in curve.whole_weeks(wishes, calendar) if week in by_week]
+    counted = wishes[replays.first :] if replays.first else wishes
+    weeks = [week for week in curve.whole_weeks(counted, calendar) if week in by_week]
     if len(weeks) < curve.WEEKS_AT_LEAST:
         return Advice(plain, plain, plain, plain, 0.0, len(weeks), counts.peak, counts, None)
     band = curve.band([by_week[week] for week in weeks], counts.peak, below, seed)

@@ -48,7 +48,7 @@ def leases(wishes: Sequence[Wish], clocks: Clocks, named: Collection[str] = froz
     begins, ends, of_wish, users = array("d"), array("d"), array("l"), list[str]()
     current: dict[Holder, int] = {}
     last_use: dict[Holder, tuple[float, bool]] = {}
-    for begin, used, signed_out, user, holder, *_ in wishes:
+    for begin, _, used, signed_out, user, holder, *_ in wishes:
         if user in named:
             of_wish.append(-1)
             continue
@@ -122,6 +122,7 @@ class Pass:
 
     leases: Leases
     seat: "array[int]"  # of each lease
+    first: int = 0  # the first wish that counts
 
     def seat_of(self, wish: int) -> int:
         """Returns the seat of a wish; 0: its user holds a Named CAL."""
@@ -130,14 +131,14 @@ class Pass:
 
     def counts(self) -> Counts:
         """Counts all wishes."""
-        return counts_of(Counter(self.seat[lease] for lease in self.leases.of_wish if lease >= 0))
+        return counts_of(Counter(self.seat[lease] for lease in self.leases.of_wish[self.first :] if lease >= 0))
 
     def by_week(self, wishes: Sequence[Wish], calendar: Calendar) -> dict[int, Counts]:
         """Counts the wishes of each week."""
         weeks: dict[int, Counter[int]] = defaultdict(Counter)
         of_wish, seat, slot = self.leases.of_wish, self.seat, calendar.slot
-        for index, wish in enumerate(wishes):
-            lease = of_wish[index]
+        for index in range(self.first, len(wishes)):
+            wish, lease = wishes[index], of_wish[index]
             if lease >= 0:
                 weeks[slot(wish.begin).week][seat[lease]] += 1
         return {week: counts_of(counter) for week, counter in weeks.items()}
@@ -150,10 +151,10 @@ class Pass:
         return hours
 
 
-def one_pass(wishes: Sequence[Wish], clocks: Clocks, named: Collection[str] = frozenset()) -> Pass:
-    """Gives each lease its seat."""
+def one_pass(wishes: Sequence[Wish], clocks: Clocks, named: Collection[str] = frozenset(), first: int = 0) -> Pass:
+    """Gives each lease its seat; wishes before `first` do not count."""
     merged = leases(wishes, clocks, named)
-    return Pass(merged, seats(merged.begins, merged.ends))
+    return Pass(merged, seats(merged.begins, merged.ends), first)
 
 
 def counts_of(counter: Mapping[int, int]) -> Counts:
@@ -217,11 +218,12 @@ def whole_weeks(wishes: Sequence[Wish], calendar: Calendar) -> list[int]:
 
 
 def by_hour_of_week(
-    wishes: Sequence[Wish], denied: Collection[int], named: Collection[str], calendar: Calendar
+    wishes: Sequence[Wish], denied: Collection[int], named: Collection[str], calendar: Calendar, first: int = 0
 ) -> list[list[float]]:
     """Returns the rate of each hour (24) of each weekday (7) for the wishes denied."""
     wanted, refused = [0] * 168, [0] * 168
-    for index, wish in enumerate(wishes):
+    for index in range(first, len(wishes)):
+        wish = wishes[index]
         if wish.user not in named:
             hour = calendar.slot(wish.begin).hour_of_week
             wanted[hour] += 1
@@ -230,11 +232,14 @@ def by_hour_of_week(
     return [rates[day * 24 : day * 24 + 24] for day in range(7)]
 
 
-def worst_month(wishes: Sequence[Wish], denied: Collection[int], named: Collection[str], calendar: Calendar) -> float:
+def worst_month(
+    wishes: Sequence[Wish], denied: Collection[int], named: Collection[str], calendar: Calendar, first: int = 0
+) -> float:
     """Returns the highest rate of a month that has at least a twentieth of the wishes of the fullest month."""
     wanted: Counter[int] = Counter()
     refused: Counter[int] = Counter()
-    for index, wish in enumerate(wishes):
+    for index in range(first, len(wishes)):
+        wish = wishes[index]
         if wish.user not in named:
             month = calendar.slot(wish.begin).month
             wanted[month] += 1

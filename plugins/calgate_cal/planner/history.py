@@ -22,6 +22,9 @@ class History:
     denials: list[Denial] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)  # user -> as people write it
     rows_are_documents: bool = False  # a row is a user and document, so rows that overlap are one visit
+    since: float | None = None  # wishes that begin before are present, but do not count
+    owners: set[str] = field(default_factory=set)  # users who hold a Named CAL now, where the source knows it
+    other_denials: Counter[str] = field(default_factory=Counter)  # by reason: those that show no need for more CALs
     has_denials: bool = False  # whether the source records denials at all
     one_address: set[str] = field(default_factory=set)  # servers that see one address for everybody
     faults: list[str] = field(default_factory=list)  # unreadable lines, the first ten
@@ -36,12 +39,12 @@ class History:
         if len(self.faults) < FIRST_FAULTS:
             self.faults.append(f"{file}, line {line}: {what}")
 
-    def user(self, name: str) -> str:
-        """Returns the key of a user; names that differ only in case are one user."""
+    def user(self, name: str, shown: str = "") -> str:
+        """Returns the key of a user; names that differ only in case are one user. `shown` is how people write it."""
         key = self._users.get(name)
         if key is None:
             key = self._users[name] = self.share(name.strip().casefold())
-            self.names.setdefault(key, name.strip())
+            self.names.setdefault(key, shown or name.strip())
         return key
 
     def share(self, text: str) -> str:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from calgate_cal.planner import curve, people
 from calgate_cal.planner.clock import Calendar
-from calgate_cal.planner.wishes import Wish
 
 DRAWS = 16
 WEEKS_AT_LEAST = 8
@@ -51,7 +50,6 @@ class Mixes:
 
     def __init__(
         self,
-        wishes: Sequence[Wish],
         made: curve.Pass,
         weeks: Sequence[int],
         calendar: Calendar,
@@ -64,7 +62,7 @@ class Mixes:
         """`made` is the one pass without Named users; `keep` are users who hold a Named CAL whatever happens."""
         self._below, self._margin, self._keep = below, margin, list(keep)
         self._leases = made.leases
-        self._wishes = Counter(made.leases.of_wish)
+        self._wishes = Counter(made.leases.of_wish[made.first :])
         self._weeks = [calendar.slot(begin).week for begin in made.leases.begins]
         self.order = self._ranked(None)
         self._draws = [self._draw(weeks, random.Random(seed + number)) for number in range(DRAWS)]  # noqa: S311 - a sample

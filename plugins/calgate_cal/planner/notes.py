@@ -17,6 +17,12 @@ def of(history: History, robots: Sequence[str], calendar: Calendar) -> list[str]
         *(f"{history.names.get(user, user)} comes at all hours, probably a robot: --exclude it" for user in robots),
         *_server(history),
     ]
+    if counts["overdraft"]:
+        told.append(f"{_count(counts['overdraft'], 'grant')} beyond the limit, by overdraft")
+    told += [
+        f"{_count(number, 'denial')} that more CALs would not have prevented: {reason}"
+        for reason, number in sorted(history.other_denials.items())
+    ]
     if history.unreadable:
         told.append(f"{_count(history.unreadable, 'unreadable line')}: {'; '.join(history.faults)}")
     if counts["twice"]:

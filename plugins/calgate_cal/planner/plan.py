@@ -1,5 +1,6 @@
 """The whole plan: from a history to how many CALs to buy, of which kind, for whom, and how certain that is."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -78,17 +79,27 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """The wishes to replay, and what is known about them."""
+
+    replays: Replays
+    owners: Sequence[str]  # users who hold a Named CAL now
+    hidden: hidden.Hidden | None
+    retries: Retries | None
+    visits: int
+    people: int
+    excluded: Sequence[str]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The result."""
 
     source: str
     since: float
     until: float
-    weeks: int  # whole ones
-    visits: int
-    wishes: Sequence[Wish]
-    people: int
-    excluded: Sequence[str]
+    prepared: Prepared
     replays: Replays
     now: Now
     advice: Advice
@@ -98,9 +109,6 @@ class Plan:
     named: Sequence[Candidate]
     hardly_used: Sequence[str]
     proof: Proof | None
-    notes: Sequence[str]
-    retries: Retries | None
-    estimated: int  # wishes that the log does not show
     by_hour_of_week: Sequence[Sequence[float]]
     what_if: Mapping[str, Replays]
     what_if_need: Mapping[str, int]
@@ -108,9 +116,14 @@ class Plan:
     names: Mapping[str, str]
     calendar: Calendar
 
+    @property
+    def estimated(self) -> int:
+        """How many wishes the log does not show."""
+        return len(self.prepared.hidden.wishes) if self.prepared.hidden else 0
 
-def make(history: History, options: Options, calendar: Calendar) -> Plan:
-    """Plans. Raises SourceError if there is nothing to plan."""
+
+def prepare(history: History, options: Options, calendar: Calendar) -> Prepared:
+    """Makes the wishes of a history: users excluded and united, visits merged, attempts linked, hidden ones added."""
     excluded = people.exclude(history, options.exclude)
     people.unite(history, options.same)
     visits, twice = merge(history.visits) if history.rows_are_documents else (sorted(history.visits), 0)
@@ -120,9 +133,7 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
     wishes, retries = link(visits, history.denials, options.link)
     if options.by_user:
         wishes = [wish._replace(holder=(wish.user, "")) for wish in wishes]
-    if len(wishes) < WISHES_AT_LEAST:
-        raise SourceError(f"nothing to plan: {len(wishes)} wishes, and {WISHES_AT_LEAST} are needed")
-    owners = _owners(wishes, options)
+    owners = _owners(wishes, history.owners, options)
     full = None if history.has_denials else _hidden(wishes, visits, owners, options, calendar)
     if full is not None:
         wishes = sorted([*wishes, *full.wishes])
@@ -130,26 +141,35 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
         wishes = people.grow(wishes, options.growth, calendar, options.seed)
     retry = Retry(retries.gap, retries.patience) if retries and options.retry else None
     rules = Rules(options.clocks, frozenset(owners), retry, options.queue)
-    replays = Replays(wishes, rules)
+    first = 0 if history.since is None else bisect_left(wishes, history.since, key=lambda wish: wish.begin)
+    users = len({visit.user for visit in visits if history.since is None or visit.begin >= history.since})
+    return Prepared(Replays(wishes, rules, first), owners, full, retries, len(visits), users, excluded, told)
+
+
+def make(history: History, options: Options, calendar: Calendar) -> Plan:
+    """Plans. Raises SourceError if there is nothing to plan."""
+    prepared = prepare(history, options, calendar)
+    replays, full = prepared.replays, prepared.hidden
+    counted = len(replays.wishes) - replays.first
+    if counted < WISHES_AT_LEAST:
+        raise SourceError(f"nothing to plan: {counted} wishes, and {WISHES_AT_LEAST} are needed")
     if not replays.total:
         raise SourceError("nothing to plan: every user holds a Named CAL")
     advice = advise(replays, calendar, options.below, options.seed)
     session = options.session if options.session is not None else (full.seats if full else None)
-    now = _now(replays, len(owners), session, calendar)
-    shown = _shown(advice, replays, session)
-    made = points(replays, advice, shown)
-    rows, refused, candidates = _mix(replays, advice, now, owners, options, calendar)
+    named = options.named if options.named is not None else len(prepared.owners)
+    now = _now(replays, named, session, calendar)
+    made = points(replays, advice, _shown(advice, replays, session))
+    rows, refused, candidates = _mix(replays, advice, now, prepared.owners, options, calendar)
     judged = replays.at(session if session is not None else advice.recommended)
-    needs = {text: Replays(wishes, change(rules)) for text, change in options.what_if.items()}
+    what_if = {
+        text: Replays(replays.wishes, change(replays.rules), replays.first) for text, change in options.what_if.items()
+    }
     return Plan(
         source=history.source,
-        since=wishes[0].begin,
-        until=max(wish.used for wish in wishes),
-        weeks=advice.weeks,
-        visits=len(visits),
-        wishes=wishes,
-        people=len({visit.user for visit in visits}),
-        excluded=excluded,
+        since=replays.wishes[replays.first].begin,
+        until=max(wish.used for wish in replays.wishes),
+        prepared=prepared,
         replays=replays,
         now=now,
         advice=advice,
@@ -157,26 +177,23 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
         mix=rows,
         mix_refused=refused,
         named=candidates,
-        hardly_used=_hardly_used(wishes, rules.named, options.clocks, _weeks(wishes)),
-        proof=prove(wishes, rules, calendar, options.below, options.seed),
-        notes=told,
-        retries=retries,
-        estimated=len(full.wishes) if full else 0,
-        by_hour_of_week=curve.by_hour_of_week(wishes, set(judged.denied), rules.named, calendar),
-        what_if=needs,
-        what_if_need={text: each.need(options.below, advice.plain) for text, each in needs.items()},
+        hardly_used=_hardly_used(replays.wishes, prepared.owners, options.clocks),
+        proof=prove(replays, calendar, options.below, options.seed),
+        by_hour_of_week=curve.by_hour_of_week(
+            replays.wishes, set(judged.denied), replays.rules.named, calendar, replays.first
+        ),
+        what_if=what_if,
+        what_if_need={text: each.need(options.below, advice.plain) for text, each in what_if.items()},
         below=options.below,
         names=history.names,
         calendar=calendar,
     )
 
 
-def _weeks(wishes: Sequence[Wish]) -> float:
-    return max(1.0, (wishes[-1].begin - wishes[0].begin) / (7 * 86400))
-
-
-def _owners(wishes: Sequence[Wish], options: Options) -> list[str]:
+def _owners(wishes: Sequence[Wish], holders: Collection[str], options: Options) -> list[str]:
     """Users who hold a Named CAL now: those that the source names, else those who use most."""
+    if holders:
+        return sorted(holders)
     known = {wish.user for wish in wishes if wish.kind == "named"}
     if options.named is None:
         return sorted(known)
@@ -205,10 +222,10 @@ def _now(replays: Replays, named: int, session: int | None, calendar: Calendar) 
         return Now(named, None)
     denied = set(replays.at(session).denied)
     owners = replays.rules.named
-    rates = curve.by_hour_of_week(replays.wishes, denied, owners, calendar)
+    rates = curve.by_hour_of_week(replays.wishes, denied, owners, calendar, replays.first)
     flat = [rate for day in rates for rate in day]
     worst = max(range(168), key=lambda hour: flat[hour])
-    month = curve.worst_month(replays.wishes, denied, owners, calendar)
+    month = curve.worst_month(replays.wishes, denied, owners, calendar, replays.first)
     return Now(named, session, len(denied), replays.rate(session), month, worst, flat[worst])
 
 
@@ -222,57 +239,42 @@ def _shown(advice: Advice, replays: Replays, session: int | None) -> set[int]:
 def _mix(
     replays: Replays, advice: Advice, now: Now, owners: Sequence[str], options: Options, calendar: Calendar
 ) -> tuple[list[Row], str, list[Candidate]]:
-    wishes = replays.wishes
-    weeks = curve.whole_weeks(wishes, calendar)
+    """Returns the mixes to show, or why there is none, and who would get a Named CAL."""
+    weeks = curve.whole_weeks(replays.wishes[replays.first :], calendar)
     if len(weeks) < mix.WEEKS_AT_LEAST:
         return [], f"a mix of Named and Session CALs needs {mix.WEEKS_AT_LEAST} whole weeks, not {len(weeks)}", []
-    rules = replace(replays.rules, named=frozenset())
-    made = curve.one_pass(wishes, rules.clocks)
-    keep = owners if options.keep_named else ()
-    mixes = mix.Mixes(
-        *(wishes, made, weeks, calendar),
-        below=options.below,
-        margin=options.margin,
-        keep=keep,
-        seed=options.seed,
-    )
-    alone = advise(Replays(wishes, rules), calendar, options.below, options.seed).recommended if owners else None
-    rows = [] if keep else [_row(wishes, rules, [], alone or advice.recommended, options, calendar, "", None)]
+    nobody = Replays(replays.wishes, replace(replays.rules, named=frozenset()), replays.first)
+    alone = advise(nobody, calendar, options.below, options.seed).recommended if owners else advice.recommended
+    rows = [] if options.keep_named and owners else [_row(nobody, [], 0, alone, options, calendar)]
     if now.session is not None:
-        rows.insert(0, _row(wishes, rules, owners, now.session, options, calendar, "now", None))
+        rows.insert(0, replace(_row(nobody, owners, now.named, now.session, options, calendar), label="now"))
     if options.prices is None:
         return rows, "", []
+    made = curve.one_pass(nobody.wishes, options.clocks, first=nobody.first)
+    keep = owners if options.keep_named else ()
+    mixes = mix.Mixes(made, weeks, calendar, below=options.below, margin=options.margin, keep=keep, seed=options.seed)
 
     def session(named: int) -> int:
-        return rows[-1].session if named == 0 else mixes.session(named)
+        return mixes.session(named) if named else alone
 
     best = mix.cheapest(session, mixes.users, options.prices, len(keep))
-    chosen = mixes.order[:best]
+    chosen, cals = mixes.order[:best], session(best)
     if best:
-        rate = mixes.rate(best, session(best))
-        rows.append(_row(wishes, rules, chosen, session(best), options, calendar, "cheapest", rate))
+        row = _row(nobody, chosen, best, cals, options, calendar)
+        rows.append(replace(row, rate=mixes.rate(best, cals), label="cheapest"))
     else:
         rows[-1] = replace(rows[-1], label="cheapest")
-    return rows, "", _candidates(chosen, made, session(best), calendar)
+    return rows, "", _candidates(chosen, made, cals, calendar)
 
 
-def _row(
-    wishes: Sequence[Wish],
-    rules: Rules,
-    named: Sequence[str],
-    session: int,
-    options: Options,
-    calendar: Calendar,
-    label: str,
-    rate: float | None,
-) -> Row:
-    replays = Replays(wishes, replace(rules, named=frozenset(named)))
+def _row(nobody: Replays, named: Sequence[str], count: int, session: int, options: Options, calendar: Calendar) -> Row:
+    replays = Replays(nobody.wishes, replace(nobody.rules, named=frozenset(named)), nobody.first)
     denied = set(replays.at(session).denied)
     prices = options.prices
-    price = None if prices is None else len(named) * prices.named + session * prices.session
-    month = curve.worst_month(wishes, denied, named, calendar)
-    expected = replays.rate(session) if rate is None else rate
-    return Row(len(named), session, price, expected, month, _new_people(wishes, denied, set(named)), label)
+    price = None if prices is None else count * prices.named + session * prices.session
+    month = curve.worst_month(replays.wishes, denied, named, calendar, replays.first)
+    new = _new_people(replays.wishes, denied, set(named))
+    return Row(count, session, price, replays.rate(session), month, new, "")
 
 
 def _new_people(wishes: Sequence[Wish], denied: set[int], named: set[str]) -> float | None:
@@ -291,7 +293,8 @@ def _candidates(chosen: Sequence[str], made: curve.Pass, session: int, calendar:
     return [Candidate(user, hours[user] / weeks, len(present[user]), saved.get(user, 0.0)) for user in chosen]
 
 
-def _hardly_used(wishes: Sequence[Wish], owners: Collection[str], clocks: Clocks, weeks: float) -> list[str]:
-    """Owners of Named CALs who hold them for less than half an hour a week."""
-    hours = curve.leases([wish for wish in wishes if wish.user in owners], clocks).hours()
+def _hardly_used(wishes: Sequence[Wish], owners: Sequence[str], clocks: Clocks) -> list[str]:
+    """Owners of Named CALs who use them for less than half an hour a week."""
+    weeks = max(1.0, (wishes[-1].begin - wishes[0].begin) / (7 * 86400))
+    hours = dict.fromkeys(owners, 0.0) | curve.leases([wish for wish in wishes if wish.user in owners], clocks).hours()
     return [user for user in people.ranked(hours) if hours[user] / weeks < HARDLY_USED]

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from calgate_cal.planner.advice import Advice, Replays, Rules, advise
+from calgate_cal.planner.advice import Advice, Replays, advise
 from calgate_cal.planner.clock import Calendar
 from calgate_cal.planner.wishes import Wish
 
@@ -25,13 +25,12 @@ class Proof:
         return self.rate > below * FACTOR
 
 
-def prove(wishes: Sequence[Wish], rules: Rules, calendar: Calendar, below: float, seed: int) -> Proof | None:
+def prove(replays: Replays, calendar: Calendar, below: float, seed: int) -> Proof | None:
     """Plans the first half and replays the second; None if one of the halves has no wish."""
-    if not wishes:
-        return None
-    split = _middle(wishes, calendar)
+    wishes, rules = replays.wishes, replays.rules
+    split = _middle(wishes[replays.first :], calendar)
     at = bisect_left(wishes, split, key=lambda wish: wish.begin)
-    first, second = Replays(wishes[:at], rules), Replays(wishes[at:], rules)
+    first, second = Replays(wishes[:at], rules, replays.first), Replays(wishes[at:], rules)
     if not first.total or not second.total:
         return None
     planned: Advice = advise(first, calendar, below, seed)

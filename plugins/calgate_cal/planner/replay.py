@@ -46,6 +46,14 @@ class Outcome:
     never_served: list[int] = field(default_factory=list)
     waited: dict[int, float] = field(default_factory=dict)  # seconds until a denied wish was let in
 
+    def since(self, first: int) -> "Outcome":
+        """Returns the outcome of the wishes from `first` on."""
+        return Outcome(
+            [index for index in self.denied if index >= first],
+            [index for index in self.never_served if index >= first],
+            {index: time for index, time in self.waited.items() if index >= first},
+        )
+
 
 class _Lease:
     """A Session CAL in use."""

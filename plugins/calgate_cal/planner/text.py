@@ -42,11 +42,12 @@ def text(plan: Plan, *, with_names: bool) -> str:
 
 def heading(plan: Plan) -> list[str]:
     """Says what was read."""
-    weeks = f"{plan.weeks} whole week{'' if plan.weeks == 1 else 's'}"
-    robots = f", {len(plan.excluded)} left out" if plan.excluded else ""
+    weeks = f"{plan.advice.weeks} whole week{'' if plan.advice.weeks == 1 else 's'}"
+    robots = f", {len(plan.prepared.excluded)} left out" if plan.prepared.excluded else ""
+    read = plan.prepared
     return [
-        f"{plan.source}, {date(plan, plan.since)} to {date(plan, plan.until)}: {weeks}, {plan.visits:,} visits of"
-        f" {plan.people:,} people{robots}"
+        f"{plan.source}, {date(plan, plan.since)} to {date(plan, plan.until)}: {weeks}, {read.visits:,} visits of"
+        f" {read.people:,} people{robots}"
     ]
 
 
@@ -69,7 +70,7 @@ def now(plan: Plan) -> list[str]:
 
 
 def _retries(plan: Plan) -> list[str]:
-    retries = plan.retries
+    retries = plan.prepared.retries
     if retries is None:
         return []
     gap, patience = retries.gap / 60, retries.patience / 60
@@ -185,9 +186,13 @@ def proof(plan: Plan) -> str:
 
 
 def _notes(plan: Plan, *, with_names: bool) -> list[str]:
-    notes = list(plan.notes)
-    if plan.excluded:
-        notes.append(f"left out: {', '.join(plan.excluded)}" if with_names else f"{len(plan.excluded)} users left out")
+    notes = list(plan.prepared.notes)
+    if plan.prepared.excluded:
+        notes.append(
+            f"left out: {', '.join(plan.prepared.excluded)}"
+            if with_names
+            else f"{len(plan.prepared.excluded)} users left out"
+        )
     return ["notes:", *(f"  {note}" for note in notes)] if notes else []
 
 
@@ -198,10 +203,10 @@ def as_json(plan: Plan, *, with_names: bool) -> dict[str, object]:
         "source": plan.source,
         "since": plan.since,
         "until": plan.until,
-        "weeks": plan.weeks,
-        "visits": plan.visits,
+        "weeks": plan.advice.weeks,
+        "visits": plan.prepared.visits,
         "wishes": plan.replays.total,
-        "people": plan.people,
+        "people": plan.prepared.people,
         "now": {
             "named": plan.now.named,
             "session": plan.now.session,
@@ -228,7 +233,7 @@ def as_json(plan: Plan, *, with_names: bool) -> dict[str, object]:
         "proof": None
         if proof is None
         else {"planned": proof.planned, "rate": proof.rate, "right": proof.right, "split": proof.split},
-        "notes": [*plan.notes, *([plan.mix_refused] if plan.mix_refused else [])],
+        "notes": [*plan.prepared.notes, *([plan.mix_refused] if plan.mix_refused else [])],
         "by_hour_of_week": [list(day) for day in plan.by_hour_of_week],
         "what_if": {text: _what_if(plan, text) for text in plan.what_if},
     }

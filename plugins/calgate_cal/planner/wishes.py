@@ -35,15 +35,18 @@ class Denial(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """A visit that a user wanted, counted from the first attempt."""
+    """A visit that a user wanted, counted from the first attempt.
+
+    In order, a wish that was served comes before one that was denied at the same instant.
+    """
 
     begin: float
+    denied: bool  # as it happened
     used: float
     signed_out: bool  # the CAL is free at `used`; else after the idle timeout
     user: str
     holder: tuple[str, str]  # user and machine: whom one Session CAL serves
     kind: str
-    denied: bool = False  # as it happened
     document: str = ""
 
 
@@ -107,11 +110,10 @@ def link(visits: Sequence[Visit], denials: Sequence[Denial], within: float) -> t
         begin = served.get(index)
         length = _length(visit, own, usual)
         start = visit.begin if begin is None else begin
+        signed_out = visit.ends in ("signed-out", "shutdown")
+        holder = (visit.user, visit.machine)
         wishes.append(
-            Wish(
-                *(start, start + length, visit.ends not in ("closed", "expired", "lru", "open"), visit.user),
-                *((visit.user, visit.machine), visit.kind, begin is not None, visit.document),
-            )
+            Wish(start, begin is not None, start + length, signed_out, visit.user, holder, visit.kind, visit.document)
         )
     taken = set(spans)
     for number, group in enumerate(groups):
@@ -119,7 +121,7 @@ def link(visits: Sequence[Visit], denials: Sequence[Denial], within: float) -> t
         if number not in taken:
             length = own.get(first.user, usual)
             holder = (first.user, first.machine)
-            wishes.append(Wish(first.at, first.at + length, False, first.user, holder, "session", True, first.document))
+            wishes.append(Wish(first.at, True, first.at + length, False, first.user, holder, "session", first.document))
     wishes.sort()
     return wishes, _retries(groups, spans, gaps)
 
