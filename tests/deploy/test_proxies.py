@@ -1,4 +1,4 @@
-"""nginx and HAProxy in front of a gateway, by the examples in `deploy/proxy/` and nothing more."""
+"""nginx and HAProxy in front of a gateway, with the examples in `deploy/proxy/`."""
 
 import asyncio
 import shutil
@@ -89,26 +89,26 @@ async def site(
 
 
 async def cookie(site: Site) -> str:
-    """A session, begun past the proxy (from an address that is not trusted), under the name that https demands."""
+    """Begins a session without the proxy, from an untrusted address; returns its cookie as https names it."""
     direct = await curl(f"{site.gate.url}/portal", "--interface", "127.0.0.2", user="alice")
     (pair,) = [value.partition(";")[0] for value in direct.values("set-cookie")]
     return f"__Host-{pair}"
 
 
-async def test_kerberos_is_offered_behind_it_and_ntlm_refused_and_nobody_can_claim_an_address(site: Site) -> None:
+async def test_ntlm_is_refused_behind_a_proxy_and_a_claimed_address_ignored(site: Site) -> None:
     reply = await curl(f"{site.url}/", "-k", "-H", "X-Forwarded-For: 203.0.113.9", user="alice")
     assert (reply.status, reply.json["code"]) == (401, "ntlm-behind-proxy")
     assert site.gate.decisions("sign-in failed")[-1]["address"] == "127.0.0.1"
 
 
-async def test_a_session_and_headers_as_large_as_a_big_ticket_come_through(site: Site) -> None:
+async def test_session_and_headers_as_large_as_a_big_ticket_are_forwarded(site: Site) -> None:
     headers = {"Cookie": await cookie(site), "X-Large": "x" * 32_000}
     async with site.session as client, client.get(f"{site.url}/", headers=headers) as answer:
         assert answer.status == 200
         assert (await answer.text()).startswith("AccessPoint for DEMO\\alice")
 
 
-async def test_a_post_of_the_sites_own_page_is_known_as_such(site: Site) -> None:
+async def test_post_is_accepted_from_the_sites_own_origin_only(site: Site) -> None:
     body = '<update mark="" view="Sales.qvw"/>'
     for origin, status in ((site.url, 200), ("https://evil.example", 403)):
         headers = {"Cookie": await cookie(site), "Origin": origin}
@@ -119,7 +119,7 @@ async def test_a_post_of_the_sites_own_page_is_known_as_such(site: Site) -> None
             assert answer.status == status, origin
 
 
-async def test_a_download_is_not_held_back_and_a_websocket_goes_both_ways(site: Site) -> None:
+async def test_download_is_streamed_and_websocket_carries_both_ways(site: Site) -> None:
     headers = {"Cookie": await cookie(site)}
     async with site.session as client:
         async with asyncio.timeout(5), client.get(f"{site.url}/export.csv", headers=headers) as answer:
@@ -131,13 +131,13 @@ async def test_a_download_is_not_held_back_and_a_websocket_goes_both_ways(site: 
             assert "echo hello" in heard
 
 
-async def test_plain_cookies_are_for_plain_http_alone(site: Site) -> None:
+async def test_cookie_of_plain_http_is_refused_over_https(site: Site) -> None:
     pair = (await cookie(site)).removeprefix("__Host-")
     async with site.session as client, client.get(f"{site.url}/", headers={"Cookie": pair}) as answer:
         assert answer.status == 401
 
 
-async def test_ntlm_works_through_a_balancer_that_hands_tcp_on_and_says_who_is_there(tmp_path: Path) -> None:
+async def test_ntlm_works_through_a_tcp_balancer_with_the_proxy_protocol(tmp_path: Path) -> None:
     if shutil.which("haproxy") is None:
         pytest.skip("needs haproxy")
     listen = 'trusted_proxies = ["127.0.0.1/32"]\nproxy_protocol = true'
