@@ -1,7 +1,7 @@
-"""Asks Active Directory for people, groups and account state.
+"""Reads users, groups and account states from Active Directory.
 
-Groups are SIDs out of tokenGroups, so nested, universal and primary groups count; account state is the computed
-attribute, so a lock that has ended is none. An error is never an answer.
+Groups are the SIDs of tokenGroups, so nested, universal and primary groups count. The account state is the computed
+attribute, so a lock that has ended does not count. An error, or an attribute that cannot be read, is never an answer.
 """
 
 from collections.abc import AsyncIterator
@@ -22,20 +22,20 @@ role = "directory"
 
 @asynccontextmanager
 async def start(config: Config, services: Services) -> AsyncIterator[Forest]:
-    """Yields the directory. No server need answer yet; raises ValueError where CA file or password are of no use."""
+    """Yields the directory, even if no server responds yet. Raises ValueError if CA file or password cannot be used."""
     pools, caches, domains = [], [], []
     for settings in config.each_domain():
         pools.append(Pool(settings))
         caches.append(Cache(config.cache, config.grace))
         domains.append(ActiveDirectory(pools[-1], settings.base, caches[-1]))
 
-    def hear(event: Event) -> None:
-        """A person was changed or put out: what is known of him is asked anew, everywhere at once."""
+    def on_event(event: Event) -> None:
+        """Drops a person who was changed or signed out, on every gateway at once."""
         if event.topic == "person-changed":
             for cache in caches:
                 cache.forget(event.subject)
 
-    services.store.listen(hear)
+    services.store.listen(on_event)
     try:
         yield Forest(domains)
     finally:

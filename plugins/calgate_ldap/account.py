@@ -1,21 +1,24 @@
-"""What a directory's attributes say: SIDs, and whether an account may sign in now (MS-ADTS)."""
+"""Reads accounts from a directory's attributes: SIDs, and whether an account may sign in now (MS-ADTS)."""
 
 from calgate.plugin import AccountRefused
 from calgate_ldap.connection import Entry
 
-ATTRIBUTES = ("userAccountControl", "msDS-User-Account-Control-Computed", "accountExpires")
+STATE = ("userAccountControl", "msDS-User-Account-Control-Computed", "accountExpires")
+"""Attributes of the account's state. Every user object has them, so one that is missing cannot be read."""
+REQUIRED = ("objectClass", "objectSid", "sAMAccountName", "primaryGroupID", "tokenGroups", *STATE)
+"""Attributes that every user object has. Without them neither groups nor state are known."""
 
 _DISABLED = 0x0002  # ADS_UF_ACCOUNT_DISABLE, of userAccountControl
-_LOCKED = 0x0010  # ADS_UF_LOCKOUT, of the computed attribute: lockoutTime stays set after a lock has ended
+_LOCKED = 0x0010  # ADS_UF_LOCKOUT, of the computed attribute: lockoutTime remains set after a lock has ended
 _NEVER = (0, 0x7FFFFFFFFFFFFFFF)
 _EPOCH = 116_444_736_000_000_000  # 1970 as a FILETIME, in 100 ns since 1601
 
 
 def refuse_unless_usable(entry: Entry, name: str, now: float) -> None:
-    """Raises AccountRefused where the account is disabled, has expired, or is locked. `now`: Unix time.
+    """Raises AccountRefused if the account is disabled, expired or locked. `now`: Unix time.
 
-    An expired password is not looked at: nobody gets a ticket or a proof with one, and who signed in by smart card may
-    have had one all along.
+    An expired password is not checked: it yields neither a ticket nor an NTLM proof, and a user who signs in with a
+    smart card may have had one all along.
     """
     if entry.number("userAccountControl") & _DISABLED:
         raise AccountRefused(f"{name} is disabled", code="account-disabled")
@@ -27,7 +30,7 @@ def refuse_unless_usable(entry: Entry, name: str, now: float) -> None:
 
 
 def sid_text(binary: bytes) -> str:
-    """A SID as people write it (MS-DTYP 2.4.2); raises ValueError where the bytes are none."""
+    """Returns a SID in its usual notation (MS-DTYP 2.4.2). Raises ValueError for other bytes."""
     if len(binary) < 8 or len(binary) != 8 + 4 * binary[1]:
         raise ValueError(f"not a SID: {binary.hex()}")
     authority = int.from_bytes(binary[2:8], "big")

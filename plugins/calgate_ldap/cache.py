@@ -1,4 +1,4 @@
-"""What is known of people, for a while: asked once for many who wait, refreshed unseen, never made of errors."""
+"""Caches people: one query serves all who wait for it, entries are refreshed early, errors are never cached."""
 
 import asyncio
 import logging
@@ -8,91 +8,94 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from calgate.plugin import AccountRefused, Person, Refusal, Unavailable
+from calgate_ldap.connection import UnreadableError
 
-_log = logging.getLogger(__name__)
-Ask = Callable[[], Awaitable[Person | None]]
-_Question = tuple[str, int]  # a key, and how many changes were heard of before it was asked
+logger = logging.getLogger(__name__)
+Load = Callable[[], Awaitable[Person | None]]
+_Request = tuple[str, int]  # a key, and the number of changes announced before its query
 
-MOST = 50_000
+MAX_PEOPLE = 50_000
 """People kept: about 1 KB each with ten groups."""
-_EARLY = 0.75  # of the lifetime, after which an answer that serves is asked for anew in the background
-_AGAIN = 5.0  # seconds until the next attempt at that
+_REFRESH_AT = 0.75  # of the lifetime: from then on a hit also refreshes the entry in the background
+_RETRY_AFTER = 5.0  # seconds until a failed refresh is tried again
 
 
 @dataclass(slots=True)
-class _Known:
+class _Entry:
     person: Person
     refresh_at: float
     until: float
 
 
 class Cache:
-    """People by the key that they are looked up with. `clock`: seconds that only go forward."""
+    """People by the key that they are looked up with. `clock`: monotonic seconds."""
 
     def __init__(self, lifetime: float, grace: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._lifetime = lifetime
         self._grace = grace
         self._clock = clock
-        self._known: dict[str, _Known] = {}
+        self._entries: dict[str, _Entry] = {}
         self._generation = 0
-        self._asking: dict[_Question, asyncio.Task[Person | None]] = {}
+        self._loading: dict[_Request, asyncio.Task[Person | None]] = {}
 
-    async def get(self, key: str, ask: Ask) -> Person | None:
-        """The person, from memory or by `ask`; raises what `ask` raises, Unavailable only once nothing serves."""
-        known, now = self._known.get(key), self._clock()
+    async def get(self, key: str, load: Load) -> Person | None:
+        """Returns the person, from memory or `load`. Raises what `load` raises; Unavailable not in the grace time."""
+        known, now = self._entries.get(key), self._clock()
         if known is not None and now < known.until:
             if now >= known.refresh_at:
-                known.refresh_at = now + _AGAIN
-                self._ask(key, ask)
+                known.refresh_at = now + _RETRY_AFTER
+                self._load(key, load)
             return known.person
         try:
-            # shielded: the others who wait for the same answer do not lose it when one client goes away
-            return await asyncio.shield(self._ask(key, ask))
+            # shielded: a client that disconnects must not cancel the query that others wait for
+            return await asyncio.shield(self._load(key, load))
+        except UnreadableError:
+            raise  # a server answered: the grace time is for when none does
         except Unavailable:
             if known is not None and now < known.until + self._grace:
                 return known.person
             raise
 
     def forget(self, person_key: str) -> None:
-        """The next question about this person is asked anew; an answer that is on its way is not kept, nor shared."""
+        """Drops the person. The result of a query already in progress is neither kept nor shared with later callers."""
         self._generation += 1
-        for key in [key for key, known in self._known.items() if known.person.key == person_key]:
-            del self._known[key]
+        for key in [key for key, known in self._entries.items() if known.person.key == person_key]:
+            del self._entries[key]
 
     async def close(self) -> None:
-        for task in self._asking.values():
+        for task in self._loading.values():
             task.cancel()
-        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+        await asyncio.gather(*self._loading.values(), return_exceptions=True)
 
-    def _ask(self, key: str, ask: Ask) -> "asyncio.Task[Person | None]":
-        question = (key, self._generation)
-        if (task := self._asking.get(question)) is None:
-            task = self._asking[question] = asyncio.create_task(self._learn(key, ask))
-            task.add_done_callback(lambda done: self._asked(question, done))
+    def _load(self, key: str, load: Load) -> "asyncio.Task[Person | None]":
+        request = (key, self._generation)
+        if (task := self._loading.get(request)) is None:
+            task = self._loading[request] = asyncio.create_task(self._query(key, load))
+            task.add_done_callback(lambda done: self._loaded(request, done))
         return task
 
-    async def _learn(self, key: str, ask: Ask) -> Person | None:
+    async def _query(self, key: str, load: Load) -> Person | None:
         generation = self._generation
         try:
-            person = await ask()
-        except AccountRefused:
-            self._known.pop(key, None)
+            person = await load()
+        except (AccountRefused, UnreadableError):
+            self._entries.pop(key, None)
             raise
         if person is None:
-            self._known.pop(key, None)
+            self._entries.pop(key, None)
         elif generation == self._generation:
             self._keep(key, person)
         return person
 
     def _keep(self, key: str, person: Person) -> None:
-        if len(self._known) >= MOST and key not in self._known:
-            del self._known[next(iter(self._known))]
+        if len(self._entries) >= MAX_PEOPLE and key not in self._entries:
+            del self._entries[next(iter(self._entries))]
         now = self._clock()
         lifetime = self._lifetime * random.uniform(0.9, 1)  # noqa: S311 - spreads the refreshes of one morning
-        self._known.pop(key, None)  # so that the order is that of the answers
-        self._known[key] = _Known(person, now + lifetime * _EARLY, now + lifetime)
+        self._entries.pop(key, None)  # so that the order is that of the queries
+        self._entries[key] = _Entry(person, now + lifetime * _REFRESH_AT, now + lifetime)
 
-    def _asked(self, question: _Question, task: "asyncio.Task[Person | None]") -> None:
-        self._asking.pop(question, None)
+    def _loaded(self, request: _Request, task: "asyncio.Task[Person | None]") -> None:
+        self._loading.pop(request, None)
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Refusal):
-            _log.error("ldap: looking somebody up failed", exc_info=error)
+            logger.error("ldap: looking a user up failed", exc_info=error)

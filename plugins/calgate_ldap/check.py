@@ -1,11 +1,12 @@
-"""`calgate check` of the `[ldap]` section: every server by itself, then a person."""
+"""`calgate check` of the `[ldap]` section: every server by itself, the rights of the bind account, then one user."""
 
 import asyncio
 import dataclasses
 import time
 from collections.abc import AsyncIterator, Sequence
 
-from calgate.plugin import CheckContext, Finding, Identity, Refusal
+from calgate.plugin import CheckContext, Finding, Refusal, identity_of, parse_user
+from calgate_ldap import account
 from calgate_ldap.cache import Cache
 from calgate_ldap.connection import BindError, BrokenError, Connection
 from calgate_ldap.directory import ActiveDirectory
@@ -14,24 +15,29 @@ from calgate_ldap.forest import Forest
 from calgate_ldap.pool import Pool
 from calgate_ldap.settings import Config, ServerAddress
 
+SAMPLE = 20
+"""Users whose attributes are tried: the bind account may read itself and administrators, and nobody else."""
 
-async def check(config: Config, survey: CheckContext) -> AsyncIterator[Finding]:
-    """One finding a server, and one for the groups of the account that asks, or of the one that was named."""
+
+async def check(config: Config, context: CheckContext) -> AsyncIterator[Finding]:
+    """Yields a finding for each server, the bind account's rights in each domain, and one user's groups."""
     usable = []
     for domain in config.each_domain():
         found = _folded([finding async for finding in _servers(domain)])
         if any(finding.level == "ok" for finding in found):
             usable.append(domain)
-        else:  # the others ask every domain
+        else:  # checks of other plugins query every domain
             found[-1] = dataclasses.replace(found[-1], blocks="directory")
         for finding in found:
             yield finding
+    for domain in usable:
+        yield await _rights(domain)
     if len(usable) == len(config.each_domain()):
-        yield await _sample(usable, survey.login[0] if survey.login is not None else config.bind.user)
+        yield await _sample(usable, context.login[0] if context.login is not None else config.bind.user)
 
 
 def _folded(found: Sequence[Finding]) -> list[Finding]:
-    """Servers that fail alike are one line: a wrong CA is one mistake, however many believe in another."""
+    """Returns one finding for all servers that fail alike: a wrong CA is one mistake."""
     alike: dict[Finding, list[str]] = {}
     for finding in found:
         key = dataclasses.replace(finding, subject="") if finding.level == "fail" else finding
@@ -44,7 +50,7 @@ async def _servers(config: Config) -> AsyncIterator[Finding]:
         finding = await asyncio.to_thread(_try, config, address)
         yield finding
         if "refuses ldap.bind" in finding.what:
-            return  # once is enough: more would lock the account
+            return  # another attempt could lock the account
 
 
 def _try(config: Config, address: ServerAddress) -> Finding:
@@ -57,24 +63,67 @@ def _try(config: Config, address: ServerAddress) -> Finding:
         finally:
             connection.close()
     except BindError as error:
-        return Finding("fail", subject, str(error), "correct ldap.bind; the account needs no rights but to read")
+        return Finding("fail", subject, str(error), "correct ldap.bind; the account needs read access only")
     except BrokenError as error:
         what = str(error).removeprefix(f"{address}: ")
-        remedy = "" if "check ldap.ca" in what or "ldap.base" in what else "check the name, the port, and the firewall"
-        return Finding("fail", subject, what, remedy)
+        has_remedy = any(part in what for part in ("check ldap.ca", "ldap.base", "in the DNS"))
+        return Finding("fail", subject, what, "" if has_remedy else "check the name, the port, and the firewall")
+    except Refusal as refusal:
+        return Finding("fail", subject, refusal.detail, _how_to_grant(config))
     took = (time.monotonic() - began) * 1000
     return Finding(
-        "ok", subject, f"answers for {domain.name} ({domain.dns}), certificate good, signed in: {took:.0f} ms"
+        "ok", subject, f"responds for {domain.name} ({domain.dns}), certificate good, signed in: {took:.0f} ms"
     )
 
 
+# ---------------------------------------------------------------- rights
+
+
+async def _rights(config: Config) -> Finding:
+    pool = Pool(config)
+    try:
+        tried, unreadable = await pool.query(lambda connection: _unreadable(connection, config.base))
+    except Refusal as refusal:
+        return Finding("fail", "ldap.bind", refusal.detail, _how_to_grant(config), blocks="login")
+    finally:
+        pool.close()
+    if not tried:
+        what = f"{config.bind.user} finds no user below {config.base}"
+        return Finding("fail", "ldap.bind", what, _how_to_grant(config), blocks="login")
+    if unreadable:
+        attributes = ", ".join(name for name in account.REQUIRED if any(name in names for names in unreadable.values()))
+        what = f"{config.bind.user} cannot read {attributes} of {len(unreadable)} of {tried} users"
+        return Finding("fail", "ldap.bind", f"{what}, such as {next(iter(unreadable))}", _how_to_grant(config))
+    return Finding("ok", "ldap.bind", f"{config.bind.user} can read groups and account states ({tried} users tried)")
+
+
+def _unreadable(connection: Connection, base: str) -> tuple[int, dict[str, list[str]]]:
+    """Returns how many users were tried, and the attributes that are missing, by the DN of the user."""
+    found = connection.sample(base, "(&(objectCategory=person)(objectClass=user))", ["objectSid"], SAMPLE)
+    entries = [entry for dn in found if (entry := connection.read(dn.dn, account.REQUIRED)) is not None]
+    missing = {entry.dn: entry.missing(account.REQUIRED) for entry in entries}
+    return len(entries), {dn: names for dn, names in missing.items() if names}
+
+
+def _how_to_grant(config: Config) -> str:
+    """Returns the commands that grant the rights: of the property sets that hold `account.REQUIRED`, on all users."""
+    sets = ("General Information", "Account Restrictions", "Remote Access Information")  # tokenGroups is in the last
+    trustee = config.bind.user if parse_user(config.bind.user).form != "dn" else "ACCOUNT"
+    rights = " ".join(f'"{trustee}:RP;{name};user"' for name in sets)
+    return (
+        f'grant it on a domain controller: dsacls "{config.base}" /I:S /G {rights};'
+        " it can be a user, this machine's account or a gMSA. Or add it to Pre-Windows 2000 Compatible Access"
+    )
+
+
+# ---------------------------------------------------------------- one user
+
+
 async def _sample(domains: Sequence[Config], user: str) -> Finding:
-    account, domain = _split(user)
     pools = [Pool(config) for config in domains]
     try:
         each = [ActiveDirectory(pool, one.base, Cache(0, 0)) for pool, one in zip(pools, domains, strict=True)]
-        identity = Identity(domain or (await each[0].domain()).name, account, mechanism="")
-        person = await Forest(each).look_up(identity)
+        person = await Forest(each).look_up(identity_of(user))
     except Refusal as refusal:
         return Finding("fail", "groups", refusal.detail, "look at the account in the directory", blocks="login")
     finally:
@@ -86,11 +135,3 @@ async def _sample(domains: Sequence[Config], user: str) -> Finding:
             "fail", "groups", f"{user} is not found below {below}", "check ldap.base, and the name", blocks="login"
         )
     return Finding("ok", "groups", f"{person.name} is in {len(person.groups)} groups, nested ones included")
-
-
-def _split(user: str) -> tuple[str, str]:
-    domain, slash, account = user.rpartition("\\")
-    if slash:
-        return account, domain
-    account, _, domain = user.partition("@")
-    return account, domain

@@ -1,8 +1,9 @@
-"""One connection to one domain controller, bound and secured: the one file that imports ldap3.
+"""One bound connection to one domain controller, over TLS: the only file that imports ldap3.
 
-Every call blocks, and is made in a thread. Whatever goes wrong with this server is a `BrokenError`: ask another.
+Every call blocks, so it is made in a thread. Every fault of the server is a `BrokenError`: another one may serve.
 """
 
+import re
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
@@ -20,18 +21,19 @@ from ldap3.core.exceptions import (
 )
 from ldap3.utils.conv import escape_filter_chars
 
+from calgate.plugin import Unavailable
 from calgate_ldap.settings import ServerAddress
 
 CONNECT_TIMEOUT = 2
-"""Seconds for TCP's handshake. With the next, it keeps a silent server from costing more than three seconds."""
+"""Seconds for the TCP handshake. With `ANSWER_TIMEOUT` it limits the cost of a silent server to three seconds."""
 ANSWER_TIMEOUT = 2
-"""Seconds of silence, in TLS's handshake too. A search for a person in 1000 groups takes 0.1."""
+"""Seconds of silence, also in the TLS handshake. A search for a user in 1000 groups takes 0.1."""
 
 
 class BrokenError(Exception):
-    """This server does not serve now: another may.
+    """This server does not serve now; another one may.
 
-    `is_hang_up`: it closed a connection that it had before, which says nothing of the next.
+    `is_hang_up`: the server closed an idle connection, so a new one to the same server may work.
     """
 
     def __init__(self, detail: str, *, is_hang_up: bool = False) -> None:
@@ -40,7 +42,22 @@ class BrokenError(Exception):
 
 
 class BindError(Exception):
-    """The server knows the account and says no: asking again, here or elsewhere, would lock it."""
+    """The server refused ldap.bind's account: trying again, here or elsewhere, could lock it."""
+
+
+class UnreadableError(Unavailable):
+    """An attribute that every such object has is missing: the bind account has no right to read it.
+
+    A server leaves such attributes out of its reply without an error, so absence never means "none" or "zero".
+    """
+
+    def __init__(self, dn: str, attributes: Sequence[str]) -> None:
+        super().__init__(
+            f"ldap: {', '.join(attributes)} of {dn} cannot be read: ldap.bind's account lacks the right;"
+            " `calgate check` says how to grant it",
+            code="directory-unavailable",
+        )
+        self.attributes = tuple(attributes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +65,32 @@ class Entry:
     """An object of the directory."""
 
     dn: str
-    attributes: Mapping[str, Sequence[bytes]]  # by lower-case name, as they came
+    attributes: Mapping[str, Sequence[bytes]]  # by lower-case name
 
     def first(self, name: str) -> bytes | None:
-        """The first value, or None where there is none."""
+        """Returns the first value, or None if there is none."""
         return next(iter(self.attributes.get(name.lower(), ())), None)
 
     def text(self, name: str) -> str:
-        """The first value as text, empty where there is none."""
+        """Returns the first value as text, "" if there is none."""
         return (self.first(name) or b"").decode("utf-8", "replace")
 
     def number(self, name: str) -> int:
-        """The first value as a number, 0 where there is none."""
+        """Returns the first value as a number, 0 if there is none. `require` tells none and unreadable apart."""
         return int(self.first(name) or b"0")
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Returns the attributes without a value."""
+        return [name for name in names if not self.attributes.get(name.lower())]
+
+    def require(self, names: Sequence[str]) -> None:
+        """Raises UnreadableError unless every attribute has a value."""
+        if missing := self.missing(names):
+            raise UnreadableError(self.dn, missing)
 
 
 class _VerifiedTls(ldap3.Tls):
-    """TLS whose certificate OpenSSL checks, name and all; ldap3 would check nothing unless told."""
+    """TLS whose certificate and host name OpenSSL verifies; by default ldap3 verifies nothing."""
 
     def __init__(self, host: str, ca: Path | None) -> None:
         super().__init__(validate=ssl.CERT_REQUIRED)
@@ -76,10 +102,10 @@ class _VerifiedTls(ldap3.Tls):
 
 
 class Connection:
-    """To one server, over TLS. Not for two threads at once."""
+    """A connection to one server, over TLS. Not for two threads at once."""
 
     def __init__(self, address: ServerAddress, ca: Path | None) -> None:
-        """Connects and secures; raises BrokenError."""
+        """Connects and starts TLS. Raises BrokenError."""
         self.address = address
         server = ldap3.Server(
             address.host,
@@ -93,7 +119,7 @@ class Connection:
         self._ldap = ldap3.Connection(
             server,
             client_strategy=ldap3.SAFE_SYNC,
-            auto_referrals=False,  # else the credentials follow a referral to any host
+            auto_referrals=False,  # otherwise the credentials follow a referral to any host
             check_names=False,
             raise_exceptions=True,
             receive_timeout=ANSWER_TIMEOUT,
@@ -109,45 +135,56 @@ class Connection:
             raise BrokenError(f"{address}: {_why(error)}") from error
 
     def bind(self, user: str, password: str) -> None:
-        """Raises BrokenError, or BindError where the account itself is refused."""
+        """Raises BrokenError, or BindError if the account itself is refused."""
         try:
             self._ldap.user, self._ldap.password, self._ldap.authentication = user, password, ldap3.SIMPLE
             self._ldap.bind(read_server_info=False)
         except LDAPInvalidCredentialsResult as error:
             self.close()
-            raise BindError(f"{self.address} refuses ldap.bind's user or password ({error.message})") from error
+            raise BindError(f"{self.address} refuses ldap.bind's user or password ({_refusal(error)})") from error
         except (LDAPException, OSError) as error:
             self.close()
             raise BrokenError(f"{self.address}: {_why(error)}") from error
 
     @staticmethod
     def check_ca(ca: Path) -> None:
-        """Raises ValueError where the file holds no certificate authority."""
+        """Raises ValueError if the file has no CA certificate."""
         try:
             ssl.create_default_context(cafile=str(ca))
         except OSError as error:  # ssl.SSLError is one
             raise ValueError(
-                f"ldap.ca {ca} cannot be used ({error.strerror or error}): give the CA's certificate as a PEM file"
+                f"ldap.ca: {ca} cannot be used ({error.strerror or error}); give the CA's certificate as a PEM file"
             ) from error
 
     def read(self, dn: str, attributes: Sequence[str]) -> Entry | None:
-        """One object by its DN, or by `<SID=…>`; None where there is none."""
+        """Returns one object by its DN or by `<SID=…>`, or None if it does not exist."""
         entries = self._search(dn, "(objectClass=*)", "BASE", attributes)
         return entries[0] if entries else None
 
     def find(self, base: str, filter_: str, attributes: Sequence[str]) -> list[Entry]:
-        """All objects below `base` that fit; a base that is not there is a BrokenError, for it is no answer."""
+        """Returns all objects below `base` that match. Raises BrokenError if the base does not exist."""
         return self._search(base, filter_, "SUBTREE", attributes)
 
+    def sample(self, base: str, filter_: str, attributes: Sequence[str], size: int) -> list[Entry]:
+        """Returns up to `size` objects below `base` that match."""
+        return self._search(base, filter_, "SUBTREE", attributes, size)
+
     def _search(
-        self, base: str, filter_: str, scope: Literal["BASE", "SUBTREE"], attributes: Sequence[str]
+        self,
+        base: str,
+        filter_: str,
+        scope: Literal["BASE", "SUBTREE"],
+        attributes: Sequence[str],
+        size: int | None = None,
     ) -> list[Entry]:
         try:
-            _ok, _result, response, _request = self._ldap.search(base, filter_, scope, attributes=list(attributes))
+            _ok, _result, response, _request = self._ldap.search(
+                base, filter_, scope, attributes=list(attributes), paged_size=size
+            )
         except (LDAPNoSuchObjectResult, LDAPInvalidDNSyntaxResult) as error:
             if scope == "BASE":
                 return []
-            raise BrokenError(f"{self.address}: ldap.base {base} is not there: {error.description}") from error
+            raise BrokenError(f"{self.address}: ldap.base {base} does not exist: {error.description}") from error
         except (LDAPException, OSError) as error:
             self.close()
             hang_up = isinstance(error, LDAPSessionTerminatedByServerError | ConnectionError)
@@ -159,20 +196,43 @@ class Connection:
         ]
 
     def close(self) -> None:
-        """Lets go of the socket, without a word: the server may be the one that does not listen."""
+        """Closes the socket without an unbind: the server may be one that does not respond."""
         if self._ldap.socket is not None:
             self._ldap.socket.close()
 
 
 def escape(value: str) -> str:
-    """The value as it may stand in a filter (RFC 4515 section 3)."""
+    """Returns the value escaped for a filter (RFC 4515 section 3)."""
     escaped: str = escape_filter_chars(value)
     return escaped
 
 
+# the "data" codes of Active Directory's diagnostic message for result 49
+_BIND_REFUSALS = {
+    "525": "no such user",
+    "52e": "wrong user or password",
+    "530": "not at this hour",
+    "531": "not from this workstation",
+    "532": "the password has expired",
+    "533": "the account is disabled",
+    "701": "the account has expired",
+    "773": "the password has to be changed",
+    "775": "the account is locked",
+}
+
+
+def _refusal(error: LDAPInvalidCredentialsResult) -> str:
+    message = str(error.message)
+    code = re.search(r"\bdata ([0-9a-f]{3})\b", message)
+    meaning = _BIND_REFUSALS.get(code.group(1)) if code is not None else None
+    return f"{meaning}: {message}" if meaning is not None else message
+
+
 def _why(error: Exception) -> str:
-    """A library's exception in words an administrator can act on."""
+    """Returns a library's exception in words that an administrator can act on."""
     text = str(error)
+    if "invalid server address" in text:
+        return "its name has no address in the DNS: check the name in ldap.servers, and this machine's DNS servers"
     if "CERTIFICATE_VERIFY_FAILED" in text:
         reason = text.partition("certificate verify failed: ")[2].partition(" (_ssl")[0] or text
         remedy = "check ldap.ca, and that the name in ldap.servers is the certificate's"

@@ -1,26 +1,25 @@
-"""The role `Directory` over Active Directory."""
+"""The role `Directory` over one Active Directory domain."""
 
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from calgate.plugin import Identity, Lockout, Person, ServiceAccount
+from calgate.plugin import Identity, Lockout, Name, Person, ServiceAccount, parse_group, parse_user
 from calgate_ldap import account, domain_info
 from calgate_ldap.cache import Cache
 from calgate_ldap.connection import Connection, Entry, escape
 from calgate_ldap.domain import Domain
 from calgate_ldap.pool import Pool
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-_PERSON = ("objectSid", "sAMAccountName", "displayName", "primaryGroupID", "tokenGroups", *account.ATTRIBUTES)
-_SID = re.compile(r"S-1(-\d{1,15}){1,16}")
-_SECURITY_ENABLED = 0x80000000  # of groupType: the others never show up in tokenGroups
+_PERSON = ("displayName", *account.REQUIRED)
+_GROUP = ("objectClass", "objectSid", "groupType")
+_SECURITY_ENABLED = 0x80000000  # of groupType: distribution groups never appear in tokenGroups
 
 
 class ActiveDirectory:
-    """Fills `Directory` for one domain, and `DomainInfo` for those who check. `now`: Unix time."""
+    """Fills `Directory`, `GroupHints` and `DomainInfo` for one domain. `now`: Unix time."""
 
     def __init__(self, pool: Pool, base: str, cache: Cache, now: Callable[[], float] = time.time) -> None:
         self._pool = pool
@@ -28,82 +27,143 @@ class ActiveDirectory:
         self._cache = cache
         self._now = now
         self._domain: Domain | None = None
+        self._hinted: set[str] = set()
 
     async def look_up(self, identity: Identity) -> Person | None:
+        """An identity without a mechanism was typed by an administrator: a UPN, a DN and a bare name are found too."""
         if identity.mechanism == "kerberos" and identity.sid is None:
             # A principal may be one account's userPrincipalName and another's sAMAccountName (CVE-2020-25717).
-            _log.warning("ldap: the ticket of %s has no PAC: clear NO_AUTH_DATA_REQUIRED on our account", identity.name)
+            logger.warning(
+                "ldap: the ticket of %s has no PAC; clear NO_AUTH_DATA_REQUIRED on the gateway's account", identity.name
+            )
             return None
         if identity.sid is not None and not (await self.domain()).holds(identity.sid):
             return None
-        key = identity.sid or identity.name.casefold()
-        return await self._cache.get(key, lambda: self._pool.ask(lambda ask: self._person(ask, identity)))
+        key = identity.sid or f"{'' if identity.mechanism else 'typed:'}{identity.name.casefold()}"
+        return await self._cache.get(
+            key, lambda: self._pool.query(lambda connection: self._person(connection, identity))
+        )
 
     async def resolve(self, groups: Sequence[str]) -> Mapping[str, str | None]:
         if not groups:
             return {}
-        return await self._pool.ask(lambda ask: {group: self._group(ask, group) for group in groups})
+        return await self._pool.query(lambda connection: {group: self._group(connection, group) for group in groups})
+
+    async def hint(self, group: str) -> str:
+        """Returns what an administrator may have meant by a group that `resolve` does not find, or ""."""
+        return await self._pool.query(lambda connection: self._hint(connection, parse_group(group)))
 
     async def holders(self, service: str) -> Sequence[ServiceAccount]:
-        return await self._pool.ask(lambda ask: domain_info.read_holders(ask, self._base, service))
+        return await self._pool.query(lambda connection: domain_info.read_holders(connection, self._base, service))
 
     async def clock(self) -> float:
-        return await self._pool.ask(domain_info.read_clock)
+        return await self._pool.query(domain_info.read_clock)
 
     async def lockout(self) -> Lockout:
-        return await self._pool.ask(lambda ask: domain_info.read_lockout(ask, self._base))
+        return await self._pool.query(lambda connection: domain_info.read_lockout(connection, self._base))
 
     async def domain(self) -> Domain:
-        """What the domain is called; raises Unavailable until a server has told it once."""
+        """Returns the domain's names and SID. Raises Unavailable until a server has returned them once."""
         if self._domain is None:
-            self._domain = await self._pool.ask(lambda ask: Domain.read(ask, self._base))
+            self._domain = await self._pool.query(lambda connection: Domain.read(connection, self._base))
         return self._domain
 
     # ------------------------------------------------------------ in a thread, on one connection
 
-    def _person(self, ask: Connection, identity: Identity) -> Person | None:
-        domain = self._my_domain(ask)
-        if identity.sid is not None:
-            entry = ask.read(f"<SID={identity.sid}>", _PERSON) if _SID.fullmatch(identity.sid) else None
-        else:
-            entry = self._by_name(ask, domain, identity)
-        if entry is None or entry.first("objectSid") is None:
+    def _person(self, connection: Connection, identity: Identity) -> Person | None:
+        domain = self._own_domain(connection)
+        entry = self._find(connection, domain, identity)
+        if entry is None:
             return None
+        entry.require(["objectClass"])
+        if b"user" not in entry.attributes["objectclass"]:
+            return None
+        entry.require(account.REQUIRED)
         sid = account.sid_text(entry.first("objectSid") or b"")
         name = entry.text("sAMAccountName")
         account.refuse_unless_usable(entry, f"{domain.name}\\{name}", self._now())
-        groups = {account.sid_text(group) for group in entry.attributes.get("tokengroups", ())}
+        groups = {account.sid_text(group) for group in entry.attributes["tokengroups"]}
         groups.add(f"{domain.sid}-{entry.number('primaryGroupID')}")
         return Person(sid, domain.name, name, entry.text("displayName") or name, frozenset(groups))
 
-    def _by_name(self, ask: Connection, domain: Domain, identity: Identity) -> Entry | None:
-        """tokenGroups is only told of one object at a time, so the name is turned into a DN first."""
-        if not domain.is_called(identity.domain):
-            return None
-        name = escape(identity.account)
-        found = ask.find(self._base, f"(&(objectClass=user)(sAMAccountName={name}))", ["objectSid"])
-        return ask.read(found[0].dn, _PERSON) if len(found) == 1 else None
+    def _find(self, connection: Connection, domain: Domain, identity: Identity) -> Entry | None:
+        """Returns the user's object, read by its DN or SID: a search over several objects returns no tokenGroups."""
+        if identity.sid is not None:
+            return connection.read(f"<SID={identity.sid}>", _PERSON) if _is_sid(identity.sid) else None
+        if identity.mechanism == "":
+            return self._find_typed(connection, domain, identity)
+        return self._by_account(connection, identity.account) if domain.is_called(identity.domain) else None
 
-    def _group(self, ask: Connection, group: str) -> str | None:
-        wanted = ["objectClass", "objectSid", "groupType"]
-        domain, slash, name = group.rpartition("\\")
-        if _SID.fullmatch(group):
-            entry = ask.read(f"<SID={group}>", wanted)
-        elif "=" in group and not slash:
-            entry = ask.read(group, wanted)
-        elif slash and not self._my_domain(ask).is_called(domain) and domain.casefold() != "builtin":
-            entry = None
-        else:
-            found = ask.find(self._base, f"(&(objectClass=group)(sAMAccountName={escape(name)}))", wanted)
-            entry = found[0] if len(found) == 1 else None
-        if entry is None or b"group" not in entry.attributes.get("objectclass", ()):
+    def _find_typed(self, connection: Connection, domain: Domain, identity: Identity) -> Entry | None:
+        if not identity.domain and parse_user(identity.account).form == "dn":
+            return connection.read(identity.account, _PERSON)
+        # an explicit userPrincipalName comes before the implicit account@domain, as in AD itself
+        upn = escape(f"{identity.account}@{identity.domain}")
+        entry = self._only(connection, f"(userPrincipalName={upn})") if "." in identity.domain else None
+        if entry is None and (not identity.domain or domain.is_called(identity.domain)):
+            entry = self._by_account(connection, identity.account)
+        return entry
+
+    def _by_account(self, connection: Connection, name: str) -> Entry | None:
+        return self._only(connection, f"(sAMAccountName={escape(name)})")
+
+    def _only(self, connection: Connection, filter_: str) -> Entry | None:
+        """Returns the only user who matches."""
+        found = connection.find(self._base, f"(&(objectClass=user){filter_})", ["objectSid"])
+        return connection.read(found[0].dn, _PERSON) if len(found) == 1 else None
+
+    def _group(self, connection: Connection, group: str) -> str | None:
+        name = parse_group(group)
+        entry = self._group_entry(connection, name)
+        if entry is None:
+            self._log_hint(connection, group, name)
             return None
+        entry.require(["objectClass"])
+        if b"group" not in entry.attributes["objectclass"]:
+            return None
+        entry.require(_GROUP)
         if not entry.number("groupType") & _SECURITY_ENABLED:
-            _log.warning("ldap: %s is a distribution group, which gives nobody access: name a security group", group)
+            logger.warning("ldap: %s is a distribution group, which grants nobody access; name a security group", group)
             return None
         return account.sid_text(entry.first("objectSid") or b"")
 
-    def _my_domain(self, ask: Connection) -> Domain:
+    def _group_entry(self, connection: Connection, name: Name) -> Entry | None:
+        if name.form == "sid":
+            return connection.read(f"<SID={name.account}>", _GROUP)
+        if name.form == "dn":
+            return connection.read(name.account, _GROUP)
+        if not self._is_ours(connection, name):
+            return None
+        filter_ = f"(&(objectClass=group)(sAMAccountName={escape(name.account)}))"
+        found = connection.find(self._base, filter_, _GROUP)
+        return found[0] if len(found) == 1 else None
+
+    def _is_ours(self, connection: Connection, name: Name) -> bool:
+        return name.form == "bare" or (
+            name.domain.casefold() == "builtin" or self._own_domain(connection).is_called(name.domain)
+        )
+
+    def _log_hint(self, connection: Connection, group: str, name: Name) -> None:
+        if group not in self._hinted and (hint := self._hint(connection, name)):
+            self._hinted.add(group)
+            logger.warning("ldap: no group is called %s; %s", group, hint)
+
+    def _hint(self, connection: Connection, name: Name) -> str:
+        if name.form in ("sid", "dn") or not self._is_ours(connection, name):
+            return ""
+        wanted = escape(name.account)
+        filter_ = f"(&(objectClass=group)(|(cn={wanted})(displayName={wanted})))"
+        found = connection.find(self._base, filter_, ["sAMAccountName"])
+        if len(found) != 1 or not found[0].text("sAMAccountName"):
+            return ""
+        called = f"{self._own_domain(connection).name}\\{found[0].text('sAMAccountName')}"
+        return f'the pre-Windows 2000 name of {found[0].dn} is {called}: write "{called.replace(chr(92), chr(92) * 2)}"'
+
+    def _own_domain(self, connection: Connection) -> Domain:
         if self._domain is None:
-            self._domain = Domain.read(ask, self._base)
+            self._domain = Domain.read(connection, self._base)
         return self._domain
+
+
+def _is_sid(text: str) -> bool:
+    return parse_group(text).form == "sid"

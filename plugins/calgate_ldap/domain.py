@@ -1,4 +1,4 @@
-"""What the domain itself is called, as the directory says."""
+"""A domain's names and SID."""
 
 from dataclasses import dataclass
 
@@ -15,23 +15,23 @@ class Domain:
     sid: str
 
     def is_called(self, name: str) -> bool:
-        """Whether this is the domain's NetBIOS or DNS name; a realm is the latter in capitals."""
+        """Whether this is the domain's NetBIOS or DNS name; a realm is the DNS name in capitals."""
         return name.casefold() in (self.name.casefold(), self.dns.casefold())
 
     def holds(self, sid: str) -> bool:
-        """Whether an object of this SID is of this domain."""
+        """Whether the SID belongs to this domain."""
         return sid.rpartition("-")[0] == self.sid
 
     @classmethod
-    def read(cls, ask: Connection, base: str) -> "Domain":
-        """Asks the server; raises BrokenError where `base` is no domain."""
-        root = ask.read("", ["configurationNamingContext"])
-        top = ask.read(base, ["objectSid"])
-        binary = top.first("objectSid") if top is not None else None
-        if root is None or binary is None:
-            raise BrokenError(f"{ask.address}: ldap.base {base} is not a domain's DN, like DC=corp,DC=example")
+    def read(cls, connection: Connection, base: str) -> "Domain":
+        """Reads the domain at `base`. Raises BrokenError if it is not a domain, UnreadableError without the right."""
+        root = connection.read("", ["configurationNamingContext"])
+        top = connection.read(base, ["objectSid"])
+        if root is None or top is None:
+            raise BrokenError(f"{connection.address}: ldap.base {base} is not a domain's DN, like DC=corp,DC=example")
+        top.require(["objectSid"])
         partitions = f"CN=Partitions,{root.text('configurationNamingContext')}"
-        found = ask.find(partitions, f"(&(nCName={escape(base)})(nETBIOSName=*))", ["nETBIOSName", "dnsRoot"])
+        found = connection.find(partitions, f"(&(nCName={escape(base)})(nETBIOSName=*))", ["nETBIOSName", "dnsRoot"])
         if len(found) != 1:
-            raise BrokenError(f"{ask.address}: ldap.base {base} is not a domain's DN, like DC=corp,DC=example")
-        return cls(found[0].text("nETBIOSName"), found[0].text("dnsRoot"), sid_text(binary))
+            raise BrokenError(f"{connection.address}: ldap.base {base} is not a domain's DN, like DC=corp,DC=example")
+        return cls(found[0].text("nETBIOSName"), found[0].text("dnsRoot"), sid_text(top.first("objectSid") or b""))

@@ -1,7 +1,7 @@
-"""Several domains as one directory: each knows its own people and groups.
+"""Several domains as one directory: each has its own users and groups.
 
-For the domains of a forest and for trusted ones. Tried with two forests that trust each other; a child domain takes the
-same way, and has not been tried.
+For the domains of a forest and for trusted domains. Tested with two forests that trust each other; a child domain uses
+the same code and has not been tested.
 """
 
 import dataclasses
@@ -10,18 +10,18 @@ from collections.abc import Mapping, Sequence
 from calgate.plugin import Identity, Lockout, Person, ServiceAccount
 from calgate_ldap.directory import ActiveDirectory
 
-_OF_A_DOMAIN = "S-1-5-21-"  # what well-known and built-in groups do not begin with (MS-DTYP 2.4.2.4)
+_OF_A_DOMAIN = "S-1-5-21-"  # well-known and built-in groups begin differently (MS-DTYP 2.4.2.4)
 
 
 class Forest:
-    """Fills `Directory` and `DomainInfo`; the first domain is the gateway's own."""
+    """Fills `Directory`, `GroupHints` and `DomainInfo`; the first domain is the gateway's own."""
 
     def __init__(self, domains: Sequence[ActiveDirectory]) -> None:
         self._own = domains[0]
         self._domains = tuple(domains)
 
     async def look_up(self, identity: Identity) -> Person | None:
-        """A person is in those groups of other domains that the ticket names: the own domain does not know them."""
+        """Adds the groups of other domains that the ticket names: the user's own domain does not have them."""
         for domain in self._domains:
             person = await domain.look_up(identity)
             if person is not None:
@@ -32,20 +32,24 @@ class Forest:
         if len(self._domains) == 1 or not identity.groups:
             return person
         own = await home.domain()
-        # the other domains are not asked: one that is down must not keep our own people out
+        # the other domains are not queried: one that is down must not keep our own users out
         others = {sid for sid in identity.groups if sid.startswith(_OF_A_DOMAIN) and not own.holds(sid)}
         return dataclasses.replace(person, groups=person.groups | others)
 
     async def resolve(self, groups: Sequence[str]) -> Mapping[str, str | None]:
-        """A name without a domain is the first domain's that has it."""
+        """A name without a domain is that of the first domain that has such a group."""
         found: dict[str, str | None] = dict.fromkeys(groups)
         for domain in self._domains:
             missing = [name for name, sid in found.items() if sid is None]
             found |= await domain.resolve(missing)
         return found
 
+    async def hint(self, group: str) -> str:
+        hints = [await domain.hint(group) for domain in self._domains]
+        return next(filter(None, hints), "")
+
     async def holders(self, service: str) -> Sequence[ServiceAccount]:
-        """Of every domain: a name must be there once in the whole forest."""
+        """Returns the holders in every domain: an SPN has to be unique in the whole forest."""
         return [holder for domain in self._domains for holder in await domain.holders(service)]
 
     async def clock(self) -> float:

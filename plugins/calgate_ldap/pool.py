@@ -1,4 +1,4 @@
-"""Domain controllers as one: a few threads with a connection each, and the next server where one fails."""
+"""The connections to a domain's controllers: a few threads with one each, which move on when a server fails."""
 
 import asyncio
 import logging
@@ -9,33 +9,34 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from calgate.plugin import Unavailable
+from calgate.plugin import Refusal, Unavailable
 from calgate_ldap.connection import BindError, BrokenError, Connection
 from calgate_ldap.settings import Config, ServerAddress
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Query = Callable[[Connection], T]
 
 THREADS = 4
 REST = 30.0
-"""Seconds for which a server that failed is asked last."""
+"""Seconds for which a server that failed is tried last."""
 LIFETIME = 900.0
-"""Seconds after which a connection is made anew (less up to a third, so that not all are at once): the way back to the
-preferred server, and shorter than the idle time after which a domain controller hangs up."""
+"""Seconds after which a connection is replaced (up to a third less, so that not all are replaced at once). This returns
+to the preferred server, and is shorter than the idle time after which a domain controller closes a connection."""
 DEADLINE = 10.0
-"""Seconds for one question, whatever its servers do."""
+"""Seconds for one query, over all servers."""
 PAUSE = 2.0
-"""Seconds in which nobody is asked after no server answered: else all who wait would wait for each other's timeouts."""
+"""After every server has failed, queries fail at once for this many seconds, so that queued ones do not wait out the
+timeouts one after the other."""
 BIND_PAUSE = 600.0
-"""Seconds without another attempt after our own account was refused: more would lock it (windows are 10-30 min)."""
+"""Seconds without another bind after ldap.bind was refused: more could lock the account (windows are 10-30 min)."""
 
 
 class Pool:
-    """Asks whichever server answers. `clock`: seconds that only go forward."""
+    """Runs queries on a server that responds. `clock`: monotonic seconds."""
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises ValueError where the CA file or the password cannot be used."""
+        """Raises ValueError if the CA file or the password cannot be used."""
         self._config = config
         self._clock = clock
         self._resting: dict[ServerAddress, float] = {}
@@ -48,31 +49,31 @@ class Pool:
         self._last_failure, self._pause_until = "", 0.0
         _demand_usable(config)
 
-    async def ask(self, query: Query[T]) -> T:
-        """The query's answer from one server; raises Unavailable (directory-unavailable)."""
-        work = asyncio.get_running_loop().run_in_executor(self._threads, self._ask, query)
+    async def query(self, query: Query[T]) -> T:
+        """Returns the query's result from one server. Raises Unavailable (directory-unavailable)."""
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._run, query)
         try:
-            answer = await asyncio.wait_for(work, DEADLINE)
+            result = await asyncio.wait_for(work, DEADLINE)
         except (BrokenError, BindError, TimeoutError) as error:
-            detail = str(error) or f"no domain controller answered within {DEADLINE:.0f} s"
+            detail = str(error) or f"no domain controller responded within {DEADLINE:.0f} s"
             if not self._is_down:
                 self._is_down = True
-                _log.error("ldap: nobody answers, people whose groups are not known get 503: %s", detail)
+                logger.error("ldap: no domain controller responds; users who are not in the cache get 503: %s", detail)
             raise Unavailable(f"ldap: {detail}", code="directory-unavailable") from error
         if self._is_down:
             self._is_down = False
-            _log.warning("ldap: answers again")
-        return answer
+            logger.warning("ldap: a domain controller responds again")
+        return result
 
     def close(self) -> None:
-        """Lets go of everything; a question that is still under way fails."""
+        """Closes all connections; a query in progress fails."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for connection in list(self._connections):
             self._drop(connection)
 
     # ------------------------------------------------------------ in a thread
 
-    def _ask(self, query: Query[T]) -> T:
+    def _run(self, query: Query[T]) -> T:
         if self._clock() < self._pause_until:
             raise BrokenError(self._last_failure)
         kept = self._kept()
@@ -86,7 +87,7 @@ class Pool:
         failures = []
         for address in self._order():
             try:
-                return self._ask_anew(address, query)
+                return self._run_on_new_connection(address, query)
             except BrokenError as error:
                 self._rest(address, error)
                 failures.append(str(error))
@@ -94,29 +95,35 @@ class Pool:
         raise BrokenError(self._last_failure)
 
     def _kept(self) -> Connection | None:
-        """This thread's connection where it is still good for something."""
+        """Returns this thread's connection, or None if it has none or an old one."""
         connection: Connection | None = getattr(self._mine, "connection", None)
         if connection is not None and self._clock() >= self._mine.until:
             self._drop(connection)
             return None
         return connection
 
-    def _ask_anew(self, address: ServerAddress, query: Query[T]) -> T:
-        """Over a new connection, which this thread keeps where it served."""
+    def _run_on_new_connection(self, address: ServerAddress, query: Query[T]) -> T:
+        """Runs the query on a new connection, which this thread keeps unless it failed."""
         connection = Connection(address, self._config.ca)
         self._connections.add(connection)
         try:
             with self._binding:
                 self._bind(connection)
-            answer = query(connection)
+            result = query(connection)
+        except Refusal:  # of a user's account: the connection is fine
+            self._keep(connection)
+            raise
         except BaseException:
             self._drop(connection)
             raise
-        if self._resting.pop(address, None) is not None:
-            _log.warning("ldap: %s answers again", address)
+        self._keep(connection)
+        return result
+
+    def _keep(self, connection: Connection) -> None:
+        if self._resting.pop(connection.address, None) is not None:
+            logger.warning("ldap: %s responds again", connection.address)
         self._mine.connection = connection
         self._mine.until = self._clock() + LIFETIME * random.uniform(0.67, 1)  # noqa: S311 - spreads load
-        return answer
 
     def _drop(self, connection: Connection) -> None:
         self._mine.connection = None
@@ -124,7 +131,7 @@ class Pool:
         connection.close()
 
     def _bind(self, connection: Connection) -> None:
-        """One thread at a time, so that a wrong password is tried once and not by each."""
+        """Binds. One thread at a time, so that a wrong password is tried once and not by every thread."""
         password = _reveal(self._config)
         if self._bind_refused is not None:
             refused, until, why = self._bind_refused
@@ -139,13 +146,13 @@ class Pool:
         self._bind_refused = None
 
     def _order(self) -> list[ServerAddress]:
-        """As configured, those that failed lately last."""
+        """Returns the servers in the configured order, those that failed recently last."""
         now = self._clock()
         return sorted(self._config.servers, key=lambda address: self._resting.get(address, now) > now)
 
     def _rest(self, address: ServerAddress, error: BrokenError) -> None:
         if address not in self._resting:
-            _log.warning("ldap: %s", error)
+            logger.warning("ldap: %s", error)
         self._resting[address] = self._clock() + REST
 
 
@@ -153,11 +160,13 @@ def _reveal(config: Config) -> str:
     try:
         return config.bind.password.reveal()
     except (OSError, KeyError) as error:
-        raise BindError(f"ldap.bind.password is gone: {error}") from error
+        raise BindError(f"ldap.bind.password cannot be read any more: {error}") from error
 
 
 def _demand_usable(config: Config) -> None:
     if not config.bind.password.reveal():
-        raise ValueError("ldap.bind.password is empty: a server takes that for an anonymous sign-in and says yes")
+        raise ValueError(
+            "ldap.bind.password is empty: the server would treat it as an anonymous bind, which always succeeds"
+        )
     if config.ca is not None:
         Connection.check_ca(config.ca)

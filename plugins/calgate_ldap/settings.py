@@ -13,7 +13,7 @@ from calgate.plugin import Duration, Secret, Section
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """One domain controller. Without `tls_first` a connection begins plain, and StartTLS secures it before the bind."""
+    """One domain controller. Without `tls_first` the connection begins in the clear; StartTLS precedes the bind."""
 
     host: str
     port: int
@@ -42,10 +42,12 @@ def _address(value: object) -> object:
 
 
 class Bind(Section):
-    """`ldap.bind`: the account that asks; it needs no more than to read."""
+    """`ldap.bind`: the account that reads the directory."""
 
     user: str = Field(min_length=1)
+    """The account: name@domain, DOMAIN\\name, or its DN. It needs read access to users and groups, nothing else."""
     password: Secret
+    """Its password: a string, or better { file = "..." } or { env = "..." }; re-read for every new connection."""
 
 
 Servers = Annotated[
@@ -54,27 +56,38 @@ Servers = Annotated[
 
 
 class OtherDomain(Section):
-    """One of `[[ldap.domains]]`: of the same forest, or trusted. What is left out is as in `[ldap]`."""
+    """One of `[[ldap.domains]]`: another domain of the forest, or a trusted one."""
 
     servers: Servers
+    """Its domain controllers, in order of preference, as in `[ldap]`."""
     base: str = Field(min_length=1)
+    """Its DN, such as DC=partner,DC=example."""
     ca: Path | None = None
+    """The CA of its servers' certificates (PEM). Left out: that of `[ldap]`."""
     bind: Bind | None = None
+    """The account that reads it. Left out: that of `[ldap]`."""
 
 
 class Config(Section):
-    """`[ldap]`."""
+    """`[ldap]`: users, groups and account states from Active Directory."""
 
     servers: Servers
-    ca: Path | None = None  # left out: the system's certificate authorities
+    """Domain controllers in order of preference: ldaps://dc1.corp.example, or ldap://... with StartTLS."""
+    ca: Path | None = None
+    """The CA of the servers' certificates (PEM). Left out: the system's CAs."""
     bind: Bind
-    base: str = Field(min_length=1)  # the domain's DN
-    cache: Duration = 300.0  # how long an answer serves
-    grace: Duration = 0.0  # how much longer while no server answers
+    """The account that reads the directory."""
+    base: str = Field(min_length=1)
+    """The domain's DN, such as DC=corp,DC=example."""
+    cache: Duration = 300.0
+    """Time for which a user's groups and state are reused; a change in the domain takes effect within it."""
+    grace: Duration = 0.0
+    """Additional time for which they are reused while no domain controller responds."""
     domains: tuple[OtherDomain, ...] = ()
+    """Other domains whose users sign in here."""
 
     def each_domain(self) -> Sequence["Config"]:
-        """The settings of every domain by itself, this one first."""
+        """Returns the settings of each domain on its own, this one first."""
         return [
             self.model_copy(update={"domains": ()}),
             *(

@@ -2,42 +2,17 @@
 
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from calgate.plugin.errors import AccountRefused, Unavailable
 from calgate.plugin.identity import Identity
-from calgate_ldap import Config
-from calgate_ldap.cache import Cache
-from calgate_ldap.directory import ActiveDirectory
-from calgate_ldap.pool import PAUSE, Pool
+from calgate_ldap.pool import PAUSE
 from support.certificates import Authority
-from support.domain import BASE, DOMAIN, SERVICE_PASSWORD, Lab
-
-
-@asynccontextmanager
-async def directory(lab: Lab, **more: Any) -> AsyncIterator[ActiveDirectory]:
-    settings: dict[str, Any] = {
-        "servers": [f"ldaps://dc1.{DOMAIN}"],
-        "ca": lab.ca,
-        "bind": {"user": f"gateway@{DOMAIN}", "password": SERVICE_PASSWORD},
-        "base": BASE,
-    }
-    lifetime, clock = more.pop("lifetime", 300), more.pop("clock", time.monotonic)
-    config = Config(**(settings | more))
-    pool = Pool(config, clock)
-    try:
-        yield ActiveDirectory(pool, config.base, Cache(lifetime, 0))
-    finally:
-        pool.close()
-
-
-def named(account: str) -> Identity:
-    return Identity("CORP", account, "ntlm")
+from support.domain import BASE, DOMAIN, Lab
+from support.domain_directory import directory, named
 
 
 @pytest.fixture
@@ -50,32 +25,32 @@ def someone(domain: Lab) -> Iterator[str]:
 
 @pytest.mark.parametrize("url", [f"ldaps://dc1.{DOMAIN}", f"ldap://dc1.{DOMAIN}"])
 async def test_nested_domain_local_universal_and_primary_groups_count(domain: Lab, url: str) -> None:
-    async with directory(domain, servers=[url]) as ask:
-        alice = await ask.look_up(named("alice"))
+    async with directory(domain, servers=[url]) as active_directory:
+        alice = await active_directory.look_up(named("alice"))
         names = ["app-users", "CORP\\division-1", "dl-app", "uni-app", "Domain Users", "BUILTIN\\Users", "app-admins"]
-        sids = await ask.resolve(names)
+        sids = await active_directory.resolve(names)
         assert alice is not None
         assert [name for name in names if sids[name] not in alice.groups] == ["app-admins"]
-        assert await ask.look_up(Identity("", "", "kerberos", sid=alice.key)) == alice
+        assert await active_directory.look_up(Identity("", "", "kerberos", sid=alice.key)) == alice
 
 
 async def test_a_group_is_found_by_its_dn_too(domain: Lab) -> None:
-    async with directory(domain) as ask:
+    async with directory(domain) as active_directory:
         dn = f"CN=app-users,CN=Users,{BASE}"
-        found = await ask.resolve([dn, "app-users"])
+        found = await active_directory.resolve([dn, "app-users"])
         assert found[dn] == found["app-users"] is not None
 
 
 async def test_a_thousand_groups_are_all_there(domain: Lab) -> None:
-    async with directory(domain) as ask:
-        person = await ask.look_up(named("many1000"))
+    async with directory(domain) as active_directory:
+        person = await active_directory.look_up(named("many1000"))
         assert person is not None
         assert len(person.groups) > 1000
 
 
 async def test_names_that_are_not_ascii_are_spelled_right(domain: Lab) -> None:
-    async with directory(domain) as ask:
-        person = await ask.look_up(named("BJÖRN"))
+    async with directory(domain) as active_directory:
+        person = await active_directory.look_up(named("BJÖRN"))
         assert person is not None
         assert (person.account, person.display_name) == ("björn", "Müller")
 
@@ -85,62 +60,62 @@ async def test_names_that_are_not_ascii_are_spelled_right(domain: Lab) -> None:
     [("disabled", "account-disabled"), ("expired", "account-expired"), ("locked", "account-locked")],
 )
 async def test_each_state_of_an_account_is_refused(domain: Lab, account: str, code: str) -> None:
-    async with directory(domain) as ask:
+    async with directory(domain) as active_directory:
         with pytest.raises(AccountRefused) as caught:
-            await ask.look_up(named(account))
+            await active_directory.look_up(named(account))
         assert caught.value.code == code
 
 
 async def test_a_change_counts_once_the_cache_has_ended(domain: Lab, someone: str) -> None:
-    async with directory(domain, lifetime=0) as ask:
-        group = (await ask.resolve(["app-admins"]))["app-admins"]
-        before = await ask.look_up(named(someone))
+    async with directory(domain, lifetime=0) as active_directory:
+        group = (await active_directory.resolve(["app-admins"]))["app-admins"]
+        before = await active_directory.look_up(named(someone))
         domain.samba_tool("group", "addmembers", "app-admins", someone)
-        after = await ask.look_up(named(someone))
+        after = await active_directory.look_up(named(someone))
         assert before is not None
         assert after is not None
         assert after.groups - before.groups == {group}
         domain.samba_tool("user", "disable", someone)
         with pytest.raises(AccountRefused):
-            await ask.look_up(named(someone))
+            await active_directory.look_up(named(someone))
         domain.samba_tool("user", "enable", someone)
-        assert await ask.look_up(named(someone)) is not None
+        assert await active_directory.look_up(named(someone)) is not None
 
 
 async def test_a_certificate_that_the_authority_did_not_sign_is_refused(domain: Lab, tmp_path: Path) -> None:
     other = Authority(tmp_path, "Another CA").file
     for url in (f"ldaps://dc1.{DOMAIN}", f"ldap://dc1.{DOMAIN}"):
-        async with directory(domain, servers=[url], ca=other) as ask:
+        async with directory(domain, servers=[url], ca=other) as active_directory:
             with pytest.raises(Unavailable, match=r"certificate is not accepted .*check ldap\.ca"):
-                await ask.look_up(named("alice"))
+                await active_directory.look_up(named("alice"))
 
 
 async def test_a_certificate_for_another_name_is_refused(domain: Lab) -> None:
-    async with directory(domain, servers=[f"ldaps://gateway.{DOMAIN}:636", "ldaps://localhost"]) as ask:
+    async with directory(domain, servers=[f"ldaps://gateway.{DOMAIN}:636", "ldaps://localhost"]) as active_directory:
         with pytest.raises(Unavailable):
-            await ask.look_up(named("alice"))
+            await active_directory.look_up(named("alice"))
 
 
 async def test_a_wrong_password_of_ours_says_so(domain: Lab) -> None:
     bind = {"user": f"gateway@{DOMAIN}", "password": "wrong"}
-    async with directory(domain, bind=bind) as ask:
+    async with directory(domain, bind=bind) as active_directory:
         with pytest.raises(Unavailable, match=r"refuses ldap\.bind's user or password"):
-            await ask.look_up(named("alice"))
+            await active_directory.look_up(named("alice"))
 
 
 async def test_a_domain_controller_that_stops_is_unavailable_and_one_that_starts_answers(domain: Lab) -> None:
     ahead = 0.0
-    async with directory(domain, clock=lambda: time.monotonic() + ahead) as ask:
-        assert await ask.look_up(named("alice")) is not None
+    async with directory(domain, clock=lambda: time.monotonic() + ahead) as active_directory:
+        assert await active_directory.look_up(named("alice")) is not None
         domain.do("dc", "stop")
         try:
             with pytest.raises(Unavailable):
-                await ask.look_up(named("bob"))
-            assert await ask.look_up(named("alice")) is not None  # still fresh in the cache
+                await active_directory.look_up(named("bob"))
+            assert await active_directory.look_up(named("alice")) is not None  # still fresh in the cache
         finally:
             domain.do("dc", "start")
         ahead = PAUSE
-        assert await ask.look_up(named("bob")) is not None
+        assert await active_directory.look_up(named("bob")) is not None
 
 
 def test_the_lab_ends_with_the_process_that_asked_for_it(domain: Lab) -> None:

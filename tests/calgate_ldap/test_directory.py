@@ -1,13 +1,15 @@
-"""People and groups of a directory, and what is refused to be believed."""
+"""Users and groups of a directory, and replies that are not believed."""
 
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from calgate.plugin.errors import AccountRefused, Unavailable
-from calgate.plugin.identity import Directory, Identity, Person
-from calgate_ldap import Config
+from calgate.plugin.identity import Directory, GroupHints, Identity, Person
+from calgate.plugin.names import identity_of
+from calgate_ldap import Config, account
 from calgate_ldap.cache import Cache
+from calgate_ldap.connection import UnreadableError
 from calgate_ldap.directory import ActiveDirectory
 from calgate_ldap.pool import Pool
 from support.ldap_data import BASE, DOMAIN_SID, objects, person
@@ -44,12 +46,12 @@ ALICE = Person(
     "identity",
     [
         Identity("CORP", "alice", "kerberos", sid=ALICE.key),
-        Identity("EVIL", "mallory", "ntlm", sid=ALICE.key),  # the SID was proven, names are hints
+        Identity("EVIL", "mallory", "ntlm", sid=ALICE.key),  # the SID was proved, names are hints
         Identity("corp", "alice", "ntlm"),
         Identity("CORP.EXAMPLE", "alice", "ntlm"),
     ],
 )
-async def test_a_person_is_found_by_sid_or_by_name(
+async def test_person_is_found_by_sid_or_by_name(
     directory_of: Callable[..., ActiveDirectory], serve: Servers, identity: Identity
 ) -> None:
     directory = directory_of(serve())
@@ -68,26 +70,26 @@ async def test_a_person_is_found_by_sid_or_by_name(
         Identity("CORP", "alice)(objectClass=*", "ntlm"),
     ],
 )
-async def test_nobody_else_is_found(
+async def test_person_is_not_found_by_any_other_name(
     directory_of: Callable[..., ActiveDirectory], serve: Servers, identity: Identity
 ) -> None:
     assert await directory_of(serve()).look_up(identity) is None
 
 
-async def test_somebody_of_another_domain_who_is_a_foreign_principal_here_is_nobody(
+async def test_foreign_security_principal_is_not_a_person(
     directory_of: Callable[..., ActiveDirectory], serve: Servers
 ) -> None:
-    """A group here may hold people of a trusted domain: an object of theirs stands for them, and has no groups."""
+    """A group can have members of a trusted domain: an object without groups stands for each of them."""
     theirs = bytes([1, 5]) + (5).to_bytes(6, "big") + b"".join(n.to_bytes(4, "little") for n in (21, 10, 20, 31, 1001))
     foreign: dict[str, Attributes] = {"<SID=S-1-5-21-10-20-31-1001>": {"objectSid": [theirs]}}
     directory = directory_of(serve(objects=objects() | foreign))
     assert await directory.look_up(Identity("OTHER", "olga", "kerberos", sid="S-1-5-21-10-20-31-1001")) is None
 
 
-async def test_a_ticket_without_a_pac_is_nobody(
+async def test_ticket_without_a_pac_is_not_a_person(
     directory_of: Callable[..., ActiveDirectory], serve: Servers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its principal may be the userPrincipalName of another account than the one of that sAMAccountName."""
+    """Its principal can be the userPrincipalName of one account and the sAMAccountName of another."""
     assert await directory_of(serve()).look_up(Identity("CORP.EXAMPLE", "alice", "kerberos")) is None
     assert "has no PAC" in caplog.text
 
@@ -103,7 +105,7 @@ async def test_a_ticket_without_a_pac_is_nobody(
         ({"lockoutTime": b"133000000000000000"}, None),  # a lock that has ended
     ],
 )
-async def test_the_state_of_the_account_decides(
+async def test_account_state_decides(
     directory_of: Callable[..., ActiveDirectory], serve: Servers, more: dict[str, bytes], code: str | None
 ) -> None:
     changed: dict[str, Attributes] = objects() | {f"<SID={ALICE.key}>": person("alice", 1001, **more)}
@@ -117,7 +119,92 @@ async def test_the_state_of_the_account_decides(
     assert caught.value.code == code
 
 
-async def test_groups_resolve_by_name_sid_and_dn(
+@pytest.mark.parametrize("missing", [*([name] for name in account.REQUIRED), list(account.REQUIRED)])
+@pytest.mark.parametrize(
+    "identity", [Identity("CORP", "alice", "ntlm", sid=ALICE.key), Identity("", f"CN=alice,{BASE}", "")]
+)
+async def test_attribute_that_cannot_be_read_makes_the_person_unavailable(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers, identity: Identity, missing: list[str]
+) -> None:
+    """A hardened domain leaves attributes out of its reply: absent is neither "enabled" nor "in no group"."""
+    without = {name: values for name, values in person("alice", 1001).items() if name not in missing}
+    changed: dict[str, Attributes] = objects() | {f"<SID={ALICE.key}>": without, f"CN=alice,{BASE}": without}
+    with pytest.raises(UnreadableError) as caught:
+        await directory_of(serve(objects=changed)).look_up(identity)
+    assert set(caught.value.attributes) <= set(missing)
+    assert caught.value.code == "directory-unavailable"
+
+
+@pytest.mark.parametrize("missing", ["objectClass", "objectSid", "groupType"])
+async def test_group_attribute_that_cannot_be_read_is_unavailable(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers, missing: str
+) -> None:
+    dn = f"CN=BI Users,{BASE}"
+    without = {name: values for name, values in objects()[dn].items() if name != missing}
+    with pytest.raises(UnreadableError, match=missing):
+        await directory_of(serve(objects=objects() | {dn: without})).resolve([dn])
+
+
+async def test_lockout_policy_that_cannot_be_read_is_unavailable(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers
+) -> None:
+    """An absent lockoutThreshold must not be taken for "the domain locks no accounts"."""
+    with pytest.raises(UnreadableError, match="lockoutThreshold"):
+        await directory_of(serve()).lockout()
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "CORP\\alice",
+        "corp.example\\alice",
+        "alice@corp.example",
+        "alice@new-name.example",
+        "alice",
+        ALICE.key,
+        f"CN=alice,{BASE}",
+    ],
+)
+async def test_administrator_finds_a_person_by_every_name(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers, typed: str
+) -> None:
+    alice = person("alice", 1001, userPrincipalName=b"alice@new-name.example")
+    changed: dict[str, Attributes] = objects() | {f"CN=alice,{BASE}": alice, f"<SID={ALICE.key}>": alice}
+    assert await directory_of(serve(objects=changed)).look_up(identity_of(typed)) == ALICE
+
+
+async def test_upn_signs_nobody_in_by_name(directory_of: Callable[..., ActiveDirectory], serve: Servers) -> None:
+    """One account's userPrincipalName can be another's sAMAccountName, so only an administrator may use it."""
+    alice = person("alice", 1001, userPrincipalName=b"bob@corp.example")
+    changed: dict[str, Attributes] = objects() | {f"CN=alice,{BASE}": alice}
+    directory = directory_of(serve(objects=changed))
+    assert await directory.look_up(Identity("corp.example", "bob", "ntlm")) is None
+    assert await directory.look_up(identity_of("bob@corp.example")) == ALICE
+
+
+@pytest.mark.parametrize("dn", [f"CN=Sales\\, EMEA,{BASE}", f"CN=Sales\\2C EMEA,{BASE}"])
+async def test_dn_with_an_escaped_character_is_resolved(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers, dn: str
+) -> None:
+    group = objects()[f"CN=BI Users,{BASE}"]
+    assert await directory_of(serve(objects=objects() | {dn: group})).resolve([dn]) == {dn: f"{DOMAIN_SID}-2000"}
+
+
+async def test_group_that_is_named_by_its_cn_is_hinted_at(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers, caplog: pytest.LogCaptureFixture
+) -> None:
+    group = {**objects()[f"CN=BI Users,{BASE}"], "sAMAccountName": [b"BIUSERS"], "cn": [b"Business Users"]}
+    directory = directory_of(serve(objects=objects() | {f"CN=Business Users,{BASE}": group}))
+    assert isinstance(directory, GroupHints)
+    assert await directory.resolve(["CORP\\Business Users"]) == {"CORP\\Business Users": None}
+    assert await directory.resolve(["CORP\\Business Users"]) == {"CORP\\Business Users": None}
+    hint = f'the pre-Windows 2000 name of CN=Business Users,{BASE} is CORP\\BIUSERS: write "CORP\\\\BIUSERS"'
+    assert await directory.hint("CORP\\Business Users") == hint
+    assert caplog.text.count(hint) == 1
+    assert await directory.hint("OTHER\\Business Users") == ""
+
+
+async def test_groups_are_resolved_by_name_sid_and_dn(
     directory_of: Callable[..., ActiveDirectory], serve: Servers, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ["BI Users", "CORP\\BI Users", "EVIL\\BI Users", f"CN=BI Users,{BASE}", "Mail", "nope", f"CN=alice,{BASE}"]
@@ -134,7 +221,7 @@ async def test_groups_resolve_by_name_sid_and_dn(
     assert "Mail is a distribution group" in caplog.text
 
 
-async def test_an_error_is_never_nobody(directory_of: Callable[..., ActiveDirectory], serve: Servers) -> None:
+async def test_error_is_never_an_unknown_user(directory_of: Callable[..., ActiveDirectory], serve: Servers) -> None:
     server = serve()
     server.mood = "busy"
     directory = directory_of(server)
@@ -144,18 +231,18 @@ async def test_an_error_is_never_nobody(directory_of: Callable[..., ActiveDirect
         await directory.resolve(["BI Users"])
 
 
-async def test_a_base_that_is_no_domain_is_an_error_with_its_name(
+async def test_base_that_is_not_a_domain_is_named_in_the_error(
     directory_of: Callable[..., ActiveDirectory], serve: Servers
 ) -> None:
     with pytest.raises(Unavailable, match=r"ldap\.base DC=nowhere is not a domain's DN"):
         await directory_of(serve(), base="DC=nowhere").look_up(Identity("CORP", "alice", "ntlm"))
 
 
-async def test_a_person_is_asked_for_once(directory_of: Callable[..., ActiveDirectory], serve: Servers) -> None:
+async def test_person_is_queried_once(directory_of: Callable[..., ActiveDirectory], serve: Servers) -> None:
     server = serve()
     directory = directory_of(server)
     identity = Identity("CORP", "alice", "kerberos", sid=ALICE.key)
     await directory.look_up(identity)
-    asked = len(server.searches)
+    before = len(server.searches)
     await directory.look_up(identity)
-    assert len(server.searches) == asked
+    assert len(server.searches) == before

@@ -29,12 +29,15 @@ def other_sid(*rest: int) -> bytes:
 def other_objects() -> dict[str, Attributes]:
     """BRANCH, with an alice of its own."""
     alice: Attributes = {
+        "objectClass": [b"top", b"person", b"user"],
         "objectSid": [other_sid(1001)],
         "sAMAccountName": [b"alice"],
         "displayName": [b"Alice of the branch"],
         "primaryGroupID": [b"513"],
         "tokenGroups": [other_sid(3000)],
         "userAccountControl": [b"512"],
+        "accountExpires": [b"0"],
+        "msDS-User-Account-Control-Computed": [b"0"],
     }
     return {
         "": {"configurationNamingContext": [f"CN=Configuration,{BASE}".encode()]},
@@ -55,16 +58,16 @@ def other_objects() -> dict[str, Attributes]:
     }
 
 
-class OnlyNews:
-    """A store that only spreads news."""
+class EventStore:
+    """A store that only delivers events."""
 
     prefix = "test"
 
     def __init__(self) -> None:
-        self.hearers: list[Callable[[Event], None]] = []
+        self.listeners: list[Callable[[Event], None]] = []
 
-    def listen(self, hear: Callable[[Event], None]) -> None:
-        self.hearers.append(hear)
+    def listen(self, on_event: Callable[[Event], None]) -> None:
+        self.listeners.append(on_event)
 
 
 @pytest.fixture
@@ -75,15 +78,15 @@ def two(serve: Servers) -> tuple[LdapServer, LdapServer]:
 @asynccontextmanager
 async def forest(
     configure: Configure, two: tuple[LdapServer, LdapServer], folder: Path
-) -> AsyncIterator[tuple[Directory, OnlyNews]]:
+) -> AsyncIterator[tuple[Directory, EventStore]]:
     own, other = two
     config = configure(own, domains=[{"servers": [other.url], "base": OTHER_BASE}])
-    store = OnlyNews()
+    store = EventStore()
     async with calgate_ldap.start(config, Services(store=store, state_dir=folder)) as directory:  # type: ignore[arg-type]
         yield directory, store
 
 
-async def test_people_of_each_domain_are_found_in_it(
+async def test_users_of_each_domain_are_found_in_their_domain(
     configure: Configure, two: tuple[LdapServer, LdapServer], tmp_path: Path
 ) -> None:
     async with forest(configure, two, tmp_path) as (directory, _store):
@@ -99,20 +102,20 @@ async def test_people_of_each_domain_are_found_in_it(
     assert theirs.groups == {f"{OTHER_SID}-3000", f"{OTHER_SID}-513"}
 
 
-async def test_groups_of_other_domains_that_a_ticket_names_count_and_none_of_ones_own_or_of_the_machine(
+async def test_only_other_domains_groups_are_taken_from_the_ticket(
     configure: Configure, two: tuple[LdapServer, LdapServer], tmp_path: Path
 ) -> None:
-    """Those of a domain that is not in the file do no harm: no rule can name a group that no directory has."""
-    said = frozenset({f"{DOMAIN_SID}-2000", f"{OTHER_SID}-9999", "S-1-5-21-99-99-99-512", "S-1-5-32-544"})
+    """Groups of unknown domains are harmless: no rule can name a group that no directory has."""
+    ticket_groups = frozenset({f"{DOMAIN_SID}-2000", f"{OTHER_SID}-9999", "S-1-5-21-99-99-99-512", "S-1-5-32-544"})
     async with forest(configure, two, tmp_path) as (directory, _store):
-        identity = Identity("BRANCH", "alice", "kerberos", sid=f"{OTHER_SID}-1001", groups=said)
+        identity = Identity("BRANCH", "alice", "kerberos", sid=f"{OTHER_SID}-1001", groups=ticket_groups)
         person = await directory.look_up(identity)
     assert person is not None
     unknown = "S-1-5-21-99-99-99-512"
     assert person.groups == {f"{OTHER_SID}-3000", f"{OTHER_SID}-513", f"{DOMAIN_SID}-2000", unknown}
 
 
-async def test_groups_are_found_in_their_domain(
+async def test_groups_of_each_domain_are_found_in_their_domain(
     configure: Configure, two: tuple[LdapServer, LdapServer], tmp_path: Path
 ) -> None:
     names = ["CORP\\BI Users", "BRANCH\\Tills", "Tills", "CORP\\Tills"]
@@ -122,27 +125,29 @@ async def test_groups_are_found_in_their_domain(
     assert found == dict(zip(names, [f"{DOMAIN_SID}-2000", tills, tills, None], strict=True))
 
 
-async def test_another_domain_that_is_down_is_nothing_to_people_of_ours(
+async def test_users_of_our_domain_are_found_while_another_domain_is_down(
     configure: Configure, two: tuple[LdapServer, LdapServer], tmp_path: Path
 ) -> None:
     two[1].mood = "busy"
-    said = frozenset({f"{DOMAIN_SID}-513"})  # as every ticket does
+    ticket_groups = frozenset({f"{DOMAIN_SID}-513"})  # every ticket names it
     async with forest(configure, two, tmp_path) as (directory, _store):
-        assert await directory.look_up(Identity("CORP", "alice", "kerberos", sid=f"{DOMAIN_SID}-1001", groups=said))
+        assert await directory.look_up(
+            Identity("CORP", "alice", "kerberos", sid=f"{DOMAIN_SID}-1001", groups=ticket_groups)
+        )
         with pytest.raises(Unavailable):
             await directory.look_up(Identity("BRANCH", "alice", "kerberos", sid=f"{OTHER_SID}-1001"))
 
 
-async def test_news_of_a_person_make_the_next_question_a_real_one(
+async def test_person_is_queried_again_after_an_event_about_them(
     configure: Configure, two: tuple[LdapServer, LdapServer], tmp_path: Path
 ) -> None:
     identity = Identity("CORP", "alice", "kerberos", sid=f"{DOMAIN_SID}-1001")
     async with forest(configure, two, tmp_path) as (directory, store):
         await directory.look_up(identity)
-        asked = len(two[0].searches)
+        before = len(two[0].searches)
         await directory.look_up(identity)
-        assert len(two[0].searches) == asked
-        for hear in store.hearers:
-            hear(Event("person-changed", f"{DOMAIN_SID}-1001"))
+        assert len(two[0].searches) == before
+        for on_event in store.listeners:
+            on_event(Event("person-changed", f"{DOMAIN_SID}-1001"))
         await directory.look_up(identity)
-    assert len(two[0].searches) > asked
+    assert len(two[0].searches) > before

@@ -15,7 +15,7 @@ def read(**more: Any) -> Config:
     return Config(**(settings | more))
 
 
-def test_servers_have_their_usual_ports() -> None:
+def test_server_has_its_default_port() -> None:
     found = read(servers=["ldaps://dc1.corp.example", "ldap://dc2", "ldaps://[::1]:3269"]).servers
     assert [(one.host, one.port, one.tls_first) for one in found] == [
         ("dc1.corp.example", 636, True),
@@ -27,7 +27,7 @@ def test_servers_have_their_usual_ports() -> None:
 @pytest.mark.parametrize(
     "server", ["dc1", "http://dc1", "ldaps://", "ldaps://dc1/DC=x", "ldaps://u:p@dc1", "ldaps://dc1:x", 7]
 )
-def test_a_server_that_is_none_is_told_how_to_be_written(server: object) -> None:
+def test_malformed_server_is_refused_with_an_example(server: object) -> None:
     with pytest.raises(ValidationError, match="a server is written like ldaps://"):
         read(servers=[server])
 
@@ -35,10 +35,10 @@ def test_a_server_that_is_none_is_told_how_to_be_written(server: object) -> None
 @pytest.mark.parametrize(
     "more", [{"servers": []}, {"base": ""}, {"bind": {"user": "", "password": "x"}}, {"cafile": "x"}]
 )
-def test_what_is_missing_or_unknown_is_refused(more: dict[str, Any]) -> None:
+def test_missing_or_unknown_key_is_refused(more: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         read(**more)
 
 
-def test_the_password_is_in_no_printed_settings() -> None:
+def test_password_is_not_in_printed_settings() -> None:
     assert "hunter" not in repr(read(bind={"user": "svc", "password": "hunter2"}))

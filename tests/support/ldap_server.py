@@ -130,10 +130,15 @@ class LdapServer:
         stream.sendall(_result(number, _SEARCH_DONE, SUCCESS if found or scope == _SUBTREE else NO_SUCH_OBJECT))
 
 
+_NAMES = ("sAMAccountName", "nCName", "userPrincipalName", "cn")
+
+
 def _fits(values: Attributes, wanted: bytes) -> bool:
-    """Enough of a filter: one of these is in it."""
-    names = [*values.get("sAMAccountName", ()), *values.get("nCName", ())]
-    return any(_pack(0x04, name) in wanted for name in names)
+    """Enough of a filter: it names the object, or wants every person."""
+    if _pack(0x04, b"person") in wanted:
+        return b"person" in values.get("objectClass", ())
+    pairs = [_pack(0x04, key.encode()) + _pack(0x04, value) for key in _NAMES for value in values.get(key, ())]
+    return any(pair in wanted for pair in pairs)
 
 
 def _read(stream: socket.socket) -> tuple[bytes, int, bytes]:
@@ -187,5 +192,6 @@ def _entry(number: bytes, dn: str, values: Attributes) -> bytes:
     attributes = b"".join(
         _pack(0x30, _pack(0x04, name.encode()) + _pack(0x31, b"".join(_pack(0x04, value) for value in several)))
         for name, several in values.items()
+        if several
     )
     return _message(number, _ENTRY, _pack(0x04, dn.encode()) + _pack(0x30, attributes))

@@ -17,7 +17,8 @@ from calgate.commands.context import open_services
 from calgate.config.model import Settings
 from calgate.paths import fold
 from calgate.plugin.errors import ConfigError, Refusal
-from calgate.plugin.identity import Identity, Person
+from calgate.plugin.identity import Person
+from calgate.plugin.names import identity_of
 from calgate.plugin.options import config_option, json_option
 
 
@@ -63,14 +64,6 @@ async def _explain(
         raise ConfigError([f"{user}: no directory has this user; check the spelling"], code=1)
     rules = Rules(core.access, groups, core.timezone)
     return person, rules.explain(AccessRequest(person, address, path, document), time.time())
-
-
-def identity_of(user: str) -> Identity:
-    """Reads a user as an administrator writes one: CORP\\alice, alice@corp.example, or alice alone."""
-    domain, backslash, account = user.partition("\\")
-    if not backslash:
-        account, _, domain = user.partition("@")
-    return Identity(domain, account, mechanism="")
 
 
 def _show_json(person: Person, verdicts: Sequence[Verdict]) -> None:

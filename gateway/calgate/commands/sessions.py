@@ -12,9 +12,9 @@ from rich.table import Table
 from calgate import config
 from calgate.authentication.session import Session
 from calgate.authentication.sessions import Sessions
-from calgate.commands.access import identity_of
 from calgate.commands.context import open_services
 from calgate.plugin.errors import ConfigError, Unavailable
+from calgate.plugin.names import identity_of
 from calgate.plugin.options import config_option, json_option
 from calgate.plugin.services import Event
 

@@ -43,6 +43,7 @@ from calgate.plugin.identity import (
     Authenticator,
     Continue,
     Directory,
+    GroupHints,
     Handshake,
     Identity,
     NtlmAttempt,
@@ -62,6 +63,7 @@ from calgate.plugin.licensing import (
     Pool,
     Released,
 )
+from calgate.plugin.names import Name, identity_of, parse_group, parse_user
 from calgate.plugin.options import SETTINGS_FILE, config_option, json_option
 from calgate.plugin.services import Event, Services, Store
 from calgate.plugin.settings import Duration, Network, Secret, Section, is_origin, parse_duration
@@ -92,6 +94,7 @@ __all__ = [
     "Forbidden",
     "GatewayTimeout",
     "Grant",
+    "GroupHints",
     "Handshake",
     "HasCheck",
     "HasCommands",
@@ -108,6 +111,7 @@ __all__ = [
     "Lockout",
     "Lost",
     "MethodRefused",
+    "Name",
     "Network",
     "NoCal",
     "NtlmAttempt",
@@ -134,8 +138,11 @@ __all__ = [
     "as_text",
     "certificate_binding",
     "config_option",
+    "identity_of",
     "is_origin",
     "json_option",
     "milliseconds",
     "parse_duration",
+    "parse_group",
+    "parse_user",
 ]

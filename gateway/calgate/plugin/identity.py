@@ -115,6 +115,14 @@ class Person:
 
 
 @runtime_checkable
+class GroupHints(Protocol):
+    """A directory that can guess which group an administrator meant."""
+
+    async def hint(self, group: str) -> str:
+        """Returns a sentence about a group that `resolve` did not find, or "". Raises Unavailable."""
+
+
+@runtime_checkable
 class Directory(Protocol):
     """Knows people, their groups and the state of their accounts."""
 
