@@ -10,7 +10,7 @@ SIDE_BY_SIDE := -n auto --dist loadgroup   # tests/support/parallel.py
 .PHONY: help demo demo-domain check format packages test quick fuzz photos bench mixed-load soak-cal fuzz-http
 .PHONY: test-two-workers long lock clean
 
-help:  ## what can be made
+help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/.run: deploy/requirements.txt pyproject.toml
@@ -23,31 +23,31 @@ $(VENV)/.test: $(VENV)/.run tests/requirements.txt
 	@$(PIP) install --require-hashes -r tests/requirements.txt
 	@touch $@
 
-demo: $(VENV)/.run  ## the whole gateway with a demonstration document server: make demo BIND=127.0.0.1:8080
+demo: $(VENV)/.run  ## run the gateway with a demonstration document server: make demo BIND=127.0.0.1:8080
 	@exec $(BIN)/calgate demo --bind $(BIND)
 
-demo-domain: packages  ## the same in front of a real Windows domain on this machine (root, Debian)
+demo-domain: packages  ## the same with a real Windows domain on this machine (root, Debian)
 	@PYTHONPATH=tests exec $(BIN)/python tests/active_directory/demo.py
 
-check: $(VENV)/.test  ## format, lint, types, import contracts
+check: $(VENV)/.test  ## check format, lint, types and import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-format: $(VENV)/.test  ## rewrite the code as `check` wants it
+format: $(VENV)/.test  ## reformat the code
 	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
 
-packages: $(VENV)/.test  ## what the tests need beyond Python packages, where it may be installed
+packages: $(VENV)/.test  ## install what the tests need beyond Python packages (root, Debian)
 	@tests/packages $(BIN)/python
 
-test: packages  ## every test that is fit for CI, several at once
+test: packages  ## run every test but the long ones, several at once
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-quick: $(VENV)/.test  ## the inner loop, in seconds: the unit tests of every package that start no server (-m "not server")
+quick: $(VENV)/.test  ## run the unit tests that start no server, in seconds: -m "not server" in tests/calgate and tests/calgate_*
 	@$(BIN)/python -m pytest -q -m "not server and not long" tests/calgate tests/calgate_*
 
-fuzz: $(VENV)/.test  ## hostile bytes, RUNS of them at each reader of tokens (make fuzz RUNS=250000)
+fuzz: $(VENV)/.test  ## feed RUNS hostile inputs to each reader of tokens: make fuzz RUNS=250000
 	@$(PIP) install --require-hashes -r tests/fuzz/requirements.txt
 	@for target in spnego ntlm pac ticket explain authorization; do \
 	  echo "$$target: $(RUNS) inputs"; \
@@ -56,31 +56,31 @@ fuzz: $(VENV)/.test  ## hostile bytes, RUNS of them at each reader of tokens (ma
 	@$(BIN)/python tests/fuzz/tokens.py pac --plant -runs=$(RUNS) >.fuzz.log 2>&1; \
 	  grep -qE 'unpack(ing)? requires a buffer' .fuzz.log || { cat .fuzz.log; exit 1; }; rm -f .fuzz.log; echo 'the planted struct.error is found'
 
-photos: packages  ## every page of the gateway, photographed into .photos/ at a desk and on a phone, light and dark
+photos: packages  ## write screenshots of every page to .photos/, in desktop and phone size, light and dark
 	@PYTHONPATH=tests $(BIN)/python tests/support/screenshots.py .photos
 
-bench: $(VENV)/.test  ## every benchmark, or one: make bench NAME=data_plane; with AGAINST=/another/checkout compares the two
+bench: $(VENV)/.test  ## run every benchmark, or one: make bench NAME=data_plane AGAINST=/other/checkout compares two checkouts
 	@tests/packages $(BIN)/python bench
 	@cd tests && CALGATE_BENCH_ROUNDS=$(ROUNDS) CALGATE_BENCH_SECONDS=$(SECONDS) CALGATE_BENCH_AGAINST=$(AGAINST) \
 	  ../$(BIN)/python -m bench $(NAME)
 
-mixed-load: packages  ## everything at once for MINUTES, with a flat line of memory: make mixed-load MINUTES=15
+mixed-load: packages  ## run every kind of load at once and check that memory stays flat: make mixed-load MINUTES=15
 	@cd tests && ../$(BIN)/python -m bench.mixed_load $(MINUTES)
 
-soak-cal: $(VENV)/.test  ## the CAL rules and the store through 3,000,000 random steps (an hour): make soak-cal STEPS=…
+soak-cal: $(VENV)/.test  ## compare store and CAL rules through 3,000,000 random steps (an hour): make soak-cal STEPS=…
 	@CALGATE_STEPS=$(or $(STEPS),3000000) $(BIN)/python -m pytest -q -s tests/calgate_cal/test_rules.py -k agrees
 
-fuzz-http: packages  ## 200,000 requests and 200,000 replies by grammar, side by side: make fuzz-http MESSAGES=…
+fuzz-http: packages  ## send 200,000 generated requests and 200,000 responses at once: make fuzz-http MESSAGES=…
 	@export CALGATE_FUZZ_MESSAGES=$(or $(MESSAGES),200000); fuzz='$(BIN)/python -m pytest -q -s tests/end_to_end/test_fuzz.py'; \
 	$$fuzz -k one_request & first=$$!; $$fuzz -k response_never; second=$$?; wait $$first && [ $$second = 0 ]
 
-test-two-workers: packages  ## the tests through the real door once more, with two workers each
+test-two-workers: packages  ## run tests/end_to_end again, with two workers in every gateway
 	@CALGATE_TEST_WORKERS=2 $(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/end_to_end
 
-long: packages  ## what takes longer than CI has: reloads for a minute under load, …
+long: packages  ## run the tests that are too long for CI
 	@$(BIN)/python -m pytest -m long
 
-lock:  ## make the lock files anew from pyproject.toml (needs uv)
+lock:  ## write the lock files from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml -o deploy/requirements.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --extra kerberos -o deploy/requirements-kerberos.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --extra tracing -c deploy/requirements-kerberos.txt -o deploy/requirements-tracing.txt
@@ -88,5 +88,5 @@ lock:  ## make the lock files anew from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --group domain -c deploy/requirements-kerberos.txt -c tests/requirements.txt -o tests/active_directory/requirements.txt
 	echo 'atheris==3.0.0' | uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' - -o tests/fuzz/requirements.txt
 
-clean:  ## remove what the targets above made
+clean:  ## remove what the other targets made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

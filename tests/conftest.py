@@ -1,4 +1,4 @@
-"""Fixtures that several folders share, and how tests run side by side."""
+"""Fixtures for several folders, and the distribution of tests to processes."""
 
 import os
 from collections.abc import Generator, Iterator
@@ -26,9 +26,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         parallel.arrange(items)
 
 
-@pytest.hookimpl(
-    wrapper=True, tryfirst=True
-)  # outside pytest-timeout's: the test's time begins when it has the machine
+# outermost, so that pytest-timeout does not count the time until the test has the machine
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     if not parallel.is_worker(item.config):
         return (yield)
@@ -38,7 +37,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.fixture(params=sorted(KINDS))
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    """A server with an append-only file: the test runs on Redis, then on Valkey."""
+    """Starts a server with an append-only file: the test runs once with Redis and once with Valkey."""
     started = Server(tmp_path / request.param, KINDS[request.param], appendonly="yes", appendfsync="always").start()
     yield started
     started.stop()

@@ -1,4 +1,4 @@
-"""The lab: started once a run; every test of this folder runs inside it."""
+"""The lab is started once, and every test of this folder runs in its namespaces."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """The running domain. A test that changes it puts it back."""
+    """Starts the domain. A test that changes the domain restores it."""
     reason = labs.missing()
     if reason:
         if os.environ.get("CI") == "true":
@@ -33,7 +33,7 @@ def domain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture
 def rotate(domain: Lab, tmp_path: Path) -> Iterator[Callable[[Path], None]]:
-    """Gives the service account a new password, and a keytab the new keys beside the old ones, in one stroke."""
+    """Gives the service account a new password, and replaces a keytab by one with the old and the new keys."""
 
     def change(keytab: Path, password: str = "Another-Passw0rd-2!") -> None:
         domain.samba_tool("user", "setpassword", "gateway", f"--newpassword={password}")
@@ -49,7 +49,7 @@ def rotate(domain: Lab, tmp_path: Path) -> Iterator[Callable[[Path], None]]:
 
 @pytest.fixture
 def rc4_keytab(domain: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Of an account that takes nothing but RC4, as was usual once; the library here is set to put up with it."""
+    """Makes the keytab of an account that supports only RC4, and lets the Kerberos library here accept RC4."""
     domain.samba_tool("user", "create", "old-service", labs.SERVICE_PASSWORD)
     domain.samba_tool("spn", "add", f"HTTP/{labs.OLD_HOST}", "old-service")
     attribute = "msDS-SupportedEncryptionTypes"
@@ -67,7 +67,7 @@ def rc4_keytab(domain: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture(autouse=True)
 def inside(domain: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Network, host names and winbindd's socket are the lab's while a test runs."""
+    """Runs the test with the network, host names and winbindd socket of the lab."""
     monkeypatch.setenv("KRB5_CONFIG", str(domain.folder / "krb5.conf"))
     with domain.entered():
         yield

@@ -14,7 +14,7 @@ from support.redis_servers import KINDS, Server
 
 @pytest.fixture(scope="session", params=sorted(KINDS))
 def cal_server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
-    """Redis, then Valkey; each test begins with an empty one."""
+    """Starts Redis, then Valkey; each test begins with an empty one."""
     started = Server(tmp_path_factory.mktemp("cal"), KINDS[request.param]).start()
     yield started
     started.stop()
@@ -22,7 +22,7 @@ def cal_server(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixture
 
 @pytest.fixture
 async def license(cal_server: Server, tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Lab]]]:
-    """Call it with a license's settings."""
+    """Returns a function that makes a license from its settings."""
     async with AsyncExitStack() as stack:
 
         async def make(**settings: Any) -> Lab:

@@ -1,4 +1,4 @@
-"""A small directory, on as many servers as a test wants."""
+"""A small directory, on any number of servers."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

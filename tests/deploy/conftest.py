@@ -1,4 +1,4 @@
-"""What the examples name and the tests must have."""
+"""A certificate for the examples, which name one."""
 
 import subprocess
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Certificate and key in one file."""
+    """Makes a certificate and its key, in one file."""
     folder = tmp_path_factory.mktemp("certificate")
     file, key = folder / "bi.pem", folder / "key"
     make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]

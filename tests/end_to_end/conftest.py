@@ -1,4 +1,4 @@
-"""A gateway with everything switched on, for the tests of a whole module or of one test."""
+"""A gateway process with a document server, started for each test."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,13 +10,13 @@ from support.gateway_process import DocumentServer, Gateway, document_server, ga
 
 @pytest_asyncio.fixture
 async def server() -> AsyncIterator[DocumentServer]:
-    """A recording document server."""
+    """Starts a recording document server."""
     async with document_server() as running:
         yield running
 
 
 @pytest_asyncio.fixture
 async def gate(server: DocumentServer, tmp_path: Path) -> AsyncIterator[Gateway]:
-    """A gateway in front of it, with its private store: Named 2, Session 2."""
+    """Starts a gateway for it, with its private store: two Named CALs, two Session CALs."""
     async with gateway(write_settings(tmp_path, server.port)) as running:
         yield running

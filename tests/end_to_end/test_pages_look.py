@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from calgate.pages import Pages
 from calgate.pages.settings import PagesSection
 from support.page_samples import NOW, VIEWER, every_page, no_cal
-from support.screenshots import ARGS, CHROMIUM, SCHEMES, show
+from support.screenshots import ARGS, CHROMIUM, SCHEMES, respond
 
 pytestmark = [
     pytest.mark.browser,
@@ -50,7 +50,7 @@ LOOKS = [{"color_scheme": scheme, "viewport": {"width": 360, "height": 740}} for
 @pytest.mark.parametrize("tab", LOOKS, indirect=True, ids=SCHEMES)
 def test_no_page_breaks_a_phone_or_locks_anybody_out(tab: Page) -> None:
     current = ""
-    tab.route("**/*", lambda route: show(route, PAGES[current]))
+    tab.route("**/*", lambda route: respond(route, PAGES[current]))
     for name in PAGES:
         current = name
         tab.goto("http://bi.corp.example/")
@@ -60,7 +60,7 @@ def test_no_page_breaks_a_phone_or_locks_anybody_out(tab: Page) -> None:
 
 
 def test_times_are_the_readers_own(tab: Page) -> None:
-    tab.route("**/*", lambda route: show(route, PAGES["no-cal"]))
+    tab.route("**/*", lambda route: respond(route, PAGES["no-cal"]))
     tab.goto("http://bi.corp.example/")
     assert tab.locator(".next time").inner_text() == "07:35"
 
@@ -68,7 +68,7 @@ def test_times_are_the_readers_own(tab: Page) -> None:
 def test_times_are_utc_without_scripts(browser: Browser) -> None:
     context = browser.new_context(java_script_enabled=False)
     tab = context.new_page()
-    tab.route("**/*", lambda route: show(route, PAGES["no-cal"]))
+    tab.route("**/*", lambda route: respond(route, PAGES["no-cal"]))
     tab.goto("http://bi.corp.example/")
     assert tab.locator(".next time").inner_text() == "12:35 UTC"
     context.close()
@@ -84,7 +84,7 @@ def test_who_waits_moves_up_and_goes_in_without_touching_anything(tab: Page) -> 
             return
         asks_json = "problem+json" in route.request.headers["accept"]
         viewer = VIEWER if not asks_json else PROGRAM
-        show(route, pages.refuse(no_cal(place), viewer))
+        respond(route, pages.refuse(no_cal(place), viewer))
 
     tab.route("**/*", answer)
     tab.goto("http://bi.corp.example/doc")
@@ -99,7 +99,7 @@ def test_who_waits_moves_up_and_goes_in_without_touching_anything(tab: Page) -> 
 
 
 def test_who_waits_for_a_gateway_that_is_gone_is_told_so(tab: Page) -> None:
-    tab.route("**/*", lambda route: show(route, PAGES["waiting"]))
+    tab.route("**/*", lambda route: respond(route, PAGES["waiting"]))
     tab.goto("http://bi.corp.example/doc")
     tab.unroute("**/*")
     tab.route("**/*", lambda route: route.abort())

@@ -1,4 +1,4 @@
-"""A certificate authority and what it signs, made when they are needed."""
+"""A certificate authority for tests, and the certificates that it signs."""
 
 import datetime
 import ipaddress
@@ -32,7 +32,7 @@ class Authority:
         self.file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
     def sign(self, *names: str) -> Signed:
-        """A certificate for these DNS names and IP addresses."""
+        """Signs a certificate for these DNS names and IP addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         certificate = self._build(subject, key, names=names)

@@ -1,4 +1,4 @@
-"""A running `calgate demo`, and the way to run the lines that it prints."""
+"""A running `calgate demo`, and a function that runs the commands it prints."""
 
 import asyncio
 import contextlib
@@ -13,14 +13,14 @@ from pathlib import Path
 
 @dataclass
 class Demo:
-    """A running demonstration and what it printed before it was ready."""
+    """A running demonstration, with its output until it was ready."""
 
     process: asyncio.subprocess.Process
     said: str
     url: str
 
     async def stop(self, sent: int) -> float:
-        """Sends a signal; the seconds until it had ended."""
+        """Sends a signal and returns the seconds until the process had ended."""
         began = time.monotonic()
         self.process.send_signal(sent)
         await asyncio.wait_for(self.process.wait(), 10)
@@ -29,6 +29,7 @@ class Demo:
 
 @contextlib.asynccontextmanager
 async def demonstration(folder: Path, port: int) -> AsyncIterator[Demo]:
+    """Starts a demonstration and yields it when it is ready; stops it at the end."""
     bind = f"127.0.0.1:{port}"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "calgate", "demo", "--bind", bind, "--folder", str(folder)),
@@ -50,7 +51,7 @@ async def demonstration(folder: Path, port: int) -> AsyncIterator[Demo]:
 
 
 async def run(command: str) -> str:
-    """Runs a line that the demonstration told us to try, to the letter."""
+    """Runs a command that the demonstration printed, unchanged, and returns its output."""
     process = await asyncio.create_subprocess_exec(
         *shlex.split(command),
         stdout=asyncio.subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""A directory for tests that need nothing of one but names."""
+"""A directory for tests that need only names."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ from calgate.plugin.identity import Identity, Person
 
 
 class People:
-    """Everybody exists in the domain CORP, but for those whose names begin with "no"."""
+    """A directory in which every account of the domain CORP exists, unless its name begins with "no"."""
 
     async def look_up(self, identity: Identity) -> Person | None:
         if identity.domain.casefold() not in ("", "corp") or identity.account.startswith("no"):

@@ -1,4 +1,4 @@
-"""A gateway as a process, a recording document server behind it, and real clients in front."""
+"""A gateway process, a recording document server as its upstream, and real clients."""
 
 import asyncio
 import base64
@@ -19,7 +19,7 @@ from calgate_users import edit, ntlmv2
 from support.ports import free_port
 
 PASSWORD = "pass-Word 1"
-WORKERS = os.environ.get("CALGATE_TEST_WORKERS", "1")  # where a test does not say how many
+WORKERS = os.environ.get("CALGATE_TEST_WORKERS", "1")  # of a gateway, unless the test sets its own number
 BODY = b"<h1>a document</h1>"
 
 Behaviour = Callable[["Exchange"], Awaitable[None]]
@@ -27,7 +27,7 @@ Behaviour = Callable[["Exchange"], Awaitable[None]]
 
 @dataclass
 class Exchange:
-    """One request as the document server saw it, byte by byte, and the way to answer it."""
+    """One request as the document server received it, byte by byte, and the means to respond to it."""
 
     head: bytes
     reader: asyncio.StreamReader
@@ -57,7 +57,7 @@ class Exchange:
 
 
 async def read_chunks(reader: asyncio.StreamReader) -> bytes:
-    """A body in chunks, as we send them: no extensions, no trailers. Raises ValueError for anything else."""
+    """Reads a chunked body as the gateway sends it: no extensions, no trailers. Raises ValueError for anything else."""
     body = b""
     while size := int((await reader.readuntil(b"\r\n"))[:-2], 16):
         body += await reader.readexactly(size)
@@ -69,13 +69,13 @@ async def read_chunks(reader: asyncio.StreamReader) -> bytes:
 
 
 async def answer_plainly(exchange: Exchange) -> None:
-    """The document server's usual answer."""
+    """Responds with the usual document."""
     await exchange.answer()
 
 
 @dataclass(eq=False)
 class DocumentServer:
-    """Records what reaches it."""
+    """An HTTP/1.1 server that records every request; `behaviour` decides the response."""
 
     port: int = 0
     seen: list[Exchange] = field(default_factory=list)
@@ -87,13 +87,13 @@ class DocumentServer:
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def stop(self) -> None:
-        """Nobody listens any more, and the connections end."""
+        """Stops listening and ends all connections."""
         assert self.listening is not None
         self.listening.close()
         for task in self.connections:
             task.cancel()
         await asyncio.gather(*self.connections, return_exceptions=True)
-        for writer in self.writers:  # of a connection whose task was cancelled before it began
+        for writer in self.writers:  # a task that was cancelled before it began has not closed its connection
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
@@ -116,7 +116,7 @@ class DocumentServer:
                 self.seen.append(exchange)
                 await self.behaviour(exchange)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the other end is done with it, or the test is
+            pass  # the gateway or the test has ended the connection
         finally:
             writer.close()
             with contextlib.suppress(OSError, asyncio.CancelledError):
@@ -125,7 +125,7 @@ class DocumentServer:
 
 @contextlib.asynccontextmanager
 async def document_server() -> AsyncIterator[DocumentServer]:
-    """A document server on a port of its own."""
+    """Starts a document server on a free port."""
     server = DocumentServer()
     listening = await asyncio.start_server(server.accept, "127.0.0.1", 0, limit=1 << 20)
     server.port = listening.sockets[0].getsockname()[1]
@@ -193,12 +193,12 @@ class Gateway:
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def decisions(self, event: str | None = None) -> list[dict[str, object]]:
-        """The lines of the log, those of one event where it is named."""
+        """Returns the JSON lines of the log, or only those of one event."""
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
         return [line for line in lines if event in (None, line["event"])]
 
     async def stop(self, sent: int = signal.SIGTERM) -> int:
-        """Sends a signal and waits; the exit code."""
+        """Sends a signal, waits for the end and returns the exit code."""
         if self.process.returncode is None:
             self.process.send_signal(sent)
         return await asyncio.wait_for(self.process.wait(), 30)
@@ -217,7 +217,7 @@ def write_settings(
     more: str = "",
     port: int | None = None,
 ) -> Path:
-    """A settings file and its users file (all users but mallory are in app-users); answers its path."""
+    """Writes a settings file and its users file, in which all users but mallory are in app-users; returns its path."""
     nt_hash = ntlmv2.nt_hash(PASSWORD)
     for name in (*users, "mallory"):
         groups = ("app-users",) if name != "mallory" else ("others",)
@@ -271,20 +271,20 @@ async def _until_ready(running: Gateway, started: int) -> None:
 
 
 def workers_of(gate: Gateway) -> list[int]:
-    """The pids of the workers, oldest first."""
+    """Returns the pids of the workers, oldest first."""
     children = Path(f"/proc/{gate.process.pid}/task/{gate.process.pid}/children").read_text().split()
     return [int(pid) for pid in children if b"\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def memory_of(gate: Gateway) -> int:
-    """Bytes of memory that the workers have in use."""
+    """Returns the resident memory of the workers, in bytes."""
     texts = [Path(f"/proc/{pid}/status").read_text() for pid in workers_of(gate)]
     return sum(int(text.partition("VmRSS:")[2].split()[0]) * 1024 for text in texts)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What curl printed."""
+    """The response that curl received."""
 
     status: int
     headers: str
@@ -300,7 +300,7 @@ class Reply:
 
 
 async def curl(url: str, *options: str, user: str | None = None, password: str = PASSWORD) -> Reply:
-    """The last reply that curl got; with `user`, signed in by NTLM."""
+    """Runs curl and returns the last response; with `user`, curl signs in by NTLM."""
     words = ["curl", "-sS", "--max-time", "60", "-g", "--noproxy", "*", *options]
     if user is not None:
         words += ["--ntlm", "-u", f"{user if chr(92) in user else 'DEMO' + chr(92) + user}:{password}"]
@@ -321,7 +321,7 @@ async def curl(url: str, *options: str, user: str | None = None, password: str =
 
 
 async def raw(port: int, data: bytes, *, within: float = 5) -> bytes:
-    """Sends bytes and reads until the gateway closes, or is silent for `within` seconds."""
+    """Sends bytes and returns what comes back until the gateway closes, or sends nothing for `within` seconds."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(data)
     received = b""
@@ -333,7 +333,7 @@ async def raw(port: int, data: bytes, *, within: float = 5) -> bytes:
 
 
 async def calgate(*words: str, stdin: bytes | None = None) -> tuple[int, str, str]:
-    """Runs a command of the command line: exit code, output, errors."""
+    """Runs a command of calgate and returns exit code, output and errors."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "calgate", *words),
         stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
@@ -345,7 +345,7 @@ async def calgate(*words: str, stdin: bytes | None = None) -> tuple[int, str, st
 
 
 class NtlmClient:
-    """An NTLM client for one handshake on a raw connection; pyspnego's, so it sends a MIC as Windows does."""
+    """An NTLM client for one handshake on a raw connection; pyspnego sends a MIC, as Windows does."""
 
     def __init__(self, name: str, password: str = PASSWORD) -> None:
         self._context = spnego.client(
@@ -358,18 +358,18 @@ class NtlmClient:
         )
 
     def first(self) -> str:
-        """The base64 of the first message."""
+        """Returns the first message, in base64."""
         return base64.b64encode(self._context.step()).decode()
 
     def second(self, head: str) -> str:
-        """The base64 of the answer to the challenge in a reply's head."""
+        """Returns the message that follows the challenge in a response's head, in base64."""
         token = re.search(r"(?i)www-authenticate: ntlm (\S+)", head)
         assert token is not None, head
         return base64.b64encode(self._context.step(base64.b64decode(token[1]))).decode()
 
 
 async def cookie_of(gate: Gateway, user: str) -> str:
-    """Signs in and answers the session cookie's pair."""
+    """Signs in and returns the session cookie as name=value."""
     reply = await curl(f"{gate.url}/portal", user=user)
     assert reply.status == 200, reply
     return next(c for c in reply.values("set-cookie") if "calgate=" in c).partition(";")[0]

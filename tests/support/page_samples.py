@@ -1,4 +1,4 @@
-"""Every page that the gateway shows, each with the longest names that it must bear."""
+"""Every page of the gateway, each with the longest names that must fit."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -58,7 +58,7 @@ def no_cal(place: int | None = None, code: str | None = None) -> NoCal:
 
 
 def refusals() -> Mapping[str, Refusal]:
-    """One of each kind and code; the details must never be seen."""
+    """Returns one refusal of each kind and code; no page may show their details."""
     secret = "SECRET DETAIL"
     return {
         "sign-in-needed": SignInNeeded(secret, ["Negotiate"]),
@@ -97,7 +97,7 @@ def refusals() -> Mapping[str, Refusal]:
 
 
 def every_page() -> Mapping[str, RenderedPage]:
-    """Each page as a browser gets it."""
+    """Returns each page as a browser receives it, by name."""
     pages = Pages(PagesSection(contact=CONTACT))
     stranger = replace(VIEWER, user=None)
     shown = {

@@ -1,4 +1,4 @@
-"""Real Redis and Valkey servers for tests, each in a folder of its own on a unix socket or a port of loopback."""
+"""Real Redis and Valkey servers for tests, each in its own folder, on a unix socket or a port of loopback."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ KINDS = {"redis": REDIS, "valkey": VALKEY}
 
 
 class Server:
-    """A running server; `settings` are its options without the dashes, "port" chooses TCP instead of a unix socket."""
+    """A server; `settings` are its command line options without dashes, and "port" makes it listen on TCP."""
 
     def __init__(self, folder: Path, program: Path = REDIS, **settings: str | int) -> None:
         self.folder = folder
@@ -38,20 +38,20 @@ class Server:
         return f"redis://127.0.0.1:{self.port}" if self.port else f"unix://{self.socket}"
 
     def start(self) -> "Server":
-        """Returns once it answers."""
+        """Starts the server and returns when it responds to PING."""
         self.folder.mkdir(parents=True, exist_ok=True)
         words = [w for name, value in self.settings.items() for w in (f"--{name.replace('_', '-')}", str(value))]
         self.process = subprocess.Popen(
             [self.program, *words], cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         deadline = time.monotonic() + 10
-        while not self._answers():
+        while not self._responds():
             assert self.process.poll() is None, f"{self.program} ended at once"
-            assert time.monotonic() < deadline, f"{self.program} does not answer"
+            assert time.monotonic() < deadline, f"{self.program} does not respond"
             time.sleep(0.01)
         return self
 
-    def _answers(self) -> bool:
+    def _responds(self) -> bool:
         with socket.socket(socket.AF_INET if self.port else socket.AF_UNIX) as line:
             line.settimeout(1)
             try:
@@ -75,7 +75,7 @@ class Server:
 
 
 class Sentinels:
-    """A primary with replicas, and three Sentinels that watch it and fail it over within a second or two."""
+    """A primary with replicas, and three Sentinels that fail over within a second or two."""
 
     def __init__(self, folder: Path, replicas: int = 2) -> None:
         self.servers = [Server(folder / f"redis{n}", port=free_port(), appendonly="yes") for n in range(replicas + 1)]
@@ -83,7 +83,7 @@ class Sentinels:
         for replica in self.servers[1:]:
             replica.settings["replicaof"] = f"127.0.0.1 {primary}"
         self._folder = folder
-        self._watchers: list[subprocess.Popen[bytes]] = []
+        self._sentinels: list[subprocess.Popen[bytes]] = []
         self.addresses: list[str] = []
 
     def start(self) -> "Sentinels":
@@ -92,12 +92,12 @@ class Sentinels:
         for server in self.servers[1:]:
             until_linked(server)
         for number in range(3):
-            self._watch(self._folder / f"sentinel{number}")
+            self._start_sentinel(self._folder / f"sentinel{number}")
         for address in self.addresses:
             _wait_for(lambda address=address: b"num-other-sentinels\r\n$1\r\n2" in self._known(address))  # type: ignore[misc]
         return self
 
-    def _watch(self, folder: Path) -> None:
+    def _start_sentinel(self, folder: Path) -> None:
         folder.mkdir(parents=True)
         port = free_port()
         primary = self.servers[0].port
@@ -106,16 +106,18 @@ class Sentinels:
             "sentinel failover-timeout q 4000\n"
         )
         words = [str(REDIS), str(folder / "sentinel.conf"), "--sentinel"]
-        self._watchers.append(subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        self._sentinels.append(
+            subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        )
         self.addresses.append(f"127.0.0.1:{port}")
 
     def _known(self, address: str) -> bytes:
-        return say(("127.0.0.1", int(address.rpartition(":")[2])), "SENTINEL", "MASTER", "q")
+        return send_command(("127.0.0.1", int(address.rpartition(":")[2])), "SENTINEL", "MASTER", "q")
 
     def stop(self) -> None:
-        for watcher in self._watchers:
-            watcher.kill()
-            watcher.wait()
+        for sentinel in self._sentinels:
+            sentinel.kill()
+            sentinel.wait()
         for server in self.servers:
             server.stop()
 
@@ -161,7 +163,7 @@ class Cluster:
         return self
 
     def primary_of(self, key: str) -> Server:
-        """The server that has the key's slot."""
+        """Returns the server that has the key's slot."""
         slot = int(command(self.servers[0], "CLUSTER", "KEYSLOT", key)[1:-2])
         return self.servers[0 if slot <= 5460 else 1 if slot <= 10922 else 2]
 
@@ -171,18 +173,18 @@ class Cluster:
 
 
 def until_linked(replica: Server) -> None:
-    """Returns when the replica has all that its primary has."""
+    """Waits until the replica has received all data of its primary."""
     _wait_for(lambda: b"master_link_status:up" in command(replica, "INFO", "replication"))
 
 
 def command(server: Server, *words: str) -> bytes:
-    """A command and the raw reply."""
-    return say(("127.0.0.1", server.port), *words)
+    """Sends a command and returns the raw reply."""
+    return send_command(("127.0.0.1", server.port), *words)
 
 
-def say(where: tuple[str, int], *words: str) -> bytes:
-    """One command on a connection of its own."""
-    with socket.create_connection(where, timeout=2) as line:
+def send_command(address: tuple[str, int], *words: str) -> bytes:
+    """Sends one command on a new connection and returns the raw reply."""
+    with socket.create_connection(address, timeout=2) as line:
         line.sendall("".join([f"*{len(words)}\r\n", *(f"${len(w.encode())}\r\n{w}\r\n" for w in words)]).encode())
         reply = line.recv(65536)
         if reply.startswith(b"$") and not reply.startswith(b"$-1"):

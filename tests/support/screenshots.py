@@ -1,4 +1,4 @@
-"""Photographs every page, at a desk and on a phone, light and dark: `make photos` puts them into .photos/."""
+"""Takes screenshots of every page, in desktop and phone size, light and dark: `make photos` writes them to .photos/."""
 
 import sys
 from pathlib import Path
@@ -17,16 +17,17 @@ ARGS = [
     "--disable-component-update",
     "--no-first-run",
 ]
-SIZES = {"desk": (1280, 900), "phone": (360, 740)}
+SIZES = {"desktop": (1280, 900), "phone": (360, 740)}
 SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 
 
-def show(route: Route, page: RenderedPage) -> None:
-    """Answers the browser with the page and the very headers that the gateway would send."""
+def respond(route: Route, page: RenderedPage) -> None:
+    """Responds to the browser with the page and the headers that the gateway sends."""
     route.fulfill(status=page.status, headers=dict(page.headers), body=page.body)
 
 
-def photograph(browser: Browser, name: str, page: RenderedPage, folder: Path) -> None:
+def take_screenshots(browser: Browser, name: str, page: RenderedPage, folder: Path) -> None:
+    """Writes four images of the page."""
     for size, (width, height) in SIZES.items():
         for scheme in SCHEMES:
             context = browser.new_context(
@@ -34,19 +35,20 @@ def photograph(browser: Browser, name: str, page: RenderedPage, folder: Path) ->
             )
             tab = context.new_page()
             tab.clock.set_fixed_time(NOW)
-            tab.route("**/*", lambda route: show(route, page))
+            tab.route("**/*", lambda route: respond(route, page))
             tab.goto("http://bi.corp.example/")
             tab.screenshot(path=folder / f"{name}-{size}-{scheme}.png", full_page=True)
             context.close()
 
 
 def main(folder: Path, wanted: list[str]) -> None:
+    """Takes screenshots of the wanted pages, or of all."""
     folder.mkdir(exist_ok=True)
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGS)
         for name, page in every_page().items():
             if not wanted or name in wanted:
-                photograph(browser, name, page, folder)
+                take_screenshots(browser, name, page, folder)
         browser.close()
 
 

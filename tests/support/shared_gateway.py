@@ -1,4 +1,4 @@
-"""One gateway for all tests of a module, where no test leaves anything behind that another would notice."""
+"""One gateway for all tests of a module; only for tests that leave no state behind."""
 
 from collections.abc import AsyncIterator
 
@@ -10,7 +10,7 @@ from support.gateway_process import DocumentServer, Gateway, answer_plainly, doc
 
 @pytest.fixture
 def server(shared_server: DocumentServer) -> DocumentServer:
-    """The recording document server, as new."""
+    """Resets the module's document server and returns it."""
     shared_server.behaviour = answer_plainly
     shared_server.reads_body = True
     shared_server.seen.clear()
@@ -19,13 +19,13 @@ def server(shared_server: DocumentServer) -> DocumentServer:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_server() -> AsyncIterator[DocumentServer]:
-    """One for the module."""
+    """Starts the document server of the module."""
     async with document_server() as running:
         yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gate(shared_server: DocumentServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    """The gateway in front of it."""
+    """Starts the gateway of the module."""
     async with gateway(write_settings(tmp_path_factory.mktemp("shared"), shared_server.port)) as running:
         yield running
