@@ -179,6 +179,11 @@ class LicenseAdmin:
             raise AdminError(f"the license has {figures[0]} permanent CALs already; an export is put into an empty one")
         return figures[0]
 
+    @property
+    def license(self) -> License:
+        """The license's settings."""
+        return self._license
+
     async def _configure(self) -> None:
         await self._change("configure", terms.encode(self._license, self._store))
 

@@ -1,27 +1,42 @@
-"""How many CALs are needed: what the records say about use and denial, and what would have been with fewer or more."""
+"""What happened in a license: how many CALs were in use, who was denied, and how many Session CALs would have done."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
 
-from calgate_cal.audit import DENIALS, Record, Span, replay
+from calgate_cal.audit import DENIALS, Record
+from calgate_cal.planner.advice import advise, points
+from calgate_cal.planner.clock import Calendar
+from calgate_cal.planner.plan import Prepared
+from calgate_cal.planner.sources.audit import Window
+from calgate_cal.replies import KINDS, Holder
 
 HOUR = 3600.0
-EPISODE = 600.0  # seconds: who is denied again within them is still the same trouble
+BELOW = 0.01  # the rate for which the needed number is told
+SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A CAL that was in use for a time (Unix times)."""
+
+    kind: str
+    user: str
+    since: float
+    until: float | None  # None: it still is
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """How many of a kind were in use."""
+    """How many CALs of a kind were in use."""
 
     kind: str
     users: int  # different ones
     peak: int
-    median: int  # of the peaks of all hours in which any was in use
+    median: int  # of the peaks of all hours in which at least one was in use
     p95: int
-    by_hour: Mapping[int, int]  # hour of the day -> the highest of all days
+    by_hour: Mapping[int, int]  # local hour of the day -> the highest peak of all days
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,118 +47,119 @@ class Report:
     since: float
     until: float
     uses: Sequence[Use]
-    attempts: int  # denials
-    episodes: int  # denials, retries within ten minutes counted once
+    visits: int  # wishes that were served
+    attempts: int  # refusals, of whatever reason
+    episodes: int  # denied wishes: attempts linked within an hour, and the visit that they ended in
     denied_users: int
-    what_if: Mapping[int, int]  # with so many Session CALs -> so many episodes of denial
-    hours: Mapping[str, Sequence[int]]  # kind -> the peak of each hour since `since`
+    rate: float  # denied wishes of all wishes that need a Session CAL
+    now: Mapping[str, int]  # kind -> the limit
+    below: int  # the Session CALs with which less than 1 % is denied
+    what_if: Mapping[int, int]  # with so many Session CALs -> so many denied wishes
+    begin: float  # of the first of `hours`
+    hours: Mapping[str, Sequence[int]]  # kind -> the peak of each full hour
+    denied_by_hour: Sequence[int]  # denied wishes that began in each full hour
+    wishes_by_hour: Sequence[int]
 
 
-def make(license: str, records: Sequence[Record], since: float, until: float, utc_offset: float) -> Report:
-    """`records` begin with the first there is, for what was out at `since`; hours of the day are local ones."""
-    history = replay(record for record in records if record.at < until)
-    spans = [span for span in (*history.spans, *history.out.values()) if _end(span, until) > since]
-    hours = {kind: hourly_peaks([s for s in spans if s.kind == kind], since, until) for kind in _kinds(spans)}
-    denials = [record for record in records if record.what in DENIALS and since <= record.at < until]
-    begun = episodes(denials)
+def make(
+    license: str,
+    records: Sequence[Record],
+    holders: Iterable[Holder],
+    prepared: Prepared,
+    window: Window,
+    calendar: Calendar,
+    now: Mapping[str, int],
+) -> Report:
+    """Makes a report from the records of a window, what is in use now, and the wishes that the planner made of them."""
+    begin = full_hour(window.since, calendar)
+    used = [span for span in spans(records, holders) if _end(span, window.until) > window.since]
+    kinds = [kind for kind in KINDS if any(span.kind == kind for span in used)]
+    hours = {kind: hourly_peaks([span for span in used if span.kind == kind], begin, window.until) for kind in kinds}
+    replays = prepared.replays
+    wishes = [wish for wish in replays.wishes[replays.first :] if wish.user not in replays.rules.named]
+    denied = [wish for wish in wishes if wish.denied]
+    advice = advise(replays, calendar, BELOW, SEED)
+    refused = [record for record in records if record.what in DENIALS]
     return Report(
         license=license,
-        since=since,
-        until=until,
-        uses=[_use(kind, spans, peaks, since, utc_offset) for kind, peaks in hours.items()],
-        attempts=len(denials),
-        episodes=len(begun),
-        denied_users=len({record["user"] for record in denials}),
-        what_if=what_if([span for span in spans if span.kind == "session"], begun, until),
+        since=window.since,
+        until=window.until,
+        uses=[_use(kind, used, peaks, begin, calendar) for kind, peaks in hours.items()],
+        visits=prepared.counted_visits,
+        attempts=len(refused),
+        episodes=len(denied),
+        denied_users=len({record["user"] for record in refused}),
+        rate=len(denied) / len(wishes) if wishes else 0.0,
+        now=now,
+        below=advice.plain,
+        what_if={point.cals: point.denied for point in points(replays, advice, (now.get("session", 0),))},
+        begin=begin,
         hours=hours,
+        denied_by_hour=_by_hour([wish.begin for wish in denied], begin, window.until),
+        wishes_by_hour=_by_hour([wish.begin for wish in wishes], begin, window.until),
     )
 
 
-def episodes(denials: Sequence[Record]) -> list[Record]:
-    """The first denial of each episode of each user."""
-    begun: list[Record] = []
-    last: dict[str, float] = {}
-    for record in denials:
-        user = record["user"]
-        if user not in last or record.at - last[user] > EPISODE:
-            begun.append(record)
-        last[user] = record.at
-    return begun
+def spans(records: Iterable[Record], holders: Iterable[Holder]) -> list[Span]:
+    """Returns every CAL that was in use: those whose end is on record, and those still held."""
+    found: dict[str, Span] = {}
+    for record in records:
+        if record["ended"] and record["lease"] and record.what != "taken-back":
+            since = int(record["lease"].partition("-")[0]) / 1000
+            found[record["lease"]] = Span(record["kind"], record["user"], since, float(record["ended"]) / 1000)
+    for holder in holders:
+        found[holder.id] = Span(holder.kind, holder.user, holder.since, None)
+    return list(found.values())
 
 
-def hourly_peaks(spans: Sequence[Span], since: float, until: float) -> list[int]:
-    """The most that were out at once, in each hour."""
-    count = max(1, math.ceil((until - since) / HOUR))
+def full_hour(at: float, calendar: Calendar) -> float:
+    """Returns when the local hour of a moment began."""
+    local = calendar.local(at)
+    return at - local.minute * 60 - local.second - local.microsecond / 1e6
+
+
+def hourly_peaks(used: Sequence[Span], begin: float, until: float) -> list[int]:
+    """Returns the most CALs in use at once in each hour since `begin`, which is a full one."""
+    count = _hours(begin, until)
     peaks = [0] * count
-    steps = sorted([(span.since, 1) for span in spans] + [(_end(span, until), -1) for span in spans])
-    out = 0
+    steps = sorted([(span.since, 1) for span in used] + [(_end(span, until), -1) for span in used])
+    now = 0
     for (at, change), (then, _) in pairwise([*steps, (until, 0)]):
-        out += change
-        if then <= since or then == at:
+        now += change
+        if then <= begin or then == at:
             continue
-        first = max(0, int((at - since) // HOUR))
-        last = min(count - 1, int((math.nextafter(then, at) - since) // HOUR))
+        first = max(0, int((at - begin) // HOUR))
+        last = min(count - 1, int((math.nextafter(then, at) - begin) // HOUR))
         for hour in range(first, last + 1):
-            peaks[hour] = max(peaks[hour], out)
+            peaks[hour] = max(peaks[hour], now)
     return peaks
 
 
-def what_if(sessions: Sequence[Span], denied: Sequence[Record], until: float) -> dict[int, int]:
-    """The same visits again with other numbers of Session CALs: who comes while all are taken is denied and goes.
-
-    Who was denied in truth is taken to have stayed for the median visit.
-    """
-    lengths = [_end(span, until) - span.since for span in sessions]
-    usual = median(lengths) if lengths else 0.0
-    visits = sorted([(s.since, _end(s, until)) for s in sessions] + [(d.at, d.at + usual) for d in denied])
-    most = _most_at_once(visits)
-    return {cals: _denied_with(cals, visits) for cals in _interesting(most)}
+def _hours(begin: float, until: float) -> int:
+    return max(1, math.ceil((until - begin) / HOUR))
 
 
-def _interesting(most: int) -> Sequence[int]:
-    """Every number up to the need where that is small, else about twenty of them."""
-    step = max(1, most // 20)
-    return sorted({*range(0, most + 1, step), most})
+def _by_hour(times: Iterable[float], begin: float, until: float) -> list[int]:
+    counts = [0] * _hours(begin, until)
+    for at in times:
+        counts[min(len(counts) - 1, max(0, int((at - begin) // HOUR)))] += 1
+    return counts
 
 
-def _denied_with(cals: int, visits: Sequence[tuple[float, float]]) -> int:
-    denied, taken = 0, list[float]()
-    for begins, ends in visits:
-        taken = [until for until in taken if until > begins]
-        if len(taken) < cals:
-            taken.append(ends)
-        else:
-            denied += 1
-    return denied
-
-
-def _most_at_once(visits: Sequence[tuple[float, float]]) -> int:
-    steps = sorted([(begins, 1) for begins, _ in visits] + [(ends, -1) for _, ends in visits])
-    out = most = 0
-    for _, change in steps:
-        out += change
-        most = max(most, out)
-    return most
-
-
-def _use(kind: str, spans: Sequence[Span], peaks: Sequence[int], since: float, utc_offset: float) -> Use:
+def _use(kind: str, used: Sequence[Span], peaks: Sequence[int], begin: float, calendar: Calendar) -> Use:
     busy = sorted(peak for peak in peaks if peak) or [0]
     by_hour: dict[int, int] = {}
     for number, peak in enumerate(peaks):
-        hour = int((since + utc_offset + number * HOUR) // HOUR) % 24
+        hour = calendar.slot(begin + number * HOUR).hour
         by_hour[hour] = max(by_hour.get(hour, 0), peak)
     return Use(
         kind=kind,
-        users=len({span.user for span in spans if span.kind == kind}),
+        users=len({span.user for span in used if span.kind == kind}),
         peak=busy[-1],
         median=busy[(len(busy) - 1) // 2],
         p95=busy[math.ceil(len(busy) * 0.95) - 1],
         by_hour=dict(sorted(by_hour.items())),
     )
-
-
-def _kinds(spans: Sequence[Span]) -> Sequence[str]:
-    return [kind for kind in ("named", "document", "session", "usage") if any(span.kind == kind for span in spans)]
 
 
 def _end(span: Span, until: float) -> float:

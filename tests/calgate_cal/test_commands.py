@@ -380,3 +380,25 @@ def test_unreachable_store_is_one_line_and_exit_1(cals: Cals, server: Server) ->
     result = cals("list")
     assert result.exit_code == 1
     assert result.output.startswith("Error: the store does not respond: ")
+
+
+def test_report_of_a_month_or_a_range_and_for_spreadsheets(cals: Cals, visit: Callable[[str], str]) -> None:
+    assert visit("alice") == "session"
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    for words in (("--month", today[:7]), ("--from", today), ("--from", today, "--to", today)):
+        assert said(cals("report", *words, "--zone", "UTC", "--json"))["visits"] == 1
+    rows = list(csv.DictReader(cals("report", "--csv", "--zone", "UTC").output.splitlines()))
+    assert [(row["session"], row["wishes"], row["denied"]) for row in rows] == [("1", "1", "0")]
+    assert rows[0]["hour"].endswith(":00:00+00:00")
+    for words, fault in (
+        (("--month", "March"), "a month is written like 2026-03"),
+        (("--month", today[:7], "--to", today), "say either --month, or --from and --to"),
+        (("--to", today), "--to goes with --from"),
+        (("--from", "2999-01-01"), "lies in the future"),
+    ):
+        assert fault in cals("report", *words).output
+
+
+def test_plan_of_a_license_s_records_refuses_what_is_too_little(cals: Cals, visit: Callable[[str], str]) -> None:
+    assert visit("alice") == "session"
+    assert cals("plan").output == "Error: nothing to plan: 1 wishes, and 50 are needed\n"

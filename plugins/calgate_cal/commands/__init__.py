@@ -5,11 +5,12 @@ import click
 from calgate.plugin import CommandContext
 from calgate_cal.commands import change, history, show
 from calgate_cal.commands.plan import plan
+from calgate_cal.commands.report import report
 
 
 def commands(context: CommandContext) -> click.Group:
     """The group `cals`."""
     group = click.Group("cals", help="Who holds which CAL, and changing it.", context_settings={"obj": context})
-    for command in (*show.COMMANDS, *change.COMMANDS, *history.COMMANDS, plan(context)):
+    for command in (*show.COMMANDS, *change.COMMANDS, *history.COMMANDS, report, plan(context)):
         group.add_command(command)
     return group

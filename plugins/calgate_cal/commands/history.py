@@ -1,18 +1,13 @@
-"""What was decided: log, explain, report, export."""
+"""What was decided: log, explain, export."""
 
-import asyncio
 import csv
 import sys
 import time
-from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 
 from calgate.plugin import parse_duration
-from calgate_cal import plot
-from calgate_cal import report as reports
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.audit import DENIALS, Record
 from calgate_cal.commands.command import Output, command, local, table
@@ -89,44 +84,13 @@ async def explain(
     output.show(shown)
 
 
-@command("report", help="How many CALs are needed.")
-@click.option("--since", default="30d", show_default=True, help="how far back, as 30d, 12w")
-@click.option("--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="a picture (SVG) to this file")
-async def report(license_admin: LicenseAdmin, output: Output, since: str, picture: Path | None) -> None:
-    """Use and denials, and what would have been with another number of Session CALs."""
-    now = time.time()
-    records = [record async for record in license_admin.records(0)]
-    offset = datetime.now(UTC).astimezone().utcoffset()
-    begin = max(now - _duration(since), records[0].at if records else now)
-    made = reports.make(license_admin.name, records, begin, now, offset.total_seconds() if offset else 0)
-    if picture is not None:
-        try:
-            await asyncio.to_thread(picture.write_text, plot.svg(made), encoding="utf-8")
-        except OSError as error:
-            raise AdminError(f"the plot cannot be written: {error}") from error
-    if output.as_json:
-        output.hand(asdict(made))
-        return
-    output.say(f"{license_admin.name} from {local(made.since)} to {local(made.until)}")
-    use = table("In use", ("kind", "users", "peak", "95 % of hours", "median hour", "busiest hour"))
-    for it in made.uses:
-        busiest = max(it.by_hour, key=lambda hour: it.by_hour[hour])
-        use.add_row(it.kind, str(it.users), str(it.peak), str(it.p95), str(it.median), f"{busiest:02}:00")
-    output.show(use)
-    output.say(f"episodes of denial: {made.episodes}, of {made.denied_users} users, in {made.attempts} attempts")
-    what_if = table("With so many Session CALs", ("CALs", "denials"), ("CALs", "denials"))
-    for cals, denials in made.what_if.items():
-        what_if.add_row(str(cals), str(denials))
-    output.show(what_if)
-
-
 @command("export", help="All permanent state as JSON: Named, Document and Usage CALs, limits, allocations.")
 async def export(license_admin: LicenseAdmin, output: Output) -> None:
     """For `import`, or for safe keeping."""
     output.hand(await license_admin.export())
 
 
-COMMANDS = (log, explain, report, export)
+COMMANDS = (log, explain, export)
 
 
 def _is_about(record: Record, user: str | None, what: str | None) -> bool:

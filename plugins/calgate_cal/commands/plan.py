@@ -5,124 +5,26 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import tzinfo
 from functools import partial
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
-from calgate.plugin import CommandContext, Refusal, parse_duration
+from calgate.plugin import CommandContext, Refusal
 from calgate_cal.admin import AdminError
 from calgate_cal.commands.command import license_admin, license_of
+from calgate_cal.commands.options import Changed, Length, Percent, Price, Zone
 from calgate_cal.planner import people, text
 from calgate_cal.planner import plan as planner
 from calgate_cal.planner.clock import Calendar
 from calgate_cal.planner.history import History, SourceError
-from calgate_cal.planner.mix import Prices
 from calgate_cal.planner.plan import Change, Options
-from calgate_cal.planner.recorded import recorded
-from calgate_cal.planner.replay import Clocks
+from calgate_cal.planner.recorded import options_of, recorded
 from calgate_cal.planner.sources import audit, read_files, size
-from calgate_cal.settings import License, Pool
 
 _PROGRESS_FROM = 20_000_000  # bytes: what is read in less than a second needs no progress bar
-_CLOCKS = ("minimum", "idle_timeout", "maximum", "reclaimable_after")
-
-
-class Percent(click.ParamType[float]):
-    """A share, written as 1%."""
-
-    name = "percent"
-
-    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        try:
-            share = float(value.removesuffix("%")) / 100
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 100:
-            self.fail(f"a percentage is written like 1%, not {value}", param, ctx)
-        return share
-
-
-class Length(click.ParamType[float]):
-    """A duration, written as 30m."""
-
-    name = "duration"
-
-    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class Zone(click.ParamType[tzinfo]):
-    """A time zone, by its name in the IANA database."""
-
-    name = "zone"
-
-    def convert(self, value: str | tzinfo, param: click.Parameter | None, ctx: click.Context | None) -> tzinfo:
-        if isinstance(value, tzinfo):
-            return value
-        try:
-            return ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            self.fail(f"there is no time zone {value}; one is written like Europe/Berlin", param, ctx)
-
-
-class Changed(click.ParamType[tuple[str, Change]]):
-    """One setting changed, as idle_timeout=15m."""
-
-    name = "setting=value"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        setting, _, wanted = value.partition("=")
-        if setting == "queue" and wanted in ("on", "off"):
-            return value, lambda rules: replace(rules, queue=wanted == "on")
-        if setting in ("reserve", "max"):
-            self.fail(f"{setting} needs the users' groups, which the source does not record", param, ctx)
-        if setting not in _CLOCKS:
-            self.fail(f"{setting} cannot be changed here, but queue, {', '.join(_CLOCKS)} can", param, ctx)
-        if wanted == "off" and setting in ("maximum", "reclaimable_after"):
-            return value, _clock(setting, None)
-        try:
-            return value, _clock(setting, parse_duration(wanted))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-def _clock(setting: str, value: float | None) -> Change:
-    changed: dict[str, Any] = {setting: value}
-    return lambda rules: replace(rules, clocks=replace(rules.clocks, **changed))
-
-
-class Price(click.ParamType[Prices]):
-    """Prices, as named=1,session=10."""
-
-    name = "prices"
-
-    def convert(self, value: str | Prices, param: click.Parameter | None, ctx: click.Context | None) -> Prices:
-        if isinstance(value, Prices):
-            return value
-        try:
-            found = {
-                kind.strip(): float(price) for kind, _, price in (part.partition("=") for part in value.split(","))
-            }
-            prices = Prices(found.pop("named"), found.pop("session"))
-        except (KeyError, ValueError):
-            found, prices = {"": 0.0}, Prices(0, 0)
-        if found or not (0 <= prices.named < 1e12 and 0 < prices.session < 1e12):
-            self.fail(f"prices are written like named=1,session=10, not {value}", param, ctx)
-        return prices
 
 
 _OPTIONS: Sequence[click.Parameter] = (
@@ -232,24 +134,6 @@ def _run(
         click.echo(json.dumps(text.as_json(made, with_names=with_names), ensure_ascii=False))
     else:
         click.echo(text.text(made, with_names=with_names))
-
-
-def options_of(license: License, options: Options) -> Options:
-    """Returns the options with kinds, numbers and clocks of a license where the command line has none."""
-    session, named = license.session, license.named
-    return replace(
-        options,
-        clocks=Clocks(session.minimum, session.idle_timeout, session.maximum, session.reclaimable_after),
-        queue=license.queue,
-        named=options.named if options.named is not None else _limit(named),
-        session=options.session if options.session is not None else _limit(session),
-        exclude=(*options.exclude, *license.exempt.users),
-        by_user=license.client == "user",
-    )
-
-
-def _limit(pool: Pool) -> int:
-    return pool.in_license if pool.limit is None else pool.limit
 
 
 async def _records(context: CommandContext, file: Path, license: str | None, since: float, options: Options) -> History:

@@ -23,7 +23,7 @@ class History:
     names: dict[str, str] = field(default_factory=dict)  # user -> as people write it
     rows_are_documents: bool = False  # a row is a user and document, so rows that overlap are one visit
     since: float | None = None  # wishes that begin before are present, but do not count
-    owners: set[str] = field(default_factory=set)  # users who hold a Named CAL now, where the source knows it
+    owners: set[str] | None = None  # users who hold a Named CAL now; None: the source does not know
     other_denials: Counter[str] = field(default_factory=Counter)  # by reason: those that show no need for more CALs
     has_denials: bool = False  # whether the source records denials at all
     one_address: set[str] = field(default_factory=set)  # servers that see one address for everybody

@@ -87,6 +87,7 @@ class Prepared:
     hidden: hidden.Hidden | None
     retries: Retries | None
     visits: int
+    counted_visits: int  # that begin where wishes count
     people: int
     excluded: Sequence[str]
     notes: Sequence[str]
@@ -142,8 +143,11 @@ def prepare(history: History, options: Options, calendar: Calendar) -> Prepared:
     retry = Retry(retries.gap, retries.patience) if retries and options.retry else None
     rules = Rules(options.clocks, frozenset(owners), retry, options.queue)
     first = 0 if history.since is None else bisect_left(wishes, history.since, key=lambda wish: wish.begin)
-    users = len({visit.user for visit in visits if history.since is None or visit.begin >= history.since})
-    return Prepared(Replays(wishes, rules, first), owners, full, retries, len(visits), users, excluded, told)
+    counted = [visit.user for visit in visits if history.since is None or visit.begin >= history.since]
+    return Prepared(
+        *(Replays(wishes, rules, first), owners, full, retries, len(visits), len(counted), len(set(counted))),
+        *(excluded, told),
+    )
 
 
 def make(history: History, options: Options, calendar: Calendar) -> Plan:
@@ -190,9 +194,9 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
     )
 
 
-def _owners(wishes: Sequence[Wish], holders: Collection[str], options: Options) -> list[str]:
+def _owners(wishes: Sequence[Wish], holders: Collection[str] | None, options: Options) -> list[str]:
     """Users who hold a Named CAL now: those that the source names, else those who use most."""
-    if holders:
+    if holders is not None:
         return sorted(holders)
     known = {wish.user for wish in wishes if wish.kind == "named"}
     if options.named is None:

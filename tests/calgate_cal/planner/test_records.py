@@ -3,10 +3,9 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from cal_model.license import HOUR, MINUTE, TEN, Lab
-from calgate_cal.commands.plan import options_of
 from calgate_cal.planner.curve import one_pass
 from calgate_cal.planner.plan import Options, Prepared, prepare
-from calgate_cal.planner.recorded import recorded
+from calgate_cal.planner.recorded import options_of, recorded
 from calgate_cal.planner.sources.audit import Window
 from support.visits import calendar
 

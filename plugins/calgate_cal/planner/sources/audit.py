@@ -43,7 +43,10 @@ class _Reader:
     """Follows the records, oldest first."""
 
     def __init__(self, window: Window, idle_timeout: float, link: float) -> None:
-        self.history = History(source=NAME, has_denials=True, rows_are_documents=True, since=window.since)
+        self._owners: set[str] = set()
+        self.history = History(
+            owners=self._owners, source=NAME, has_denials=True, rows_are_documents=True, since=window.since
+        )
         self._until = window.until
         self._idle_timeout = idle_timeout
         self._link = link
@@ -71,8 +74,8 @@ class _Reader:
     def add_holder(self, holder: Holder) -> None:
         """Adds the visits of a CAL that is in use."""
         user = self.history.user(holder.user, holder.name)
-        if holder.kind == "named":
-            self.history.owners.add(user)
+        if holder.kind == "named" and holder.state != "quarantined":
+            self._owners.add(user)
         if holder.state == "provisional" or holder.since >= self._until:
             return
         if holder.kind in ("named", "document"):
