@@ -52,7 +52,6 @@ _MARK = re.compile(rb"<result\b[^>]*\smark=[\"'][^\"']")
 _MARKED = re.compile(r"[?&]mark=[0-9a-f]", re.IGNORECASE)
 _GZIP = b"\x1f\x8b"
 _PEEKED_TEXT = 16_384  # bytes of a response that are looked at, once they are unpacked
-_LONGEST_RAW_VIEW = 4096  # characters: more than any name within Windows' limit takes, escaped
 
 
 class QlikView:
@@ -203,8 +202,6 @@ def _one_host(first: str, second: str) -> str:
 
 def _readings(raw: str) -> Sequence[str]:
     """Returns what the query's name may mean. Only the command, which has the name in plain text, shows which it is."""
-    if len(raw) > _LONGEST_RAW_VIEW:
-        return ()
     readings = []
     for decode in (decode_escaped, decode_value):
         with suppress(BadRequest):  # escape() writes é as %E9, which is not UTF-8

@@ -35,6 +35,12 @@ def test_name_is_refused_when_windows_or_the_net_framework_finds_another(name: s
         canonical_name(name)
 
 
+def test_name_with_a_bar_is_refused_on_every_server() -> None:
+    """Rules would read it as the host and the document."""
+    with pytest.raises(BadRequest, match="bar"):
+        canonical_name("qvs@a|hr.qvw", windows=False)
+
+
 @pytest.mark.parametrize(
     ("name", "windows", "is_read"),
     [

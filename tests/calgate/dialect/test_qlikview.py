@@ -410,6 +410,7 @@ def test_refusal_of_a_call_is_in_the_clients_own_xml() -> None:
         (f"{CALL}?mark=40e5f854e46ac354&view=a.qvw", 200, b"", True),
         (f"{CALL}?mark=40e5f854e46ac354", 200, b'<result><message text="Session lost"/></result>', False),
         (CALL, 404, b"", False),
+        ("/QvAJAXZfc/QvsView%43lient%2Easpx", 200, b'<result><message text="Failed"/></result>', False),
         ("/QvAJAXZfc/opendoc.htm?document=a.qvw", 200, b"<html>", None),
         ("/QvAJAXZfc/opendoc.htm?document=a.qvw", 404, b"<html>", False),
         ("/QvAJAXZfc/AccessPoint.aspx?open=&id=QVS@a%7Cb.qvw", 302, b"", None),

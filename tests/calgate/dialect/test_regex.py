@@ -95,6 +95,13 @@ def test_query_without_a_document_is_passed_however_it_is_written(query: str) ->
     assert SECRET.classify("GET", f"/file?{query}") == Use("other")
 
 
+def test_second_parameter_of_the_same_name_is_refused_where_the_pattern_sees_only_the_first() -> None:
+    anchored = Patterns(opens=r"^/file\?name=(?P<document>[^&]+)")
+    assert anchored.classify("GET", "/file?name=a&x=1") == Use("open", "a")
+    with pytest.raises(BadRequest, match="more than once"):
+        anchored.classify("GET", "/file?name=a&x=1&NAME=b")
+
+
 def test_loose_pattern_is_refused_when_two_parameters_match_it() -> None:
     loose = Patterns(opens=r"/file\?.*name=(?P<document>[^&]+)")
     assert loose.classify("GET", "/file?x=1&name=secret.pdf") == Use("open", "secret.pdf")
