@@ -1,9 +1,9 @@
-"""Tells the document server who the user is, in request headers.
+"""Names the user to the document server in request headers.
 
     sign_on = { headers = { QVUSER = "{domain}\\\\{account}" }, encoding = "utf-8" }
 
-Whoever can send such a header to the document server is that user, so the gateway deletes the same names from every
-request that comes in, and a firewall lets only the gateway through.
+A client that can send such a header to the document server is that user. So the gateway deletes these headers from
+every incoming request, and a firewall lets only the gateway connect to the document server.
 """
 
 from collections.abc import AsyncIterator
@@ -34,15 +34,17 @@ default_for = "sign_on"
 
 
 class Config(Section):
-    """A route's `sign_on`: header names, and templates for their values."""
+    """A route's `sign_on`: headers that name the user to the document server."""
 
     headers: dict[Annotated[str, AfterValidator(_is_name)], Annotated[str, AfterValidator(_is_template)]] = Field(
         min_length=1
     )
+    """Header names, and templates for their values with {domain}, {account}, {name}, {display_name} and {key}."""
     encoding: Encoding = "utf-8"
+    """How names outside ASCII are written: "utf-8", "latin-1", or "percent" for percent-encoded UTF-8."""
 
 
 @asynccontextmanager
 async def start(config: Config, services: Services) -> AsyncIterator[Headers]:
-    """Yields the SignOn of one route."""
+    """Yields the `SignOn` of one route."""
     yield Headers({name: parse(text) for name, text in config.headers.items()}, config.encoding)

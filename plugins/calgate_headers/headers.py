@@ -1,4 +1,4 @@
-"""The SignOn role: a person into header values."""
+"""The `SignOn` role: header values for a user."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from calgate_headers.template import Encoding, Template
 
 
 class Headers:
-    """Fills templates with what the directory knows of a person."""
+    """Fills templates with a user's names from the directory."""
 
     per_person = True
 
@@ -17,5 +17,5 @@ class Headers:
         self.owned = frozenset(name.lower() for name in templates)
 
     async def headers(self, person: Person, grant: Grant, lease: Lease | None) -> Mapping[str, str]:
-        """Raises Forbidden where a name cannot be written in the encoding without changing it."""
+        """Raises Forbidden if a name cannot be written in the encoding without changing it."""
         return {name: template.fill(person, self._encoding) for name, template in self._templates.items()}

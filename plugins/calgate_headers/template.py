@@ -1,6 +1,6 @@
-"""A header value with places for a person's names, and the guards that keep a name what it is.
+"""Templates of header values with fields for a user's names.
 
-A name that does not fit is refused: one that was cut, stripped or replaced might be somebody else's.
+A name that cannot be written is refused: truncated, stripped or replaced, it could be another user's.
 """
 
 import re
@@ -15,7 +15,7 @@ from calgate.plugin import Forbidden, Person
 
 Encoding = Literal["utf-8", "latin-1", "percent"]
 
-_PLACES: Mapping[str, Callable[[Person], str]] = {
+_FIELDS: Mapping[str, Callable[[Person], str]] = {
     "domain": lambda person: person.domain,
     "account": lambda person: person.account,
     "name": lambda person: person.name,
@@ -24,57 +24,57 @@ _PLACES: Mapping[str, Callable[[Person], str]] = {
 }
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _LITERAL = re.compile(r"[\x20-\x7e]*")
-_NOT_OURS = frozenset(
+_RESERVED = frozenset(
     {
         *("authorization", "connection", "content-length", "cookie", "expect", "host"),
         *("keep-alive", "te", "trailer", "transfer-encoding", "upgrade"),
     }
 )
-_UNWRITABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, halves of a pair, line and paragraph ends
+_UNWRITABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, surrogates, line and paragraph separators
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Literal text and places by turns: each pair is text and the place that follows it, if one does."""
+    """Pairs of literal text and the field that follows it (None after the last text)."""
 
     parts: tuple[tuple[str, str | None], ...]
 
     def fill(self, person: Person, encoding: Encoding) -> str:
-        """The value, one character a byte of the wire; raises Forbidden where it does not fit."""
-        text = "".join(literal + _written(person, place, encoding) for literal, place in self.parts)
+        """Returns the value, one character for each byte on the wire. Raises Forbidden if a name cannot be written."""
+        text = "".join(literal + _written(person, field, encoding) for literal, field in self.parts)
         if text != text.strip(" \t"):
-            raise Forbidden("a sign-on header would lose the blank at an end of its value")
+            raise Forbidden("sign-on: the header would lose the blank at the beginning or end of its value")
         return text
 
 
 def parse(text: str) -> Template:
-    """Raises ValueError, with a sentence for the administrator, for what is no template."""
+    """Raises ValueError for a malformed template, with a sentence for the administrator."""
     try:
-        parts = [(literal, place, spec, conversion) for literal, place, spec, conversion in Formatter().parse(text)]
+        parts = [(literal, field, spec, conversion) for literal, field, spec, conversion in Formatter().parse(text)]
     except ValueError as error:
-        raise ValueError(f"{text!r}: {error}; a brace itself is written {{{{ or }}}}") from error
-    for literal, place, spec, conversion in parts:
+        raise ValueError(f"{text!r}: {error}; write a brace as {{{{ or }}}}") from error
+    for literal, field, spec, conversion in parts:
         if not _LITERAL.fullmatch(literal):
-            raise ValueError(f"{text!r}: only ASCII can stand between the places")
-        if place is not None and (place not in _PLACES or spec or conversion):
-            known = ", ".join(f"{{{name}}}" for name in _PLACES)
-            raise ValueError(f"{text!r}: there is no {{{place}}} to put in; there are {known}")
-    return Template(tuple((literal, place) for literal, place, _, _ in parts))
+            raise ValueError(f"{text!r}: only ASCII is allowed outside the fields")
+        if field is not None and (field not in _FIELDS or spec or conversion):
+            known = ", ".join(f"{{{name}}}" for name in _FIELDS)
+            raise ValueError(f"{text!r}: unknown field {{{field}}}; known are {known}")
+    return Template(tuple((literal, field) for literal, field, _, _ in parts))
 
 
 def demand_name(name: str) -> None:
-    """Raises ValueError where this is no name for a sign-on header."""
+    """Raises ValueError if this cannot be the name of a sign-on header."""
     if not _TOKEN.fullmatch(name):
-        raise ValueError(f"{name!r} is no header name")
-    if name.lower() in _NOT_OURS or name.lower().startswith("proxy-"):
-        raise ValueError(f"{name} has a meaning in HTTP itself and cannot tell who the user is")
+        raise ValueError(f"{name!r} is not a header name")
+    if name.lower() in _RESERVED or name.lower().startswith("proxy-"):
+        raise ValueError(f"{name} has a meaning in HTTP itself, so it cannot name the user")
 
 
-def _written(person: Person, place: str | None, encoding: Encoding) -> str:
-    if place is None:
+def _written(person: Person, field: str | None, encoding: Encoding) -> str:
+    if field is None:
         return ""
-    value = _PLACES[place](person)
-    _demand_fit(person, place, value)
+    value = _FIELDS[field](person)
+    _demand_fit(person, field, value)
     try:
         match encoding:
             case "utf-8":
@@ -84,16 +84,16 @@ def _written(person: Person, place: str | None, encoding: Encoding) -> str:
             case "percent":
                 return quote(value, safe="")
     except UnicodeEncodeError as error:
-        raise Forbidden(f"the {place} of {person.name!r} cannot be written in {encoding}") from error
+        raise Forbidden(f"sign-on: the {field} of {person.name!r} cannot be written in {encoding}") from error
 
 
-def _demand_fit(person: Person, place: str, value: str) -> None:
+def _demand_fit(person: Person, field: str, value: str) -> None:
     if not value:
-        raise Forbidden(f"the directory has no {place} for {person.key!r}")
+        raise Forbidden(f"sign-on: the directory has no {field} for {person.key!r}")
     if any(unicodedata.category(character) in _UNWRITABLE for character in value):
-        raise Forbidden(f"the {place} of {person.name!r} has control characters")
-    # CORP\alice and alice@corp would be read as other people's names with one more separator in them
-    if place in {"domain", "account", "name"} and any(
+        raise Forbidden(f"sign-on: the {field} of {person.name!r} has control characters")
+    # with another separator in it, CORP\alice or alice@corp could be read as another user's name
+    if field in {"domain", "account", "name"} and any(
         set("\\/@") & set(part) for part in (person.domain, person.account)
     ):
-        raise Forbidden(f"the name {person.name!r} has a separator within it")
+        raise Forbidden(f"sign-on: the name {person.name!r} contains a separator")

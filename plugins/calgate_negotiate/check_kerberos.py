@@ -1,6 +1,6 @@
-"""The part of `calgate check` that is about Kerberos: keytab and SPNs against the directory, clocks, names, a ticket.
+"""The Kerberos part of `calgate check`: keytab and SPNs against the directory, clocks, names, a ticket.
 
-One cause, one line: what cannot work because something else is broken is told as not tried.
+One cause, one failure: what cannot work because something else failed is reported as not tried.
 """
 
 import asyncio
@@ -18,74 +18,78 @@ from calgate_negotiate.load_kerberos import open_keytab
 SKEW_FAILS = 300.0  # seconds: Kerberos' own limit
 SKEW_WARNS = 60.0
 _AES_BITS = 0x18  # of msDS-SupportedEncryptionTypes (MS-KILE 2.2.7)
-_EXPORT = "export the keytab anew, with ktpass or samba-tool domain exportkeytab"
+_EXPORT = "export the keytab again, with ktpass or samba-tool domain exportkeytab"
 
 
-async def check_kerberos(file: Path, survey: CheckContext) -> AsyncIterator[Finding]:
-    """Everything that a ticket needs, and then one from end to end."""
+async def check_kerberos(file: Path, context: CheckContext) -> AsyncIterator[Finding]:
+    """Checks everything that a ticket needs, and then a ticket from end to end."""
     broken = ""
-    async for finding in _before_a_ticket(file, survey):
+    async for finding in _before_a_ticket(file, context):
         if finding.level in ("fail", "untried"):
             broken = broken or finding.subject
         yield finding
-    yield await _ticket(file, survey, broken)
+    yield await _ticket(file, context, broken)
 
 
-async def compared(subject: str, survey: CheckContext, compare: Callable[[DomainInfo], Awaitable[Finding]]) -> Finding:
-    """What `compare` finds out from the directory, where there is one to ask."""
-    assert survey.registry is not None
-    if "directory" in survey.blocked:
-        return Finding("untried", subject, f"not compared with the directory: see {survey.blocked['directory']}")
+async def compared(subject: str, context: CheckContext, compare: Callable[[DomainInfo], Awaitable[Finding]]) -> Finding:
+    """Returns the finding of a comparison with the directory, or why there is none."""
+    assert context.registry is not None
+    if "directory" in context.blocked:
+        return Finding("untried", subject, f"not compared with the directory: see {context.blocked['directory']}")
     try:
-        return await compare(survey.registry)
+        return await compare(context.registry)
     except Unavailable as refusal:
-        what = f"no longer answers, asked about {subject}: {refusal.detail}"
-        return Finding(
-            "fail", "directory", what, "look after the domain controllers, then check anew", blocks="directory"
-        )
+        what = f"no reply about {subject}: {refusal.detail}"
+        remedy = "check the domain controllers and the rights of the bind account, then run this again"
+        return Finding("fail", "directory", what, remedy, blocks="directory")
 
 
-async def _before_a_ticket(file: Path, survey: CheckContext) -> AsyncIterator[Finding]:
+async def _before_a_ticket(file: Path, context: CheckContext) -> AsyncIterator[Finding]:
     keys: Sequence[Key] = ()
     try:
         keys = await asyncio.to_thread(keytab.read, file)
-    except (OSError, ValueError) as error:
-        yield Finding("fail", "keytab", f"{file} cannot be read: {error}", _EXPORT)
+    except OSError as error:
+        what, _, remedy = keytab.why_unreadable(file, error).partition("; ")
+        yield Finding("fail", "keytab", what, remedy)
+    except ValueError as error:
+        yield Finding("fail", "keytab", f"{file}: {error}", _EXPORT)
     else:
         for finding in await asyncio.to_thread(lambda: list(_keytab(file, keys))):
             yield finding
-    if survey.registry is not None:
-        yield await compared("clock", survey, partial(_clock, now=survey.now))
-    if not survey.hosts:
+    if context.registry is not None:
+        yield await compared("clock", context, partial(_clock, now=context.now))
+    if not context.hosts:
         yield Finding("note", "SPN", "no route names a host, so SPNs cannot be checked", "give --host NAME")
-    for host in survey.hosts:
+    for host in context.hosts:
         name = await asyncio.to_thread(_names, host)
         yield name
         if name.level == "fail":
-            yield Finding("untried", "SPN", f"who holds HTTP/{host}: the name is not in the DNS")
-        elif survey.registry is not None:
-            yield await compared("SPN", survey, partial(_spn, host=host, keys=keys))
+            yield Finding("untried", "SPN", f"the holder of HTTP/{host}: the name is not in the DNS")
+        elif context.registry is not None:
+            yield await compared("SPN", context, partial(_spn, host=host, keys=keys))
 
 
 def _keytab(file: Path, keys: Sequence[Key]) -> Iterator[Finding]:
     yield _held(file, keys)
     mode = stat.S_IMODE(file.stat().st_mode)
     if mode & 0o007:
-        yield Finding("warn", "keytab", f"everybody may read {file} (mode {mode:04o})", f"chmod o= {file}")
+        yield Finding(
+            "warn", "keytab", f"every user of this machine can read {file} (mode {mode:04o})", f"chmod o= {file}"
+        )
 
 
 def _held(file: Path, keys: Sequence[Key]) -> Finding:
     ours = [key for key in keys if key.principal.startswith("HTTP/")]
     if not ours:
         others = ", ".join(sorted({key.principal for key in keys})) or "nothing"
-        return Finding("fail", "keytab", f"{file} holds no HTTP/ key, but {others}", _EXPORT)
+        return Finding("fail", "keytab", f"{file} has no HTTP/ key, but {others}", _EXPORT)
     names = ", ".join(sorted({f"{key.principal} (kvno {key.version})" for key in ours}))
     types = keytab.service_types(keys)
     spelled = ", ".join(ENCRYPTION_TYPES.get(one, str(one)) for one in sorted(types))
     if not types & AES:
         return Finding("fail", "keytab", f"{names}: only {spelled}", USE_AES)
     if RC4 in types:
-        return Finding("warn", "keytab", f"{names}: {spelled}", "RC4 is at its end: " + _EXPORT + " without it")
+        return Finding("warn", "keytab", f"{names}: {spelled}", "RC4 is obsolete: " + _EXPORT + " without it")
     try:
         open_keytab(file).close()
     except ValueError as error:
@@ -101,10 +105,13 @@ async def _clock(registry: DomainInfo, now: Callable[[], float]) -> Finding:
     what = f"{abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the domain controller"
     if abs(skew) >= SKEW_FAILS:
         return Finding(
-            "fail", "clock", f"{what}: no ticket is taken", "set this machine's clock by the domain's (chrony)"
+            "fail",
+            "clock",
+            f"{what}: no ticket is accepted",
+            "synchronize this machine's clock with the domain's (chrony)",
         )
     if abs(skew) >= SKEW_WARNS:
-        return Finding("warn", "clock", what, "set this machine's clock by the domain's (chrony)")
+        return Finding("warn", "clock", what, "synchronize this machine's clock with the domain's (chrony)")
     return Finding("ok", "clock", "agrees with the domain controller's")
 
 
@@ -113,25 +120,25 @@ async def _spn(registry: DomainInfo, host: str, keys: Sequence[Key]) -> Finding:
     held_by = await registry.holders(service)
     if not held_by:
         return Finding(
-            "fail", "SPN", f"nobody holds {service}, so browsers get no ticket", f"setspn -S {service} ACCOUNT"
+            "fail", "SPN", f"no account holds {service}, so browsers get no ticket", f"setspn -S {service} ACCOUNT"
         )
     if len(held_by) > 1:
         names = ", ".join(sorted(holder.name for holder in held_by))
         remedy = f"remove it from all but one: setspn -D {service} ACCOUNT"
-        return Finding("fail", "SPN", f"{service} is held by {names}: the KDC gives no ticket then", remedy)
+        return Finding("fail", "SPN", f"{service} is held by {names}, so the KDC issues no ticket", remedy)
     return _holder(service, held_by[0], keys)
 
 
 def _holder(service: str, holder: ServiceAccount, keys: Sequence[Key]) -> Finding:
     if holder.is_disabled:
-        return Finding("fail", "SPN", f"{holder.name}, who holds {service}, is disabled", "enable the account")
+        return Finding("fail", "SPN", f"{holder.name}, which holds {service}, is disabled", "enable the account")
     types = keytab.service_types(keys)
-    is_told = bool(types) and not types & AES  # of the keytab, with the same remedy
-    if holder.encryption_types and not holder.encryption_types & _AES_BITS and not is_told:
-        return Finding("fail", "SPN", f"{holder.name}, who holds {service}, takes no AES", USE_AES)
+    is_reported = bool(types) and not types & AES  # by the keytab's finding, with the same remedy
+    if holder.encryption_types and not holder.encryption_types & _AES_BITS and not is_reported:
+        return Finding("fail", "SPN", f"{holder.name}, which holds {service}, does not allow AES", USE_AES)
     mine = {key.version for key in keys if key.principal.casefold() == service.casefold()}
     mine = mine or {key.version for key in keys if key.principal.startswith("HTTP/")}
-    if not mine:  # the keytab's own line says so
+    if not mine:  # the keytab's own finding says so
         return Finding("ok", "SPN", f"{service} is held by {holder.name}")
     if holder.key_version not in mine:
         what = f"{holder.name}'s key for {service} is version {holder.key_version}, the keytab has"
@@ -150,21 +157,23 @@ def _names(host: str) -> Finding:
         reverse = host
     if reverse.casefold() != host.casefold():
         remedy = f"hold HTTP/{reverse} too, or correct the PTR record: some clients ask for a ticket by that name"
-        return Finding("warn", "DNS", f"{host} is {addresses[0]}, which is called {reverse}", remedy)
+        return Finding("warn", "DNS", f"{host} is {addresses[0]}, whose name is {reverse}", remedy)
     return Finding("ok", "DNS", f"{host} is {', '.join(addresses)}, and back")
 
 
-async def _ticket(file: Path, survey: CheckContext, broken: str) -> Finding:
-    if survey.login is None or not survey.hosts:
+async def _ticket(file: Path, context: CheckContext, broken: str) -> Finding:
+    if context.login is None or not context.hosts:
         return Finding("note", "ticket", "no sign-in was tried", "give --as USER to try one from end to end")
-    if broken or "login" in survey.blocked:
-        return Finding("untried", "ticket", f"no sign-in from end to end: see {broken or survey.blocked['login']}")
-    user, password = survey.login
+    if broken or "login" in context.blocked:
+        return Finding("untried", "ticket", f"no sign-in from end to end: see {broken or context.blocked['login']}")
+    user, password = context.login
     try:
         from calgate_negotiate.check_sign_in import sign_in
 
-        identity = await asyncio.to_thread(sign_in, file, survey.hosts[0], user, password)
+        identity = await asyncio.to_thread(sign_in, file, context.hosts[0], user, password)
     except (AuthenticationFailed, ValueError) as error:
         remedy = "check the name and the password, and that krb5.conf finds the domain's KDCs"
-        return Finding("fail", "ticket", f"{user} for HTTP/{survey.hosts[0]}: {error}", remedy)
-    return Finding("ok", "ticket", f"taken from end to end: {identity.name}, {len(identity.groups)} groups in the PAC")
+        return Finding("fail", "ticket", f"{user} for HTTP/{context.hosts[0]}: {error}", remedy)
+    return Finding(
+        "ok", "ticket", f"accepted from end to end: {identity.name}, {len(identity.groups)} groups in the PAC"
+    )

@@ -8,24 +8,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from calgate.plugin import CommandContext, Unavailable
+from calgate.plugin import CommandContext, Unavailable, config_option, console, json_option
 from calgate_negotiate.guard import Block, GuardReport
 from calgate_negotiate.settings import Config
 
 T = TypeVar("T")
-_file = click.option(
-    "-c",
-    "--config",
-    "file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("/etc/calgate/calgate.toml"),
-    show_default=True,
-    help="The settings file.",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
 
 
 def commands(context: CommandContext) -> click.Group:
@@ -45,8 +34,8 @@ def ntlm_report(context: CommandContext, file: Path, *, as_json: bool) -> None:
         return
     table = Table("User", "From", "Sign-ins", "Last")
     for user, address, count, last in rows:
-        table.add_row(user, address, str(count), time.strftime("%Y-%m-%d %H:%M", time.localtime(last)))
-    Console(markup=False, emoji=False).print(table)
+        table.add_row(user, address, str(count), time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(last)))
+    console().print(table)
 
 
 def _report(context: CommandContext, file: Path, read: Callable[[GuardReport], Awaitable[T]]) -> T:
@@ -63,8 +52,8 @@ def _report(context: CommandContext, file: Path, read: Callable[[GuardReport], A
 
 def _blocked(context: CommandContext) -> click.Command:
     @click.command()
-    @_file
-    @_json
+    @config_option
+    @json_option
     def blocked(file: Path, as_json: bool) -> None:
         """Show accounts and addresses that have to wait after too many failures, on every gateway."""
 
@@ -80,7 +69,7 @@ def _blocked(context: CommandContext) -> click.Command:
 def _lift(context: CommandContext) -> click.Command:
     @click.command()
     @click.argument("target")
-    @_file
+    @config_option
     def lift(target: str, file: Path) -> None:
         """Delete the failures of TARGET: an account like CORP\\alice, or an address."""
         lifted = _report(context, file, lambda report: report.lift(target))
@@ -95,8 +84,8 @@ def _lift(context: CommandContext) -> click.Command:
 
 def _ntlm(context: CommandContext) -> click.Command:
     @click.command()
-    @_file
-    @_json
+    @config_option
+    @json_option
     def ntlm(file: Path, as_json: bool) -> None:
         """Show who signed in by NTLM, from which address and how often: to review before NTLM is turned off."""
         ntlm_report(context, file, as_json=as_json)
@@ -118,4 +107,4 @@ def _print_blocks(blocks: list[Block]) -> None:
         table.add_row(
             block.account or "any", block.address or "anywhere", str(block.failures), f"{block.seconds:.0f} s"
         )
-    Console(markup=False, emoji=False).print(table)
+    console().print(table)

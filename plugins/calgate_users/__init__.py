@@ -1,6 +1,6 @@
-"""People, groups and NT hashes in a file: for demonstrations and small sites.
+"""Users, groups and NT hashes in a file: for demonstrations and small sites.
 
-The plugin is a directory (who is in which group) and a prover of NTLM (is the password right) in one.
+The plugin is a directory (which groups a user is in) and an NTLM verifier (whether the password is right) in one.
 """
 
 from collections.abc import AsyncIterator
@@ -20,5 +20,5 @@ order = -1  # before a server: a file responds at once and always
 
 @asynccontextmanager
 async def start(config: Config, services: Services) -> AsyncIterator[UsersDirectory]:
-    """Yields the people of the file; raises ValueError with a line for each of its faults."""
+    """Yields the directory of the file's users. Raises ValueError with a line for each fault of the file."""
     yield UsersDirectory(config.file)

@@ -8,16 +8,14 @@ from calgate_users import users_file
 from calgate_users.settings import Config
 
 
-async def check(config: Config, survey: CheckContext) -> AsyncIterator[Finding]:
-    """One finding a fault of the file, or how many people are in it."""
+async def check(config: Config, context: CheckContext) -> AsyncIterator[Finding]:
+    """Yields a finding for each fault of the file, or the number of users in it."""
     try:
         people = await asyncio.to_thread(users_file.read, config.file)
     except OSError as error:
-        yield Finding(
-            "fail", "users", f"{config.file} cannot be read: {error.strerror}", "`calgate users add` makes one"
-        )
+        yield Finding("fail", "users", f"{config.file} cannot be read: {error.strerror}", users_file.remedy(error))
     except users_file.UsersFileError as error:
         for line in str(error).splitlines():
             yield Finding("fail", "users", line)
     else:
-        yield Finding("ok", "users", f"{len(people.users)} people, {len(people.groups)} groups in {config.file}")
+        yield Finding("ok", "users", f"{len(people.users)} users, {len(people.groups)} groups in {config.file}")

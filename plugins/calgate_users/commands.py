@@ -1,4 +1,4 @@
-"""`calgate users`: who is in the users file."""
+"""`calgate users`: lists and changes the users file."""
 
 import json
 import sys
@@ -7,89 +7,79 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from calgate.plugin import CommandContext
+from calgate.plugin import CommandContext, config_option, console, json_option
 from calgate_users import edit, ntlmv2, users_file
 from calgate_users.settings import Config
 
 T = TypeVar("T")
-_settings = click.option(
-    "-c",
-    "--config",
-    "settings",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("/etc/calgate/calgate.toml"),
-    show_default=True,
-    help="The settings file.",
-)
-_domain = click.option("--domain", help="The domain; left out: the file's first.")
+_domain = click.option("--domain", help="The domain. Left out: the first in the file.")
 
 
-def commands(desk: CommandContext) -> click.Group:
-    """The group of commands; `desk` reads the settings file."""
-    group = click.Group("users", help="People in the users file.")
-    for command in (_add(desk), _remove(desk), _list(desk)):
+def commands(context: CommandContext) -> click.Group:
+    """The group of commands; `context` reads the settings file."""
+    group = click.Group("users", help="List and change the users file.")
+    for command in (_add(context), _remove(context), _list(context)):
         group.add_command(command)
     return group
 
 
-def _users_file(desk: CommandContext, settings: Path) -> Path:
-    section = desk.read(settings)
+def _users_file(context: CommandContext, file: Path) -> Path:
+    section = context.read(file)
     assert isinstance(section, Config)
     return section.file
 
 
-def _add(desk: CommandContext) -> click.Command:
+def _add(context: CommandContext) -> click.Command:
     @click.command()
     @click.argument("name")
-    @_settings
+    @config_option
     @_domain
-    @click.option("--group", "groups", multiple=True, help="A group; may be given several times.")
-    @click.option("--display-name", help="The name that pages show.")
+    @click.option("--group", "groups", multiple=True, help="A group; can be given several times.")
+    @click.option("--display-name", help="The name to show on pages.")
     @click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
     def add(
         name: str,
-        settings: Path,
+        file: Path,
         domain: str | None,
         groups: tuple[str, ...],
         display_name: str | None,
         password_stdin: bool,
     ) -> None:
-        """Add a user, or replace the one of that name."""
-        file = _users_file(desk, settings)
+        """Add a user, or replace the user of that name."""
+        users = _users_file(context, file)
         nt_hash = ntlmv2.nt_hash(_password(password_stdin))
-        done = _or_say_why(
-            lambda: edit.add(file, name, domain=domain, display_name=display_name, groups=groups, nt_hash=nt_hash)
+        done = _or_fail(
+            lambda: edit.add(users, name, domain=domain, display_name=display_name, groups=groups, nt_hash=nt_hash)
         )
-        click.echo(f"{name}: {done} in {file}")
+        click.echo(f"{name}: {done} in {users}")
 
     return add
 
 
-def _remove(desk: CommandContext) -> click.Command:
+def _remove(context: CommandContext) -> click.Command:
     @click.command()
     @click.argument("name")
-    @_settings
+    @config_option
     @_domain
-    def remove(name: str, settings: Path, domain: str | None) -> None:
+    def remove(name: str, file: Path, domain: str | None) -> None:
         """Remove a user."""
-        file = _users_file(desk, settings)
-        _or_say_why(lambda: edit.remove(file, name, domain=domain))
-        click.echo(f"{name}: removed from {file}")
+        users = _users_file(context, file)
+        _or_fail(lambda: edit.remove(users, name, domain=domain))
+        click.echo(f"{name}: removed from {users}")
 
     return remove
 
 
-def _list(desk: CommandContext) -> click.Command:
+def _list(context: CommandContext) -> click.Command:
     @click.command("list")
-    @_settings
-    @click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
-    def show(settings: Path, as_json: bool) -> None:
-        """Show who there is; never the hashes."""
-        file = _users_file(desk, settings)
-        found = _or_say_why(lambda: users_file.read(file))
+    @config_option
+    @json_option
+    def show(file: Path, as_json: bool) -> None:
+        """List the users, without their hashes."""
+        users = _users_file(context, file)
+        found = _or_fail(lambda: users_file.read(users))
         people = sorted(found.users.values(), key=lambda user: user.key)
         (_print_json if as_json else _print_table)(people)
 
@@ -106,7 +96,7 @@ def _password(from_stdin: bool) -> str:
     return str(password)
 
 
-def _or_say_why(act: Callable[[], T]) -> T:
+def _or_fail(act: Callable[[], T]) -> T:
     try:
         return act()
     except OSError as error:
@@ -134,4 +124,4 @@ def _print_table(people: list[users_file.User]) -> None:
     for user in people:
         note = "disabled" if user.disabled else ""
         table.add_row(f"{user.domain}\\{user.name}", user.display_name, ", ".join(user.written_groups), note)
-    Console(markup=False, emoji=False).print(table)
+    console().print(table)

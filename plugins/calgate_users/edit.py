@@ -1,4 +1,4 @@
-"""Changes a users file: comments stay, two at once do not lose each other's change, and no reader sees half a file."""
+"""Changes a users file: keeps comments, loses no concurrent change, and replaces the file atomically."""
 
 import fcntl
 import os
@@ -18,18 +18,18 @@ T = TypeVar("T")
 
 
 class ChangeError(ValueError):
-    """The change cannot be made, and why."""
+    """The change cannot be made; the text says why."""
 
 
 def add(
     file: Path, name: str, *, domain: str | None, display_name: str | None, groups: tuple[str, ...], nt_hash: bytes
 ) -> str:
-    """Adds a user, or replaces the one of that name; answers what was done. Makes the file where there is none."""
+    """Adds a user, or replaces the user of that name. Returns "added" or "replaced". Creates a missing file."""
 
     def change(document: TOMLDocument, before: UsersFile | None) -> str:
         if before is None:
             if not domain:
-                raise ChangeError(f"{file} is new, so its domain is needed: --domain DEMO")
+                raise ChangeError(f"{file}: a new file needs its domain; give --domain DEMO")
             document["domains"] = [domain]
             document["groups"] = tomlkit.array()
         key = users_file.canonical(domain or (before.domains[0] if before else ""), name)
@@ -49,11 +49,11 @@ def add(
 
 
 def remove(file: Path, name: str, *, domain: str | None) -> None:
-    """Removes a user. Groups that he was the last of stay known, so that rules which name them go on meaning nobody."""
+    """Removes a user. Groups that lose their last member stay listed, so that rules can still name them."""
 
     def change(document: TOMLDocument, before: UsersFile | None) -> None:
         if before is None or not _drop(document, before, users_file.canonical(domain or before.domains[0], name)):
-            raise ChangeError(f"{file} has no user {name}; `calgate users list` shows who there is")
+            raise ChangeError(f"{file}: no user {name}; `calgate users list` lists all")
         after = users_file.parse(tomlkit.dumps(document), str(file))
         orphans = sorted(before.groups - after.groups)
         if orphans:
@@ -63,7 +63,7 @@ def remove(file: Path, name: str, *, domain: str | None) -> None:
 
 
 def _drop(document: TOMLDocument, before: UsersFile | None, key: str) -> bool:
-    """Takes the user's entry out; whether there was one."""
+    """Deletes the user's entry. Returns whether there was one."""
     entries = document.get("users", [])
     for index, entry in enumerate(entries):
         domain = entry.get("domain", before.domains[0] if before else "")
@@ -74,9 +74,9 @@ def _drop(document: TOMLDocument, before: UsersFile | None, key: str) -> bool:
 
 
 def _edit(file: Path, change: Callable[[TOMLDocument, UsersFile | None], T]) -> T:
-    """Applies the change to the file; raises ChangeError, UsersFileError or OSError, and then leaves it as it was."""
-    file = Path(os.path.realpath(file))  # where it is a link, what it points to is replaced
-    with _alone(file.parent):
+    """Applies the change to the file. Raises ChangeError, UsersFileError or OSError; then the file is unchanged."""
+    file = Path(os.path.realpath(file))  # a link's target is replaced, not the link
+    with _locked(file.parent):
         before = users_file.read(file) if file.exists() else None
         document = tomlkit.parse(file.read_text(encoding="utf-8")) if before is not None else tomlkit.document()
         result = change(document, before)
@@ -87,7 +87,7 @@ def _edit(file: Path, change: Callable[[TOMLDocument, UsersFile | None], T]) -> 
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,17 +1,17 @@
-"""The users file: what it may hold, and every fault of one at once.
+"""The users file: its format, and a reader that reports every fault at once.
 
-    domains = ["DEMO"]                      # the first is the one that an unadorned name means
-    groups = ["BI Users"]                   # groups that exist although nobody is in them; the others need no mention
+    domains = ["DEMO"]                      # the first is the domain of a bare name
+    groups = ["BI Users"]                   # groups without members; the others need not be listed
 
     [[users]]
     name = "alice"
     display_name = "Alice Archer"           # optional
     domain = "DEMO"                         # optional
     groups = ["BI Users", "Sales"]
-    nt_hash = "…"                           # 32 hexadecimal digits; `calgate users add` makes it
+    nt_hash = "…"                           # 32 hexadecimal digits; `calgate users add` writes it
     disabled = false                        # optional
 
-An NT hash is as good as the password, so the file must be its owner's alone.
+An NT hash is as good as the password, so only the file's owner may read it.
 """
 
 import os
@@ -21,82 +21,94 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from calgate.plugin import parse_group, parse_user
+
 _TOP = {"domains": list, "groups": list, "users": list}
 _USER = {"name": str, "display_name": str, "domain": str, "groups": list, "nt_hash": str, "disabled": bool}
 _KINDS = {list: "a list", str: "a string", bool: "true or false"}
 
 
 class UsersFileError(ValueError):
-    """Everything that is wrong with the file, a line each."""
+    """The faults of the file, one on each line."""
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One entry, as it is written."""
+    """One entry."""
 
     domain: str
     name: str
     display_name: str
     written_groups: tuple[str, ...]  # as the file spells them
-    groups: frozenset[str]  # the same, canonical
+    groups: frozenset[str]  # the same in canonical spelling
     nt_hash: bytes = field(repr=False)  # 16 bytes
     disabled: bool = False
 
     @property
     def key(self) -> str:
-        """What the person is known by: stays while domain and name do."""
+        """The person's key: it changes with domain and name only."""
         return canonical(self.domain, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class UsersFile:
-    """A users file that has no faults."""
+    """The content of a users file without faults."""
 
     domains: tuple[str, ...]
     groups: frozenset[str]  # canonical
     users: Mapping[str, User]  # by key
 
     def domain(self, name: str) -> str | None:
-        """The domain as the file spells it; the first for an empty name; None where the file has no such domain."""
+        """Returns the domain as the file spells it: the first for an empty name, None for an unknown domain."""
         if not name:
             return self.domains[0]
         return next((domain for domain in self.domains if domain.casefold() == name.casefold()), None)
 
     def find(self, domain: str, account: str) -> User | None:
-        """The user, given in any case, or as a UPN with an empty domain."""
-        if not domain and "@" in account:
-            account, _, domain = account.rpartition("@")
+        """Returns the user, given in any case, or by a UPN with an empty domain."""
+        if not domain:
+            name = parse_user(account)
+            domain, account = name.domain, name.account
         return self.users.get(canonical(domain or self.domains[0], account))
 
 
 def canonical(domain: str, name: str) -> str:
-    """One spelling of a name of a user or group, whatever case it is written in."""
+    """Returns one spelling for a user's or group's name in any case."""
     return f"{domain}\\{name}".casefold()
 
 
 def group_key(name: str, default: str) -> str:
-    """A group's canonical name; without a domain it is of the default one."""
-    domain, slash, group = name.partition("\\")
-    return canonical(domain, group) if slash else canonical(default, name)
+    """Returns a group's canonical name. A bare name is in the default domain."""
+    group = parse_group(name)
+    return canonical(group.domain or default, group.account)
+
+
+def remedy(error: OSError) -> str:
+    """Returns what to do about a file that cannot be read; only a missing file may be created."""
+    if isinstance(error, FileNotFoundError):
+        return "correct users.file, or let `calgate users add` create the file"
+    if isinstance(error, PermissionError):
+        return "make the gateway's user its owner: chown calgate, chmod 600; the folder must be readable, too"
+    return "make users.file a file that the gateway's user can read"
 
 
 def read(file: Path) -> UsersFile:
-    """The file's content; raises UsersFileError, or OSError where it cannot be read."""
+    """Returns the file's content. Raises UsersFileError, or OSError if it cannot be read."""
     with file.open("rb") as stream:
         mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
         if mode & 0o077:
             raise UsersFileError(
-                f"{file}: mode {mode:04o} lets others at it, and it is as good as passwords: chmod 600 {file}"
+                f"{file}: mode {mode:04o} gives others access, and NT hashes are as good as passwords; chmod 600 {file}"
             )
         text = stream.read()
     try:
         return parse(text.decode("utf-8"), str(file))
     except UnicodeDecodeError as error:
-        raise UsersFileError(f"{file}: not UTF-8 at byte {error.start}: save it as UTF-8") from error
+        raise UsersFileError(f"{file}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
 
 
 def parse(text: str, file: str) -> UsersFile:
-    """The text as a book; raises UsersFileError with a line for each, which names file and entry."""
+    """Parses the text. Raises UsersFileError with a line for each fault, which names file and entry."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -133,7 +145,7 @@ def _faults(table: Mapping[str, object]) -> Iterator[str]:
     yield from _shape(table, _TOP, "")
     domains = table.get("domains")
     if not isinstance(domains, list) or not domains or not all(_is_plain(domain) for domain in domains):
-        yield 'domains: give the domain names, the default one first, like domains = ["DEMO"]'
+        yield 'domains: missing or malformed; give the names, the default first: domains = ["DEMO"]'
         domains = []
     yield from _group_faults(table.get("groups"), "")
     seen: set[str] = set()
@@ -145,30 +157,30 @@ def _faults(table: Mapping[str, object]) -> Iterator[str]:
 def _user_faults(entry: object, number: int, domains: list[str], seen: set[str]) -> Iterator[str]:
     where = f"users entry {number}: "
     if not isinstance(entry, dict):
-        yield f"{where}not a table: write [[users]] above each user"
+        yield f"{where}not a table; write [[users]] above each user"
         return
     name = entry.get("name")
     if not _is_plain(name):
-        yield f"{where}name: a name without \\ / @ and control characters is needed, not {name!r}"
+        yield f"{where}name: must be a name without \\ / @ and control characters, not {name!r}"
     else:
         where = f"users entry {number} ({name}): "
     yield from _shape(entry, _USER, where)
     yield from _group_faults(entry.get("groups"), where)
     if not _is_nt_hash(entry.get("nt_hash")):
-        yield f"{where}nt_hash: 32 hexadecimal digits are needed; `calgate users add` makes them of a password"
+        yield f"{where}nt_hash: must be 32 hexadecimal digits; `calgate users add` writes them from a password"
     domain = entry.get("domain", domains[0] if domains else "")
     if domains and domain not in domains:
-        yield f"{where}domain: {domain!r} is not among domains ({', '.join(domains)})"
+        yield f"{where}domain: {domain!r} is not in domains ({', '.join(domains)})"
     key = canonical(str(domain), str(name))
     if key in seen:
-        yield f"{where}the same user is there twice: remove one"
+        yield f"{where}the user is listed twice; remove one entry"
     seen.add(key)
 
 
 def _shape(table: Mapping[str, object], keys: Mapping[str, type], where: str) -> Iterator[str]:
     for key, value in table.items():
         if key not in keys:
-            yield f"{where}{key}: unknown; known are {', '.join(keys)}"
+            yield f"{where}{key}: unknown key; known are {', '.join(keys)}"
         elif not isinstance(value, keys[key]):
             yield f"{where}{key}: must be {_KINDS[keys[key]]}"
 
@@ -176,7 +188,7 @@ def _shape(table: Mapping[str, object], keys: Mapping[str, type], where: str) ->
 def _group_faults(groups: object, where: str) -> Iterator[str]:
     for group in groups if isinstance(groups, list) else []:
         if not isinstance(group, str) or not all(map(_is_plain, group.split("\\"))) or group.count("\\") > 1:
-            yield f"{where}groups: {group!r} is no name of a group"
+            yield f"{where}groups: {group!r} is not a group's name"
 
 
 def _is_plain(name: object) -> bool:

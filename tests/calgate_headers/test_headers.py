@@ -1,4 +1,4 @@
-"""What the document server is told: the very name, or nothing."""
+"""The sign-on headers: the exact name, or a refusal."""
 
 import dataclasses
 from urllib.parse import unquote
@@ -28,73 +28,73 @@ async def value(template: str, person: Person, encoding: Encoding = "utf-8") -> 
     return (await sign_on(template, encoding).headers(person, GRANT, None))["QVUSER"]
 
 
-async def test_each_place_is_filled_with_what_the_directory_knows() -> None:
+async def test_every_field_is_filled_from_the_directory() -> None:
     assert await value("{domain}\\{account}", ALICE) == "CORP\\alice"
     assert await value("{name}|{display_name}|{key}", ALICE) == "CORP\\alice|Alice Archer|S-1-5-21-7"
     assert await value("{{{account}}}", ALICE) == "{alice}"
     assert await value("constant", ALICE) == "constant"
 
 
-async def test_names_beyond_ascii_are_written_as_the_document_server_reads_them() -> None:
+async def test_name_outside_ascii_is_written_in_the_encoding() -> None:
     bjoern = dataclasses.replace(ALICE, account="björn")
     assert (await value("{account}", bjoern, "utf-8")).encode("latin-1") == "björn".encode()
     assert (await value("{account}", bjoern, "latin-1")).encode("latin-1") == b"bj\xf6rn"
     assert await value("{domain}\\{account}", bjoern, "percent") == "CORP\\bj%C3%B6rn"
 
 
-async def test_a_name_that_does_not_fit_is_refused_and_not_mangled() -> None:
+async def test_name_that_cannot_be_encoded_is_refused() -> None:
     with pytest.raises(Forbidden, match="cannot be written in latin-1"):
         await value("{account}", dataclasses.replace(ALICE, account="Ōe"), "latin-1")
 
 
 @pytest.mark.parametrize("account", ["a\r\nX: y", "a\nb", "a\0", "a\x85b", "a\u2028b", "\x7f", "a\x1b", ""])
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "percent"])
-async def test_control_characters_and_emptiness_never_pass(account: str, encoding: Encoding) -> None:
+async def test_empty_name_and_control_characters_are_refused(account: str, encoding: Encoding) -> None:
     with pytest.raises(Forbidden):
         await value("{account}", dataclasses.replace(ALICE, account=account), encoding)
 
 
 @pytest.mark.parametrize("account", ["EVIL\\alice", "alice@evil", "a/b"])
-@pytest.mark.parametrize("place", ["{account}", "{name}"])
-async def test_a_separator_within_a_name_makes_it_no_ones(account: str, place: str) -> None:
+@pytest.mark.parametrize("template", ["{account}", "{name}"])
+async def test_name_with_a_separator_is_refused(account: str, template: str) -> None:
     with pytest.raises(Forbidden):
-        await value(place, dataclasses.replace(ALICE, account=account))
+        await value(template, dataclasses.replace(ALICE, account=account))
 
 
 @pytest.mark.parametrize("account", [" alice", "alice "])
-async def test_a_blank_that_http_would_strip_is_refused(account: str) -> None:
+async def test_blank_that_http_would_strip_is_refused(account: str) -> None:
     with pytest.raises(Forbidden):
         await value("{account}", dataclasses.replace(ALICE, account=account))
     assert await value("'{account}'", dataclasses.replace(ALICE, account=account)) == f"'{account}'"
 
 
 @given(st.text(min_size=1, max_size=30), st.sampled_from(["utf-8", "latin-1", "percent"]))
-async def test_any_display_name_is_told_unchanged_or_refused(name: str, encoding: Encoding) -> None:
+async def test_display_name_is_sent_unchanged_or_refused(name: str, encoding: Encoding) -> None:
     try:
-        told = await value("{display_name}", dataclasses.replace(ALICE, display_name=name), encoding)
+        sent = await value("{display_name}", dataclasses.replace(ALICE, display_name=name), encoding)
     except Forbidden:
         return
-    wire = told.encode("latin-1")
+    wire = sent.encode("latin-1")
     assert not {0, 10, 13} & set(wire)
-    assert (unquote(told) if encoding == "percent" else wire.decode(encoding)) == name
+    assert (unquote(sent) if encoding == "percent" else wire.decode(encoding)) == name
 
 
-def test_it_owns_the_headers_that_it_sets_and_is_a_sign_on() -> None:
+def test_headers_are_owned_by_the_sign_on_that_sets_them() -> None:
     both = Headers({"QVUSER": parse("{name}"), "X-Display": parse("{display_name}")}, "utf-8")
     assert both.owned == {"qvuser", "x-display"}
     assert isinstance(both, SignOn)
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "expected"),
     [
-        ({"headers": {"QVUSER": "{user}"}}, r"there is no \{user\}.*\{account\}"),
-        ({"headers": {"QVUSER": "{account!r}"}}, "there is no"),
-        ({"headers": {"QVUSER": "{account:>9}"}}, "there is no"),
-        ({"headers": {"QVUSER": "{person.key}"}}, "there is no"),
-        ({"headers": {"QVUSER": "{account"}}, "a brace itself"),
+        ({"headers": {"QVUSER": "{user}"}}, r"unknown field \{user\}.*\{account\}"),
+        ({"headers": {"QVUSER": "{account!r}"}}, "unknown field"),
+        ({"headers": {"QVUSER": "{account:>9}"}}, "unknown field"),
+        ({"headers": {"QVUSER": "{person.key}"}}, "unknown field"),
+        ({"headers": {"QVUSER": "{account"}}, "write a brace as"),
         ({"headers": {"QVUSER": "a\r\nb"}}, "only ASCII"),
-        ({"headers": {"QV USER": "x"}}, "no header name"),
+        ({"headers": {"QV USER": "x"}}, "is not a header name"),
         ({"headers": {"Host": "{account}"}}, "a meaning in HTTP"),
         ({"headers": {"Proxy-User": "{account}"}}, "a meaning in HTTP"),
         ({"headers": {}}, "at least 1"),
@@ -102,6 +102,6 @@ def test_it_owns_the_headers_that_it_sets_and_is_a_sign_on() -> None:
         ({"headers": {"QVUSER": "x"}, "encodng": "utf-8"}, "Extra inputs"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_faults_of_the_file(settings: dict[str, object], says: str) -> None:
-    with pytest.raises(ValidationError, match=says):
+def test_unusable_settings_are_faults_of_the_file(settings: dict[str, object], expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected):
         Config.model_validate(settings)

@@ -1,4 +1,4 @@
-"""The users file: what it may hold, and what is said of a faulty one."""
+"""The users file: its format, and the report of its faults."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from support.users_file import FILE, write
 HASH = "ec7a56ee1fbcd9b0ccd2d4ec32dd3a1f"
 
 
-def test_it_knows_users_groups_and_domains(tmp_path: Path) -> None:
+def test_users_groups_and_domains_are_read(tmp_path: Path) -> None:
     people = users_file.read(write(tmp_path))
     alice = people.find("demo", "ALICE")
     assert alice is not None
@@ -33,20 +33,20 @@ def test_it_knows_users_groups_and_domains(tmp_path: Path) -> None:
         ("DEMO", "alice@demo", None),
     ],
 )
-def test_a_user_is_found_by_domain_and_account_only(tmp_path: Path, domain: str, account: str, key: str | None) -> None:
+def test_user_is_found_by_domain_and_account_only(tmp_path: Path, domain: str, account: str, key: str | None) -> None:
     found = users_file.read(write(tmp_path)).find(domain, account)
     assert (found.key if found else None) == key
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
-def test_a_file_that_others_may_read_is_refused_with_the_remedy(tmp_path: Path, mode: int) -> None:
+def test_file_that_others_can_read_is_refused_with_the_remedy(tmp_path: Path, mode: int) -> None:
     file = write(tmp_path)
     file.chmod(mode)
     with pytest.raises(UsersFileError, match=f"chmod 600 {file}"):
         users_file.read(file)
 
 
-def test_all_faults_are_told_at_once_each_with_its_entry() -> None:
+def test_all_faults_are_reported_at_once_with_their_entries() -> None:
     text = f"""
 domains = ["DEMO"]
 colour = "red"
@@ -73,44 +73,44 @@ password = "x"
         users_file.parse(text, "u.toml")
     lines = str(caught.value).splitlines()
     assert all(line.startswith("u.toml: ") for line in lines)
-    for told in (
-        "colour: unknown; known are domains, groups, users",
-        "users entry 1: name: a name without",
+    for expected in (
+        "colour: unknown key; known are domains, groups, users",
+        "users entry 1: name: must be a name without",
         "users entry 2 (carol): groups: must be a list",
-        "users entry 2 (carol): nt_hash: 32 hexadecimal digits",
-        "users entry 3 (dave): domain: 'OTHER' is not among domains (DEMO)",
-        "users entry 5 (Erin): the same user is there twice",
+        "users entry 2 (carol): nt_hash: must be 32 hexadecimal digits",
+        "users entry 3 (dave): domain: 'OTHER' is not in domains (DEMO)",
+        "users entry 5 (Erin): the user is listed twice",
         "users entry 5 (Erin): password: unknown",
     ):
-        assert any(told in line for line in lines), told
+        assert any(expected in line for line in lines), expected
     assert len(lines) == 7
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("domains = [", "not TOML"),
-        ("", "domains: give the domain names"),
-        ("domains = []", "domains: give the domain names"),
+        ("", "domains: missing or malformed"),
+        ("domains = []", "domains: missing or malformed"),
         ('domains = "DEMO"', "domains: must be a list"),
         ('domains = ["DEMO"]\nusers = [1]', "users entry 1: not a table"),
-        ('domains = ["DEMO"]\ngroups = ["a\\\\b\\\\c"]', "is no name of a group"),
+        ('domains = ["DEMO"]\ngroups = ["a\\\\b\\\\c"]', "is not a group's name"),
     ],
 )
-def test_a_malformed_file_is_told_in_one_line_per_fault(text: str, told: str) -> None:
+def test_malformed_file_has_one_line_for_each_fault(text: str, expected: str) -> None:
     with pytest.raises(UsersFileError, match=r"u\.toml: ") as caught:
         users_file.parse(text, "u.toml")
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
-def test_a_file_that_is_not_utf_8_says_so(tmp_path: Path) -> None:
+def test_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path)
     file.write_bytes(FILE.encode() + b"# \xff")
     with pytest.raises(UsersFileError, match="not UTF-8"):
         users_file.read(file)
 
 
-def test_a_hash_is_never_in_a_printed_user(tmp_path: Path) -> None:
+def test_hash_is_not_in_a_printed_user(tmp_path: Path) -> None:
     people = users_file.read(write(tmp_path))
     assert people.users["demo\\alice"].nt_hash.hex() not in repr(people)
     assert repr(people.users["demo\\alice"].nt_hash) not in repr(people)

@@ -64,7 +64,7 @@ from calgate.plugin.licensing import (
     Released,
 )
 from calgate.plugin.names import Name, identity_of, parse_group, parse_user
-from calgate.plugin.options import SETTINGS_FILE, config_option, json_option
+from calgate.plugin.options import SETTINGS_FILE, config_option, console, json_option
 from calgate.plugin.services import Event, Services, Store
 from calgate.plugin.settings import Duration, Network, Secret, Section, is_origin, parse_duration
 from calgate.plugin.sign_on import SignOn
@@ -138,6 +138,7 @@ __all__ = [
     "as_text",
     "certificate_binding",
     "config_option",
+    "console",
     "identity_of",
     "is_origin",
     "json_option",

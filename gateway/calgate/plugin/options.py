@@ -1,11 +1,17 @@
-"""Options that mean the same in every command, the core's and a plugin's."""
+"""Options and output that are the same in every command, the core's and a plugin's."""
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 SETTINGS_FILE = Path("/etc/calgate/calgate.toml")
 """The settings file of a command that is not given one."""
+_WITHOUT_TERMINAL = 1000  # columns
 
 config_option = click.option(
     "-c",
@@ -20,3 +26,10 @@ config_option = click.option(
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
 """Decorates a command with --json."""
+
+
+def console() -> "Console":
+    """Returns the console for a command's tables: it folds lines on a terminal, and never in a pipe or a file."""
+    from rich.console import Console  # here: settings import this package, and need no console
+
+    return Console(markup=False, emoji=False, width=None if sys.stdout.isatty() else _WITHOUT_TERMINAL)
