@@ -1,7 +1,7 @@
-"""CAL claims beside a function that does nothing, on the same server in the same run, 10 to 1,000,000 leases being out.
+"""CAL claims and a function that does nothing, on the same server in the same run, with 10 to 1,000,000 leases out.
 
 Sixteen clients (redis-benchmark) on a unix socket; the empty function gets the same keys and arguments. "New" claims
-are granted and recorded; "renewed" ones find the caller's own lease. Rounds alternate, medians are told.
+are granted and recorded; "renewed" claims find the claimant's lease. Rounds alternate, and medians are printed.
 """
 
 import csv
@@ -40,7 +40,7 @@ end)
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Measurement:
     """Calls a second, percentiles in milliseconds, and the server's CPU time a call in microseconds."""
 
     cpu: float
@@ -59,11 +59,11 @@ class Bench:
         self.keys = lua.keys("bench", "none")
 
     def call(self, function: str, *args: Any) -> Any:
-        """One function."""
+        """Calls a function of the library."""
         return self.redis.execute_command("FCALL", f"{lua.VERSION}_{function}", len(self.keys), *self.keys, *args)
 
     def fill(self, size: int) -> float:
-        """A license of its own with so many leases out, of users 0, 1, …; answers the bytes that one takes."""
+        """Makes a license with so many leases out, of users 0, 1, …; returns the bytes that one lease takes."""
         self.keys = lua.keys("bench", f"q{size}")
         license = License.model_validate({"session": {"in_license": 1_000_000, "overdraft": 1_000_000}})
         self.call("configure", "bench", encode(license, _Terms()))  # type: ignore[arg-type]
@@ -73,12 +73,12 @@ class Bench:
         return (int(self.redis.info("memory")["used_memory"]) - before) / size
 
     def cpu(self) -> float:
-        """Seconds of CPU time that the server has used."""
+        """Returns the CPU seconds of the server."""
         used = self.redis.info("cpu")
         return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
 
-    def measure(self, function: str, user: str, space: int) -> Figures:
-        """By redis-benchmark; `user` may have __rand_int__ in it, below `space`."""
+    def measure(self, function: str, user: str, space: int) -> Measurement:
+        """Runs redis-benchmark; __rand_int__ in `user` becomes a number below `space`."""
         words = [
             "redis-benchmark",
             "-s",
@@ -92,21 +92,21 @@ class Bench:
         words += ["-r", str(space), "FCALL", f"{lua.VERSION}_{function}", str(len(self.keys)), *self.keys]
         words += [user, "CORP\\user", "pc", "sales.qvw", "", "r", "", "", "", ""]
         before = self.cpu()
-        said = subprocess.run(words, check=True, capture_output=True, text=True, timeout=120).stdout
-        row = next(csv.DictReader(said.splitlines()))
+        output = subprocess.run(words, check=True, capture_output=True, text=True, timeout=120).stdout
+        row = next(csv.DictReader(output.splitlines()))
         cpu = (self.cpu() - before) / CALLS * 1e6
-        return Figures(cpu, float(row["rps"]), float(row["p50_latency_ms"]), float(row["p99_latency_ms"]))
+        return Measurement(cpu, float(row["rps"]), float(row["p50_latency_ms"]), float(row["p99_latency_ms"]))
 
 
 class _Terms:
-    """What `encode` asks of a store."""
+    """The attributes of a store that `encode` reads."""
 
     prefix = "bench"
     audit_keep = 86400.0
 
 
 def measure() -> Iterator[Result]:
-    """Every figure."""
+    """Measures claims with each number of leases, and a touch."""
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
         try:
@@ -120,7 +120,7 @@ def _claims(bench: Bench) -> Iterator[Result]:
     slowest: dict[tuple[str, int], float] = {}
     for size in SIZES:
         memory = bench.fill(size)
-        runs: dict[str, list[Figures]] = {"nothing": [], "new": [], "renewed": []}
+        runs: dict[str, list[Measurement]] = {"nothing": [], "new": [], "renewed": []}
         for number in range(ROUNDS):
             runs["nothing"].append(bench.measure("nothing", "__rand_int__", size))
             runs["renewed"].append(bench.measure("claim", "__rand_int__", size))
@@ -144,7 +144,7 @@ def _claims(bench: Bench) -> Iterator[Result]:
 
 
 def _touch(bench: Bench) -> float:
-    """Microseconds of CPU time a lease, JSON included."""
+    """Returns the microseconds of CPU time for each lease, JSON included."""
     _, *texts = bench.call("holders", "0", str(TOUCHED))
     leases = [json.loads(text) for text in texts]
     batch = json.dumps([["session", it["id"], 0, 0, it["user"], "CORP\\user", "pc", "sales.qvw", ""] for it in leases])

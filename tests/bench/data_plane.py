@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import load, proxies, servers, two_trees
-from bench.load import Figures
+from bench.load import Measurement
 from bench.proxies import Proxy, Testbed
 from bench.results import Result, knob
 
@@ -102,16 +102,16 @@ def _compare(scenario: Scenario, started: dict[str, Proxy]) -> Iterator[Result]:
     yield from _ratios(scenario, rounds)
 
 
-def _load(proxy: Proxy, scenario: Scenario) -> Figures:
+def _load(proxy: Proxy, scenario: Scenario) -> Measurement:
     target = load.Target(f"{proxy.origin}{scenario.path}", proxy.cookie, proxy.pids)
     if scenario.path == "/live":
-        return load.talk(target, seconds=SECONDS, connections=scenario.connections)
+        return load.run_websockets(target, seconds=SECONDS, connections=scenario.connections)
     cores = servers.LOAD if scenario.workers == 1 else servers.BOTH
     return load.run(target, seconds=SECONDS, connections=scenario.connections, body=scenario.body, cores=cores)
 
 
-def _figures(name: str, figures: list[Figures], is_ours: bool) -> Iterator[Result]:
-    def median(of: Callable[[Figures], float]) -> float:
+def _figures(name: str, figures: list[Measurement], is_ours: bool) -> Iterator[Result]:
+    def median(of: Callable[[Measurement], float]) -> float:
         return statistics.median(of(one) for one in figures)
 
     yield Result(f"{name}: CPU", median(lambda f: f.cpu), "µs")
@@ -121,7 +121,7 @@ def _figures(name: str, figures: list[Figures], is_ours: bool) -> Iterator[Resul
     yield Result(f"{name}: errors", sum(f.errors for f in figures), "times", goal=0 if is_ours else None)
 
 
-def _ratios(scenario: Scenario, rounds: list[dict[str, Figures]]) -> Iterator[Result]:
+def _ratios(scenario: Scenario, rounds: list[dict[str, Measurement]]) -> Iterator[Result]:
     def ratio(one: str, other: str, goal: float | None = None) -> Iterator[Result]:
         if one in scenario.proxies and other in scenario.proxies:
             value = statistics.median(figures[one].cpu / (figures[other].cpu or 1) for figures in rounds)

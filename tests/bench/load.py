@@ -1,4 +1,4 @@
-"""A load by wrk, and what the process under it spent: CPU time stays true on a noisy machine where seconds do not."""
+"""Load by wrk, and the CPU time of the processes under load, which stays true on a noisy machine."""
 
 import json
 import os
@@ -28,13 +28,13 @@ COOKIES = "ASP.NET_SessionId=abcdefghijklmnopqrstuvwx; AccessPointSettings=%7B%2
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """One run of a load."""
+class Measurement:
+    """The outcome of one run of a load."""
 
     requests: int
     errors: int
     seconds: float
-    cpu: float  # microseconds of the processes under load, each request
+    cpu: float  # microseconds of the processes under load, for each request
     p50: float  # milliseconds
     p99: float
 
@@ -45,15 +45,15 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is asked for, as whom, and whose CPU time counts."""
+    """A URL, the session cookie to send, and the processes whose CPU time counts."""
 
     url: str
     cookie: str
-    pids: Sequence[int]  # of parents: their children count as well
+    pids: Sequence[int]  # of parent processes: their children count as well
 
 
-def run(target: Target, *, seconds: int, connections: int, body: int = 0, cores: str = "0") -> Figures:
-    """Asks for one address again and again on kept connections."""
+def run(target: Target, *, seconds: int, connections: int, body: int = 0, cores: str = "0") -> Measurement:
+    """Requests one URL again and again on kept connections."""
     fields = BROWSER | {"Cookie": f"{COOKIES}; {target.cookie}" if target.cookie else COOKIES}
     script = "wrk.headers = {}\n" + "".join(f"wrk.headers[{_lua(n)}] = {_lua(v)}\n" for n, v in fields.items())
     if body:
@@ -63,30 +63,30 @@ def run(target: Target, *, seconds: int, connections: int, body: int = 0, cores:
         file.write_text(script)
         words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "--latency", "-s", str(file)]
         before = cpu_of(target.pids)
-        said = _said([*words, target.url], cores, seconds)
+        output = _output_of([*words, target.url], cores, seconds)
         spent = cpu_of(target.pids) - before
-    count = re.search(r"(\d+) requests in ([\d.]+)(m?s)", said)
-    assert count is not None, said
+    count = re.search(r"(\d+) requests in ([\d.]+)(m?s)", output)
+    assert count is not None, output
     requests = int(count[1])
-    errors = sum(map(int, re.findall(r"(?:connect|read|write|timeout|Non-2xx or 3xx responses:?) (\d+)", said)))
-    return Figures(
-        requests, errors, float(count[2]), spent * 1e6 / max(requests, 1), _ms(said, "50%"), _ms(said, "99%")
+    errors = sum(map(int, re.findall(r"(?:connect|read|write|timeout|Non-2xx or 3xx responses:?) (\d+)", output)))
+    return Measurement(
+        requests, errors, float(count[2]), spent * 1e6 / max(requests, 1), _ms(output, "50%"), _ms(output, "99%")
     )
 
 
-def talk(target: Target, *, seconds: int, connections: int) -> Figures:
-    """The same with WebSocket messages, each an echo that is waited for."""
-    words = [sys.executable, "-m", "bench.sockets", "ask", target.url, target.cookie, str(seconds), str(connections)]
+def run_websockets(target: Target, *, seconds: int, connections: int) -> Measurement:
+    """Sends WebSocket messages, and each next one after the echo of the last."""
+    words = [sys.executable, "-m", "bench.sockets", "load", target.url, target.cookie, str(seconds), str(connections)]
     before = cpu_of(target.pids)
-    found = json.loads(_said(words, "0", seconds))
+    report = json.loads(_output_of(words, "0", seconds))
     spent = cpu_of(target.pids) - before
-    messages = int(found["messages"])
+    messages = int(report["messages"])
     cpu = spent * 1e6 / max(messages, 1)
-    return Figures(messages, int(found["errors"]), found["seconds"], cpu, found["p50"], found["p99"])
+    return Measurement(messages, int(report["errors"]), report["seconds"], cpu, report["p50"], report["p99"])
 
 
-def _said(words: list[str], cores: str, seconds: int) -> str:
-    """What a program printed that ran on these cores."""
+def _output_of(words: list[str], cores: str, seconds: int) -> str:
+    """Runs a program on these cores and returns what it printed."""
     done = subprocess.run(
         ["taskset", "-c", cores, *words],
         check=True, capture_output=True, text=True, timeout=seconds + 60, cwd=Path(__file__).parents[1],
@@ -95,7 +95,7 @@ def _said(words: list[str], cores: str, seconds: int) -> str:
 
 
 def cpu_of(pids: Sequence[int]) -> float:
-    """Seconds of user and system time so far: of the processes, their descendants, and those of them that ended."""
+    """Returns the user and system seconds of the processes and their descendants, ended ones included."""
     total = 0
     waiting = list(pids)
     while waiting:
@@ -107,9 +107,9 @@ def cpu_of(pids: Sequence[int]) -> float:
     return total / TICK
 
 
-def _ms(said: str, percentile: str) -> float:
-    match = re.search(rf"{percentile}\s+([\d.]+)(us|ms|s)", said)
-    assert match is not None, said
+def _ms(output: str, percentile: str) -> float:
+    match = re.search(rf"{percentile}\s+([\d.]+)(us|ms|s)", output)
+    assert match is not None, output
     return float(match[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[match[2]]
 
 

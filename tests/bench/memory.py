@@ -1,4 +1,4 @@
-"""What an idle kept connection costs in memory, plain and over TLS, after a signed-in request on each."""
+"""The memory of an idle kept connection, plain and over TLS, after one signed-in request on each."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ AT_ONCE = 100
 
 
 def measure() -> Iterator[Result]:
-    """Opens the connections from several loopback addresses, asks once on each, and looks at the worker."""
+    """Opens connections from several loopback addresses, sends a request on each, and measures the worker."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
@@ -63,7 +63,7 @@ async def _open(gate: Gateway, count: int, cookie: str, context: ssl.SSLContext 
         await reader.readuntil(b"</h1>")
         return reader, writer
 
-    kept = [await one(number) for number in range(AT_ONCE)]  # what the first ones cost is not theirs alone
+    kept = [await one(number) for number in range(AT_ONCE)]  # the first connections also make what all share
     before = _resident(worker)
     for start in range(AT_ONCE, count, AT_ONCE):
         kept += await asyncio.gather(*(one(number) for number in range(start, start + AT_ONCE)))

@@ -1,14 +1,14 @@
-"""A quarter of an hour of everything at once, and the memory of workers and store in every second of it.
+"""A quarter of an hour of every kind of load at once, with the memory of workers and store in each second.
 
-Browsers on kept connections, downloads, uploads, WebSockets, slow readers, people who sign in, work and sign out, who
-are refused and who vanish. The settings are read anew twice, in the first third: that replaces the workers, and the two
-thirds that are judged need the same ones. Two workers. `make mixed-load MINUTES=15`.
+Browsers on kept connections, downloads, uploads, WebSockets, slow readers, users who sign in, work and sign out, users
+who are refused, clients that disconnect. The settings are reloaded twice, in the first third: a reload replaces the
+workers, and the other two thirds, which are compared, need the same workers. Two workers. `make mixed-load MINUTES=15`.
 
-What "flat" is held to: the median of the last third may be 4 MB above that of the middle third (the first is warming
-up: caches fill, and the allocator finds its size). Five minutes lie between their middles, in which some hundred
-thousand requests and a thousand sign-ins pass, so that about 40 bytes forgotten by each request, or 4 KB by each
-sign-in, are seen; the smallest thing that Python can forget in a table is larger. The store grows, as it must: it keeps
-who signed in for a day and each decision for as long as the settings say. It is held to 4 KB a sign-in.
+"Flat" means: the median of the last third is at most 4 MB above that of the middle third (the first third is the
+warm-up: caches fill, and the allocator grows). Five minutes lie between the middles of the two, with some hundred
+thousand requests and a thousand sign-ins, so that a leak of 40 bytes a request, or of 4 KB a sign-in, shows; the
+smallest object that Python can leak in a table is larger. The store grows by design: it keeps sign-ins for a day and
+each decision for as long as the settings say. Its limit is 4 KB a sign-in.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ import uvloop
 
 from bench import page
 from bench.results import Result, table, write
-from bench.traffic import EVERYTHING, Site, ToldToComeAgain, documents
+from bench.traffic import EVERYTHING, ServiceRestart, Site, documents
 from support.gateway_process import Exchange, Gateway, document_server, gateway, memory_of, workers_of, write_settings
 
 HERE = Path(__file__).parent
@@ -54,7 +54,7 @@ opens = '^/full/(?P<document>[^?/]+)$'
 
 @dataclass
 class Samples:
-    """Bytes in use, one pair a second."""
+    """Bytes in use and sign-ins so far, one sample a second."""
 
     workers: list[int] = field(default_factory=list)
     store: list[int] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Samples:
 
 
 def measure(minutes: float = MINUTES) -> Iterator[Result]:
-    """Runs the load and judges it; draws the line."""
+    """Runs the load, draws the memory and compares it with the limits."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         site, samples = runner.run(_run(minutes * 60))
     lines = {"workers": samples.workers, "store": samples.store}
@@ -85,7 +85,7 @@ def _median(values: list[int]) -> float:
 
 
 def _growth(values: list[int]) -> float:
-    """From the middle third to the last."""
+    """Returns how much the median of the last third is above that of the middle third."""
     third = len(values) // 3
     return _median(values[-third:]) - _median(values[third : 2 * third])
 
@@ -96,20 +96,20 @@ async def _run(seconds: float) -> tuple[Site, Samples]:
         async with document_server() as server:
             server.behaviour = documents
             settings = write_settings(Path(folder), server.port, users=USERS, listen="workers = 2", license=LICENSE)
-            full = FULL.format(upstream=server.port)  # before the other route: the first that fits is taken
+            full = FULL.format(upstream=server.port)  # before the other route: the first that matches is used
             settings.write_text(settings.read_text().replace("[[routes]]", full, 1))
             async with gateway(settings) as gate:
                 site = Site(gate.port, USERS)
-                beside = _sample(gate, site, samples), _reload(gate, seconds), _forget(server.seen)
-                async with _beside(*beside, *(_again(site, one) for one in EVERYTHING)):
+                meanwhile = _sample(gate, site, samples), _reload(gate, seconds), _clear(server.seen)
+                async with _running(*meanwhile, *(_again(site, one) for one in EVERYTHING)):
                     await asyncio.sleep(seconds)
                     site.over = True
     return site, samples
 
 
 @contextlib.asynccontextmanager
-async def _beside(*works: Awaitable[None]) -> AsyncIterator[None]:
-    """These go on until the block ends; what they raise is raised."""
+async def _running(*works: Awaitable[None]) -> AsyncIterator[None]:
+    """Runs these until the block ends, and raises the first error of theirs."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         yield
@@ -124,13 +124,13 @@ async def _beside(*works: Awaitable[None]) -> AsyncIterator[None]:
 
 
 async def _again(site: Site, one: Callable[[Site], Awaitable[None]]) -> None:
-    """One kind of visitor, until the load is over; what goes wrong is written down, and the next comes."""
+    """Repeats one kind of visitor until the load is over, and counts wrong outcomes."""
     while not site.over:
         try:
             async with asyncio.timeout(60):
                 await one(site)
-        except ToldToComeAgain:
-            site.done["WebSockets told 1012 at a reload"] += 1
+        except ServiceRestart:
+            site.done["WebSockets closed with 1012 at a reload"] += 1
         except (AssertionError, OSError, EOFError, TimeoutError, ValueError) as error:
             if not site.over:
                 site.unexpected[f"{one.__name__}: {type(error).__name__} {error}"[:300]] += 1
@@ -141,7 +141,7 @@ async def _sample(gate: Gateway, site: Site, samples: Samples) -> None:
     began = time.monotonic()
     for number in itertools.count(1):
         await asyncio.sleep(max(0.0, began + number - time.monotonic()))
-        with contextlib.suppress(OSError, IndexError):  # a process that ends at this very moment
+        with contextlib.suppress(OSError, IndexError):  # a process can end at this moment
             workers, store = memory_of(gate), _store_of(gate)
             samples.workers.append(workers)
             samples.store.append(store)
@@ -149,7 +149,7 @@ async def _sample(gate: Gateway, site: Site, samples: Samples) -> None:
 
 
 def _store_of(gate: Gateway) -> int:
-    """Bytes that the private store has in use: of the gateway's children, the one that is no worker."""
+    """Returns the resident bytes of the private store: the child of the gateway that is not a worker."""
     pid = gate.process.pid
     children = {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
     texts = [Path(f"/proc/{child}/status").read_text() for child in children - set(workers_of(gate))]
@@ -157,7 +157,7 @@ def _store_of(gate: Gateway) -> int:
 
 
 async def _reload(gate: Gateway, seconds: float) -> None:
-    """The file changes a little, and is read anew."""
+    """Changes the settings file a little and reloads it."""
     for before, now in pairwise((0.0, *RELOADS)):
         await asyncio.sleep((now - before) * seconds)
         text = gate.settings.read_text()
@@ -166,14 +166,14 @@ async def _reload(gate: Gateway, seconds: float) -> None:
     await asyncio.Event().wait()
 
 
-async def _forget(seen: list[Exchange]) -> None:
+async def _clear(seen: list[Exchange]) -> None:
     while True:
         await asyncio.sleep(1)
         seen.clear()
 
 
 def main(minutes: float) -> None:
-    """Measures, writes the page, and fails where something does not hold."""
+    """Measures, writes the page, and exits with 1 where a goal is not met."""
     results = list(measure(minutes))
     print(table(results), flush=True)
     write("mixed_load", results, HERE / "results.json")

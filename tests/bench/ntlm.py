@@ -1,4 +1,4 @@
-"""NTLM sign-ins against a domain, by winbindd: how many a second, and how long the event loop is held up by them."""
+"""NTLM sign-ins with a domain, by winbindd: how many a second, and how long they block the event loop."""
 
 import asyncio
 import contextlib
@@ -21,13 +21,13 @@ from support.handshakes import PEER, ntlm_client
 AT_ONCE = 30
 ROUNDS = 20
 TICK = 0.001  # seconds
-LATEST = 100.0  # milliseconds: what the tests hold the event loop to
+LATEST = 100.0  # milliseconds: the limit that the tests set
 
 Answer = tuple[NegotiateHandshake, bytes]
 
 
 def measure() -> Iterator[Result]:
-    """Rounds of thirty people who have all been challenged and now all answer: the work of the gateway, not theirs."""
+    """Measures rounds in which thirty clients respond to their challenges at once: the gateway's work, not theirs."""
     reason = labs.missing()
     if reason:
         raise SystemExit(f"this benchmark needs the lab's domain: {reason}")
@@ -44,11 +44,11 @@ def measure() -> Iterator[Result]:
 
 
 async def _rounds() -> list[tuple[float, float]]:
-    """Of each: seconds until all were in, and by how many a tick was late."""
+    """Returns for each round the seconds until all are signed in, and the largest delay of a tick."""
     winbind = Winbind()
     gateway = NegotiateAuthenticator(Mechanisms(ntlm_verifier=winbind))
     try:
-        await _round(await _challenged(gateway))  # threads and winbindd's own connections are made now
+        await _round(await _challenged(gateway))  # makes threads and winbindd's connections
         return [await _round(await _challenged(gateway)) for _ in range(ROUNDS)]
     finally:
         winbind.close()

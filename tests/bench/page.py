@@ -1,4 +1,4 @@
-"""The figures as a page for people: tests/bench/README.md with a picture, made from results.json after each run."""
+"""Writes the results for people: tests/bench/README.md and its pictures, from results.json after each run."""
 
 import json
 import platform
@@ -10,67 +10,70 @@ from xml.sax.saxutils import escape
 HERE = Path(__file__).parent
 WIDTH, ROW, LEFT = 860, 26, 330
 COLUMNS = ("CPU", "rate", "p50", "p99", "errors")
-COLOURS = {True: "#1a7f37", False: "#bc4c00"}
+COLORS = {True: "#1a7f37", False: "#bc4c00"}
 
 HEAD = """# Benchmarks
 
 `make bench` runs all of them and writes `results.json` and this page; `make bench NAME=data_plane` runs one. Each
-program starts all its sides itself and asks them in turn in one run, so that a ratio holds where a machine is noisy;
-the absolute figures are this machine's on that day. CPU is user and system time of all processes of a side, for each
-request.
+program starts all proxies itself and loads them in turn in one run, so that a ratio holds where a machine is noisy; the
+absolute values are this machine's on that day. CPU is the user and system time of all processes of a proxy, for each
+request. `ROUNDS=1 SECONDS=1` tries a benchmark and keeps no results. `AGAINST=/other/checkout` with `data_plane` or
+`sign_in` compares this checkout with another one: both gateways run at once and take turns, and the least of six rounds
+counts.
 
-- `data_plane`: a warm request (signed in, leased, sign-on header set) beside bare nginx and beside the nearest peer,
-  Apache with mod_auth_gssapi, mod_session, mod_authnz_ldap and mod_proxy ([its file](apache.conf)), on a domain of its
-  own; and nginx that forwards by itself and asks the gateway (forward-auth), where the work of both counts
-- `sign_in`: a Kerberos sign-in, the whole path, each from another address: a session made, a Session CAL taken
-- `ntlm`: thirty NTLM sign-ins at once against a domain, by winbindd, and how late the event loop is meanwhile
-- `memory`: what an idle kept connection costs
-- `cal`: CAL claims beside a function that does nothing on the same server
-- `mixed_load`, by `make mixed-load MINUTES=15` alone: everything at once, and the memory of each second
+- `data_plane`: a warm request (signed in, with a lease, sign-on header set), compared with bare nginx and with the
+  nearest peer, Apache with mod_auth_gssapi, mod_session, mod_authnz_ldap and mod_proxy ([its file](apache.conf)), in a
+  domain made for the benchmark; and nginx that forwards by itself and sends each request to the gateway first
+  (forward-auth), where the work of both counts
+- `sign_in`: a Kerberos sign-in from end to end, each from another address: a new session, a Session CAL taken
+- `ntlm`: thirty NTLM sign-ins at once with a domain, by winbindd, and how late the event loop is meanwhile
+- `memory`: the memory of an idle kept connection
+- `cal`: CAL claims, compared with a function that does nothing on the same server
+- `mixed_load`, by `make mixed-load MINUTES=15` only: every kind of load at once, and the memory in each second
 
 """
 
 
 def write(file: Path = HERE / "results.json") -> None:
-    """Writes the page and its picture."""
+    """Writes the page and its picture of the goals."""
     rows: list[dict[str, Any]] = json.loads(file.read_text())
-    judged = [row for row in rows if row["goal"]]  # zero is no length to draw
+    judged = [row for row in rows if row["goal"]]  # a goal of zero has no length to draw
     (HERE / "goals.svg").write_text(_picture(judged))
     machine = f"{platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}"
     lines = [HEAD, f"Last run on {max(row['date'] for row in rows)}: {machine}, two cores.\n"]
-    lines += ["![each figure against its goal](goals.svg)\n", "## Figures with a goal\n", *_table(judged)]
+    lines += ["![each result and its goal](goals.svg)\n", "## Results with a goal\n", *_table(judged)]
     if (HERE / "mixed-load.svg").exists():
         lines += ["\n![memory under mixed load](mixed-load.svg)"]
-    lines += ["\n## Side by side\n", *_side_by_side(rows), "\n## The other figures\n"]
-    lines += _table([row for row in rows if not _of_a_side(row) and row not in judged])
+    lines += ["\n## Proxies compared\n", *_comparison(rows), "\n## Other results\n"]
+    lines += _table([row for row in rows if not _of_a_proxy(row) and row not in judged])
     (HERE / "README.md").write_text("\n".join(lines) + "\n")
 
 
-def _of_a_side(row: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """(scenario, side, what) of a figure that each side has."""
+def _of_a_proxy(row: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Returns (scenario, proxy, measure) of a result that every proxy has, else None."""
     match row["name"].split(": "):
-        case [scenario, side, what] if what in COLUMNS and " / " not in side:
-            return scenario, side, what
+        case [scenario, proxy, measure] if measure in COLUMNS and " / " not in proxy:
+            return scenario, proxy, measure
     return None
 
 
-def _side_by_side(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """One line a scenario and side."""
+def _comparison(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns a table with one line for each scenario and proxy."""
     found: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
-        if place := _of_a_side(row):
-            found.setdefault(place[:2], {})[place[2]] = row["value"]
-    lines = ["| scenario | side | CPU, µs | a second | p50, ms | p99, ms | errors |", "|---|---|---|---|---|---|---|"]
+        if name := _of_a_proxy(row):
+            found.setdefault(name[:2], {})[name[2]] = row["value"]
+    lines = ["| scenario | proxy | CPU, µs | a second | p50, ms | p99, ms | errors |", "|---|---|---|---|---|---|---|"]
     before = ""
-    for (scenario, side), figures in found.items():
-        cells = [_number(figures[what]) if what in figures else "" for what in COLUMNS]
-        lines.append(f"| {scenario if scenario != before else ''} | {side} | {' | '.join(cells)} |")
+    for (scenario, proxy), figures in found.items():
+        cells = [_number(figures[measure]) if measure in figures else "" for measure in COLUMNS]
+        lines.append(f"| {scenario if scenario != before else ''} | {proxy} | {' | '.join(cells)} |")
         before = scenario
     return lines
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    lines = ["| figure | value | goal | holds |", "|---|---|---|---|"]
+    lines = ["| result | value | goal | holds |", "|---|---|---|---|"]
     for row in rows:
         goal = "" if row["goal"] is None else f"{row['goal']:g}"
         holds = {None: "", True: "yes", False: "**no**"}[row["holds"]]
@@ -83,7 +86,7 @@ def _number(value: float) -> str:
 
 
 def _picture(rows: Sequence[dict[str, Any]]) -> str:
-    """A bar for each figure, as long as it is in relation to its goal: the line is the goal."""
+    """Draws a bar for each result, in proportion to its goal, which is the vertical line."""
     height = ROW * len(rows) + 40
     most = max([row["value"] / row["goal"] for row in rows] + [1.0])
     scale = (WIDTH - LEFT - 90) / most
@@ -96,7 +99,7 @@ def _picture(rows: Sequence[dict[str, Any]]) -> str:
         y = 24 + number * ROW
         width = max(row["value"], 0) / row["goal"] * scale
         parts.append(f'<text x="{LEFT - 8}" y="{y + 13}" text-anchor="end">{escape(row["name"])}</text>')
-        parts.append(f'<rect x="{LEFT}" y="{y}" width="{width:.1f}" height="18" fill="{COLOURS[row["holds"]]}"/>')
+        parts.append(f'<rect x="{LEFT}" y="{y}" width="{width:.1f}" height="18" fill="{COLORS[row["holds"]]}"/>')
         parts.append(f'<text x="{LEFT + width + 6:.1f}" y="{y + 13}">{row["value"]:.3g} {escape(row["unit"])}</text>')
     parts.append(f'<line x1="{goal:.1f}" x2="{goal:.1f}" y1="16" y2="{height - 12}" stroke="#000"/>')
     parts.append(f'<text x="{goal:.1f}" y="12" text-anchor="middle">goal</text></svg>')
@@ -104,7 +107,7 @@ def _picture(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def memory_line(lines: Mapping[str, Sequence[int]]) -> str:
-    """Bytes in use, a value a second: from zero, so that a flat line looks as flat as it is."""
+    """Draws bytes in use, one value a second, on a scale from zero, so that growth is not exaggerated."""
     height, bottom, left = 300, 270, 60
     most = max(max(values) for values in lines.values()) * 1.15
     seconds = max(len(values) for values in lines.values())
@@ -118,12 +121,12 @@ def memory_line(lines: Mapping[str, Sequence[int]]) -> str:
         parts.append(f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end">{share * most / 2**20:.0f} MB</text>')
         x = left + share * (WIDTH - 70 - left)
         parts.append(f'<text x="{x:.0f}" y="{bottom + 18}" text-anchor="middle">{share * seconds / 60:.3g} min</text>')
-    for (name, values), colour in zip(lines.items(), COLOURS.values(), strict=True):
+    for (name, values), color in zip(lines.items(), COLORS.values(), strict=True):
         points = [
             (left + second / seconds * (WIDTH - 70 - left), bottom - values[second] / most * (bottom - 20))
             for second in range(0, len(values), max(1, seconds // 300))
         ]
         path = " ".join(f"{x:.0f},{y:.1f}" for x, y in points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        parts.append(f'<text x="{WIDTH - 64}" y="{points[-1][1] + 4:.0f}" fill="{colour}">{escape(name)}</text>')
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.5"/>')
+        parts.append(f'<text x="{WIDTH - 64}" y="{points[-1][1] + 4:.0f}" fill="{color}">{escape(name)}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"

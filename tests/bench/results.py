@@ -1,4 +1,4 @@
-"""What a benchmark says: a figure, what it should be, and whether it is."""
+"""The results of a benchmark: values, their goals, and whether the goals are met."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One figure. `goal` is the largest value that holds (the smallest, where `at_least`); None: told, not judged."""
+    """One value. `goal` is the largest value that meets it, or with `at_least` the smallest; None: no goal."""
 
     name: str
     value: float
@@ -27,17 +27,17 @@ class Result:
 
 
 def knob(name: str, usual: int) -> int:
-    """A number that a trial run may make smaller: make bench NAME=data_plane ROUNDS=1 SECONDS=1."""
+    """Returns a number that a trial run can reduce: make bench NAME=data_plane ROUNDS=1 SECONDS=1."""
     return int(os.environ.get(f"CALGATE_BENCH_{name}") or usual)
 
 
 def is_trial() -> bool:
-    """Whether this run is shortened, so that its figures are printed and not kept."""
+    """Returns whether this run is shortened or a comparison: its results are printed and not kept."""
     return any(value for name, value in os.environ.items() if name.startswith("CALGATE_BENCH_"))
 
 
 def write(benchmark: str, results: Iterable[Result], file: Path) -> None:
-    """A list of {name, value, goal, unit, holds, benchmark, date}; figures of other benchmarks in the file stay."""
+    """Writes {name, value, goal, unit, holds, benchmark, date} for each result; keeps those of other benchmarks."""
     before = json.loads(file.read_text()) if file.exists() else []
     rows = [row for row in before if row.get("benchmark") != benchmark]
     today = datetime.now(UTC).strftime("%Y-%m-%d")
@@ -48,7 +48,7 @@ def write(benchmark: str, results: Iterable[Result], file: Path) -> None:
 
 
 def table(results: Iterable[Result]) -> str:
-    """For people."""
+    """Returns the results as a table for people."""
     lines = [f"{platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}"]
     for result in results:
         goal = "" if result.goal is None else f"{'at least' if result.at_least else 'at most'} {result.goal:g}"

@@ -1,9 +1,9 @@
-"""WebSocket messages: a server that sends each back, and a load that waits for each; both lean, both on core 0.
+"""WebSocket messages: an echo server, and a load that waits for each echo; both lean, both on core 0.
 
     python -m bench.sockets serve PORT
-    python -m bench.sockets ask URL COOKIE SECONDS CONNECTIONS   prints {"messages", "errors", "seconds", "p50", "p99"}
+    python -m bench.sockets load URL COOKIE SECONDS CONNECTIONS   prints {"messages", "errors", "seconds", "p50", "p99"}
 
-A message is 100 bytes of text, one at a time on each connection: a document that is clicked through, not a bulk copy.
+A message is 100 bytes of text, one at a time on each connection, as when a user clicks through a document.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from urllib.parse import urlsplit
 import uvloop
 
 PAYLOAD = 100
-ASKED = bytes([0x81, 0x80 | PAYLOAD, 0, 0, 0, 0]) + b"m" * PAYLOAD  # masked with zeros, as good a mask as any
+SENT = bytes([0x81, 0x80 | PAYLOAD, 0, 0, 0, 0]) + b"m" * PAYLOAD  # masked with zeros
 ECHOED = bytes([0x81, PAYLOAD]) + b"m" * PAYLOAD
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 KEY = base64.b64encode(b"a key of 16 byte")
 
 
 class Echo(asyncio.Protocol):
-    """The server's side of a connection: the handshake, then each message of that length comes back."""
+    """The server's end of a connection: takes the handshake, then echoes each message of that length."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -42,9 +42,9 @@ class Echo(asyncio.Protocol):
                 return
             self._accept(head)
             self._waiting = rest
-        count = len(self._waiting) // len(ASKED)
+        count = len(self._waiting) // len(SENT)
         if count:
-            self._waiting = self._waiting[count * len(ASKED) :]
+            self._waiting = self._waiting[count * len(SENT) :]
             self._transport.write(ECHOED * count)
 
     def _accept(self, head: bytes) -> None:
@@ -57,8 +57,8 @@ class Echo(asyncio.Protocol):
         )
 
 
-class Asker(asyncio.Protocol):
-    """The load's side: the next message when the last is back."""
+class EchoClient(asyncio.Protocol):
+    """The load's end of a connection: sends the next message when the echo of the last has arrived."""
 
     def __init__(self, request: bytes, opened: Callable[[bool], None]) -> None:
         self._request = request
@@ -89,46 +89,46 @@ class Asker(asyncio.Protocol):
         self._missing -= len(data)
         if self._missing == 0:
             self.took.append(time.perf_counter() - self._sent_at)
-            self.ask()
+            self.send()
 
-    def ask(self) -> None:
+    def send(self) -> None:
         self._missing = len(ECHOED)
         self._sent_at = time.perf_counter()
         if not self.over:
-            self._transport.write(ASKED)
+            self._transport.write(SENT)
 
 
 async def serve(port: int) -> None:
-    """Until it is ended."""
+    """Serves until the process is ended."""
     server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", port)
     await server.serve_forever()
 
 
-async def ask(url: str, cookie: str, seconds: float, connections: int) -> dict[str, float]:
+async def load(url: str, cookie: str, seconds: float, connections: int) -> dict[str, float]:
     """All connections are opened first, then all ask."""
     place = urlsplit(url)
     fields = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
     fields += [f"Sec-WebSocket-Key: {KEY.decode()}", f"Origin: {place.scheme}://{place.netloc}", f"Cookie: {cookie}"]
     request = "\r\n".join([f"GET {place.path} HTTP/1.1", f"Host: {place.netloc}", *fields, "", ""]).encode()
     loop = asyncio.get_running_loop()
-    askers = []
+    clients = []
     for _ in range(connections):
         opened: asyncio.Future[bool] = loop.create_future()
-        _, asker = await loop.create_connection(
-            lambda opened=opened: Asker(request, lambda yes: opened.done() or opened.set_result(yes)),  # type: ignore[misc]
+        _, client = await loop.create_connection(
+            lambda opened=opened: EchoClient(request, lambda yes: opened.done() or opened.set_result(yes)),  # type: ignore[misc]
             place.hostname or "",
             place.port or 0,
         )
         if await asyncio.wait_for(opened, 10):
-            askers.append(asker)
-    for asker in askers:
-        asker.ask()
+            clients.append(client)
+    for client in clients:
+        client.send()
     began = time.perf_counter()
     await asyncio.sleep(seconds)
-    for asker in askers:
-        asker.over = True
-    took = sorted(one for asker in askers for one in asker.took)
-    errors = connections - len(askers) + sum(asker.errors for asker in askers)
+    for client in clients:
+        client.over = True
+    took = sorted(one for client in clients for one in client.took)
+    errors = connections - len(clients) + sum(client.errors for client in clients)
     at = [took[int(len(took) * share)] * 1000 if took else 0.0 for share in (0.5, 0.99)]
     spent = time.perf_counter() - began
     return {"messages": len(took), "errors": errors, "seconds": spent, "p50": at[0], "p99": at[1]}
@@ -139,4 +139,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         asyncio.run(serve(int(sys.argv[2])))
     else:
-        print(json.dumps(asyncio.run(ask(sys.argv[2], sys.argv[3], float(sys.argv[4]), int(sys.argv[5])))))
+        print(json.dumps(asyncio.run(load(sys.argv[2], sys.argv[3], float(sys.argv[4]), int(sys.argv[5])))))

@@ -1,6 +1,6 @@
-"""The visitors of the mixed load, each kind a function that does its work once, and the documents they ask for.
+"""The visitors of the mixed load, each kind a function that does its work once, and the documents they request.
 
-A visitor raises AssertionError (or what a broken connection raises) where the outcome is not the one that is right.
+A visitor raises AssertionError (or the error of a broken connection) where the outcome is wrong.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ CHOICE = random.Random(5)
 
 
 async def documents(exchange: Exchange) -> None:
-    """The document server's side."""
+    """Responds as the document server."""
     match exchange.path.partition("?")[0]:
         case "/large":
             await exchange.answer(LARGE)
@@ -38,15 +38,15 @@ async def documents(exchange: Exchange) -> None:
 
 @dataclass
 class Site:
-    """The gateway under load, and what has come of it so far."""
+    """The gateway under load, with counts of outcomes so far."""
 
     port: int
     users: Sequence[str]
     done: Counter[str] = field(default_factory=Counter)
     unexpected: Counter[str] = field(default_factory=Counter)
     over: bool = False
-    cookies: dict[str, str] = field(default_factory=dict)  # of those who stay signed in
-    free: list[str] = field(default_factory=list)  # those who come and go, and are not here
+    cookies: dict[str, str] = field(default_factory=dict)  # of users who stay signed in
+    free: list[str] = field(default_factory=list)  # users who come and go, while they are signed out
 
     def __post_init__(self) -> None:
         self.free = list(self.users[8:])
@@ -56,19 +56,19 @@ class Site:
         return f"http://127.0.0.1:{self.port}"
 
     async def regular(self) -> tuple[str, str]:
-        """One of eight who stay, and the session's cookie."""
+        """Returns one of eight users who stay signed in, and the session cookie."""
         user = CHOICE.choice(self.users[:8])
         if user not in self.cookies:
             self.cookies[user] = await sign_in(self, user)
         return user, self.cookies[user]
 
 
-class ToldToComeAgain(Exception):  # noqa: N818 - not an error
-    """A WebSocket was closed with 1012, as a reload must: its worker is replaced."""
+class ServiceRestart(Exception):  # noqa: N818 - not an error
+    """A WebSocket was closed with 1012 because a reload replaces its worker, as it should be."""
 
 
 class Browser:
-    """One kept connection; a new one follows when an answer says that it was the last."""
+    """One kept connection; opens another after a response with Connection: close."""
 
     def __init__(self, site: Site, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.site = site
@@ -81,15 +81,15 @@ class Browser:
         return cls(site, *await asyncio.open_connection("127.0.0.1", site.port, limit=1 << 20))
 
     def send(self, line: str, *fields: str, body: bytes = b"") -> None:
-        """A request without waiting for its answer."""
+        """Sends a request without waiting for the response."""
         lines = [f"{line} HTTP/1.1", f"Host: 127.0.0.1:{self.site.port}", *fields]
         if body:
             lines.append(f"Content-Length: {len(body)}")
         self.writer.write("\r\n".join([*lines, "", ""]).encode() + body)
 
-    async def ask(self, line: str, *fields: str, body: bytes = b"") -> tuple[int, str, bytes]:
-        """Status, head and body."""
-        await self.stay()
+    async def request(self, line: str, *fields: str, body: bytes = b"") -> tuple[int, str, bytes]:
+        """Sends a request and returns status, head and body of the response."""
+        await self.reconnect()
         self.send(line, *fields, body=body)
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         self.site.done["requests"] += 1
@@ -99,18 +99,18 @@ class Browser:
         length = re.search(r"(?i)\ncontent-length: (\d+)", head)
         return int(head[9:12]), head, await self.reader.readexactly(int(length[1]) if length else 0)
 
-    async def stay(self) -> None:
-        """Before each request: on a new connection if the last answer ended this one."""
+    async def reconnect(self) -> None:
+        """Opens a new connection if the last response ended this one."""
         if self.is_over:
             self.writer.close()
             self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.site.port, limit=1 << 20)
             self.is_over = False
 
     async def frame(self) -> tuple[int, bytes]:
-        """The next of a WebSocket. Raises ToldToComeAgain."""
+        """Returns the next frame of a WebSocket. Raises ServiceRestart."""
         opcode, payload = await asyncio.wait_for(read_frame(self.reader), 30)
         if opcode == 8 and payload[:2] == struct.pack(">H", 1012):
-            raise ToldToComeAgain
+            raise ServiceRestart
         return opcode, payload
 
     async def __aenter__(self) -> "Browser":
@@ -121,12 +121,12 @@ class Browser:
 
 
 async def sign_in(site: Site, user: str) -> str:
-    """By NTLM on a connection of its own; the session's cookie."""
+    """Signs in by NTLM on a new connection and returns the session cookie."""
     client = NtlmClient(user)
     async with await Browser.open(site) as browser:
-        status, head, _ = await browser.ask("GET /portal", f"Authorization: NTLM {client.first()}")
+        status, head, _ = await browser.request("GET /portal", f"Authorization: NTLM {client.first()}")
         assert status == 401, head
-        status, head, _ = await browser.ask("GET /portal", f"Authorization: NTLM {client.second(head)}")
+        status, head, _ = await browser.request("GET /portal", f"Authorization: NTLM {client.second(head)}")
     assert status == (403 if user == "mallory" else 200), head
     site.done["sign-ins"] += 1
     cookie = re.search(r"(?i)set-cookie: (calgate=[^;]+)", head)
@@ -139,7 +139,7 @@ async def reads_pages(site: Site) -> None:
     async with await Browser.open(site) as browser:
         for number in range(100):
             path = CHOICE.choice(("/portal", "/docs/sales", "/docs/sales/click", "/docs/stock", "/docs/stock/poll"))
-            status, head, body = await browser.ask(f"GET {path}?{number}", cookie)
+            status, head, body = await browser.request(f"GET {path}?{number}", cookie)
             assert (status, body) == (200, SMALL), head
             assert f"X-Who: DEMO\\{user}\r\n" in head, head
             await asyncio.sleep(0.015)
@@ -148,8 +148,8 @@ async def reads_pages(site: Site) -> None:
 async def downloads(site: Site) -> None:
     _, cookie = await site.regular()
     async with await Browser.open(site) as browser:
-        assert (await browser.ask("GET /large", cookie))[2] == LARGE
-        assert (await browser.ask("GET /chunks", cookie))[2] == CHUNK * 10
+        assert (await browser.request("GET /large", cookie))[2] == LARGE
+        assert (await browser.request("GET /chunks", cookie))[2] == CHUNK * 10
     site.done["downloads"] += 2
     await asyncio.sleep(0.2)
 
@@ -158,8 +158,8 @@ async def uploads(site: Site) -> None:
     _, cookie = await site.regular()
     async with await Browser.open(site) as browser:
         for size in (1000, 2 << 20):
-            assert (await browser.ask("POST /up", cookie, body=b"u" * size))[2] == b"%d" % size
-        await browser.stay()
+            assert (await browser.request("POST /up", cookie, body=b"u" * size))[2] == b"%d" % size
+        await browser.reconnect()
         browser.send("POST /up", cookie, "Transfer-Encoding: chunked")
         for _ in range(10):
             browser.writer.write(b"%x\r\n%b\r\n" % (len(CHUNK), CHUNK))
@@ -215,19 +215,19 @@ async def talks_seldom(site: Site) -> None:
 
 
 async def comes_and_goes(site: Site) -> None:
-    """Signs in, opens a document and a WebSocket, signs out: the socket is closed and the cookie worth nothing."""
+    """Signs in, opens a document and a WebSocket, signs out: the WebSocket is closed and the cookie is refused."""
     user = site.free.pop(0)
     try:
         cookie = await sign_in(site, user)
         async with await Browser.open(site) as browser, await Browser.open(site) as other:
-            status, head, body = await browser.ask("GET /docs/sales", cookie)
+            status, head, body = await browser.request("GET /docs/sales", cookie)
             assert (status, body) == (200, SMALL), head
             await open_socket(site, other, cookie)
-            status, head, _ = await browser.ask("POST /_calgate/sign-out", cookie, f"Origin: {site.origin}")
+            status, head, _ = await browser.request("POST /_calgate/sign-out", cookie, f"Origin: {site.origin}")
             assert status == 303, head
             opcode, payload = await other.frame()
             assert (opcode, payload[:2]) == (8, struct.pack(">H", 1008)), payload
-            status, head, _ = await browser.ask("GET /docs/sales", cookie)
+            status, head, _ = await browser.request("GET /docs/sales", cookie)
             assert status == 401, head
         site.done["sign-outs"] += 1
     finally:
@@ -236,20 +236,20 @@ async def comes_and_goes(site: Site) -> None:
 
 
 async def is_refused(site: Site) -> None:
-    """By the rules, for want of a CAL, for want of a sign-in, for a request that is none."""
+    """Is refused by a rule, without a CAL, without a sign-in, and for an invalid path."""
     _, cookie = await site.regular()
     await sign_in(site, "mallory")
     async with await Browser.open(site) as browser:
-        status, head, body = await browser.ask("GET /full/sales", cookie)
+        status, head, body = await browser.request("GET /full/sales", cookie)
         assert (status, b"no-cal" in body) == (403, True), head
-        assert (await browser.ask("GET /docs/sales"))[0] == 401
-        assert (await browser.ask("GET /a/../b", cookie))[0] == 400
+        assert (await browser.request("GET /docs/sales"))[0] == 401
+        assert (await browser.request("GET /a/../b", cookie))[0] == 400
     site.done["refusals"] += 4
     await asyncio.sleep(0.3)
 
 
 async def vanishes(site: Site) -> None:
-    """In the middle of a download, of an upload, of a handshake."""
+    """Disconnects in the middle of a download, an upload and a handshake."""
     _, cookie = await site.regular()
     for number, line in enumerate(("GET /large", "POST /up", "GET /portal")):
         browser = await Browser.open(site)
