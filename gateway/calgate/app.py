@@ -30,10 +30,12 @@ from calgate.licensing.pool_metrics import keep_counting
 from calgate.pages import Pages
 from calgate.pipeline import Pipeline
 from calgate.plugin.errors import ConfigError
+from calgate.plugin.identity import NamesMechanisms
 from calgate.plugin.sign_on import SignOn
 from calgate.plugin_loader import StartedPlugins
 from calgate.routes import Route, hidden_routes, upstream_of
 from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, open_store
+from calgate.telemetry.dependency import DependencyState
 from calgate.telemetry.metrics import Metrics
 from calgate.tracing.instrumented import instrument
 from calgate.tracing.settings import FIELDS
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from calgate.tracing.spans import Tracing
 
 logger = logging.getLogger(__name__)
+
+_STATUSES = (200, 302, 303, 304, 400, 401, 403, 404, 405, 413, 429, 431, 500, 502, 503, 504)  # that alerts look for
 
 Work = Coroutine[None, None, None]
 
@@ -60,6 +64,7 @@ class Gateway:
         store: RedisStore,
         load_balancers: Sequence[LoadBalancer],
         metrics: Metrics,
+        directory_state: DependencyState,
         traces: "Tracing | None" = None,
     ) -> None:
         """Wires the parts; `load_balancers` has one for each route, in the order of the settings file."""
@@ -74,6 +79,10 @@ class Gateway:
         self.drained = DrainedServers(store)
         self.load_balancers = load_balancers
         self._store = store
+        self._plugins = plugins
+        self._directory_state = directory_state
+        self.was_ready = False  # accepts requests, and has resolved the rules once
+        self.is_stopping = False
         handshakes = Handshakes(plugins.authenticators, self.certificates)
         sign_in = SignIn(handshakes, plugins.directory, self.sessions, core.session, metrics)
         routes = list(_routes(core.routes, load_balancers, plugins.sign_on))
@@ -103,11 +112,25 @@ class Gateway:
         return self.metrics.snapshot()
 
     async def health(self) -> dict[str, object]:
-        """What `/_calgate/health` returns: "ready", or what is missing."""
-        missing = [] if self._store.ready else ["store"]
-        if not self.rules.are_resolved:
-            missing.append("directory")
-        return {"status": "starting" if missing else "ready"} | ({"missing": missing} if missing else {})
+        """Returns the state of this process, and the dependencies that are not responding.
+
+        "ready" lasts from the time that the rules were resolved until the stop, whatever is away meanwhile.
+        """
+        degraded = [] if self._store.ready else ["store"]
+        if not self.directory_is_up:
+            degraded.append("directory")
+        self.was_ready = self.was_ready or self.rules.are_resolved
+        status = "stopping" if self.is_stopping else "ready" if self.was_ready else "starting"
+        return {"status": status, "degraded": degraded}
+
+    @property
+    def directory_is_up(self) -> bool:
+        """Whether the directory responded to the last query."""
+        return self._directory_state.is_up and self.rules.are_resolved
+
+    async def activate(self) -> None:
+        """Changes what gateways share; called once every part of every worker has started."""
+        await self._plugins.activate()
 
 
 @asynccontextmanager
@@ -127,18 +150,28 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         store = await stack.enter_async_context(_opened_store(settings, metrics))
         started = await stack.enter_async_context(plugin_loader.start(settings, store))
         _demand_licenses(settings, started)
-        plugins = _instrumented(started, metrics, traces)
+        directory_state = DependencyState()
+        plugins = _instrumented(started, metrics, directory_state, traces)
+        _expect(metrics, started)
         load_balancers = [
             await stack.enter_async_context(_opened_load_balancer(route, metrics, traces)) for route in core.routes
         ]
-        gateway = Gateway(settings, plugins, store, load_balancers, metrics, traces)
+        gateway = Gateway(settings, plugins, store, load_balancers, metrics, directory_state, traces)
         stack.push_async_callback(gateway.licensing.finish)
         stack.push_async_callback(finish_all, 2.0)
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(work) for work in _background_work(core, gateway, plugins)]
+            running = [tasks.create_task(work) for work in _background_work(core, gateway, plugins, directory_state)]
             yield gateway
             for task in running:
                 task.cancel()
+
+
+def _expect(metrics: Metrics, plugins: StartedPlugins) -> None:
+    """Starts the counters that depend on the settings at 0."""
+    metrics.expect("requests", map(str, _STATUSES))
+    for authenticator in plugins.authenticators:
+        if isinstance(authenticator, NamesMechanisms):
+            metrics.expect("sign_ins", authenticator.mechanisms)
 
 
 def _demand_licenses(settings: Settings, plugins: StartedPlugins) -> None:
@@ -155,10 +188,10 @@ def _demand_licenses(settings: Settings, plugins: StartedPlugins) -> None:
         raise ConfigError(faults, code=1)
 
 
-def _background_work(core: Core, gateway: Gateway, plugins: StartedPlugins) -> Iterator[Work]:
+def _background_work(core: Core, gateway: Gateway, plugins: StartedPlugins, state: DependencyState) -> Iterator[Work]:
     yield gateway.sessions.keep()
     yield gateway.licensing.report()
-    yield background.keep_rules(core, plugins.directory, gateway.rules, gateway.licensing)
+    yield background.keep_rules(core, plugins.directory, gateway.rules, gateway.licensing, state)
     yield background.keep_drained(gateway.drained, gateway.load_balancers)
     if gateway.certificates is not None:
         yield background.keep_certificates(gateway.certificates)
@@ -167,9 +200,11 @@ def _background_work(core: Core, gateway: Gateway, plugins: StartedPlugins) -> I
         yield keep_counting(plugins.allocator, gateway.metrics)
 
 
-def _instrumented(plugins: StartedPlugins, metrics: Metrics, traces: "Tracing | None") -> StartedPlugins:
+def _instrumented(
+    plugins: StartedPlugins, metrics: Metrics, state: DependencyState, traces: "Tracing | None"
+) -> StartedPlugins:
     directory, allocator, authenticators = instrument(
-        plugins.directory, plugins.allocator, plugins.authenticators, metrics, traces
+        plugins.directory, plugins.allocator, plugins.authenticators, metrics, state, traces
     )
     return replace(plugins, directory=directory, allocator=allocator, authenticators=authenticators)
 
@@ -181,6 +216,7 @@ async def _opened_load_balancer(
     make = Upstream if traces is None else traces.upstream
     async with AsyncExitStack() as stack:
         upstreams = [await stack.enter_async_context(upstream_of(route, url, make)) for url in route.upstreams]
+        metrics.expect("upstream_failures", [upstream.name for upstream in upstreams])
         yield LoadBalancer([Server(upstream) for upstream in upstreams], metrics, route.health)
 
 

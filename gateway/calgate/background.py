@@ -13,6 +13,7 @@ from calgate.http.tls import Certificates
 from calgate.licensing.leases import Licensing
 from calgate.plugin.errors import Unavailable
 from calgate.plugin.identity import Directory
+from calgate.telemetry.dependency import DependencyState
 from calgate.upstream.balancer import LoadBalancer
 from calgate.upstream.drained import DrainedServers
 
@@ -23,8 +24,13 @@ _RETRY_AFTER = 3.0  # seconds, while the directory or the store does not respond
 _CERTIFICATES_EVERY = 5.0  # seconds
 
 
-async def keep_rules(core: Core, directory: Directory, rules: CurrentRules, licensing: Licensing) -> None:
-    """Resolves the groups of access rules and licenses, at once and every few minutes; runs until cancelled."""
+async def keep_rules(
+    core: Core, directory: Directory, rules: CurrentRules, licensing: Licensing, state: DependencyState
+) -> None:
+    """Resolves the groups of access rules and licenses, at once and every few minutes; runs until cancelled.
+
+    It is also the probe of the directory: a failed look-up of a user makes it resolve at once.
+    """
     has_warned = False
     while True:
         try:
@@ -37,8 +43,11 @@ async def keep_rules(core: Core, directory: Directory, rules: CurrentRules, lice
             has_warned = True
             await asyncio.sleep(_RETRY_AFTER)
         else:
+            if has_warned:
+                logger.info("access: the directory responds again")
             has_warned = False
-            await asyncio.sleep(_RESOLVE_EVERY)
+            await asyncio.sleep(_RETRY_AFTER)  # many doubts are one
+            await state.wait_for_doubt(_RESOLVE_EVERY)
 
 
 async def _resolve(core: Core, directory: Directory, rules: CurrentRules, licensing: Licensing) -> None:
@@ -48,6 +57,8 @@ async def _resolve(core: Core, directory: Directory, rules: CurrentRules, licens
         logger.warning(
             "access: no directory has the group %s; users to whom its rules might apply get 503: correct the name", name
         )
+    for name in sorted(name for name in licensing.groups if found.get(name) is None):
+        logger.warning("licenses: no directory has the group %s; nobody counts as its member: correct the name", name)
     licensing.regroup({name: found.get(name) for name in licensing.groups})
     rules.replace(resolved)
 

@@ -13,6 +13,7 @@ import click
 from calgate.plugin.checks import CheckContext, CommandContext, Finding
 from calgate.plugin.errors import ConfigError
 from calgate.plugin.hooks import (
+    Activates,
     HasCheck,
     HasCommands,
     HasDefault,
@@ -160,6 +161,12 @@ class StartedPlugins:
     authenticators: Sequence[Authenticator]
     sign_on: Mapping[int, SignOn]  # by the route's number
     services: Services
+    activating: Sequence[Activates] = ()
+
+    async def activate(self) -> None:
+        """Lets the plugins change what gateways share; called once everything has started."""
+        for plugin in self.activating:
+            await plugin.activate()
 
 
 class Directories:
@@ -191,11 +198,13 @@ async def start(
     services = Services(store, settings.state_dir)
     allocator: Allocator | None = None
     authenticators: list[Authenticator] = []
+    activating: list[Activates] = []
     async with AsyncExitStack() as stack:
         for role in (role for role in _STARTED if role in roles):
             started = [
                 await _enter(stack, settings, name, section, services) for name, section in _of_role(settings, role)
             ]
+            activating += [one for one in started if isinstance(one, Activates)]
             if role == "directory":
                 verifier = next((one for one in started if isinstance(one, NtlmVerifier)), None)
                 services = dataclasses.replace(services, directory=Directories(started), ntlm_verifier=verifier)
@@ -208,7 +217,7 @@ async def start(
             for number, (name, section) in settings.sign_on.items()
         }
         assert services.directory is not None
-        yield StartedPlugins(services.directory, allocator, authenticators, sign_on, services)
+        yield StartedPlugins(services.directory, allocator, authenticators, sign_on, services, activating)
 
 
 def _of_role(settings: PluginSettings, role: str) -> Iterator[tuple[str, Section]]:

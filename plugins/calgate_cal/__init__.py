@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 
-from calgate.plugin import Services, Unavailable
+from calgate.plugin import Services
 from calgate_cal.allocator import CalAllocator
 from calgate_cal.audit import actor
 from calgate_cal.commands import commands
@@ -27,11 +27,9 @@ def license_names(table: Mapping[str, object]) -> Collection[str]:
 
 @contextlib.asynccontextmanager
 async def start(config: Config, services: Services) -> AsyncIterator[CalAllocator]:
-    """The allocator. Starts also when the store is away; the terms are then told to it at the first call."""
+    """Starts the allocator, also while the store is away. It changes nothing in the store before `activate`."""
     allocator = CalAllocator(config, services.store, actor())
-    with contextlib.suppress(Unavailable):
-        await allocator.configure()
-    tending = asyncio.create_task(allocator.tend(_TENDED_EVERY), name="CALs that come back")
+    tending = asyncio.create_task(_tend(allocator), name="CALs that come back")
     tending.add_done_callback(_tell_if_failed)
     try:
         yield allocator
@@ -39,6 +37,11 @@ async def start(config: Config, services: Services) -> AsyncIterator[CalAllocato
         while not tending.done():  # a cancellation that meets an answer is swallowed in redis-py's own timeouts
             tending.cancel()
             await asyncio.wait({tending}, timeout=0.2)
+
+
+async def _tend(allocator: CalAllocator) -> None:
+    await allocator.is_active.wait()
+    await allocator.tend(_TENDED_EVERY)
 
 
 def _tell_if_failed(tending: asyncio.Task[None]) -> None:

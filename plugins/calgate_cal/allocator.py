@@ -54,6 +54,7 @@ class CalAllocator:
         store.listen(self._on_event)
         self._alerts = PoolAlerts(clock)
         self._reassert = asyncio.Event()
+        self.is_active = asyncio.Event()
         self._history: dict[str, bytes] = {}  # license -> id of the server's history, from the last reply
         self._clock_warned: dict[str, float] = {}
 
@@ -131,6 +132,12 @@ class CalAllocator:
         """Stores the settings file's terms. Raises Unavailable."""
         for license in self._config:
             await self._configure(license)
+
+    async def activate(self) -> None:
+        """Stores the settings file's terms; if the store is away, the first call that finds none stores them."""
+        with contextlib.suppress(Unavailable):
+            await self.configure()
+        self.is_active.set()
 
     async def tend(self, every: float) -> None:
         """Ends what is due, offers what came free, reasserts leases after a failover; runs until cancelled."""

@@ -98,6 +98,10 @@ class NegotiateAuthenticator:
             *(["Negotiate"] if mechanisms.kerberos is not None else []),
             *(["NTLM"] if mechanisms.ntlm_verifier is not None else []),
         ]
+        self.mechanisms: Sequence[str] = [
+            *(["kerberos"] if mechanisms.kerberos is not None else []),
+            *(["ntlm"] if mechanisms.ntlm_verifier is not None else []),
+        ]
 
     def begin(self, peer: Peer) -> "NegotiateHandshake":
         return NegotiateHandshake(self._mechanisms, peer)

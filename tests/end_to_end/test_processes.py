@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from support.gateway_process import (
     Exchange,
     Gateway,
     NtlmClient,
+    calgate,
     cookie_of,
     curl,
     gateway,
@@ -28,6 +30,7 @@ from support.gateway_process import (
     workers_of,
     write_settings,
 )
+from support.plugins import install
 from support.ports import free_port
 
 
@@ -134,6 +137,120 @@ async def test_sighup_with_a_faulty_file_changes_nothing_and_logs_the_faults(
         assert (await curl(f"{gate.url}/portal", user="alice")).status == 200
 
 
+PLUGIN = """
+from contextlib import asynccontextmanager
+from calgate.plugin import Section
+
+role = "sign-on"
+
+class Config(Section):
+    word: str
+
+class Talkative:
+    owned = frozenset()
+    per_person = False
+
+    async def headers(self, person, grant, lease):
+        print("a line that is not JSON")
+        print('{"this": "is", "no": "report"}')
+        print("x" * 5_000_000, flush=True)
+        return {}
+
+@asynccontextmanager
+async def start(config, services):
+    yield Talkative()
+"""
+
+
+async def test_killed_worker_is_replaced_after_a_plugin_printed_to_standard_output(
+    server: DocumentServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(install(tmp_path / "site", {"talk": "talkative"}, {"talkative": PLUGIN})))
+    settings = write_settings(tmp_path, server.port)
+    settings.write_text(
+        re.sub(r"(?m)^sign_on = .*\n", 'sign_on = { plugin = "talk", word = "x" }\n', settings.read_text())
+    )
+    async with gateway(settings) as gate:
+        assert (await curl(f"{gate.url}/portal", user="alice")).status == 200
+        assert "a line that is not JSON" in gate.log.read_text()
+        (old,) = workers_of(gate)
+        os.kill(old, signal.SIGKILL)
+        await until(lambda: workers_of(gate) not in ([], [old]))
+        assert (await curl(f"{gate.url}/portal", "--retry", "9", "--retry-connrefused", user="alice")).status == 200
+
+
+async def test_modules_of_the_current_folder_are_not_imported(
+    server: DocumentServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "current"
+    folder.mkdir()
+    for name in ("json", "uvloop", "calgate_users"):
+        (folder / f"{name}.py").write_text("raise SystemExit('imported from the current folder')", encoding="utf-8")
+    settings = write_settings(tmp_path, server.port)
+    monkeypatch.chdir(folder)
+    script = Path(sys.executable).with_name("calgate")
+    async with gateway(settings, prefix=("sh", "-c", f'shift 3; exec {script} "$@"', "sh")) as gate:
+        assert (await curl(f"{gate.url}/portal", user="alice")).status == 200
+        gate.process.send_signal(signal.SIGUSR2)
+        await until(lambda: gate.log.read_text().count("listening on") == 2)
+        assert (await curl(f"{gate.url}/portal", user="alice")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "instead", "fault"),
+    [
+        ('license = "demo"', 'license = ["demo"]', "routes[1].license: must be a valid string"),
+        ("[session]", "[broken]\n[session]", "broken: the plugin broken_plugin cannot be imported: ZeroDivisionError"),
+        ("[session]", "x = " + "[" * 3000 + "]" * 3000 + "\n[session]", "is not TOML"),
+        ("[session]", "x = " + "9" * 5000 + "\n[session]", "is not TOML"),
+        ("drain", "drain", ""),
+    ],
+)
+async def test_reload_with_a_hostile_file_keeps_the_gateway_running(
+    server: DocumentServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, instead: str, fault: str
+) -> None:
+    site = install(tmp_path / "site", {"broken": "broken_plugin"}, {"broken_plugin": "1 / 0"})
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    settings = write_settings(tmp_path, server.port)
+    async with gateway(settings) as gate:
+        settings.write_text(settings.read_text().replace(given, instead, 1))
+        gate.process.send_signal(signal.SIGHUP)
+        if fault:
+            await until(lambda: "reload failed, keeping the current settings" in gate.log.read_text())
+            assert fault in gate.log.read_text().replace('\\"', '"')
+            assert "Traceback" not in gate.log.read_text()
+        else:
+            await until(lambda: "settings reloaded" in gate.log.read_text())
+        assert (await curl(f"{gate.url}/portal", user="alice")).status == 200
+
+
+async def test_reload_that_fails_in_a_worker_changes_no_license_and_logs_the_reason(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    settings = write_settings(tmp_path, server.port, listen="workers = 2")
+
+    async def limit() -> str:
+        _, out, _ = await calgate("cals", "list", "-c", str(settings), "--json")
+        return str(next(pool for pool in json.loads(out)["pools"] if pool["kind"] == "session")["limit"])
+
+    async with gateway(settings) as gate:
+        assert (await curl(f"{gate.url}/docs/sales", user="alice")).status == 200
+        assert await limit() == "2"
+        good = settings.read_text()
+        faulty = good.replace("session = { in_license = 2", "session = { in_license = 7")
+        keytab = f'[negotiate]\nkeytab = "{tmp_path}/none.keytab"'
+        settings.write_text(faulty.replace("[negotiate]", keytab))
+        gate.process.send_signal(signal.SIGHUP)
+        await until(lambda: "reload failed, keeping the current settings" in gate.log.read_text())
+        assert "none.keytab" in str(gate.decisions()[-1]["event"])
+        assert await limit() == "2"
+        assert (await curl(f"{gate.url}/docs/sales", user="alice")).status == 200
+        settings.write_text(faulty)
+        gate.process.send_signal(signal.SIGHUP)
+        await until(lambda: "settings reloaded" in gate.log.read_text())
+        assert await limit() == "7"
+
+
 async def test_failed_reload_to_more_workers_leaves_no_socket_without_a_worker(
     server: DocumentServer, tmp_path: Path
 ) -> None:
@@ -218,7 +335,8 @@ async def test_metrics_and_readiness_have_their_own_listener(server: DocumentSer
         for stage in ("sign-in", "claim", "upstream", "whole"):
             assert re.search(rf'calgate_stage_seconds_bucket\{{le="\+Inf",stage="{stage}",worker="\d"\}}', text)
         assert (await curl(f"http://127.0.0.1:{admin}/healthz")).status == 200
-        assert (await curl(f"http://127.0.0.1:{admin}/readyz")).json["status"] == "ready"
+        readyz = await curl(f"http://127.0.0.1:{admin}/readyz")
+        assert (readyz.status, readyz.json["status"], readyz.json["degraded"]) == (200, "ready", [])
         assert (await curl(f"{gate.url}/metrics")).status == 401, "no user reaches them"
 
 

@@ -5,6 +5,7 @@ import re
 import socket
 import ssl
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -97,30 +98,49 @@ async def test_invalid_keytab_is_exit_1_and_named(server: DocumentServer, tmp_pa
     assert "Traceback" not in err
 
 
-async def test_without_its_store_it_comes_up_not_ready_and_recovers_by_itself(
+async def test_gateway_without_its_store_is_ready_and_degraded_until_the_store_returns(
     server: DocumentServer, tmp_path: Path
 ) -> None:
+    """All gateways share the store: a load balancer must not take all of them out at once because it is away."""
     store = Server(tmp_path / "redis", KINDS[min(KINDS)])
-    settings = write_settings(tmp_path, server.port, store=f'url = "{store.url}"')
+    admin = free_port()
+    settings = write_settings(
+        tmp_path, server.port, store=f'url = "{store.url}"', listen=f'admin = "127.0.0.1:{admin}"'
+    )
     async with gateway(settings) as gate:
-        for _ in range(50):
-            health = await curl(f"{gate.url}/_calgate/health")
-            if health.json["missing"] == ["store"]:
-                break
-            await asyncio.sleep(0.1)
-        assert (health.status, health.json["missing"]) == (503, ["store"])
+        await until(lambda: "ready on" in gate.log.read_text())
+        health = await curl(f"{gate.url}/_calgate/health")
+        assert (health.status, health.json) == (200, {"status": "ready", "degraded": ["store"]})
+        strict = await curl(f"{gate.url}/_calgate/health?strict")
+        assert (strict.status, strict.json) == (503, {"status": "starting", "missing": ["store"]})
+        readyz = await curl(f"http://127.0.0.1:{admin}/readyz")
+        assert (readyz.status, readyz.json["degraded"]) == (200, ["store"])
+        assert (await curl(f"http://127.0.0.1:{admin}/readyz?strict")).status == 503
+        metrics = (await curl(f"http://127.0.0.1:{admin}/metrics")).body.decode()
+        assert 'calgate_dependency_up{dependency="store"} 0.0' in metrics
+        assert 'calgate_refusals_total{code="store-unavailable",worker="0"} 0.0' in metrics, "from its start"
         reply = await curl(f"{gate.url}/portal", user="alice")
         assert (reply.status, reply.json["code"]) == (503, "store-unavailable")
         assert reply.values("retry-after")
         store.start()
         try:
             for _ in range(100):
-                if (await curl(f"{gate.url}/_calgate/health")).status == 200:
+                if (await curl(f"{gate.url}/_calgate/health?strict")).status == 200:
                     break
                 await asyncio.sleep(0.1)
             assert (await curl(f"{gate.url}/portal", user="alice")).status == 200
         finally:
             store.stop()
+        readyz = await curl(f"http://127.0.0.1:{admin}/readyz")
+        assert readyz.status == 200, "the store ended again"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail("it did not become true")
 
 
 async def test_sigterm_lets_open_requests_finish_and_exits_0(gate: Gateway, server: DocumentServer) -> None:

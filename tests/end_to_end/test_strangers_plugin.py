@@ -5,28 +5,16 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from support.gateway_process import DocumentServer, Reply, calgate, cookie_of, curl, gateway, write_settings
+from support.plugins import install
 from support.ports import free_port
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SIGN_ON = 'sign_on = { plugin = "signed", secret = "s3cret" }\n'
-
-
-def install(site: Path, entries: Mapping[str, str], modules: Mapping[str, str]) -> Path:
-    """Installs modules, and plugins by section and module, into a folder for PYTHONPATH."""
-    info = site / "strangers-1.0.dist-info"
-    info.mkdir(parents=True)
-    for name, code in modules.items():
-        (site / f"{name}.py").write_text(code, encoding="utf-8")
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: strangers\nVersion: 1.0\n", encoding="utf-8")
-    points = "".join(f"{section} = {module}\n" for section, module in entries.items())
-    (info / "entry_points.txt").write_text(f"[calgate.plugins]\n{points}", encoding="utf-8")
-    return site
 
 
 @pytest.fixture

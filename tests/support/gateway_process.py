@@ -264,7 +264,7 @@ async def _until_ready(running: Gateway, started: int) -> None:
     for _ in range(2400):
         if running.process.returncode is not None:
             raise AssertionError(f"the gateway ended: {running.log.read_text()}")
-        if "ready on" in running.log.read_text()[started:]:
+        if "listening on" in running.log.read_text()[started:]:
             return
         await asyncio.sleep(0.025)
     raise AssertionError(f"the gateway does not listen: {running.log.read_text()[started:]}")

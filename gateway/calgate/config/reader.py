@@ -32,7 +32,11 @@ def read(file: Path) -> Settings:
         raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
         raise ConfigError([f"{file}: is not UTF-8 at byte {error.start}"]) from error
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError as error:
+        raise ConfigError(
+            [f"{file}: is not TOML that can be read: its lists or tables are nested too deeply"]
+        ) from error
+    except ValueError as error:  # TOMLDecodeError is one, and so are numbers that Python refuses to read
         raise ConfigError([f"{file}: is not TOML: {error}"]) from error
     return _Reader(file, LineNumbers(text)).read(table)
 
@@ -121,12 +125,13 @@ class _Reader:
             )
             self._fault(path, f"{what}; name one, as plugin = …{_choice()}")
             return None
-        plugin = self._load(name, (*path, "plugin")) if isinstance(name, str) and name in self._points else None
-        if plugin is None or plugin.role != "sign-on":
-            if name not in self._loaded or plugin is not None:
-                self._fault((*path, "plugin"), f"no sign-on plugin {name!r} is installed{_choice()}")
-            return None
-        return plugin
+        is_installed = isinstance(name, str) and name in self._points
+        plugin = self._load(str(name), (*path, "plugin")) if is_installed else None
+        if plugin is not None and plugin.role == "sign-on":
+            return plugin
+        if plugin is not None or not is_installed:  # else it cannot be used, which is reported
+            self._fault((*path, "plugin"), f"no sign-on plugin {name!r} is installed{_choice()}")
+        return None
 
     # ------------------------------------------------------------ what no section can know alone
 
@@ -187,6 +192,9 @@ class _Reader:
                     self._unknown(key, _fields_at(model, fault["loc"][:-1]))
                 else:
                     self._fault(key, _sentence(fault["type"], fault["msg"]))
+            return None
+        except Exception as error:  # noqa: BLE001 - a plugin's validators are foreign code, and regex engines recurse
+            self._fault(path, f"cannot be read: {type(error).__name__}: {str(error)[:200]}")
             return None
 
     def _unknown(self, path: KeyPath, known: Sequence[str]) -> None:

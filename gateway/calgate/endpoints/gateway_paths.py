@@ -44,7 +44,7 @@ class GatewayPaths:
             case "signed-out":
                 return self._refusals.signed_out(request)
             case "health":
-                return await self._health_response()
+                return await self._health_response(strict=request.target.query == "strict")
             case _:
                 raise Forbidden("not one of the gateway's own paths")
 
@@ -81,8 +81,11 @@ class GatewayPaths:
         origin = request.headers.get(b"origin").lower()
         return site == "same-origin" or (not site and origin in ("", request.origin))
 
-    async def _health_response(self) -> Response:
+    async def _health_response(self, *, strict: bool) -> Response:
+        """Ready is 200, also while a dependency is away: all gateways share it. `?strict` wants those to be up, too."""
         health = await self._health()
+        if strict and (health["degraded"] or health["status"] != "ready"):
+            health = {"status": "starting", "missing": health["degraded"]}
         body = json.dumps(health).encode() + b"\n"
         headers = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"), (b"Date", date())]
         return Response(200 if health["status"] == "ready" else 503, headers, body)

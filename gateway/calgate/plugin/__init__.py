@@ -27,6 +27,7 @@ from calgate.plugin.errors import (
     Unavailable,
 )
 from calgate.plugin.hooks import (
+    Activates,
     HasCheck,
     HasCommands,
     HasDefault,
@@ -46,6 +47,7 @@ from calgate.plugin.identity import (
     GroupHints,
     Handshake,
     Identity,
+    NamesMechanisms,
     NtlmAttempt,
     NtlmProof,
     NtlmVerifier,
@@ -53,6 +55,7 @@ from calgate.plugin.identity import (
     Person,
 )
 from calgate.plugin.licensing import (
+    CAL_KINDS,
     Activity,
     Allocator,
     Claimant,
@@ -71,8 +74,10 @@ from calgate.plugin.sign_on import SignOn
 from calgate.plugin.values import as_text, milliseconds
 
 __all__ = [
+    "CAL_KINDS",
     "SETTINGS_FILE",
     "AccountRefused",
+    "Activates",
     "Activity",
     "Allocator",
     "Authenticated",
@@ -112,6 +117,7 @@ __all__ = [
     "Lost",
     "MethodRefused",
     "Name",
+    "NamesMechanisms",
     "Network",
     "NoCal",
     "NtlmAttempt",

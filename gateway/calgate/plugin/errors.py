@@ -13,6 +13,7 @@ class Refusal(Exception):  # noqa: N818 - a refusal is a response, not an error 
 
     status: ClassVar[int] = 403
     code: str = "forbidden"
+    further_codes: ClassVar[tuple[str, ...]] = ()  # that a refusal of this kind can have instead of `code`
 
     def __init__(self, detail: str, *, code: str | None = None) -> None:
         super().__init__(detail)
@@ -76,6 +77,7 @@ class AuthenticationFailed(Refusal):
 
     status = 401
     code = "sign-in-failed"
+    further_codes = ("ntlm-off", "ntlm-behind-proxy", "binding-missing")
 
 
 class AccountRefused(Refusal):
@@ -86,6 +88,7 @@ class AccountRefused(Refusal):
     """
 
     code = "account-disabled"
+    further_codes = ("account-expired", "account-locked", "account-restricted", "password-expired", "account-unknown")
 
 
 class Forbidden(Refusal):
@@ -122,6 +125,7 @@ class Unavailable(Refusal):
 
     status = 503
     code = "store-unavailable"
+    further_codes = ("directory-unavailable", "logon-server-unavailable", "rules-unresolved", "starting", "no-upstream")
 
     def __init__(self, detail: str, *, code: str | None = None, retry_after: float = 10) -> None:
         super().__init__(detail, code=code)
@@ -140,6 +144,12 @@ class GatewayTimeout(Refusal):
 
     status = 504
     code = "gateway-timeout"
+
+
+def refusal_codes(kind: type[Refusal] = Refusal) -> frozenset[str]:
+    """Returns every code that a refusal can have, of all kinds that are defined by now."""
+    own = {kind.code, *kind.further_codes}
+    return frozenset(own).union(*(refusal_codes(one) for one in kind.__subclasses__()))
 
 
 class ConfigError(Exception):

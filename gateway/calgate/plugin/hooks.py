@@ -37,6 +37,17 @@ class PluginModule(Protocol):
 
 
 @runtime_checkable
+class Activates(Protocol):
+    """A started object that changes something that gateways share, such as settings in the store."""
+
+    async def activate(self) -> None:
+        """Makes the change. It is called once every part of every worker has started, so `start` must not do it:
+
+        a reload that fails leaves everything as it was.
+        """
+
+
+@runtime_checkable
 class HasCommands(Protocol):
     """Joins the command line."""
 

@@ -66,6 +66,14 @@ class Authenticator(Protocol):
         """Starts a handshake; called for the first credentials of a connection."""
 
 
+@runtime_checkable
+class NamesMechanisms(Protocol):
+    """An authenticator that knows its mechanisms: the metrics of sign-ins then begin with 0 for each."""
+
+    mechanisms: Sequence[str]
+    """The values of `Identity.mechanism` that it proves."""
+
+
 @dataclass(frozen=True, slots=True)
 class NtlmAttempt:
     """A client's response to our NTLM challenge (MS-NLMP 3.3.2); an NtlmVerifier decides whether it is right."""

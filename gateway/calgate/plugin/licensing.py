@@ -6,6 +6,9 @@ from typing import Protocol, runtime_checkable
 
 from calgate.plugin.errors import Refusal
 
+CAL_KINDS = ("named", "document", "session", "usage")
+"""The kinds of CAL, and so of pools."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
@@ -24,6 +27,7 @@ class NoCal(Refusal):
     """Access was granted, but no CAL is available. Never names another user."""
 
     code = "no-cal"
+    further_codes = ("no-cal-held",)
 
     def __init__(
         self,

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
 
+from calgate.processes.serve import WAS_READY
 from calgate.processes.worker_process import WorkerProcess
-from calgate.telemetry.metrics import exposition
+from calgate.telemetry.metrics import Reloads, exposition
 
 _TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus 3 rejects a response without its Content-Type
 
@@ -20,6 +22,9 @@ class Admin:
         self._workers = workers
         self._servers: list[asyncio.Server] = []
         self._serving: set[int] = set()
+        self._was_ready = WAS_READY in os.environ
+        self.is_stopping = False
+        self.reloads = Reloads()
 
     async def serve_on(self, sockets: Sequence[socket.socket]) -> None:
         """Serves on these sockets, and goes on serving on those that it already has."""
@@ -40,16 +45,42 @@ class Admin:
             case "/healthz":
                 return web.Response(text="alive\n")
             case "/readyz":
-                return self._readiness()
+                return self._readiness(strict="strict" in request.query)
             case _:
                 return web.Response(status=404, text="there is /metrics, /healthz and /readyz\n")
 
-    def _metrics(self) -> str:
-        return exposition({str(slot): child.metrics for slot, child in self._workers().items()})
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests should come here: from the first time that all workers were ready, until the stop.
 
-    def _readiness(self) -> web.Response:
-        """Ready when every worker is."""
-        workers = {str(slot): child.health for slot, child in self._workers().items()}
-        ready = bool(workers) and all(health["status"] == "ready" for health in workers.values())
-        body = json.dumps({"status": "ready" if ready else "not ready", "workers": workers}) + "\n"
-        return web.Response(status=200 if ready else 503, text=body, content_type="application/json")
+        A dependency that is away later changes nothing: all gateways share it, so a load balancer that took them out
+        for it would take out all of them at once.
+        """
+        workers = self._workers().values()
+        self._was_ready = self._was_ready or (bool(workers) and all(_is_ready(worker) for worker in workers))
+        return self._was_ready and not self.is_stopping and any(worker.accepts for worker in workers)
+
+    def _metrics(self) -> str:
+        workers = {str(slot): worker.metrics for slot, worker in self._workers().items()}
+        return exposition(workers, {"store": self._is_up("store"), "directory": self._is_up("directory")}, self.reloads)
+
+    def _is_up(self, dependency: str) -> bool:
+        return not any(dependency in _degraded(worker) for worker in self._workers().values())
+
+    def _readiness(self, *, strict: bool) -> web.Response:
+        """`strict` also wants every dependency of every worker to be up."""
+        degraded = sorted({name for worker in self._workers().values() for name in _degraded(worker)})
+        is_ready = self.is_ready and not (strict and degraded)
+        workers = {str(slot): worker.health for slot, worker in self._workers().items()}
+        body = {"status": "ready" if is_ready else "not ready", "degraded": degraded, "workers": workers}
+        status = 200 if is_ready else 503
+        return web.Response(status=status, text=json.dumps(body) + "\n", content_type="application/json")
+
+
+def _is_ready(worker: WorkerProcess) -> bool:
+    return worker.accepts and worker.health["status"] == "ready"
+
+
+def _degraded(worker: WorkerProcess) -> Sequence[str]:
+    names = worker.health.get("degraded", ())
+    return names if isinstance(names, list | tuple) else ()

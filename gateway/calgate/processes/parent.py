@@ -20,10 +20,11 @@ from calgate.config.model import Settings
 from calgate.plugin.errors import ConfigError
 from calgate.processes.admin import Admin
 from calgate.processes.notify import notify
-from calgate.processes.serve import public_url
+from calgate.processes.serve import WAS_READY, public_url
 from calgate.processes.sockets import HANDOVER, from_systemd, inherited
 from calgate.processes.worker_process import WorkerProcess
 from calgate.store import EmbeddedFaultError, NoServerError, open_store
+from calgate.telemetry import tasks
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Parent:
         self._reload = False
         self._upgrade = False
         self._crashes = 0
+        self._is_announced = False
         self._admin = Admin(lambda: self._workers)
 
     async def run(self) -> int:
@@ -66,7 +68,7 @@ class Parent:
                 self._workers = await self._start_generation(self._settings)
                 self._dismiss_predecessors()
                 notify("READY=1", f"MAINPID={os.getpid()}")
-                logger.info("ready on %s", public_url(self._settings))
+                logger.info("listening on %s", public_url(self._settings))
                 await self._supervise()
             finally:
                 await self._end_all()
@@ -76,6 +78,7 @@ class Parent:
 
     def _on_stop(self) -> None:
         self._stop.set()
+        self._admin.is_stopping = True
         self._wanted.set()
 
     def _on_reload(self) -> None:
@@ -86,11 +89,19 @@ class Parent:
         self._upgrade = True
         self._wanted.set()
 
+    def _announce(self) -> None:
+        """Logs once that the gateway is ready; the workers of a reload or an upgrade inherit the variable."""
+        if not self._is_announced and self._admin.is_ready:
+            self._is_announced = True
+            os.environ[WAS_READY] = "1"
+            logger.info("ready on %s", public_url(self._settings))
+
     async def _supervise(self) -> None:
         """Handles signals and ended workers, one after the other."""
         while not self._stop.is_set():
             await self._wanted.wait()
             self._wanted.clear()
+            self._announce()
             if self._upgrade:
                 self._upgrade = False
                 self._replace_program()
@@ -103,16 +114,18 @@ class Parent:
     # ------------------------------------------------------------ workers
 
     async def _start_generation(self, settings: Settings) -> dict[int, WorkerProcess]:
-        """Starts all workers and waits until they are ready; the first alone, so that a fault is reported once.
+        """Starts all workers, and lets them serve once every one has started; a failure leaves no trace.
 
-        Raises ConfigError.
+        The first starts alone, so that a fault is reported once. Raises ConfigError.
         """
         started: dict[int, WorkerProcess] = {}
         try:
             for slot in range(settings.core.listen.workers):
                 started[slot] = await self._start(slot)
                 if slot == 0:
-                    await started[0].wait_until_ready()
+                    await started[0].wait_until_started()
+            for child in started.values():
+                await child.wait_until_started()
             for child in started.values():
                 await child.wait_until_ready()
         except BaseException:
@@ -133,8 +146,9 @@ class Parent:
         await asyncio.sleep(pause)
         try:
             self._workers[slot] = await self._start(slot)
+            await self._workers[slot].wait_until_started()
             await self._workers[slot].wait_until_ready()
-        except ConfigError as error:
+        except (ConfigError, OSError) as error:
             logger.error("worker %d does not start; trying again: %s", slot, error)
             self._wanted.set()
 
@@ -143,7 +157,7 @@ class Parent:
         self._leave(child.finish(self._settings.core.listen.drain + _LAST_PATIENCE), child.hand_over)
 
     def _leave(self, ending: Coroutine[None, None, None], hand_over: Callable[[], str]) -> None:
-        task = asyncio.get_running_loop().create_task(ending)
+        task = tasks.start(ending, "end of a worker")
         self._leaving[task] = hand_over
         task.add_done_callback(self._leaving.pop)
 
@@ -167,8 +181,10 @@ class Parent:
         except ConfigError as error:
             for fault in error.faults:
                 logger.error("reload failed, keeping the current settings: %s", fault)
-            # the kernel gives connections to every socket of an address, even if no worker accepts on it
-            self._sockets.close_others(self._settings.core.listen)
+            self._undo_reload()
+        except Exception:  # no content of the file may end a running gateway, not even by a bug of ours
+            logger.exception("reload failed, keeping the current settings")
+            self._undo_reload()
         else:
             for child in self._workers.values():
                 self._dismiss(child)
@@ -176,8 +192,14 @@ class Parent:
             self._settings = settings
             self._sockets.close_others(settings.core.listen)
             await self._admin.serve_on(self._sockets.of_admin())
+            self._admin.reloads.succeeded()
             logger.info("settings reloaded")
         notify("READY=1")
+
+    def _undo_reload(self) -> None:
+        # the kernel gives connections to every socket of an address, even if no worker accepts on it
+        self._sockets.close_others(self._settings.core.listen)
+        self._admin.reloads.failed()
 
     # ------------------------------------------------------------ upgrade in place
 
@@ -189,7 +211,7 @@ class Parent:
         here = [child.hand_over for child in self._workers.values() if not child.has_ended]
         old = [*here, *self._leaving.values()]
         os.environ[_OLD_WORKERS] = ",".join(hand_over() for hand_over in old)
-        os.execv(sys.executable, [sys.executable, "-m", "calgate", *sys.argv[1:]])  # noqa: S606 - ourselves
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "calgate", *sys.argv[1:]])  # noqa: S606 - ourselves
 
     def _dismiss_predecessors(self) -> None:
         """Ends the workers of the program that this one replaced: they are still children of this process."""

@@ -1,6 +1,7 @@
 """Serves in one process: a gateway and its listeners, until it is stopped."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -11,22 +12,42 @@ from calgate.processes.sockets import Role
 
 _RULES_WITHIN = 5.0  # seconds: the gateway also starts when the directory is unreachable
 
+WAS_READY = "CALGATE_WAS_READY"
+"""Set in the environment once the service has been ready, also before a reload or an upgrade."""
+
 OnReady = Callable[[Gateway], Awaitable[None]]
 
 
+async def at_once() -> None:
+    """Waits for nothing: a gateway of one process may listen as soon as it has started."""
+
+
 async def serve(
-    settings: Settings, sockets: Sequence[tuple[Role, socket.socket]], on_ready: OnReady, stop: asyncio.Event
+    settings: Settings,
+    sockets: Sequence[tuple[Role, socket.socket]],
+    on_ready: OnReady,
+    stop: asyncio.Event,
+    may_listen: Callable[[], Awaitable[None]] = at_once,
 ) -> None:
-    """Serves until `stop` is set; then open requests have `listen.drain` to finish."""
+    """Serves until `stop` is set; then open requests have `listen.drain` to finish.
+
+    Once everything has started it waits for `may_listen`, and only then listens and changes what gateways share.
+    """
     listen = settings.core.listen
     async with open_gateway(settings) as gateway:
+        gateway.was_ready = WAS_READY in os.environ
         # at a reload the old workers still serve: a new one should not begin with 503s
         await gateway.rules.wait(_RULES_WITHIN)
         listeners = [_listener(role, sock, settings, gateway) for role, sock in sockets]
+        await may_listen()
+        if stop.is_set():
+            return  # another worker could not start
+        await gateway.activate()
         for listener in listeners:
             await listener.start()
         await on_ready(gateway)
         await stop.wait()
+        gateway.is_stopping = True
         for listener in listeners:
             await listener.close()
         for session in gateway.sessions.known():

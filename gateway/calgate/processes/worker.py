@@ -1,12 +1,20 @@
 """A worker: serves on its parent's sockets, and reports to the parent.
 
-The worker speaks on standard output, one JSON object a line. When its standard input closes, the parent has ended, and
-the worker stops as it does at SIGTERM.
+Standard input and output are one channel to the parent. The worker writes one JSON object a line:
+
+    {"started": slot}            every part has started; it waits for "go" before it listens or changes anything shared
+    {"ready": slot}              it serves
+    {"metrics": …, "health": …}  once a second from then on
+    {"faults": […]}              why it cannot start; it ends
+
+When the channel closes, the parent has ended, and the worker stops as it does at SIGTERM. Standard output is turned
+into standard error at once, so that a `print` in a plugin goes into the log and not into the channel.
 """
 
 import asyncio
 import gc
 import json
+import os
 import signal
 import socket
 import sys
@@ -15,9 +23,10 @@ from pathlib import Path
 
 from calgate import config
 from calgate.app import Gateway
+from calgate.plugin.errors import ConfigError
 from calgate.processes.serve import serve
 from calgate.processes.sockets import Role
-from calgate.telemetry import log
+from calgate.telemetry import log, tasks
 
 _REPORT_EVERY = 1.0
 _COLLECTED_AT = 20_000  # objects allocated and not yet freed
@@ -27,32 +36,39 @@ def main(file: Path, slot: int, sockets: str) -> None:
     """Runs a worker; `sockets` is the parent's JSON: a list of [role, descriptor]."""
     import uvloop
 
-    settings = config.read(file)
-    section = settings.core.log
-    log.start(section.format, section.level, settings.loggers, access=section.access)
-    lent: list[tuple[Role, socket.socket]] = [(role, socket.socket(fileno=fd)) for role, fd in json.loads(sockets)]
-    uvloop.run(_work(settings, slot, lent))
+    channel = _Channel()
+    try:
+        settings = config.read(file)
+        section = settings.core.log
+        log.start(section.format, section.level, settings.loggers, access=section.access)
+        lent: list[tuple[Role, socket.socket]] = [(role, socket.socket(fileno=fd)) for role, fd in json.loads(sockets)]
+        uvloop.run(_work(settings, slot, lent, channel))
+    except ConfigError as error:
+        channel.send({"faults": error.faults})
+        sys.exit(error.code)
 
 
-async def _work(settings: config.Settings, slot: int, lent: Sequence[tuple[Role, socket.socket]]) -> None:
-    stop = asyncio.Event()
+async def _work(
+    settings: config.Settings, slot: int, lent: Sequence[tuple[Role, socket.socket]], channel: "_Channel"
+) -> None:
+    parent = _Parent()
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    for ignored in (
-        signal.SIGINT,
-        signal.SIGHUP,
-        signal.SIGUSR2,
-    ):  # a terminal sends them to all; they are the parent's
+    loop.add_signal_handler(signal.SIGTERM, parent.stop.set)
+    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):  # a terminal sends them to all; the parent acts
         loop.add_signal_handler(ignored, lambda: None)
-    await loop.connect_read_pipe(lambda: _Parent(stop), sys.stdin)
+    await loop.connect_read_pipe(lambda: parent, sys.stdin)
     reporting: list[asyncio.Task[None]] = []
+
+    async def started() -> None:
+        channel.send({"started": slot})
+        await parent.go.wait()
 
     async def ready(gateway: Gateway) -> None:
         _ease_collection()
-        _say({"ready": slot})
-        reporting.append(loop.create_task(_report(gateway, stop)))
+        channel.send({"ready": slot})
+        reporting.append(tasks.start(_report(gateway, channel, parent.stop), "reports", parent.stop.set))
 
-    await serve(settings, lent, ready, stop)
+    await serve(settings, lent, ready, parent.stop, started)
 
 
 def _ease_collection() -> None:
@@ -66,28 +82,41 @@ def _ease_collection() -> None:
     gc.set_threshold(_COLLECTED_AT, 10, 10)
 
 
-async def _report(gateway: Gateway, stop: asyncio.Event) -> None:
+async def _report(gateway: Gateway, channel: "_Channel", stop: asyncio.Event) -> None:
     """Reports metrics and health once a second."""
     while not stop.is_set():
-        _say({"metrics": gateway.snapshot(), "health": await gateway.health()})
+        channel.send({"metrics": gateway.snapshot(), "health": await gateway.health()})
         began = asyncio.get_running_loop().time()
         await asyncio.sleep(_REPORT_EVERY)
         gateway.metrics.lagged(asyncio.get_running_loop().time() - began - _REPORT_EVERY)
 
 
-def _say(message: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+class _Channel:
+    """The way to the parent: a copy of standard output, which from then on is standard error."""
+
+    def __init__(self) -> None:
+        sys.stdout.flush()
+        self._stream = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def send(self, message: dict[str, object]) -> None:
+        self._stream.write(json.dumps(message) + "\n")
+        self._stream.flush()
 
 
 class _Parent(asyncio.Protocol):
-    """The channel to the parent; only its end has a meaning."""
+    """The parent's end of the channel: it says "go" once, and closes when the parent has ended."""
 
-    def __init__(self, stop: asyncio.Event) -> None:
-        self._stop = stop
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.stop = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self.go.set()
 
     def eof_received(self) -> None:
-        self._stop.set()
+        self.connection_lost(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop.set()
+        self.stop.set()
+        self.go.set()

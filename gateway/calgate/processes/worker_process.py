@@ -2,19 +2,26 @@
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from calgate.plugin.errors import ConfigError
 from calgate.processes.sockets import Role
+from calgate.telemetry import tasks
+
+logger = logging.getLogger(__name__)
 
 _READY_WITHIN = 60.0
 _LINE = 4 << 20  # bytes of one report
+_LAST_LINES_WITHIN = 1.0  # seconds after the end of the process
+GO = b"go\n"
 
 # With 10,000 responses of 100 KB a second, glibc would return their pages and fetch them again, a fifth of the CPU
 # time. Bounded, so that a worker still shrinks; values in the environment have precedence.
@@ -28,33 +35,50 @@ _MALLOC = {
 class WorkerProcess:
     """One worker process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, channel: socket.socket, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, channel: socket.socket, on_change: Callable[[], None]
+    ) -> None:
         self._process = process
         self._channel = channel
-        self._on_end = on_end
+        self._on_change = on_change
+        self._writer: asyncio.StreamWriter | None = None
+        self._started = asyncio.Event()
         self._ready = asyncio.Event()
+        self._faults: tuple[str, ...] = ()
         self._began = time.monotonic()
         self.metrics: dict[str, object] = {}
         self.health: dict[str, object] = {"status": "starting"}
-        self._listening = asyncio.get_running_loop().create_task(self._listen())
+        self._attending = tasks.start(self._attend(), "worker process", process.kill)
 
     @classmethod
     async def start(
-        cls, file: Path, slot: int, sockets: Sequence[tuple[Role, socket.socket]], on_end: Callable[[], None]
+        cls, file: Path, slot: int, sockets: Sequence[tuple[Role, socket.socket]], on_change: Callable[[], None]
     ) -> "WorkerProcess":
-        """Starts a worker on the sockets. `on_end` is called when it ends, for any reason."""
+        """Starts a worker on the sockets. `on_change` is called when its health changes, and when it ends."""
         descriptors = [sock.fileno() for _, sock in sockets]
         passed = json.dumps([[role, sock.fileno()] for role, sock in sockets])
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "calgate", "worker", "-c", str(file), "--slot", str(slot), "--sockets", passed),
+                *(
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "calgate",
+                    "worker",
+                    "-c",
+                    str(file),
+                    "--slot",
+                    str(slot),
+                    "--sockets",
+                    passed,
+                ),
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 pass_fds=descriptors,
                 env=_MALLOC | os.environ,
             )
-        return cls(process, ours, on_end)
+        return cls(process, ours, on_change)
 
     @property
     def pid(self) -> int:
@@ -74,31 +98,75 @@ class WorkerProcess:
         code = self._process.returncode or 0
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
-    async def _listen(self) -> None:
-        reader, writer = await asyncio.open_connection(sock=self._channel, limit=_LINE)
-        while line := await reader.readline():
-            message = json.loads(line)
-            self.metrics = message.get("metrics", self.metrics)
-            self.health = message.get("health", self.health)
-            if "ready" in message:
-                self._ready.set()
-        writer.close()
+    @property
+    def accepts(self) -> bool:
+        """Whether it has begun to accept requests and has not ended."""
+        return self._ready.is_set() and not self.has_ended
+
+    async def _attend(self) -> None:
+        """Follows the worker to its end, whatever it writes."""
+        listening = tasks.start(self._listen(), "worker reports", self._process.kill)
         await self._process.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(listening, _LAST_LINES_WITHIN)  # a process that it started may hold the channel open
+        self._started.set()
         self._ready.set()
-        self._on_end()
+        self._on_change()
+
+    async def _listen(self) -> None:
+        reader, self._writer = await asyncio.open_connection(sock=self._channel, limit=_LINE)
+        while True:
+            try:
+                line = await reader.readline()
+            except ValueError:
+                logger.warning("worker %d: ignored a line of more than %d bytes in its reports", self.pid, _LINE)
+                continue
+            except ConnectionError:
+                break
+            if not line:
+                break
+            self._take(line)
+        self._writer.close()
+
+    def _take(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+            known = message.keys() & {"started", "ready", "metrics", "health", "faults"}
+        except (ValueError, AttributeError):
+            known = set()
+        if not known:
+            logger.warning("worker %d: ignored a line in its reports that is not one: %.200r", self.pid, line)
+            return
+        self.metrics = message.get("metrics", self.metrics)
+        self._faults = tuple(message.get("faults", self._faults))
+        before, self.health = self.health, message.get("health", self.health)
+        if "started" in message:
+            self._started.set()
+        if "ready" in message:
+            self._ready.set()
+        if before != self.health:
+            self._on_change()
+
+    async def wait_until_started(self) -> None:
+        """Raises ConfigError with the worker's faults and exit code if it ended instead."""
+        await self._wait(self._started)
 
     async def wait_until_ready(self) -> None:
-        """Raises ConfigError with the worker's exit code if it ended instead; it has logged the reason itself."""
+        """Lets the started worker listen, and waits until it does. Raises ConfigError if it ended instead."""
+        if self._writer is not None:
+            self._writer.write(GO)
+        await self._wait(self._ready)
+
+    async def _wait(self, event: asyncio.Event) -> None:
         try:
             async with asyncio.timeout(_READY_WITHIN):
-                await self._ready.wait()
+                await event.wait()
         except TimeoutError:
             self._process.kill()
-            raise ConfigError(
-                [f"a worker was not ready within {_READY_WITHIN:g} s; see its log lines above"], code=1
-            ) from None
+            raise ConfigError([f"a worker did not start within {_READY_WITHIN:g} s"], code=1) from None
         if self.has_ended:
-            raise ConfigError([], code=self._process.returncode or 1)
+            faults = self._faults or [f"a worker ended ({self.how_it_ended}) before it was ready; see its lines above"]
+            raise ConfigError(faults, code=self._process.returncode or 1)
 
     def terminate(self) -> None:
         """Lets it finish its open requests."""

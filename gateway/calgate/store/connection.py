@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import Any
@@ -20,6 +21,9 @@ _ACKNOWLEDGED_WITHIN = 1000  # milliseconds
 _RELOADS = 5  # loading and calling again, in case the functions are flushed in between
 _CALL_WITHIN = 4.0  # seconds, including the wait for a connection; less than a browser waits
 _AWAY_REPLIES = ("OOM", "MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")  # error replies that redis-py has no class for
+
+
+_FUNCTION = re.compile(r"register_function\W+(?:function_name\s*=\s*)?(VERSION \.\. )?'([a-z0-9_]+)'")
 
 
 class RedisStore:
@@ -61,6 +65,8 @@ class RedisStore:
 
     def library(self, name: str, source: str) -> None:
         self._libraries[name] = source
+        for is_prefixed, function in _FUNCTION.findall(source):
+            self._metrics.expect_calls("store", operation(f"{name}_{function}" if is_prefixed else function))
 
     async def call(
         self,

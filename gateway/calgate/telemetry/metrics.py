@@ -1,16 +1,22 @@
 """Metrics: counted in plain numbers, since a request takes 50 µs; Prometheus' own library writes the exposition."""
 
 import re
+import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from calgate.plugin.errors import refusal_codes
+from calgate.plugin.licensing import CAL_KINDS
 
 _BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -40,11 +46,21 @@ _OF_THE_STORE = {  # every worker and every gateway has the same values: use max
 }
 
 
+_OUTCOMES: Mapping[str, Sequence[str]] = {
+    "store": ("ok", "unavailable", "error"),
+    "directory": ("found", "unknown", "unavailable", "refused", "error"),
+}
+
+
 class Metrics:
     """One worker's metrics since it started."""
 
     def __init__(self) -> None:
         self._counts: defaultdict[tuple[str, ...], int] = defaultdict(int)
+        self.expect("refusals", refusal_codes())
+        self.expect("claims", CAL_KINDS)
+        for operation in ("look_up", "resolve"):
+            self.expect_calls("directory", operation)
         self._times: dict[tuple[str, ...], _Times] = {}
         self.gauges: dict[str, float] = {}
         self.cals: dict[str, object] = {}  # as licensing/pool_metrics.py sets them
@@ -53,12 +69,24 @@ class Metrics:
         """Adds one; `name` is one of the counters above with one label."""
         self._counts[(name, label)] += 1
 
+    def expect(self, name: str, labels: Iterable[str]) -> None:
+        """Starts counters at 0: a counter that appears with 1 hides its first event from `increase()`."""
+        for label in labels:
+            self._counts[(name, label)] += 0
+
+    def expect_calls(self, whom: Literal["store", "directory"], operation: str) -> None:
+        """Starts the counters of an operation at 0."""
+        for outcome in _OUTCOMES[whom]:
+            self._counts[(f"{whom}_calls", operation, outcome)] += 0
+
     def observe(self, stage: str, seconds: float) -> None:
         """Records the duration of a stage: "sign-in", "claim", "upstream" (until its response begins), "whole"."""
         self._time(("stage_seconds", stage), seconds)
 
     def called(self, whom: Literal["store", "directory"], operation: str, outcome: str, seconds: float) -> None:
         """Records a call to the store or a directory, and its outcome."""
+        if (f"{whom}_calls", operation, outcome) not in self._counts:
+            self.expect_calls(whom, operation)
         self._counts[(f"{whom}_calls", operation, outcome)] += 1
         self._time((f"{whom}_call_seconds", operation), seconds)
 
@@ -99,10 +127,29 @@ def operation(name: str) -> str:
     return re.sub(r"_v\d+_", "_", name).lower()
 
 
-def exposition(workers: Mapping[str, Mapping[str, Any]]) -> str:
+@dataclass
+class Reloads:
+    """Whether the last reload of the settings succeeded, and when one last did; the start counts as one."""
+
+    successful: bool = True
+    last_success: float = field(default_factory=time.time)
+
+    def succeeded(self) -> None:
+        self.successful, self.last_success = True, time.time()
+
+    def failed(self) -> None:
+        self.successful = False
+
+
+def exposition(
+    workers: Mapping[str, Mapping[str, Any]],
+    dependencies: Mapping[str, bool] | None = None,
+    reloads: Reloads | None = None,
+) -> str:
     """Returns the text that Prometheus reads, with each worker's metrics under its number."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Snapshots(workers))
+    registry.register(_Service(dependencies or {}, reloads or Reloads()))
     return generate_latest(registry).decode()
 
 
@@ -151,6 +198,35 @@ class _Snapshots(Collector):
             for license, kind, *values in pools:
                 family.add_metric([license, kind], values[number])
             yield family
+
+
+class _Service(Collector):
+    """The metrics of the parent: of the service as a whole."""
+
+    def __init__(self, dependencies: Mapping[str, bool], reloads: Reloads) -> None:
+        self._dependencies = dependencies
+        self._reloads = reloads
+
+    def collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily(
+            "calgate_dependency_up", "Whether the store and the directory respond.", labels=["dependency"]
+        )
+        for name, is_up in self._dependencies.items():
+            up.add_metric([name], is_up)
+        yield up
+        yield GaugeMetricFamily(
+            "calgate_config_last_reload_successful",
+            "Whether the last reload of the settings succeeded.",
+            value=self._reloads.successful,
+        )
+        yield GaugeMetricFamily(
+            "calgate_config_last_reload_success_timestamp_seconds",
+            "Unix time of the last successful reload, or of the start.",
+            value=self._reloads.last_success,
+        )
+        info = GaugeMetricFamily("calgate_build_info", "The version of calgate; always 1.", labels=["version"])
+        info.add_metric([version("calgate")], 1)
+        yield info
 
 
 def _cumulative(buckets: list[int]) -> list[tuple[str, float]]:

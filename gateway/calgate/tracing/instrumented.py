@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from calgate.plugin.errors import Refusal, Unavailable
 from calgate.plugin.identity import Authenticated, Authenticator, Continue, Directory, Handshake, Identity, Peer, Person
 from calgate.plugin.licensing import Activity, Allocator, Claimant, Lease, Lost, Pool
+from calgate.telemetry.dependency import DependencyState
 from calgate.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ def instrument(
     allocator: Allocator | None,
     authenticators: Sequence[Authenticator],
     metrics: Metrics,
+    state: DependencyState,
     tracing: "Tracing | None",
 ) -> tuple[Directory, Allocator | None, Sequence[Authenticator]]:
     """Wraps the started plugins: calls to directories are counted, and with tracing the other roles have spans too."""
-    counted = InstrumentedDirectory(directory, metrics, tracing)
+    counted = InstrumentedDirectory(directory, metrics, tracing, state)
     if tracing is None:
         return counted, allocator, authenticators
     traced = TracedAllocator(allocator, tracing) if allocator is not None else None
@@ -33,10 +35,13 @@ def instrument(
 class InstrumentedDirectory:
     """All directories as one."""
 
-    def __init__(self, directory: Directory, metrics: Metrics, tracing: "Tracing | None") -> None:
+    def __init__(
+        self, directory: Directory, metrics: Metrics, tracing: "Tracing | None", state: DependencyState | None = None
+    ) -> None:
         self._directory = directory
         self._metrics = metrics
         self._tracing = tracing
+        self._state = state or DependencyState()
 
     async def look_up(self, identity: Identity) -> Person | None:
         if self._tracing is None:
@@ -65,10 +70,13 @@ class InstrumentedDirectory:
             yield call
         except Unavailable:
             call.outcome = "unavailable"
+            self._state.failed() if operation == "resolve" else self._state.doubted()
             raise
         except Refusal:
             call.outcome = "refused"
             raise
+        else:
+            self._state.responded()
         finally:
             self._metrics.called("directory", operation, call.outcome, perf_counter() - began)
 

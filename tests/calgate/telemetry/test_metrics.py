@@ -1,8 +1,10 @@
 """Figures where nothing answers, and how those of several workers are told as one."""
 
+import ast
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
@@ -10,18 +12,20 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from calgate.licensing import pool_metrics
+from calgate.plugin import errors
 from calgate.plugin.errors import AccountRefused, Unavailable
 from calgate.plugin.identity import Identity, Person
 from calgate.plugin.licensing import LicenseInfo, Pool
 from calgate.store import StoreSection, open_store
-from calgate.telemetry.metrics import Metrics, exposition
+from calgate.telemetry.metrics import Metrics, Reloads, exposition
 from calgate.tracing.instrumented import InstrumentedDirectory
 
 ALICE = Identity("DEMO", "alice", "ntlm")
 
 
 def counters(metrics: Metrics) -> list[object]:
-    return cast("list[object]", metrics.snapshot()["counters"])
+    """The counters that are not 0."""
+    return [counter for counter in cast("list[list[object]]", metrics.snapshot()["counters"]) if counter[-1]]
 
 
 async def test_call_to_an_unreachable_store_is_counted_as_unavailable(tmp_path: Path) -> None:
@@ -102,3 +106,64 @@ def test_cal_metrics_are_those_of_the_worker_that_read_them_last() -> None:
     assert [(sample.labels, sample.value) for sample in family.samples] == [
         ({"license": "qlikview", "kind": "session"}, 4)
     ]
+
+
+# ---------------------------------------------------------------- a first event must be an increase from 0
+
+
+def code_literals() -> set[str]:
+    """Every code that the source gives a refusal by `code="…"`."""
+    root = Path(__file__).parents[3]
+    files = [*(root / "gateway").rglob("*.py"), *(root / "plugins").rglob("*.py")]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {
+        keyword.value.value
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id in vars(errors) | {"NoCal": None}
+        for keyword in call.keywords
+        if keyword.arg == "code" and isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str)
+    }
+
+
+def test_every_code_of_a_refusal_in_the_source_is_among_the_known_ones() -> None:
+    assert len(code_literals()) > 8
+    assert code_literals() <= errors.refusal_codes()
+
+
+def test_counters_begin_at_zero() -> None:
+    metrics = Metrics()
+    metrics.expect("sign_ins", ["kerberos"])
+    found = {tuple(row[:-1]): row[-1] for row in cast("list[list[object]]", metrics.snapshot()["counters"])}
+    assert found[("refusals", "no-cal")] == found[("refusals", "account-locked")] == 0
+    assert found[("claims", "session")] == found[("sign_ins", "kerberos")] == 0
+    assert found[("directory_calls", "look_up", "unavailable")] == 0
+    metrics.called("store", "get", "ok", 0.1)
+    found = {tuple(row[:-1]): row[-1] for row in cast("list[list[object]]", metrics.snapshot()["counters"])}
+    assert (found[("store_calls", "get", "ok")], found[("store_calls", "get", "unavailable")]) == (1, 0)
+
+
+async def test_functions_of_a_library_are_counted_from_zero(tmp_path: Path) -> None:
+    metrics = Metrics()
+    async with open_store(StoreSection(url=f"unix://{tmp_path}/nobody"), tmp_path, metrics) as store:
+        source = "redis.register_function(VERSION .. 'claim', claim)\nredis.register_function('probe_v2_count', count)"
+        store.library("calgate_cal_v3", source)
+    found = {tuple(row[:-1]): row[-1] for row in cast("list[list[object]]", metrics.snapshot()["counters"])}
+    assert found[("store_calls", "calgate_cal_claim", "unavailable")] == 0
+    assert found[("store_calls", "probe_count", "unavailable")] == 0
+
+
+def test_dependency_that_is_away_and_failed_reload_are_metrics_of_the_service() -> None:
+    reloads = Reloads()
+    reloads.failed()
+    text = exposition({}, {"store": False, "directory": True}, reloads)
+    values = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert values["calgate_dependency_up", "store"] == 0
+    assert values["calgate_dependency_up", "directory"] == 1
+    assert values["calgate_config_last_reload_successful",] == 0
+    assert values["calgate_config_last_reload_success_timestamp_seconds",] > 1e9
+    assert ("calgate_build_info", version("calgate")) in values
