@@ -45,6 +45,7 @@ class Handler:
         self._header_filter = header_filter
         self._trusted = listen.trusted_proxies
         self._methods = frozenset(listen.methods)
+        self._public_origins = listen.public_origin
         self._forward_auth = forward_auth_section
         self._metrics = metrics
         self._tracing = tracing
@@ -55,7 +56,13 @@ class Handler:
         route: Route | None = None
         code: str | None = None
         try:
-            request = read_request(raw, header_filter=self._header_filter, trusted=self._trusted, methods=self._methods)
+            request = read_request(
+                raw,
+                header_filter=self._header_filter,
+                trusted=self._trusted,
+                methods=self._methods,
+                public_origins=self._public_origins,
+            )
             if request.target.path == forward_auth.PATH:
                 request = forward_auth.described_request(request, self._forward_auth)
                 route = find_route(self._pipeline.routes, request.host, request.target.path)

@@ -446,7 +446,9 @@ async def test_malformed_forwarded_headers_of_a_trusted_proxy_are_400(
     async with gateway(write_settings(folder, server.port, listen='trusted_proxies = ["127.0.0.1/32"]')) as gate:
         for field in (
             "X-Forwarded-For: unknown",
-            "X-Forwarded-For: 198.51.100.7, 198.51.100.7:80",
+            "X-Forwarded-For: 198.51.100.7, 198.51.100.7:x",
+            "X-Forwarded-Host: g, h",
+            "X-Forwarded-Host: g/h",
             "X-Forwarded-For: _hidden",
             "X-Forwarded-Proto: ftp",
             "X-Forwarded-Proto: https, http",

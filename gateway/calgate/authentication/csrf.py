@@ -10,6 +10,7 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from calgate.http.headers import RequestHeaders
+from calgate.http.origin import normalize_origin
 from calgate.plugin.errors import CrossSite
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -17,15 +18,19 @@ _OWN_SITE = frozenset({"", "same-origin", "none"})
 
 
 def demand_own_site(
-    method: str, headers: RequestHeaders, public_origin: str, embed_in: Collection[str], *, websocket: bool
+    method: str, headers: RequestHeaders, own_origins: Collection[str], embed_in: Collection[str], *, websocket: bool
 ) -> None:
     """Raises CrossSite for an unsafe method or a WebSocket from a foreign or null Origin, with a cookie or without."""
     origin = headers.get(b"origin").lower() if b"origin" in headers.by_name else ""
-    if not origin or (method in _SAFE and not websocket) or origin == public_origin or origin in embed_in:
+    if not origin or (method in _SAFE and not websocket):
+        return
+    normal = normalize_origin(origin)
+    if normal and (normal in own_origins or normal in embed_in):
         return
     if origin == "null" and headers.get(b"sec-fetch-site") == "same-origin" and not websocket:
         return  # our own page under a Referrer-Policy of no-referrer
-    raise CrossSite(f"{'a WebSocket' if websocket else method} from origin {origin}")
+    own = " or ".join(own_origins)
+    raise CrossSite(f"{'a WebSocket' if websocket else method} from origin {origin[:100]}, not {own}")
 
 
 def demand_may_sign_in(method: str, headers: RequestHeaders, embed_in: Collection[str]) -> None:
@@ -38,7 +43,7 @@ def demand_may_sign_in(method: str, headers: RequestHeaders, embed_in: Collectio
             return
         if destination in ("iframe", "frame") and _origin_of(headers.get(b"referer")) in embed_in:
             return
-    if headers.get(b"origin").lower() in embed_in and embed_in:
+    if normalize_origin(headers.get(b"origin")) in embed_in:
         return
     raise CrossSite(f"a {method} for {destination or 'something'} from another site's page")
 
@@ -49,4 +54,4 @@ def _origin_of(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return ""
-    return f"{parts.scheme}://{parts.netloc}".lower()
+    return normalize_origin(f"{parts.scheme}://{parts.netloc}")

@@ -11,6 +11,7 @@ from calgate.authentication.sessions import Sessions
 from calgate.authentication.settings import SessionSection
 from calgate.http.cookies import COOKIE_HTTP, COOKIE_HTTPS, UpstreamCookie, expire_cookies, session_id_of
 from calgate.http.headers import Header
+from calgate.http.origin import normalize_origin
 from calgate.http.request import Request
 from calgate.plugin.errors import AccountRefused, Refusal
 from calgate.plugin.identity import Directory, Identity, Person
@@ -44,7 +45,7 @@ class SignIn:
         self._directory = directory
         self._sessions = sessions
         self._section = section
-        self._embed_in = frozenset(origin.lower().rstrip("/") for origin in section.embed_in)
+        self._embed_in = frozenset(normalize_origin(origin.rstrip("/")) for origin in section.embed_in)
         self._metrics = metrics
 
     async def find(self, request: Request) -> SignedIn:
@@ -54,7 +55,7 @@ class SignIn:
         TooManySignIns or Unavailable.
         """
         csrf.demand_own_site(
-            request.method, request.headers, request.origin, self._embed_in, websocket=request.names_websocket
+            request.method, request.headers, request.own_origins, self._embed_in, websocket=request.names_websocket
         )
         session_id = session_id_of(request)
         session = await self._sessions.find(session_id)

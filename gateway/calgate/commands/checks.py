@@ -29,6 +29,13 @@ from calgate.tracing.settings import TracingSection
 ANSWER_WITHIN = 5.0  # seconds, for a document server
 EXPIRES_SOON = 14 * 86_400.0
 OLDEST_STORE = 7
+_HOST_MUST_BE_KEPT = Finding(
+    "note",
+    "proxy",
+    "the proxies in listen.trusted_proxies must keep the Host header, or set X-Forwarded-Host: else browsers get 403"
+    " for every POST request and WebSocket",
+    "if they cannot, set listen.public_origin to what users have in their address bar",
+)
 
 
 async def check(
@@ -63,7 +70,10 @@ def _unwise(settings: Settings) -> Sequence[Finding]:
         sentences += settings.modules[name].warnings(section)
     sentences += [f"{name}: {why}" for name, why in plugin_loader.unusable()]
     wise = [Finding("ok", "settings", f"{settings.file} is read, and has no faults")]
-    return [Finding("warn", "settings", sentence) for sentence in sentences] or wise
+    listen = settings.core.listen
+    needs_host = listen.trusted_proxies and not listen.proxy_protocol and not listen.public_origin
+    notes = [_HOST_MUST_BE_KEPT] if needs_host else []
+    return ([Finding("warn", "settings", sentence) for sentence in sentences] or wise) + notes
 
 
 def _certificates(files: Sequence[Tls], hosts: Sequence[str]) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from calgate.authentication.sessions import Sessions
 from calgate.authentication.sign_in import SignIn
 from calgate.endpoints.refusals import RefusalResponses
 from calgate.http.cookies import UpstreamCookie, expire_cookies, session_id_of
+from calgate.http.origin import normalize_origin
 from calgate.http.request import Request
 from calgate.http.response import Response, date
 from calgate.licensing.leases import Licensing
@@ -78,8 +79,8 @@ class GatewayPaths:
 
     def _is_same_origin(self, request: Request) -> bool:
         site = request.headers.get(b"sec-fetch-site")
-        origin = request.headers.get(b"origin").lower()
-        return site == "same-origin" or (not site and origin in ("", request.origin))
+        origin = request.headers.get(b"origin")
+        return site == "same-origin" or (not site and (not origin or normalize_origin(origin) in request.own_origins))
 
     async def _health_response(self, *, strict: bool) -> Response:
         """Ready is 200, also while a dependency is away: all gateways share it. `?strict` wants those to be up, too."""

@@ -233,7 +233,7 @@ def _decide_outbound(name: bytes) -> int:
         handling = _CONNECTION
     elif lower in _HOP_BY_HOP or lower in _NEVER_DOWN or lower == b"content-length":
         handling = _DROP
-    elif lower in (b"set-cookie", b"location", b"content-location"):
+    elif lower in (b"set-cookie", b"location", b"content-location", b"refresh"):
         handling = _REWRITE
     elif lower == b"www-authenticate":
         handling = _OFFER

@@ -9,9 +9,10 @@ from time import perf_counter
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from calgate.http.address import client_address, is_trusted
+from calgate.http.address import client_address, client_host, client_scheme, is_trusted
 from calgate.http.connection import ClientConnection, RawRequest
 from calgate.http.headers import Header, RequestHeaderFilter, RequestHeaders
+from calgate.http.origin import own_origins
 from calgate.http.target import Target, read_target, to_origin_form
 from calgate.plugin.errors import BadRequest, MethodRefused, Refusal, RequestTimeout, TooLarge
 from calgate.plugin.settings import Network
@@ -19,6 +20,7 @@ from calgate.telemetry import log
 
 _BODY_PATIENCE = 60.0  # seconds without a byte of a body
 _PATH_LOGGED = 1000  # characters of a path in the line of a refusal: a stranger must not fill the log
+_LONGEST_HOST = 260  # characters: a name has at most 253 (RFC 1035, 2.3.4), and a port follows it
 
 
 @dataclass(slots=True, eq=False)
@@ -31,11 +33,12 @@ class Request:
     raw_target: str  # as received and as forwarded
     target: Target
     headers: RequestHeaders
-    host: str  # as in the Host header, in lower case
+    host: str  # of the public address: as in the Host header, in lower case
     scheme: str  # of the public address: also "https" behind a trusted proxy that ends TLS
     address: str  # the client's, as seen through trusted proxies
     behind_proxy: bool
     sign_in_headers: Sequence[Header] = ()  # of the response to a request that signed in, whatever its status
+    public_origins: Sequence[str] = ()  # of the settings file
     awaits_continue: bool = False  # the client sends no body before it gets "100 Continue" or a final response
     user: str | None = None  # CORP\\alice, once signed in: for pages and the log
     started: float = field(default_factory=perf_counter)
@@ -70,8 +73,13 @@ class Request:
 
     @property
     def origin(self) -> str:
-        """Scheme and host as a browser writes them in Origin."""
-        return f"{self.scheme}://{self.host}"
+        """The public origin of the site: scheme, host, and the port where it is not the default one."""
+        return self.own_origins[0]
+
+    @property
+    def own_origins(self) -> Sequence[str]:
+        """The origins that pages of this site can have, normalized."""
+        return own_origins(self.scheme, self.host, self.public_origins)
 
     @property
     def names_websocket(self) -> bool:
@@ -144,7 +152,12 @@ class Request:
 
 
 def read_request(
-    raw: RawRequest, *, header_filter: RequestHeaderFilter, trusted: Sequence[Network], methods: frozenset[str]
+    raw: RawRequest,
+    *,
+    header_filter: RequestHeaderFilter,
+    trusted: Sequence[Network],
+    methods: frozenset[str],
+    public_origins: Sequence[str] = (),
 ) -> Request:
     """Reads a request. Raises BadRequest where it can be read in more than one way, MethodRefused."""
     connection = raw.connection
@@ -164,10 +177,12 @@ def read_request(
     address = peer
     if behind_proxy:
         address = client_address(peer, headers.get(b"x-forwarded-for"), trusted)
-        said = headers.get(b"x-forwarded-proto").lower()
-        if said not in ("", "http", "https"):
-            raise BadRequest("X-Forwarded-Proto is neither http nor https")
-        scheme = said or scheme
+        if b"x-forwarded-proto" in headers.by_name:
+            scheme = client_scheme(headers.get(b"x-forwarded-proto"))
+        if b"x-forwarded-host" in headers.by_name:
+            host = client_host(headers.get(b"x-forwarded-host"))
+            if not _is_host(host):
+                raise BadRequest("X-Forwarded-Host of a trusted proxy is malformed")
     return Request(
         raw,
         connection,
@@ -179,6 +194,7 @@ def read_request(
         scheme,
         address,
         behind_proxy,
+        public_origins=public_origins,
         awaits_continue=b"expect" in headers.by_name,
     )
 
@@ -196,7 +212,11 @@ def _demand_plain_framing(raw: RawRequest, headers: RequestHeaders) -> None:
         raise BadRequest("an Upgrade with a body")
 
 
-@lru_cache(1024)
 def _is_host(host: str) -> bool:
+    return len(host) <= _LONGEST_HOST and _has_host_form(host)  # the length first: the cache must hold short keys only
+
+
+@lru_cache(1024)
+def _has_host_form(host: str) -> bool:
     name = host[1:].replace("]", "", 1) if host.startswith("[") else host
     return bool(host) and all(c.isalnum() or c in ".-:_" for c in name) and host.isascii()

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from calgate.http.origin import normalize_origin
 from calgate.plugin.settings import Duration, Network, ReadableFile, Section
 
 
@@ -46,6 +47,17 @@ def _method(value: str) -> str:
     return value
 
 
+def _listed(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _public_origin(value: str) -> str:
+    origin = normalize_origin(value.rstrip("/"))
+    if not origin:
+        raise ValueError(f'an origin is written like "https://bi.corp.example", not {value!r}')
+    return origin
+
+
 class Tls(Section):
     """The certificate (with its chain) and key of the listener, PEM."""
 
@@ -67,8 +79,17 @@ class Listen(Section):
     sni: tuple[Tls, ...] = ()
     """Further certificates, each for the names that it contains; a browser gets the one for the name it asks for."""
     trusted_proxies: tuple[Network, ...] = ()
-    """Networks of the proxies whose X-Forwarded-For, X-Forwarded-Proto, PROXY header and traceparent are believed.
+    """Networks of the proxies whose X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, PROXY header and
+    traceparent are believed.
     Name the balancers themselves, and nothing wider.
+    """
+    public_origin: Annotated[
+        tuple[Annotated[str, AfterValidator(_public_origin)], ...],
+        BeforeValidator(_listed, json_schema_input_type=str | list[str]),
+    ] = ()
+    """What users have in their address bar, such as "https://bi.corp.example"; one, or a list. Only pages of these
+    origins may send POST requests and open WebSockets. Needed where a proxy changes the Host header and sends no
+    X-Forwarded-Host; by default the origin follows from Host.
     """
     redirect_http: Annotated[Address, BeforeValidator(read_address, json_schema_input_type=str)] | None = None
     """An address that redirects every http request to the https address. Needs `tls`."""

@@ -16,6 +16,7 @@ from calgate.http.response import Response
 from calgate.plugin.errors import BadGateway, GatewayTimeout
 from calgate.upstream.balancer import LoadBalancer
 from calgate.upstream.connection import UpstreamConnection
+from calgate.upstream.location import rewrite_url
 from calgate.upstream.pool import Unreachable, Upstream, UpstreamRequest
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -121,8 +122,8 @@ class Forwarder:
             if lower == b"set-cookie":
                 headers[index] = (name, without_domain(value, upstream.host.encode()))
                 cookies.append(UpstreamCookie.parse(headers[index][1]))
-            elif lower in (b"location", b"content-location"):
-                headers[index] = (name, _rewrite_location(value, request, upstream))
+            elif lower in (b"location", b"content-location", b"refresh"):
+                headers[index] = (name, rewrite_url(value, upstream.authorities, request.origin))
         return cookies
 
     def response(self, upstream_response: UpstreamResponse, extra: Sequence[Header]) -> Response:
@@ -136,16 +137,6 @@ class Forwarder:
 @lru_cache(4096)
 def _forwarded(address: str, scheme: str, host: str) -> bytes:
     return f"X-Forwarded-For: {address}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: {host}\r\n".encode()
-
-
-def _rewrite_location(value: bytes, request: Request, upstream: Upstream) -> bytes:
-    text = value.decode("latin-1")
-    for scheme in (upstream.scheme, "http", "https"):
-        start = f"{scheme}://{upstream.authority}"
-        rest = text[len(start) :]
-        if text[: len(start)].lower() == start.lower() and (not rest or rest[0] in "/?#"):
-            return f"{request.origin}{rest}".encode("latin-1")
-    return value
 
 
 def encode_headers(values: Mapping[str, str]) -> bytes:

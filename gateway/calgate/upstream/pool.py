@@ -63,6 +63,12 @@ class Upstream:
         return host if self.port == default else f"{host}:{self.port}"
 
     @property
+    def authorities(self) -> frozenset[str]:
+        """How a URL can name the server: with its port, and without if that is the default one."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return frozenset({self.authority.lower(), f"{host}:{self.port}".lower()})
+
+    @property
     def name(self) -> str:
         """The server's URL, as in the settings file."""
         return f"{self.scheme}://{self.authority}"

@@ -216,3 +216,12 @@ def test_token_is_explained_without_a_settings_file(token: str, code: int, told:
     result = CliRunner().invoke(main, ["check", "--token", token, "--json"])
     assert result.exit_code == code
     assert any(told in row["subject"] + row["what"] for row in json.loads(result.output))
+
+
+async def test_check_says_that_a_proxy_must_keep_host_unless_the_public_origin_is_set(
+    upstream: int, tmp_path: Path
+) -> None:
+    for more, expected in (("", ["note"]), ('public_origin = "https://bi.example"', [])):
+        listen = f'trusted_proxies = ["10.0.0.1/32"]\n{more}'
+        file = write_settings(tmp_path, upstream, listen=listen)
+        assert [f.level for f in await findings(file) if "Host header" in f.what] == expected
