@@ -1,5 +1,6 @@
 """Visits and wishes for the planner's tests: made-up people, times in minutes from 2 March 2026 08:00 UTC."""
 
+import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -70,3 +71,21 @@ def session_log(rows: Sequence[dict[str, str]], header: Sequence[str] = HEADER) 
     """A session log with these rows."""
     lines = ["\t".join(header), *("\t".join(row.get(name, "") for name in header) for row in rows)]
     return "\r\n".join(lines) + "\r\n"
+
+
+def site_logs(folder: Path, weeks: int, users: int = 60, seed: int = 1, **columns: str) -> Path:
+    """Session logs of a made-up site, a file a day."""
+    folder.mkdir(exist_ok=True)
+    generator = random.Random(seed)
+    weight = [1 / (number + 1) for number in range(users)]
+    monday = datetime(2026, 1, 5)
+    for day in (monday + timedelta(days=number) for number in range(7 * weeks)):
+        if day.weekday() > 4:
+            continue
+        rows = []
+        for user in generator.choices(range(users), weight, k=60):
+            begin = day + timedelta(seconds=round(generator.triangular(7, 18, 10) * 3600))
+            minutes = round(min(120, generator.lognormvariate(2.5, 1)), 1)
+            rows.append(session_row(begin, minutes, f"CORP\\user{user:02}", f"{{pc{user}}}", **columns))
+        (folder / f"Sessions_QVS1_{day:%Y-%m-%d}.log").write_text(session_log(rows))
+    return folder

@@ -16,7 +16,7 @@ from calgate.plugin import CommandContext, Refusal
 from calgate_cal.admin import AdminError
 from calgate_cal.commands.command import license_admin, license_of
 from calgate_cal.commands.options import Changed, Length, Percent, Price, Zone
-from calgate_cal.planner import people, text
+from calgate_cal.planner import page, people, text
 from calgate_cal.planner import plan as planner
 from calgate_cal.planner.clock import Calendar
 from calgate_cal.planner.history import History, SourceError
@@ -82,6 +82,9 @@ _OPTIONS: Sequence[click.Parameter] = (
         help="none: numbers without people",
     ),
     click.Option(["--seed"], type=int, default=1, show_default=True, help="of the random draws"),
+    click.Option(
+        ["--html", "html_file"], type=click.Path(path_type=Path, dir_okay=False), help="a page for whoever signs"
+    ),
     click.Option(["--json", "as_json"], is_flag=True, help="for programs"),
 )
 
@@ -107,6 +110,7 @@ def _run(
     changes: Sequence[tuple[str, Change]],
     retry: str,
     names: str,
+    html_file: Path | None,
     as_json: bool,
     **words: Any,
 ) -> None:
@@ -125,6 +129,8 @@ def _run(
             assert file is not None
             history = asyncio.run(_records(context, file, license, since, options))
         made = planner.make(history, options, Calendar(zone))
+        if html_file is not None:
+            html_file.write_text(page.html(made, with_names=names != "none"), encoding="utf-8")
     except Refusal as refusal:
         raise click.ClickException(refusal.detail) from refusal
     except (AdminError, SourceError, OSError, UnicodeDecodeError) as fault:

@@ -15,6 +15,7 @@ from calgate_cal.planner.clock import Calendar
 
 DRAWS = 16
 WEEKS_AT_LEAST = 8
+_NEVER = 1 << 30  # the rank of a user who did not come in the half that Named users are chosen on
 _CONFIDENT = 14  # of the 16 draws in order: the 90th percentile
 
 
@@ -96,10 +97,12 @@ class Mixes:
         return sum(rates) / len(rates)
 
     def _ranked(self, weeks: Collection[int] | None) -> list[str]:
+        """Ranks the users who came in these weeks; others cannot be chosen."""
         hours: dict[str, float] = defaultdict(float)
         leases = self._leases
         for begin, end, user, week in zip(leases.begins, leases.ends, leases.users, self._weeks, strict=True):
-            hours[user] += (end - begin) / 3600 if weeks is None or week in weeks else 0.0
+            if weeks is None or week in weeks:
+                hours[user] += (end - begin) / 3600
         kept = [user for user in self._keep if user in hours]
         return [*kept, *(user for user in people.ranked(hours) if user not in set(kept))]
 
@@ -114,7 +117,7 @@ class Mixes:
         return _Draw(
             [leases.begins[index] for index in kept],
             [leases.ends[index] for index in kept],
-            [rank[leases.users[index]] for index in kept],
+            [rank.get(leases.users[index], _NEVER) for index in kept],
             [self._wishes[index] for index in kept],
         )
 

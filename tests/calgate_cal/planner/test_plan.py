@@ -1,9 +1,7 @@
 """`calgate cals plan` as an administrator types it, without a settings file and without a store."""
 
 import json
-import random
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from calgate_cal import commands
-from support.visits import SMALL, session_log, session_row
+from support.visits import SMALL, site_logs
 
 Plan = Callable[..., Result]
 
@@ -29,23 +27,6 @@ def planned(result: Result) -> Any:
     return json.loads(result.output)
 
 
-def logs(folder: Path, weeks: int, users: int = 60, seed: int = 1, **columns: str) -> Path:
-    """Session logs of a made-up site, a file a day."""
-    generator = random.Random(seed)
-    weight = [1 / (number + 1) for number in range(users)]
-    monday = datetime(2026, 1, 5)
-    for day in (monday + timedelta(days=number) for number in range(7 * weeks)):
-        if day.weekday() > 4:
-            continue
-        rows = []
-        for user in generator.choices(range(users), weight, k=60):
-            begin = day + timedelta(seconds=round(generator.triangular(7, 18, 10) * 3600))
-            minutes = round(min(120, generator.lognormvariate(2.5, 1)), 1)
-            rows.append(session_row(begin, minutes, f"CORP\\user{user:02}", f"{{pc{user}}}", **columns))
-        (folder / f"Sessions_QVS1_{day:%Y-%m-%d}.log").write_text(session_log(rows))
-    return folder
-
-
 def test_every_number_of_seats_has_its_denials_in_json(plan: Plan) -> None:
     made = planned(plan(SMALL / "D_month.csv", "--json"))
     assert [row[:2] for row in made["curve"]] == [[0, 240], [1, 128], [2, 61], [3, 23], [4, 8], [5, 1], [6, 0]]
@@ -57,7 +38,7 @@ def test_every_number_of_seats_has_its_denials_in_json(plan: Plan) -> None:
 def test_fewer_than_four_whole_weeks_give_no_band_and_fewer_than_eight_no_mix(plan: Plan, tmp_path: Path) -> None:
     for weeks, certain, mixes in ((3, False, False), (4, True, False), (8, True, True)):
         (tmp_path / str(weeks)).mkdir()
-        made = planned(plan(logs(tmp_path / str(weeks), weeks), "--price", "named=1,session=4", "--json"))
+        made = planned(plan(site_logs(tmp_path / str(weeks), weeks), "--price", "named=1,session=4", "--json"))
         assert made["weeks"] == weeks
         assert (made["recommended"]["low"] is not None) is certain
         assert bool(made["mix"]) is mixes
@@ -65,7 +46,7 @@ def test_fewer_than_four_whole_weeks_give_no_band_and_fewer_than_eight_no_mix(pl
 
 
 def test_the_text_shows_the_answer_what_there_is_now_and_the_proof(plan: Plan, tmp_path: Path) -> None:
-    made = plan(logs(tmp_path, 8), "--zone", "Europe/Berlin", "--session", "9", "--price", "named=1,session=10")
+    made = plan(site_logs(tmp_path, 8), "--zone", "Europe/Berlin", "--session", "9", "--price", "named=1,session=10")
     assert made.exit_code == 0, made.output
     for line in ("qlikview, 5 January 2026 to 27 February 2026: 8 whole weeks", "recommended", "proof: planned on"):
         assert line in made.output
@@ -74,7 +55,7 @@ def test_the_text_shows_the_answer_what_there_is_now_and_the_proof(plan: Plan, t
 
 
 def test_without_names_no_user_is_in_the_output(plan: Plan, tmp_path: Path) -> None:
-    folder = logs(tmp_path, 8)
+    folder = site_logs(tmp_path, 8)
     for form in ((), ("--json",)):
         output = plan(folder, "--price", "named=1,session=4", "--names", "none", "--exclude", "*user01", *form).output
         assert "user0" not in output.casefold()
@@ -84,7 +65,7 @@ def test_without_names_no_user_is_in_the_output(plan: Plan, tmp_path: Path) -> N
 def test_a_mix_has_named_users_of_the_random_halves_and_never_denies_more_than_the_past_allows(
     plan: Plan, tmp_path: Path
 ) -> None:
-    made = planned(plan(logs(tmp_path, 12), "--price", "named=1,session=10", "--json"))
+    made = planned(plan(site_logs(tmp_path, 12), "--price", "named=1,session=10", "--json"))
     alone, cheapest = made["mix"][0], made["mix"][-1]
     assert (alone["named"], cheapest["label"]) == (0, "cheapest")
     assert cheapest["price"] < alone["price"]
@@ -101,7 +82,7 @@ def test_a_setting_changed_is_a_column_of_its_own(plan: Plan) -> None:
 
 
 def test_more_people_need_more_seats(plan: Plan, tmp_path: Path) -> None:
-    folder = logs(tmp_path, 5)
+    folder = site_logs(tmp_path, 5)
     now, grown = (planned(plan(folder, "--growth", share, "--json")) for share in ("0%", "100%"))
     assert grown["wishes"] == pytest.approx(2 * now["wishes"], rel=0.5)
     assert grown["recommended"]["session"] > now["recommended"]["session"]
