@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     if not parallel.is_worker(item.config):
         return (yield)
-    with parallel.machine(item):
+    with parallel.MACHINE.held(alone=item.get_closest_marker(parallel.ALONE) is not None):
         return (yield)
 
 

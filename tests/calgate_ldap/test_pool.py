@@ -49,6 +49,7 @@ def top(connection: Connection) -> Entry | None:
     return connection.read(BASE, ["objectSid"])
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("mood", ["silent", "silent searching", "resetting", "busy"])
 async def test_query_moves_to_the_next_server_within_three_seconds(
     pool_of: Callable[..., Pool], serve: Servers, mood: str
@@ -61,6 +62,7 @@ async def test_query_moves_to_the_next_server_within_three_seconds(
     assert second.searches == [BASE]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("mood", ["silent searching", "resetting", "busy"])
 async def test_query_succeeds_when_the_server_of_a_kept_connection_fails(
     pool_of: Callable[..., Pool], serve: Servers, mood: str
@@ -123,6 +125,7 @@ async def test_query_is_unavailable_only_while_no_server_responds(
     assert "responds again" in caplog.text
 
 
+@pytest.mark.alone
 async def test_queries_fail_at_once_after_every_server_has_failed(pool_of: Callable[..., Pool], serve: Servers) -> None:
     server = serve()
     server.mood = "silent"

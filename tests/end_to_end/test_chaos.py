@@ -71,6 +71,7 @@ async def test_disconnected_clients_leave_nothing_behind(gate: Gateway, server: 
     assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")).status == 200
 
 
+@pytest.mark.alone
 async def test_two_thousand_unfinished_handshakes_delay_nobody_and_are_freed(gate: Gateway) -> None:
     client = NtlmClient("alice")
     first = f"GET / HTTP/1.1\r\nHost: g\r\nAuthorization: NTLM {client.first()}\r\n\r\n".encode()
@@ -92,6 +93,7 @@ async def test_two_thousand_unfinished_handshakes_delay_nobody_and_are_freed(gat
     assert [reply.status for reply in again] == [200] * 4
 
 
+@pytest.mark.alone
 async def test_slow_clients_do_not_delay_others(gate: Gateway) -> None:
     """Heads and bodies that come a byte now and then (slow-loris) cost a connection each, and others nothing."""
     cookie = await cookie_of(gate, "alice")

@@ -280,6 +280,7 @@ async def test_sigusr2_replaces_the_program_without_failing_a_request(server: Do
         assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")).status == 200
 
 
+@pytest.mark.alone
 async def test_sigusr2_keeps_the_requests_of_workers_from_before_a_reload(
     server: DocumentServer, tmp_path: Path
 ) -> None:
@@ -371,6 +372,7 @@ async def test_sign_in_completes_on_its_connection_while_the_worker_is_replaced(
         writer.close()
 
 
+@pytest.mark.alone
 async def test_tls_handshake_completes_during_a_reload(server: DocumentServer, tmp_path: Path) -> None:
     signed = Authority(tmp_path).sign("127.0.0.1")
     listen = f'tls = {{ certificate = "{signed.certificate}", key = "{signed.key}" }}\nworkers = 1'
@@ -527,6 +529,7 @@ async def test_slow_proxy_header_is_waited_for(server: DocumentServer, tmp_path:
         writer.close()
 
 
+@pytest.mark.alone
 async def test_proxy_header_that_arrives_during_a_reload_is_waited_for(server: DocumentServer, tmp_path: Path) -> None:
     listen = 'proxy_protocol = true\ntrusted_proxies = ["127.0.0.1/32"]\nworkers = 1'
     async with gateway(write_settings(tmp_path, server.port, listen=listen)) as gate:
@@ -541,6 +544,7 @@ async def test_proxy_header_that_arrives_during_a_reload_is_waited_for(server: D
         writer.close()
 
 
+@pytest.mark.alone
 async def test_client_that_stops_reading_does_not_delay_the_stop(server: DocumentServer, tmp_path: Path) -> None:
     async def endless(exchange: Exchange) -> None:
         exchange.writer.write(b"HTTP/1.1 200 OK\r\n\r\n")

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from support.gateway_process import DocumentServer, Exchange, Gateway, cookie_of, memory_of, raw
 
 GIGABYTE = 1 << 30
@@ -15,6 +17,7 @@ async def sample(gate: Gateway, samples: list[int]) -> None:
         await asyncio.sleep(1)
 
 
+@pytest.mark.alone
 async def test_gigabyte_response_is_not_buffered_for_a_slow_reader(gate: Gateway, server: DocumentServer) -> None:
     async def send(exchange: Exchange) -> None:
         exchange.writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {GIGABYTE}\r\n\r\n".encode())
@@ -43,6 +46,7 @@ async def test_gigabyte_response_is_not_buffered_for_a_slow_reader(gate: Gateway
     assert max(samples) - before < 10 << 20, f"{before} -> {samples}"
 
 
+@pytest.mark.alone
 async def test_gigabyte_upload_is_not_buffered_for_a_slow_server(gate: Gateway, server: DocumentServer) -> None:
     arrived = 0
 

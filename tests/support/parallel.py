@@ -16,10 +16,6 @@ TESTS = Path(__file__).parents[1]
 LAB = TESTS / "active_directory"
 ALONE = "alone"
 
-# two files that exist anyway, so that no lock file is left behind
-_turnstile = Path(__file__)  # locked while a test waits for the machine, so that others cannot overtake an `alone` test
-_machine = TESTS / "conftest.py"  # locked while a test runs
-
 
 def is_worker(config: pytest.Config) -> bool:
     """Returns whether this process is one of several that run tests."""
@@ -47,12 +43,22 @@ def _rank(item: pytest.Item) -> int:
     return {LAB.name: 0, "end_to_end": 1}.get(item.path.relative_to(TESTS).parts[0], 2)
 
 
-@contextlib.contextmanager
-def machine(item: pytest.Item) -> Iterator[None]:
-    """Holds the machine while the test runs: exclusively for an `alone` test, else together with other tests."""
-    how = fcntl.LOCK_EX if item.get_closest_marker(ALONE) else fcntl.LOCK_SH
-    with _machine.open() as held:
-        with _turnstile.open() as entry:
-            fcntl.flock(entry, how)
-            fcntl.flock(held, how)
-        yield
+class Machine:
+    """A lock that tests share, and that an `alone` test has for itself; the files are locked and not written."""
+
+    def __init__(self, turnstile: Path, machine: Path) -> None:
+        self._turnstile = turnstile  # locked while a test waits, so that others cannot overtake an `alone` test
+        self._machine = machine  # locked while a test runs
+
+    @contextlib.contextmanager
+    def held(self, *, alone: bool) -> Iterator[None]:
+        """Waits for the machine, and holds it until the block ends."""
+        how = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+        with self._machine.open() as machine:
+            with self._turnstile.open() as turnstile:
+                fcntl.flock(turnstile, how)
+                fcntl.flock(machine, how)
+            yield
+
+
+MACHINE = Machine(Path(__file__), TESTS / "conftest.py")  # two files that exist anyway: no lock file is left behind

@@ -12,7 +12,7 @@ from calgate.upstream.balancer import LoadBalancer, Server
 from calgate.upstream.pool import Unreachable, Upstream, UpstreamRequest
 from calgate.upstream.settings import HealthSection
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.alone]
 
 
 def ask_for(path: bytes) -> UpstreamRequest:
