@@ -154,7 +154,7 @@ class Pipeline:
         try:
             grant = rules.decide(access_request, now, trial=partial(self._on_trial, request, person))
         except Refusal as refusal:
-            request.log_refusal("refused", refusal, user=person.name, document=use.document)
+            request.log_refusal("refused", refusal, user=person.name, document=use.qualified)
             raise
         session.remember_grant(key, rules, grant)
         return grant
@@ -175,10 +175,11 @@ class Pipeline:
     async def _license(
         self, request: Request, route: Route, session: Session, person: Person, use: Use
     ) -> Lease | None:
-        if route.license is None or use.document is None:
+        document = use.qualified  # equal names on two hosts are two documents
+        if route.license is None or document is None:
             return None
         licensing = self._licensing
-        known = licensing.known(session, route.license, use.document)
+        known = licensing.known(session, route.license, document)
         never_claims = request.method in ("HEAD", "OPTIONS")
         if known is not None and (use.kind == "poll" or never_claims):
             return known
@@ -187,8 +188,8 @@ class Pipeline:
             return known
         # A provisional lease is claimed for this request too: how it ends says nothing of the others under way.
         if use.kind == "poll" or never_claims or is_prefetch_or_embed(request.method, request.headers.as_text()):
-            return await licensing.demand_held(session, person, route.license, use.document)
-        return await licensing.claim(request, session, person, route.license, use.document)
+            return await licensing.demand_held(session, person, route.license, document)
+        return await licensing.claim(request, session, person, route.license, document)
 
     def settle(self, admission: Admission, *, served: bool | None) -> None:
         """Reports how a request ended that may have taken a CAL."""

@@ -1,11 +1,13 @@
 """QlikView's URLs and calls through the running gateway: what must take no CAL, and what is never forwarded."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from support.gateway_process import (
+    POOLS,
     DocumentServer,
     Exchange,
     Gateway,
@@ -73,8 +75,12 @@ async def test_picture_on_a_foreign_page_or_prefetch_takes_no_cal(gate: Gateway,
     assert await held(gate) == []
 
 
-async def test_head_request_takes_no_cal(gate: Gateway) -> None:
-    assert (await curl(gate.url + OPEN, "-I", user="alice")).status == 200
+@pytest.mark.parametrize("method", [("-I",), ("-X", "OPTIONS")])
+async def test_head_or_options_request_takes_no_cal_and_is_refused_without_one(
+    gate: Gateway, server: DocumentServer, method: tuple[str, ...]
+) -> None:
+    assert (await curl(gate.url + OPEN, *method, user="alice")).status == 403
+    assert server.seen == []
     assert await held(gate) == []
 
 
@@ -151,3 +157,16 @@ async def test_charset_header_of_old_phones_is_not_forwarded(gate: Gateway, serv
 
 async def test_half_a_character_in_a_command_is_400(gate: Gateway) -> None:
     assert (await curl(f"{gate.url}{CALL}?cmd=%uD800", user="alice")).status == 400
+
+
+async def test_equal_names_on_two_hosts_are_two_documents_for_cals(server: DocumentServer, tmp_path: Path) -> None:
+    settings = write_qlikview(tmp_path, server.port)
+    settings.write_text(settings.read_text().replace(POOLS, "usage = { in_license = 1 }"))
+    async with gateway(settings) as gate:
+        cookie = await cookie_of(gate, "alice")
+        statuses = []
+        for host in ("QVS@a", "qvs@A", "QVS@b"):
+            url = f"{gate.url}/QvAJAXZfc/opendoc.htm?document=Sales.qvw&host={host}"
+            statuses.append((await curl(url, "-H", f"Cookie: {cookie}")).status)
+        assert statuses == [200, 200, 403]
+        assert gate.decisions("no CAL")[-1]["document"] == "qvs@b|sales.qvw"

@@ -1,6 +1,6 @@
 """The contract of a dialect, and the values that it returns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 Kind = Literal["open", "use", "poll", "other"]
@@ -17,11 +17,11 @@ class Use:
     kind: Kind
     document: str | None = None  # canonical: case-folded, "/" between folders; None only with `other`
     host: str = ""  # the server that holds the document, folded; "" where the request names none
+    qualified: str | None = field(init=False, repr=False, compare=False)  # `host|document`; `document` without a host
 
-    @property
-    def qualified(self) -> str | None:
-        """`host|document` as access rules match it; the document alone where the request names no host."""
-        return f"{self.host}|{self.document}" if self.host and self.document else self.document
+    def __post_init__(self) -> None:
+        qualified = f"{self.host}|{self.document}" if self.host and self.document else self.document
+        object.__setattr__(self, "qualified", qualified)
 
 
 @dataclass(frozen=True, slots=True)
