@@ -103,6 +103,11 @@ class NegotiateAuthenticator:
             *(["ntlm"] if mechanisms.ntlm_verifier is not None else []),
         ]
 
+    def schemes_for(self, peer: Peer) -> Sequence[str]:
+        """Leaves NTLM out if it is refused to this client: the browser's password box could never succeed."""
+        is_refused = self._mechanisms.why_not_ntlm(peer) is not None
+        return [scheme for scheme in self.schemes if scheme != "NTLM" or not is_refused]
+
     def begin(self, peer: Peer) -> "NegotiateHandshake":
         return NegotiateHandshake(self._mechanisms, peer)
 

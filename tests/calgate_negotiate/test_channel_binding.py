@@ -124,7 +124,9 @@ async def test_ntlm_is_refused_outside_ntlm_from(tmp_path: Path, address: str, i
     gateway = NegotiateAuthenticator(
         Mechanisms(ntlm_verifier=PluginVerifier(UsersDirectory(write(tmp_path))), ntlm_from=networks)
     )
-    handshake = gateway.begin(dataclasses.replace(PEER, address=address))
+    peer = dataclasses.replace(PEER, address=address)
+    assert gateway.schemes_for(peer) == (["NTLM"] if is_taken else [])
+    handshake = gateway.begin(peer)
     if is_taken:
         assert await shake(handshake, ntlm_client("DEMO\\alice"), "NTLM")
         return

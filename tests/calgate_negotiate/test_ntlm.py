@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import hmac
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import spnego
@@ -12,14 +13,19 @@ from hypothesis import strategies as st
 from spnego._ntlm_raw.messages import Authenticate, Challenge
 
 from calgate.plugin.errors import AccountRefused, AuthenticationFailed, Refusal
-from calgate.plugin.identity import Authenticated, Continue, Identity
+from calgate.plugin.identity import Authenticated, Continue, Identity, SelectiveAuthenticator, schemes_for
 from calgate_negotiate import der, ntlm_messages, winbind
 from calgate_negotiate import spnego as tokens
-from calgate_negotiate.handshake import State
+from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator, State
+from calgate_negotiate.ntlm import PluginVerifier
 from calgate_negotiate.spnego import KERBEROS, MS_KERBEROS, NTLM, NegState
+from calgate_users.directory import UsersDirectory
 from calgate_users.ntlmv2 import nt_hash
 from support.handshakes import PEER, authenticator, ntlm_client, shake
 from support.users_file import FILE, write
+
+if TYPE_CHECKING:
+    from calgate_negotiate.kerberos import Acceptor
 
 NEGOEX = bytes.fromhex("060a2b06010401823702021e")
 
@@ -288,6 +294,18 @@ async def test_ntlm_through_a_trusted_proxy_is_refused(users_file: Path) -> None
             "NTLM",
         )
     assert caught.value.code == "ntlm-behind-proxy"
+
+
+@pytest.mark.parametrize("behind_proxy", [False, True])
+def test_ntlm_is_offered_only_to_clients_that_may_use_it(users_file: Path, behind_proxy: bool) -> None:
+    """Kerberos stays on offer: a browser with a ticket needs no NTLM."""
+    mechanisms = Mechanisms(
+        kerberos=cast("Acceptor", object()), ntlm_verifier=PluginVerifier(UsersDirectory(users_file))
+    )
+    gateway = NegotiateAuthenticator(mechanisms)
+    assert isinstance(gateway, SelectiveAuthenticator)
+    offered = schemes_for(gateway, dataclasses.replace(PEER, behind_proxy=behind_proxy))
+    assert offered == (["Negotiate"] if behind_proxy else ["Negotiate", "NTLM"])
 
 
 # ---------------------------------------------------------------- states

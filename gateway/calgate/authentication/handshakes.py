@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 from calgate.http.headers import Header
 from calgate.http.request import Request
 from calgate.plugin.errors import AuthenticationFailed, Refusal, SignInNeeded
-from calgate.plugin.identity import Authenticator, Continue, Handshake, Identity, Peer
+from calgate.plugin.identity import Authenticator, Continue, Handshake, Identity, Peer, schemes_for
 
 _TOKEN_LIMIT = 65_536
 # On one connection. Without any challenge a browser keeps a mistyped password; with one after every failure it loops.
@@ -28,13 +28,14 @@ class Handshakes:
     """Starts and continues the handshakes of all authenticators."""
 
     def __init__(self, authenticators: Sequence[Authenticator], bindings: Bindings | None) -> None:
+        self._authenticators = tuple(authenticators)
         self._by_scheme = {name_of(scheme).lower(): (scheme, a) for a in authenticators for scheme in a.schemes}
         self._bindings = bindings
 
-    @property
-    def challenges(self) -> tuple[str, ...]:
-        """The schemes as they are offered, in order."""
-        return tuple(scheme for scheme, _ in self._by_scheme.values())
+    def challenges(self, request: Request) -> tuple[str, ...]:
+        """Returns the schemes that are offered to this client, in order."""
+        peer = self._peer(request)
+        return tuple(scheme for one in self._authenticators for scheme in schemes_for(one, peer))
 
     def has_credentials(self, request: Request) -> bool:
         """Whether the request carries credentials of a scheme that an authenticator knows."""
@@ -102,8 +103,8 @@ class Handshakes:
         The schemes are offered again after a failure, but not without end.
         """
         if isinstance(refusal, SignInNeeded):
-            return refusal.challenges or self.challenges
-        return self.challenges if request.connection.failed_sign_ins <= _CHALLENGES_AFTER_FAILURE else ()
+            return refusal.challenges or self.challenges(request)
+        return self.challenges(request) if request.connection.failed_sign_ins <= _CHALLENGES_AFTER_FAILURE else ()
 
 
 def name_of(scheme: str) -> str:

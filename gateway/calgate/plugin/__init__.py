@@ -53,6 +53,8 @@ from calgate.plugin.identity import (
     NtlmVerifier,
     Peer,
     Person,
+    SelectiveAuthenticator,
+    schemes_for,
 )
 from calgate.plugin.licensing import (
     CAL_KINDS,
@@ -133,6 +135,7 @@ __all__ = [
     "Role",
     "Secret",
     "Section",
+    "SelectiveAuthenticator",
     "ServiceAccount",
     "Services",
     "SignInNeeded",
@@ -152,4 +155,5 @@ __all__ = [
     "parse_duration",
     "parse_group",
     "parse_user",
+    "schemes_for",
 ]

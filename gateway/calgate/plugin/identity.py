@@ -74,6 +74,21 @@ class NamesMechanisms(Protocol):
     """The values of `Identity.mechanism` that it proves."""
 
 
+@runtime_checkable
+class SelectiveAuthenticator(Protocol):
+    """An authenticator that cannot sign in every client by every scheme, so that it offers them by client."""
+
+    def schemes_for(self, peer: Peer) -> Sequence[str]:
+        """Returns those of `schemes` that can succeed for this client, in order."""
+
+
+def schemes_for(authenticator: Authenticator, peer: Peer) -> Sequence[str]:
+    """Returns the schemes that an authenticator offers to a client: all, unless it is selective."""
+    return (
+        authenticator.schemes_for(peer) if isinstance(authenticator, SelectiveAuthenticator) else authenticator.schemes
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class NtlmAttempt:
     """A client's response to our NTLM challenge (MS-NLMP 3.3.2); an NtlmVerifier decides whether it is right."""

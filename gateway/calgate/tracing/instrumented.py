@@ -7,7 +7,17 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from calgate.plugin.errors import Refusal, Unavailable
-from calgate.plugin.identity import Authenticated, Authenticator, Continue, Directory, Handshake, Identity, Peer, Person
+from calgate.plugin.identity import (
+    Authenticated,
+    Authenticator,
+    Continue,
+    Directory,
+    Handshake,
+    Identity,
+    Peer,
+    Person,
+    schemes_for,
+)
 from calgate.plugin.licensing import Activity, Allocator, Claimant, Lease, Lost, Pool
 from calgate.telemetry.dependency import DependencyState
 from calgate.telemetry.metrics import Metrics
@@ -125,6 +135,9 @@ class TracedAuthenticator:
         self._authenticator = authenticator
         self._tracing = tracing
         self.schemes = authenticator.schemes
+
+    def schemes_for(self, peer: Peer) -> Sequence[str]:
+        return schemes_for(self._authenticator, peer)
 
     def begin(self, peer: Peer) -> Handshake:
         return _TracedHandshake(self._authenticator.begin(peer), self._tracing)
