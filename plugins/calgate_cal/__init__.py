@@ -1,23 +1,26 @@
-"""CALs by the rules of QlikView Server, counted and given out in Redis functions. README.md tells the rules."""
+"""CALs by the rules of QlikView Server, counted and granted in Redis functions. README.md has the rules."""
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 
-from calgate.plugin import Services
+from calgate.plugin import Services, Unavailable
 from calgate_cal.allocator import CalAllocator
 from calgate_cal.audit import actor
+from calgate_cal.check import check
 from calgate_cal.commands import commands
+from calgate_cal.register import LastSeen, LicenseRegister, missing_cals
 from calgate_cal.settings import Config, warnings
 
-__all__ = ["Config", "commands", "license_names", "role", "start", "warnings"]
+__all__ = ["Config", "check", "commands", "license_names", "role", "start", "warnings"]
 
 role = "allocator"
 
 logger = logging.getLogger(__name__)
 
-_TENDED_EVERY = 5.0  # seconds; an offer is seen by who waits when his page asks next, so more often serves nobody
+_TENDED_EVERY = 5.0  # seconds; a waiting page sees an offer when it polls next, so tending more often helps no user
+_SEEN_EVERY = 60.0  # seconds
 
 
 def license_names(table: Mapping[str, object]) -> Collection[str]:
@@ -29,14 +32,19 @@ def license_names(table: Mapping[str, object]) -> Collection[str]:
 async def start(config: Config, services: Services) -> AsyncIterator[CalAllocator]:
     """Starts the allocator, also while the store is away. It changes nothing in the store before `activate`."""
     allocator = CalAllocator(config, services.store, actor())
-    tending = asyncio.create_task(_tend(allocator), name="CALs that come back")
-    tending.add_done_callback(_tell_if_failed)
+    tasks = {
+        asyncio.create_task(_tend(allocator), name="CALs that come back"),
+        asyncio.create_task(_watch_for_missing_cals(allocator, config, services), name="CALs that seem gone"),
+    }
+    for task in tasks:
+        task.add_done_callback(_log_failure)
     try:
         yield allocator
     finally:
-        while not tending.done():  # a cancellation that meets an answer is swallowed in redis-py's own timeouts
-            tending.cancel()
-            await asyncio.wait({tending}, timeout=0.2)
+        while running := {task for task in tasks if not task.done()}:
+            for task in running:  # redis-py's own timeouts swallow a cancellation that meets a reply
+                task.cancel()
+            await asyncio.wait(running, timeout=0.2)
 
 
 async def _tend(allocator: CalAllocator) -> None:
@@ -44,7 +52,28 @@ async def _tend(allocator: CalAllocator) -> None:
     await allocator.tend(_TENDED_EVERY)
 
 
-def _tell_if_failed(tending: asyncio.Task[None]) -> None:
-    """CALs are still counted rightly without it, but ended leases stay in the books, and offers wait for a claim."""
-    if not tending.cancelled() and (error := tending.exception()):
-        logger.error("CALs are no longer tended, restart the gateway", exc_info=error)
+async def _watch_for_missing_cals(allocator: CalAllocator, config: Config, services: Services) -> None:
+    """Warns at the start of licenses whose CALs seem gone; then notes from time to time what there is."""
+    await allocator.is_active.wait()
+    register, seen = LicenseRegister(services.store), LastSeen(services.state_dir)
+    has_warned = False
+    noted: dict[str, int] = {}
+    while True:
+        with contextlib.suppress(Unavailable):
+            if not has_warned:
+                missing = await missing_cals(register, seen.read(), config.licenses.keys())
+                for license, sentence in missing.items():
+                    logger.warning("license %s: %s; `calgate check` says what to do", license, sentence)
+                has_warned = True
+            for license in config.licenses:
+                cals = await register.permanent_cals(license)
+                if cals != noted.get(license, 0):  # none seen so far says nothing: the store may be the wrong one
+                    await asyncio.to_thread(seen.write, license, cals)
+                    noted[license] = cals
+        await asyncio.sleep(_SEEN_EVERY)
+
+
+def _log_failure(task: "asyncio.Task[None]") -> None:
+    """Without tending, CALs are still counted correctly, but ended leases stay listed and offers wait for a claim."""
+    if not task.cancelled() and (error := task.exception()):
+        logger.error("%s: the task failed; restart the gateway", task.get_name(), exc_info=error)

@@ -1,14 +1,20 @@
-"""What an administrator asks and changes, without the command line around it."""
+"""What an administrator looks at and changes, apart from the command line."""
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from calgate.plugin import Directory, Identity, Person, Store
-from calgate_cal import export_format, lua, replies, terms
+from calgate.plugin import BadRequest, Directory, Person, Refusal, Site, Store
+from calgate_cal import export_format, lua, people, replies, terms
 from calgate_cal.audit import Record, read
+from calgate_cal.names import normalize, spellings
+from calgate_cal.people import Found
+from calgate_cal.register import LicenseRegister
 from calgate_cal.replies import Holder, State, Waiting
 from calgate_cal.settings import License
+
+_LONGEST_DOCUMENT = 512  # characters, host included
 
 
 class AdminError(Exception):
@@ -16,19 +22,33 @@ class AdminError(Exception):
 
 
 class LicenseAdmin:
-    """One license. Every method raises Unavailable; those that change something raise Declined where they do not."""
+    """One license. Every method raises Unavailable; a change that is impossible raises AdminError."""
 
-    def __init__(self, name: str, license: License, store: Store, directory: Directory | None, actor: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        license: License,
+        store: Store,
+        directory: Directory | None,
+        actor: str,
+        site: Site | None = None,
+    ) -> None:
         self.name = name
         self._license = license
         self._store = store
         self._directory = directory
         self._actor = actor
+        self._site = site
         self._keys = lua.keys(store.prefix, name)
         store.library(lua.VERSION, lua.source())
 
+    @property
+    def zone(self) -> tzinfo:
+        """The zone in which this site's people read times; without settings, the machine's."""
+        return self._site.zone if self._site else datetime.now(UTC).astimezone().tzinfo or UTC
+
     async def state(self) -> State:
-        """All four pools and what was changed while running."""
+        """Returns all four pools and what was changed at run time."""
         reply = await self._read("state")
         if reply[0] == b"unconfigured":
             await self._configure()
@@ -36,7 +56,7 @@ class LicenseAdmin:
         return replies.state(reply)
 
     async def holders(self) -> AsyncIterator[Holder]:
-        """Everything that is out, page by page, in no order; one that moves meanwhile may come twice."""
+        """Yields every lease, page by page, in no order; one that moves meanwhile can come twice."""
         cursor = b"0"
         while True:
             cursor, *texts = await self._read("holders", cursor, 500)
@@ -45,31 +65,77 @@ class LicenseAdmin:
             if cursor == b"0":
                 return
 
+    # ------------------------------------------------------------ names
+
+    def document(self, name: str) -> str:
+        """Returns a document's name as requests have it. Raises AdminError for a name that no request can have."""
+        try:
+            document = self._site.document(self.name, name) if self._site else name.replace("\\", "/").casefold()
+        except BadRequest as refusal:
+            raise AdminError(f"document {name[:80]!r}: {refusal.detail}") from refusal
+        if len(document) > _LONGEST_DOCUMENT:
+            raise AdminError(
+                f"document: the name has {len(document)} characters; at most {_LONGEST_DOCUMENT} are possible"
+            )
+        return document
+
     async def person(self, user: str) -> Person:
-        """The directory's person for CORP\\alice, alice@corp or alice. Raises Declined if there is none."""
+        """Returns the directory's user of a name or SID. Raises AdminError if there is none."""
         if self._directory is None:
-            raise AdminError("no directory is configured, so no user can be looked up")
-        domain, account = _split(user)
-        person = await self._directory.look_up(Identity(domain, account, mechanism=""))
+            raise AdminError("no directory is configured, so no user can be looked up; add [ldap] or [users]")
+        person = await people.look_up(self._directory, user)
         if person is None:
             raise AdminError(f"the directory knows nobody called {user}")
         return person
 
-    async def owner(self, user: str) -> tuple[str, str]:
-        """Key and name of a user who may have left the directory: among those who hold something, else looked up."""
-        wanted = user.casefold()
-        async for holder in self.holders():
-            if wanted in (holder.name.casefold(), holder.user.casefold()):
-                return holder.user, holder.name
-        person = await self.person(user)
-        return person.key, person.name
+    async def find(self, user: str) -> Sequence[Found]:
+        """Returns every user whom the name can mean, also users whom the directory does not know any more.
+
+        A name that neither the directory nor any lease has is looked for in the records, which know former names.
+        """
+        holders = [holder async for holder in self.holders()]
+        found = await people.find(self._directory, user, holders)
+        return found or people.with_keys(await self._recorded(user), holders)
+
+    async def _recorded(self, user: str) -> Collection[str]:
+        wanted = normalize(user)
+        return {
+            record["user"]
+            async for record in self.records(0)
+            if record["user"] and wanted in spellings(record["name"], record["user"])
+        }
+
+    async def owner(self, user: str) -> Found:
+        """Returns the one user whom the name means. Raises AdminError if there is none, or several."""
+        found = await self.find(user)
+        if not found:
+            raise AdminError(f"the directory knows nobody called {user}, and nobody of that name holds a CAL")
+        if len(found) > 1:
+            described = "; ".join(one.describe() for one in found)
+            raise AdminError(f"{len(found)} users are called {user}: {described}. Say which by the key at the front")
+        return found[0]
+
+    async def keys_of(self, user: str) -> Collection[str]:
+        """Returns the keys of every user whom the name can mean; a directory that is away is left out."""
+        try:
+            return {one.key for one in await self.find(user)}
+        except Refusal:
+            wanted = normalize(user)
+            return {holder.user async for holder in self.holders() if people.matches(holder, wanted)}
+
+    async def could_use(self, user: str) -> bool:
+        """Returns whether some access rule lets this user have something; True if that is unknown."""
+        return self._site is None or await self._site.could_admit(await self.person(user))
+
+    # ------------------------------------------------------------ changes
 
     async def assign(self, user: str, document: str | None = None) -> str:
-        """Gives a user a Named CAL, or a Document CAL for one document; answers his name."""
+        """Gives a user a Named CAL, or a Document CAL for one document; returns the user's name."""
         person = await self.person(user)
         kind = "document" if document else "named"
-        word, *figures = await self._change("assign", kind, lua.part(person.key), person.name, document or "")
-        match word:
+        document = self.document(document) if document else None
+        code, *numbers = await self._change("assign", kind, lua.part(person.key), person.name, document or "")
+        match code:
             case "done":
                 return person.name
             case "has-one":
@@ -78,66 +144,73 @@ class LicenseAdmin:
                 raise AdminError(f"{person.name}'s {_called(kind, document)} is in quarantine; `undo` gives it back")
             case "not-allocated":
                 raise AdminError(f"no Document CALs are allocated to {document}; `allocate` comes first")
-        raise AdminError(f"no {_called(kind, document)} is free: all {figures[0]} are out or promised")
+        raise AdminError(f"no {_called(kind, document)} is free: all {numbers[0]} are out or promised")
 
     async def remove(self, user: str, document: str | None = None) -> tuple[str, float | None]:
-        """Takes it back; answers the user's name and until when it is in quarantine (None: it is free now)."""
+        """Removes a CAL; returns the user's name and the end of the quarantine (None: the CAL is free now)."""
         kind = "document" if document else "named"
-        key, name = await self.owner(user)
-        word, *figures = await self._change("remove", kind, key, document or "")
-        if word == "has-none":
-            raise AdminError(f"{name} has no {_called(kind, document)}")
-        if word == "quarantined":
-            raise AdminError(f"{name}'s {_called(kind, document)} was removed before and is in quarantine")
-        return name, replies.seconds(figures[0]) or None
+        document = self.document(document) if document else None
+        owner = await self.owner(user)
+        code, *numbers = await self._change("remove", kind, owner.key, document or "")
+        if code == "has-none":
+            raise AdminError(f"{owner.name} has no {_called(kind, document)}")
+        if code == "quarantined":
+            raise AdminError(f"{owner.name}'s {_called(kind, document)} was removed before and is in quarantine")
+        return owner.name, replies.seconds(numbers[0]) or None
 
     async def undo(self, user: str, document: str | None = None) -> str:
-        """Takes a removal back while the quarantine lasts; answers the user's name."""
+        """Takes a removal back while the quarantine lasts; returns the user's name."""
         kind = "document" if document else "named"
-        key, name = await self.owner(user)
-        word, *_ = await self._change("undo", kind, key, document or "")
-        if word == "has-none":
-            raise AdminError(f"{name} has no {_called(kind, document)} in quarantine")
-        if word == "not-removed":
-            raise AdminError(f"{name}'s {_called(kind, document)} has not been removed")
-        return name
+        document = self.document(document) if document else None
+        owner = await self.owner(user)
+        code, *_ = await self._change("undo", kind, owner.key, document or "")
+        if code == "has-none":
+            raise AdminError(f"{owner.name} has no {_called(kind, document)} in quarantine")
+        if code == "not-removed":
+            raise AdminError(f"{owner.name}'s {_called(kind, document)} has not been removed")
+        return owner.name
 
-    async def allocate(self, document: str, cals: int) -> None:
-        """So many of the Document CALs may be given out for a document."""
-        word, *figures = await self._change("allocate", document, cals)
-        if word == "too-many":
-            total, limit = figures
+    async def allocate(self, document: str, cals: int) -> str:
+        """Sets how many Document CALs can be given out for a document; returns the document's name."""
+        document = self.document(document)
+        code, *numbers = await self._change("allocate", document, cals)
+        if code == "too-many":
+            total, limit = numbers
             raise AdminError(f"too many Document CALs allocated: it would be {total} in all, and the limit is {limit}")
+        return document
 
     async def limit(self, kind: str, limit: int | None) -> None:
-        """How many of a kind may be out; None: what the settings file says."""
-        word, *figures = await self._change("limit", kind, "" if limit is None else limit)
-        if word == "too-many":
-            raise AdminError(f"{limit} is more than the {figures[0]} {kind.capitalize()} CALs in license")
+        """Sets how many CALs of a kind can be in use; None: the settings file's number."""
+        code, *numbers = await self._change("limit", kind, "" if limit is None else limit)
+        if code == "too-many":
+            raise AdminError(f"{limit} is more than the {numbers[0]} {kind.capitalize()} CALs in license")
 
     async def dynamic(self, kind: str, on: bool | None, document: str | None = None) -> None:
-        """Whether CALs of a kind (or for one document) are assigned by themselves; None: the settings file's word."""
+        """Switches dynamic assignment of a kind, or for one document; None: the settings file's value."""
+        document = self.document(document) if document else None
         await self._change("dynamic", kind, "" if on is None else int(on), document or "")
 
     async def end(self, user: str, client: str | None, *, force: bool) -> list[tuple[Holder, float | None]]:
-        """Ends a user's Session CALs (on one client or all); answers each with when it comes back (None: now)."""
-        wanted = user.casefold()
-        sessions = [
-            holder
-            async for holder in self.holders()
-            if holder.kind == "session"
-            and wanted in (holder.name.casefold(), holder.user.casefold(), holder.name.partition("\\")[2].casefold())
-            and client in (None, holder.client)
-        ]
-        ended: list[tuple[Holder, float | None]] = []
-        for holder in sessions:
-            word, *figures = await self._change("end", holder.user, holder.client, int(force))
-            if word == "done":
-                ended.append((holder, replies.seconds(figures[0]) or None))
-        if not ended:
-            where = f" on {client}" if client else ""
+        """Ends a user's Session CALs (on one client or all); returns each with when it comes back (None: now)."""
+        where = f" on {client}" if client else ""
+        found = [one for one in await self._holding(user) if any(_is_session_on(it, client) for it in one.held)]
+        if not found:
             raise AdminError(f"{user} has no Session CAL{where}")
+        if len(found) > 1:
+            described = "; ".join(one.describe() for one in found)
+            raise AdminError(f"{len(found)} users are called {user}: {described}. Say which by the key at the front")
+        ended: list[tuple[Holder, float | None]] = []
+        for holder in found[0].held:
+            if not _is_session_on(holder, client):
+                continue
+            code, *numbers = await self._change("end", holder.user, holder.client, int(force))
+            if code == "done":
+                ended.append((holder, replies.seconds(numbers[0]) or None))
         return ended
+
+    async def _holding(self, user: str) -> Sequence[Found]:
+        """Returns users with leases whom the name can mean; a directory that is away cannot prevent an end."""
+        return people.with_keys(await self.keys_of(user), [holder async for holder in self.holders()])
 
     async def set_clock(self) -> tuple[int, int] | None:
         """Takes the store's present clock for right; returns how many CALs were corrected and records moved.
@@ -148,18 +221,22 @@ class LicenseAdmin:
         return (numbers[0], numbers[1]) if code == "done" else None
 
     async def queue(self) -> list[Waiting]:
-        """Who waits, in order."""
+        """Returns the waiters in order."""
         return [replies.waiting(json.loads(text)) for text in await self._read("queue")]
 
     async def records(self, since: float, until: float | None = None) -> AsyncIterator[Record]:
-        """Every decision and change of a time, oldest first (Unix times)."""
+        """Yields every decision and change of a time, oldest first (Unix times)."""
         key = self._keys[lua.KEY_NAMES.index("audit")]
-        first, last = str(round(since * 1000)), "+" if until is None else str(round(until * 1000))
-        async for record in read(self._store, key, first, last):
-            yield record
+        async for record in read(self._store, key, str(max(0, round(since * 1000))), "+"):
+            if record.at >= since and (until is None or record.at <= until):
+                yield record
+
+    def is_about(self, record: Record, user: str, keys: Collection[str]) -> bool:
+        """Returns whether a record is about the user of a written name, or of one of these keys."""
+        return record["user"] in keys or normalize(user) in spellings(record["name"], record["user"])
 
     async def export(self) -> dict[str, object]:
-        """All permanent state, for `restore`: Named, Document and Usage CALs and what was changed while running."""
+        """Returns all permanent state, for `restore`: Named, Document and Usage CALs, and changes at run time."""
         reply = await self._read("export")
         return {
             "license": self.name,
@@ -169,15 +246,15 @@ class LicenseAdmin:
         }
 
     async def restore(self, saved: Mapping[str, object]) -> int:
-        """Puts an export back into a license that has no permanent state; answers how many CALs."""
+        """Puts an export back into a license without permanent state; returns how many CALs."""
         try:
             settings, leases = export_format.read(saved)
         except ValueError as fault:
             raise AdminError(str(fault)) from fault
-        word, *figures = await self._change("restore", json.dumps(settings), json.dumps(leases))
-        if word == "not-empty":
-            raise AdminError(f"the license has {figures[0]} permanent CALs already; an export is put into an empty one")
-        return figures[0]
+        code, *numbers = await self._change("restore", json.dumps(settings), json.dumps(leases))
+        if code == "not-empty":
+            raise AdminError(f"the license has {numbers[0]} permanent CALs already; an export is put into an empty one")
+        return numbers[0]
 
     @property
     def license(self) -> License:
@@ -186,32 +263,28 @@ class LicenseAdmin:
 
     async def _configure(self) -> None:
         await self._change("configure", terms.encode(self._license, self._store))
+        await LicenseRegister(self._store).add(self.name)
 
     async def _read(self, function: str, *args: str | int | bytes) -> Any:
         return await self._store.call(f"{lua.VERSION}_{function}", self._keys, args, read_only=True)
 
     async def _change(self, function: str, *args: str | int) -> tuple[str, *tuple[int, ...]]:
-        """The function's word and figures; what is not "done" changed nothing."""
+        """Returns the function's code and numbers; a code other than "done" changed nothing."""
         name = f"{lua.VERSION}_{function}"
         reply = await self._store.call(name, self._keys, (self._actor, *args), lasting=_is_done)
         if reply == [b"unconfigured"]:
             await self._configure()
             reply = await self._store.call(name, self._keys, (self._actor, *args), lasting=_is_done)
-        word, *figures = reply
-        return word.decode(), *(int(figure) for figure in figures)
+        code, *numbers = reply
+        return code.decode(), *(int(number) for number in numbers)
 
 
 def _is_done(reply: Sequence[Any]) -> bool:
     return bool(reply[0] == b"done")
 
 
-def _split(user: str) -> tuple[str, str]:
-    """Domain and account; the domain is empty where none is given, and the directory takes its own."""
-    if "\\" in user:
-        domain, _, account = user.partition("\\")
-        return domain, account
-    account, _, domain = user.partition("@")
-    return domain, account
+def _is_session_on(holder: Holder, client: str | None) -> bool:
+    return holder.kind == "session" and client in (None, holder.client)
 
 
 def _called(kind: str, document: str | None) -> str:

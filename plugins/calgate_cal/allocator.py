@@ -28,6 +28,7 @@ from calgate_cal import lua, replies, terms
 from calgate_cal.known_leases import KnownLease, KnownLeases
 from calgate_cal.names import is_named
 from calgate_cal.pool_alerts import PoolAlerts
+from calgate_cal.register import LicenseRegister
 from calgate_cal.settings import Config
 
 logger = logging.getLogger(__name__)
@@ -235,6 +236,7 @@ class CalAllocator:
     async def _configure(self, license: str) -> None:
         text = terms.encode(self._config[license], self._store)
         await self._store.call(f"{lua.VERSION}_configure", self._keys[license], (self._actor, text))
+        await LicenseRegister(self._store).add(license)
 
 
 def _is_lasting(reply: Sequence[Any]) -> bool:

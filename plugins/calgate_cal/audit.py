@@ -1,7 +1,8 @@
-"""The record of every decision and change, as the functions in the store wrote it, and what follows from it."""
+"""The records of every decision and change, as the functions in the store write them, and what follows from them."""
 
 import getpass
 import json
+import os
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ DENIALS = ("denied", "would-deny")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One entry. `what` is a stable word: granted, denied, kept, taken-back, expired, signed-out, assigned, …"""
+    """One record. `what` is a stable code: granted, denied, kept, taken-back, expired, signed-out, visited, …"""
 
     id: str
     at: float  # Unix time
@@ -29,14 +30,14 @@ class Record:
 
     @property
     def pools(self) -> Sequence[dict[str, Any]]:
-        """Every pool as it was when somebody was denied."""
+        """Every pool as it was when a claim was denied."""
         pools = json.loads(self.facts.get("pools", "[]"))
         return pools if isinstance(pools, list) else []
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A CAL that was out for a time."""
+    """A CAL that was in use for a time."""
 
     id: str
     kind: str
@@ -45,19 +46,19 @@ class Span:
     client: str
     document: str
     since: float
-    until: float | None  # None: it is out
+    until: float | None  # None: it still is
 
 
 @dataclass(slots=True)
 class Replay:
-    """What the records say is out, worked out by going through them from the first."""
+    """What is in use according to the records, worked out by going through them from the first."""
 
     spans: list[Span] = field(default_factory=list)
     out: dict[str, Span] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
 
     def follow(self, record: Record) -> None:
-        """What one record does."""
+        """Applies one record."""
         if record.what in BEGINS:
             lease = record["lease"] or record.id
             self.out[lease] = _span(lease, record)
@@ -86,7 +87,7 @@ class Replay:
 
 
 def replay(records: Iterable[Record]) -> Replay:
-    """Goes through all records, oldest first."""
+    """Applies all records, oldest first."""
     history = Replay()
     for record in records:
         history.follow(record)
@@ -94,7 +95,7 @@ def replay(records: Iterable[Record]) -> Replay:
 
 
 async def read(store: Store, key: str, first: str, last: str) -> AsyncIterator[Record]:
-    """Entries of the stream between two ids, page by page."""
+    """Yields the records of the stream between two ids, page by page."""
     while True:
         page = await store.execute("XRANGE", key, first, last, "COUNT", _PAGE)
         for known_as, facts in page:
@@ -105,7 +106,7 @@ async def read(store: Store, key: str, first: str, last: str) -> AsyncIterator[R
 
 
 def decode(known_as: bytes, facts: Mapping[bytes, bytes]) -> Record:
-    """An entry as redis-py gives it."""
+    """Reads an entry of the stream as redis-py returns it."""
     texts = {name.decode(): value.decode("utf-8", "replace") for name, value in facts.items()}
     text = known_as.decode()
     # the stream's ids only grow: a record that follows one of a clock that was ahead has its own time
@@ -123,9 +124,11 @@ def _span(lease: str, record: Record) -> Span:
 
 
 def actor() -> str:
-    """The operating system's user and machine, as root@gateway1."""
+    """Returns the operating system's user and machine, as root@gateway1; under sudo, the user who ran it."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's number without a name
         user = "unknown"
+    if os.geteuid() == 0:  # only root's environment can be believed
+        user = os.environ.get("SUDO_USER", user)
     return f"{user}@{socket.gethostname()}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from calgate.plugin import Claimant
+from calgate.plugin import Claimant, parse_user
 
 
 def normalize(written: str) -> str:
@@ -10,11 +10,11 @@ def normalize(written: str) -> str:
 
     A realm is compared by its first label, which is the domain's NetBIOS name unless the domain was set up otherwise.
     """
-    folded = written.strip().casefold()
-    account, at, realm = folded.partition("@")
-    if not at or "\\" in folded:
-        return folded
-    return f"{realm.partition('.')[0]}\\{account}"
+    name = parse_user(written.strip().casefold())
+    if name.form == "sid":
+        return name.account.casefold()
+    domain = name.domain.partition(".")[0] if name.form == "upn" else name.domain
+    return f"{domain}\\{name.account}" if domain else name.account
 
 
 def spellings(name: str, key: str) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""What the books of a license say: pools, holders, who waits; as the functions in the store tell it."""
+"""The replies of the functions in the store as values: pools, holders, waiters."""
 
 import json
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class PoolState:
 
     @property
     def free(self) -> int:
-        """What a newcomer could have, were there no reserves."""
+        """What a new claimant could have if there were no reserves."""
         return max(0, self.limit - self.occupied - self.offered)
 
 
@@ -34,11 +34,11 @@ class State:
 
     now: float
     pools: Sequence[PoolState]
-    settings: dict[str, str]  # what administrators changed while running
+    settings: dict[str, str]  # what administrators changed at run time
 
     @property
     def allocations(self) -> dict[str, int]:
-        """Document -> how many Document CALs may be given out for it."""
+        """Document -> how many Document CALs can be given out for it."""
         return {
             name.removeprefix("allocated:"): int(value)
             for name, value in sorted(self.settings.items())
@@ -77,7 +77,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Somebody in the queue."""
+    """A user in the queue."""
 
     place: int
     user: str
@@ -85,12 +85,13 @@ class Waiting:
     client: str
     document: str
     since: float
-    offer: str | None  # the kind of CAL that is kept for him
+    offer: str | None  # the kind of CAL that is kept for them
     kept_until: float
+    reference: str  # of the latest poll
 
 
 def state(reply: Sequence[bytes]) -> State:
-    """Of the function `state`."""
+    """Reads the reply of the function `state`."""
     return State(
         now=float(reply[0]) / 1000,
         settings={str(name): str(value) for name, value in json.loads(reply[1]).items()},
@@ -111,12 +112,12 @@ def _pool(pool: dict[str, Any]) -> PoolState:
 
 
 def seconds(milliseconds: float | None) -> float | None:
-    """The store counts in milliseconds."""
+    """Converts a time of the store, which counts in milliseconds."""
     return None if milliseconds is None else milliseconds / 1000
 
 
 def waiting(it: dict[str, Any]) -> Waiting:
-    """One of the function `queue`."""
+    """Reads one waiter of the function `queue`."""
     return Waiting(
         place=it["place"],
         user=it["user"],
@@ -126,11 +127,12 @@ def waiting(it: dict[str, Any]) -> Waiting:
         since=it["since"] / 1000,
         offer=it.get("offer"),
         kept_until=it["kept_until"] / 1000,
+        reference=it.get("reference", ""),
     )
 
 
 def holder(it: dict[str, Any]) -> Holder:
-    """One of the function `holders`."""
+    """Reads one lease of the function `holders`."""
     ends = seconds(it["ends"])
     return Holder(
         kind=it["kind"],

@@ -10,13 +10,14 @@ import base64
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from cal_model.license import CLOCK, HOUR, MINUTE, Lab, a_license
 from calgate_cal import lua
 from support.redis_servers import Server
 
 FROZEN = Path(__file__).parents[1] / "calgate_cal" / "frozen"
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "named": {"in_license": 3, "dynamic": True, "dynamic_for": ["Analysts"]},
     "document": {"in_license": 2, "dynamic": True},
     "session": {"in_license": 2, "reserve": [{"group": "Board", "cals": 1}]},

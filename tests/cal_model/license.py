@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from calgate.plugin.licensing import Activity, Claimant, Lease, Lost, NoCal
+from calgate.plugin.identity import Directory
+from calgate.plugin.licensing import Activity, Claimant, Lease, Lost, NoCal, Released
 from calgate.store import RedisStore, StoreSection, open_store
 from calgate_cal import lua
 from calgate_cal.admin import LicenseAdmin
@@ -24,31 +25,31 @@ SALES = "sales.qvw"
 class Lab:
     """One license, named q."""
 
-    def __init__(self, store: RedisStore, settings: dict[str, Any]) -> None:
+    def __init__(self, store: RedisStore, settings: dict[str, Any], people: Directory | None = None) -> None:
         self.store = store
         self.config = Config.model_validate({"q": settings})
         self.time = TEN
-        self.people = People()
+        self.people = people or People()
         self.allocator = CalAllocator(self.config, store, "tester", clock=lambda: self.time)
         self.license_admin = LicenseAdmin("q", self.config.licenses["q"], store, self.people, "admin")
         store.library(lua.VERSION, lua.source(clock=CLOCK))
         self._requests = 0
 
     async def at(self, time: float) -> None:
-        """Moves the clock, gateway's and store's, to so many seconds after ten o'clock."""
+        """Sets the clock, gateway's and store's, to so many seconds after ten o'clock."""
         self.time = TEN + time
         await self.store.redis.set("test:clock", round(self.time * 1000))
 
     async def claim(
         self, user: str, document: str = SALES, *, client: str = "pc", groups: str = "", reference: str = ""
     ) -> Lease:
-        """A claim whose request the document server is still answering. Raises NoCal."""
+        """Claims, with the document server's response still to come. Raises NoCal."""
         self._requests += 1
         reference = reference or f"r{self._requests}"
         return await self.allocator.claim("q", who(user, client, groups), document, reference=reference)
 
     async def open(self, user: str, document: str = SALES, *, client: str = "pc", groups: str = "") -> str:
-        """A claim that the document server then serves: the kind of CAL, or why there was none."""
+        """Claims, and the document server serves: returns the kind of CAL, or the code of the denial."""
         try:
             lease = await self.claim(user, document, client=client, groups=groups)
         except NoCal as no:
@@ -57,13 +58,13 @@ class Lab:
         return lease.kind
 
     async def hold(self, user: str, document: str = SALES, *, client: str = "pc", groups: str = "") -> Lease:
-        """A claim that the document server then serves: the lease, as a later request gets it."""
+        """Claims, and the document server serves: returns the lease as a later request gets it."""
         lease = await self.claim(user, document, client=client, groups=groups)
         await self.allocator.settle(lease, served=True)
         return replace(lease, provisional=False, reference="")
 
     async def denial(self, user: str, document: str = SALES, *, client: str = "pc", groups: str = "") -> NoCal:
-        """A claim that must be denied."""
+        """Claims, and must be denied."""
         try:
             lease = await self.claim(user, document, client=client, groups=groups)
         except NoCal as no:
@@ -71,27 +72,27 @@ class Lab:
         raise AssertionError(f"{user} got a {lease.kind} CAL")
 
     async def touch(self, *leases: Lease, ago: float = 0) -> list[str]:
-        """Reports a use; answers why leases are lost."""
+        """Reports a use; returns why leases are lost."""
         lost: list[Lost] = list(await self.allocator.touch([Activity(lease, self.time - ago) for lease in leases]))
         return [loss.reason for loss in lost]
 
-    async def release(self, user: str, client: str = "pc") -> None:
-        await self.allocator.release("q", who(user, client))
+    async def release(self, user: str, client: str = "pc") -> Released:
+        return await self.allocator.release("q", who(user, client))
 
     async def stands(self, user: str) -> tuple[int, str | None] | None:
-        """His place in the queue and the kind that is kept for him, once what is due was done; None: he has none."""
+        """Returns a user's position and the kind offered to them, after tending; None: they do not wait."""
         await self.store.call(f"{lua.VERSION}_tend", lua.keys(self.store.prefix, "q"), (100,))
         return next(((it.place, it.offer) for it in await self.license_admin.queue() if it.user == user), None)
 
     async def occupied(self) -> dict[str, int]:
-        """How many are out of each pool that has any."""
+        """Returns how many CALs of each pool are occupied, without empty pools."""
         return {pool.kind: pool.occupied for pool in (await self.license_admin.state()).pools if pool.occupied}
 
     async def holders(self) -> list[Holder]:
         return sorted([holder async for holder in self.license_admin.holders()], key=lambda holder: holder.since)
 
     async def log(self) -> list[dict[str, str]]:
-        """Every record, oldest first, without the first one, which holds the terms."""
+        """Returns every record, oldest first, without the first one, which has the terms."""
         records: Any = await self.store.redis.xrange("calgate:{q}:audit")
         return [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in records][1:]
 
@@ -101,10 +102,10 @@ def who(user: str, client: str = "pc", groups: str = "") -> Claimant:
 
 
 @contextlib.asynccontextmanager
-async def a_license(url: str, folder: Path, **settings: Any) -> AsyncIterator[Lab]:
+async def a_license(url: str, folder: Path, people: Directory | None = None, **settings: Any) -> AsyncIterator[Lab]:
     """A license with these settings, at ten o'clock."""
     async with open_store(StoreSection(url=url), folder) as store:
-        lab = Lab(store, settings)
+        lab = Lab(store, settings, people)
         await lab.at(0)
         await lab.allocator.configure()
         yield lab

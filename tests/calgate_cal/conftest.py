@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from cal_model.license import Lab, a_license
+from calgate.plugin import Directory
 from support.redis_servers import KINDS, Server
 
 
@@ -22,11 +23,11 @@ def cal_server(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixture
 
 @pytest.fixture
 async def license(cal_server: Server, tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Lab]]]:
-    """Returns a function that makes a license from its settings."""
+    """Returns a function that makes a license from its settings, and a directory if the usual one does not do."""
     async with AsyncExitStack() as stack:
 
-        async def make(**settings: Any) -> Lab:
-            return await stack.enter_async_context(a_license(cal_server.url, tmp_path, **settings))
+        async def make(people: Directory | None = None, **settings: Any) -> Lab:
+            return await stack.enter_async_context(a_license(cal_server.url, tmp_path, people, **settings))
 
         await _empty(cal_server)
         yield make

@@ -159,3 +159,24 @@ async def test_holder_who_left_the_directory_is_found_among_the_holders(license:
     q = await license(named={"in_license": 1, "dynamic": True})
     await q.open("norbert")
     assert (await q.license_admin.remove("corp\\NORBERT"))[0] == "CORP\\norbert"
+
+
+async def test_named_cal_assigned_to_a_user_at_work_releases_their_session_cals_at_once(license: License) -> None:
+    q = await license(named={"in_license": 1}, session={"in_license": 2})
+    leases = [await q.hold("alice", client=client) for client in ("pc", "laptop")]
+    await q.at(20 * MINUTE)
+    await q.license_admin.assign("alice")
+    assert [await q.open(user) for user in ("bob", "carol")] == ["session", "session"]
+    assert await q.touch(*leases) == ["ended", "ended"]
+    assert await q.open("alice") == "named"
+
+
+async def test_named_cal_assigned_within_the_minimum_leaves_the_session_cal_until_it_is_over(license: License) -> None:
+    q = await license(named={"in_license": 1}, session={"in_license": 1})
+    lease = await q.hold("alice")
+    await q.license_admin.assign("alice")
+    assert await q.touch(lease) == ["signed-out"]
+    await q.at(15 * MINUTE - 0.001)
+    assert await q.open("bob") == "no-cal"
+    await q.at(15 * MINUTE)
+    assert await q.open("bob") == "session"

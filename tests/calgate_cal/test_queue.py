@@ -141,3 +141,24 @@ async def test_license_without_a_queue_has_no_waiters(license: License) -> None:
     await q.open("alice")
     assert (await q.denial("bob")).place is None
     assert await q.license_admin.queue() == []
+
+
+async def test_one_user_cannot_fill_the_queue(license: License) -> None:
+    q = await license(session={"in_license": 1}, queue=True)
+    await q.open("alice")
+    places = [(await q.denial("bob", client=f"browser{number}")).place for number in range(20)]
+    assert places == [1, 2, 3, *[None] * 17]
+    assert (await q.denial("carol")).place == 4
+    await q.release("bob", client="browser0")
+    assert (await q.denial("bob", client="browser9")).place == 4
+
+
+async def test_positions_of_one_user_are_counted_again_after_new_terms(license: License) -> None:
+    q = await license(session={"in_license": 1}, queue=True)
+    await q.open("alice")
+    for number in range(3):
+        await q.denial("bob", client=f"browser{number}")
+    terms = await q.store.redis.hget("calgate:{q}:state", "terms")
+    new = f" {terms.decode()}" if isinstance(terms, bytes) else ""
+    await q.store.call(f"{lua.VERSION}_configure", q.allocator._keys["q"], ("tester", new))
+    assert (await q.denial("bob", client="browser9")).place is None

@@ -1,12 +1,13 @@
 """Session CALs: taken on opening, held a minimum, freed by sign-out and idleness."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from cal_model.license import MINUTE, Lab, who
-from calgate.plugin.licensing import NoCal
+from calgate.plugin.licensing import NoCal, Released
 
 License = Callable[..., Awaitable[Lab]]
 
@@ -270,3 +271,48 @@ async def test_held_lease_is_looked_up_without_taking_or_renewing_one(license: L
     assert (held.id, held.kind, held.provisional) == (lease.id, "session", False)
     await q.at(30 * MINUTE)
     assert await q.allocator.held("q", who("bob"), "sales.qvw") is None
+
+
+async def test_denial_counts_the_cals_beyond_a_lowered_limit_before_one_comes_free(license: License) -> None:
+    q = await license(session={"in_license": 3, "reclaimable_after": "off"})
+    for minute, user in enumerate(("alice", "bob", "carol")):
+        await q.at(minute * MINUTE)
+        await q.open(user)
+    assert (await q.denial("dave")).free_at == q.time + 28 * MINUTE  # alice's
+    await q.license_admin.limit("session", 2)
+    assert (await q.denial("dave")).free_at == q.time + 29 * MINUTE  # bob's
+    await q.license_admin.limit("session", 1)
+    assert (await q.denial("dave")).free_at == q.time + 30 * MINUTE  # carol's
+    await q.license_admin.limit("session", 0)
+    assert (await q.denial("dave")).free_at is None
+
+
+async def test_sign_out_tells_what_becomes_of_the_cal(license: License) -> None:
+    q = await license(named={"in_license": 1}, session={"in_license": 2})
+    await q.license_admin.assign("alice")
+    for user in ("alice", "bob"):
+        await q.open(user)
+    assert await q.release("alice") == Released("q", "named")
+    assert await q.release("bob") == Released("q", "session", q.time + 15 * MINUTE)
+    assert await q.release("nina") == Released("q", "")
+    await q.open("carol")
+    await q.at(16 * MINUTE)
+    assert await q.release("carol") == Released("q", "session")
+
+
+async def test_provisional_lease_keeps_a_bounded_number_of_pending_requests(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    for _ in range(300):
+        lease = await q.claim("bob")
+    (holder,) = [json.loads(text) for text in (await q.license_admin._read("holders", "0", 10))[1:]]
+    assert len(holder["pending"]) == 100
+    await q.allocator.settle(lease, served=True)
+    assert [it.state for it in await q.holders()] == ["held"]
+
+
+async def test_session_cal_ended_after_its_minimum_is_free_at_once(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    await q.open("alice")
+    await q.at(16 * MINUTE)
+    assert [until for _, until in await q.license_admin.end("alice", None, force=False)] == [None]
+    assert await q.open("bob") == "session"

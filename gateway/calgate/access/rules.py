@@ -79,6 +79,20 @@ class Rules:
         settled = next((v for v in verdicts if v.outcome != "no match" and not v.on_trial), None)
         return [replace(verdict, decides=verdict is settled) for verdict in verdicts]
 
+    def could_admit(self, person: Person) -> bool:
+        """Returns whether some rule lets the person have something at some time from somewhere.
+
+        A rule with a group that the directory cannot find counts as one that could.
+        """
+        for rule in self._rules:
+            if not rule.could_concern(person):
+                continue
+            if not rule.rule.deny:
+                return True
+            if rule.is_unconditional and rule.rule.enforce:
+                return False
+        return False
+
     def _conclude(self, verdict: Verdict, now: float) -> Grant:
         if verdict.outcome == "unresolved":
             raise Unavailable(f"rule {verdict.rule!r}: {verdict.why}", code="rules-unresolved")
@@ -122,6 +136,19 @@ class _Compiled:
         if self.missing:
             return self._verdict("unresolved", f"the directory has no group {self.missing[0]}")
         return self._verdict("no match", "the user is in none of its groups" if self.groups else "it names other users")
+
+    @property
+    def is_unconditional(self) -> bool:
+        """Whether it holds for every path and document, at all times, from everywhere."""
+        return not (self.paths or self.documents or self.rule.networks or self.rule.hours)
+
+    def could_concern(self, person: Person) -> bool:
+        """Whether it names the person, everybody, or (if it allows) a group that cannot be resolved."""
+        if not (self.rule.groups or self.rule.users):
+            return True
+        is_named = fold(person.name) in self.users or fold(person.key) in self.users
+        is_member = not person.groups.isdisjoint(self.groups)
+        return is_named or is_member or (bool(self.missing) and not self.rule.deny)
 
     @property
     def _yes(self) -> Outcome:

@@ -5,6 +5,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from calgate import plugin_loader
 from calgate.access.settings import groups_of
 from calgate.access.warnings import warnings as access_warnings
 from calgate.commands.context import open_services
+from calgate.commands.site import SettingsSite
 from calgate.config.model import Route, Settings
 from calgate.http.settings import Tls
 from calgate.http.tls import Certificate
@@ -183,7 +185,9 @@ async def _plugins(
     members = services.directory.members if isinstance(services.directory, plugin_loader.Directories) else ()
     registry = next((one for one in members if isinstance(one, DomainInfo)), None)
     blocked: dict[str, str] = {}
-    context = CheckContext(services, hosts, registry, login, blocked)
+    assert services.directory is not None
+    site = SettingsSite(settings.core, services.directory)
+    context = CheckContext(replace(services, site=site), hosts, registry, login, blocked)
     for name in sorted(settings.plugins, key=lambda name: (settings.modules[name].role != "directory", name)):
         async for finding in settings.modules[name].check(settings.plugins[name], context):
             if finding.blocks:

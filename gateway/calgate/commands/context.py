@@ -3,10 +3,12 @@
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from calgate import config, plugin_loader
+from calgate.commands.site import SettingsSite
 from calgate.config.model import Settings
 from calgate.plugin.errors import ConfigError
 from calgate.plugin.services import Services
@@ -48,5 +50,7 @@ class PluginCommandContext:
     async def open(self, file: Path) -> AsyncIterator[tuple[Any, Services]]:
         """The section, with store and directories."""
         section = self.read(file)
-        async with open_services(config.read(file)) as (_, plugins):
-            yield section, plugins.services
+        settings = config.read(file)
+        async with open_services(settings) as (_, plugins):
+            site = SettingsSite(settings.core, plugins.directory)
+            yield section, replace(plugins.services, site=site)

@@ -70,7 +70,7 @@ from calgate.plugin.licensing import (
 )
 from calgate.plugin.names import Name, identity_of, parse_group, parse_user
 from calgate.plugin.options import SETTINGS_FILE, config_option, console, json_option
-from calgate.plugin.services import Event, Services, Store
+from calgate.plugin.services import Event, Services, Site, Store
 from calgate.plugin.settings import Duration, Network, Secret, Section, is_origin, parse_duration
 from calgate.plugin.sign_on import SignOn
 from calgate.plugin.values import as_text, milliseconds
@@ -140,6 +140,7 @@ __all__ = [
     "Services",
     "SignInNeeded",
     "SignOn",
+    "Site",
     "Store",
     "TooLarge",
     "TooManySignIns",

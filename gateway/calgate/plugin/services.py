@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any, Protocol
 
-from calgate.plugin.identity import Directory, NtlmVerifier
+from calgate.plugin.identity import Directory, NtlmVerifier, Person
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,23 @@ class Store(Protocol):
         """Registers a listener: it is called in the event loop for every event, this process's own included."""
 
 
+class Site(Protocol):
+    """What the rest of the settings file means for a plugin's commands and checks."""
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone of the setting `timezone`, in which people read times."""
+
+    def document(self, license: str, name: str) -> str:
+        """Returns a document's name as requests of this license have it: `document` or `host|document`.
+
+        Raises BadRequest for a name that no request can have.
+        """
+
+    async def could_admit(self, person: Person) -> bool:
+        """Returns whether some access rule lets this user have something. Raises Unavailable."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What the core owns and gives to plugins."""
@@ -70,3 +88,4 @@ class Services:
     state_dir: Path
     directory: Directory | None = None  # all directories as one; None while directories themselves start
     ntlm_verifier: NtlmVerifier | None = None  # a started plugin that verifies NTLM responses, if any
+    site: Site | None = None  # in commands and checks

@@ -9,7 +9,7 @@ from calgate_cal.commands.report import report
 
 
 def commands(context: CommandContext) -> click.Group:
-    """The group `cals`."""
+    """Makes the group `cals`."""
     group = click.Group("cals", help="Who holds which CAL, and changing it.", context_settings={"obj": context})
     for command in (*show.COMMANDS, *change.COMMANDS, *history.COMMANDS, report, plan(context)):
         group.add_command(command)

@@ -1,28 +1,29 @@
-"""What all of `calgate cals` share: the options, the license, the way to answer and to decline."""
+"""What the commands of `calgate cals` share: options, the license, output and errors."""
 
 import asyncio
 import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from calgate.plugin import SETTINGS_FILE, CommandContext, Refusal
+from calgate.plugin import SETTINGS_FILE, CommandContext, Refusal, console, parse_duration
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.audit import actor
 from calgate_cal.settings import Config, License
 
 Work = Callable[..., Awaitable[None]]
 
+_LONGEST = 36_500 * 86_400.0  # seconds
 
-class _Named(click.ParamType[str]):
-    """A document's name, which is never empty: an empty one would mean the Named CAL."""
+
+class _Document(click.ParamType[str]):
+    """A document's name, which is never empty: an empty name would mean the Named CAL."""
 
     name = "document"
 
@@ -33,58 +34,69 @@ class _Named(click.ParamType[str]):
 
 
 KIND = click.Choice(["named", "document", "session", "usage"])
-NAME = _Named()
+NAME = _Document()
 DOCUMENT = click.option("--document", type=NAME, help="the Document CAL for this document instead of the Named CAL")
 
 
 class Output:
-    """Where an answer is given: a sentence or tables for people, JSON for programs."""
+    """Standard output: sentences and tables for people, JSON for programs."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
 
     def say(self, sentence: str, **values: object) -> None:
-        """One result."""
+        """Prints one result."""
         if self.as_json:
             self.hand(values)
         else:
             click.echo(sentence)
 
     def hand(self, value: object) -> None:
-        """Something for a program."""
+        """Prints a value for a program."""
         click.echo(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
     def show(self, *tables: Table) -> None:
-        """Something for people; as wide as it needs to be where no terminal limits it."""
-        console = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False)
+        """Prints tables for people; without a terminal they are as wide as they need to be, and no cell is folded."""
+        to = console()
         for table in tables:
             title, table.title = table.title, None  # a table narrower than its title would fold it
-            console.print(title, style="bold")
-            console.print(table)
+            to.print(title, style="bold")
+            to.print(table)
 
 
 def table(title: str, headings: Sequence[str], right: Sequence[str] = ()) -> Table:
-    """An empty table; the headings of figures stand on the right."""
+    """Makes an empty table; columns of numbers are aligned to the right."""
     made = Table(title=title)
     for heading in headings:
         made.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
     return made
 
 
-def local(at: float | None) -> str:
-    """A time as this machine's people read it."""
-    return "" if at is None else datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+def local(at: float | None, zone: tzinfo | None = None) -> str:
+    """Returns a time as this site's people read it, with its zone; without `zone`, in the machine's."""
+    return "" if at is None else datetime.fromtimestamp(at, UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
+
+
+def duration(text: str) -> float:
+    """Returns seconds. Raises AdminError for a text that is no duration, or one longer than 100 years."""
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise AdminError(str(error)) from error
+    if not seconds <= _LONGEST:
+        raise AdminError(f"a duration is at most 100 years, not {text}")
+    return seconds
 
 
 def cal(document: str | None) -> str:
-    """The CAL that a command is about."""
+    """Returns what a message calls the CAL."""
     return f"Document CAL for {document}" if document else "Named CAL"
 
 
 def command(name: str, *, help: str) -> Callable[[Work], click.Command]:  # noqa: A002 - click's own word
     """Makes `async def work(license_admin, output, …)` a command with the options that all have.
 
-    What is declined, or a store that is away, is one line and exit 1.
+    A refused change, and a store that is away, are one line and exit 1.
     """
 
     def make(work: Work) -> click.Command:
@@ -129,7 +141,7 @@ async def license_admin(context: CommandContext, file: Path, wanted: str | None)
     """Opens the license of a settings file that is wanted, or its only one. Raises AdminError."""
     async with context.open(file) as (config, services):
         name, license = _chosen(config, wanted)
-        yield LicenseAdmin(name, license, services.store, services.directory, actor())
+        yield LicenseAdmin(name, license, services.store, services.directory, actor(), services.site)
 
 
 def license_of(context: CommandContext, file: Path, wanted: str | None) -> tuple[str, License]:

@@ -1,26 +1,27 @@
-"""What was decided: log, explain, export."""
+"""Commands about what was decided: log, explain, export."""
 
 import csv
+import math
 import sys
 import time
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta, tzinfo
 
 import click
 
-from calgate.plugin import parse_duration
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.audit import DENIALS, Record
-from calgate_cal.commands.command import Output, command, local, table
+from calgate_cal.commands.command import Output, command, duration, local, table
 
 _WHY = {
     "full": "all are out",
-    "promised": "what is free is kept for people who wait",
-    "reserved": "what is free is reserved for other groups",
-    "capped": "the user's group has all that it may have at once",
-    "quarantined": "the user's own is in quarantine",
-    "not-assigned": "none is assigned to the user, and he gets none by himself",
+    "promised": "the free ones are kept for waiting users",
+    "reserved": "the free ones are reserved for other groups",
+    "capped": "the user's group holds the most that it can hold at once",
+    "quarantined": "the user's own CAL is in quarantine",
+    "not-assigned": "none is assigned to the user, and none is assigned dynamically",
     "not-allocated": "none is allocated to the document",
-    "in-use-elsewhere": "the user's own is in use on another machine",
+    "in-use-elsewhere": "the user's own CAL is in use on another machine",
     "taken-over": "another machine of the user took it over",
 }
 
@@ -33,94 +34,124 @@ _WHY = {
 async def log(
     license_admin: LicenseAdmin, output: Output, since: str, user: str | None, what: str | None, as_csv: bool
 ) -> None:
-    """The records of a time."""
-    records = [it async for it in license_admin.records(time.time() - _duration(since)) if _is_about(it, user, what)]
-    rows = [{"at": it.at, "what": it.what, "id": it.id, **it.facts} for it in records]
+    """Prints the records of a time."""
+    keys = await license_admin.keys_of(user) if user else ()
+    records = [
+        record
+        async for record in license_admin.records(time.time() - duration(since))
+        if what in (None, record.what) and (user is None or license_admin.is_about(record, user, keys))
+    ]
     if as_csv:
-        names = ("at", "what", "kind", "name", "user", "client", "document", "reference", "by", "lease", "id")
-        writer = csv.DictWriter(sys.stdout, names, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
+        _write_csv(records, license_admin.zone)
     elif output.as_json:
-        output.hand(rows)
+        output.hand([{"at": record.at, "what": record.what, "id": record.id, **record.facts} for record in records])
     else:
-        shown = table(
-            f"Log of {license_admin.name}", ("at", "what", "kind", "user", "document", "from", "by", "reference")
-        )
-        for it in records:
-            who = (it["kind"], it["name"], it["document"], it["client"], it["by"], it["reference"])
-            shown.add_row(local(it.at), it.what, *who)
+        headings = ("at", "what", "kind", "user", "document", "from", "by", "reference")
+        shown = table(f"Log of {license_admin.name}", headings)
+        for record in records:
+            facts = [record[name] for name in ("kind", "name", "document", "client", "by", "reference")]
+            shown.add_row(local(record.at, license_admin.zone), record.what, *facts)
         output.show(shown)
+
+
+_COLUMNS = (
+    *("at", "what", "kind", "name", "user", "client", "document", "code", "cals", "reference", "by"),
+    *("lease", "used", "ended", "waited", "id"),
+)
+_TIMES = frozenset({"used", "ended"})  # milliseconds in the records
+
+
+def _write_csv(records: Sequence[Record], zone: tzinfo) -> None:
+    """Writes times in ISO 8601 with their offset, and nothing that a spreadsheet would run."""
+    writer = csv.DictWriter(sys.stdout, _COLUMNS)
+    writer.writeheader()
+    for record in records:
+        row = {name: record[name] for name in _COLUMNS} | {"what": record.what, "id": record.id}
+        row |= {name: _iso(int(row[name]) / 1000, zone) for name in _TIMES if row[name].isdigit()}
+        row["at"] = _iso(record.at, zone)
+        writer.writerow({name: _harmless(value) for name, value in row.items()})
+
+
+def _iso(at: float, zone: tzinfo) -> str:
+    return datetime.fromtimestamp(at, zone).isoformat(timespec="milliseconds")
 
 
 @command("explain", help="Why USER was denied: every pool as it was. The last denial, or the one at a time.")
 @click.argument("user")
-@click.option("--at", "at", help="about when: 10:42, or 2026-01-10 10:42")
+@click.option("--at", "at", help="about when: 10:42, or 2026-01-10 10:42, in this site's time zone")
 @click.option("--reference", help="the reference number on the page")
 async def explain(
     license_admin: LicenseAdmin, output: Output, user: str, at: str | None, reference: str | None
 ) -> None:
-    """The nearest denial to a time, else the last."""
-    denials = [it async for it in license_admin.records(0) if it.what in DENIALS and _is_about(it, user, None)]
-    if reference is not None:
-        denials = [it for it in denials if it["reference"] == reference]
-    if not denials:
-        raise AdminError(f"no denial of {user} is on record")
-    wanted = _moment(at) if at else denials[-1].at
-    denial = min(denials, key=lambda it: abs(it.at - wanted))
+    """Prints the denial nearest to a time, else the last."""
+    denial = await _denial(license_admin, user, at, reference)
+    zone = license_admin.zone
     if output.as_json:
         output.hand({"at": denial.at, **denial.facts, "pools": denial.pools})
         return
     output.say(
-        f"{denial['name']} was denied {denial['document']} at {local(denial.at)} from {denial['client']}"
+        f"{denial['name']} was denied {denial['document']} at {local(denial.at, zone)} from {denial['client']}"
         f" (reference {denial['reference']}, {denial['code']})"
     )
     shown = table("The pools then", ("kind", "limit", "occupied", "why not", "next free"), ("limit", "occupied"))
     for pool in denial.pools:
         free_at = pool.get("free_at")
-        figures = (str(pool["limit"]), str(pool["occupied"]))
+        numbers = (str(pool["limit"]), str(pool["occupied"]))
         why = _WHY.get(pool["note"], pool["note"])
-        shown.add_row(pool["kind"], *figures, why, local(free_at / 1000 if free_at else None))
+        shown.add_row(pool["kind"], *numbers, why, local(free_at / 1000 if free_at else None, zone))
     output.show(shown)
+
+
+async def _denial(license_admin: LicenseAdmin, user: str, at: str | None, reference: str | None) -> Record:
+    """Finds the denial. A waiting page shows a reference for each poll, of which only the first is a denial's."""
+    wanted = None if at is None else _moment(at, license_admin.zone)
+    keys = await license_admin.keys_of(user)
+    records = [record async for record in license_admin.records(0) if license_admin.is_about(record, user, keys)]
+    until = math.inf
+    if reference is not None:
+        until = await _time_of(reference, records, license_admin)
+    denials = [record for record in records if record.what in DENIALS and record.at <= until]
+    if not denials:
+        raise AdminError(
+            f"no denial of {user} is on record" + (f" with the reference {reference}" if reference else "")
+        )
+    return denials[-1] if wanted is None else min(denials, key=lambda denial: abs(denial.at - wanted))
+
+
+async def _time_of(reference: str, records: Sequence[Record], license_admin: LicenseAdmin) -> float:
+    """Returns when a reference was used; -inf if it never was. Users read references aloud, so case does not count."""
+    folded = reference.strip().casefold()
+    for record in records:
+        if record["reference"].casefold() == folded:
+            return record.at
+    waiting = [waiter for waiter in await license_admin.queue() if waiter.reference.casefold() == folded]
+    return time.time() if waiting else -math.inf
 
 
 @command("export", help="All permanent state as JSON: Named, Document and Usage CALs, limits, allocations.")
 async def export(license_admin: LicenseAdmin, output: Output) -> None:
-    """For `import`, or for safe keeping."""
+    """Prints the state for `import`, or for safekeeping."""
     output.hand(await license_admin.export())
 
 
 COMMANDS = (log, explain, export)
 
 
-def _is_about(record: Record, user: str | None, what: str | None) -> bool:
-    name = record["name"].casefold()
-    names = (name, name.partition("\\")[2], record["user"].casefold())
-    return (user is None or user.casefold() in names) and what in (None, record.what)
-
-
-def _duration(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise AdminError(str(error)) from error
-
-
-def _moment(text: str) -> float:
-    """A local time; without a date the last time the clock showed it."""
+def _moment(text: str, zone: tzinfo) -> float:
+    """Reads a time of this site's zone; without a date, the last time that its clocks showed it."""
     for form in ("%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%H:%M"):
         try:
-            given = datetime.strptime(text, form).astimezone()
+            given = datetime.strptime(text, form).replace(tzinfo=zone)
         except ValueError:
             continue
         if form != "%H:%M":
             return given.timestamp()
-        today = datetime.now(UTC).astimezone().replace(hour=given.hour, minute=given.minute, second=0)
-        at = today.timestamp()
-        return at if at <= time.time() else at - 86400
+        now = datetime.now(zone)
+        today = now.replace(hour=given.hour, minute=given.minute, second=0, microsecond=0)
+        return (today if today <= now else today - timedelta(days=1)).timestamp()  # by the wall clock, across a change
     raise AdminError(f"a time is written like 10:42 or 2026-01-10 10:42, not {text}")
 
 
 def _harmless(value: object) -> object:
-    """A spreadsheet runs what begins like a formula, and a user or document name may."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    """Quotes a cell that a spreadsheet would run as a formula: users choose names of documents."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(("=", "+", "-", "@")) else value

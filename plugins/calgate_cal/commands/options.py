@@ -40,9 +40,12 @@ class Length(click.ParamType[float]):
         if isinstance(value, float):
             return value
         try:
-            return parse_duration(value)
+            seconds = parse_duration(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if not seconds <= 36_500 * 86_400:
+            self.fail(f"a duration is at most 100 years, not {value}", param, ctx)
+        return seconds
 
 
 class Zone(click.ParamType[tzinfo]):

@@ -45,7 +45,7 @@ async def report(
     as_csv: bool,
 ) -> None:
     """Shows use, denials, the rate, and what would have been with another number of Session CALs."""
-    calendar = Calendar(zone)
+    calendar = Calendar(zone or license_admin.zone)
     now = time.time()
     window = await _recorded(license_admin, _window(since, month, first, last, calendar, now))
     options = options_of(license_admin.license, Options())

@@ -1,7 +1,8 @@
-"""Looking: list, who-has, queue."""
+"""Commands that look: list, who-has, queue."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import tzinfo
 
 import click
 from rich.table import Table
@@ -12,9 +13,9 @@ from calgate_cal.replies import KINDS, Holder, State
 
 
 @command("list", help="Every pool, and who holds what.")
-@click.option("--kind", type=KIND, help="only these")
+@click.option("--kind", type=KIND, help="only CALs of this kind")
 async def list_(license_admin: LicenseAdmin, output: Output, kind: str | None) -> None:
-    """Pools and holders."""
+    """Prints pools and holders."""
     state = await license_admin.state()
     holders = await _sorted_holders(license_admin)
     shown = [holder for holder in holders if kind in (None, holder.kind)]
@@ -31,29 +32,37 @@ async def list_(license_admin: LicenseAdmin, output: Output, kind: str | None) -
                 "holders": [asdict(holder) for holder in shown],
             }
         )
-    else:
-        output.show(_pools(license_admin.name, state, holders), *_allocations(state, holders), _holders(shown))
+        return
+    zone = license_admin.zone
+    pools = _pools(license_admin.name, state, holders, zone)
+    output.show(pools, *_allocations(state, holders), _holders(shown, zone))
 
 
-@command("who-has", help="What USER holds, or who holds something for a document.")
+@command("who-has", help="What USER holds, or who holds a CAL for a document.")
 @click.argument("user", required=False)
 @click.option("--document", type=NAME, help="who holds a Document or Usage CAL for it")
 async def who_has(license_admin: LicenseAdmin, output: Output, user: str | None, document: str | None) -> None:
-    """Some of the holders."""
+    """Prints some of the holders. A name without a host means the document on any host."""
     if (user is None) == (document is None):
         raise AdminError("say either a user or --document")
-    held = [it for it in await _sorted_holders(license_admin) if _is_of(it, user) and document in (None, it.document)]
+    holders = await _sorted_holders(license_admin)
+    if user is not None:
+        keys = await license_admin.keys_of(user)
+        held = [holder for holder in holders if holder.user in keys]
+    else:
+        wanted = license_admin.document(document or "")
+        held = [holder for holder in holders if wanted in (holder.document, holder.document.rpartition("|")[2])]
     if output.as_json:
         output.hand([asdict(holder) for holder in held])
     elif held:
-        output.show(_holders(held))
+        output.show(_holders(held, license_admin.zone))
     else:
         output.say(f"{user} holds no CAL" if user else f"nobody holds a CAL for {document}")
 
 
 @command("queue", help="Who waits, in order.")
 async def queue(license_admin: LicenseAdmin, output: Output) -> None:
-    """The queue."""
+    """Prints the queue."""
     waiting = await license_admin.queue()
     if output.as_json:
         output.hand([asdict(waiter) for waiter in waiting])
@@ -61,10 +70,11 @@ async def queue(license_admin: LicenseAdmin, output: Output) -> None:
     if not waiting:
         output.say("nobody waits")
         return
+    zone = license_admin.zone
     shown = table("Queue", ("place", "user", "document", "since", "offered", "place kept until"), ("place",))
-    for it in waiting:
-        kept = local(it.kept_until)
-        shown.add_row(str(it.place), it.name, it.document, local(it.since), it.offer or "", kept)
+    for waiter in waiting:
+        times = local(waiter.since, zone), local(waiter.kept_until, zone)
+        shown.add_row(str(waiter.place), waiter.name, waiter.document, times[0], waiter.offer or "", times[1])
     output.show(shown)
 
 
@@ -73,24 +83,24 @@ COMMANDS = (list_, who_has, queue)
 
 async def _sorted_holders(license_admin: LicenseAdmin) -> list[Holder]:
     found = {holder.id: holder async for holder in license_admin.holders()}
-    return sorted(found.values(), key=lambda it: (KINDS.index(it.kind), it.name.casefold(), it.since))
-
-
-def _is_of(holder: Holder, user: str | None) -> bool:
-    names = (holder.name.casefold(), holder.name.casefold().partition("\\")[2], holder.user.casefold())
-    return user is None or user.casefold() in names
+    return sorted(found.values(), key=lambda holder: (KINDS.index(holder.kind), holder.name.casefold(), holder.since))
 
 
 def _quarantined(holders: Sequence[Holder], kind: str) -> int:
     return sum(holder.kind == kind and holder.state == "quarantined" for holder in holders)
 
 
-def _pools(name: str, state: State, holders: Sequence[Holder]) -> Table:
-    figures = ("in license", "limit", "occupied", "quarantined", "free")
-    shown = table(f"License {name}", ("kind", *figures, "next free by itself"), figures)
+def _pools(name: str, state: State, holders: Sequence[Holder], zone: tzinfo) -> Table:
+    numbers = ["in license", "limit", "occupied", "quarantined", "free"]
+    has_beyond = any(pool.beyond for pool in state.pools)
+    if has_beyond:
+        numbers.append("beyond the limit")
+    shown = table(f"License {name}", ("kind", *numbers, "next free by itself"), numbers)
     for pool in state.pools:
-        counts = (pool.in_license, pool.limit, pool.occupied, _quarantined(holders, pool.kind), pool.free)
-        shown.add_row(pool.kind, *map(str, counts), local(pool.free_at))
+        counts = [pool.in_license, pool.limit, pool.occupied, _quarantined(holders, pool.kind), pool.free]
+        if has_beyond:
+            counts.append(pool.beyond)
+        shown.add_row(pool.kind, *map(str, counts), local(pool.free_at, zone))
     return shown
 
 
@@ -104,10 +114,21 @@ def _allocations(state: State, holders: Sequence[Holder]) -> Sequence[Table]:
     return (shown,)
 
 
-def _holders(holders: Sequence[Holder]) -> Table:
+def _holders(holders: Sequence[Holder], zone: tzinfo) -> Table:
     headings = ("kind", "user", "document", "state", "since", "last used", "from", "comes back")
     shown = table("Holders", headings)
-    for it in holders:
-        times = (local(it.since), local(it.last_used))
-        shown.add_row(it.kind, it.name, it.document, it.state, *times, it.client, local(it.until))
+    ambiguous = _ambiguous_names(holders)
+    for holder in holders:
+        user = f"{holder.name} ({holder.user})" if holder.name.casefold() in ambiguous else holder.name
+        state = f"{holder.state}, beyond the limit" if holder.beyond else holder.state
+        times = (local(holder.since, zone), local(holder.last_used, zone))
+        shown.add_row(holder.kind, user, holder.document, state, *times, holder.client, local(holder.until, zone))
     return shown
+
+
+def _ambiguous_names(holders: Sequence[Holder]) -> set[str]:
+    """Returns names that several users have: an account that was deleted and created again is another user."""
+    keys: dict[str, set[str]] = {}
+    for holder in holders:
+        keys.setdefault(holder.name.casefold(), set()).add(holder.user)
+    return {name for name, users in keys.items() if len(users) > 1}

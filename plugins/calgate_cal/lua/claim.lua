@@ -55,13 +55,15 @@ local function reassert(license, claimant, kind, id, age, confirmed)
   return true
 end
 
--- Signs the holder of a Session CAL out: it comes back when its minimum is over, at once if that is past.
+-- Signs the holder of a Session CAL out: it comes back when its minimum is over, at once if that is past. `ends` of the
+-- lease says when.
 local function sign_out(license, lease, what, by)
   if lease.left then return end
   lease.left = license.now
   local ends = leases.ends(license, lease, license.now)
   if ends <= license.now then
     leases.finish(license, lease, what, by)
+    lease.ends = ends
     return
   end
   local used = leases.last_use(license, lease)

@@ -1,0 +1,33 @@
+"""What the settings file means for a plugin's commands and checks: `calgate.plugin.Site`."""
+
+from datetime import tzinfo
+from zoneinfo import ZoneInfo
+
+from calgate.access.rules import Rules
+from calgate.access.settings import groups_of
+from calgate.config.model import Core
+from calgate.dialect.document_names import canonical_host, canonical_name
+from calgate.plugin.identity import Directory, Person
+
+
+class SettingsSite:
+    """The site that one settings file describes."""
+
+    def __init__(self, core: Core, directory: Directory) -> None:
+        self._core = core
+        self._directory = directory
+
+    @property
+    def zone(self) -> tzinfo:
+        return ZoneInfo(self._core.timezone)
+
+    def document(self, license: str, name: str) -> str:
+        """Reads a name as the dialects of the license's routes do; the strictest of them decides."""
+        host, bar, document = name.strip().rpartition("|")
+        routes = [route for route in self._core.routes if route.license == license]
+        canonical = canonical_name(document, windows=any(route.windows for route in routes))
+        return f"{canonical_host(host)}{bar}{canonical}" if host else canonical
+
+    async def could_admit(self, person: Person) -> bool:
+        groups = await self._directory.resolve(groups_of(self._core.access))
+        return Rules(self._core.access, groups, self._core.timezone).could_admit(person)

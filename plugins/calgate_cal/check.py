@@ -1,0 +1,98 @@
+"""`calgate check` for licenses: groups and users that their settings name, the store's clock, CALs that seem gone."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from calgate.plugin import CheckContext, Finding, Refusal, Unavailable
+from calgate_cal import lua
+from calgate_cal.people import look_up
+from calgate_cal.register import LastSeen, LicenseRegister, missing_cals
+from calgate_cal.settings import Config, License
+
+_CLOCK_IS_WRONG = 60_000  # milliseconds (lua/license.lua)
+
+
+async def check(config: Config, context: CheckContext) -> AsyncIterator[Finding]:
+    """Tries everything real that the sections name."""
+    if "directory" in context.blocked:
+        yield Finding(
+            "untried", "licenses", f"groups cannot be looked up: {context.blocked['directory']} does not serve"
+        )
+    else:
+        for name, license in config.licenses.items():
+            async for finding in _names(name, license, context):
+                yield finding
+    try:
+        for finding in await _store(config, context):
+            yield finding
+    except Unavailable as refusal:
+        yield Finding("untried", "licenses", f"the store does not tell what is in use: {refusal.detail}")
+
+
+def groups_of(license: License) -> Mapping[str, Sequence[str]]:
+    """Returns each group that the settings name, with the settings that do."""
+    named: dict[str, list[str]] = {}
+    for setting, groups in (
+        ("named.dynamic_for", license.named.dynamic_for or ()),
+        ("document.dynamic_for", license.document.dynamic_for or ()),
+        ("session.reserve", [reserve.group for reserve in license.session.reserve]),
+        ("session.max", [cap.group for cap in license.session.max if cap.group is not None]),
+    ):
+        for group in groups:
+            named.setdefault(group, []).append(setting)
+    return named
+
+
+async def _names(name: str, license: License, context: CheckContext) -> AsyncIterator[Finding]:
+    directory, groups = context.services.directory, groups_of(license)
+    assert directory is not None, "directories are started before a check"
+    try:
+        found = await directory.resolve(sorted(groups))
+    except Unavailable as refusal:
+        yield Finding("fail", f"licenses.{name}", f"groups cannot be looked up: {refusal.detail}")
+        return
+    missing = [group for group in groups if found.get(group) is None]
+    for group in missing:
+        settings = ", ".join(groups[group])
+        what = f"{settings}: no directory has the group {group}"
+        remedy = "correct the name, or make the group: until then no user counts as its member"
+        yield Finding("fail", f"licenses.{name}", what, remedy)
+    if groups and not missing:
+        yield Finding("ok", f"licenses.{name}", f"{len(groups)} groups, all found")
+    for setting, users in (
+        ("exempt.users", license.exempt.users),
+        ("session.max", [cap.user for cap in license.session.max if cap.user is not None]),
+    ):
+        for user in users:
+            if not await _is_known(user, context):
+                remedy = "correct the name: until then the setting concerns no user"
+                what = f"{setting}: no directory has the user {user}"
+                yield Finding("fail", f"licenses.{name}", what, remedy)
+
+
+async def _is_known(user: str, context: CheckContext) -> bool:
+    try:
+        return await look_up(context.services.directory, user) is not None
+    except Refusal:  # disabled, or the directory is away, which its own check reports
+        return True
+
+
+async def _store(config: Config, context: CheckContext) -> Sequence[Finding]:
+    store = context.services.store
+    store.library(lua.VERSION, lua.source())
+    findings = []
+    for name in config.licenses:
+        (ahead,) = await store.call(f"{lua.VERSION}_ahead", lua.keys(store.prefix, name), read_only=True)
+        if ahead > _CLOCK_IS_WRONG:
+            what = (
+                f"the newest record is {ahead / 1000:.0f} s ahead of the store's clock, which was wrong then or is now"
+            )
+            remedy = f"set the clock of the store's machine, then run `calgate cals clock --license {name}`"
+            findings.append(Finding("warn", f"licenses.{name}", what, remedy))
+    seen = LastSeen(context.services.state_dir)
+    for name, what in (await missing_cals(LicenseRegister(store), seen.read(), config.licenses.keys())).items():
+        remedy = (
+            "give the license its former name again or correct [store]; CALs move by `calgate cals export` under the"
+            f" former name and `calgate cals import`; if no CAL is missing, delete {seen.file}"
+        )
+        findings.append(Finding("warn", f"licenses.{name}", what, remedy))
+    return findings
