@@ -30,6 +30,7 @@ def pages() -> dict[str, str]:
 
 
 def markdown(found: Sequence[Table]) -> str:
+    """Returns the settings as a Markdown page."""
     return "\n".join(["# Settings", "", _INTRODUCTION, *(line for table in found for line in _section(table))]) + "\n"
 
 
@@ -43,6 +44,7 @@ def _section(table: Table) -> Iterator[str]:
 
 
 def man_page(found: Sequence[Table]) -> str:
+    """Returns the settings as a manual page."""
     lines = [f'.TH CALGATE.TOML 5 "" "calgate {version("calgate")}" "File formats"']
     lines += [".SH NAME", r"calgate.toml \- settings of the calgate gateway", ".SH DESCRIPTION"]
     lines += [_roff("Durations are written 30s, 15m, 10h or 7d. Unknown keys are refused."), ".SH SETTINGS"]
@@ -60,6 +62,7 @@ def _roff(text: str) -> str:
 
 
 def main(folder: Path) -> None:
+    """Writes every page into the folder."""
     for name, text in pages().items():
         (folder / name).write_text(text, encoding="utf-8")
 
