@@ -2,25 +2,43 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import pytest
 
-from support.gateway_process import PASSWORD, DocumentServer, Gateway, NtlmClient, curl
+from support.gateway_process import (
+    PASSWORD,
+    DocumentServer,
+    Gateway,
+    NtlmClient,
+    cookie_of,
+    curl,
+    gateway,
+    write_settings,
+)
 
 
 class Line:
-    """A connection of a client's own."""
+    """One client connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     async def ask(
-        self, token: str, *, method: str = "GET", path: str = "/portal", body: bytes = b"", version: str = "1.1"
+        self,
+        token: str,
+        *,
+        method: str = "GET",
+        path: str = "/portal",
+        body: bytes = b"",
+        version: str = "1.1",
+        fields: Sequence[str] = (),
     ) -> str:
-        """Sends a request with a token; the head of the answer."""
-        lines = [f"{method} {path} HTTP/{version}", "Host: gate", f"Authorization: NTLM {token}"]
+        """Sends a request with a token; returns the head of the response."""
+        lines = [f"{method} {path} HTTP/{version}", "Host: gate", *fields]
+        lines += [f"Authorization: NTLM {token}"] if token else []
         lines += [f"Content-Length: {len(body)}"] if method == "POST" else []
         lines += ["Connection: keep-alive"] if version == "1.0" else []
         self._writer.write("\r\n".join([*lines, "", ""]).encode() + body)
@@ -30,6 +48,18 @@ class Line:
             length = next(
                 (int(one.split(":")[1]) for one in head.lower().split("\r\n") if one.startswith("content-length")), 0
             )
+            await self._reader.readexactly(length)
+        return head
+
+    async def ask_expecting(self, token: str, body: bytes) -> str:
+        """Posts a form with `Expect: 100-continue`; returns the head of the final response."""
+        lines = ["POST /form HTTP/1.1", "Host: gate", f"Authorization: NTLM {token}", f"Content-Length: {len(body)}"]
+        self._writer.write("\r\n".join([*lines, "Expect: 100-continue", "", ""]).encode())
+        async with asyncio.timeout(30):
+            assert await self._reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            self._writer.write(body)
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            length = next(int(one.split(":")[1]) for one in head.lower().split("\r\n") if "content-length" in one)
             await self._reader.readexactly(length)
         return head
 
@@ -46,10 +76,10 @@ def status(head: str) -> int:
 
 
 @pytest.mark.parametrize("size", [0, 100, 1 << 20])
-async def test_a_body_that_comes_with_every_leg_arrives_once_and_whole(
+async def test_body_that_comes_with_every_step_arrives_once_and_whole(
     gate: Gateway, server: DocumentServer, size: int
 ) -> None:
-    """Browsers send none until they are signed in; other clients send all of it each time."""
+    """Browsers send no body until they are signed in; other clients send all of it each time."""
     client, body = NtlmClient("alice"), b"x" * size
     async with line_to(gate) as line:
         challenge = await line.ask(client.first(), method="POST", path="/form", body=body)
@@ -58,7 +88,9 @@ async def test_a_body_that_comes_with_every_leg_arrives_once_and_whole(
     assert [(seen.path, len(seen.body)) for seen in server.seen] == [("/form", size)]
 
 
-async def test_an_answer_shown_again_on_another_connection_is_refused(gate: Gateway, server: DocumentServer) -> None:
+async def test_final_token_is_refused_when_replayed_on_another_connection(
+    gate: Gateway, server: DocumentServer
+) -> None:
     client, other = NtlmClient("alice"), NtlmClient("alice")
     async with line_to(gate) as line, line_to(gate) as thief:
         answer = client.second(await line.ask(client.first()))
@@ -68,7 +100,9 @@ async def test_an_answer_shown_again_on_another_connection_is_refused(gate: Gate
     assert len(server.seen) == 1
 
 
-async def test_an_answer_shown_again_on_its_own_connection_is_refused(gate: Gateway, server: DocumentServer) -> None:
+async def test_final_token_is_refused_when_replayed_on_its_own_connection(
+    gate: Gateway, server: DocumentServer
+) -> None:
     client = NtlmClient("alice")
     async with line_to(gate) as line:
         answer = client.second(await line.ask(client.first()))
@@ -77,9 +111,7 @@ async def test_an_answer_shown_again_on_its_own_connection_is_refused(gate: Gate
     assert len(server.seen) == 1
 
 
-async def test_two_hundred_connections_with_all_challenges_out_at_once_never_mix(
-    gate: Gateway, server: DocumentServer
-) -> None:
+async def test_handshakes_of_two_hundred_connections_at_once_never_mix(gate: Gateway, server: DocumentServer) -> None:
     names = [("alice", "bob", "carol", "dave")[number % 4] for number in range(200)]
 
     async with contextlib.AsyncExitStack() as stack:
@@ -98,7 +130,7 @@ async def test_two_hundred_connections_with_all_challenges_out_at_once_never_mix
     assert seen == {number: f"DEMO\\{name}" for number, name in enumerate(names)}
 
 
-async def test_an_old_client_that_keeps_its_connection_signs_in(gate: Gateway, server: DocumentServer) -> None:
+async def test_http_1_0_client_signs_in_when_it_keeps_its_connection(gate: Gateway, server: DocumentServer) -> None:
     client = NtlmClient("alice")
     async with line_to(gate) as line:
         challenge = await line.ask(client.first(), version="1.0")
@@ -107,13 +139,15 @@ async def test_an_old_client_that_keeps_its_connection_signs_in(gate: Gateway, s
     assert len(server.seen) == 1
 
 
-async def test_an_old_client_that_does_not_keep_it_is_refused_and_nothing_breaks(gate: Gateway) -> None:
+async def test_http_1_0_client_is_refused_when_it_closes_its_connection(gate: Gateway) -> None:
     reply = await curl(f"{gate.url}/portal", "--http1.0", "-H", "Connection: close", user="alice", password=PASSWORD)
     assert reply.status == 401
 
 
-async def test_a_request_sent_ahead_of_the_challenge_ends_the_handshake(gate: Gateway, server: DocumentServer) -> None:
-    """Pipelined behind NEGOTIATE, without a token: it is challenged itself, and the answer that follows is refused."""
+async def test_request_that_is_pipelined_behind_the_first_token_ends_the_handshake(
+    gate: Gateway, server: DocumentServer
+) -> None:
+    """The pipelined request has no token: it is challenged itself, and the final token that follows is refused."""
     client = NtlmClient("alice")
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
     first = f"GET /portal HTTP/1.1\r\nHost: gate\r\nAuthorization: NTLM {client.first()}\r\n\r\n"
@@ -129,3 +163,93 @@ async def test_a_request_sent_ahead_of_the_challenge_ends_the_handshake(gate: Ga
     assert status(await line.ask(client.second(heads[0]))) == 401
     writer.close()
     assert server.seen == []
+
+
+FORM = b"a=1"
+
+
+async def live_session(gate: Gateway, user: str) -> str:
+    """Signs in, opens a document, and returns the Cookie header."""
+    cookie = await cookie_of(gate, user)
+    assert (await curl(f"{gate.url}/docs/sales", "-b", cookie)).status == 200
+    return f"Cookie: {cookie}"
+
+
+async def post_form(line: Line, client: NtlmClient, cookie: str) -> tuple[str, str]:
+    """Posts a form as WinINET does on a new connection: first without the body, with the first NTLM message."""
+    challenge = await line.ask(client.first(), method="POST", path="/form", fields=[cookie])
+    return challenge, await line.ask(client.second(challenge), method="POST", path="/form", body=FORM, fields=[cookie])
+
+
+async def test_form_that_waits_for_a_challenge_arrives_whole_and_the_session_stays(
+    gate: Gateway, server: DocumentServer
+) -> None:
+    cookie = await live_session(gate, "alice")
+    server.seen.clear()
+    async with line_to(gate) as line:
+        challenge, posted = await post_form(line, NtlmClient("alice"), cookie)
+        assert (status(challenge), status(posted)) == (401, 200)
+        assert "set-cookie" not in posted.lower(), "the same person: session, CAL and cookies stay"
+        assert status(await line.ask("", fields=[cookie])) == 200
+    assert [(seen.path, seen.body) for seen in server.seen] == [("/form", FORM), ("/portal", b"")]
+
+
+async def test_curl_posts_a_form_with_ntlm_and_a_live_session(gate: Gateway, server: DocumentServer) -> None:
+    cookie = await live_session(gate, "alice")
+    server.seen.clear()
+    assert (await curl(f"{gate.url}/form", "-H", cookie, "-d", "a=1", user="alice")).status == 200
+    assert [seen.body for seen in server.seen] == [FORM]
+
+
+async def test_another_person_on_a_live_session_signs_in_and_ends_it(gate: Gateway, server: DocumentServer) -> None:
+    cookie = await live_session(gate, "alice")
+    server.seen.clear()
+    async with line_to(gate) as line:
+        _, posted = await post_form(line, NtlmClient("bob"), cookie)
+        assert status(posted) == 200
+        assert "set-cookie: calgate=" in posted.lower()
+        assert status(await line.ask("", fields=[cookie])) == 401, "alice's session has ended"
+    assert [seen.values("QVUSER") for seen in server.seen] == [["DEMO\\bob"]]
+
+
+async def test_wrong_password_on_a_live_session_is_refused_and_the_session_stays(
+    gate: Gateway, server: DocumentServer
+) -> None:
+    cookie = await live_session(gate, "alice")
+    server.seen.clear()
+    async with line_to(gate) as line:
+        _, posted = await post_form(line, NtlmClient("alice", "wrong"), cookie)
+        assert status(posted) == 401
+        assert status(await line.ask("", fields=[cookie])) == 200
+    assert [seen.path for seen in server.seen] == ["/portal"]
+
+
+async def test_handshake_completes_though_the_client_expects_100_continue(
+    gate: Gateway, server: DocumentServer
+) -> None:
+    client = NtlmClient("alice")
+    async with line_to(gate) as line:
+        challenge = await line.ask_expecting(client.first(), FORM)
+        assert status(challenge) == 401
+        assert status(await line.ask_expecting(client.second(challenge), FORM)) == 200
+    assert [seen.body for seen in server.seen] == [FORM]
+
+
+async def test_gateways_own_paths_end_an_unfinished_handshake(gate: Gateway, server: DocumentServer) -> None:
+    client = NtlmClient("alice")
+    async with line_to(gate) as line:
+        challenge = await line.ask(client.first())
+        assert status(await line.ask("", path="/_calgate/signed-out")) == 200
+        assert status(await line.ask(client.second(challenge))) == 401
+    assert server.seen == []
+
+
+async def test_handshake_of_several_steps_is_refused_on_a_proxys_connection(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    """The next request on it may be another user's. The final token alone is what an attacker would replay."""
+    listen = 'trusted_proxies = ["127.0.0.1/32"]'
+    async with gateway(write_settings(tmp_path, server.port, listen=listen)) as gate, line_to(gate) as line:
+        head = await line.ask(NtlmClient("alice").first(), fields=["X-Forwarded-For: 192.0.2.1"])
+        assert status(head) == 401
+        assert "www-authenticate: ntlm tlrm" not in head.lower(), "no challenge"

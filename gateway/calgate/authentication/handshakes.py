@@ -70,6 +70,7 @@ class Handshakes:
                 "a handshake of several round trips on a proxy's connection, which may carry many users"
             )
         request.connection.keep_handshake(handshake)
+        request.send_continue()  # without it the connection, and the handshake with it, would have to be closed
         raise SignInNeeded("the handshake goes on", [f"{scheme} {base64.b64encode(result.token).decode()}"])
 
     def _start(self, request: Request, scheme: str) -> Handshake:

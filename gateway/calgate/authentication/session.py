@@ -1,5 +1,6 @@
 """One process's copy of a session, and the owner of everything that was found for it."""
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from calgate.plugin.licensing import Lease
 
 _MOST_GRANTS = 512  # remembered access decisions; beyond it they are made again
 _MOST_LEASES = 256  # remembered leases; a forgotten one is claimed again, which changes nothing
+
+_MOST_PROOFS = 4
 
 EXPIRED = "expired"  # the reason of a session that ended by time alone
 GrantKey = tuple[int, str, str, str]  # route, path, document, address: rules may name networks
@@ -43,12 +46,27 @@ class Session:
     _sign_on: dict[int, bytes] = field(
         default_factory=dict
     )  # headers as sent, by route, where the person alone decides
+    _proofs: list[bytes] = field(default_factory=list)  # hashes of the last credentials that proved this user
     _open: set[OpenExchange] = field(default_factory=set)
     _websockets: set[OpenWebSocket] = field(default_factory=set)
 
     def note_use(self, now: float) -> None:
         """Counts something that the browser sent: it keeps the session alive."""
         self.used_at = now
+
+    # ------------------------------------------------------------ credentials
+
+    def was_proved_by(self, credentials: bytes) -> bool:
+        """Whether these very credentials proved the user of this session in this process.
+
+        A browser that signed in with a password or a bearer token sends the same value with every request.
+        """
+        return hashlib.sha256(credentials).digest() in self._proofs
+
+    def remember_proof(self, credentials: bytes) -> None:
+        if len(self._proofs) >= _MOST_PROOFS:
+            del self._proofs[0]
+        self._proofs.append(hashlib.sha256(credentials).digest())
 
     # ------------------------------------------------------------ the person
 

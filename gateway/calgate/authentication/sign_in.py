@@ -13,12 +13,14 @@ from calgate.http.cookies import COOKIE_HTTP, COOKIE_HTTPS, UpstreamCookie, expi
 from calgate.http.headers import Header
 from calgate.http.origin import normalize_origin
 from calgate.http.request import Request
-from calgate.plugin.errors import AccountRefused, Refusal
+from calgate.plugin.errors import AccountRefused, AuthenticationFailed, CrossSite, Refusal, Unavailable
 from calgate.plugin.identity import Directory, Identity, Person
 from calgate.telemetry import log
 from calgate.telemetry.metrics import Metrics
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+# Codes of credentials that cannot succeed here whoever sent them; beside a live session they are ignored.
+_KINDS_NOT_ACCEPTED = frozenset({"ntlm-off", "ntlm-behind-proxy", "binding-missing"})
 
 
 @dataclass(slots=True)
@@ -59,14 +61,43 @@ class SignIn:
         )
         session_id = session_id_of(request)
         session = await self._sessions.find(session_id)
-        if session is not None and (not session.lapsed or request.method not in _SAFE):
+        is_live = session is not None and (not session.lapsed or request.method not in _SAFE)
+        if session is None or not is_live:
+            csrf.demand_may_sign_in(request.method, request.headers, self._embed_in)
+            return await self._sign_in(request, session_id, None)
+        if not self._handshakes.has_credentials(request) or session.was_proved_by(_credentials(request)):
             request.connection.take_handshake()
             return SignedIn(session, request.headers.cookies.line)
-        csrf.demand_may_sign_in(request.method, request.headers, self._embed_in)
+        return await self._sign_in_again(request, session_id, session)
+
+    async def _sign_in_again(self, request: Request, session_id: str, session: Session) -> SignedIn:
+        """Serves a request with a live session and with credentials.
+
+        A client that signed in by NTLM begins its next POST on a new connection with an empty body and a first token,
+        and sends the form after the challenge; a Kerberos client may demand that the gateway proves itself each time.
+        """
+        try:
+            csrf.demand_may_sign_in(request.method, request.headers, self._embed_in)
+            return await self._sign_in(request, session_id, session)
+        except (CrossSite, Unavailable):
+            pass
+        except AuthenticationFailed as refusal:
+            if refusal.code not in _KINDS_NOT_ACCEPTED:
+                raise
+        request.connection.take_handshake()
+        return SignedIn(session, request.headers.cookies.line)
+
+    async def _sign_in(self, request: Request, session_id: str, live: Session | None) -> SignedIn:
+        """Takes the next step of the handshake; once it is complete, keeps the same person's live session."""
         identity, token = await self._handshakes.shake_hands(request)
         person = await self._person_of(request, identity)
         self._metrics.observe("sign-in", perf_counter() - request.started)
-        return await complete(self._begin(request, identity, person, session_id, token))
+        if live is not None and not live.lapsed and live.person_key == person.key:
+            live.remember_proof(_credentials(request))
+            return SignedIn(live, request.headers.cookies.line, [token] if token is not None else [])
+        signed_in = await complete(self._begin(request, identity, person, session_id, token))
+        signed_in.session.remember_proof(_credentials(request))
+        return signed_in
 
     async def person(self, session: Session, now: float, refresh: float) -> Person:
         """Returns the session's person, as the directory (which has a cache) said at most `refresh` seconds ago."""
@@ -134,3 +165,7 @@ class SignIn:
         if scheme == "https":
             value += b"; Secure"
         return (b"Set-Cookie", value if session_id else value + b"; Max-Age=0")
+
+
+def _credentials(request: Request) -> bytes:
+    return request.headers.by_name.get(b"authorization", b"")
