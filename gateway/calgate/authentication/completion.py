@@ -11,10 +11,15 @@ _running: set[asyncio.Task[Any]] = set()  # asyncio itself keeps only a weak ref
 
 async def complete(work: Coroutine[Any, Any, T]) -> T:
     """Runs `work` to its end, whatever becomes of the caller, and returns its result."""
+    return await asyncio.shield(start(work))
+
+
+def start(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+    """Starts `work`, which nobody needs to wait for."""
     task = asyncio.get_running_loop().create_task(work)
     _running.add(task)
     task.add_done_callback(_forget)
-    return await asyncio.shield(task)
+    return task
 
 
 def _forget(task: "asyncio.Task[Any]") -> None:

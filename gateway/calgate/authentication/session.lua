@@ -1,14 +1,16 @@
 #!lua name=calgate_session_v1
--- Signed-in browsers. One hash a session, under the SHA-256 of its id, so that who reads the store cannot sign in.
--- Fields: those of the identity, plus idle_until, expires, ended; "c:…" is a cookie of the document server's.
--- Time is the server's own. A record outlives its session: it still tells whose the browser's cookies were.
+-- Sessions. Each is one hash, under the SHA-256 of its id, so that nobody who can read the store can sign in.
+-- Fields: those of the identity, plus idle_until, expires, ended; "c:…" is a cookie of the document server, with the
+-- digest of its name and value. Time is the server's own. A record outlives its session: it still says whose cookies
+-- the browser holds. A second hash for each period knows to which person the document server gave a cookie.
 
 local function now_ms()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- KEYS session; ARGV lifetime, first idle span, span the record outlives it (ms), then field, value, …
+-- KEYS session. ARGV lifetime, first idle time, time that the record outlives the session (all ms), then field,
+-- value, … Returns the time now (ms).
 local function begin(keys, args)
   local now = now_ms()
   local until_idle = now + tonumber(args[2])
@@ -18,7 +20,8 @@ local function begin(keys, args)
   return now
 end
 
--- KEYS session; ARGV idle span (0: look only), span the record outlives it (ms). A live session is kept; returns {now, field, value, …} or {}
+-- KEYS session. ARGV idle time (0: do not renew), time that the record outlives the session (ms). Renews a live
+-- session. Returns {now, field, value, …}, or {} where there is no record.
 local function look(keys, args)
   local record = redis.call('HGETALL', keys[1])
   if #record == 0 then return {} end
@@ -34,14 +37,31 @@ local function look(keys, args)
   return { tostring(now), unpack(record) }
 end
 
--- KEYS session; ARGV fields to set. Only where the session is: a late write must not bring it back. Returns 1 or 0
+-- KEYS session. ARGV field, value, …; an empty value removes its field. A late write must not bring a removed session
+-- back. Returns 1, or 0 where there is no such session.
 local function note(keys, args)
   if redis.call('EXISTS', keys[1]) == 0 then return 0 end
-  redis.call('HSET', keys[1], unpack(args))
+  for i = 1, #args, 2 do
+    if args[i + 1] == '' then
+      redis.call('HDEL', keys[1], args[i])
+    else
+      redis.call('HSET', keys[1], args[i], args[i + 1])
+    end
+  end
   return 1
 end
 
--- KEYS session; ARGV reason, span the record outlives it (ms). Returns 1 if it was not ended before
+-- KEYS this period's cookies. ARGV life of the period (ms), person, number of digests given up, those digests, and the
+-- digests that the person was given. Returns 1.
+local function claim_cookies(keys, args)
+  local given_up = tonumber(args[3])
+  for i = 4, 3 + given_up do redis.call('HDEL', keys[1], args[i]) end
+  for i = 4 + given_up, #args do redis.call('HSET', keys[1], args[i], args[2]) end
+  redis.call('PEXPIRE', keys[1], args[1])
+  return 1
+end
+
+-- KEYS session. ARGV reason, time that the record outlives the session (ms). Returns 1 if it had not ended before.
 local function finish(keys, args)
   if redis.call('EXISTS', keys[1]) == 0 then return 0 end
   local first = redis.call('HSETNX', keys[1], 'ended', args[1])
@@ -49,15 +69,16 @@ local function finish(keys, args)
   return first
 end
 
--- KEYS session; ARGV first idle span (ms). Removes a session whose cookie came back to no gateway: who has seen it has
--- kept it for longer than that. Returns 1 or 0
+-- KEYS session. ARGV first idle time (ms). Removes a session whose cookie came back to no gateway: a gateway that has
+-- seen the cookie has renewed the session for longer than that. Returns 1 or 0.
 local function discard(keys, args)
   local times = redis.call('HMGET', keys[1], 'created', 'idle_until')
   if not times[1] or tonumber(times[2]) > tonumber(times[1]) + tonumber(args[1]) then return 0 end
   return redis.call('UNLINK', keys[1])
 end
 
--- KEYS the person's index; ARGV session, longest life of one (ms). Those that must be over by now leave the index
+-- KEYS the person's index. ARGV session, longest life of a session (ms). Removes from the index the sessions that must
+-- be over by now. Returns 1.
 local function enlist(keys, args)
   local now = now_ms()
   redis.call('ZADD', keys[1], now + tonumber(args[2]), args[1])
@@ -70,5 +91,6 @@ redis.register_function('calgate_session_v1_enlist', enlist)
 redis.register_function('calgate_session_v1_begin', begin)
 redis.register_function('calgate_session_v1_look', look)
 redis.register_function('calgate_session_v1_note', note)
+redis.register_function('calgate_session_v1_claim_cookies', claim_cookies)
 redis.register_function('calgate_session_v1_finish', finish)
 redis.register_function('calgate_session_v1_discard', discard)

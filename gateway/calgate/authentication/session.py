@@ -1,11 +1,11 @@
 """One process's copy of a session, and the owner of everything that was found for it."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from calgate.authentication.document_cookies import DocumentCookies
 from calgate.authentication.open_exchanges import OpenExchange, OpenWebSocket
-from calgate.http.cookies import UpstreamCookie
 from calgate.plugin.access import Grant
 from calgate.plugin.errors import Refusal
 from calgate.plugin.identity import Identity, Person
@@ -38,8 +38,7 @@ class Session:
     confirmed: bool = True  # its cookie has come back at least once
     believed_until: float = 0.0
     used_at: float = 0.0
-    cookies: set[UpstreamCookie] = field(default_factory=set)  # those of the document server
-    unsaved_cookies: set[UpstreamCookie] = field(default_factory=set)  # those that the store does not know yet
+    cookies: DocumentCookies = field(default_factory=DocumentCookies)  # those of the document server
     _grants: dict[GrantKey, Grant] = field(default_factory=dict)
     _grants_rules: object = None  # the rules that gave them; other rules give other grants
     _leases: dict[tuple[str, str], Lease] = field(default_factory=dict)
@@ -175,11 +174,3 @@ class Session:
         """Closes the session's WebSockets with a status code (RFC 6455, section 7.4)."""
         for websocket in list(self._websockets):
             websocket.close(code, reason)
-
-    # ------------------------------------------------------------ the document server's cookies
-
-    def add_cookies(self, cookies: Iterable[UpstreamCookie]) -> None:
-        """Notes cookies that the document server set: they belong to this session and end with it."""
-        new = set(cookies) - self.cookies
-        self.cookies |= new
-        self.unsaved_cookies |= new

@@ -3,11 +3,9 @@
 import json
 from collections.abc import Iterable, Mapping
 
+from calgate.authentication.document_cookies import cookie_fields
 from calgate.authentication.session import Session
-from calgate.http.cookies import UpstreamCookie
 from calgate.plugin.identity import Identity
-
-_COOKIE = "c:"  # how the field of a cookie of the document server begins
 
 
 def to_record(session: Session) -> Mapping[str, str]:
@@ -23,11 +21,11 @@ def to_record(session: Session) -> Mapping[str, str]:
         "name": session.name,
         "address": session.address,
         "browser": "1" if session.is_browser else "",
-    } | cookie_fields(session.cookies)
+    } | cookie_fields(session.cookies.known)
 
 
 def from_record(key: str, found: Mapping[str, str]) -> Session:
-    """Reads a stored session. Its cookies are read with `cookies_of`."""
+    """Reads a stored session. Its cookies are read with `DocumentCookies.merge`."""
     groups = _unpack(found.get("groups", ""))
     identity = Identity(found["domain"], found["account"], found["mechanism"], found["sid"] or None, groups)
     return Session(
@@ -39,16 +37,6 @@ def from_record(key: str, found: Mapping[str, str]) -> Session:
         bool(found["browser"]),
         float(found["created"]) / 1000,
     )
-
-
-def cookie_fields(cookies: Iterable[UpstreamCookie]) -> dict[str, str]:
-    """Returns the fields of the document server's cookies."""
-    return {_COOKIE + cookie.to_text(): "1" for cookie in cookies}
-
-
-def cookies_of(found: Mapping[str, str]) -> set[UpstreamCookie]:
-    """Returns the document server's cookies of a stored session."""
-    return {UpstreamCookie.from_text(name.removeprefix(_COOKIE)) for name in found if name.startswith(_COOKIE)}
 
 
 def _pack(groups: Iterable[str]) -> str:

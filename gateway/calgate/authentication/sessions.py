@@ -8,17 +8,20 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 from calgate.authentication import unconfirmed
+from calgate.authentication.completion import complete, start
+from calgate.authentication.document_cookies import DocumentCookies
 from calgate.authentication.session import EXPIRED, Session
-from calgate.authentication.session_record import cookie_fields, cookies_of, from_record, to_record
+from calgate.authentication.session_record import from_record, to_record
 from calgate.authentication.settings import SessionSection
 from calgate.authentication.unconfirmed import UnconfirmedSessions
-from calgate.http.cookies import UpstreamCookie
+from calgate.http.cookies import SetCookie, UpstreamCookie
+from calgate.http.headers import Cookies
 from calgate.plugin.errors import SignInNeeded, Unavailable
 from calgate.plugin.identity import Identity, Person
 from calgate.plugin.services import Event, Store
@@ -28,6 +31,7 @@ LIBRARY = Path(__file__).with_name("session.lua")
 COPY_LIFE = 15.0  # seconds a copy is believed: what a lost message can cost
 _KEEP_EVERY = 5.0  # seconds between rounds that renew the copies in use
 _OUTLIVES = 86_400.0  # seconds that a record outlives its session: it still says whose browser this was
+_COOKIES_KEPT = 7 * 86_400.0  # seconds, at least, for which it is known to whom the document server gave a cookie
 _LATE_POST = 300.0  # seconds after its end in which a session still serves a POST, so that a long form is not lost
 
 
@@ -117,7 +121,13 @@ class Sessions:
         return await self._read_once(hash_id(session_id)) if session_id else None
 
     async def begin(
-        self, identity: Identity, person: Person, address: str, *, is_browser: bool, cookies: set[UpstreamCookie]
+        self,
+        identity: Identity,
+        person: Person,
+        address: str,
+        *,
+        is_browser: bool,
+        cookies: Mapping[UpstreamCookie, str] | None = None,
     ) -> tuple[Session, str]:
         """Begins a session under a new id (always: somebody else may have planted an id known before sign-in)."""
         session_id = secrets.token_urlsafe(32)
@@ -136,7 +146,7 @@ class Sessions:
             confirmed=False,
             believed_until=now + COPY_LIFE,
             used_at=now,
-            cookies=set(cookies),
+            cookies=DocumentCookies(cookies),
         )
         spans = [self._section.lifetime, self._first_idle, unconfirmed.LIFE]
         args: list[str | int | float | bytes] = [milliseconds(span) for span in spans]
@@ -184,7 +194,7 @@ class Sessions:
             self._drop(key, ended or EXPIRED)  # closes what is open; a late POST gets a fresh Session object
         session = self._known.get(key) or from_record(key, found)
         session.ended, session.lapsed = ended, lapsed
-        session.cookies |= cookies_of(found)
+        session.cookies.merge(found)
         if not (ended or lapsed):
             session.believed_until = self._clock() + COPY_LIFE
             if key not in self._known:
@@ -196,22 +206,69 @@ class Sessions:
         span = milliseconds(self._section.lifetime)
         await self._store.call("calgate_session_v1_enlist", [self._index_key(session.person_key)], [session.key, span])
 
-    async def note_cookies(self, session: Session, cookies: Sequence[UpstreamCookie]) -> None:
+    # ------------------------------------------------------------ the document server's cookies
+
+    async def note_cookies(self, session: Session, headers: Sequence[SetCookie]) -> None:
         """Notes cookies that the document server set: they belong to this session and end with it.
 
-        While the store is away, only this worker knows them until the session is read again: a response that is here
-        already is not lost because of that.
+        The response waits only where a cookie is new, for all of its cookies together; a value that changes is saved in
+        the background. While the store is away, only this worker knows the cookies until it is back: a response that is
+        here already is not lost because of that.
         """
-        session.add_cookies(cookies)
-        if session.unsaved_cookies:
+        if session.cookies.note(headers):
             with suppress(Unavailable):
-                await self._save_cookies(session)
+                await complete(self._save_cookies(session))
 
     async def _save_cookies(self, session: Session) -> None:
-        saving = list(session.unsaved_cookies)
-        fields = [word for pair in cookie_fields(saving).items() for word in pair]
-        await self._store.call("calgate_session_v1_note", [self._record_key(session.key)], fields)
-        session.unsaved_cookies.difference_update(saving)
+        fields, claimed, given_up = session.cookies.take_unsaved()
+        flat = [word for pair in fields.items() for word in pair]
+        saving = [self._store.call("calgate_session_v1_note", [self._record_key(session.key)], flat)]
+        if claimed or given_up:
+            args: list[str | int | float | bytes] = [
+                milliseconds(2 * _COOKIES_KEPT),
+                session.person_key,
+                len(given_up),
+                *given_up,
+                *claimed,
+            ]
+            saving.append(self._store.call("calgate_session_v1_claim_cookies", [self._cookies_key(0)], args))
+        failures = [one for one in await asyncio.gather(*saving, return_exceptions=True) if one is not None]
+        for failure in failures:
+            if isinstance(failure, BaseException):
+                session.cookies.put_back(fields)
+                raise failure
+
+    def _cookies_key(self, ago: int) -> str:
+        """Returns the key under which this period's, or an earlier period's, cookies and their users are kept."""
+        return f"{self._store.prefix}:cookies-set:{int(self._clock() // _COOKIES_KEPT) - ago}"
+
+    async def cookies_up(self, session: Session, cookies: Cookies) -> bytes:
+        """Returns the Cookie header to forward: without those that the document server gave to another user.
+
+        A cookie that it never set (a script's, a parent domain's) is forwarded.
+        """
+        if not cookies.line:
+            return b""
+        line = session.cookies.forwarded(cookies)
+        if line is not None:
+            return line
+        digests = session.cookies.unjudged(cookies)
+        try:
+            replies = await asyncio.gather(
+                *(self._store.execute("HMGET", self._cookies_key(ago), *digests) for ago in (0, 1))
+            )
+        except Unavailable:
+            return cookies.line
+        foreign = {
+            digest
+            for reply in replies
+            for digest, person in zip(digests, reply, strict=True)
+            if person is not None and as_text(person) != session.person_key
+        }
+        session.cookies.judge(digests, foreign)
+        line = session.cookies.forwarded(cookies)
+        assert line is not None
+        return line
 
     # ------------------------------------------------------------ the end
 
@@ -246,7 +303,13 @@ class Sessions:
     def _drop(self, key: str, reason: str) -> None:
         session = self._known.pop(key, None)
         if session is not None:
+            if session.cookies.has_unsaved:
+                start(self._save_last_cookies(session))
             session.end(reason, SignInNeeded("the session ended while the request was open"))
+
+    async def _save_last_cookies(self, session: Session) -> None:
+        with suppress(Unavailable):
+            await self._save_cookies(session)
 
     def _on_event(self, event: Event) -> None:
         if event.topic == "session-ended":
@@ -296,7 +359,7 @@ class Sessions:
         if not session.confirmed:  # an open exchange shows that the session is in use, even without a cookie
             await self._confirm(session)
         await self._read(session.key, keep=was_used)
-        if session.unsaved_cookies:
+        if session.cookies.has_unsaved:
             await self._save_cookies(session)
 
 

@@ -9,7 +9,7 @@ from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.session import Session
 from calgate.authentication.sessions import Sessions
 from calgate.authentication.settings import SessionSection
-from calgate.http.cookies import COOKIE_HTTP, COOKIE_HTTPS, UpstreamCookie, expire_cookies, session_id_of
+from calgate.http.cookies import COOKIE_HTTP, COOKIE_HTTPS, cookies_named, session_id_of
 from calgate.http.headers import Header
 from calgate.http.origin import normalize_origin
 from calgate.http.request import Request
@@ -66,8 +66,7 @@ class SignIn:
             csrf.demand_may_sign_in(request.method, request.headers, self._embed_in)
             return await self._sign_in(request, session_id, None)
         if not self._handshakes.has_credentials(request) or session.was_proved_by(_credentials(request)):
-            request.connection.take_handshake()
-            return SignedIn(session, request.headers.cookies.line)
+            return await self._by_session(request, session)
         return await self._sign_in_again(request, session_id, session)
 
     async def _sign_in_again(self, request: Request, session_id: str, session: Session) -> SignedIn:
@@ -84,8 +83,12 @@ class SignIn:
         except AuthenticationFailed as refusal:
             if refusal.code not in _KINDS_NOT_ACCEPTED:
                 raise
+        return await self._by_session(request, session)
+
+    async def _by_session(self, request: Request, session: Session, *headers: Header) -> SignedIn:
         request.connection.take_handshake()
-        return SignedIn(session, request.headers.cookies.line)
+        response_headers = [*headers, *session.cookies.take_expiries()] if session.cookies.has_stale else [*headers]
+        return SignedIn(session, await self._sessions.cookies_up(session, request.headers.cookies), response_headers)
 
     async def _sign_in(self, request: Request, session_id: str, live: Session | None) -> SignedIn:
         """Takes the next step of the handshake; once it is complete, keeps the same person's live session."""
@@ -94,7 +97,7 @@ class SignIn:
         self._metrics.observe("sign-in", perf_counter() - request.started)
         if live is not None and not live.lapsed and live.person_key == person.key:
             live.remember_proof(_credentials(request))
-            return SignedIn(live, request.headers.cookies.line, [token] if token is not None else [])
+            return await self._by_session(request, live, *([token] if token is not None else []))
         signed_in = await complete(self._begin(request, identity, person, session_id, token))
         signed_in.session.remember_proof(_credentials(request))
         return signed_in
@@ -132,7 +135,7 @@ class SignIn:
         """Begins the session and ends the one before it: two steps in the store that belong together."""
         previous = await self._sessions.owner(previous_id)
         is_same = previous is not None and previous.person_key == person.key
-        carried = previous.cookies if previous is not None and is_same else set()
+        carried = previous.cookies.known if previous is not None and is_same else None
         session, session_id = await self._sessions.begin(
             identity, person, request.address, is_browser=request.is_browser, cookies=carried
         )
@@ -151,11 +154,12 @@ class SignIn:
         if token is not None:
             headers.append(token)
         if is_same:
-            return SignedIn(session, request.headers.cookies.line, headers)
+            cookies = await self._sessions.cookies_up(session, request.headers.cookies)
+            return SignedIn(session, cookies, headers)
         # a shared PC: the cookies in this browser may be another user's session at the document server
-        stale = previous.cookies if previous is not None else set()
-        headers += expire_cookies(stale | {UpstreamCookie(name) for name in request.headers.cookies.names})
-        return SignedIn(session, b"", headers)
+        left_behind = previous.cookies.known if previous is not None else ()
+        session.cookies.set_stale(cookies_named(request.headers.cookies.names, left_behind))
+        return SignedIn(session, b"", headers + session.cookies.take_expiries())
 
     def cookie(self, scheme: str, session_id: str) -> Header:
         """Returns the Set-Cookie header of a session; an empty id deletes the cookie."""

@@ -1,21 +1,24 @@
 """The gateway's own paths, `/_calgate/…`: never forwarded, never licensed."""
 
 import json
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 
 from calgate.authentication.completion import complete
 from calgate.authentication.sessions import Sessions
 from calgate.authentication.sign_in import SignIn
 from calgate.endpoints.refusals import RefusalResponses
-from calgate.http.cookies import UpstreamCookie, expire_cookies, session_id_of
+from calgate.http.cookies import UpstreamCookie, cookies_named, expire_cookies, session_id_of
 from calgate.http.origin import normalize_origin
 from calgate.http.request import Request
 from calgate.http.response import Response, date
 from calgate.licensing.leases import Licensing
-from calgate.plugin.errors import CrossSite, Forbidden, MethodRefused
+from calgate.plugin.errors import CrossSite, Forbidden, MethodRefused, Unavailable
 from calgate.telemetry import log
 
 PREFIX = "/_calgate/"
+_FROM = re.compile(r"from=(\d{1,3})")  # the first cookie that is still to be deleted
 _SIGNED_OUT = "signed out"  # the reason of a session that ended by its user's own sign-out
 
 
@@ -43,7 +46,7 @@ class GatewayPaths:
             case "sign-out":
                 return await self._sign_out(request)
             case "signed-out":
-                return self._refusals.signed_out(request)
+                return await self._signed_out(request)
             case "health":
                 return await self._health_response(strict=request.target.query == "strict")
             case _:
@@ -60,22 +63,45 @@ class GatewayPaths:
         if not self._is_same_origin(request):
             raise CrossSite("a sign-out from another site's page")
         cookies = await complete(self._end_session(request, session_id))
-        headers = [(b"Location", b"/_calgate/signed-out"), (b"Cache-Control", b"no-store"), (b"Date", date())]
-        return Response(303, [*headers, self._sign_in.cookie(request.scheme, ""), *expire_cookies(cookies)])
+        return self._after_sign_out(request, cookies, 0)
 
-    async def _end_session(self, request: Request, session_id: str) -> set[UpstreamCookie]:
-        """Ends the session and releases its CALs; returns the document server's cookies that the browser may hold."""
-        cookies = {UpstreamCookie(name) for name in request.headers.cookies.names}
+    async def _end_session(self, request: Request, session_id: str) -> Collection[UpstreamCookie]:
+        """Ends the session and releases its CALs; returns the cookies that the document server gave it."""
         session = await self._sessions.owner(session_id)
         if session is None:
-            return cookies
-        cookies |= session.cookies
+            return ()
         is_first = await self._sessions.end(session.key, _SIGNED_OUT)
         if is_first or session.ended == _SIGNED_OUT:  # a sign-out that failed halfway is repeated
             await self._licensing.release(session)
         if is_first:
             log.decision("signed out", reference=request.reference, user=session.name, address=request.address)
-        return cookies
+        return session.cookies.known
+
+    async def _signed_out(self, request: Request) -> Response:
+        """Shows that the user is signed out; before that deletes the cookies that earlier responses had no room for."""
+        begin = _FROM.fullmatch(request.raw_target.partition("?")[2])
+        if begin is None:
+            return self._refusals.signed_out(request)
+        with suppress(Unavailable):
+            session = await self._sessions.owner(session_id_of(request))
+            if session is not None and session.ended:
+                return self._after_sign_out(request, session.cookies.known, int(begin[1]))
+        return self._refusals.signed_out(request)
+
+    def _after_sign_out(self, request: Request, cookies: Collection[UpstreamCookie], begin: int) -> Response:
+        """Deletes as many cookies as one response has room for, and leads on.
+
+        The session cookie, which names the record of the others, is the last to go.
+        """
+        deletions, left = expire_cookies(cookies_named(request.headers.cookies.names, cookies)[begin:])
+        path = b"/_calgate/signed-out"
+        following = begin + len(deletions)
+        if left and following < len(cookies):
+            path += b"?from=%d" % following
+        else:
+            deletions.insert(0, self._sign_in.cookie(request.scheme, ""))
+        headers = [(b"Location", path), (b"Cache-Control", b"no-store"), (b"Date", date())]
+        return Response(303, headers + deletions)
 
     def _is_same_origin(self, request: Request) -> bool:
         site = request.headers.get(b"sec-fetch-site")

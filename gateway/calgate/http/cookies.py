@@ -1,8 +1,11 @@
 """Cookies: the gateway's, which hold a session id, and the document server's, which belong to a session."""
 
+import hashlib
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 
 from calgate.http.headers import Header
 from calgate.http.request import Request
@@ -10,9 +13,10 @@ from calgate.http.request import Request
 COOKIE_HTTPS = b"__Host-calgate"
 COOKIE_HTTP = b"calgate"  # Chromium drops a __Host- cookie on plain http
 OUR_COOKIES = frozenset({COOKIE_HTTPS, COOKIE_HTTP})
+EXPIRY_ROOM = 2500  # bytes of Set-Cookie headers that delete cookies: nginx reads a response's head into 4 KB
+_MOST_IDENTITY = 1024  # bytes of a cookie's name, path and domain; the header that deletes it repeats them
 
 _DOMAIN = re.compile(rb";\s*domain\s*=\s*([^;]*)", re.IGNORECASE)
-_PATH = re.compile(rb";\s*path\s*=\s*([^;]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -22,37 +26,116 @@ class UpstreamCookie:
     name: bytes
     path: bytes = b"/"
     domain: bytes = b""
+    flags: bytes = field(default=b"", compare=False)  # "s": Secure, "p": Partitioned; a deletion must repeat them
 
     @classmethod
-    def parse(cls, value: bytes) -> "UpstreamCookie":
-        """Reads the value of a Set-Cookie header."""
-        path = _PATH.search(value)
-        domain = _DOMAIN.search(value)
-        return cls(
-            value.partition(b"=")[0].strip().replace(b";", b""),
-            path[1].strip() if path else b"/",
-            domain[1].strip() if domain else b"",
-        )
+    def named(cls, name: bytes) -> "UpstreamCookie":
+        """Describes a cookie of which only the name is known, because the browser sent it."""
+        return cls(name, flags=b"s" if name.lower().startswith((b"__host-", b"__secure-")) else b"")
 
     @classmethod
     def from_text(cls, text: str) -> "UpstreamCookie":
         """Reads what `to_text` wrote."""
-        name, path, domain = text.encode("latin-1").split(b";", 2)
-        return cls(name, path, domain)
+        name, path, domain, *flags = text.encode("latin-1").split(b";", 3)
+        return cls(name, path, domain, flags[0] if flags else b"")
 
     def to_text(self) -> str:
-        """As the store keeps it: "name;path;domain"."""
-        return b";".join((self.name, self.path, self.domain)).decode("latin-1")
+        """Writes the cookie as the store keeps it: "name;path;domain;flags"."""
+        return b";".join((self.name, self.path, self.domain, self.flags)).decode("latin-1")
 
     def expiry(self) -> Header:
-        """The Set-Cookie header that takes the cookie out of the browser."""
-        value = self.name + b"=; Max-Age=0; Path=" + (self.path or b"/")
-        return (b"Set-Cookie", value + b"; Domain=" + self.domain if self.domain else value)
+        """Returns the Set-Cookie header that deletes the cookie in the browser.
+
+        A deletion mirrors the setting: another path or domain would be another cookie, and a browser ignores a
+        `__Host-` or `__Secure-` name, or the overwriting of a Secure cookie, without Secure (RFC 6265bis, section 5.7).
+        """
+        value = self.name + (b"=" if self.name else b"=deleted") + b"; Max-Age=0; Path=" + (self.path or b"/")
+        if self.domain:
+            value += b"; Domain=" + self.domain
+        if b"s" in self.flags:
+            value += b"; Secure"
+        if b"p" in self.flags:
+            value += b"; Partitioned"
+        return (b"Set-Cookie", value)
 
 
-def expire_cookies(cookies: Iterable[UpstreamCookie]) -> list[Header]:
-    """Set-Cookie headers that take the document server's cookies out of the browser."""
-    return [cookie.expiry() for cookie in sorted(set(cookies))]
+@dataclass(frozen=True, slots=True)
+class SetCookie:
+    """One Set-Cookie header of a document server."""
+
+    cookie: UpstreamCookie
+    digest: str  # of the pair that the browser will send back
+    is_deletion: bool = False
+
+    @classmethod
+    def parse(cls, value: bytes, target: str) -> "SetCookie":
+        """Reads the value of the header as a browser does (RFC 6265, section 5.2), for a request of this target."""
+        pair, _, rest = value.partition(b";")
+        name, equals, content = pair.partition(b"=")
+        name, content = (name.strip(), content.strip()) if equals else (b"", pair.strip())
+        attributes = _attributes(rest)
+        path = attributes.get(b"path", b"")
+        flags = b"".join(flag for flag, key in ((b"s", b"secure"), (b"p", b"partitioned")) if key in attributes)
+        cookie = UpstreamCookie(
+            name,
+            path if path.startswith(b"/") else _default_path(target),
+            attributes.get(b"domain", b"").lstrip(b"."),
+            flags,
+        )
+        return cls(cookie, digest_of(name + b"=" + content if name else content), _is_deletion(attributes))
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the cookie could not be deleted again in the room that a response has for it."""
+        return len(self.cookie.name) + len(self.cookie.path) + len(self.cookie.domain) > _MOST_IDENTITY
+
+
+def _attributes(text: bytes) -> dict[bytes, bytes]:
+    """Reads attributes by lower-case name; of two with one name the last counts."""
+    parts = (part.partition(b"=") for part in text.split(b";"))
+    return {name.strip().lower(): value.strip() for name, _, value in parts}
+
+
+def _default_path(target: str) -> bytes:
+    """Returns the path of a cookie that was set without one: the folder of the request (RFC 6265, section 5.1.4)."""
+    path = target.partition("?")[0]
+    return path[: path.rfind("/")].encode("latin-1") or b"/" if path.startswith("/") else b"/"
+
+
+def _is_deletion(attributes: dict[bytes, bytes]) -> bool:
+    age = attributes.get(b"max-age", b"")
+    if re.fullmatch(rb"-?\d+", age):
+        return age.startswith(b"-") or not age.strip(b"0")
+    if b"expires" not in attributes:
+        return False
+    try:
+        return parsedate_to_datetime(attributes[b"expires"].decode("latin-1")).timestamp() < time.time()
+    except (ValueError, TypeError, OverflowError):
+        return False
+
+
+def digest_of(pair: bytes) -> str:
+    """Returns what a cookie's name and value are remembered by: the value itself may be a credential."""
+    return hashlib.sha256(pair).hexdigest()[:32]
+
+
+def expire_cookies(cookies: Sequence[UpstreamCookie]) -> tuple[list[Header], Sequence[UpstreamCookie]]:
+    """Returns the headers that delete as many cookies as one response has room for, and the cookies left over."""
+    headers: list[Header] = []
+    room = EXPIRY_ROOM
+    for index, cookie in enumerate(cookies):
+        header = cookie.expiry()
+        room -= len(header[0]) + len(header[1]) + 4
+        if room < 0 and headers:
+            return headers, cookies[index:]
+        headers.append(header)
+    return headers, ()
+
+
+def cookies_named(names: Iterable[bytes], known: Iterable[UpstreamCookie]) -> list[UpstreamCookie]:
+    """Returns the known cookies in order, and after them those of which the browser told only the name."""
+    ordered = sorted(known)
+    return ordered + sorted({UpstreamCookie.named(name) for name in names} - set(ordered))
 
 
 def session_id_of(request: Request) -> str:
@@ -64,14 +147,17 @@ def session_id_of(request: Request) -> str:
     return request.headers.cookies.ours.get(name, b"").decode("latin-1")
 
 
-def sets_gateway_cookie(header: Header) -> bool:
-    """Whether a document server's header sets a cookie of the gateway's: it could plant somebody else's session.
+def may_pass_down(header: Header) -> bool:
+    """Whether a document server's header may reach the browser.
 
-    A cookie without a name, `=calgate=…`, comes back as one with it (RFC 6265bis, section 5.8.3).
+    A cookie of the gateway's name could plant somebody else's session. A cookie without a name, `=calgate=…`, comes
+    back as one with that name (RFC 6265bis, section 5.8.3). A cookie with a name too long could not be deleted again.
     """
     name, value = header
+    if name.lower() != b"set-cookie":
+        return True
     cookie = value.partition(b";")[0].lstrip(b"= \t")
-    return name.lower() == b"set-cookie" and cookie.partition(b"=")[0].strip() in OUR_COOKIES
+    return cookie.partition(b"=")[0].strip() not in OUR_COOKIES and not SetCookie.parse(value, "/").is_too_long
 
 
 def without_domain(value: bytes, host: bytes) -> bytes:

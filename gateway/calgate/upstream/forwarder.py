@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from calgate.http.cookies import UpstreamCookie, sets_gateway_cookie, without_domain
+from calgate.http.cookies import SetCookie, may_pass_down, without_domain
 from calgate.http.headers import Header, sort_outbound
 from calgate.http.request import Request
 from calgate.http.response import Response
@@ -28,7 +28,7 @@ class UpstreamResponse:
 
     connection: UpstreamConnection
     headers: list[Header]
-    cookies_set: list[UpstreamCookie]
+    cookies_set: list[SetCookie]
 
 
 class Forwarder:
@@ -83,7 +83,7 @@ class Forwarder:
         headers = outbound.kept
         if not outbound.may_need_rewrite:
             return UpstreamResponse(connection, headers, [])
-        headers = [header for header in headers if not sets_gateway_cookie(header)]
+        headers = [header for header in headers if may_pass_down(header)]
         return UpstreamResponse(connection, headers, self._rewrite(headers, request, upstream))
 
     def _message(
@@ -114,14 +114,14 @@ class Forwarder:
         lines.append(b"\r\n")
         return b"".join(lines)
 
-    def _rewrite(self, headers: list[Header], request: Request, upstream: Upstream) -> list[UpstreamCookie]:
+    def _rewrite(self, headers: list[Header], request: Request, upstream: Upstream) -> list[SetCookie]:
         """Replaces the document server's name in headers by the gateway's. Returns the cookies that are set."""
-        cookies: list[UpstreamCookie] = []
+        cookies: list[SetCookie] = []
         for index, (name, value) in enumerate(headers):
             lower = name.lower()
             if lower == b"set-cookie":
                 headers[index] = (name, without_domain(value, upstream.host.encode()))
-                cookies.append(UpstreamCookie.parse(headers[index][1]))
+                cookies.append(SetCookie.parse(headers[index][1], request.raw_target))
             elif lower in (b"location", b"content-location", b"refresh"):
                 headers[index] = (name, rewrite_url(value, upstream.authorities, request.origin))
         return cookies

@@ -45,7 +45,7 @@ class Known(Sessions):
     now = 1_768_039_200.0
 
     async def begun(self, *, is_browser: bool = True) -> tuple[Session, str]:
-        return await self.begin(IDENTITY, PERSON, "192.0.2.1", is_browser=is_browser, cookies=set())
+        return await self.begin(IDENTITY, PERSON, "192.0.2.1", is_browser=is_browser)
 
 
 @pytest_asyncio.fixture
