@@ -15,6 +15,7 @@ from support.gateway_process import (
     Gateway,
     NtlmClient,
     calgate,
+    cookie_of,
     curl,
     gateway,
     raw,
@@ -22,9 +23,7 @@ from support.gateway_process import (
 )
 
 
-async def test_a_user_signs_in_by_ntlm_and_the_document_server_is_told_who_it_is(
-    gate: Gateway, server: DocumentServer
-) -> None:
+async def test_document_server_is_told_who_signed_in_by_ntlm(gate: Gateway, server: DocumentServer) -> None:
     reply = await curl(f"{gate.url}/portal", user="alice")
     assert reply.status == 200
     assert server.seen[-1].values("QVUSER") == ["DEMO\\alice"]
@@ -32,7 +31,7 @@ async def test_a_user_signs_in_by_ntlm_and_the_document_server_is_told_who_it_is
     assert len(server.seen) == 1, "nothing of the handshake reaches the document server"
 
 
-async def test_a_wrong_password_is_a_401_with_a_reason_and_a_reference_that_the_log_knows(gate: Gateway) -> None:
+async def test_wrong_password_is_401_with_a_reason_and_a_reference_that_the_log_knows(gate: Gateway) -> None:
     reply = await curl(f"{gate.url}/portal", user="alice", password="wrong")
     assert (reply.status, reply.json["code"]) == (401, "sign-in-failed")
     (entry,) = gate.decisions("sign-in failed")
@@ -40,13 +39,13 @@ async def test_a_wrong_password_is_a_401_with_a_reason_and_a_reference_that_the_
     assert "wrong password" in str(entry["reason"])
 
 
-async def test_who_is_in_no_group_of_the_rules_gets_403_and_never_a_new_challenge(gate: Gateway) -> None:
+async def test_user_in_no_group_of_the_rules_gets_403_and_no_challenge(gate: Gateway) -> None:
     reply = await curl(f"{gate.url}/portal", user="mallory")
     assert (reply.status, reply.json["code"]) == (403, "forbidden")
     assert reply.values("www-authenticate") == []
 
 
-async def test_who_signed_in_by_ntlm_from_where_is_reported_by_check_and_by_its_own_command_alike(
+async def test_ntlm_sign_ins_are_reported_alike_by_check_and_by_their_own_command(
     gate: Gateway,
 ) -> None:
     for user, password in (("alice", PASSWORD), ("alice", PASSWORD), ("bob", PASSWORD), ("carol", "wrong")):
@@ -60,7 +59,7 @@ async def test_who_signed_in_by_ntlm_from_where_is_reported_by_check_and_by_its_
     assert "DEMO\\bob" in table
 
 
-async def test_the_cookie_is_a_session_and_the_store_holds_only_its_hash(gate: Gateway, server: DocumentServer) -> None:
+async def test_store_holds_only_the_hash_of_the_cookie(gate: Gateway, server: DocumentServer) -> None:
     first = await curl(f"{gate.url}/portal", user="alice")
     (cookie,) = first.values("set-cookie")
     assert "HttpOnly" in cookie
@@ -74,13 +73,13 @@ async def test_the_cookie_is_a_session_and_the_store_holds_only_its_hash(gate: G
     assert pair.partition("=")[2].encode() not in data
 
 
-async def test_a_cookie_that_is_nobodys_is_challenged(gate: Gateway) -> None:
+async def test_unknown_cookie_is_challenged(gate: Gateway) -> None:
     reply = await curl(f"{gate.url}/portal", "-H", "Cookie: calgate=" + "A" * 43)
     assert reply.status == 401
     assert reply.values("www-authenticate")
 
 
-async def test_clients_without_cookies_sign_in_on_every_request_and_do_not_fill_the_store(gate: Gateway) -> None:
+async def test_clients_without_cookies_sign_in_each_time_and_do_not_fill_the_store(gate: Gateway) -> None:
     most = 16 * int(WORKERS)  # each worker keeps the newest sixteen that it began
     for _ in range(most + 9):
         assert (await curl(f"{gate.url}/portal", user="bob")).status == 200
@@ -91,7 +90,7 @@ async def test_clients_without_cookies_sign_in_on_every_request_and_do_not_fill_
     assert 1 <= listed.count('"user"') <= most
 
 
-async def test_two_users_on_one_connection_never_mix(gate: Gateway, server: DocumentServer) -> None:
+async def test_users_on_one_connection_never_mix(gate: Gateway, server: DocumentServer) -> None:
     """One kept-alive connection, as a careless proxy would use it: identity never comes from the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
 
@@ -117,7 +116,7 @@ async def test_two_users_on_one_connection_never_mix(gate: Gateway, server: Docu
     writer.close()
 
 
-async def test_a_request_of_another_kind_ends_a_half_done_handshake(gate: Gateway) -> None:
+async def test_request_without_a_token_ends_an_unfinished_handshake(gate: Gateway) -> None:
     client = NtlmClient("alice")
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
 
@@ -156,10 +155,10 @@ async def test_sign_out_is_a_post_of_our_own_site_and_ends_the_session_everywher
     assert (await curl(f"{gate.url}/_calgate/signed-out", "-H", "Accept: text/html")).status == 200
 
 
-async def test_the_document_servers_cookies_do_not_pass_from_one_user_to_the_next(
+async def test_document_servers_cookies_do_not_pass_from_one_user_to_the_next(
     gate: Gateway, server: DocumentServer
 ) -> None:
-    """A shared PC: bob signs in where alice's session of the document server still lies in the browser."""
+    """On a shared computer bob signs in while alice's session of the document server is still in the browser."""
 
     async def set_cookie(exchange: Exchange) -> None:
         await exchange.answer(fields=["Set-Cookie: doc-session=alices; path=/"])
@@ -176,7 +175,40 @@ async def test_the_document_servers_cookies_do_not_pass_from_one_user_to_the_nex
     assert any(c.startswith("doc-session=; Max-Age=0") for c in second.values("set-cookie"))
 
 
-async def test_a_document_server_cannot_set_the_gateways_own_cookie(gate: Gateway, server: DocumentServer) -> None:
+async def test_cookie_of_another_user_is_not_forwarded_though_its_deletion_was_missed(
+    gate: Gateway, server: DocumentServer
+) -> None:
+    """One that the document server never set (a script, a parent domain) is forwarded."""
+
+    async def set_cookie(exchange: Exchange) -> None:
+        await exchange.answer(fields=["Set-Cookie: ASP.NET_SessionId=alices; path=/"])
+
+    server.behaviour = set_cookie
+    assert (await curl(f"{gate.url}/portal", user="alice")).status == 200
+    server.behaviour = lambda exchange: exchange.answer()
+    line = f"{await cookie_of(gate, 'carol')}; ASP.NET_SessionId=alices; from-a-script=1; ASP.NET_SessionId=unknown"
+    assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {line}")).status == 200
+    assert server.seen[-1].values("cookie") == ["from-a-script=1; ASP.NET_SessionId=unknown"]
+    server.behaviour = set_cookie
+    alices = (await curl(f"{gate.url}/portal", user="alice")).values("set-cookie")
+    session = next(one for one in alices if one.startswith("calgate=")).partition(";")[0]
+    await curl(f"{gate.url}/portal", "-H", f"Cookie: {session}; ASP.NET_SessionId=alices")
+    assert server.seen[-1].values("cookie") == ["ASP.NET_SessionId=alices"]
+
+
+async def test_cookie_without_a_path_is_deleted_where_it_was_set(gate: Gateway, server: DocumentServer) -> None:
+    async def set_cookie(exchange: Exchange) -> None:
+        await exchange.answer(fields=["Set-Cookie: folder=x", "Set-Cookie: sub=x; Path=sub"])
+
+    pair = await cookie_of(gate, "alice")
+    server.behaviour = set_cookie
+    assert (await curl(f"{gate.url}/deep/er/page?x=/y/z", "-H", f"Cookie: {pair}")).status == 200
+    out = await curl(f"{gate.url}/_calgate/sign-out", "-X", "POST", "-H", f"Cookie: {pair}")
+    deleted = [one for one in out.values("set-cookie") if not one.startswith("calgate=")]
+    assert deleted == ["folder=; Max-Age=0; Path=/deep/er", "sub=; Max-Age=0; Path=/deep/er"]
+
+
+async def test_document_server_cannot_set_the_gateways_own_cookie(gate: Gateway, server: DocumentServer) -> None:
     """It could put its user into another session, or, where the gateway takes that away as one of the server's, out."""
 
     async def plant(exchange: Exchange) -> None:
@@ -193,7 +225,9 @@ async def test_a_document_server_cannot_set_the_gateways_own_cookie(gate: Gatewa
     assert sorted(one.partition("=")[0] for one in out.values("set-cookie")) == ["calgate", "theirs"]
 
 
-async def test_the_same_user_keeps_them_across_a_new_sign_in(gate: Gateway, server: DocumentServer) -> None:
+async def test_document_servers_cookies_stay_when_the_same_user_signs_in_again(
+    gate: Gateway, server: DocumentServer
+) -> None:
     first = await curl(f"{gate.url}/portal", user="alice")
     pair = first.values("set-cookie")[0].partition(";")[0]
     await calgate("sessions", "end", "alice", "-c", str(gate.settings))
@@ -202,7 +236,7 @@ async def test_the_same_user_keeps_them_across_a_new_sign_in(gate: Gateway, serv
     assert server.seen[-1].values("cookie") == ["doc-session=alices"]
 
 
-async def test_a_post_shortly_after_the_session_lapsed_is_served_and_a_get_signs_in_anew(
+async def test_post_is_served_shortly_after_the_session_lapsed_and_a_get_signs_in_again(
     server: DocumentServer, tmp_path: Path
 ) -> None:
     settings = write_settings(tmp_path, server.port, session='idle = "1s"\nlifetime = "1s"')
@@ -221,13 +255,13 @@ async def test_a_post_shortly_after_the_session_lapsed_is_served_and_a_get_signs
 
 
 @pytest.mark.parametrize("referer", ["http://[", "http://\u00e4[x]/", "//"])
-async def test_a_frame_on_a_page_that_has_no_readable_address_is_another_sites(gate: Gateway, referer: str) -> None:
+async def test_frame_on_a_page_without_a_readable_address_is_cross_site(gate: Gateway, referer: str) -> None:
     fields = ("-H", "Sec-Fetch-Site: cross-site", "-H", "Sec-Fetch-Mode: navigate", "-H", "Sec-Fetch-Dest: iframe")
     reply = await curl(f"{gate.url}/portal", *fields, "-H", f"Referer: {referer}")
     assert (reply.status, reply.json["code"]) == (403, "cross-site")
 
 
-async def test_a_cross_site_post_is_neither_challenged_nor_run(gate: Gateway, server: DocumentServer) -> None:
+async def test_cross_site_post_is_neither_challenged_nor_run(gate: Gateway, server: DocumentServer) -> None:
     for fields in (["Sec-Fetch-Site: cross-site"], ["Origin: http://evil.example"], ["Origin: null"]):
         options = [word for line in fields for word in ("-H", line)]
         reply = await curl(f"{gate.url}/form", *options, "-d", "a=1", user="alice")
@@ -236,20 +270,20 @@ async def test_a_cross_site_post_is_neither_challenged_nor_run(gate: Gateway, se
     assert server.seen == []
 
 
-async def test_an_image_on_a_foreign_page_is_not_challenged(gate: Gateway, server: DocumentServer) -> None:
+async def test_image_on_a_foreign_page_is_not_challenged(gate: Gateway, server: DocumentServer) -> None:
     fields = ("-H", "Sec-Fetch-Site: cross-site", "-H", "Sec-Fetch-Mode: no-cors", "-H", "Sec-Fetch-Dest: image")
     reply = await curl(f"{gate.url}/docs/sales", *fields, user="alice")
     assert reply.status == 403
     assert server.seen == []
 
 
-async def test_a_navigation_from_a_foreign_page_is_challenged(gate: Gateway) -> None:
+async def test_navigation_from_a_foreign_page_is_challenged(gate: Gateway) -> None:
     fields = ("-H", "Sec-Fetch-Site: cross-site", "-H", "Sec-Fetch-Mode: navigate", "-H", "Sec-Fetch-Dest: document")
     assert (await curl(f"{gate.url}/portal", *fields, user="alice")).status == 200
 
 
 @pytest.mark.parametrize("token", ["", "!!!!", "TlRMTVNTUAAD", "A" * 70_000, "YIIB"])
-async def test_rubbish_for_a_token_is_no_server_error(gate: Gateway, token: str) -> None:
+async def test_malformed_token_is_not_a_server_error(gate: Gateway, token: str) -> None:
     for scheme in ("NTLM", "Negotiate", "Basic"):
         request = f"GET / HTTP/1.1\r\nHost: gate\r\nConnection: close\r\nAuthorization: {scheme} {token}\r\n\r\n"
         status = int((await raw(gate.port, request.encode())).split(b" ")[1])

@@ -70,8 +70,9 @@ class GatewayPaths:
         session = await self._sessions.owner(session_id)
         if session is None:
             return ()
+        failed_halfway = session.ended == _SIGNED_OUT
         is_first = await self._sessions.end(session.key, _SIGNED_OUT)
-        if is_first or session.ended == _SIGNED_OUT:  # a sign-out that failed halfway is repeated
+        if is_first or failed_halfway:
             await self._licensing.release(session)
         if is_first:
             log.decision("signed out", reference=request.reference, user=session.name, address=request.address)
