@@ -31,6 +31,9 @@ class CommandContext:
         self._folder = folder
         self._config = Config.model_validate(licenses)
 
+    def document_of(self, method: str, target: str) -> str | None:
+        return None
+
     def read(self, _: Path) -> Config:
         return self._config
 

@@ -328,6 +328,9 @@ class CommandContext:
         self._server = server
         self._folder = folder
 
+    def document_of(self, method: str, target: str) -> str | None:
+        return None
+
     def read(self, file: Path) -> Config:
         return Config(ntlm="users", guard=SECTION)
 

@@ -27,6 +27,9 @@ class CommandContext:
     def __init__(self, file: Path) -> None:
         self._file = file
 
+    def document_of(self, method: str, target: str) -> str | None:
+        return None
+
     def read(self, file: Path) -> Config:
         return Config(file=self._file)
 

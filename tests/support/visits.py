@@ -4,8 +4,10 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 from zoneinfo import ZoneInfo
 
+from calgate.dialect.logged import logged_document
 from calgate_cal.planner.clock import Calendar
 from calgate_cal.planner.sources import read_files
 from calgate_cal.planner.wishes import Visit, Wish, link
@@ -89,3 +91,16 @@ def site_logs(folder: Path, weeks: int, users: int = 60, seed: int = 1, **column
             rows.append(session_row(begin, minutes, f"CORP\\user{user:02}", f"{{pc{user}}}", **columns))
         (folder / f"Sessions_QVS1_{day:%Y-%m-%d}.log").write_text(session_log(rows))
     return folder
+
+
+class NoContext:
+    """The command context of a machine without calgate: only the dialect is there."""
+
+    def read(self, file: Path) -> NoReturn:
+        raise AssertionError(f"{file} must not be read")
+
+    def open(self, file: Path) -> NoReturn:
+        raise AssertionError(f"{file} must not be opened")
+
+    def document_of(self, method: str, target: str) -> str | None:
+        return logged_document(method, target)

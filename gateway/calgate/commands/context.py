@@ -10,6 +10,7 @@ from typing import Any
 from calgate import config, plugin_loader
 from calgate.commands.site import SettingsSite
 from calgate.config.model import Settings
+from calgate.dialect.logged import logged_document
 from calgate.plugin.errors import ConfigError
 from calgate.plugin.services import Services
 from calgate.plugin.settings import Section
@@ -54,3 +55,7 @@ class PluginCommandContext:
         async with open_services(settings) as (_, plugins):
             site = SettingsSite(settings.core, plugins.directory)
             yield section, replace(plugins.services, site=site)
+
+    def document_of(self, method: str, target: str) -> str | None:
+        """The document that a logged request opened or used, as the QlikView dialect reads it."""
+        return logged_document(method, target)

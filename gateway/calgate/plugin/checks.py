@@ -80,3 +80,6 @@ class CommandContext(Protocol):
 
         If no gateway runs, its private store is started for as long as the command lasts.
         """
+
+    def document_of(self, method: str, target: str) -> str | None:
+        """Returns the document that a request in a web server's log opened or used; None: none."""

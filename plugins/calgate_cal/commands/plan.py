@@ -41,6 +41,9 @@ _OPTIONS: Sequence[click.Parameter] = (
     click.Option(
         ["--logged-idle"], type=Length(), default="30m", show_default=True, help="idle timeout of the logging server"
     ),
+    click.Option(
+        ["--identity"], default="cs-username", show_default=True, help="the field of a W3C log that names the user"
+    ),
     click.Option(["--named"], type=click.IntRange(0, 1_000_000), help="how many Named CALs there are now"),
     click.Option(["--session"], type=click.IntRange(0, 1_000_000), help="how many Session CALs there are now"),
     click.Option(
@@ -116,7 +119,7 @@ def _run(
 ) -> None:
     if not sources and file is None:
         raise click.UsageError("name a folder or files to read, or a settings file with -c")
-    reading = {name: words.pop(name) for name in ("dates", "logged_idle")}
+    reading = {name: words.pop(name) for name in ("dates", "logged_idle", "identity")}
     try:
         same = {} if same_file is None else people.pairs(same_file.read_text("utf-8-sig"), str(same_file))
         options = Options(same=same, what_if=dict(changes), retry=retry != "none", **words)
@@ -124,7 +127,7 @@ def _run(
             options = options_of(license_of(context, file, license)[1], options)
         if sources:
             with _progress(size(sources)) as progress:
-                history = read_files(sources, zone, progress=progress, **reading)
+                history = read_files(sources, zone, document_of=context.document_of, progress=progress, **reading)
         else:
             assert file is not None
             history = asyncio.run(_records(context, file, license, since, options))

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from calgate_cal import commands
 from support.screenshots import ARGS, CHROMIUM
-from support.visits import SMALL, site_logs
+from support.visits import SMALL, NoContext, site_logs
 
 
 class Reader(HTMLParser):
@@ -31,7 +31,7 @@ class Reader(HTMLParser):
 def written(folder: Path, *words: object) -> Path:
     """The page of a plan."""
     file = folder / "plan.html"
-    result = CliRunner().invoke(commands(None), ["plan", *map(str, words), "--html", str(file)])  # type: ignore[arg-type]
+    result = CliRunner().invoke(commands(NoContext()), ["plan", *map(str, words), "--html", str(file)])
     assert result.exit_code == 0, result.output
     return file
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from calgate_cal import commands
-from support.visits import SMALL, site_logs
+from support.visits import SMALL, NoContext, site_logs
 
 Plan = Callable[..., Result]
 
@@ -17,7 +17,7 @@ Plan = Callable[..., Result]
 @pytest.fixture
 def plan() -> Plan:
     """Runs the command; nothing of the core is needed."""
-    group = commands(None)  # type: ignore[arg-type]
+    group = commands(NoContext())
     return lambda *words: CliRunner().invoke(group, ["plan", *map(str, words)])
 
 

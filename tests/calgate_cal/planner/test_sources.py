@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from calgate.dialect.logged import logged_document
 from calgate_cal.planner.clock import LocalTimes, pair, seconds
 from calgate_cal.planner.curve import one_pass
 from calgate_cal.planner.history import History, SourceError
@@ -181,3 +182,32 @@ def test_a_table_has_optional_columns_open_visits_and_denials(tmp_path: Path) ->
         "t.csv, line 5: the end is before the start",
         "t.csv, line 6: 'gold' is not a kind of CAL",
     ]
+
+
+def test_a_w3c_log_has_visits_of_users_who_open_and_use_documents(tmp_path: Path) -> None:
+    fields = "#Fields: date time cs-method cs-uri-stem cs-uri-query cs-username c-ip sc-status"
+    open_, call = (
+        "GET /QvAJAXZfc/opendoc.htm document=Sales.qvw",
+        "POST /QvAJAXZfc/QvsViewClient.aspx mark=A&view=Sales.qvw",
+    )
+    rows = [
+        "#Software: Microsoft Internet Information Services 8.5",
+        fields,
+        f"2026-03-02 08:00:00 {open_} - 10.0.0.1 401",
+        f"2026-03-02 08:00:01 {open_} CORP\\ann 10.0.0.1 200",
+        f"2026-03-02 08:20:01 {call} corp\\ANN 10.0.0.1 200",
+        "2026-03-02 08:25:00 GET /QvAJAXZfc/htc/Qva.js - CORP\\ann 10.0.0.1 200",
+        f"2026-03-02 08:26:00 {open_} CORP\\ann 10.0.0.1 404",
+        f"2026-03-02 09:20:01 {open_} CORP\\ann 10.0.0.1 200",
+        "2026-03-02 09:30:01 GET",
+    ]
+    (tmp_path / "u_ex260302.log").write_text("\n".join(rows) + "\n")
+    history = read_files([tmp_path], BERLIN, document_of=logged_document)
+    assert [(it.user, it.begin, it.used) for it in history.visits] == [
+        ("corp\\ann", utc(2026, 3, 2, 8, 0, 1), utc(2026, 3, 2, 8, 20, 1)),
+        ("corp\\ann", utc(2026, 3, 2, 9, 20, 1), utc(2026, 3, 2, 9, 20, 1)),
+    ]
+    assert history.counts["without user"] == 1
+    assert history.faults == ["u_ex260302.log, line 9: 3 fields, where #Fields has 8"]
+    (tmp_path / "u_ex260302.log").write_text("#Fields: date time\n")
+    assert read_files([tmp_path], BERLIN).faults == ["u_ex260302.log, line 1: #Fields has no c-ip"]

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from calgate_cal.planner.clock import AmbiguousDateError, Dates, LocalTimes
 from calgate_cal.planner.history import History, SourceError
-from calgate_cal.planner.sources import sessions, table
-from calgate_cal.planner.sources.reading import Classify, How, Progress, lines
+from calgate_cal.planner.sources import sessions, table, w3c
+from calgate_cal.planner.sources.reading import DocumentOf, How, Progress, lines
 
 __all__ = ["SourceError", "read_files"]
 
@@ -25,7 +25,7 @@ class Format(Protocol):
     def read(self, name: str, rows: Iterator[str], history: History, how: How) -> None: ...
 
 
-_FORMATS: tuple[Format, ...] = (sessions, table)
+_FORMATS: tuple[Format, ...] = (sessions, table, w3c)
 
 
 def read_files(
@@ -34,7 +34,7 @@ def read_files(
     *,
     dates: Dates | None = None,
     logged_idle: float = 1800.0,
-    is_use: Classify = lambda method, target: False,
+    document_of: DocumentOf = lambda method, target: None,
     identity: str = "cs-username",
     progress: Progress = lambda _: None,
 ) -> History:
@@ -42,7 +42,7 @@ def read_files(
     history = History()
     files = _recognized(paths, history)
     order = dates or next((found for path, kind in files if (found := kind.order_of_dates(lines(path)))), None)
-    how = How(LocalTimes(zone, order), logged_idle, is_use, identity)
+    how = How(LocalTimes(zone, order), logged_idle, document_of, identity)
     done = 0
     for path, kind in files:
         try:

@@ -22,7 +22,7 @@ class Readable(Protocol):
 
 
 Progress = Callable[[int], None]
-Classify = Callable[[str, str], bool]
+DocumentOf = Callable[[str, str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class How:
 
     times: LocalTimes
     logged_idle: float  # seconds after which the server that wrote a log ended an idle session
-    is_use: Classify  # whether a request (method, target) opens or uses a document
+    document_of: DocumentOf  # the document that a request (method, target) opens or uses, None if none
     identity: str = "cs-username"  # the field of a web server's log that names the user
 
 
