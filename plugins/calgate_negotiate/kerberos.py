@@ -26,6 +26,7 @@ _BOTH = {gssapi.MechType.kerberos, gssapi.OID.from_int_seq("1.3.6.1.5.5.2")}
 _CHANNEL_BOUND = 2048  # GSS_C_CHANNEL_BOUND_FLAG: the client sent a binding, and it fits
 _THREADS = 8
 _MAX_STEPS = 4
+_MAX_MESSAGE = 600  # characters: it repeats names from the token
 
 # MIT krb5's messages (lib/krb5/krb/rd_req_dec.c, lib/krb5/error_tables), and a remedy for each
 _REMEDIES = (
@@ -135,7 +136,8 @@ class KerberosAcceptance:
 
 
 def explain(message: str) -> str:
-    """Returns the library's message, with a remedy if one is known."""
+    """Returns the library's message, cut to `_MAX_MESSAGE`, with a remedy if one is known."""
+    message = message[:_MAX_MESSAGE]
     lowered = message.casefold()
     for part, remedy in _REMEDIES:
         if part in lowered:

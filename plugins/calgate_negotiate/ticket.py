@@ -1,9 +1,13 @@
 """The unencrypted part of a Kerberos ticket (RFC 4120 section 5.3): its service, and the key it is encrypted with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from calgate_negotiate import der, spnego
 from calgate_negotiate.spnego import KERBEROS, MS_KERBEROS
+
+MAX_NAME = 512
+"""Characters of a realm or a service principal; host names have 253 at most (RFC 1035 section 2.3.4)."""
 
 _TOKEN_ID = b"\x01\x00"  # KRB_AP_REQ (RFC 4121 section 4.1)
 _AP_REQ, _TICKET = 0x6E, 0x61
@@ -49,8 +53,8 @@ def read(token: bytes) -> Ticket:
     if 0xA0 not in sealed:
         raise ValueError("the Kerberos ticket is incomplete")
     return Ticket(
-        realm=_text(der.only(ticket[0xA1])[1]),
-        service="/".join(_text(value) for _, value in der.elements(der.expect(0x30, parts.get(0xA1, b"")))),
+        realm=_name([der.only(ticket[0xA1])[1]]),
+        service=_name([value for _, value in der.elements(der.expect(0x30, parts.get(0xA1, b"")))]),
         version=int.from_bytes(der.expect(0x02, sealed[0xA1]), "big") if 0xA1 in sealed else 0,
         encryption_type=int.from_bytes(der.expect(0x02, sealed[0xA0]), "big"),
     )
@@ -70,5 +74,9 @@ def _fields(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
+def _name(parts: Sequence[bytes]) -> str:
+    """Returns a realm or principal. Raises ValueError for one that would flood or forge a line of the log."""
+    name = b"/".join(parts).decode("utf-8", "replace")
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise ValueError(f"the Kerberos ticket is for a name of {len(name)} characters that cannot be a real one")
+    return name

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from calgate.plugin.errors import AuthenticationFailed
 from calgate_negotiate import der, spnego
+from calgate_negotiate.channel_binding import ExpectedBinding
 from calgate_negotiate.spnego import KERBEROS, MS_KERBEROS, NTLM, Response
 from calgate_negotiate.ticket import Ticket, presented
 from support.tickets import in_spnego, ticket
@@ -44,6 +46,25 @@ def test_token_that_could_be_read_in_two_ways_is_refused() -> None:
     for body in (doubled, b"\x00" + request, b""):
         with pytest.raises(ValueError, match=r"."):
             presented(der.pack(0x60, KERBEROS + b"\1\0" + body))
+
+
+@pytest.mark.parametrize("service", [b"x" * 30_000, b"gateway\n.example", "gateway\u202e".encode(), "\u009b".encode()])
+@pytest.mark.parametrize("enctype", [18, 23])
+def test_name_that_would_flood_or_forge_the_log_is_refused_and_not_repeated(service: bytes, enctype: int) -> None:
+    for token in (ticket(service, enctype=enctype), in_spnego(ticket(service, enctype=enctype), KERBEROS)):
+        with pytest.raises(ValueError, match="cannot be a real one") as caught:
+            presented(token)
+        assert len(str(caught.value)) < 200
+        assert str(caught.value).isascii()
+
+
+def test_reason_of_a_refused_ticket_is_short() -> None:
+    kerberos = pytest.importorskip("calgate_negotiate.kerberos", reason="python-gssapi is not installed")
+    acceptance = kerberos.KerberosAcceptance(None, ExpectedBinding("off", None), None)
+    with pytest.raises(AuthenticationFailed) as caught:
+        acceptance.step_blocking(ticket(b"x" * 30_000))
+    assert len(caught.value.detail) < 300
+    assert len(kerberos.explain("x" * 30_000)) < 700
 
 
 @given(st.data())
