@@ -145,6 +145,8 @@ class PluginSettings(Protocol):
     @property
     def state_dir(self) -> Path: ...
     @property
+    def has_tls(self) -> bool: ...
+    @property
     def plugins(self) -> Mapping[str, Section]: ...
     @property
     def modules(self) -> Mapping[str, Plugin]: ...
@@ -195,7 +197,7 @@ async def start(
     settings: PluginSettings, store: Store, roles: Sequence[str] = _STARTED
 ) -> AsyncIterator[StartedPlugins]:
     """Starts the plugins of the given roles. Raises ConfigError (exit 1) if one cannot start with its settings."""
-    services = Services(store, settings.state_dir)
+    services = Services(store, settings.state_dir, has_tls=settings.has_tls)
     allocator: Allocator | None = None
     authenticators: list[Authenticator] = []
     activating: list[Activates] = []

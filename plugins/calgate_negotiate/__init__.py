@@ -32,6 +32,8 @@ role = "authenticator"
 @asynccontextmanager
 async def start(config: Config, services: Services) -> AsyncIterator[Authenticator]:
     """Yields the authenticator. Raises ValueError if a setting cannot be used."""
+    if fault := config.binding_fault(has_tls=services.has_tls):
+        raise ValueError(fault)
     policy = ChannelBindingPolicy(config.channel_binding, config.binding_certificate)
     async with AsyncExitStack() as stack:
         verifier = _verifier(config, services, stack)

@@ -30,6 +30,9 @@ async def check(config: Config, context: CheckContext) -> AsyncIterator[Finding]
             yield finding
         if context.registry is not None:
             yield await compared("guard", context, partial(_guard, config=config))
+    if fault := config.binding_fault(has_tls=context.services.has_tls):
+        what, _, remedy = fault.partition("; ")
+        yield Finding("fail", "channel binding", what, remedy)
     if config.binding_certificate is not None:
         yield await asyncio.to_thread(_terminator, config.binding_certificate, context.hosts)
 

@@ -28,6 +28,15 @@ class Config(Section):
     guard: GuardSection = GuardSection()
     """Limits on failed NTLM sign-ins."""
 
+    def binding_fault(self, *, has_tls: bool) -> str:
+        """Returns why `channel_binding` refuses every sign-in, or "" if it does not."""
+        if self.channel_binding != "require" or has_tls or self.binding_certificate is not None:
+            return ""
+        return (
+            'negotiate.channel_binding = "require": the listener has no TLS, so no sign-in can be bound to it;'
+            " give it a certificate, or set negotiate.binding_certificate to that of the TLS terminator in front"
+        )
+
     @model_validator(mode="after")
     def _has_a_mechanism(self) -> Self:
         if self.keytab is None and self.ntlm == "off":

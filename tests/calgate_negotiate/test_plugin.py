@@ -1,5 +1,6 @@
 """The plugin's start, with settings that can and cannot be used."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -7,11 +8,14 @@ import pytest
 from pydantic import ValidationError
 
 import calgate_negotiate
+from calgate.plugin.checks import CheckContext
 from calgate.plugin.errors import AuthenticationFailed
 from calgate.plugin.services import Services
 from calgate.store import StoreSection, open_store
 from calgate_negotiate import Config
+from calgate_negotiate.channel_binding import Mode
 from calgate_users.directory import UsersDirectory
+from support.certificates import Authority
 from support.handshakes import PEER, ntlm_client, shake
 from support.redis_servers import Server
 from support.users_file import write
@@ -63,6 +67,29 @@ async def test_start_names_the_missing_package_without_python_gssapi(
     with pytest.raises(ValueError, match=r"pip install -r deploy/requirements-kerberos\.txt"):
         async with calgate_negotiate.start(Config(keytab=tmp_path / "k"), services(tmp_path)):
             pass
+
+
+@pytest.mark.parametrize(
+    ("mode", "has_tls", "has_certificate", "is_usable"),
+    [
+        ("require", False, False, False),
+        ("require", True, False, True),
+        ("require", False, True, True),
+        ("allow", False, False, True),
+    ],
+)
+async def test_required_channel_binding_needs_a_certificate_to_bind_to(
+    server: Server, tmp_path: Path, mode: Mode, has_tls: bool, has_certificate: bool, is_usable: bool
+) -> None:
+    certificate = Authority(tmp_path).sign("bi.corp.example").certificate if has_certificate else None
+    config = Config(ntlm="users", channel_binding=mode, binding_certificate=certificate)
+    async with open_store(StoreSection(url=server.url), tmp_path) as store:
+        lent = Services(store, tmp_path, has_tls=has_tls, ntlm_verifier=UsersDirectory(write(tmp_path)))
+        found = [finding async for finding in calgate_negotiate.check(config, CheckContext(lent, ()))]
+        assert ("channel binding" in {finding.subject for finding in found if finding.level == "fail"}) != is_usable
+        with contextlib.nullcontext() if is_usable else pytest.raises(ValueError, match="binding_certificate"):
+            async with calgate_negotiate.start(config, lent):
+                pass
 
 
 @pytest.mark.parametrize(

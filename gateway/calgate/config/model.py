@@ -161,6 +161,11 @@ class Settings:
         return self.core.state_dir
 
     @property
+    def has_tls(self) -> bool:
+        """Whether the gateway's own listener has a certificate."""
+        return self.core.listen.tls is not None
+
+    @property
     def loggers(self) -> frozenset[str]:
         """The packages that log under the site's level: those of the plugins in use, whoever wrote them."""
         return frozenset(plugin.package for plugin in self.modules.values())

@@ -87,5 +87,6 @@ class Services:
     store: Store
     state_dir: Path
     directory: Directory | None = None  # all directories as one; None while directories themselves start
+    has_tls: bool = True  # whether the gateway's own listener has a certificate
     ntlm_verifier: NtlmVerifier | None = None  # a started plugin that verifies NTLM responses, if any
     site: Site | None = None  # in commands and checks
