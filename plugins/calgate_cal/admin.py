@@ -261,6 +261,21 @@ class LicenseAdmin:
         """The license's settings."""
         return self._license
 
+    @property
+    def directory(self) -> Directory | None:
+        """The directories of the settings file as one."""
+        return self._directory
+
+    @property
+    def site(self) -> Site | None:
+        """What the rest of the settings file means."""
+        return self._site
+
+    def acting_for(self, run: str) -> "LicenseAdmin":
+        """Returns the same license for a run of many changes, which is named in the record of each."""
+        by = f"{self._actor} {run}"
+        return LicenseAdmin(self.name, self._license, self._store, self._directory, by, self._site)
+
     async def _configure(self) -> None:
         await self._change("configure", terms.encode(self._license, self._store))
         await LicenseRegister(self._store).add(self.name)

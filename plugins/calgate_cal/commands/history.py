@@ -69,7 +69,7 @@ def _write_csv(records: Sequence[Record], zone: tzinfo) -> None:
         row = {name: record[name] for name in _COLUMNS} | {"what": record.what, "id": record.id}
         row |= {name: _iso(int(row[name]) / 1000, zone) for name in _TIMES if row[name].isdigit()}
         row["at"] = _iso(record.at, zone)
-        writer.writerow({name: _harmless(value) for name, value in row.items()})
+        writer.writerow({name: harmless(value) for name, value in row.items()})
 
 
 def _iso(at: float, zone: tzinfo) -> str:
@@ -152,6 +152,6 @@ def _moment(text: str, zone: tzinfo) -> float:
     raise AdminError(f"a time is written like 10:42 or 2026-01-10 10:42, not {text}")
 
 
-def _harmless(value: object) -> object:
+def harmless(value: object) -> object:
     """Quotes a cell that a spreadsheet would run as a formula: users choose names of documents."""
     return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(("=", "+", "-", "@")) else value

@@ -130,7 +130,8 @@ def _run(
                 history = read_files(sources, zone, document_of=context.document_of, progress=progress, **reading)
         else:
             assert file is not None
-            history = asyncio.run(_records(context, file, license, since, options))
+            history, site_zone = asyncio.run(_records(context, file, license, since, options))
+            zone = zone or site_zone
         made = planner.make(history, options, Calendar(zone))
         if html_file is not None:
             html_file.write_text(page.html(made, with_names=names != "none"), encoding="utf-8")
@@ -145,10 +146,12 @@ def _run(
         click.echo(text.text(made, with_names=with_names))
 
 
-async def _records(context: CommandContext, file: Path, license: str | None, since: float, options: Options) -> History:
+async def _records(
+    context: CommandContext, file: Path, license: str | None, since: float, options: Options
+) -> tuple[History, tzinfo]:
     now = time.time()
     async with license_admin(context, file, license) as admin:
-        return await recorded(admin, audit.Window(now - since, now), options)
+        return await recorded(admin, audit.Window(now - since, now), options), admin.zone
 
 
 class _progress:  # noqa: N801 - used like a function
