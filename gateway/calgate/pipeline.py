@@ -244,7 +244,12 @@ class Pipeline:
         began = perf_counter()
         signed_in = admission.signed_in
         upstream_response = await admission.route.forwarder.send(
-            request, signed_in.session.key, signed_in.cookies, admission.sign_on, admission.body
+            request,
+            signed_in.session.key,
+            signed_in.cookies,
+            admission.sign_on,
+            admission.body,
+            user=signed_in.session.person_key,
         )
         self._metrics.observe("upstream", perf_counter() - began)
         return upstream_response

@@ -66,6 +66,8 @@ class ServerSettings(Protocol):
     def answer_timeout(self) -> float: ...
     @property
     def connections(self) -> int: ...
+    @property
+    def connections_per_user(self) -> int | None: ...
 
 
 def hidden_routes(routes: Sequence[HostAndPath]) -> Sequence[str]:
@@ -97,4 +99,5 @@ def upstream_of(route: ServerSettings, url: str, make: Callable[..., Upstream] =
         connect=route.connect_timeout,
         patience=route.answer_timeout,
         connections=route.connections,
+        per_user=route.connections_per_user,
     )

@@ -68,6 +68,23 @@ async def test_sessions_of_a_failed_server_move_and_the_others_stay(tmp_path: Pa
         assert set(homes.values()) == {one, two}
 
 
+async def test_slow_uploads_of_one_user_leave_connections_to_others(tmp_path: Path) -> None:
+    route = 'connections = 6\nconnect_timeout = "2s"'
+    async with document_server() as server, contextlib.AsyncExitStack() as stack:
+        gate = await stack.enter_async_context(gateway(write_settings(tmp_path, server.port, route=route)))
+        slow, other = await cookie_of(gate, "alice"), await cookie_of(gate, "bob")
+        head = f"POST /form HTTP/1.1\r\nHost: g\r\nCookie: {slow}\r\nContent-Length: 100000\r\n\r\nbegun"
+        for _ in range(12):
+            _, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+            stack.callback(writer.close)
+            writer.write(head.encode())
+        while len(server.writers) < 3:
+            await asyncio.sleep(0.01)
+        assert [await ask(gate, other) for _ in range(3)] == [200, 200, 200]
+        assert await ask(gate, slow) == 503, "the user's own requests wait, and then fail"
+        assert "requests of this user were using" in gate.log.read_text()
+
+
 async def test_post_is_never_sent_twice(tmp_path: Path) -> None:
     async def hang_up(exchange: Exchange) -> None:
         exchange.writer.transport.abort()

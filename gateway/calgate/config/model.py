@@ -90,6 +90,10 @@ class Route(Section):
     """A WebSocket without a byte in either direction is closed after this long."""
     connections: int = Field(default=1000, ge=1)
     """Connections of each worker to each document server at most; WebSockets are not counted."""
+    connections_per_user: int | None = Field(default=None, ge=1)
+    """The most of these connections that the requests of one user have at once; by default half of them. Further
+    requests of the user wait, so that slow uploads or downloads of one user do not keep out the others.
+    """
     windows: bool = True
     """Whether the document servers run Windows: paths that Windows would resolve to another file are refused (a name
     that ends with a dot or a blank, an 8.3 name such as `SALES~1.QVW`, one of `: * ? " < > |`)."""

@@ -91,6 +91,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._upload: asyncio.Task[None] | None = None
         self._error: Exception | None = None
         self.state = IDLE
+        self.user: str | None = None  # whose request has the connection; kept by the pool
         self.deadline = 0.0
         self.idle_since = 0.0
         self.after_upgrade = b""

@@ -39,16 +39,23 @@ class Forwarder:
         self._keep_host = keep_host
 
     async def send(
-        self, request: Request, session_key: str, cookies: bytes, sign_on: bytes, body: bytes | None = None
+        self,
+        request: Request,
+        session_key: str,
+        cookies: bytes,
+        sign_on: bytes,
+        body: bytes | None = None,
+        *,
+        user: str = "",
     ) -> UpstreamResponse:
-        """Sends a request; `body`: the whole body, where it was read already.
+        """Sends a request; `body`: the whole body, where it was read already; `user`: whose limit it counts towards.
 
         Raises BadGateway, GatewayTimeout, Unavailable.
         """
         unreachable: Unreachable | None = None
         for member in self._load_balancer.candidates(session_key):
             try:
-                connection = await self._send(request, member.upstream, cookies, sign_on, body)
+                connection = await self._send(request, member.upstream, cookies, sign_on, body, user)
             except Unreachable as error:  # nothing was sent, so the next server can have it
                 self._load_balancer.failed(member, error)
                 unreachable = error
@@ -62,8 +69,10 @@ class Forwarder:
         raise unreachable
 
     async def _send(
-        self, request: Request, upstream: Upstream, cookies: bytes, sign_on: bytes, body: bytes | None
+        self, request: Request, upstream: Upstream, cookies: bytes, sign_on: bytes, body: bytes | None, user: str
     ) -> UpstreamConnection:
+        if body is None:
+            body = request.arrived_body()
         chunked = body is None and request.length is None
         length = len(body) if body is not None else request.length
         message = self._message(request, upstream, cookies, sign_on, chunked=chunked, length=length)
@@ -73,7 +82,7 @@ class Forwarder:
         elif chunked or length:
             request.send_continue()
             stream = request.body()
-        return await upstream.send(UpstreamRequest(request.method, message, stream, chunked=chunked))
+        return await upstream.send(UpstreamRequest(request.method, message, stream, user, chunked))
 
     def _receive(self, request: Request, upstream: Upstream, connection: UpstreamConnection) -> UpstreamResponse:
         if connection.status == 101 and not request.wants_websocket:

@@ -2,14 +2,15 @@
 
 import asyncio
 import ssl
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
-from calgate.plugin.errors import BadGateway, GatewayTimeout, Unavailable
+from calgate.http.descriptors import OUT_OF_DESCRIPTORS, report_lack_of_descriptors
+from calgate.plugin.errors import BadGateway, GatewayTimeout, Refusal, Unavailable
 from calgate.upstream.connection import Stale, UpstreamConnection
+from calgate.upstream.turns import Turn, Turns
 
 _SAFE_TO_REPEAT = frozenset({"GET", "HEAD", "OPTIONS"})
 _IDLE_LIFE = 30.0  # seconds; document servers keep idle connections for 60 s and more
@@ -22,6 +23,7 @@ class UpstreamRequest:
     method: str
     message: bytes  # request line and headers, ready to send
     body: AsyncIterator[bytes] | None = None
+    user: str = ""  # whose request it is, for the limit per user
     chunked: bool = False  # how the body is framed: in chunks, or by the Content-Length in `message`
 
 
@@ -41,18 +43,18 @@ class Upstream:
         connect: float = 5,
         patience: float = 120,
         connections: int = 1000,
+        per_user: int | None = None,
     ) -> None:
-        """`connections`: the most at once, WebSockets not counted; a request waits up to `connect` seconds for one."""
+        """`connections`: the most at once, WebSockets not counted; a request waits up to `connect` seconds for one.
+
+        `per_user`: the most that the requests of one user have at once; by default half of the connections.
+        """
         self.host = host
         self.port = port
         self._tls = tls
         self._connect = connect
         self._patience = patience
-        self._idle: deque[UpstreamConnection] = deque()
-        self._connections: set[UpstreamConnection] = set()
-        self._limit = connections
-        self._opening = 0
-        self._waiters: deque[asyncio.Future[UpstreamConnection | None]] = deque()
+        self._turns = Turns(connections, per_user or max(1, connections // 2))
         self._sweeper: asyncio.Task[None] | None = None
 
     @property
@@ -86,15 +88,18 @@ class Upstream:
             self._sweeper.cancel()
             with suppress(asyncio.CancelledError):
                 await self._sweeper
-        for connection in list(self._connections):
+        for connection in list(self._turns.connections):
             connection.close()
 
     async def send(self, request: UpstreamRequest) -> UpstreamConnection:
         """Sends a request and waits for the head of its response. Raises BadGateway, GatewayTimeout, Unavailable."""
         repeatable = request.body is None and request.method in _SAFE_TO_REPEAT
-        while (connection := self._take() or await self._wait_for_turn()) is not None:
+        turns, user = self._turns, request.user
+        while (connection := turns.take_idle(user) or await self._wait_for_turn(user)) is not None:
             if not connection.reusable:
+                turns.end_use(user)
                 continue
+            connection.user = user
             try:
                 return await self._exchange(connection, request)
             except Stale:
@@ -103,7 +108,7 @@ class Upstream:
                         f"{self.host} closed an idle connection while a {request.method} was being sent"
                     ) from None
         try:
-            return await self._exchange(await self._open(), request)
+            return await self._exchange(await self._open(user), request)
         except Stale:
             raise BadGateway(f"{self.host} closed the connection without a response") from None
 
@@ -118,18 +123,13 @@ class Upstream:
             raise
         return connection
 
-    def _take(self) -> UpstreamConnection | None:
-        return (
-            self._idle.pop() if self._idle and not self._waiters else None
-        )  # the last used is the most likely to be open still
-
-    async def _open(self) -> UpstreamConnection:
+    async def _open(self, user: str) -> UpstreamConnection:
         """Opens a connection in the room that was reserved for it."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect):
                 _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(self._patience, self._release, self._discard),
+                    lambda: UpstreamConnection(self._patience, self._turns.release, self._turns.discard),
                     self.host,
                     self.port,
                     ssl=self._tls,
@@ -137,86 +137,62 @@ class Upstream:
                 )
             if not connection.alive:
                 raise ConnectionResetError("closed at once")
-            self._connections.add(connection)
-        except TimeoutError as error:
-            raise Unreachable(f"{self.host}:{self.port} does not accept a connection in {self._connect:g} s") from error
-        except (OSError, ssl.SSLError) as error:
-            raise Unreachable(f"{self.host}:{self.port} cannot be reached: {error}") from error
-        finally:
-            self._opening -= 1
-            self._wake_next_waiter()
+        except OSError as error:
+            self._turns.not_opened(user)
+            raise self._refusal_for(error) from error
+        except BaseException:
+            self._turns.not_opened(user)
+            raise
+        self._turns.opened(connection, user)
         return connection
 
-    def _release(self, connection: UpstreamConnection) -> None:
-        turn = self._next_waiter()
-        if turn is not None:
-            turn.set_result(connection)
-        else:
-            self._idle.append(connection)
+    def _refusal_for(self, error: OSError) -> Refusal:
+        """Returns the refusal for a connection that could not be opened."""
+        if isinstance(error, TimeoutError):
+            return Unreachable(f"{self.host}:{self.port} does not accept a connection in {self._connect:g} s")
+        if error.errno in OUT_OF_DESCRIPTORS:  # not a failure of the document server
+            report_lack_of_descriptors(f"connect to {self.host}:{self.port}")
+            return Unavailable(f"no file descriptor for a connection to {self.host}:{self.port}", code="no-upstream")
+        return Unreachable(f"{self.host}:{self.port} cannot be reached: {error}")
 
-    def _discard(self, connection: UpstreamConnection) -> None:
-        self._connections.discard(connection)
-        self._wake_next_waiter()
-
-    # ------------------------------------------------------------ when all connections are in use
-
-    async def _wait_for_turn(self) -> UpstreamConnection | None:
+    async def _wait_for_turn(self, user: str) -> UpstreamConnection | None:
         """Returns a connection that another request has released; None: room for a new one is reserved.
 
-        First come, first served: a new request never overtakes a waiting one. Raises Unavailable after `connect`
-        seconds.
+        Raises Unavailable after `connect` seconds.
         """
-        if not self._waiters and self._has_room:
-            self._opening += 1
-            return None
-        turn: asyncio.Future[UpstreamConnection | None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(turn)
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def wake(_: Turn) -> None:
+            if not granted.done():
+                granted.set_result(None)
+
+        turn = self._turns.take(user, wake)
+        if turn.is_granted:
+            return turn.connection
         try:
             async with asyncio.timeout(self._connect):
-                return await turn
-        except TimeoutError:
-            self._pass_turn_on(turn)
-            detail = f"all {self._limit} connections to {self.host}:{self.port} were in use for {self._connect:g} s"
-            raise Unavailable(detail, code="no-upstream") from None
-        except asyncio.CancelledError:
-            self._pass_turn_on(turn)
-            raise
+                await granted
+        except BaseException as error:
+            is_over_share = turn.is_over_share
+            self._turns.give_up(turn)
+            if not isinstance(error, TimeoutError):
+                raise
+            raise Unavailable(self._why_none_is_free(is_over_share=is_over_share), code="no-upstream") from None
+        return turn.connection
 
-    @property
-    def _has_room(self) -> bool:
-        return len(self._connections) + self._opening < self._limit
-
-    def _pass_turn_on(self, turn: "asyncio.Future[UpstreamConnection | None]") -> None:
-        """The waiter was cancelled or timed out, perhaps just after its turn was granted: passes the turn on."""
-        if turn.cancelled():
-            with suppress(ValueError):
-                self._waiters.remove(turn)
-        elif (connection := turn.result()) is None:
-            self._opening -= 1
-            self._wake_next_waiter()
-        elif connection.reusable:
-            self._release(connection)
-
-    def _next_waiter(self) -> "asyncio.Future[UpstreamConnection | None] | None":
-        while self._waiters:
-            turn = self._waiters.popleft()
-            if not turn.done():
-                return turn
-        return None
-
-    def _wake_next_waiter(self) -> None:
-        """Where there is room for another connection, reserves it for the request that has waited longest."""
-        turn = self._next_waiter() if self._has_room else None
-        if turn is not None:
-            self._opening += 1
-            turn.set_result(None)
+    def _why_none_is_free(self, *, is_over_share: bool) -> str:
+        server = f"{self.host}:{self.port}"
+        if is_over_share and self._turns.per_user < self._turns.limit:
+            return f"{self._turns.per_user} requests of this user were using {server} for {self._connect:g} s"
+        return f"all {self._turns.limit} connections to {server} were in use for {self._connect:g} s"
 
     async def _sweep(self) -> None:
         """Ends exchanges whose deadline has passed and closes connections that were idle for too long."""
         while True:
             await asyncio.sleep(1)
             now = asyncio.get_running_loop().time()
-            for connection in [c for c in self._connections if c.deadline and c.deadline < now]:
+            for connection in [c for c in self._turns.connections if c.deadline and c.deadline < now]:
                 connection.expire(GatewayTimeout(f"{self.host}:{self.port} sent nothing for {self._patience:g} s"))
-            while self._idle and self._idle[0].idle_since + _IDLE_LIFE < now:
-                self._idle.popleft().close()
+            idle = self._turns.idle
+            while idle and idle[0].idle_since + _IDLE_LIFE < now:
+                idle.popleft().close()

@@ -1,11 +1,13 @@
 """Connections to a document server: one exchange at a time, and whose reply it is."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from calgate.http import descriptors
 from calgate.plugin.errors import Unavailable
 from calgate.telemetry.metrics import Metrics
 from calgate.upstream.balancer import LoadBalancer, Server
@@ -15,12 +17,12 @@ from calgate.upstream.settings import HealthSection
 pytestmark = [pytest.mark.server, pytest.mark.alone]
 
 
-def ask_for(path: bytes) -> UpstreamRequest:
-    return UpstreamRequest("GET", b"GET " + path + b" HTTP/1.1\r\nHost: docs\r\n\r\n")
+def ask_for(path: bytes, user: str = "") -> UpstreamRequest:
+    return UpstreamRequest("GET", b"GET " + path + b" HTTP/1.1\r\nHost: docs\r\n\r\n", user=user)
 
 
 @asynccontextmanager
-async def echoing() -> AsyncIterator[tuple[Upstream, list[asyncio.StreamWriter]]]:
+async def echoing(limit: int = 10, connect: float = 5) -> AsyncIterator[tuple[Upstream, list[asyncio.StreamWriter]]]:
     """A server whose replies are the paths they were asked for, and each connection that was made to it."""
     made: list[asyncio.StreamWriter] = []
 
@@ -34,7 +36,7 @@ async def echoing() -> AsyncIterator[tuple[Upstream, list[asyncio.StreamWriter]]
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
-        async with Upstream("127.0.0.1", port) as upstream:
+        async with Upstream("127.0.0.1", port, connect=connect, connections=limit, per_user=limit) as upstream:
             yield upstream, made
         await asyncio.gather(*(writer.wait_closed() for writer in made))
 
@@ -63,8 +65,7 @@ async def test_connection_is_reused_once_its_response_is_taken() -> None:
 
 
 async def test_request_beyond_the_limit_gets_the_first_connection_that_is_released() -> None:
-    async with echoing() as (upstream, made):
-        upstream._limit = 2
+    async with echoing(2) as (upstream, made):
         held = [await upstream.send(ask_for(path)) for path in (b"/a", b"/b")]
         waiting = [asyncio.create_task(upstream.send(ask_for(path))) for path in (b"/c", b"/d")]
         await asyncio.sleep(0.05)
@@ -76,8 +77,7 @@ async def test_request_beyond_the_limit_gets_the_first_connection_that_is_releas
 
 
 async def test_waiting_request_gets_room_where_a_connection_ends() -> None:
-    async with echoing() as (upstream, made):
-        upstream._limit = 1
+    async with echoing(1) as (upstream, made):
         held = await upstream.send(ask_for(b"/a"))
         waiting = asyncio.create_task(upstream.send(ask_for(b"/b")))
         await asyncio.sleep(0.05)
@@ -87,8 +87,7 @@ async def test_waiting_request_gets_room_where_a_connection_ends() -> None:
 
 
 async def test_request_that_waits_too_long_is_unavailable_and_leaves_no_waiter() -> None:
-    async with echoing() as (upstream, _):
-        upstream._limit, upstream._connect = 1, 0.05
+    async with echoing(1, 0.05) as (upstream, _):
         held = await upstream.send(ask_for(b"/a"))
         with pytest.raises(Unavailable, match="all 1 connections"):
             await upstream.send(ask_for(b"/b"))
@@ -98,8 +97,7 @@ async def test_request_that_waits_too_long_is_unavailable_and_leaves_no_waiter()
 
 
 async def test_waiting_request_gets_room_where_a_connection_cannot_be_opened() -> None:
-    async with echoing() as (upstream, _):
-        upstream._limit = 1
+    async with echoing(1) as (upstream, _):
         going_away = asyncio.create_task(upstream.send(ask_for(b"/a")))
         waiting = asyncio.create_task(upstream.send(ask_for(b"/b")))
         await asyncio.sleep(0)  # now the one is being connected, and the other waits for it
@@ -125,8 +123,7 @@ async def test_connection_that_is_lost_while_it_opens_is_unreachable_and_not_cou
 
 
 async def test_waiter_cancelled_at_its_turn_passes_the_turn_on() -> None:
-    async with echoing() as (upstream, _):
-        upstream._limit = 1
+    async with echoing(1) as (upstream, _):
         held = await upstream.send(ask_for(b"/a"))
         first, second = (asyncio.create_task(upstream.send(ask_for(path))) for path in (b"/b", b"/c"))
         await asyncio.sleep(0.05)
@@ -137,8 +134,7 @@ async def test_waiter_cancelled_at_its_turn_passes_the_turn_on() -> None:
 
 
 async def test_waiting_request_is_served_before_a_later_one() -> None:
-    async with echoing() as (upstream, _):
-        upstream._limit = 1
+    async with echoing(1) as (upstream, _):
         held = await upstream.send(ask_for(b"/a"))
         waiting = asyncio.create_task(upstream.send(ask_for(b"/b")))
         assert await held.read() == b"/a"
@@ -204,3 +200,31 @@ async def test_response_before_the_end_of_the_upload_is_complete_for_a_slow_read
             size += len(piece)
         assert size == len(large)
         await served.wait()
+
+
+async def test_requests_of_one_user_leave_connections_to_others() -> None:
+    async with echoing(4) as (upstream, _):
+        upstream._turns.per_user = 2
+        held = [await upstream.send(ask_for(b"/a", user="mallory")) for _ in range(2)]
+        waiting = asyncio.create_task(upstream.send(ask_for(b"/b", user="mallory")))
+        assert await (await upstream.send(ask_for(b"/c", user="alice"))).read() == b"/c"
+        assert not waiting.done()
+        assert [await held[0].read(), await held[0].read()] == [b"/a", b""]
+        assert await (await waiting).read() == b"/b"
+
+
+async def test_lack_of_file_descriptors_is_no_failure_of_the_server(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(descriptors, "_last", -1e9)
+    async with Upstream("127.0.0.1", 1) as upstream:
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", refuse)
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="file descriptor"):
+                await upstream.send(ask_for(b"/a"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot connect to 127.0.0.1:1: no file descriptors left; raise LimitNOFILE of the service (ulimit -n)"
+    ]
