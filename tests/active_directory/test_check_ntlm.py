@@ -1,4 +1,4 @@
-"""`calgate check` of NTLM, the guard and the binding certificate: each breakage gives its own line and no other."""
+"""`calgate check` of NTLM, the guard and the binding certificate: each fault has one line and no other."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from calgate_negotiate import winbind
 from calgate_negotiate.check import check as check_negotiate
 from calgate_negotiate.settings import Config
 from support.certificates import Authority
-from support.check_settings import WISE_GUARD, Told, Write, told, write
+from support.check_settings import STRICT_GUARD, Report, Write, report, write
 from support.domain import HOST, Lab
 
 __all__ = ["write"]  # a fixture
@@ -20,19 +20,19 @@ __all__ = ["write"]  # a fixture
 NOBODY = 65_534
 
 
-async def test_a_winbindd_that_is_stopped_is_told(domain: Lab, write: Write) -> None:
+async def test_check_reports_a_stopped_winbindd(domain: Lab, write: Write) -> None:
     domain.do("winbindd", "stop")
     try:
-        assert (await told(write())).only("fail", "winbindd", "systemctl start winbind") == []
+        assert (await report(write())).only("fail", "winbindd", "systemctl start winbind") == []
     finally:
         domain.do("winbindd", "start")
 
 
-async def test_a_machine_that_the_domain_no_longer_trusts_is_told(domain: Lab, write: Write) -> None:
+async def test_check_reports_a_broken_trust(domain: Lab, write: Write) -> None:
     domain.samba_tool("user", "disable", "GWHOST$")
     try:
-        said = await told(write())
-        assert said.only("fail", "winbindd", "the domain does not trust this machine", "net ads join") == []
+        found = await report(write())
+        assert found.only("fail", "winbindd", "the domain does not trust this machine", "net ads join") == []
     finally:
         domain.samba_tool("user", "enable", "GWHOST$")
         domain.do("winbindd", "stop")
@@ -41,7 +41,7 @@ async def test_a_machine_that_the_domain_no_longer_trusts_is_told(domain: Lab, w
 
 @contextmanager
 def _as_nobody() -> Iterator[None]:
-    """This process's rights are those of a user who is in no group."""
+    """Runs with the rights of a user in no group."""
     groups = os.getgroups()
     os.setgroups([])
     os.setegid(NOBODY)
@@ -54,29 +54,31 @@ def _as_nobody() -> Iterator[None]:
         os.setgroups(groups)
 
 
-async def _ntlm_alone() -> Told:
-    survey = CheckContext(services=None, hosts=())  # type: ignore[arg-type]
-    return Told([finding async for finding in check_negotiate(Config(ntlm="domain"), survey)])
+async def _ntlm_alone() -> Report:
+    context = CheckContext(services=None, hosts=())  # type: ignore[arg-type]
+    return Report([finding async for finding in check_negotiate(Config(ntlm="domain"), context)])
 
 
-async def test_a_gateway_that_may_not_use_winbindds_privileged_pipe_is_told() -> None:
+async def test_check_reports_a_gateway_without_access_to_the_privileged_pipe() -> None:
     with _as_nobody():
-        said = await _ntlm_alone()
-    assert said.only("fail", "winbindd", "may the gateway's user use its pipe", "add the gateway's user to") == []
+        found = await _ntlm_alone()
+    assert (
+        found.only("fail", "winbindd", "that the gateway's user is in winbindd_priv", "add the gateway's user to") == []
+    )
 
 
-async def test_a_winbindd_that_finds_no_domain_controller_is_told_where_no_directory_tells_it(domain: Lab) -> None:
+async def test_check_reports_a_winbindd_without_a_domain_controller(domain: Lab) -> None:
     domain.do("dc", "stop")
     try:
-        said = await _ntlm_alone()
+        found = await _ntlm_alone()
     finally:
         domain.do("dc", "start")
-    assert said.only("fail", "winbindd", "no domain controller answers it", "wbinfo --ping-dc") == []
+    assert found.only("fail", "winbindd", "no domain controller responds to it", "wbinfo --ping-dc") == []
 
 
-async def test_winbinds_library_that_is_not_installed_is_told(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_check_reports_a_missing_winbind_library(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(winbind, "LIBRARY", "libnowhere.so.0")
-    assert (await told(write())).only("fail", "winbindd", "install winbind and join this machine") == []
+    assert (await report(write())).only("fail", "winbindd", "install winbind and join the domain") == []
 
 
 @pytest.mark.parametrize(
@@ -86,8 +88,8 @@ async def test_winbinds_library_that_is_not_installed_is_told(write: Write, monk
         ("account = { failures = 4 }", 'within = "30m", wait = "30m"'),
     ],
 )
-async def test_a_guard_that_is_laxer_than_the_domain_is_warned_about(write: Write, guard: str, words: str) -> None:
-    assert (await told(write(negotiate=f'ntlm = "domain"\n[negotiate.guard]\n{guard}'))).only(
+async def test_check_warns_about_a_guard_laxer_than_the_domain(write: Write, guard: str, words: str) -> None:
+    assert (await report(write(negotiate=f'ntlm = "domain"\n[negotiate.guard]\n{guard}'))).only(
         "warn", "guard", words
     ) == []
 
@@ -96,22 +98,27 @@ async def test_a_guard_that_is_laxer_than_the_domain_is_warned_about(write: Writ
 
 
 def _bound_to(file: Path) -> str:
-    return f'ntlm = "domain"\nbinding_certificate = "{file}"\n{WISE_GUARD}'
+    return f'ntlm = "domain"\nbinding_certificate = "{file}"\n{STRICT_GUARD}'
 
 
-async def test_a_terminators_certificate_for_another_name_is_warned_about(write: Write, tmp_path: Path) -> None:
+async def test_check_warns_about_a_binding_certificate_for_another_name(write: Write, tmp_path: Path) -> None:
     other = Authority(tmp_path).sign("other.example").certificate
-    said = await told(write(negotiate=_bound_to(other)))
-    assert said.only("warn", "binding certificate", f"is not for {HOST}") == []
+    found = await report(write(negotiate=_bound_to(other)))
+    assert found.only("warn", "binding certificate", f"is not for {HOST}") == []
 
 
-async def test_a_terminators_certificate_that_has_expired_is_told(write: Write, tmp_path: Path) -> None:
+async def test_check_reports_an_expired_binding_certificate(write: Write, tmp_path: Path) -> None:
     old = Authority(tmp_path, days=0).sign(HOST).certificate
-    said = await told(write(negotiate=_bound_to(old)))
-    assert said.only("fail", "binding certificate", "has expired", "copy the terminator's") == []
+    found = await report(write(negotiate=_bound_to(old)))
+    assert found.only("fail", "binding certificate", "has expired", "copy the TLS terminator's") == []
 
 
-async def test_a_terminators_certificate_that_is_none_is_told(write: Write, tmp_path: Path) -> None:
+async def test_check_reports_an_unreadable_binding_certificate(write: Write, tmp_path: Path) -> None:
     (tmp_path / "empty.pem").write_text("")
-    said = await told(write(negotiate=_bound_to(tmp_path / "empty.pem")))
-    assert said.only("fail", "binding certificate", "is not a certificate", "give the terminator's, as PEM") == []
+    found = await report(write(negotiate=_bound_to(tmp_path / "empty.pem")))
+    assert (
+        found.only(
+            "fail", "binding certificate", "is not a certificate", "give the TLS terminator's certificate, as PEM"
+        )
+        == []
+    )

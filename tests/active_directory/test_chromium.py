@@ -1,4 +1,4 @@
-"""Single sign-on in a real browser, and what a page of another site cannot do with it."""
+"""Single sign-on in a real browser, and attacks by pages of other sites."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ async def gate(domain: Lab, tmp_path: Path) -> AsyncIterator[Front]:
 
 @asynccontextmanager
 async def browser(lab: Lab, folder: Path, account: str) -> AsyncIterator[BrowserContext]:
-    """Chromium of somebody who has signed in to Windows, with the domain's sites on its allow-list."""
+    """Chromium of a user who has signed in to Windows, with the domain's sites on its allow-list."""
     profile = folder / "profile"
     profile.mkdir(exist_ok=True)
     # a fresh profile on Linux refuses its first Negotiate challenge; this is how it remembers that there was one
@@ -50,7 +50,7 @@ async def browser(lab: Lab, folder: Path, account: str) -> AsyncIterator[Browser
 
 @asynccontextmanager
 async def foreign_site(html: str) -> AsyncIterator[str]:
-    """A page on another site; answers its URL."""
+    """Serves a page on another site. Returns its URL."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -72,7 +72,7 @@ async def open_page(context: BrowserContext, url: str) -> tuple[Page, int]:
     return page, response.status
 
 
-async def test_a_domain_user_is_signed_in_without_being_asked(domain: Lab, tmp_path: Path, gate: Front) -> None:
+async def test_domain_user_is_signed_in_without_a_prompt(domain: Lab, tmp_path: Path, gate: Front) -> None:
     async with browser(domain, tmp_path, "alice") as context:
         _page, status = await open_page(context, f"{gate.url}/docs/Sales")
     assert status == 200
@@ -80,7 +80,7 @@ async def test_a_domain_user_is_signed_in_without_being_asked(domain: Lab, tmp_p
     assert gate.gate.decisions("CAL")
 
 
-async def test_a_browser_without_a_ticket_signs_in_by_ntlm(domain: Lab, tmp_path: Path) -> None:
+async def test_browser_without_a_ticket_signs_in_by_ntlm(domain: Lab, tmp_path: Path) -> None:
     """Over TLS, bound to the certificate: Chromium sends MIC and binding."""
     tls = domain.folder / "tls"
     listen = f'tls = {{ certificate = "{tls}/gateway.pem", key = "{tls}/gateway.key" }}'
@@ -100,7 +100,9 @@ async def test_a_browser_without_a_ticket_signs_in_by_ntlm(domain: Lab, tmp_path
         assert set(running.users()) == {"CORP\\alice"}
 
 
-async def test_who_is_refused_by_group_sees_the_page_that_says_so(domain: Lab, tmp_path: Path, gate: Front) -> None:
+async def test_user_who_is_refused_by_group_sees_the_page_that_says_so(
+    domain: Lab, tmp_path: Path, gate: Front
+) -> None:
     async with browser(domain, tmp_path, "carol") as context:
         _page, status = await open_page(context, f"{gate.url}/docs/Sales")
     assert status == 403
@@ -108,10 +110,10 @@ async def test_who_is_refused_by_group_sees_the_page_that_says_so(domain: Lab, t
 
 
 @pytest.mark.parametrize("has_visited", [False, True])
-async def test_a_form_of_another_site_is_never_carried_out(
+async def test_form_of_another_site_is_never_submitted(
     domain: Lab, tmp_path: Path, gate: Front, has_visited: bool
 ) -> None:
-    """The browser would send its ticket by itself, cookie or not."""
+    """The browser would send its ticket unprompted, with or without a cookie."""
     form = f'<form id=f method=post action="{gate.url}/docs/Sales"></form><script>f.submit()</script>'
     async with browser(domain, tmp_path, "alice") as context, foreign_site(form) as url:
         if has_visited:
@@ -124,9 +126,7 @@ async def test_a_form_of_another_site_is_never_carried_out(
 
 
 @pytest.mark.parametrize("has_visited", [False, True])
-async def test_an_image_of_another_site_takes_no_cal(
-    domain: Lab, tmp_path: Path, gate: Front, has_visited: bool
-) -> None:
+async def test_image_on_another_site_takes_no_cal(domain: Lab, tmp_path: Path, gate: Front, has_visited: bool) -> None:
     html = f'<img id=i src="{gate.url}/docs/Sales" onload="done=1" onerror="done=1">'
     async with browser(domain, tmp_path, "alice") as context, foreign_site(html) as url:
         if has_visited:
@@ -139,7 +139,7 @@ async def test_an_image_of_another_site_takes_no_cal(
         assert gate.users() == []
 
 
-async def test_a_large_upload_whose_session_has_ended_arrives_whole(domain: Lab, tmp_path: Path, gate: Front) -> None:
+async def test_large_upload_arrives_whole_after_its_session_has_ended(domain: Lab, tmp_path: Path, gate: Front) -> None:
     """8 MB: refused with a challenge, drained, and sent again by the browser with its ticket."""
     async with browser(domain, tmp_path, "alice") as context:
         page, _status = await open_page(context, f"{gate.url}/portal")

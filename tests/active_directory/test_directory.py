@@ -34,21 +34,21 @@ async def test_nested_domain_local_universal_and_primary_groups_count(domain: La
         assert await active_directory.look_up(Identity("", "", "kerberos", sid=alice.key)) == alice
 
 
-async def test_a_group_is_found_by_its_dn_too(domain: Lab) -> None:
+async def test_group_is_found_by_its_dn(domain: Lab) -> None:
     async with directory(domain) as active_directory:
         dn = f"CN=app-users,CN=Users,{BASE}"
         found = await active_directory.resolve([dn, "app-users"])
         assert found[dn] == found["app-users"] is not None
 
 
-async def test_a_thousand_groups_are_all_there(domain: Lab) -> None:
+async def test_user_in_a_thousand_groups_has_them_all(domain: Lab) -> None:
     async with directory(domain) as active_directory:
         person = await active_directory.look_up(named("many1000"))
         assert person is not None
         assert len(person.groups) > 1000
 
 
-async def test_names_that_are_not_ascii_are_spelled_right(domain: Lab) -> None:
+async def test_name_outside_ascii_is_spelled_as_in_the_directory(domain: Lab) -> None:
     async with directory(domain) as active_directory:
         person = await active_directory.look_up(named("BJÖRN"))
         assert person is not None
@@ -59,14 +59,14 @@ async def test_names_that_are_not_ascii_are_spelled_right(domain: Lab) -> None:
     ("account", "code"),
     [("disabled", "account-disabled"), ("expired", "account-expired"), ("locked", "account-locked")],
 )
-async def test_each_state_of_an_account_is_refused(domain: Lab, account: str, code: str) -> None:
+async def test_account_state_is_refused_with_its_code(domain: Lab, account: str, code: str) -> None:
     async with directory(domain) as active_directory:
         with pytest.raises(AccountRefused) as caught:
             await active_directory.look_up(named(account))
         assert caught.value.code == code
 
 
-async def test_a_change_counts_once_the_cache_has_ended(domain: Lab, someone: str) -> None:
+async def test_change_takes_effect_after_the_cache_time(domain: Lab, someone: str) -> None:
     async with directory(domain, lifetime=0) as active_directory:
         group = (await active_directory.resolve(["app-admins"]))["app-admins"]
         before = await active_directory.look_up(named(someone))
@@ -82,7 +82,7 @@ async def test_a_change_counts_once_the_cache_has_ended(domain: Lab, someone: st
         assert await active_directory.look_up(named(someone)) is not None
 
 
-async def test_a_certificate_that_the_authority_did_not_sign_is_refused(domain: Lab, tmp_path: Path) -> None:
+async def test_certificate_of_another_ca_is_refused(domain: Lab, tmp_path: Path) -> None:
     other = Authority(tmp_path, "Another CA").file
     for url in (f"ldaps://dc1.{DOMAIN}", f"ldap://dc1.{DOMAIN}"):
         async with directory(domain, servers=[url], ca=other) as active_directory:
@@ -90,20 +90,20 @@ async def test_a_certificate_that_the_authority_did_not_sign_is_refused(domain: 
                 await active_directory.look_up(named("alice"))
 
 
-async def test_a_certificate_for_another_name_is_refused(domain: Lab) -> None:
+async def test_certificate_for_another_name_is_refused(domain: Lab) -> None:
     async with directory(domain, servers=[f"ldaps://gateway.{DOMAIN}:636", "ldaps://localhost"]) as active_directory:
         with pytest.raises(Unavailable):
             await active_directory.look_up(named("alice"))
 
 
-async def test_a_wrong_password_of_ours_says_so(domain: Lab) -> None:
+async def test_wrong_bind_password_is_named_in_the_refusal(domain: Lab) -> None:
     bind = {"user": f"gateway@{DOMAIN}", "password": "wrong"}
     async with directory(domain, bind=bind) as active_directory:
         with pytest.raises(Unavailable, match=r"refuses ldap\.bind's user or password"):
             await active_directory.look_up(named("alice"))
 
 
-async def test_a_domain_controller_that_stops_is_unavailable_and_one_that_starts_answers(domain: Lab) -> None:
+async def test_stopped_domain_controller_is_unavailable_until_it_is_back(domain: Lab) -> None:
     ahead = 0.0
     async with directory(domain, clock=lambda: time.monotonic() + ahead) as active_directory:
         assert await active_directory.look_up(named("alice")) is not None
@@ -118,7 +118,7 @@ async def test_a_domain_controller_that_stops_is_unavailable_and_one_that_starts
         assert await active_directory.look_up(named("bob")) is not None
 
 
-def test_the_lab_ends_with_the_process_that_asked_for_it(domain: Lab) -> None:
-    """What a kill -9 of the tests leaves behind watches this very process."""
+def test_lab_ends_with_the_process_that_started_it(domain: Lab) -> None:
+    """After a kill -9 of the tests the lab's anchor notices, for it watches this process."""
     anchor = (domain.folder / "anchor.pid").read_text().strip()
     assert str(os.getpid()) in Path(f"/proc/{anchor}/cmdline").read_text().split("\0")

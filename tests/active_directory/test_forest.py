@@ -1,4 +1,4 @@
-"""Two real domains that trust each other: each one's people sign in here, and are asked for where they belong."""
+"""Two real domains that trust each other: users of both sign in, each looked up in their own domain."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,7 +41,7 @@ def both(folder: Path) -> str:
 
 @pytest.fixture
 def become(domain: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> As:
-    """Gives curl somebody's ticket, one for the gateway among them: from the other domain's KDC, then from ours."""
+    """Gives curl a user's tickets, including one for the gateway: from the other domain's KDC, then from ours."""
 
     def change(account: str) -> None:
         for name, value in domain.ticket(account, tmp_path).items():
@@ -51,7 +51,7 @@ def become(domain: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> As:
     return change
 
 
-async def test_people_of_both_domains_sign_in_and_each_is_told_by_the_domain_that_is_his(
+async def test_users_of_both_domains_sign_in_under_their_own_domain(
     domain: Lab, partner: Path, tmp_path: Path, become: As
 ) -> None:
     async with front(domain, tmp_path, ldap=both(tmp_path)) as running:
@@ -62,9 +62,7 @@ async def test_people_of_both_domains_sign_in_and_each_is_told_by_the_domain_tha
         assert running.users() == ["CORP\\alice", "PARTNER\\dora", "PARTNER\\alice"]
 
 
-async def test_a_sid_is_asked_of_the_domain_that_it_is_of_and_so_are_groups(
-    partner: Path, write: Write, tmp_path: Path
-) -> None:
+async def test_sids_and_groups_are_looked_up_in_their_own_domain(partner: Path, write: Write, tmp_path: Path) -> None:
     section = config.read(write(ldap=both(tmp_path))).plugins["ldap"]
     assert isinstance(section, calgate_ldap.Config)
     async with calgate_ldap.start(section, Services(Deaf(), tmp_path)) as forest:  # type: ignore[arg-type]
@@ -81,16 +79,16 @@ async def test_a_sid_is_asked_of_the_domain_that_it_is_of_and_so_are_groups(
 
 
 class Deaf:
-    """A store that has no news."""
+    """A store without events."""
 
     def listen(self, hear: Callable[[Event], None]) -> None:
         pass
 
 
-async def test_a_namesake_of_the_other_domain_has_none_of_the_groups(
+async def test_namesake_in_the_other_domain_has_none_of_the_groups(
     domain: Lab, partner: Path, tmp_path: Path, become: As
 ) -> None:
-    """CORP\\alice is in app-users; PARTNER\\alice is not, and no rule is for those whom the other domain knows."""
+    """CORP\\alice is in app-users; PARTNER\\alice is not, and no rule names the other domain's users."""
     async with front(domain, tmp_path, ldap=both(tmp_path).partition("[[access]]")[0]) as running:
         await ready(running)
         become(f"alice@{REALM}")
@@ -98,7 +96,7 @@ async def test_a_namesake_of_the_other_domain_has_none_of_the_groups(
         assert running.users() == []
 
 
-async def test_somebody_of_a_domain_that_is_trusted_and_not_in_the_file_is_refused(
+async def test_user_of_a_trusted_domain_that_is_not_in_the_file_is_refused(
     domain: Lab, partner: Path, tmp_path: Path, become: As
 ) -> None:
     async with front(domain, tmp_path) as running:
@@ -108,7 +106,7 @@ async def test_somebody_of_a_domain_that_is_trusted_and_not_in_the_file_is_refus
         assert running.users() == []
 
 
-async def test_another_domain_that_has_not_answered_yet_keeps_nobody_of_ours_out(
+async def test_users_of_our_domain_are_let_in_before_the_other_domain_responds(
     domain: Lab, tmp_path: Path, become: As
 ) -> None:
     more = both(tmp_path).partition("[[access]]")[0].replace(f"dc2.{PARTNER_DOMAIN}", f"dc2.{PARTNER_DOMAIN}:1")
@@ -118,7 +116,7 @@ async def test_another_domain_that_has_not_answered_yet_keeps_nobody_of_ours_out
         assert (await ask(running)).status == 200
 
 
-async def test_an_account_that_the_other_domain_disables_is_refused_though_its_ticket_is_good(
+async def test_account_disabled_in_the_other_domain_is_refused_with_a_valid_ticket(
     domain: Lab, partner: Path, tmp_path: Path, become: As
 ) -> None:
     become(f"dora@{REALM}")
@@ -133,10 +131,10 @@ async def test_an_account_that_the_other_domain_disables_is_refused_though_its_t
         run("samba-tool", "user", "enable", "dora", "-s", str(partner))
 
 
-async def test_a_domain_local_group_of_ours_counts_for_somebody_of_the_other_domain(
+async def test_our_domain_local_group_counts_for_a_user_of_the_other_domain(
     domain: Lab, partner: Path, tmp_path: Path, become: As
 ) -> None:
-    """His own domain knows nothing of it: it is our KDC that writes it into his ticket."""
+    """The user's own domain does not know the group: our KDC adds it to the ticket."""
     domain.samba_tool("group", "addmembers", "dl-app", _sid(partner, "dora"))
     try:
         rule = '\n[[access]]\nname = "local group"\ngroups = ["CORP\\\\dl-app"]\n'
@@ -149,15 +147,15 @@ async def test_a_domain_local_group_of_ours_counts_for_somebody_of_the_other_dom
         domain.samba_tool("group", "removemembers", "dl-app", _sid(partner, "dora"))
 
 
-async def test_check_finds_two_healthy_domains_and_a_ticket_of_the_other_is_taken_from_end_to_end(
+async def test_check_of_two_healthy_domains_accepts_a_ticket_of_the_other(
     partner: Path, write: Write, tmp_path: Path
 ) -> None:
     found = await findings(write(ldap=both(tmp_path)), (f"dora@{REALM}", PASSWORD))
     assert [f for f in found if f.level != "ok"] == []
-    told = {f.subject: f.what for f in found}
-    assert "PARTNER (partner.example.net)" in told[f"ldaps://dc2.{PARTNER_DOMAIN}:636"]
-    assert told["groups"].startswith("PARTNER\\dora is in ")
-    assert "PARTNER\\dora" in told["ticket"]
+    what = {f.subject: f.what for f in found}
+    assert "PARTNER (partner.example.net)" in what[f"ldaps://dc2.{PARTNER_DOMAIN}:636"]
+    assert what["groups"].startswith("PARTNER\\dora is in ")
+    assert "PARTNER\\dora" in what["ticket"]
 
 
 def _sid(samba: Path, account: str) -> str:

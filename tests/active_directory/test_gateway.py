@@ -1,4 +1,4 @@
-"""The whole gateway in front of a real domain: Kerberos by curl, groups and account state by LDAP."""
+"""The gateway in front of a real domain: Kerberos by curl, groups and account states by LDAP."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ As = Callable[[str], None]
 
 @pytest.fixture
 def signed_in_to_windows_as(domain: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> As:
-    """Gives the tests' own clients somebody's ticket, one for the gateway among them."""
+    """Gives the clients of a test a user's tickets, including one for the gateway."""
 
     def become(account: str) -> None:
         for name, value in domain.ticket(account, tmp_path).items():
@@ -46,7 +46,7 @@ def someone(domain: Lab) -> Iterator[str]:
 
 
 async def ready(running: Front, within: float = 15) -> float:
-    """Waits until the gateway says that it is ready; how long that took."""
+    """Waits until the gateway reports that it is ready. Returns the seconds."""
     began = time.monotonic()
     while time.monotonic() - began < within:
         if (await curl(f"{running.url}/_calgate/health")).status == 200:
@@ -59,7 +59,7 @@ async def ask(running: Front, path: str = "/docs/Sales") -> Reply:
     return await curl(running.url + path, *NEGOTIATE)
 
 
-async def test_who_is_nested_four_deep_is_let_in_and_the_document_server_is_told(
+async def test_member_nested_four_deep_is_let_in_and_named_to_the_document_server(
     gate: Front, signed_in_to_windows_as: As
 ) -> None:
     signed_in_to_windows_as("alice")
@@ -72,7 +72,7 @@ async def test_who_is_nested_four_deep_is_let_in_and_the_document_server_is_told
     assert (entry["user"], entry["mechanism"]) == ("CORP\\alice", "kerberos")
 
 
-async def test_who_is_in_none_of_the_groups_is_refused_by_the_rule(gate: Front, signed_in_to_windows_as: As) -> None:
+async def test_user_in_none_of_the_groups_is_refused_by_the_rule(gate: Front, signed_in_to_windows_as: As) -> None:
     signed_in_to_windows_as("carol")
     reply = await ask(gate)
     assert (reply.status, reply.json["code"]) == (403, "forbidden")
@@ -81,26 +81,26 @@ async def test_who_is_in_none_of_the_groups_is_refused_by_the_rule(gate: Front, 
     assert gate.users() == []
 
 
-async def test_a_ticket_of_a_thousand_groups_is_let_in(gate: Front, signed_in_to_windows_as: As) -> None:
+async def test_user_in_a_thousand_groups_is_let_in(gate: Front, signed_in_to_windows_as: As) -> None:
     signed_in_to_windows_as("many1000")
     assert (await ask(gate)).status == 200
     assert gate.users() == ["CORP\\many1000"]
 
 
-async def test_without_a_ticket_there_is_one_challenge_and_a_page(gate: Front) -> None:
+async def test_request_without_a_ticket_gets_one_challenge_and_a_page(gate: Front) -> None:
     reply = await ask(gate)
     assert reply.status == 401
     assert reply.values("www-authenticate") == ["Negotiate"]
     assert gate.users() == []
 
 
-async def test_a_ticket_under_rc4_is_a_401_and_the_log_says_what_to_do(
+async def test_rc4_ticket_is_refused_and_the_log_has_the_remedy(
     domain: Lab, tmp_path: Path, rc4_keytab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = tmp_path / "both.keytab"
     both.write_bytes(domain.keytab.read_bytes() + rc4_keytab.read_bytes()[2:])
     for name, value in domain.ticket("alice", tmp_path).items():
-        if name != "KRB5_CONFIG":  # the one in which RC4 is allowed stays
+        if name != "KRB5_CONFIG":  # it keeps the one that allows RC4
             monkeypatch.setenv(name, value)
     async with front(domain, tmp_path, keytab=str(both)) as running:
         await ready(running)
@@ -110,7 +110,7 @@ async def test_a_ticket_under_rc4_is_a_401_and_the_log_says_what_to_do(
         assert f"the ticket for HTTP/{OLD_HOST} is under rc4, not AES: allow AES for the account" in str(
             entry["reason"]
         )
-        assert "holds RC4 beside AES" in running.gate.log.read_text()
+        assert "has RC4 keys as well as AES keys" in running.gate.log.read_text()
         assert running.users() == []
 
 
@@ -127,7 +127,7 @@ async def test_ntlm_has_a_code_of_its_own_if_only_kerberos_is_on(gate: Front) ->
         (None, "account-locked"),
     ],
 )
-async def test_an_account_is_refused_by_its_state_whatever_its_ticket_says(
+async def test_account_state_is_enforced_whatever_the_ticket_says(
     domain: Lab, gate: Front, signed_in_to_windows_as: As, someone: str, change: list[str] | None, code: str
 ) -> None:
     signed_in_to_windows_as(someone)
@@ -141,7 +141,7 @@ async def test_an_account_is_refused_by_its_state_whatever_its_ticket_says(
     assert gate.users() == []
 
 
-async def test_a_domain_controller_that_is_off_is_503_and_back_within_seconds(
+async def test_stopped_domain_controller_is_503_and_recovery_takes_seconds(
     domain: Lab, gate: Front, signed_in_to_windows_as: As
 ) -> None:
     signed_in_to_windows_as("bob")
@@ -162,10 +162,10 @@ async def test_a_domain_controller_that_is_off_is_503_and_back_within_seconds(
     assert "answers again" in gate.gate.log.read_text()
 
 
-async def test_a_domain_controller_that_stops_and_starts_under_load_is_503_and_then_all_is_well(
+async def test_stopped_domain_controller_under_load_is_503_until_it_is_back(
     domain: Lab, tmp_path: Path, signed_in_to_windows_as: As
 ) -> None:
-    """Nothing is remembered, so every sign-in asks; the time to recover is asserted."""
+    """Nothing is cached, so every sign-in queries the directory; the time to recover is asserted."""
     signed_in_to_windows_as("alice")
     async with front(domain, tmp_path, ldap='cache = "1ms"') as running:
         await ready(running)
@@ -193,10 +193,10 @@ async def test_a_domain_controller_that_stops_and_starts_under_load_is_503_and_t
         assert statuses[-1][1] == 200
 
 
-async def test_it_comes_up_without_its_directory_and_is_ready_once_that_answers(
+async def test_gateway_starts_without_its_directory_and_is_ready_once_it_responds(
     domain: Lab, tmp_path: Path, signed_in_to_windows_as: As
 ) -> None:
-    """After a power cut everything starts at once."""
+    """After a power failure everything starts at the same time."""
     signed_in_to_windows_as("alice")
     domain.do("dc", "stop")
     try:
@@ -210,7 +210,7 @@ async def test_it_comes_up_without_its_directory_and_is_ready_once_that_answers(
         domain.do("dc", "start")
 
 
-async def test_start_tls_serves_as_well(domain: Lab, tmp_path: Path, signed_in_to_windows_as: As) -> None:
+async def test_users_are_let_in_over_start_tls(domain: Lab, tmp_path: Path, signed_in_to_windows_as: As) -> None:
     async with front(domain, tmp_path, servers=f'"ldap://dc1.{DOMAIN}"') as running:
         await ready(running)
         signed_in_to_windows_as("alice")
@@ -218,7 +218,7 @@ async def test_start_tls_serves_as_well(domain: Lab, tmp_path: Path, signed_in_t
 
 
 @pytest.mark.parametrize("scheme", ["ldap", "ldaps"])
-async def test_a_certificate_of_another_authority_is_never_believed(
+async def test_directory_with_a_certificate_of_another_ca_is_never_used(
     domain: Lab, tmp_path: Path, signed_in_to_windows_as: As, scheme: str
 ) -> None:
     other = Authority(tmp_path, "Another CA").file
@@ -228,10 +228,10 @@ async def test_a_certificate_of_another_authority_is_never_believed(
         assert "certificate is not accepted" in running.gate.log.read_text()
 
 
-async def test_a_keytab_that_is_rotated_under_load_fails_no_sign_in(
+async def test_keytab_rotation_under_load_fails_no_sign_in(
     domain: Lab, tmp_path: Path, signed_in_to_windows_as: As, rotate: Callable[[Path], None]
 ) -> None:
-    """The account's password changes while sign-ins go on with old tickets and then new ones; nothing is restarted."""
+    """The account's password changes during sign-ins with old and then new tickets; nothing is restarted."""
     keytab = tmp_path / "http.keytab"
     keytab.write_bytes(domain.keytab.read_bytes())
     signed_in_to_windows_as("bob")
@@ -254,10 +254,10 @@ async def test_a_keytab_that_is_rotated_under_load_fails_no_sign_in(
         assert {"CORP\\bob", "CORP\\alice"} == set(running.users())
 
 
-async def test_ending_somebodys_sessions_makes_a_change_in_the_directory_count_at_once(
+async def test_change_in_the_directory_takes_effect_at_once_after_ending_the_sessions(
     domain: Lab, tmp_path: Path, signed_in_to_windows_as: As, someone: str
 ) -> None:
-    """Not after `cache`, which is an hour here."""
+    """Without ending them it would take effect after `cache`, an hour here."""
     signed_in_to_windows_as(someone)
     async with front(domain, tmp_path, ldap='cache = "1h"') as running:
         await ready(running)

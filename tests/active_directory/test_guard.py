@@ -1,4 +1,4 @@
-"""Guessing through the gateway never locks an account of the domain."""
+"""The guard in front of a real domain: guessing never locks an account."""
 
 import asyncio
 import json
@@ -13,10 +13,10 @@ from support.gateway_process import calgate, curl
 from support.redis_servers import Server
 
 
-async def test_a_stranger_can_neither_lock_an_account_nor_block_kerberos(
+async def test_guessing_neither_locks_an_account_nor_blocks_kerberos(
     domain: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The domain locks at five wrong passwords; thirty are tried through the gateway, ten at a time."""
+    """The domain locks after five failures; thirty guesses go through the gateway, ten at a time."""
     async with front(domain, tmp_path, negotiate='ntlm = "domain"') as running:
         await ready(running)
 
@@ -42,7 +42,7 @@ async def test_a_stranger_can_neither_lock_an_account_nor_block_kerberos(
         assert lifted.status == 403
 
 
-async def test_blanks_within_a_name_make_no_further_accounts(domain: Lab, tmp_path: Path) -> None:
+async def test_account_with_any_blanks_in_its_name_is_counted_as_one(domain: Lab, tmp_path: Path) -> None:
     """The directory finds `Mary Ann` under any number of blanks."""
     domain.samba_tool("user", "create", "Mary Ann", PASSWORD)
     try:
@@ -56,10 +56,8 @@ async def test_blanks_within_a_name_make_no_further_accounts(domain: Lab, tmp_pa
         domain.samba_tool("user", "delete", "Mary Ann")
 
 
-async def test_two_gateways_on_one_store_count_together_and_a_block_is_lifted_at_both(
-    domain: Lab, tmp_path: Path, server: Server
-) -> None:
-    """A guesser who changes between them has no more tries than at one; the third is a stranger's last."""
+async def test_two_gateways_on_one_store_count_and_lift_together(domain: Lab, tmp_path: Path, server: Server) -> None:
+    """Switching between gateways gains no attempt; a stranger has three."""
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()

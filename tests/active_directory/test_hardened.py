@@ -6,7 +6,7 @@ import pytest
 
 from calgate.plugin.errors import AccountRefused
 from calgate_ldap.connection import UnreadableError
-from support.check_settings import Write, told, write
+from support.check_settings import Write, report, write
 from support.domain import BASE, Lab, run
 from support.domain_directory import directory, named
 
@@ -51,7 +51,7 @@ async def test_user_is_unavailable_in_a_hardened_domain(hardened: Lab, account: 
 
 
 async def test_check_fails_in_a_hardened_domain_and_says_how_to_grant_the_rights(hardened: Lab, write: Write) -> None:
-    found = await told(write(), None)
+    found = await report(write(), None)
     lines = [f"{one.what} → {one.remedy}" for one in found.wrong if one.subject == "ldap.bind"]
     assert len(lines) == 1
     assert "cannot read" in lines[0]
@@ -73,7 +73,7 @@ async def test_rights_that_check_names_are_enough_in_a_hardened_domain(hardened:
         assert set(groups.values()) <= alice.groups
         with pytest.raises(AccountRefused):
             await active_directory.look_up(named("disabled"))
-    assert (await told(write())).wrong == []
+    assert (await report(write())).wrong == []
 
 
 async def test_only_the_user_with_a_deny_entry_is_unavailable(domain: Lab) -> None:

@@ -1,4 +1,4 @@
-"""Kerberos against a keytab, with a real KDC and MIT's own client."""
+"""Kerberos with a keytab, a real KDC and MIT's client."""
 
 import asyncio
 import base64
@@ -38,7 +38,7 @@ def accept() -> Iterator[Accept]:
 
 
 class Client:
-    """Somebody with a ticket, asking for one to the gateway."""
+    """A user with a ticket-granting ticket, who requests one for the gateway."""
 
     def __init__(
         self,
@@ -72,12 +72,12 @@ class Client:
 
     @property
     def knows_the_gateway(self) -> bool:
-        """Whether the gateway proved itself too."""
+        """Whether the gateway authenticated itself, too."""
         return bool(self._context.complete)
 
 
 @pytest.mark.parametrize("mech", [SPNEGO, gssapi.MechType.kerberos])
-async def test_a_ticket_proves_who_it_is_for_and_the_gateway_proves_itself(
+async def test_ticket_signs_in_and_the_gateway_authenticates_itself(
     domain: Lab, tmp_path: Path, accept: Accept, mech: "gssapi.OID"
 ) -> None:
     client = Client(domain.ticket("alice", tmp_path), mech=mech)
@@ -90,29 +90,29 @@ async def test_a_ticket_proves_who_it_is_for_and_the_gateway_proves_itself(
     assert client.knows_the_gateway
 
 
-async def test_a_name_typed_in_capitals_is_spelled_as_the_directory_does(
+async def test_name_typed_in_capitals_is_spelled_as_in_the_directory(
     domain: Lab, tmp_path: Path, accept: Accept
 ) -> None:
     proven = await Client(domain.ticket("ALICE", tmp_path)).sign_in(accept(domain.keytab))
     assert proven.identity.name == "CORP\\alice"
 
 
-async def test_a_ticket_with_a_thousand_groups_is_read(domain: Lab, tmp_path: Path, accept: Accept) -> None:
+async def test_ticket_with_a_thousand_groups_signs_in(domain: Lab, tmp_path: Path, accept: Accept) -> None:
     client = Client(domain.ticket("many1000", tmp_path))
     assert len(base64.b64encode(client.first)) > 12_000
     proven = await client.sign_in(accept(domain.keytab))
     assert len(proven.identity.groups) > 1000
 
 
-async def test_a_token_shown_twice_is_refused(domain: Lab, tmp_path: Path, accept: Accept) -> None:
+async def test_replayed_token_is_refused(domain: Lab, tmp_path: Path, accept: Accept) -> None:
     """A replay on another connection."""
     gateway, client = accept(domain.keytab), Client(domain.ticket("alice", tmp_path))
     await client.sign_in(gateway)
-    with pytest.raises(AuthenticationFailed, match="shown twice"):
+    with pytest.raises(AuthenticationFailed, match="sent twice"):
         await gateway.begin(PEER).step_token("Negotiate", client.first)
 
 
-async def test_a_changed_token_is_refused_wherever_it_is_changed(domain: Lab, tmp_path: Path, accept: Accept) -> None:
+async def test_changed_token_is_refused_wherever_it_is_changed(domain: Lab, tmp_path: Path, accept: Accept) -> None:
     gateway, client = accept(domain.keytab), Client(domain.ticket("bob", tmp_path))
     token = client.first
     for at in range(200, len(token), 97):
@@ -124,7 +124,7 @@ async def test_a_changed_token_is_refused_wherever_it_is_changed(domain: Lab, tm
             await gateway.begin(PEER).step_token("Negotiate", token[:length])
 
 
-async def test_a_rotated_keytab_needs_no_restart_and_old_tickets_stay_good(
+async def test_rotated_keytab_works_without_a_restart_and_with_old_tickets(
     domain: Lab, tmp_path: Path, accept: Accept, rotate: Callable[[Path], None]
 ) -> None:
     keytab, stale = tmp_path / "http.keytab", tmp_path / "stale.keytab"
@@ -137,16 +137,18 @@ async def test_a_rotated_keytab_needs_no_restart_and_old_tickets_stay_good(
     new_ticket = domain.ticket("bob", tmp_path)
     assert (await Client(new_ticket).sign_in(gateway)).identity.account == "bob"
     assert (await Client(old_ticket).sign_in(gateway)).identity.account == "alice"
-    with pytest.raises(AuthenticationFailed, match="export it anew"):
+    with pytest.raises(AuthenticationFailed, match="export the keytab again"):
         await Client(new_ticket).sign_in(accept(stale))
 
 
-async def test_a_ticket_for_another_service_says_which_remedy(domain: Lab, tmp_path: Path, accept: Accept) -> None:
+async def test_ticket_for_another_service_is_refused_with_the_remedy(
+    domain: Lab, tmp_path: Path, accept: Accept
+) -> None:
     with pytest.raises(AuthenticationFailed, match="add the SPN to the account"):
         await Client(domain.ticket("alice", tmp_path), service=f"ldap@dc1.{DOMAIN}").sign_in(accept(domain.keytab))
 
 
-async def test_clocks_that_differ_say_so(
+async def test_differing_clocks_are_named_in_the_refusal(
     domain: Lab, tmp_path: Path, accept: Accept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one second allowed instead of five minutes, two seconds are a difference of clocks."""
@@ -161,27 +163,27 @@ async def test_clocks_that_differ_say_so(
 
 
 @pytest.mark.parametrize(
-    ("principal", "older", "enctype", "told"),
+    ("principal", "older", "enctype", "expected"),
     [
         (f"HTTP/{HOST}", 0, keytabs.AES256, "another account holds the SPN"),
-        (f"HTTP/{HOST}", 1, keytabs.AES256, "export it anew"),
+        (f"HTTP/{HOST}", 1, keytabs.AES256, "export the keytab again"),
         (f"HTTP/{HOST}", 0, keytabs.AES128, "export it with AES keys"),
         ("HTTP/elsewhere.example.net", 0, keytabs.AES256, "add the SPN to the account"),
     ],
 )
-async def test_each_fault_of_a_keytab_names_its_remedy(
-    domain: Lab, tmp_path: Path, accept: Accept, principal: str, older: int, enctype: int, told: str
+async def test_fault_of_the_keytab_is_refused_with_its_remedy(
+    domain: Lab, tmp_path: Path, accept: Accept, principal: str, older: int, enctype: int, expected: str
 ) -> None:
     version = max(int(line.split()[0]) for line in run("klist", "-k", str(domain.keytab)).splitlines() if HOST in line)
     keytab = keytabs.write(tmp_path / "http.keytab", keytabs.entry(principal, version - older, enctype))
-    with pytest.raises(AuthenticationFailed, match=told):
+    with pytest.raises(AuthenticationFailed, match=expected):
         await Client(domain.ticket("alice", tmp_path)).sign_in(accept(keytab))
 
 
 # ---------------------------------------------------------------- RC4
 
 
-async def test_a_ticket_under_rc4_is_refused_with_its_remedy_though_the_keytab_has_its_key(
+async def test_rc4_ticket_is_refused_with_the_remedy_even_with_its_key_in_the_keytab(
     domain: Lab, tmp_path: Path, accept: Accept, rc4_keytab: Path
 ) -> None:
     both = tmp_path / "both.keytab"
@@ -190,27 +192,28 @@ async def test_a_ticket_under_rc4_is_refused_with_its_remedy_though_the_keytab_h
     ticket = domain.ticket("alice", tmp_path)
     for mech in (SPNEGO, gssapi.MechType.kerberos):
         with pytest.raises(
-            AuthenticationFailed, match=f"ticket for HTTP/{OLD_HOST} is under rc4, not AES: allow AES for the account"
+            AuthenticationFailed,
+            match=f"ticket for HTTP/{OLD_HOST} is encrypted with rc4, not AES: allow AES for the account",
         ):
             await Client(ticket, service=f"HTTP@{OLD_HOST}", mech=mech).sign_in(gateway)
     assert (await Client(ticket).sign_in(gateway)).identity.account == "alice"
 
 
-async def test_a_sign_in_whose_ticket_was_not_seen_is_refused(
+async def test_sign_in_without_a_readable_ticket_is_refused(
     domain: Lab, tmp_path: Path, accept: Accept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Should the library ever find a ticket where our reader looks for none."""
+    """In case the library ever finds a ticket where our reader does not look."""
     monkeypatch.setattr("calgate_negotiate.ticket.presented", lambda _token: None)
-    with pytest.raises(AuthenticationFailed, match="no ticket whose encryption could be seen"):
+    with pytest.raises(AuthenticationFailed, match="no ticket whose encryption type can be read"):
         await Client(domain.ticket("alice", tmp_path)).sign_in(accept(domain.keytab))
 
 
-def test_a_keytab_of_rc4_alone_is_refused_at_start_with_its_remedy(rc4_keytab: Path) -> None:
+def test_start_fails_with_an_rc4_keytab_and_names_the_remedy(rc4_keytab: Path) -> None:
     with pytest.raises(ValueError, match=r"no AES key of HTTP/, only rc4: allow AES for the account"):
         Acceptor(rc4_keytab)
 
 
-def test_a_keytab_that_holds_rc4_beside_aes_is_warned_about_at_start(
+def test_start_warns_about_rc4_keys_in_the_keytab(
     domain: Lab, tmp_path: Path, accept: Accept, caplog: pytest.LogCaptureFixture
 ) -> None:
     accept(domain.keytab)
@@ -219,7 +222,7 @@ def test_a_keytab_that_holds_rc4_beside_aes_is_warned_about_at_start(
     keytab.write_bytes(domain.keytab.read_bytes() + keytabs.entry(f"HTTP/{HOST}", 3, keytabs.RC4))
     accept(keytab)
     (message,) = caplog.messages
-    assert "holds RC4 beside AES" in message
+    assert "has RC4 keys as well as AES keys" in message
 
 
 OURS = b"tls-server-end-point:" + b"o" * 32
@@ -240,7 +243,7 @@ OTHER = b"tls-server-end-point:" + b"x" * 32
         ("require", OURS, None, "binding-missing"),
     ],
 )
-async def test_a_ticket_relayed_from_another_connection_is_refused(
+async def test_relayed_ticket_is_refused_by_channel_binding(
     domain: Lab, tmp_path: Path, accept: Accept, mode: Mode, sent: bytes | None, channel: bytes | None, code: str | None
 ) -> None:
     client = Client(domain.ticket("alice", tmp_path), bound_to=sent)
@@ -264,7 +267,7 @@ def offer(mechanisms: tuple[bytes, ...], token: bytes) -> bytes:
     return der.pack(0x60, spnego.SPNEGO + der.pack(0xA0, der.pack(0x30, fields)))
 
 
-async def test_microsofts_own_number_for_kerberos_first_as_windows_has_it(
+async def test_microsofts_kerberos_oid_signs_in_if_it_is_first_as_in_windows(
     domain: Lab, tmp_path: Path, accept: Accept
 ) -> None:
     client = Client(domain.ticket("alice", tmp_path), mech=gssapi.MechType.kerberos)
@@ -278,10 +281,8 @@ async def test_microsofts_own_number_for_kerberos_first_as_windows_has_it(
     assert answer.mechanism == MS_KERBEROS, "Windows takes no other number than the one that it offered"
 
 
-async def test_negoex_first_ends_in_kerberos_with_the_list_signed_by_both(
-    domain: Lab, tmp_path: Path, accept: Accept
-) -> None:
-    """The guess is for NEGOEX; the gateway chooses Kerberos, and both sign what was offered."""
+async def test_negoex_first_leads_to_kerberos_with_signed_lists(domain: Lab, tmp_path: Path, accept: Accept) -> None:
+    """The first token is for NEGOEX; the gateway chooses Kerberos, and both sides sign the offer."""
     client = Client(domain.ticket("bob", tmp_path), mech=gssapi.MechType.kerberos)
     mechanisms = (NEGOEX, MS_KERBEROS, KERBEROS, NTLM)
     handshake = accept(domain.keytab).begin(PEER)

@@ -1,4 +1,4 @@
-"""NTLM against the domain: winbindd's verdicts, told apart."""
+"""NTLM in a real domain, through winbindd."""
 
 import asyncio
 import os
@@ -39,9 +39,7 @@ async def verdict(accept: NegotiateAuthenticator, user: str, password: str = PAS
 
 
 @pytest.mark.parametrize(("scheme", "wrapped"), [("NTLM", False), ("Negotiate", False), ("Negotiate", True)])
-async def test_the_domain_proves_who_it_is_with_sid_and_groups(
-    accept: NegotiateAuthenticator, scheme: str, wrapped: bool
-) -> None:
+async def test_domain_returns_sid_and_groups(accept: NegotiateAuthenticator, scheme: str, wrapped: bool) -> None:
     client = ntlm_client("corp\\ALICE", PASSWORD, spnego_wrapped=wrapped)
     identity = (await shake(accept.begin(PEER), client, scheme)).identity
     assert (identity.name, identity.mechanism) == ("CORP\\alice", "ntlm")
@@ -60,7 +58,7 @@ async def test_the_domain_proves_who_it_is_with_sid_and_groups(
         ("CORP\\locked", PASSWORD, "account-locked"),
     ],
 )
-async def test_each_state_of_an_account_is_told_apart(
+async def test_account_states_have_their_own_codes(
     accept: NegotiateAuthenticator, user: str, password: str, code: str
 ) -> None:
     refusal = await verdict(accept, user, password)
@@ -69,26 +67,26 @@ async def test_each_state_of_an_account_is_told_apart(
 
 
 @pytest.mark.parametrize(
-    ("user", "password", "told"),
+    ("user", "password", "expected"),
     [
         ("CORP\\carol", "wrong", "wrong"),
         ("CORP\\disabled", "wrong", "wrong"),
         ("CORP\\nobody", PASSWORD, "no such user"),
-        ("GWHOST\\root", PASSWORD, "neither ours nor among negotiate.domains"),
-        ("EVIL\\alice", PASSWORD, "neither ours nor among negotiate.domains"),
+        ("GWHOST\\root", PASSWORD, "neither ours nor in negotiate.domains"),
+        ("EVIL\\alice", PASSWORD, "neither ours nor in negotiate.domains"),
     ],
 )
-async def test_who_cannot_prove_it_learns_no_more(
-    accept: NegotiateAuthenticator, user: str, password: str, told: str
+async def test_failed_sign_in_reveals_nothing_to_the_client(
+    accept: NegotiateAuthenticator, user: str, password: str, expected: str
 ) -> None:
     refusal = await verdict(accept, user, password)
     assert isinstance(refusal, AuthenticationFailed)
     assert refusal.code == "sign-in-failed"
-    assert told in refusal.detail
+    assert expected in refusal.detail
 
 
-async def test_the_event_loop_waits_for_no_answer_of_winbindds(domain: Lab, accept: NegotiateAuthenticator) -> None:
-    """winbindd stands still with sixty at its door; a blocked loop could not wake it, another thread does so later."""
+async def test_event_loop_never_waits_for_winbindd(domain: Lab, accept: NegotiateAuthenticator) -> None:
+    """winbindd is stopped with sixty sign-ins waiting; a blocked loop could not resume it, a thread does later."""
     winbindd = int((domain.folder / "member.pid").read_text())
     names = ["alice", "bob", "carol"] * 20
     awake = threading.Timer(8, os.killpg, (winbindd, signal.SIGCONT))
@@ -108,7 +106,7 @@ async def test_the_event_loop_waits_for_no_answer_of_winbindds(domain: Lab, acce
 
 
 async def test_two_hundred_interleaved_handshakes_never_mix(accept: NegotiateAuthenticator) -> None:
-    """All challenges are out before the first answer comes in."""
+    """All challenges are sent before the first response arrives."""
     names = [("alice", "bob", "carol", "many1000")[number % 4] for number in range(200)]
     clients = [ntlm_client(f"CORP\\{name}", PASSWORD) for name in names]
     handshakes = [accept.begin(PEER) for _ in names]
@@ -118,12 +116,12 @@ async def test_two_hundred_interleaved_handshakes_never_mix(accept: NegotiateAut
     answers = [client.step(challenge.token) for client, challenge in zip(clients, challenges, strict=True)]
     steps = [handshake.step_token("NTLM", answer) for handshake, answer in zip(handshakes, answers, strict=True)]
     proven = []
-    for first in range(0, len(steps), 40):  # else, on a busy machine, the last wait for longer than winbindd is given
+    for first in range(0, len(steps), 40):  # on a busy machine more would exceed the deadline
         proven += await asyncio.gather(*steps[first : first + 40])
     assert [one.identity.account for one in proven if isinstance(one, Authenticated)] == names
 
 
-async def test_no_domain_controller_is_unavailable_and_one_that_is_back_proves_again(
+async def test_sign_in_is_unavailable_without_a_domain_controller_and_works_again_with_one(
     domain: Lab, accept: NegotiateAuthenticator
 ) -> None:
     await shake(accept.begin(PEER), ntlm_client("CORP\\alice", PASSWORD), "NTLM")
@@ -143,12 +141,12 @@ async def test_no_domain_controller_is_unavailable_and_one_that_is_back_proves_a
     raise AssertionError("winbindd does not come back")
 
 
-# ---------------------------------------------------------------- the whole gateway, with real clients
+# ---------------------------------------------------------------- the gateway with real clients
 
 
 @pytest_asyncio.fixture
 async def secure(domain: Lab, tmp_path: Path) -> AsyncIterator[Front]:
-    """Over TLS, and every sign-in bound to it."""
+    """A gateway with TLS that requires channel binding."""
     tls = domain.folder / "tls"
     async with front(
         domain,
@@ -178,9 +176,7 @@ async def test_curl_signs_in_by_ntlm(domain: Lab, tmp_path: Path) -> None:
         assert (refused.status, refused.json["code"]) == (403, "password-expired")
 
 
-async def test_requests_ntlm_binds_to_the_certificate_and_is_let_in_where_that_is_required(
-    domain: Lab, secure: Front
-) -> None:
+async def test_requests_ntlm_signs_in_with_required_channel_binding(domain: Lab, secure: Front) -> None:
     def ask() -> requests.Response:
         auth = HttpNtlmAuth("CORP\\alice", PASSWORD)
         return requests.get(f"{secure.url}/docs/Sales", auth=auth, verify=str(domain.ca), timeout=30)
@@ -189,16 +185,14 @@ async def test_requests_ntlm_binds_to_the_certificate_and_is_let_in_where_that_i
     assert secure.users() == ["CORP\\alice"]
 
 
-async def test_who_binds_to_nothing_is_refused_where_that_is_required(domain: Lab, secure: Front) -> None:
+async def test_client_without_channel_binding_is_refused_if_it_is_required(domain: Lab, secure: Front) -> None:
     """curl's NTLM has no channel binding."""
     reply = await curl(f"{secure.url}/docs/Sales", "--cacert", str(domain.ca), user="CORP\\alice", password=PASSWORD)
     assert (reply.status, reply.json["code"]) == (401, "binding-missing")
 
 
-async def test_a_sign_in_that_was_captured_at_another_name_and_relayed_is_refused(
-    domain: Lab, secure: Front, tmp_path: Path
-) -> None:
-    """A man in the middle passes every byte on; the client is bound to his certificate."""
+async def test_relayed_sign_in_is_refused_by_channel_binding(domain: Lab, secure: Front, tmp_path: Path) -> None:
+    """A relay passes every byte on; the client is bound to the relay's certificate."""
     evil = Authority(tmp_path, "Evil CA")
     signed = evil.sign(HOST)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

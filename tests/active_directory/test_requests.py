@@ -1,4 +1,4 @@
-"""Python's requests with Kerberos as a client (requests-gssapi, requests-kerberos): programs sign in as browsers do."""
+"""Python's requests with Kerberos (requests-gssapi, requests-kerberos): programs sign in as browsers do."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from support.domain_gateway import Front, front
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """How one of the two is asked for what is tried here."""
+    """The options of one of the two libraries."""
 
     proving: Callable[[], AuthBase]  # raises unless the gateway's own token fits
     bound: Callable[[], AuthBase]  # to the certificate (RFC 5929)
@@ -47,7 +47,7 @@ def client(request: pytest.FixtureRequest) -> Client:
 
 @pytest.fixture(autouse=True)
 def alice(domain: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests' own client has her ticket."""
+    """Gives the clients of a test alice's ticket."""
     for name, value in domain.ticket("alice", tmp_path).items():
         monkeypatch.setenv(name, value)
 
@@ -57,7 +57,7 @@ async def get(running: Front, domain: Lab, auth: AuthBase | None, session: reque
     return await asyncio.to_thread(session.get, url, auth=auth, verify=ca, timeout=30)
 
 
-async def test_it_signs_in_the_gateway_proves_itself_and_the_session_needs_no_second_ticket(
+async def test_requests_signs_in_with_mutual_authentication_and_needs_no_second_ticket(
     domain: Lab, tmp_path: Path, client: Client
 ) -> None:
     async with front(domain, tmp_path) as running:
@@ -69,7 +69,7 @@ async def test_it_signs_in_the_gateway_proves_itself_and_the_session_needs_no_se
         assert len(running.gate.decisions("signed in")) == 1
 
 
-async def test_its_binding_to_the_certificate_lets_it_in_where_one_is_required_and_none_does_not(
+async def test_requests_is_let_in_only_with_channel_binding_if_it_is_required(
     domain: Lab, tmp_path: Path, client: Client
 ) -> None:
     tls = domain.folder / "tls"

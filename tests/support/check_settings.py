@@ -1,4 +1,4 @@
-"""`calgate check` of a gateway that has all there is, as tests read it: what is not fine, and what was left untried."""
+"""`calgate check` of a gateway with every feature: its warnings and failures, and the checks it left untried."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from support.domain import BASE, DOMAIN, HOST, PASSWORD, SERVICE_PASSWORD, Lab
 from support.domain_gateway import SETTINGS
 from support.gateway_process import document_server
 
-WISE_GUARD = '[negotiate.guard]\naccount = { failures = 4, within = "31m", wait = "31m" }'
+STRICT_GUARD = '[negotiate.guard]\naccount = { failures = 4, within = "31m", wait = "31m" }'
 LDAPS = f"ldaps://dc1.{DOMAIN}"
 ALICE = ("alice", PASSWORD)
 Write = Callable[..., Path]
@@ -20,7 +20,7 @@ Write = Callable[..., Path]
 
 @pytest_asyncio.fixture
 async def write(domain: Lab, tmp_path: Path) -> AsyncIterator[Write]:
-    """Settings of a gateway that has all there is, in front of a document server that answers."""
+    """Writes settings of a gateway with every feature, in front of a document server that responds."""
     (tmp_path / "secret").write_text(SERVICE_PASSWORD)
     keytab = tmp_path / "own.keytab"
     keytab.write_bytes(domain.keytab.read_bytes())
@@ -35,7 +35,7 @@ async def write(domain: Lab, tmp_path: Path) -> AsyncIterator[Write]:
                 "store": "",
                 "session": "",
                 "keytab": str(keytab),
-                "negotiate": f'ntlm = "domain"\n{WISE_GUARD}',
+                "negotiate": f'ntlm = "domain"\n{STRICT_GUARD}',
                 "servers": f'"ldaps://dc1.{DOMAIN}"',
                 "ca": str(domain.ca),
                 "ldap": "",
@@ -51,19 +51,19 @@ async def write(domain: Lab, tmp_path: Path) -> AsyncIterator[Write]:
 
 
 async def findings(file: Path, login: tuple[str, str] | None = ALICE) -> list[Finding]:
-    """Everything that is said of the file."""
+    """Returns all findings about the settings file."""
     return [finding async for finding in checking.check(config.read(file), (), login)]
 
 
-class Told:
-    """What a check says that is not "ok"."""
+class Report:
+    """The findings of a check that are not "ok"."""
 
     def __init__(self, found: list[Finding]) -> None:
         self.wrong = [f for f in found if f.level in ("warn", "fail")]
         self.untried = [f.subject for f in found if f.level == "untried"]
 
     def only(self, level: str, subject: str, *words: str) -> list[str]:
-        """The one line that is a warning or a failure has these words; the subjects that were left untried."""
+        """Asserts that the only warning or failure has these words; returns the subjects that were left untried."""
         assert [(f.level, f.subject) for f in self.wrong] == [(level, subject)], self.wrong
         line = f"{self.wrong[0].what} → {self.wrong[0].remedy}"
         for word in words:
@@ -71,6 +71,6 @@ class Told:
         return self.untried
 
 
-async def told(file: Path, login: tuple[str, str] | None = ALICE) -> Told:
-    """What is wrong with what the file names, a sign-in as `login` included."""
-    return Told(await findings(file, login))
+async def report(file: Path, login: tuple[str, str] | None = ALICE) -> Report:
+    """Checks everything that the file names, with a sign-in as `login`."""
+    return Report(await findings(file, login))
