@@ -14,6 +14,7 @@ from time import perf_counter
 from calgate.authentication.session import Session
 from calgate.authentication.sessions import Sessions
 from calgate.http.request import Request
+from calgate.paths import is_at_or_below
 from calgate.plugin.errors import Unavailable
 from calgate.plugin.identity import Person
 from calgate.plugin.licensing import Activity, Allocator, Claimant, Lease, LicenseInfo, Lost, NoCal
@@ -94,7 +95,7 @@ class Licensing:
         """Claims a CAL for a document. Raises NoCal or Unavailable."""
         assert self._allocator is not None
         claimant = self._claimant(session, person, license)
-        if request.target.path.startswith(self.terms(license).exempt_paths):
+        if any(is_at_or_below(request.target.path, path) for path in self.terms(license).exempt_paths):
             return Lease(license, "exempt", claimant, document)
         try:
             began = perf_counter()

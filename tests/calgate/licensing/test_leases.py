@@ -61,6 +61,26 @@ async def test_claim_is_given_back_when_its_client_disconnects_meanwhile() -> No
     assert (lease.reference, served) == ("R", False)
 
 
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/qlikview/health", "exempt"),
+        ("/QlikView/Health/deep", "exempt"),
+        ("/qlikview/healthy/opendoc.htm", "named"),
+        ("/qlikview", "named"),
+    ],
+)
+async def test_exempt_path_is_a_folder_in_any_case_and_no_prefix(path: str, kind: str) -> None:
+    allocator = Slow()
+    allocator.licenses = {"demo": LicenseInfo(exempt_paths=("/qlikview/health",))}
+    allocator.may_reply.set()
+    licensing = Licensing(cast(Allocator, allocator), cast(Any, None), {}, Metrics())
+    request = SimpleNamespace(target=SimpleNamespace(path=path), reference="R", address="::1", ms=1.0)
+    person = SimpleNamespace(key="S-1", name="DEMO\\alice", groups=frozenset())
+    lease = await licensing.claim(cast(Any, request), session_of_alice(), cast(Any, person), "demo", "a")
+    assert lease.kind == kind
+
+
 async def test_lease_that_is_provisional_for_another_request_is_not_remembered() -> None:
     """The other request may be under way on another worker; a use noted here would make the CAL permanent."""
     licensing = Licensing(cast(Allocator, Slow()), cast(Any, None), {}, Metrics())
