@@ -5,6 +5,7 @@ A request on a cached decision makes no line. Tokens, cookies, passwords and hea
 
 import json
 import logging
+import re
 import secrets
 import sys
 import time
@@ -12,7 +13,13 @@ from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Literal
 
-_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+_LONGEST = 2_000  # characters of a field or message: strangers choose some of them
+_HIDDEN = re.compile(
+    # C0 and C1 controls, marks and overrides of direction, separators of lines, surrogates: what a terminal or a viewer
+    # would act on instead of showing it
+    "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb\\ud800-\\udfff\\U000e0000-\\U000e007f]"
+)
+_encode_json = json.JSONEncoder(ensure_ascii=False, default=str).encode
 _DECISIONS = logging.getLogger("calgate.decision")
 _ACCESS = "calgate.access"  # the logger in its lines
 _ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"  # no characters that are confused over a telephone
@@ -26,6 +33,34 @@ def reference() -> str:
         number, index = divmod(number, len(_ALPHABET))
         letters += _ALPHABET[index]
     return f"{letters[:4]}-{letters[4:]}"
+
+
+def shown(text: str) -> str:
+    """Escapes the characters that a terminal or a viewer would act on, and cuts a text that is too long for a line."""
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}… ({len(text)} characters)"
+    return _HIDDEN.sub(_escape, text) if not text.isprintable() else text
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _encode(line: Mapping[str, object]) -> str:
+    """One line of JSON; JSON itself only escapes C0 controls, and so leaves others to the viewer."""
+    text = _encode_json({name: _cut(value) for name, value in line.items()})
+    return text if text.isprintable() else _HIDDEN.sub(_escape_json, text)
+
+
+def _escape_json(match: re.Match[str]) -> str:
+    return json.dumps(match[0])[1:-1]
+
+
+def _cut(value: object) -> object:
+    if isinstance(value, str) and len(value) > _LONGEST:
+        return f"{value[:_LONGEST]}… ({len(value)} characters)"
+    return value
 
 
 def decision(event: str, **fields: object) -> None:
@@ -55,18 +90,21 @@ class _Json(logging.Formatter):
         if entry.name != _DECISIONS.name:
             line["logger"] = entry.name
         line |= getattr(entry, "fields", {})
-        if entry.exc_info:
-            line["error"] = self.formatException(entry.exc_info)
-        return _encode(line)
+        text = _encode(line)
+        if entry.exc_info:  # a traceback is as long as it is
+            error = _HIDDEN.sub(_escape_json, _encode_json(self.formatException(entry.exc_info)))
+            text = f'{text[:-1]}, "error": {error}}}'
+        return text
 
 
 class _Console(logging.Formatter):
     def format(self, entry: logging.LogRecord) -> str:
         fields = _words(getattr(entry, "fields", {}))
-        text = (
-            f"{_stamp(entry.created)} {entry.levelname.lower():7} {entry.getMessage()}{' ' if fields else ''}{fields}"
-        )
-        return f"{text}\n{self.formatException(entry.exc_info)}" if entry.exc_info else text
+        message = shown(entry.getMessage())
+        text = f"{_stamp(entry.created)} {entry.levelname.lower():7} {message}{' ' if fields else ''}{fields}"
+        if entry.exc_info:
+            text = "\n".join([text, *map(shown, self.formatException(entry.exc_info).splitlines())])
+        return text
 
 
 def _words(fields: Mapping[str, object]) -> str:
@@ -75,7 +113,9 @@ def _words(fields: Mapping[str, object]) -> str:
 
 def _word(value: object) -> str:
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if any(c in text for c in ' "=') or not text.isprintable() else text
+    if text.isprintable() and len(text) <= _LONGEST and not any(c in text for c in ' "='):
+        return text
+    return json.dumps(shown(text), ensure_ascii=False).replace("\\\\u", "\\u").replace("\\\\U", "\\U")
 
 
 def _stamp(seconds: float) -> str:

@@ -91,3 +91,56 @@ def test_reference_numbers_have_no_letters_that_are_confused_over_a_telephone() 
     numbers = {log.reference() for _ in range(200)}
     assert len(numbers) == 200
     assert all(re.fullmatch(r"[2-9A-HJKMNP-Z]{4}-[2-9A-HJKMNP-Z]{4}", number) for number in numbers)
+
+
+# ---------------------------------------------------------------- what strangers write
+
+HOSTILE = [
+    ("a\nb", "\\u000a"),
+    ("\x1b[2J", "\\u001b"),
+    ("\x9b31m", "\\u009b"),  # C1: a terminal takes it for an escape sequence
+    ("exe.\u202efdp", "\\u202e"),  # the rest of the line from right to left
+    ("\u2066x\u2069", "\\u2069"),
+    ("a\u2028b", "\\u2028"),
+    ("\u200bhidden", "\\u200b"),
+    ("\ud800", "\\ud800"),  # half a character, which no encoding can write
+    ("\U000e0041", "\\U000e0041"),
+]
+
+
+@pytest.mark.parametrize(("text", "escaped"), HOSTILE)
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_control_and_direction_characters_are_escaped_in_every_kind_of_line(
+    capsys: pytest.CaptureFixture[str], form: Literal["json", "console"], text: str, escaped: str
+) -> None:
+    log.start(form, "info", access=True)
+    logger = logging.getLogger("calgate.test")
+    log.decision("denied", user=text)
+    log.access(path=text)
+    logger.warning("a message about %s", text)
+    try:
+        raise ValueError(text)
+    except ValueError:
+        logger.exception("failed")
+    output = capsys.readouterr().err
+    assert not log._HIDDEN.search(output.replace("\n", ""))
+    if form == "json":
+        first, second, third, fourth = map(json.loads, output.splitlines())
+        assert first["user"] == second["path"] == text, "a program reads what it was"
+        assert third["event"] == f"a message about {text}"
+        assert fourth["error"].endswith(f"ValueError: {text}")
+    else:
+        expected = "\\n" if text == "a\nb" else escaped
+        assert all(expected in line or escaped in line for line in output.splitlines()[:3])
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_field_of_30_kb_is_cut(capsys: pytest.CaptureFixture[str], form: Literal["json", "console"]) -> None:
+    log.start(form, "info", access=True)
+    log.decision("sign-in failed", reason="x" * 30_000)
+    log.access(path="/" + "x" * 30_000)
+    logging.getLogger("calgate.test").warning("about %s", "x" * 30_000)
+    lines = written(capsys)
+    assert len(lines) == 3
+    assert all(len(line) < 2_500 for line in lines)
+    assert "(30000 characters)" in lines[0]
