@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from calgate.handler import Handler
 from calgate.http.cookies import OUR_COOKIES
 from calgate.http.headers import RequestHeaderFilter
 from calgate.http.server import HttpServer
-from calgate.http.tls import Certificates
+from calgate.http.tls import Certificates, certificate_expiry
 from calgate.licensing.leases import Licensing
 from calgate.licensing.pool_metrics import keep_counting
 from calgate.pages import Pages
@@ -142,7 +143,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             1,
         )
     core = settings.core
-    for sentence in (*access_warnings(core.access), *hidden_routes(core.routes)):
+    for sentence in (*access_warnings(core.access), *hidden_routes(core.routes), *_expired(core)):
         logger.warning("%s", sentence)
     async with AsyncExitStack() as stack:
         metrics = Metrics()
@@ -186,6 +187,15 @@ def _demand_licenses(settings: Settings, plugins: StartedPlugins) -> None:
     ]
     if faults:
         raise ConfigError(faults, code=1)
+
+
+def _expired(core: Core) -> Iterator[str]:
+    """Sentences about certificates that have expired: browsers refuse them, and no request tells us."""
+    listen = core.listen
+    for tls in (listen.tls, *listen.sni) if listen.tls is not None else ():
+        with suppress(OSError, ValueError):  # another part reports a file that cannot be loaded
+            if certificate_expiry(tls.certificate) < time.time():
+                yield f"listen.tls: {tls.certificate} has expired, so browsers refuse it; renew it"
 
 
 def _background_work(core: Core, gateway: Gateway, plugins: StartedPlugins, state: DependencyState) -> Iterator[Work]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support.certificates import Authority
 from support.gateway_process import (
     DocumentServer,
     Exchange,
@@ -259,3 +260,18 @@ async def test_access_explain_shows_the_verdict_of_every_rule(gate: Gateway) -> 
     code, _, err = await calgate("access", "explain", "nobody", "-c", str(gate.settings))
     assert code == 1
     assert "nobody: no directory has this user" in err
+
+
+async def test_gateway_warns_at_its_start_of_what_nothing_else_would_show(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    expired = Authority(tmp_path, days=0).sign("bi.example")
+    tls = f'tls = {{ certificate = "{expired.certificate}", key = "{expired.key}" }}'
+    license = 'session = { in_license = 2, reserve = [{ group = "DEMO\\\\nobody", cals = 1 }] }'
+    file = write_settings(tmp_path, server.port, listen=tls, license=license)
+    file.write_text(re.sub(r"\[\[access\]\]\nname.*\ngroups.*\n", "", file.read_text()))
+    async with gateway(file) as gate:
+        logged = [str(line["event"]) for line in gate.decisions() if line["level"] == "warning"]
+    assert f"listen.tls: {expired.certificate} has expired, so browsers refuse it; renew it" in logged
+    assert "access: there is no rule, so every request is refused; add an [[access]] rule" in logged
+    assert any(line.startswith("licenses: no directory has the group DEMO\\nobody") for line in logged)

@@ -8,6 +8,8 @@ from calgate.paths import compile_document, fold
 
 def warnings(rules: Sequence[Rule]) -> Sequence[str]:
     """Sentences for an administrator about rules that are allowed and probably not meant so."""
+    if not rules:
+        return ["access: there is no rule, so every request is refused; add an [[access]] rule"]
     return [
         sentence
         for place, rule in enumerate(rules)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from calgate import config
@@ -19,7 +18,7 @@ from calgate.paths import fold
 from calgate.plugin.errors import ConfigError, Refusal
 from calgate.plugin.identity import Person
 from calgate.plugin.names import identity_of
-from calgate.plugin.options import config_option, json_option
+from calgate.plugin.options import config_option, console, json_option
 
 
 @click.group()
@@ -79,11 +78,11 @@ def _show_json(person: Person, verdicts: Sequence[Verdict]) -> None:
 def _show(person: Person, verdicts: Sequence[Verdict]) -> None:
     table = Table(title=f"{person.name} ({person.display_name})", title_justify="left")
     for heading in ("", "rule", "verdict", "why"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for v in verdicts:
         note = " (on trial)" if v.on_trial else ""
         table.add_row("→" if v.decides else "", v.rule, v.outcome + note, v.why)
-    console = Console(markup=False, emoji=False)
-    console.print(table)
+    printer = console()
+    printer.print(table)
     if not any(v.decides for v in verdicts):
-        console.print("No rule matches, so the request is refused.")
+        printer.print("No rule matches, so the request is refused.")

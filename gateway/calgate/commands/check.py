@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +15,8 @@ from calgate.commands import checks as checking
 from calgate.commands.context import PluginCommandContext
 from calgate.config.model import Settings
 from calgate.plugin.checks import Finding
-from calgate.plugin.options import config_option, json_option
+from calgate.plugin.errors import ConfigError
+from calgate.plugin.options import config_option, console, json_option
 
 _MARKS = {
     "ok": Text("ok", "green"),
@@ -54,7 +54,14 @@ def check(
         findings = explain(token)
     else:
         login = (user, _password(password_stdin)) if user is not None else None
-        findings = asyncio.run(_all(config.read(file), hosts, login))
+        try:
+            settings = config.read(file)
+        except ConfigError as error:
+            if not as_json:
+                raise
+            _print_json([Finding("fail", "settings", fault) for fault in error.faults])
+            raise SystemExit(error.code) from error
+        findings = asyncio.run(_all(settings, hosts, login))
     _print_json(findings) if as_json else _print(findings)
     if any(finding.level == "fail" for finding in findings):
         raise SystemExit(1)
@@ -88,8 +95,8 @@ def _print_json(findings: Sequence[Finding]) -> None:
 def _print(findings: Sequence[Finding]) -> None:
     table = Table(show_lines=False)
     for heading in ("", "what", "found"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for finding in findings:
         text = finding.what + (f"\n→ {finding.remedy}" if finding.remedy else "")
         table.add_row(_MARKS[finding.level], finding.subject, text)
-    Console(markup=False, emoji=False).print(table)  # brackets occur in names and IPv6 addresses
+    console().print(table)  # brackets occur in names and IPv6 addresses

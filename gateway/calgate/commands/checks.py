@@ -2,26 +2,25 @@
 
 import asyncio
 import contextlib
+import os
+import socket
 import ssl
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from cryptography import x509
 from redis.exceptions import ResponseError
 
 from calgate import plugin_loader
-from calgate.access.settings import groups_of
+from calgate.access.settings import Rule, groups_of
 from calgate.access.warnings import warnings as access_warnings
+from calgate.commands import check_listen
 from calgate.commands.context import open_services
 from calgate.commands.site import SettingsSite
 from calgate.config.model import Route, Settings
-from calgate.http.settings import Tls
-from calgate.http.tls import Certificate
 from calgate.plugin.checks import CheckContext, DomainInfo, Finding
-from calgate.plugin.errors import ConfigError, Unavailable
+from calgate.plugin.errors import ConfigError, Refusal, Unavailable
+from calgate.plugin.names import identity_of
 from calgate.plugin.services import Services
 from calgate.plugin.values import as_text
 from calgate.routes import hidden_routes
@@ -29,7 +28,6 @@ from calgate.store import RedisStore
 from calgate.tracing.settings import TracingSection
 
 ANSWER_WITHIN = 5.0  # seconds, for a document server
-EXPIRES_SOON = 14 * 86_400.0
 OLDEST_STORE = 7
 _HOST_MUST_BE_KEPT = Finding(
     "note",
@@ -47,10 +45,8 @@ async def check(
     public = tuple(dict.fromkeys([*hosts, *(route.host for route in settings.core.routes if route.host)]))
     for finding in _unwise(settings):
         yield finding
-    listen = settings.core.listen
-    if listen.tls is not None:
-        for finding in await asyncio.to_thread(list, _certificates((listen.tls, *listen.sni), public)):
-            yield finding
+    async for finding in check_listen.check(settings, public):
+        yield finding
     try:
         async with open_services(settings) as (store, plugins):
             async for finding in _store(store, is_private=settings.core.store.embedded):
@@ -78,34 +74,6 @@ def _unwise(settings: Settings) -> Sequence[Finding]:
     return ([Finding("warn", "settings", sentence) for sentence in sentences] or wise) + notes
 
 
-def _certificates(files: Sequence[Tls], hosts: Sequence[str]) -> Iterator[Finding]:
-    """One finding each, and one for the public names that none of them is for."""
-    loaded = []
-    for tls in files:
-        try:
-            loaded.append(Certificate(tls))
-        except ConfigError as error:
-            remedy = "give a certificate, its chain below it, and the key that it was made for, as PEM"
-            yield Finding("fail", "certificate", str(error), remedy)
-        else:
-            yield _validity(tls.certificate)
-    strangers = [host for host in hosts if not any(one.covers(host.lower()) for one in loaded)]
-    if strangers and len(loaded) == len(files):  # else one that cannot be read may be for them
-        named = ", ".join(str(tls.certificate) for tls in files)
-        what = f"{named} {'is' if len(files) == 1 else 'are'} not for {', '.join(strangers)}"
-        yield Finding("fail", "certificate", what, "have one made for that name")
-
-
-def _validity(file: Path) -> Finding:
-    until = x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
-    left = until.timestamp() - time.time()
-    if left < 0:
-        return Finding("fail", "certificate", f"{file} has expired", "renew it")
-    if left < EXPIRES_SOON:
-        return Finding("warn", "certificate", f"{file} ends on {until:%Y-%m-%d}", "renew it")
-    return Finding("ok", "certificate", f"{file} is good until {until:%Y-%m-%d}")
-
-
 def _receiver_of_spans(section: TracingSection) -> Finding:
     from calgate.tracing.spans import is_receiving  # here, because it imports OpenTelemetry
 
@@ -122,7 +90,9 @@ async def _store(store: RedisStore, *, is_private: bool) -> AsyncIterator[Findin
         await store.ping()
         info = _info(await store.execute("INFO", "server"))
     except Unavailable as refusal:
-        yield Finding("fail", "store", refusal.detail, "start it, or correct [store]")
+        is_refused = any(word in refusal.detail for word in ("password", "NOAUTH", "WRONGPASS", "NOPERM", "auth"))
+        remedy = "correct user and password in [store]" if is_refused else "start it, or correct [store]"
+        yield Finding("fail", "store", refusal.detail, remedy)
         return
     version = str(info.get("valkey_version") or info.get("redis_version", "?"))
     name = "Valkey" if "valkey_version" in info else "Redis"
@@ -137,7 +107,7 @@ async def _store(store: RedisStore, *, is_private: bool) -> AsyncIterator[Findin
         remedy = "allow the user of store.url the commands of @scripting: ACL SETUSER NAME +@scripting"
         yield Finding("fail", "store", f"{name} {version} forbids functions ({_why(error)})", remedy)
         return
-    yield Finding("ok", "store", f"{name} {version} answers{', a private one' if is_private else ''}")
+    yield Finding("ok", "store", f"{name} {version} responds{', a private one' if is_private else ''}")
     if not is_private:
         async for finding in _keeping(store):
             yield finding
@@ -187,19 +157,38 @@ async def _plugins(
     blocked: dict[str, str] = {}
     assert services.directory is not None
     site = SettingsSite(settings.core, services.directory)
-    context = CheckContext(replace(services, site=site), hosts, registry, login, blocked)
+    context = CheckContext(
+        replace(services, site=site), hosts, registry, login, blocked, has_tls=settings.core.listen.tls is not None
+    )
     for name in sorted(settings.plugins, key=lambda name: (settings.modules[name].role != "directory", name)):
         async for finding in settings.modules[name].check(settings.plugins[name], context):
             if finding.blocks:
                 blocked.setdefault(finding.blocks, finding.subject)
             yield finding
     yield await _rules(settings, services, blocked)
+    if "directory" not in blocked:
+        async for finding in _users(settings.core.access, services):
+            yield finding
+
+
+async def _users(rules: Sequence[Rule], services: Services) -> AsyncIterator[Finding]:
+    """Yields a warning for each user whom a rule names and no directory has."""
+    assert services.directory is not None
+    for user in sorted({user for rule in rules for user in rule.users}):
+        try:
+            is_unknown = await services.directory.look_up(identity_of(user)) is None
+        except Refusal:  # an account that may not sign in is there, and a directory that is away has been reported
+            continue
+        if is_unknown:
+            yield Finding("warn", "access", f"no directory has the user {user}, whom a rule names", "correct the name")
 
 
 async def _rules(settings: Settings, services: Services, blocked: Mapping[str, str]) -> Finding:
     assert services.directory is not None
     if "directory" in blocked:
         return Finding("untried", "access", f"groups cannot be looked up: {blocked['directory']} does not serve")
+    if not settings.core.access:
+        return Finding("fail", "access", "there is no rule, so every request is refused", "add an [[access]] rule")
     wanted = groups_of(settings.core.access)
     try:
         found = await services.directory.resolve(wanted)
@@ -208,7 +197,7 @@ async def _rules(settings: Settings, services: Services, blocked: Mapping[str, s
             "fail", "access", f"groups cannot be looked up: {refusal.detail}", "see what the directories found"
         )
     if missing := [name for name in wanted if found.get(name) is None]:
-        remedy = "correct the name, or make the group: until then whoever the rule could match gets 503"
+        remedy = "correct the name, or create the group: until then users to whom its rules might apply get 503"
         return Finding("fail", "access", f"no directory has the group {', '.join(missing)}", remedy)
     return Finding("ok", "access", f"{len(settings.core.access)} rules, {len(wanted)} groups, all found")
 
@@ -235,9 +224,18 @@ async def _upstream(route: Route, url: str) -> Finding:
         return Finding(
             "fail", url, f"silent for {ANSWER_WITHIN:.0f} s", "start the document server, or open the firewall"
         )
-    except (OSError, ValueError) as error:
+    except socket.gaierror:
+        return Finding("fail", url, "the name has no address", "correct the name in `upstreams`, or the DNS")
+    except ssl.SSLCertVerificationError as error:
+        return Finding(
+            "fail", url, f"its certificate is refused: {error.verify_message}", "set the route's upstream_ca"
+        )
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return Finding("fail", url, f"cannot be reached: {reason}", "start the document server, or correct `upstreams`")
+    except ValueError as error:
         return Finding("fail", url, f"{error}", "start the document server, or correct `upstreams`")
-    return Finding("ok", url, f"answers ({status})")
+    return Finding("ok", url, f"responds ({status})")
 
 
 async def _knock(route: Route, url: str) -> str:
@@ -255,5 +253,5 @@ async def _knock(route: Route, url: str) -> str:
         with contextlib.suppress(OSError):
             await writer.wait_closed()
     if not line.startswith("HTTP/1."):
-        raise ValueError(f"what answers there is no HTTP/1.1 server: {line[:40]!r}")
+        raise ValueError(f"not an HTTP/1.1 server: {line[:40]!r}")
     return line.partition(" ")[2]

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from calgate import config
 from calgate.commands.context import open_services
 from calgate.config.model import Settings
 from calgate.plugin.errors import ConfigError, Unavailable
-from calgate.plugin.options import config_option, json_option
+from calgate.plugin.options import config_option, console, json_option
 from calgate.routes import upstream_of
 from calgate.upstream.drained import DrainedServers
 
@@ -36,18 +35,26 @@ def list_(file: Path, as_json: bool) -> None:
         return
     table = Table()
     for heading in ("route", "document server", "state"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for route, name, is_drained in rows:
         table.add_row(route, name, "drained" if is_drained else "in use")
-    Console(markup=False, emoji=False).print(table)
+    console().print(table)
 
 
 @upstreams.command()
 @click.argument("upstream")
 @config_option
-def drain(upstream: str, file: Path) -> None:
+@click.option("--force", is_flag=True, help="Also if it is the last one of a route, whose users then get 503.")
+def drain(upstream: str, file: Path, force: bool) -> None:
     """Drains UPSTREAM on every gateway: its sessions go to the route's other servers."""
-    _change(file, upstream, drained=True)
+    settings = config.read(file)
+    name = _known(settings, upstream)
+    emptied = [] if force else _emptied_by(settings, name, asyncio.run(_drained(settings)))
+    if emptied:
+        routes = ", ".join(f"{route.host}{route.path}" for route in emptied)
+        fault = f"{upstream}: the only document server in use of {routes}, whose users would get 503; --force drains it"
+        raise ConfigError([fault], code=1)
+    _change(settings, name, drained=True)
 
 
 @upstreams.command()
@@ -55,16 +62,27 @@ def drain(upstream: str, file: Path) -> None:
 @config_option
 def restore(upstream: str, file: Path) -> None:
     """Restores UPSTREAM on every gateway."""
-    _change(file, upstream, drained=False)
-
-
-def _change(file: Path, upstream: str, *, drained: bool) -> None:
     settings = config.read(file)
+    _change(settings, _known(settings, upstream), drained=False)
+
+
+def _emptied_by(settings: Settings, name: str, drained: frozenset[str]) -> Sequence[config.Route]:
+    """Returns the routes that would have no document server left."""
+    names = [(route, set(_names(settings, route))) for route in settings.core.routes]
+    return [route for route, servers in names if name in servers - drained and servers <= drained | {name}]
+
+
+def _known(settings: Settings, upstream: str) -> str:
+    """Returns the name of a document server as the settings have it. Raises ConfigError if no route has it."""
     known = [name for route in settings.core.routes for name in _names(settings, route)]
     if upstream.rstrip("/") not in known:
         raise ConfigError([f"{upstream}: no route has this document server; there are {', '.join(known)}"], code=1)
-    asyncio.run(_set(settings, upstream.rstrip("/"), drained=drained))
-    click.echo(f"{upstream} is {'drained' if drained else 'in use'}")
+    return upstream.rstrip("/")
+
+
+def _change(settings: Settings, name: str, *, drained: bool) -> None:
+    asyncio.run(_set(settings, name, drained=drained))
+    click.echo(f"{name} is {'drained' if drained else 'in use'}")
 
 
 def _names(settings: Settings, route: config.Route) -> Sequence[str]:

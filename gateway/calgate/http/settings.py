@@ -17,6 +17,14 @@ class Address:
     port: int
     path: str = ""
 
+    def overlaps(self, other: "Address") -> bool:
+        """Whether a connection could belong to either; port 0 stands for any free one."""
+        if self.path or other.path or not self.port or self.port != other.port:
+            return bool(self.path) and self.path == other.path
+        wildcards = {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+        is_same_family = (":" in self.host) == (":" in other.host)
+        return is_same_family and (self.host == other.host or bool({self.host, other.host} & wildcards))
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"unix:{self.path}" if self.path else f"{host}:{self.port}"
@@ -116,6 +124,14 @@ class Listen(Section):
             raise ValueError("redirect_http redirects to the https address, so it needs tls")
         if self.sni and self.tls is None:
             raise ValueError("sni holds further certificates in addition to that of tls, which is missing")
+        wanted = [("bind", address) for address in self.bind]
+        wanted += [("redirect_http", self.redirect_http)] if self.redirect_http is not None else []
+        wanted += [("admin", self.admin)] if self.admin is not None else []
+        for number, (setting, address) in enumerate(wanted):
+            for earlier, other in wanted[:number]:
+                if address.overlaps(other):
+                    # the kernel would spread the connections of users over both listeners
+                    raise ValueError(f"{setting}: {address} overlaps {earlier}, {other}; each needs its own address")
         if self.proxy_protocol and not self.trusted_proxies:
             raise ValueError("proxy_protocol needs trusted_proxies: a PROXY header is believed from them only")
         return self

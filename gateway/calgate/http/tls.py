@@ -6,6 +6,7 @@ the certificate of its own connection, whatever its Host header says.
 
 import ssl
 from collections.abc import Sequence
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from cryptography import x509
@@ -102,6 +103,11 @@ def _fresh_context() -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def certificate_expiry(file: Path) -> float:
+    """Returns the Unix time at which a certificate expires. Raises OSError or ValueError if it cannot be read."""
+    return x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc.timestamp()
 
 
 def _names_in(tls: Tls) -> frozenset[str]:

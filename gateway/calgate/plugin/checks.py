@@ -67,6 +67,7 @@ class CheckContext:
     login: tuple[str, str] | None = None  # a user to try a sign-in with, and their password
     blocked: Mapping[str, str] = field(default_factory=dict)  # Finding.blocks -> the subject that failed
     now: Callable[[], float] = time.time  # this machine's Unix time
+    has_tls: bool = True  # whether the gateway's own listener has a certificate
 
 
 class CommandContext(Protocol):

@@ -92,6 +92,11 @@ class Secret:
             return Path(self._source["file"]).read_text(encoding="utf-8").rstrip("\r\n")
         return os.environ[self._source["env"]]
 
+    @property
+    def file(self) -> Path | None:
+        """The file that holds the secret; None if it is in the settings or the environment."""
+        return Path(self._source["file"]) if isinstance(self._source, dict) and "file" in self._source else None
+
     def __repr__(self) -> str:
         return "Secret(…)"
 

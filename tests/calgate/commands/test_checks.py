@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import json
+import re
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,10 +18,11 @@ from calgate import config
 from calgate.cli import main
 from calgate.commands import checks as checking
 from calgate.plugin.checks import Finding
-from calgate.plugin.errors import Unavailable
+from calgate.plugin.errors import ConfigError, Unavailable
 from calgate.plugin.services import Services
 from support.certificates import Authority, Signed
-from support.gateway_process import document_server, write_settings
+from support.gateway_process import calgate, document_server, gateway, write_settings
+from support.ports import free_port
 from support.redis_servers import Server
 
 pytestmark = pytest.mark.server
@@ -42,7 +45,7 @@ async def wrong(file: Path) -> list[tuple[str, str]]:
 async def test_check_finds_no_fault_with_a_persistent_store(server: Server, upstream: int, tmp_path: Path) -> None:
     file = write_settings(tmp_path, upstream, store=f'url = "{server.url}"')
     assert await wrong(file) == [("warn", "settings")]  # NTLM alone is unwise
-    assert any(finding.subject == "store" and "answers" in finding.what for finding in await findings(file))
+    assert any(finding.subject == "store" and "responds" in finding.what for finding in await findings(file))
 
 
 async def test_store_without_persistence_is_warned_about(upstream: int, tmp_path: Path) -> None:
@@ -152,7 +155,7 @@ async def test_upstream_that_does_not_speak_http_fails(tmp_path: Path) -> None:
     async with server:
         ((level, _, words),) = await told(write_settings(tmp_path, server.sockets[0].getsockname()[1]))
     assert level == "fail"
-    assert words.startswith("what answers there is no HTTP/1.1 server: '220 mail.example ESMTP'")
+    assert words.startswith("not an HTTP/1.1 server: '220 mail.example ESMTP'")
 
 
 async def test_expired_certificate_fails(upstream: int, tmp_path: Path) -> None:
@@ -225,3 +228,94 @@ async def test_check_says_that_a_proxy_must_keep_host_unless_the_public_origin_i
         listen = f'trusted_proxies = ["10.0.0.1/32"]\n{more}'
         file = write_settings(tmp_path, upstream, listen=listen)
         assert [f.level for f in await findings(file) if "Host header" in f.what] == expected
+
+
+# ---------------------------------------------------------------- what no section can know alone
+
+
+async def test_group_or_user_that_no_directory_has_is_reported(upstream: int, tmp_path: Path) -> None:
+    more = '[[access]]\nname = "x"\nusers = ["DEMO\\\\nobody", "DEMO\\\\alice"]'
+    found = await told(write_settings(tmp_path, upstream, more=more))
+    assert found == [("warn", "access", "no directory has the user DEMO\\nobody, whom a rule names → correct the name")]
+
+
+async def test_file_without_access_rules_fails(upstream: int, tmp_path: Path) -> None:
+    file = write_settings(tmp_path, upstream)
+    file.write_text(re.sub(r"\[\[access\]\]\nname.*\ngroups.*\n", "", file.read_text()))
+    assert ("fail", "access", "there is no rule, so every request is refused → add an [[access]] rule") in await told(
+        file
+    )
+
+
+async def test_addresses_that_cannot_be_listened_on_fail(upstream: int, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        found = await told(write_settings(tmp_path, upstream, port=port))
+        assert [(level, subject) for level, subject, _ in found] == [("fail", "listen.bind")]
+        assert f"another program already listens on 127.0.0.1:{port}" in found[0][2]
+    ((level, subject, words),) = await told(write_settings(tmp_path, upstream, listen='admin = "192.0.2.1:9090"'))
+    assert (level, subject) == ("fail", "listen.admin")
+    assert "cannot listen on 192.0.2.1:9090: Cannot assign requested address → write an address of this" in words
+
+
+async def test_address_of_the_running_gateway_is_fine(upstream: int, tmp_path: Path) -> None:
+    file = write_settings(tmp_path, upstream, listen=f'admin = "127.0.0.1:{free_port()}"')
+    async with gateway(file):
+        listening = [one for one in await findings(file) if one.subject.startswith("listen.")]
+    assert [one.level for one in listening] == ["ok", "ok"]
+    assert all("a running gateway listens on" in one.what for one in listening)
+
+
+@pytest.mark.parametrize(
+    ("listen", "fault"),
+    [
+        ('admin = "127.0.0.1:{port}"', "admin: 127.0.0.1:{port} overlaps bind, 127.0.0.1:{port}"),
+        ('admin = "0.0.0.0:{port}"', "admin: 0.0.0.0:{port} overlaps bind, 127.0.0.1:{port}"),
+        ('admin = "[::]:{port}"', ""),
+        ('admin = "127.0.0.2:{port}"', ""),
+    ],
+)
+def test_listeners_on_one_address_are_a_fault(tmp_path: Path, listen: str, fault: str) -> None:
+    port = free_port()
+    file = write_settings(tmp_path, 1, listen=listen.format(port=port), port=port)
+    if fault:
+        with pytest.raises(ConfigError) as refused:
+            config.read(file)
+        assert fault.format(port=port) in str(refused.value)
+    else:
+        config.read(file)
+
+
+async def test_secret_that_every_user_can_read_is_warned_about(upstream: int, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
+        Path(folder).chmod(0o755)
+        secret = Path(folder) / "secret"
+        secret.write_text("x", encoding="utf-8")
+        file = write_settings(tmp_path, upstream, more=f'[forward_auth]\nsecret = {{ file = "{secret}" }}')
+        for mode, expected in ((0o644, [("warn", "secrets")]), (0o640, [])):
+            secret.chmod(mode)
+            assert [(level, subject) for level, subject, _ in await told(file)] == expected
+        secret.chmod(0o644)
+        Path(folder).chmod(0o700)
+        assert await told(file) == [], "others cannot enter the folder"
+
+
+def test_faults_of_the_file_are_json_too(tmp_path: Path) -> None:
+    file = write_settings(tmp_path, 1)
+    file.write_text(file.read_text().replace("[session]", "[session]\nidel = 1"))
+    result = CliRunner().invoke(main, ["check", "-c", str(file), "--json"])
+    assert result.exit_code == 2
+    (row,) = json.loads(result.stdout)
+    assert (row["level"], row["subject"]) == ("fail", "settings")
+    assert "did you mean 'idle'?" in row["what"]
+
+
+async def test_long_paths_are_not_folded_in_a_pipe(tmp_path: Path) -> None:
+    folder = tmp_path / ("long-" * 30)
+    folder.mkdir()
+    file = write_settings(folder, 1)
+    code, out, _ = await calgate("check", "-c", str(file))
+    assert code == 1
+    assert f" in {folder}/users.toml " in out
