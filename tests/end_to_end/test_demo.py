@@ -33,13 +33,12 @@ async def test_six_printed_commands_show_what_they_promise(tmp_path: Path) -> No
         assert f"ready {demo.url}/" in demo.said
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 async def test_demo_stops_within_five_seconds_during_a_download(tmp_path: Path, sent: signal.Signals) -> None:
     folder = tmp_path / "demo"
     async with demonstration(folder, free_port()) as demo:
         download = await asyncio.create_subprocess_exec(
-            *("curl", "-s", "--ntlm", "-u", "alice:demo", f"{demo.url}/export.csv"),
+            *("curl", "-sN", "--ntlm", "-u", "alice:demo", f"{demo.url}/export.csv"),
             stdout=asyncio.subprocess.PIPE,
         )
         assert download.stdout is not None
