@@ -16,7 +16,7 @@ from calgate_ldap.pool import Pool
 from calgate_ldap.settings import Config, ServerAddress
 
 SAMPLE = 20
-"""Users whose attributes are tried: the bind account may read itself and administrators, and nobody else."""
+"""Users whose attributes are tried: it is not enough that the bind account can read itself and administrators."""
 
 
 async def check(config: Config, context: CheckContext) -> AsyncIterator[Finding]:
@@ -100,9 +100,9 @@ async def _rights(config: Config) -> Finding:
 def _unreadable(connection: Connection, base: str) -> tuple[int, dict[str, list[str]]]:
     """Returns how many users were tried, and the attributes that are missing, by the DN of the user."""
     found = connection.sample(base, "(&(objectCategory=person)(objectClass=user))", ["objectSid"], SAMPLE)
-    entries = [entry for dn in found if (entry := connection.read(dn.dn, account.REQUIRED)) is not None]
-    missing = {entry.dn: entry.missing(account.REQUIRED) for entry in entries}
-    return len(entries), {dn: names for dn, names in missing.items() if names}
+    read = {one.dn: connection.read(one.dn, account.REQUIRED) for one in found}
+    missing = {dn: one.missing(account.REQUIRED) if one else list(account.REQUIRED) for dn, one in read.items()}
+    return len(found), {dn: names for dn, names in missing.items() if names}
 
 
 def _how_to_grant(config: Config) -> str:

@@ -65,7 +65,7 @@ class GuardSection(Section):
 
 
 class UndecidedError(Unavailable):
-    """The attempt was passed on, and its outcome is unknown: whoever checked it may have counted a failure."""
+    """The attempt was passed on, and its outcome is unknown: a domain controller may have counted a failure."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The NTLM acceptor: makes the challenge, and has the response verified by whoever has the NT hashes (MS-NLMP 3.2)."""
+"""The NTLM acceptor: makes the challenge, and has the response verified where the NT hashes are (MS-NLMP 3.2)."""
 
 import hmac
 import secrets

@@ -1,15 +1,19 @@
 """The guard in front of a real domain: guessing never locks an account."""
 
 import asyncio
+import base64
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from active_directory.test_gateway import ready
-from support.domain import PASSWORD, Lab
+from support.domain import HOST, PASSWORD, Lab
 from support.domain_gateway import Front, front
 from support.gateway_process import calgate, curl
+from support.handshakes import ntlm_client
 from support.redis_servers import Server
 
 
@@ -40,6 +44,50 @@ async def test_guessing_neither_locks_an_account_nor_blocks_kerberos(
         await calgate("sign-ins", "lift", "CORP\\guessed", "-c", str(running.gate.settings))
         lifted = await curl(f"{running.url}/portal", user="CORP\\guessed", password=PASSWORD)
         assert lifted.status == 403
+
+
+async def guess_and_hang_up(running: Front, user: str) -> None:
+    """Sends a wrong response on a connection of its own, and aborts the connection before the verdict."""
+    reader, writer = await asyncio.open_connection("127.0.0.80", running.gate.port)
+    client = ntlm_client(user, "guess")
+
+    def send(token: bytes) -> None:
+        credentials = base64.b64encode(token).decode()
+        head = (
+            f"GET /docs/Sales HTTP/1.1\r\nHost: {HOST}:{running.gate.port}\r\nAuthorization: NTLM {credentials}\r\n\r\n"
+        )
+        writer.write(head.encode())
+
+    send(client.step() or b"")
+    head = await reader.readuntil(b"\r\n\r\n")
+    challenge = re.search(rb"(?i)www-authenticate: NTLM (\S+)", head)
+    if challenge is not None:  # otherwise the guard refused the attempt
+        send(client.step(base64.b64decode(challenge.group(1))) or b"")
+        await asyncio.sleep(0.005)
+    writer.transport.abort()
+
+
+@pytest.fixture
+def hasty(domain: Lab) -> Iterator[str]:
+    """An account that no other test guesses at."""
+    domain.samba_tool("user", "create", "hasty", PASSWORD)
+    yield "hasty"
+    domain.samba_tool("user", "delete", "hasty")
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_guesses_are_counted_when_their_connections_are_aborted(domain: Lab, tmp_path: Path) -> None:
+    """Twenty-five guesses, of which the domain sees as many as of patient ones: three."""
+    async with front(domain, tmp_path, negotiate='ntlm = "domain"') as running:
+        await ready(running)
+        for _ in range(25):
+            await guess_and_hang_up(running, "CORP\\hasty")
+        for _ in range(100):
+            _, out, _ = await calgate("sign-ins", "blocked", "--json", "-c", str(running.gate.settings))
+            if json.loads(out):
+                break
+        assert [(block["account"], block["failures"]) for block in json.loads(out)] == [("corp\\hasty", 3)]
+        assert "badPwdCount: 3" in domain.samba_tool("user", "show", "hasty", "--attributes=badPwdCount")
 
 
 async def test_account_with_any_blanks_in_its_name_is_counted_as_one(domain: Lab, tmp_path: Path) -> None:
