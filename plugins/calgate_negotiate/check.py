@@ -30,7 +30,7 @@ async def check(config: Config, context: CheckContext) -> AsyncIterator[Finding]
             yield finding
         if context.registry is not None:
             yield await compared("guard", context, partial(_guard, config=config))
-    if fault := config.binding_fault(has_tls=context.services.has_tls):
+    if fault := config.binding_fault(has_tls=context.has_tls):
         what, _, remedy = fault.partition("; ")
         yield Finding("fail", "channel binding", what, remedy)
     if config.binding_certificate is not None:
@@ -49,6 +49,9 @@ async def _winbind(config: Config, context: CheckContext) -> AsyncIterator[Findi
     try:
         member = await winbind.membership()
         yield Finding("ok", "winbindd", f"this machine is {member.computer} in {member.domain} ({member.dns_domain})")
+        if member.unknown:
+            what = f"winbindd does not know {', '.join(member.unknown)} of negotiate.domains"
+            yield Finding("warn", "winbindd", what, "correct the name, or check the trust: wbinfo -m")
         trust = await _trust(winbind, context)
         yield trust
         if trust.level == "ok":

@@ -9,7 +9,7 @@ from calgate import config
 from calgate.commands import checks as checking
 from support.certificates import Authority
 from support.check_settings import ALICE, LDAPS, Report, Write, findings, report, write
-from support.domain import DOMAIN, HOST, PASSWORD, Lab
+from support.domain import BASE, DOMAIN, HOST, PASSWORD, Lab, run
 from support.gateway_process import calgate
 from support.ports import free_port
 
@@ -139,6 +139,34 @@ async def test_check_reports_an_unknown_group(write: Write) -> None:
     file = write()
     file.write_text(file.read_text().replace("app-users", "ap-users"))
     assert (await report(file)).only("fail", "access", "no directory has the group CORP\\ap-users") == []
+
+
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [
+        ("CORP\\\\nobody", "no directory has the user"),
+        (f"{DOMAIN}\\\\alice", "who is called CORP\\alice: the rule never applies → write CORP\\alice"),
+    ],
+)
+async def test_check_warns_about_a_user_whom_a_rule_never_matches(write: Write, user: str, words: str) -> None:
+    file = write()
+    file.write_text(file.read_text().replace('groups = ["CORP', f'users = ["{user}"]\ngroups = ["CORP', 1))
+    assert (await report(file)).only("warn", "access", words) == []
+
+
+async def test_check_hints_at_the_pre_windows_2000_name_of_a_group(domain: Lab, write: Write) -> None:
+    domain.samba_tool("group", "add", "short-name")
+    dn = f"CN=short-name,CN=Users,{BASE}"
+    change = f"dn: {dn}\nchangetype: modify\nreplace: displayName\ndisplayName: A Long Name\n"
+    run("ldbmodify", "-H", str(domain.folder / "dc/private/sam.ldb"), stdin=change)
+    try:
+        file = write()
+        file.write_text(file.read_text().replace("app-users", "A Long Name"))
+        assert (await report(file)).only(
+            "fail", "access", f"the pre-Windows 2000 name of {dn} is CORP\\short-name"
+        ) == []
+    finally:
+        domain.samba_tool("group", "delete", "short-name")
 
 
 # ---------------------------------------------------------------- the rest of the file

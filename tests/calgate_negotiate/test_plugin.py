@@ -85,7 +85,7 @@ async def test_required_channel_binding_needs_a_certificate_to_bind_to(
     config = Config(ntlm="users", channel_binding=mode, binding_certificate=certificate)
     async with open_store(StoreSection(url=server.url), tmp_path) as store:
         lent = Services(store, tmp_path, has_tls=has_tls, ntlm_verifier=UsersDirectory(write(tmp_path)))
-        found = [finding async for finding in calgate_negotiate.check(config, CheckContext(lent, ()))]
+        found = [finding async for finding in calgate_negotiate.check(config, CheckContext(lent, (), has_tls=has_tls))]
         assert ("channel binding" in {finding.subject for finding in found if finding.level == "fail"}) != is_usable
         with contextlib.nullcontext() if is_usable else pytest.raises(ValueError, match="binding_certificate"):
             async with calgate_negotiate.start(config, lent):

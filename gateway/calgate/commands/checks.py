@@ -18,8 +18,10 @@ from calgate.commands import check_listen
 from calgate.commands.context import open_services
 from calgate.commands.site import SettingsSite
 from calgate.config.model import Route, Settings
+from calgate.paths import fold
 from calgate.plugin.checks import CheckContext, DomainInfo, Finding
 from calgate.plugin.errors import ConfigError, Refusal, Unavailable
+from calgate.plugin.identity import Directory, GroupHints
 from calgate.plugin.names import identity_of
 from calgate.plugin.services import Services
 from calgate.plugin.values import as_text
@@ -176,11 +178,14 @@ async def _users(rules: Sequence[Rule], services: Services) -> AsyncIterator[Fin
     assert services.directory is not None
     for user in sorted({user for rule in rules for user in rule.users}):
         try:
-            is_unknown = await services.directory.look_up(identity_of(user)) is None
+            person = await services.directory.look_up(identity_of(user))
         except Refusal:  # an account that may not sign in is there, and a directory that is away has been reported
             continue
-        if is_unknown:
+        if person is None:
             yield Finding("warn", "access", f"no directory has the user {user}, whom a rule names", "correct the name")
+        elif fold(user) not in (fold(person.name), fold(person.key)):
+            what = f"a rule names {user}, who is called {person.name}: the rule never applies"
+            yield Finding("warn", "access", what, f"write {person.name}, or the SID {person.key}")
 
 
 async def _rules(settings: Settings, services: Services, blocked: Mapping[str, str]) -> Finding:
@@ -198,8 +203,16 @@ async def _rules(settings: Settings, services: Services, blocked: Mapping[str, s
         )
     if missing := [name for name in wanted if found.get(name) is None]:
         remedy = "correct the name, or create the group: until then users to whom its rules might apply get 503"
+        remedy = "; ".join([*await _hints(services.directory, missing), remedy])
         return Finding("fail", "access", f"no directory has the group {', '.join(missing)}", remedy)
     return Finding("ok", "access", f"{len(settings.core.access)} rules, {len(wanted)} groups, all found")
+
+
+async def _hints(directory: Directory, groups: Sequence[str]) -> list[str]:
+    """Returns the directories' guesses about the groups that none of them has."""
+    members = directory.members if isinstance(directory, plugin_loader.Directories) else (directory,)
+    hints = [await one.hint(group) for group in groups for one in members if isinstance(one, GroupHints)]
+    return list(filter(None, hints))
 
 
 # ---------------------------------------------------------------- document servers
