@@ -20,6 +20,7 @@ from calgate.authentication.sign_in import SignIn
 from calgate.config.model import Core, Settings
 from calgate.config.model import Route as RouteSection
 from calgate.endpoints.gateway_paths import GatewayPaths
+from calgate.endpoints.preflight import Preflights
 from calgate.endpoints.refusals import RefusalResponses
 from calgate.handler import Handler
 from calgate.http.cookies import OUR_COOKIES
@@ -85,12 +86,20 @@ class Gateway:
         self.was_ready = False  # accepts requests, and has resolved the rules once
         self.is_stopping = False
         handshakes = Handshakes(plugins.authenticators, self.certificates)
-        sign_in = SignIn(handshakes, plugins.directory, self.sessions, core.session, metrics)
+        sign_in = SignIn(
+            handshakes,
+            plugins.directory,
+            self.sessions,
+            core.session,
+            metrics,
+            tracks_browsers=self.licensing.counts_browsers,
+        )
         routes = list(_routes(core.routes, load_balancers, plugins.sign_on))
         refusals = RefusalResponses(Pages(core.pages, embed_in=core.session.embed_in), listen.methods)
         self._handler = Handler(
             Pipeline(routes, sign_in, self.sessions, self.licensing, self.rules, metrics),
-            GatewayPaths(sign_in, self.sessions, self.licensing, refusals, self.health),
+            GatewayPaths(core.session.same_site, self.sessions, self.licensing, refusals, self.health),
+            Preflights(core.session.embed_in, listen.methods),
             refusals,
             handshakes,
             RequestHeaderFilter(_owned_headers(plugins.sign_on, traced=traces is not None), OUR_COOKIES),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from calgate.authentication.handshakes import Handshakes
 from calgate.endpoints import forward_auth
 from calgate.endpoints.gateway_paths import PREFIX, GatewayPaths
+from calgate.endpoints.preflight import Preflights
 from calgate.endpoints.refusals import InternalError, RefusalResponses
 from calgate.endpoints.settings import ForwardAuthSection
 from calgate.http.connection import RawRequest
@@ -30,6 +31,7 @@ class Handler:
         self,
         pipeline: Pipeline,
         gateway_paths: GatewayPaths,
+        preflights: Preflights,
         refusals: RefusalResponses,
         handshakes: Handshakes,
         header_filter: RequestHeaderFilter,
@@ -40,6 +42,7 @@ class Handler:
     ) -> None:
         self._pipeline = pipeline
         self._gateway_paths = gateway_paths
+        self._preflights = preflights
         self._refusals = refusals
         self._handshakes = handshakes
         self._header_filter = header_filter
@@ -64,14 +67,14 @@ class Handler:
                 public_origins=self._public_origins,
             )
             if request.target.path == forward_auth.PATH:
-                request = forward_auth.described_request(request, self._forward_auth)
+                request = forward_auth.described_request(request, self._forward_auth, self._methods)
                 route = find_route(self._pipeline.routes, request.host, request.target.path)
                 response: Response | None = await forward_auth.respond(request, route, self._pipeline)
             elif request.target.path.startswith(PREFIX):
                 response = await self._gateway_paths.serve(request)
             else:
                 route = find_route(self._pipeline.routes, request.host, request.target.path)
-                response = await self._pipeline.serve(request, route)
+                response = self._preflights.response_to(request) or await self._pipeline.serve(request, route)
         except Refusal as refusal:
             code = refusal.code
             response = self._refuse(raw, refusal, request, route)

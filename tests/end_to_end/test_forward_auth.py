@@ -1,5 +1,6 @@
 """Forward-auth: another proxy forwards, and asks the gateway first."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,7 @@ async def session(server: DocumentServer, folder: Path) -> str:
         return await cookie_of(gate, "bob")
 
 
-async def test_a_signed_in_request_is_admitted_with_who_it_is_and_its_cal(
-    server: DocumentServer, tmp_path: Path
-) -> None:
+async def test_signed_in_request_is_admitted_with_its_user_and_cal(server: DocumentServer, tmp_path: Path) -> None:
     cookie = await session(server, tmp_path)
     async with gateway(write_settings(tmp_path, server.port, listen=TRUSTED, more=SECRET)) as gate:
         reply = await ask(gate, cookie)
@@ -61,13 +60,13 @@ async def test_ntlm_is_neither_offered_nor_accepted_behind_a_proxy(server: Docum
 
 
 @pytest.mark.parametrize("secret", [None, "", "open", "open sesame "])
-async def test_only_the_shared_secret_opens_it(server: DocumentServer, tmp_path: Path, secret: str | None) -> None:
+async def test_verdict_needs_the_shared_secret(server: DocumentServer, tmp_path: Path, secret: str | None) -> None:
     async with gateway(write_settings(tmp_path, server.port, listen=TRUSTED, more=SECRET)) as gate:
         reply = await ask(gate, X_Calgate_Secret=f'"{secret}"' if secret == "open sesame " else secret)
         assert (reply.status, reply.values("www-authenticate")) == (403, [])
 
 
-async def test_it_is_closed_to_whom_is_no_trusted_proxy_and_where_it_is_not_set_up(
+async def test_verdict_is_refused_to_other_peers_and_where_forward_auth_is_not_set_up(
     server: DocumentServer, tmp_path: Path
 ) -> None:
     async with gateway(write_settings(tmp_path, server.port, more=SECRET)) as gate:
@@ -78,7 +77,37 @@ async def test_it_is_closed_to_whom_is_no_trusted_proxy_and_where_it_is_not_set_
         assert (await ask(gate, X_Calgate_Secret="")).status == 403
 
 
-async def test_half_a_description_is_a_bad_request(server: DocumentServer, tmp_path: Path) -> None:
+async def test_incomplete_description_is_a_bad_request(server: DocumentServer, tmp_path: Path) -> None:
     async with gateway(write_settings(tmp_path, server.port, listen=TRUSTED, more=SECRET)) as gate:
         assert (await ask(gate, X_Forwarded_Uri=None)).status == 400
         assert (await ask(gate, X_Forwarded_Method=None)).status == 400
+
+
+async def test_methods_and_websockets_are_refused_as_they_are_without_the_proxy(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    """A proxy takes Upgrade off, since it is a hop-by-hop header; Sec-WebSocket-Key stays."""
+    cookie = await session(server, tmp_path)
+    methods = TRUSTED + '\nmethods = ["GET", "POST"]'
+    async with gateway(write_settings(tmp_path, server.port, listen=methods, more=SECRET)) as gate:
+        assert (await ask(gate, cookie, X_Forwarded_Method="DELETE")).json["code"] == "method-not-allowed"
+        assert (await ask(gate, cookie, X_Forwarded_Method="get")).json["code"] == "method-not-allowed"
+        websocket = {"Sec_WebSocket_Key": "MDAwMDAwMDAwMDAwMDAwMA==", "X_Forwarded_Uri": "/live"}
+        foreign = await ask(gate, cookie, **websocket, Origin="http://evil.example")
+        assert foreign.json["code"] == "cross-site"
+        assert (await ask(gate, cookie, **websocket, Origin="http://bi.demo.example")).status == 200
+
+
+async def test_request_whose_body_names_the_document_is_refused_where_the_proxy_keeps_it_back(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    cookie = await session(server, tmp_path)
+    file = write_settings(tmp_path, server.port, listen=TRUSTED, more=SECRET)
+    text = re.sub(r"^(opens|uses|polls) = .*\n", "", file.read_text(), flags=re.MULTILINE)
+    file.write_text(text.replace('license = "demo"\n', 'license = "demo"\ndialect = "qlikview"\n'))
+    async with gateway(file) as gate:
+        call = "/QvAJAXZfc/QvsViewClient.aspx?cmd=open"
+        refused = await ask(gate, cookie, X_Forwarded_Method="POST", X_Forwarded_Uri=call)
+        assert (refused.status, refused.values("x-calgate-cal")) == (403, [])
+        code, out, _ = await calgate("cals", "list", "-c", str(file), "--json")
+        assert (code, "bob" in out) == (0, False)

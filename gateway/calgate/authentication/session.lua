@@ -87,6 +87,37 @@ local function enlist(keys, args)
   return 1
 end
 
+-- KEYS the browsers of a person at an address. ARGV new id, id that the browser sent ("": none), User-Agent's hash, time
+-- that its connection has been open (ms), 1 for Office, time within which an id is shared (ms), time it is kept (ms).
+-- Returns the id that the browser has from now on.
+local function browser(keys, args)
+  local now = now_ms()
+  local new_id, sent, agent = args[1], args[2], 'agent:' .. args[3]
+  local began, window = now - tonumber(args[4]), tonumber(args[6])
+  local function give(id, ...)
+    if redis.call('HLEN', keys[1]) > 20 then redis.call('DEL', keys[1]) end
+    redis.call('HSET', keys[1], 'last', id, ...)
+    redis.call('PEXPIRE', keys[1], args[7])
+    return id
+  end
+  if sent ~= '' then
+    redis.call('HDEL', keys[1], 'office')
+    return give(sent)
+  end
+  local last, office = unpack(redis.call('HMGET', keys[1], 'last', 'office'))
+  if args[5] == '1' then
+    return last or give(new_id, 'office', now)
+  end
+  if last and office and now - tonumber(office) < window then
+    redis.call('HDEL', keys[1], 'office')
+    return give(last, agent, last .. ' ' .. now)
+  end
+  local id, given = string.match(redis.call('HGET', keys[1], agent) or '', '^(%S+) (%d+)$')
+  if id and tonumber(given) >= began and now - tonumber(given) < window then return id end
+  return give(new_id, agent, new_id .. ' ' .. now)
+end
+
+redis.register_function('calgate_session_v1_browser', browser)
 redis.register_function('calgate_session_v1_enlist', enlist)
 redis.register_function('calgate_session_v1_begin', begin)
 redis.register_function('calgate_session_v1_look', look)

@@ -32,6 +32,7 @@ class Session:
     is_browser: bool
     created: float
     person: Person | None = None
+    browser: str = ""  # hash of the browser's id, where a license counts browsers; it outlives the session
     person_at: float = 0.0
     ended: str = ""  # the reason, once it is over
     lapsed: bool = False  # over, but so recently that it still serves a POST

@@ -21,6 +21,7 @@ def to_record(session: Session) -> Mapping[str, str]:
         "name": session.name,
         "address": session.address,
         "browser": "1" if session.is_browser else "",
+        "client": session.browser,
     } | cookie_fields(session.cookies.known)
 
 
@@ -36,6 +37,7 @@ def from_record(key: str, found: Mapping[str, str]) -> Session:
         found["address"],
         bool(found["browser"]),
         float(found["created"]) / 1000,
+        browser=found.get("client", ""),
     )
 
 

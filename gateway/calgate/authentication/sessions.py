@@ -32,6 +32,7 @@ COPY_LIFE = 15.0  # seconds a copy is believed: what a lost message can cost
 _KEEP_EVERY = 5.0  # seconds between rounds that renew the copies in use
 _OUTLIVES = 86_400.0  # seconds that a record outlives its session: it still says whose browser this was
 _COOKIES_KEPT = 7 * 86_400.0  # seconds, at least, for which it is known to whom the document server gave a cookie
+_SHARED_WITHIN = 30.0  # seconds in which sign-ins that began together can share a new browser id
 _LATE_POST = 300.0  # seconds after its end in which a session still serves a POST, so that a long form is not lost
 
 
@@ -128,6 +129,7 @@ class Sessions:
         *,
         is_browser: bool,
         cookies: Mapping[UpstreamCookie, str] | None = None,
+        browser: str = "",
     ) -> tuple[Session, str]:
         """Begins a session under a new id (always: somebody else may have planted an id known before sign-in)."""
         session_id = secrets.token_urlsafe(32)
@@ -147,6 +149,7 @@ class Sessions:
             believed_until=now + COPY_LIFE,
             used_at=now,
             cookies=DocumentCookies(cookies),
+            browser=browser,
         )
         spans = [self._section.lifetime, self._first_idle, unconfirmed.LIFE]
         args: list[str | int | float | bytes] = [milliseconds(span) for span in spans]
@@ -157,6 +160,28 @@ class Sessions:
         if excess is not None:
             self._known.pop(excess, None)
         return session, session_id
+
+    async def browser(
+        self, person_key: str, address: str, presented: str, *, user_agent: str, open_for: float, is_office: bool
+    ) -> str:
+        """Returns the id of the browser that a person signs in with.
+
+        A browser that restores five tabs signs in five times before it has been given an id; these share one: the
+        sign-ins whose connection was open already (for `open_for` seconds) when the id was given out. Office fetches a
+        link itself and then opens the browser, which has cookies of its own: it shares the browser's id.
+        """
+        owner = hash_id(f"{person_key} {address}".encode().decode("latin-1"))
+        args: list[str | int | float | bytes] = [
+            secrets.token_urlsafe(16),
+            presented,
+            hash_id(user_agent)[:16],
+            milliseconds(open_for),
+            int(is_office),
+            milliseconds(_SHARED_WITHIN),
+            milliseconds(self._section.lifetime),
+        ]
+        key = f"{self._store.prefix}:browsers-of:{owner}"
+        return as_text(await self._store.call("calgate_session_v1_browser", [key], args))
 
     async def _read_once(self, key: str) -> Session | None:
         """Reads a session, with one round trip for all requests that wait for the same one.

@@ -1,5 +1,6 @@
 """Who are you? The session cookie, or a handshake completed on this very request; never the connection alone."""
 
+import time
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -7,9 +8,9 @@ from calgate.authentication import csrf
 from calgate.authentication.completion import complete
 from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.session import Session
-from calgate.authentication.sessions import Sessions
+from calgate.authentication.sessions import Sessions, hash_id
 from calgate.authentication.settings import SessionSection
-from calgate.http.cookies import COOKIE_HTTP, COOKIE_HTTPS, cookies_named, session_id_of
+from calgate.http.cookies import browser_cookie, browser_id_of, cookies_named, session_cookie, session_id_of
 from calgate.http.headers import Header
 from calgate.http.origin import normalize_origin
 from calgate.http.request import Request
@@ -18,6 +19,8 @@ from calgate.plugin.identity import Directory, Identity, Person
 from calgate.telemetry import log
 from calgate.telemetry.metrics import Metrics
 
+_OFFICE = "office"  # in the User-Agent of Word and Excel, which fetch a link themselves before they open the browser
+_AGE_BEHIND_PROXY = 1.0  # seconds; a proxy's connection is older than the request on it
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # Codes of credentials that cannot succeed here whoever sent them; beside a live session they are ignored.
 _KINDS_NOT_ACCEPTED = frozenset({"ntlm-off", "ntlm-behind-proxy", "binding-missing"})
@@ -42,13 +45,17 @@ class SignIn:
         sessions: Sessions,
         section: SessionSection,
         metrics: Metrics,
+        *,
+        tracks_browsers: bool = False,
     ) -> None:
+        """`tracks_browsers`: whether a license counts browsers, so that each needs an id that outlives its sessions."""
         self._handshakes = handshakes
         self._directory = directory
         self._sessions = sessions
         self._section = section
         self._embed_in = frozenset(normalize_origin(origin.rstrip("/")) for origin in section.embed_in)
         self._metrics = metrics
+        self._tracks_browsers = tracks_browsers
 
     async def find(self, request: Request) -> SignedIn:
         """Returns the signed-in request.
@@ -56,9 +63,10 @@ class SignIn:
         Raises SignInNeeded (also while the handshake goes on), AuthenticationFailed, AccountRefused, CrossSite,
         TooManySignIns or Unavailable.
         """
-        csrf.demand_own_site(
-            request.method, request.headers, request.own_origins, self._embed_in, websocket=request.names_websocket
-        )
+        websocket = (
+            request.names_websocket or b"sec-websocket-key" in request.headers.by_name
+        )  # forward-auth: no Upgrade
+        csrf.demand_own_site(request.method, request.headers, request.own_origins, self._embed_in, websocket=websocket)
         session_id = session_id_of(request)
         session = await self._sessions.find(session_id)
         is_live = session is not None and (not session.lapsed or request.method not in _SAFE)
@@ -136,8 +144,14 @@ class SignIn:
         previous = await self._sessions.owner(previous_id)
         is_same = previous is not None and previous.person_key == person.key
         carried = previous.cookies.known if previous is not None and is_same else None
+        browser_id = await self._browser(request, person)
         session, session_id = await self._sessions.begin(
-            identity, person, request.address, is_browser=request.is_browser, cookies=carried
+            identity,
+            person,
+            request.address,
+            is_browser=request.is_browser,
+            cookies=carried,
+            browser=hash_id(browser_id) if browser_id else "",
         )
         if previous is not None and not previous.ended:
             await self._sessions.end(previous.key, "signed in anew")
@@ -150,7 +164,9 @@ class SignIn:
             address=request.address,
             ms=request.ms,
         )
-        headers = [self.cookie(request.scheme, session_id)]
+        headers = [session_cookie(request.scheme, session_id, self._section.same_site)]
+        if browser_id and browser_id != browser_id_of(request):
+            headers.append(browser_cookie(request.scheme, browser_id, self._section.same_site))
         if token is not None:
             headers.append(token)
         if is_same:
@@ -161,14 +177,20 @@ class SignIn:
         session.cookies.set_stale(cookies_named(request.headers.cookies.names, left_behind))
         return SignedIn(session, b"", headers + session.cookies.take_expiries())
 
-    def cookie(self, scheme: str, session_id: str) -> Header:
-        """Returns the Set-Cookie header of a session; an empty id deletes the cookie."""
-        name = COOKIE_HTTPS if scheme == "https" else COOKIE_HTTP
-        value = name + b"=" + session_id.encode("latin-1") + b"; Path=/; HttpOnly; SameSite="
-        value += self._section.same_site.encode()
-        if scheme == "https":
-            value += b"; Secure"
-        return (b"Set-Cookie", value if session_id else value + b"; Max-Age=0")
+    async def _browser(self, request: Request, person: Person) -> str:
+        """Returns the id of the browser that signs in, "" for a program: that is told apart by its address."""
+        is_office = _OFFICE in request.headers.get(b"user-agent").lower()
+        if not self._tracks_browsers or not (request.is_browser or is_office):
+            return ""
+        open_for = _AGE_BEHIND_PROXY if request.behind_proxy else time.time() - request.connection.opened_at
+        return await self._sessions.browser(
+            person.key,
+            request.address,
+            browser_id_of(request),
+            user_agent=request.headers.get(b"user-agent"),
+            open_for=open_for,
+            is_office=is_office,
+        )
 
 
 def _credentials(request: Request) -> bytes:

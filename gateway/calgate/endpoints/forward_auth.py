@@ -1,12 +1,13 @@
-"""Forward-auth: another proxy forwards, and asks here first (nginx auth_request, Traefik ForwardAuth, Caddy, HAProxy).
+"""Forward-auth: another proxy forwards, and requests a verdict here first (nginx, Traefik, Caddy, HAProxy).
 
-The same four questions are asked of the request that the proxy describes, and the verdict goes back in a status and
-headers. Only a trusted proxy that shows the shared secret is answered: whoever else could ask would learn what users
-may have, and could take CALs in their name. NTLM cannot work here: its handshake belongs to a connection, and the
-connection is the proxy's.
+The same four questions are asked about the request that the proxy describes, and the verdict goes back as a status and
+headers. Only a trusted proxy that sends the shared secret gets one: anybody else could learn what users may open, and
+could take CALs in their name. NTLM cannot work here: its handshake belongs to a connection, and the connection is the
+proxy's.
 """
 
 import hmac
+from collections.abc import Collection
 from dataclasses import replace
 
 from calgate.endpoints.settings import ForwardAuthSection
@@ -14,15 +15,19 @@ from calgate.http.request import Request
 from calgate.http.response import Response, date
 from calgate.http.target import read_target, to_origin_form
 from calgate.pipeline import Pipeline
-from calgate.plugin.errors import BadRequest, Forbidden
+from calgate.plugin.errors import BadRequest, Forbidden, MethodRefused
 from calgate.routes import Route
 
 PATH = "/_calgate/auth"
 _SECRET = b"x-calgate-secret"
 
 
-def described_request(request: Request, section: ForwardAuthSection | None) -> Request:
-    """The request that the proxy asks about; raises Forbidden for who may not ask, BadRequest for half a story."""
+def described_request(request: Request, section: ForwardAuthSection | None, methods: Collection[str]) -> Request:
+    """Returns the request that the proxy describes.
+
+    Raises Forbidden for a client that may not request verdicts, BadRequest where the description is incomplete, and
+    MethodRefused for a method outside `methods`.
+    """
     shown = request.headers.by_name.get(_SECRET, b"")
     expected = section.secret.reveal().encode() if section is not None else b""
     if not request.behind_proxy or not expected or not hmac.compare_digest(shown, expected):
@@ -31,7 +36,9 @@ def described_request(request: Request, section: ForwardAuthSection | None) -> R
     method = request.headers.get(b"x-forwarded-method")
     host = (request.headers.get(b"x-forwarded-host") or request.host).lower()
     if not uri or not method:
-        raise BadRequest("forward-auth: X-Forwarded-Method and X-Forwarded-Uri must tell what is asked for")
+        raise BadRequest("forward-auth: X-Forwarded-Method or X-Forwarded-Uri is missing; the proxy must send both")
+    if method not in methods:
+        raise MethodRefused(f"forward-auth: method {method[:20]!r}")
     raw_target = to_origin_form(uri, host)
     return replace(
         request, method=method, host=host, raw_target=raw_target, target=read_target(raw_target), awaits_continue=False
@@ -39,7 +46,11 @@ def described_request(request: Request, section: ForwardAuthSection | None) -> R
 
 
 async def respond(request: Request, route: Route | None, pipeline: Pipeline) -> Response:
-    """Yes, with who it is; every no is a Refusal. Nobody tells us how the request ends, so a new CAL counts as used."""
+    """Returns a positive verdict, with the user; every other verdict is a Refusal.
+
+    The proxy does not report how the request ends, so a new CAL counts as used.
+    """
+    _demand_body(request, route)
     admission = await pipeline.admit(request, route)
     pipeline.settle(admission, served=True)
     person = admission.person
@@ -50,8 +61,13 @@ async def respond(request: Request, route: Route | None, pipeline: Pipeline) -> 
         (b"Cache-Control", b"no-store"),
         (b"Date", date()),
     ]
-    if admission.signed_in.cookies:  # for the proxy to forward instead of the client's, which has the session cookie
-        headers.append((b"Cookie", admission.signed_in.cookies))
     lines = admission.sign_on.split(b"\r\n")[:-1]
     sign_on = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
     return Response(200, [*headers, *sign_on, *admission.signed_in.response_headers])
+
+
+def _demand_body(request: Request, route: Route | None) -> None:
+    """Refuses a request whose body says which document it is about, where the proxy keeps the body back."""
+    dialect = route.dialect if route is not None else None
+    if dialect is not None and request.length == 0 and dialect.needs_body(request.method, request.raw_target):
+        raise Forbidden("forward-auth: the body decides which document is meant, and the proxy does not send it")

@@ -7,9 +7,8 @@ from contextlib import suppress
 
 from calgate.authentication.completion import complete
 from calgate.authentication.sessions import Sessions
-from calgate.authentication.sign_in import SignIn
 from calgate.endpoints.refusals import RefusalResponses
-from calgate.http.cookies import UpstreamCookie, cookies_named, expire_cookies, session_id_of
+from calgate.http.cookies import UpstreamCookie, cookies_named, expire_cookies, session_cookie, session_id_of
 from calgate.http.origin import normalize_origin
 from calgate.http.request import Request
 from calgate.http.response import Response, date
@@ -27,13 +26,13 @@ class GatewayPaths:
 
     def __init__(
         self,
-        sign_in: SignIn,
+        same_site: str,
         sessions: Sessions,
         licensing: Licensing,
         refusals: RefusalResponses,
         health: Callable[[], Awaitable[dict[str, object]]],
     ) -> None:
-        self._sign_in = sign_in
+        self._same_site = same_site
         self._sessions = sessions
         self._licensing = licensing
         self._refusals = refusals
@@ -100,7 +99,7 @@ class GatewayPaths:
         if left and following < len(cookies):
             path += b"?from=%d" % following
         else:
-            deletions.insert(0, self._sign_in.cookie(request.scheme, ""))
+            deletions.insert(0, session_cookie(request.scheme, "", self._same_site))
         headers = [(b"Location", path), (b"Cache-Control", b"no-store"), (b"Date", date())]
         return Response(303, headers + deletions)
 

@@ -9,6 +9,7 @@ import logging
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol, cast
@@ -79,6 +80,7 @@ class ClientConnection(web.RequestHandler):
         "address",
         "failed_sign_ins",
         "is_secure",
+        "opened_at",
         "server",
     )
 
@@ -87,6 +89,7 @@ class ClientConnection(web.RequestHandler):
         self.server = server
         self.address = client or ""  # from a PROXY header; else from the socket, when the connection is made
         self.is_secure = False
+        self.opened_at = 0.0  # Unix time
         self.failed_sign_ins = 0
         self._handshake: Handshake | None = None
         self._has_response_begun = False  # bytes of a response to the present request were sent
@@ -101,6 +104,7 @@ class ClientConnection(web.RequestHandler):
         if not self.address:
             self.address = canonical_address(peer[0]) if isinstance(peer, tuple) else "unix"
         self.is_secure = transport.get_extra_info("sslcontext") is not None
+        self.opened_at = time.time()
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:

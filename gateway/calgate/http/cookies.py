@@ -12,7 +12,11 @@ from calgate.http.request import Request
 
 COOKIE_HTTPS = b"__Host-calgate"
 COOKIE_HTTP = b"calgate"  # Chromium drops a __Host- cookie on plain http
-OUR_COOKIES = frozenset({COOKIE_HTTPS, COOKIE_HTTP})
+BROWSER_HTTPS = b"__Host-calgate-browser"
+BROWSER_HTTP = b"calgate-browser"
+OUR_COOKIES = frozenset({COOKIE_HTTPS, COOKIE_HTTP, BROWSER_HTTPS, BROWSER_HTTP})
+_BROWSER_ID = re.compile(rb"[A-Za-z0-9_-]{22}")
+_BROWSER_LIFE = 400 * 86_400  # seconds: browsers keep no cookie for longer (RFC 6265bis, section 5.5)
 EXPIRY_ROOM = 2500  # bytes of Set-Cookie headers that delete cookies: nginx reads a response's head into 4 KB
 _MOST_IDENTITY = 1024  # bytes of a cookie's name, path and domain; the header that deletes it repeats them
 
@@ -145,6 +149,31 @@ def session_id_of(request: Request) -> str:
     """
     name = COOKIE_HTTPS if request.scheme == "https" else COOKIE_HTTP
     return request.headers.cookies.ours.get(name, b"").decode("latin-1")
+
+
+def session_cookie(scheme: str, session_id: str, same_site: str) -> Header:
+    """Returns the Set-Cookie header of a session; an empty id deletes the cookie."""
+    name = COOKIE_HTTPS if scheme == "https" else COOKIE_HTTP
+    value = _own_cookie(name, session_id, scheme, same_site)
+    return (b"Set-Cookie", value if session_id else value + b"; Max-Age=0")
+
+
+def browser_id_of(request: Request) -> str:
+    """Returns the id of the browser in the request's cookie, "" where there is none or it is not one of ours."""
+    name = BROWSER_HTTPS if request.scheme == "https" else BROWSER_HTTP
+    value = request.headers.cookies.ours.get(name, b"")
+    return value.decode("latin-1") if _BROWSER_ID.fullmatch(value) else ""
+
+
+def browser_cookie(scheme: str, browser_id: str, same_site: str) -> Header:
+    """Returns the Set-Cookie header of a browser, which tells it apart from other browsers of its user."""
+    name = BROWSER_HTTPS if scheme == "https" else BROWSER_HTTP
+    return (b"Set-Cookie", _own_cookie(name, browser_id, scheme, same_site) + b"; Max-Age=%d" % _BROWSER_LIFE)
+
+
+def _own_cookie(name: bytes, content: str, scheme: str, same_site: str) -> bytes:
+    value = name + b"=" + content.encode("latin-1") + b"; Path=/; HttpOnly; SameSite=" + same_site.encode()
+    return value + b"; Secure" if scheme == "https" else value
 
 
 def may_pass_down(header: Header) -> bool:

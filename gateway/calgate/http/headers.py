@@ -105,6 +105,9 @@ _READ_TOO = frozenset(
         b"x-moz",
         b"referer",
         b"user-agent",
+        b"sec-websocket-key",
+        b"access-control-request-method",
+        b"access-control-request-headers",
     }
 )
 

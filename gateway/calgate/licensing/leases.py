@@ -59,6 +59,13 @@ class Licensing:
         """The groups that the allocator's settings name."""
         return sorted(self._allocator.groups) if self._allocator is not None else []
 
+    @property
+    def counts_browsers(self) -> bool:
+        """Whether a license tells the clients of a user apart by their browsers."""
+        return self._allocator is not None and any(
+            terms.client == "browser" for terms in self._allocator.licenses.values()
+        )
+
     def regroup(self, groups: Mapping[str, str | None]) -> None:
         """Replaces the allocator's groups after the directory has resolved them again."""
         self._groups = groups
@@ -133,9 +140,7 @@ class Licensing:
             self.settle(session, claiming.result(), served=False)
 
     def _claimant(self, session: Session, person: Person, license: str) -> Claimant:
-        by = self.terms(license).client
-        # A client without cookies would look like a new browser on every request, so it is identified by its address.
-        client = "" if by == "user" else session.key if by == "browser" and session.is_browser else session.address
+        client = _client_of(session, self.terms(license).client)
         mine = frozenset(name for name, key in self._groups.items() if key is not None and key in person.groups)
         return Claimant(person.key, person.name, client, mine)
 
@@ -176,10 +181,8 @@ class Licensing:
         for license, terms in self._allocator.licenses.items():
             person = session.person
             name = person.name if person is not None else session.name
-            client = "" if terms.client == "user" else session.address
-            if terms.client == "browser" and session.is_browser:
-                client = session.key
-            elif any(terms.client == "user" or other.address == session.address for other in others):
+            client = _client_of(session, terms.client)
+            if any(_client_of(other, terms.client) == client for other in others):
                 continue
             await self._allocator.release(license, Claimant(session.person_key, name, client))
 
@@ -238,6 +241,16 @@ class Licensing:
 
     def _none_held_for(self, lease: Lease) -> NoCal:
         return self.none_held(lease.license, lease.document)
+
+
+def _client_of(session: Session, by: str) -> str:
+    """Returns what tells the clients of one user apart, as the license's `client` says.
+
+    A program without cookies would look like a new browser on every request, so it is identified by its address.
+    """
+    if by == "browser":
+        return session.browser or (session.key if session.is_browser else session.address)
+    return "" if by == "user" else session.address
 
 
 def _settled(lease: Lease) -> Lease:

@@ -24,9 +24,8 @@ class Site:
         values = (b"cookie-%03d=1; Path=/docs" % number for number in range(cookies))
         self.session.cookies = DocumentCookies({SetCookie.parse(value, "/").cookie: "" for value in values})
         self.is_ending, self.may_end, self.is_released = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        sign_in = SimpleNamespace(cookie=lambda scheme, session_id: (b"Set-Cookie", b"calgate=; Max-Age=0"))
         refusals = SimpleNamespace(signed_out=lambda request: "the signed-out page")
-        self.paths = GatewayPaths(*cast(Any, (sign_in, self, self, refusals, None)))
+        self.paths = GatewayPaths(*cast(Any, ("Lax", self, self, refusals, None)))
 
     async def owner(self, session_id: str) -> Session | None:
         return self.session if session_id else None
