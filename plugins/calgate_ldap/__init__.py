@@ -1,7 +1,7 @@
 """Reads users, groups and account states from Active Directory.
 
 Groups are the SIDs of tokenGroups, so nested, universal and primary groups count. The account state is the computed
-attribute, so a lock that has ended does not count. An error, or an attribute that cannot be read, is never an answer.
+attribute, so a lock that has ended does not count. An error, or an unreadable attribute, never stands for a value.
 """
 
 from collections.abc import AsyncIterator

@@ -76,7 +76,7 @@ class Entry:
         return (self.first(name) or b"").decode("utf-8", "replace")
 
     def number(self, name: str) -> int:
-        """Returns the first value as a number, 0 if there is none. `require` tells none and unreadable apart."""
+        """Returns the first value as a number, 0 if there is none. Use `require` first where 0 would be wrong."""
         return int(self.first(name) or b"0")
 
     def missing(self, names: Sequence[str]) -> list[str]:

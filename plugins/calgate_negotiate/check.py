@@ -83,9 +83,9 @@ async def _trust(winbind: Winbind, context: CheckContext) -> Finding:
 
 async def _proof(winbind: Winbind, domain: str) -> Finding:
     """Verifies a response that cannot be right, for a user who cannot exist: it needs all that a real one needs."""
-    nobody = NtlmAttempt(domain, "calgate-check-nobody", "", bytes(8), bytes(16) + b"\1\1" + bytes(42), b"")
+    attempt = NtlmAttempt(domain, "calgate-check-nobody", "", bytes(8), bytes(16) + b"\1\1" + bytes(42), b"")
     try:
-        await winbind.verify(nobody)
+        await winbind.verify(attempt)
     except Unavailable:
         raise
     except Refusal:

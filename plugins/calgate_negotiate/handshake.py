@@ -151,8 +151,8 @@ class NegotiateHandshake:
         if isinstance(outcome, Authenticated):
             self._state = State.COMPLETE
             return outcome
-        self._state, answer = outcome
-        return Continue(answer)
+        self._state, response = outcome
+        return Continue(response)
 
     def _handler(self) -> Callable[[bytes], Awaitable[_Next | Authenticated]] | None:
         match self._state:

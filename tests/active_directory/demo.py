@@ -65,8 +65,8 @@ terminal, as root, go inside first:
     kinit carol   # in none of the groups: 403
     curl --negotiate -u : '{DOCUMENT}'
     curl --ntlm -u 'CORP\\bob:{PASSWORD}' {URL}/ -o /dev/null -w '%{{http_code}}\\n'   # by winbindd
-    {CALGATE} check --host {HOST} --as alice -c @FOLDER@/calgate.toml    # what an administrator asks first
-    samba-tool user disable bob -s @LAB@/dc/etc/smb.conf    # counts within 10 seconds, whatever his ticket says
+    {CALGATE} check --host {HOST} --as alice -c @FOLDER@/calgate.toml    # the first thing to run
+    samba-tool user disable bob -s @LAB@/dc/etc/smb.conf    # takes effect within 10 seconds, whatever the ticket says
     {SCRIPT} dc @LAB@ stop    # 503 with a page, and back after: dc @LAB@ start
 
 In a browser (inside, with a display): chromium --no-sandbox --auth-server-allowlist='*.{DOMAIN}' {URL}/
@@ -75,7 +75,7 @@ In a browser (inside, with a display): chromium --no-sandbox --auth-server-allow
 
 
 async def show(lab: Lab, folder: Path) -> None:
-    """Runs document server and gateway until it is told to stop."""
+    """Runs document server and gateway until it is stopped."""
     async with demo.serve() as upstream:
         places = {"@FOLDER@": str(folder), "@LAB@": str(lab.folder), "@UPSTREAM@": upstream}
         (folder / "ldap.secret").write_text(SERVICE_PASSWORD)

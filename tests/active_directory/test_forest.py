@@ -8,11 +8,14 @@ import pytest
 import calgate_ldap
 from active_directory.test_gateway import As, ask, ready
 from calgate import config
-from calgate.plugin.identity import Identity
+from calgate.plugin.identity import Identity, NtlmAttempt
 from calgate.plugin.services import Event, Services
+from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
+from calgate_negotiate.winbind import Winbind
 from support.check_settings import Write, findings, write
 from support.domain import DOMAIN, HOST, PARTNER_BASE, PARTNER_DOMAIN, PASSWORD, Lab, run
 from support.domain_gateway import front
+from support.handshakes import PEER, ntlm_client, shake
 
 __all__ = ["write"]  # a fixture
 
@@ -161,3 +164,28 @@ async def test_check_of_two_healthy_domains_accepts_a_ticket_of_the_other(
 def _sid(samba: Path, account: str) -> str:
     shown = run("samba-tool", "user", "show", account, "--attributes=objectSid", "-s", str(samba))
     return shown.partition("objectSid: ")[2].split()[0]
+
+
+@pytest.fixture
+def winbindd(domain: Lab, partner: Path) -> None:
+    """A winbindd that knows the partner: it reads the list of trusted domains when it starts."""
+    domain.do("winbindd", "stop")
+    domain.do("winbindd", "start")
+
+
+@pytest.mark.usefixtures("winbindd")
+@pytest.mark.parametrize("setting", ["PARTNER", PARTNER_DOMAIN])
+@pytest.mark.parametrize("user", ["PARTNER\\dora", f"{PARTNER_DOMAIN}\\dora"])
+async def test_trusted_domain_is_known_by_either_name(setting: str, user: str) -> None:
+    winbind = Winbind([setting])
+    try:
+        member = await winbind.membership()
+        assert member.unknown == ()
+        assert member.netbios(user.partition("\\")[0]) == "PARTNER"
+        authenticator = NegotiateAuthenticator(Mechanisms(ntlm_verifier=winbind))
+        authenticated = await shake(authenticator.begin(PEER), ntlm_client(user, PASSWORD), "NTLM")
+        assert authenticated.identity.name == "PARTNER\\dora"
+        attempt = NtlmAttempt(user.partition("\\")[0], "dora", "", b"", b"", b"")
+        assert winbind.canonical(attempt) == "partner\\dora"
+    finally:
+        winbind.close()

@@ -159,7 +159,7 @@ async def test_stopped_domain_controller_is_503_and_recovery_takes_seconds(
         assert time.monotonic() - began < 10
         await asyncio.sleep(0.2)
     assert reply.status == 200
-    assert "answers again" in gate.gate.log.read_text()
+    assert "responds again" in gate.gate.log.read_text()
 
 
 async def test_stopped_domain_controller_under_load_is_503_until_it_is_back(

@@ -276,9 +276,9 @@ async def test_microsofts_kerberos_oid_signs_in_if_it_is_first_as_in_windows(
     assert isinstance(outcome, Authenticated)
     assert outcome.identity.account == "alice"
     assert outcome.token is not None
-    answer = spnego.read(outcome.token)
-    assert isinstance(answer, spnego.Response)
-    assert answer.mechanism == MS_KERBEROS, "Windows takes no other number than the one that it offered"
+    response = spnego.read(outcome.token)
+    assert isinstance(response, spnego.Response)
+    assert response.mechanism == MS_KERBEROS, "Windows accepts only the OID that it offered"
 
 
 async def test_negoex_first_leads_to_kerberos_with_signed_lists(domain: Lab, tmp_path: Path, accept: Accept) -> None:
@@ -293,9 +293,9 @@ async def test_negoex_first_leads_to_kerberos_with_signed_lists(domain: Lab, tmp
     assert chosen.mechanism in (MS_KERBEROS, KERBEROS)
     outcome = await handshake.step_token("Negotiate", spnego.write(spnego.Response(token=client.first)))
     assert isinstance(outcome, Continue), "not before the list is signed"
-    answer = spnego.read(outcome.token)
-    assert isinstance(answer, spnego.Response)
-    client._context.step(answer.token)
+    response = spnego.read(outcome.token)
+    assert isinstance(response, spnego.Response)
+    client._context.step(response.token)
     signed = client._context.get_signature(der.pack(0x30, b"".join(mechanisms)))
     outcome = await handshake.step_token("Negotiate", spnego.write(spnego.Response(mic=signed)))
     assert isinstance(outcome, Authenticated)

@@ -113,8 +113,8 @@ async def test_two_hundred_interleaved_handshakes_never_mix(accept: NegotiateAut
     challenges = [
         await handshake.step_token("NTLM", client.step()) for handshake, client in zip(handshakes, clients, strict=True)
     ]
-    answers = [client.step(challenge.token) for client, challenge in zip(clients, challenges, strict=True)]
-    steps = [handshake.step_token("NTLM", answer) for handshake, answer in zip(handshakes, answers, strict=True)]
+    responses = [client.step(challenge.token) for client, challenge in zip(clients, challenges, strict=True)]
+    steps = [handshake.step_token("NTLM", response) for handshake, response in zip(handshakes, responses, strict=True)]
     proven = []
     for first in range(0, len(steps), 40):  # on a busy machine more would exceed the deadline
         proven += await asyncio.gather(*steps[first : first + 40])

@@ -72,8 +72,8 @@ async def test_entry_is_refreshed_in_the_background_before_its_lifetime_ends(clo
 
 async def test_simultaneous_requests_share_one_query(clock: Clock) -> None:
     cache, directory = Cache(100, 0, clock), Directory(person("a"))
-    answers = await asyncio.gather(*(cache.get("k", directory.load) for _ in range(50)))
-    assert set(answers) == {person("a")}
+    results = await asyncio.gather(*(cache.get("k", directory.load) for _ in range(50)))
+    assert set(results) == {person("a")}
     assert directory.queries == 1
 
 
@@ -120,9 +120,9 @@ async def test_refused_account_drops_its_entry_even_in_the_grace_time(clock: Clo
     directory = Directory(person("a"), refused, Unavailable("down"))
     await cache.get("k", directory.load)
     clock.now += later
-    answers = await asyncio.gather(cache.get("k", directory.load), return_exceptions=True)
-    (answer,) = answers
-    assert answer == (person("a") if later == 80 else refused)
+    results = await asyncio.gather(cache.get("k", directory.load), return_exceptions=True)
+    (result,) = results
+    assert result == (person("a") if later == 80 else refused)
     await settle()
     with pytest.raises(Unavailable):
         await cache.get("k", directory.load)

@@ -94,11 +94,11 @@ async def test_users_of_each_domain_are_found_in_their_domain(
         ours = await directory.look_up(Identity("CORP", "alice", "kerberos", sid=f"{DOMAIN_SID}-1001"))
         theirs = await directory.look_up(Identity("BRANCH", "alice", "kerberos", sid=f"{OTHER_SID}-1001"))
         by_name = await directory.look_up(Identity("BRANCH.EXAMPLE", "alice", "ntlm"))
-        nobody = await directory.look_up(Identity("EVIL", "alice", "ntlm"))
+        unknown_user = await directory.look_up(Identity("EVIL", "alice", "ntlm"))
     assert ours is not None
     assert theirs is not None
     assert (ours.name, theirs.name, by_name) == ("CORP\\alice", "BRANCH\\alice", theirs)
-    assert nobody is None
+    assert unknown_user is None
     assert theirs.groups == {f"{OTHER_SID}-3000", f"{OTHER_SID}-513"}
 
 

@@ -145,10 +145,10 @@ async def test_wrong_password_is_tried_once_and_not_by_every_thread(
     """Five attempts would lock the account in the domain."""
     first, second = serve(password="other"), serve(password="other")
     pool = pool_of(first, second)
-    answers = await asyncio.gather(*(pool.query(top) for _ in range(8)), return_exceptions=True)
-    assert all(isinstance(answer, Unavailable) for answer in answers)
+    results = await asyncio.gather(*(pool.query(top) for _ in range(8)), return_exceptions=True)
+    assert all(isinstance(result, Unavailable) for result in results)
     assert len(first.binds) + len(second.binds) == 1
-    assert "refuses ldap.bind's user or password" in str(answers[0])
+    assert "refuses ldap.bind's user or password" in str(results[0])
 
 
 async def test_new_password_is_tried_at_once(pool_of: Callable[..., Pool], serve: Servers, secret: Path) -> None:

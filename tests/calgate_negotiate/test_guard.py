@@ -46,17 +46,17 @@ async def store(server: Server, tmp_path: Path) -> AsyncIterator[RedisStore]:
 
 
 class Domain:
-    """Counts the attempts that a domain controller would see; raises `answer` if there is one."""
+    """Counts the attempts that a domain controller would see; raises `error` if there is one."""
 
     def __init__(self) -> None:
         self.tries = 0
         self.bad = 0
-        self.answer: Exception | None = None
+        self.error: Exception | None = None
 
     async def check(self, *, right: bool) -> NtlmProof:
         self.tries += 1
-        if self.answer is not None:
-            raise self.answer
+        if self.error is not None:
+            raise self.error
         if not right:
             self.bad += 1
             raise AuthenticationFailed("wrong")
@@ -238,7 +238,7 @@ async def test_attempt_of_a_client_that_hung_up_while_it_waited_reaches_no_verif
 async def test_attempt_with_an_unknown_outcome_is_counted(store: RedisStore) -> None:
     """The domain was silent, and may have counted the attempt by now."""
     guard, domain = Guard(store, SECTION, passed_on=True), Domain()
-    domain.answer = UndecidedError("silent")
+    domain.error = UndecidedError("silent")
     for _ in range(3):
         with pytest.raises(Unavailable):
             await attempt(guard, domain, HERE)
@@ -261,12 +261,12 @@ async def test_address_has_to_wait_after_failures_of_many_accounts(store: RedisS
     assert said == ["wrong"] * 10 + ["wait"] * 4
 
 
-@pytest.mark.parametrize("answer", [Unavailable("down"), AccountRefused("disabled")])
-async def test_attempt_without_a_password_check_is_not_counted(store: RedisStore, answer: Exception) -> None:
+@pytest.mark.parametrize("error", [Unavailable("down"), AccountRefused("disabled")])
+async def test_attempt_without_a_password_check_is_not_counted(store: RedisStore, error: Exception) -> None:
     guard, domain = Guard(store, SECTION, passed_on=True), Domain()
-    domain.answer = answer
+    domain.error = error
     for _ in range(20):
-        with pytest.raises(type(answer)):
+        with pytest.raises(type(error)):
             await attempt(guard, domain, HERE)
     assert domain.tries == 20
 
@@ -311,6 +311,18 @@ def test_canonical_name_is_the_same_for_every_spelling_of_an_account(domain: str
     tried = NtlmAttempt(domain, account, "", b"", b"", b"")
     member = Membership("GATEWAY", "CORP", "corp.example")
     assert canonical(tried, "CORP", member.netbios) == "corp\\alice"
+
+
+@pytest.mark.parametrize(
+    ("domain", "account"),
+    [("PARTNER", "dora"), ("partner.example.net", "Dora"), ("", "dora@PARTNER.EXAMPLE.NET"), ("", "dora@partner")],
+)
+def test_canonical_name_is_the_same_for_either_name_of_a_trusted_domain(domain: str, account: str) -> None:
+    trusted = {"partner": "PARTNER", "partner.example.net": "PARTNER"}
+    member = Membership("GATEWAY", "CORP", "corp.example", trusted)
+    tried = NtlmAttempt(domain, account, "", b"", b"", b"")
+    assert canonical(tried, "CORP", member.netbios) == "partner\\dora"
+    assert member.netbios("EVIL") is None
 
 
 def test_canonical_name_is_the_same_for_any_blanks_within_the_account() -> None:

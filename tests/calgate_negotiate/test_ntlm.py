@@ -106,12 +106,12 @@ async def test_response_to_another_challenge_fails(users_file: Path) -> None:
     assert theirs is not None
     challenge = await first.step_token("NTLM", ours)
     assert isinstance(challenge, Continue)
-    answer = client.step(challenge.token)
-    assert answer is not None
-    assert isinstance(await first.step_token("NTLM", answer), Authenticated)
+    response = client.step(challenge.token)
+    assert response is not None
+    assert isinstance(await first.step_token("NTLM", response), Authenticated)
     await second.step_token("NTLM", theirs)
     with pytest.raises(AuthenticationFailed):
-        await second.step_token("NTLM", answer)
+        await second.step_token("NTLM", response)
 
 
 async def test_mic_of_zeros_is_refused(users_file: Path) -> None:
@@ -153,9 +153,9 @@ async def test_mech_list_mic_fails_with_flags_that_allow_no_signing(users_file: 
     assert first is not None
     outcome = await handshake.step_token("Negotiate", init_token((NTLM,), first))
     assert isinstance(outcome, Continue)
-    answer = tokens.read(outcome.token)
-    assert isinstance(answer, tokens.Response)
-    nonce = Challenge.unpack(answer.token).server_challenge
+    response = tokens.read(outcome.token)
+    assert isinstance(response, tokens.Response)
+    nonce = Challenge.unpack(response.token).server_challenge
     blob = b"\1\1" + bytes(30)
     key = hmac.digest(nt_hash("demo"), "ALICEDEMO".encode("utf-16-le"), "md5")
     proof = hmac.digest(key, nonce + blob, "md5")
@@ -172,8 +172,8 @@ async def _finish_inside_spnego(
     client = ntlm_client("DEMO\\alice")
     outcome = await handshake.step_token("Negotiate", init_token(opening.mechanisms, opening.token))
     assert isinstance(outcome, Continue)
-    answer = tokens.read(outcome.token)
-    assert answer == tokens.Response(NegState.REQUEST_MIC, NTLM)
+    response = tokens.read(outcome.token)
+    assert response == tokens.Response(NegState.REQUEST_MIC, NTLM)
     outcome = await handshake.step_token("Negotiate", tokens.write(tokens.Response(token=client.step())))
     assert isinstance(outcome, Continue)
     challenge = tokens.read(outcome.token)

@@ -82,8 +82,8 @@ async def test_sharp_s_is_kept_in_the_upper_case_account(tmp_path: Path) -> None
     original = attempt("weiß", "demo")
     blob = original.nt_response[16:]
     key = hmac.digest(nt_hash("demo"), "WEIßDEMO".encode("utf-16-le"), "md5")
-    answer = replace(original, nt_response=hmac.digest(key, original.challenge + blob, "md5") + blob)
-    assert (await users.verify(answer)).identity.account == "weiß"
+    response = replace(original, nt_response=hmac.digest(key, original.challenge + blob, "md5") + blob)
+    assert (await users.verify(response)).identity.account == "weiß"
 
 
 async def test_changed_file_takes_effect_with_the_next_sign_in(tmp_path: Path) -> None:

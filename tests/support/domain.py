@@ -15,7 +15,7 @@ PASSWORD = "P4ss-word-1!"
 SERVICE_PASSWORD = "Svc-Passw0rd-1!"
 DOMAIN = "corp.example.test"
 HOST = f"gateway.{DOMAIN}"
-OLD_HOST = f"other.{DOMAIN}"  # nobody holds its SPN until a test says so
+OLD_HOST = f"other.{DOMAIN}"  # no account holds its SPN until a test adds it
 ADDRESS = "127.0.0.80"
 BASE = "DC=corp,DC=example,DC=test"
 PARTNER_DOMAIN = "partner.example.net"
@@ -45,15 +45,15 @@ class Lab:
         return self.folder / "dc" / "etc" / "smb.conf"
 
     def do(self, action: str, *words: str) -> None:
-        """One of lab.sh's actions on this lab."""
+        """Runs an action of lab.sh on this lab."""
         run(str(SCRIPT), action, str(self.folder), *words)
 
     def samba_tool(self, *words: str) -> str:
-        """Changes the directory from the domain controller's side."""
+        """Changes the directory on the domain controller. Returns the output."""
         return run("samba-tool", *words, "-s", str(self.samba))
 
     def ticket(self, account: str, folder: Path, password: str = PASSWORD) -> dict[str, str]:
-        """The environment of somebody who has signed in to Windows: a ticket for his own tickets."""
+        """Returns the environment of a user who has signed in to Windows: it names their ticket-granting ticket."""
         cache = folder / f"cc.{account}"
         environment = {"KRB5CCNAME": f"FILE:{cache}", "KRB5_CONFIG": str(self.folder / "krb5.conf")}
         run("kinit", account, stdin=f"{password}\n", env={**os.environ, **environment})
@@ -61,7 +61,7 @@ class Lab:
 
     @contextmanager
     def partner(self) -> Iterator[Path]:
-        """The other domain runs, and trusts ours as ours trusts it; yields its domain controller's smb.conf."""
+        """Runs the other domain, with trust in both directions. Yields its domain controller's smb.conf."""
         self.do("partner", "start", str(_cache("partner-")))
         try:
             yield self.folder / "partner" / "etc" / "smb.conf"
@@ -70,7 +70,7 @@ class Lab:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """This thread, and the threads and processes that it starts, are beside the member."""
+        """Moves this thread, and the threads and processes that it starts, into the member's namespaces."""
         pid = (self.folder / "member.pid").read_text().strip()
         before = {kind: os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY) for kind in ("net", "mnt")}
         here = Path.cwd()
@@ -87,7 +87,7 @@ def _enter(spaces: dict[str, int], folder: Path) -> None:
     for kind, flag in (("net", _CLONE_NEWNET), ("mnt", _CLONE_NEWNS)):
         _check(_libc.setns(spaces[kind], flag))
         os.close(spaces[kind])
-    os.chdir(folder)  # setns leaves it at the root
+    os.chdir(folder)  # setns changes it to the root
 
 
 def _check(result: int) -> None:
@@ -97,7 +97,7 @@ def _check(result: int) -> None:
 
 
 def run(*words: str, stdin: str = "", env: dict[str, str] | None = None) -> str:
-    """A command's output; what it complained of, where it failed."""
+    """Returns a command's output; raises AssertionError with all of it if the command fails."""
     done = subprocess.run(words, input=stdin, env=env, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode != 0:
         raise AssertionError(f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
@@ -105,7 +105,7 @@ def run(*words: str, stdin: str = "", env: dict[str, str] | None = None) -> str:
 
 
 def missing() -> str:
-    """Why there can be no lab here; empty where there can."""
+    """Returns why there can be no lab here, "" if there can."""
     if os.geteuid() != 0:
         return "the lab needs root"
     needed = ("samba", "winbindd", "samba-tool", "kinit", "nsenter", "ip", "openssl")
@@ -118,7 +118,7 @@ def _path() -> list[str]:
 
 
 def start(folder: Path) -> Lab:
-    """Starts a lab, from a cache that is as old as the scripts; it ends with this process at the latest."""
+    """Starts a lab from the scripts' cache. It ends with this process at the latest."""
     run(str(SCRIPT), "up", str(folder), str(_cache()), str(os.getpid()))
     return Lab(folder)
 

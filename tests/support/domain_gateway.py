@@ -60,7 +60,7 @@ class Front:
         self.url = f"{gate.scheme}://{HOST}:{gate.port}"
 
     def users(self) -> list[str]:
-        """Whom the document server was told of, request by request."""
+        """Returns the user of each request that reached the document server."""
         return [user for exchange in self.server.seen for user in exchange.values("QVUSER")]
 
 

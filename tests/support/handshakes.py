@@ -21,7 +21,7 @@ def authenticator(users_file: Path) -> NegotiateAuthenticator:
 
 
 def ntlm_client(user: str, password: str = "demo", *, spnego_wrapped: bool = False) -> "spnego.ContextProxy":
-    """A client that answers as Windows does: MIC, and mechListMIC inside SPNEGO."""
+    """A client that responds as Windows does: with a MIC, and with mechListMIC inside SPNEGO."""
     context = spnego.client(
         user,
         password,

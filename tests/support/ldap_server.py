@@ -1,6 +1,6 @@
-"""A small LDAP server that misbehaves on demand: for faults that a real domain controller does not show when asked.
+"""A small LDAP server that misbehaves on demand, in ways that a real domain controller cannot be made to.
 
-It answers binds and searches out of a dictionary (RFC 4511), over TLS from the start or after StartTLS.
+It serves binds and searches from a dictionary (RFC 4511), over TLS from the start or after StartTLS.
 """
 
 import socket
@@ -49,7 +49,7 @@ class LdapServer:
         return f"{'ldaps' if self._tls_first else 'ldap'}://localhost:{self.port}"
 
     def stop(self) -> None:
-        """Hangs up on everybody, and listens no more."""
+        """Closes all connections and the listener."""
         if self._stopped.is_set():
             return
         self._stopped.set()

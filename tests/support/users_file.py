@@ -34,7 +34,7 @@ disabled = true
 
 
 def write(folder: Path, text: str = FILE) -> Path:
-    """The file, its owner's alone."""
+    """Writes the file, readable by its owner only."""
     file = folder / "users.toml"
     file.touch(mode=0o600)
     file.write_text(text, encoding="utf-8")
@@ -42,7 +42,7 @@ def write(folder: Path, text: str = FILE) -> Path:
 
 
 def attempt(account: str, password: str, domain: str = "DEMO") -> NtlmAttempt:
-    """What a client with this password answers to a challenge."""
+    """Returns the response of a client with this password to a challenge."""
     challenge = bytes(range(8))
     key = ntowfv2(account, nt_hash(password), domain)
     nt, lm, _key = compute_response_v2(key, challenge, b"c" * 8, FileTime.now(), TargetInfo())
