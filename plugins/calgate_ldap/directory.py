@@ -97,12 +97,15 @@ class ActiveDirectory:
     def _find_typed(self, connection: Connection, domain: Domain, identity: Identity) -> Entry | None:
         if not identity.domain and parse_user(identity.account).form == "dn":
             return connection.read(identity.account, _PERSON)
-        # an explicit userPrincipalName comes before the implicit account@domain, as in AD itself
-        upn = escape(f"{identity.account}@{identity.domain}")
-        entry = self._only(connection, f"(userPrincipalName={upn})") if "." in identity.domain else None
-        if entry is None and (not identity.domain or domain.is_called(identity.domain)):
-            entry = self._by_account(connection, identity.account)
-        return entry
+        is_ours = not identity.domain or domain.is_called(identity.domain)
+        by_upn = self._by_upn(connection, identity.account, domain.dns if is_ours else identity.domain)
+        if "." in identity.domain and by_upn is not None:
+            return by_upn  # an explicit userPrincipalName comes before the implicit account@domain, as in AD itself
+        # a renamed account often keeps its userPrincipalName, which then is the old name
+        return (self._by_account(connection, identity.account) or by_upn) if is_ours else None
+
+    def _by_upn(self, connection: Connection, account: str, domain: str) -> Entry | None:
+        return self._only(connection, f"(userPrincipalName={escape(f'{account}@{domain}')})")
 
     def _by_account(self, connection: Connection, name: str) -> Entry | None:
         return self._only(connection, f"(sAMAccountName={escape(name)})")

@@ -29,9 +29,11 @@ class Domain:
         top = connection.read(base, ["objectSid"])
         if root is None or top is None:
             raise BrokenError(f"{connection.address}: ldap.base {base} is not a domain's DN, like DC=corp,DC=example")
+        root.require(["configurationNamingContext"])
         top.require(["objectSid"])
         partitions = f"CN=Partitions,{root.text('configurationNamingContext')}"
         found = connection.find(partitions, f"(&(nCName={escape(base)})(nETBIOSName=*))", ["nETBIOSName", "dnsRoot"])
         if len(found) != 1:
             raise BrokenError(f"{connection.address}: ldap.base {base} is not a domain's DN, like DC=corp,DC=example")
+        found[0].require(["nETBIOSName", "dnsRoot"])
         return cls(found[0].text("nETBIOSName"), found[0].text("dnsRoot"), sid_text(top.first("objectSid") or b""))

@@ -173,6 +173,17 @@ async def test_administrator_finds_a_person_by_every_name(
     assert await directory_of(serve(objects=changed)).look_up(identity_of(typed)) == ALICE
 
 
+async def test_renamed_person_is_found_by_the_old_name_that_the_upn_keeps(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers
+) -> None:
+    renamed = person("alice", 1001, userPrincipalName=b"amiller@corp.example")
+    changed: dict[str, Attributes] = objects() | {f"CN=alice,{BASE}": renamed}
+    directory = directory_of(serve(objects=changed))
+    for typed in ("CORP\\amiller", "amiller", "amiller@corp.example", "CORP\\alice"):
+        assert await directory.look_up(identity_of(typed)) == ALICE
+    assert await directory.look_up(Identity("CORP", "amiller", "ntlm")) is None
+
+
 async def test_upn_signs_nobody_in_by_name(directory_of: Callable[..., ActiveDirectory], serve: Servers) -> None:
     """One account's userPrincipalName can be another's sAMAccountName, so only an administrator may use it."""
     alice = person("alice", 1001, userPrincipalName=b"bob@corp.example")
