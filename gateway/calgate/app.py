@@ -138,6 +138,10 @@ class Gateway:
         """Whether the directory responded to the last query."""
         return self._directory_state.is_up and self.rules.are_resolved
 
+    def note_stop(self) -> None:
+        """The service stops: health no longer says that it is ready."""
+        self.is_stopping = True
+
     async def activate(self) -> None:
         """Changes what gateways share; called once every part of every worker has started."""
         await self._plugins.activate()

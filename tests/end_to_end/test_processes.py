@@ -341,6 +341,25 @@ async def test_metrics_and_readiness_have_their_own_listener(server: DocumentSer
         assert (await curl(f"{gate.url}/metrics")).status == 401, "no user reaches them"
 
 
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGHUP, b"200"), (signal.SIGTERM, b"503")])
+async def test_health_on_a_kept_connection_is_ready_at_a_reload_and_not_when_the_service_stops(
+    server: DocumentServer, tmp_path: Path, sent: int, status: bytes
+) -> None:
+    async with gateway(write_settings(tmp_path, server.port, listen="workers = 1")) as gate:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+        request = b"GET /_calgate/health HTTP/1.1\r\nHost: g\r\n\r\n"
+        writer.write(request)
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(len('{"status": "ready", "degraded": []}\n'))
+        gate.process.send_signal(sent)
+        if sent == signal.SIGHUP:
+            await until(lambda: "settings reloaded" in gate.log.read_text())
+        await asyncio.sleep(0.2)  # the worker learns of it
+        writer.write(request)
+        assert b" %b " % status in await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+
 async def test_kept_connection_gets_connection_close_at_a_reload(server: DocumentServer, tmp_path: Path) -> None:
     async with gateway(write_settings(tmp_path, server.port)) as gate:
         await until_drained(gate, await cookie_of(gate, "alice"))

@@ -79,6 +79,8 @@ class Parent:
     def _on_stop(self) -> None:
         self._stop.set()
         self._admin.is_stopping = True
+        for child in self._workers.values():
+            child.announce_stop()
         self._wanted.set()
 
     def _on_reload(self) -> None:

@@ -47,7 +47,6 @@ async def serve(
             await listener.start()
         await on_ready(gateway)
         await stop.wait()
-        gateway.is_stopping = True
         for listener in listeners:
             await listener.close()
         for session in gateway.sessions.known():

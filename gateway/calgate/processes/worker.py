@@ -18,7 +18,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from calgate import config
@@ -26,6 +26,7 @@ from calgate.app import Gateway
 from calgate.plugin.errors import ConfigError
 from calgate.processes.serve import serve
 from calgate.processes.sockets import Role
+from calgate.processes.worker_process import STOPPING
 from calgate.telemetry import log, tasks
 
 _REPORT_EVERY = 1.0
@@ -64,6 +65,7 @@ async def _work(
         await parent.go.wait()
 
     async def ready(gateway: Gateway) -> None:
+        parent.on_service_stop = gateway.note_stop
         _ease_collection()
         channel.send({"ready": slot})
         reporting.append(tasks.start(_report(gateway, channel, parent.stop), "reports", parent.stop.set))
@@ -105,14 +107,17 @@ class _Channel:
 
 
 class _Parent(asyncio.Protocol):
-    """The parent's end of the channel: it says "go" once, and closes when the parent has ended."""
+    """The parent's end of the channel: it sends GO, STOPPING if the whole service stops, and closes when it ends."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
         self.stop = asyncio.Event()
+        self.on_service_stop: Callable[[], None] = lambda: None
 
     def data_received(self, data: bytes) -> None:
         self.go.set()
+        if STOPPING in data:
+            self.on_service_stop()
 
     def eof_received(self) -> None:
         self.connection_lost(None)

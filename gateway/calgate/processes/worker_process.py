@@ -22,6 +22,7 @@ _READY_WITHIN = 60.0
 _LINE = 4 << 20  # bytes of one report
 _LAST_LINES_WITHIN = 1.0  # seconds after the end of the process
 GO = b"go\n"
+STOPPING = b"stopping\n"
 
 # With 10,000 responses of 100 KB a second, glibc would return their pages and fetch them again, a fifth of the CPU
 # time. Bounded, so that a worker still shrinks; values in the environment have precedence.
@@ -167,6 +168,11 @@ class WorkerProcess:
         if self.has_ended:
             faults = self._faults or [f"a worker ended ({self.how_it_ended}) before it was ready; see its lines above"]
             raise ConfigError(faults, code=self._process.returncode or 1)
+
+    def announce_stop(self) -> None:
+        """Lets its health say that the service stops; at a reload the service goes on, and its health says so."""
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(STOPPING)
 
     def terminate(self) -> None:
         """Lets it finish its open requests."""
