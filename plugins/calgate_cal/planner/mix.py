@@ -9,11 +9,15 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import NamedTuple
 
 from calgate_cal.planner import curve, people
 from calgate_cal.planner.clock import Calendar
 
 DRAWS = 16
+LARGEST_HALF = 15_000  # leases of a half on which seats are counted; of a larger one some weeks are drawn
+_FEWEST_WEEKS = 4
 WEEKS_AT_LEAST = 8
 _NEVER = 1 << 30  # the rank of a user who did not come in the half that Named users are chosen on
 _CONFIDENT = 14  # of the 16 draws in order: the 90th percentile
@@ -27,23 +31,29 @@ class Prices:
     session: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Draw:
+class _Draw(NamedTuple):
     """One split of the weeks: leases of the second half, with the rank that their users have in the first."""
 
-    begins: Sequence[float]
-    ends: Sequence[float]
-    ranks: Sequence[int]
-    wishes: Sequence[int]  # that each lease serves
+    leases: Sequence[tuple[float, float, int, int]]  # begin, end, rank, wishes that it serves
 
     def counts(self, named: int) -> curve.Counts:
         """Counts the wishes of users who are not among the first `named`, by seat."""
-        left = [index for index, rank in enumerate(self.ranks) if rank >= named]
-        seats = curve.seats((self.begins[index] for index in left), (self.ends[index] for index in left))
-        by_seat: Counter[int] = Counter()
-        for index, seat in zip(left, seats, strict=True):
-            by_seat[seat] += self.wishes[index]
-        return curve.counts_of(by_seat)
+        taken: list[tuple[float, int]] = []
+        free: list[int] = []
+        by_seat = [0]
+        for begin, end, rank, wishes in self.leases:
+            if rank < named:
+                continue
+            while taken and taken[0][0] <= begin:
+                heappush(free, heappop(taken)[1])
+            if free:
+                seat = heappop(free)
+            else:
+                seat = len(by_seat)
+                by_seat.append(0)
+            heappush(taken, (end, seat))
+            by_seat[seat] += wishes
+        return curve.Counts(by_seat)
 
 
 class Mixes:
@@ -108,25 +118,27 @@ class Mixes:
 
     def _draw(self, weeks: Sequence[int], generator: random.Random) -> _Draw:
         chosen = set(generator.sample(list(weeks), len(weeks) // 2))
-        return self._half(set(weeks) - chosen, self._ranked(chosen))
+        other = [week for week in weeks if week not in chosen]
+        size = Counter(self._weeks)
+        while len(other) > _FEWEST_WEEKS and sum(size[week] for week in other) > LARGEST_HALF:
+            other.pop(generator.randrange(len(other)))
+        return self._half(set(other), self._ranked(chosen))
 
     def _half(self, weeks: Collection[int] | None, order: Sequence[str]) -> _Draw:
         rank = {user: number for number, user in enumerate(order)}
         leases = self._leases
         kept = [index for index, week in enumerate(self._weeks) if weeks is None or week in weeks]
         return _Draw(
-            [leases.begins[index] for index in kept],
-            [leases.ends[index] for index in kept],
-            [rank.get(leases.users[index], _NEVER) for index in kept],
-            [self._wishes[index] for index in kept],
+            [(leases.begins[at], leases.ends[at], rank.get(leases.users[at], _NEVER), self._wishes[at]) for at in kept]
         )
 
 
 def cheapest(session: Callable[[int], int], users: int, prices: Prices, fewest: int = 0) -> int:
     """Returns the number of Named CALs with the lowest cost, by branch and bound.
 
-    The session need falls as the number of Named CALs rises, except for one seat; so between two numbers nothing costs
-    less than the lower number of Named CALs with the lower session need.
+    The session need falls as the number of Named CALs rises; so between two numbers nothing costs less than the lower
+    number of Named CALs with the lower session need. (Where the need of the others falls by more than that, because a
+    user with many visits leaves the rate, one Session CAL could be saved and is not found.)
     """
 
     def cost(named: int) -> float:
@@ -136,9 +148,9 @@ def cheapest(session: Callable[[int], int], users: int, prices: Prices, fewest: 
     open_ = [(fewest, users)]
     while open_:
         low, high = open_.pop()
-        if high - low < 2:
+        if high - low < 2 or session(low) == session(high):
             continue
-        bound = (low + 1) * prices.named + max(0, session(high) - 1) * prices.session
+        bound = (low + 1) * prices.named + session(high) * prices.session
         if bound >= cost(best):
             continue
         middle = (low + high) // 2
