@@ -1,4 +1,4 @@
-"""The model and the functions in Redis live through the same history, and must agree after every step."""
+"""Plays the same history on the model and on the functions in Redis, which must agree after every step."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ Operation = tuple[Any, ...]
 
 
 def terms(**kinds: dict[str, Any]) -> dict[str, Any]:
-    """Terms as the store has them: every kind with a few CALs, but for what is given."""
+    """Makes terms as the store has them: a few CALs of every kind, except for what is given."""
     pool = {"in_license": 2, "limit": 2}
     whole: dict[str, Any] = {
         "named": pool | {"dynamic": False, "quarantine": 7 * DAY, "other_client": "allow", "overdraft": 0},
@@ -41,7 +41,7 @@ def terms(**kinds: dict[str, Any]) -> dict[str, Any]:
 
 
 class Library:
-    """The functions with a clock of the test's, on a server; faults may be planted by replacing text."""
+    """The functions on a server, with the test's clock; a fault can be planted by replacing text."""
 
     def __init__(self, redis: Redis, fault: tuple[str, str] | None = None) -> None:
         self.redis = redis
@@ -54,22 +54,24 @@ class Library:
         redis.function_load(source, replace=True)
 
     def call(self, function: str, keys: Sequence[str], *args: str) -> Any:
-        """One function of the library."""
+        """Calls one function of the library."""
         return self.redis.execute_command("FCALL", f"{lua.VERSION}_{function}", len(keys), *keys, *args)
 
 
 class Duel:
     """One license. An operation is (what, milliseconds that pass before it, …).
 
-    "claim": user, client, document, and the claim, so many claims back, whose lease the gateway believes to hold (or 0)
-    "again": claims back, whose claim is made again; as with "claim"
-    "settle": claims back, served (None: it cannot tell) · "touch": claims back, age · "tend"
-    "release": claims back, whose
-    "assign": kind, user, document · "remove", "undo": kind, claims back, whose · "allocate": document, CALs
-    "limit": kind, limit or None · "dynamic": kind, document or "", on or None · "finish": claims back, whose; forced
+    An earlier claim is named by how many claims back it is; 0 means none.
+
+    "claim": user, client, document, and the claim whose lease the gateway believes to hold
+    "again": the claim that is made again; as with "claim"
+    "settle": claim, served (None: inconclusive) · "touch": claim, age · "tend"
+    "release": claim of the user and client
+    "assign": kind, user, document · "remove", "undo": kind, claim of the user · "allocate": document, CALs
+    "limit": kind, limit or None · "dynamic": kind, document or "", on or None · "finish": claim of the user, forced
     """
 
-    steps = 0  # of all duels, for the record
+    steps = 0  # of all duels together
 
     def __init__(self, library: Library, terms: dict[str, Any], name: str = "duel") -> None:
         self.keys = lua.keys("test", name)
@@ -80,31 +82,31 @@ class Duel:
         self._claims: dict[int, list[str]] = {}  # number of a claim -> user, client, document
         self._got: dict[
             int, tuple[str, Claimant]
-        ] = {}  # number of a claim -> the model's id of what it got, and who asked
+        ] = {}  # number of a claim -> the model's id of its CAL, and the claimant
         self._ids: dict[str, str] = {}  # the store's ids -> the model's
         library.call("forget", self.keys)
         library.call("configure", self.keys, "test", json.dumps(terms))
 
     def back_to(self, user: str, *, client: str | None = None, document: str | None = None) -> int:
-        """How many claims back somebody's last claim is (from a client, for a document); 0 if there is none."""
+        """Returns how many claims back a user's last claim is (from a client, for a document); 0: none."""
         for back, claim in enumerate(reversed(self._claims.values()), 1):
             if claim[0] == user and client in (None, claim[1]) and document in (None, claim[2]):
                 return back
         return 0
 
     def close(self) -> None:
-        """The log must tell what is out and what was set; then nothing stays in the store."""
+        """Checks that the log alone says what is in use and what was set; then empties the store."""
         self.play([("tend", 0)])
         log: Any = self._library.redis.xrange(self.keys[lua.KEY_NAMES.index("audit")])
-        told = replay(decode(known_as, facts) for known_as, facts in log)
+        logged = replay(decode(entry, facts) for entry, facts in log)
         visits = [facts for _, facts in log if facts[b"what"] == b"visited"]
         visited = [self._visited(facts) for facts in visits]
         assert sorted(visited) == sorted(self.model.visited), f"the log has the visits {visited}"
-        out = {self._ids.get(known_as, known_as) for known_as in told.out}
+        out = {self._ids.get(lease, lease) for lease in logged.out}
         assert out == {cal.id for cal in self.model.cals()}, f"the log says that {out} are out"
         state: Any = self._library.redis.hgetall(self.keys[0])
         set_ = {name.decode(): value.decode() for name, value in state.items() if name != b"terms"}
-        assert told.settings == set_, f"the log says that {told.settings} was set"
+        assert logged.settings == set_, f"the log says that {logged.settings} was set"
         self._library.call("forget", self.keys)
 
     def _visited(self, facts: dict[bytes, bytes]) -> tuple[str, str, int, int]:
@@ -131,14 +133,14 @@ class Duel:
             before = len(self.model.events)
             mine = self._act(*operation)
             said = self._read(operation[0], reply)
-            assert said == mine, f"{operation}: the store answers {said}, the rules {mine}"
+            assert said == mine, f"{operation}: the store replies {said}, the rules {mine}"
             self._compare(operation, state, theirs, [json.loads(text) for text in queue])
             self._never(operation, self.model.events[before:])
 
     # ------------------------------------------------------------ the same operation, for the store and for the model
 
     def _resolved(self, number: int, operation: Operation) -> Operation:
-        """The operation with "so many claims back" made that claim's number, or who made it."""
+        """Returns the operation with each "claims back" replaced by that claim's number, or its user and client."""
         what, passes, *words = operation
         match what:
             case "claim":
@@ -158,11 +160,11 @@ class Duel:
         return what, passes, *words
 
     def _back(self, claims: int) -> int:
-        """The number of the claim so many claims back; 0 if there is none."""
+        """Returns the number of the claim that many claims back; 0: none."""
         return list(self._claims)[-claims] if 0 < claims <= len(self._claims) else 0
 
     def _written(self, number: int, what: str, passes: int, *words: Any) -> list[Any]:
-        """As history.lua reads it."""
+        """Returns the operation as history.lua reads it."""
         if what == "claim":
             user, client, document, held = words
             return [passes, what, user, client, document, "\n".join(GROUPS[user]), str(number), held]
@@ -182,7 +184,7 @@ class Duel:
         return [passes, what, *words]
 
     def _act(self, what: str, _: int, *words: Any) -> Any:
-        """What the rules say."""
+        """Does it by the rules."""
         acts: dict[str, Callable[..., Any]]
         acts = {"claim": self._claim, "settle": self._settle, "touch": self._touch, "assign": self._assign}
         act = acts.get(what)
@@ -194,10 +196,10 @@ class Duel:
 
     def _claim(self, user: str, client: str, document: str, _held: int) -> Any:
         claimant = Claimant(user, client, document, GROUPS[user], str(self._number))
-        answer = self.model.claim(claimant, f"n{self._number}")
-        if answer[0] == "granted":
-            self._got[self._number] = (answer[2], claimant)
-        return answer
+        reply = self.model.claim(claimant, f"n{self._number}")
+        if reply[0] == "granted":
+            self._got[self._number] = (reply[2], claimant)
+        return reply
 
     def _settle(self, number: int, served: bool | None) -> str:
         if number not in self._got:
@@ -216,13 +218,13 @@ class Duel:
         return self.model.assign(kind, user, document, f"n{self._number}")
 
     def _read(self, what: str, reply: Any) -> Any:
-        """A reply of the store in the model's words."""
+        """Translates a reply of the store into the model's."""
         said = _text(reply)
         if what in ("release", "tend"):
             return None
         if what == "claim" and said[0] == "granted":
-            _, kind, known_as, provisional, good_for, *_ = said
-            return "granted", kind, self._ids[known_as], bool(provisional), _number(good_for)
+            _, kind, lease, provisional, good_for, *_ = said
+            return "granted", kind, self._ids[lease], bool(provisional), _number(good_for)
         if what == "claim":
             _, code, pools, place, estimate = said
             snapshots = [{"free_at": None, **picture} for picture in json.loads(pools)]
@@ -248,8 +250,8 @@ class Duel:
             rules = (model.occupied(kind), model.beyond(kind), model.limit(kind), offered)
             assert said == rules, f"{operation}: {pool}, by the rules {rules}"
         line = [(w.claimant.holder, w.offer, w.kept_until, w.claimant.document) for w in waiters]
-        told = [(f"{w['user']}|{w['client']}", w.get("offer"), w["kept_until"], w["document"]) for w in queue]
-        assert told == line, f"{operation}: the store's queue {told}, the rules' {line}"
+        stored = [(f"{w['user']}|{w['client']}", w.get("offer"), w["kept_until"], w["document"]) for w in queue]
+        assert stored == line, f"{operation}: the store's queue {stored}, the rules' {line}"
 
     def _row(self, cal: Cal) -> tuple[Any, ...]:
         client = "" if cal.kind == "document" else cal.client
@@ -267,7 +269,7 @@ class Duel:
         return self._ids[it["id"]], it["kind"], it["user"], client, times, pending, told, it["serves"], sorted(visits)
 
     def _never(self, operation: Operation, new: list[Event]) -> None:
-        """What must hold whatever happened."""
+        """Checks what must hold after every operation."""
         model = self.model
         out = model.cals()
         fields = [cal.field for cal in out if cal.kind != "usage"]

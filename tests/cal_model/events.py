@@ -1,4 +1,4 @@
-"""What happened to a license, as the model of the rules has it: a list of events, and what they say of each CAL."""
+"""The events of a license, as the model of the rules has them, and what they mean for each CAL."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ PROVISIONAL = 10 * MINUTE  # until a grant that nobody settled is taken back
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened. `recorded`: it stands in the audit log, which fixes the newest time there is."""
+    """Something that happened. `recorded`: the audit log has it, whose newest record stops time from going back."""
 
     at: int
     what: str
@@ -28,7 +28,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """Somebody who asks for a CAL."""
+    """A user at a client who claims a CAL for a document."""
 
     user: str
     client: str
@@ -51,7 +51,7 @@ class Visit:
 
 @dataclass(slots=True)
 class Cal:
-    """One CAL that a user holds, as the events say."""
+    """One CAL that a user holds, according to the events."""
 
     id: str
     kind: str
@@ -61,26 +61,26 @@ class Cal:
     groups: tuple[str, ...]
     granted: int
     by: str  # "dynamic" or "administrator"
-    pending: list[str] | None  # requests that have not been answered yet; None: it is provisional no more
+    pending: list[str] | None  # requests without a response yet; None: it is not provisional any more
     used: int | None = None
     left: int | None = None  # signed out
     removed: int | None = None
     told: list[str] = field(default_factory=list)  # clients that are to be told of a take-over
-    refused: bool = False  # one of the requests was, while others were under way
+    refused: bool = False  # one of the requests was refused while others were under way
     over: bool = False  # ended by an event, not by its clock
     beyond: bool = False  # granted in observe mode, although a limit would have denied it
     visits: dict[str, Visit] = field(default_factory=dict)  # client -> its open visit
 
     @property
     def field(self) -> str:
-        """Whose it is; there is never more than one of a field, but for Usage CALs whose hour is over."""
+        """Who holds it for what; a field has one CAL at most, except for Usage CALs whose hour is over."""
         part = {"named": "", "session": f"|{self.client}"}.get(self.kind, f"|{self.document}")
         return f"{self.kind}|{self.user}{part}"
 
 
 @dataclass(slots=True)
 class Waiter:
-    """Somebody in the queue."""
+    """A claimant in the queue."""
 
     claimant: Claimant
     seq: int
@@ -92,7 +92,7 @@ class Waiter:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What serves a claim: a CAL that is his, or a new one of a kind (perhaps taken from somebody idle), or none."""
+    """What serves a claim: a CAL that the user holds, a new one (perhaps taken from an idle holder), or nothing."""
 
     cal: Cal | None = None
     other: str | None = None  # what is to happen because another machine uses it
@@ -103,15 +103,15 @@ class Choice:
 
 
 def cals_of(events: Sequence[Event]) -> list[Cal]:
-    """Every CAL that was ever given, with what became of it."""
+    """Returns every CAL that was ever granted, with what became of it."""
     cals: dict[str, Cal] = {}
     for event in events:
-        _tell(cals, event)
+        _apply(cals, event)
     return list(cals.values())
 
 
 def waiters_of(events: Sequence[Event]) -> list[Waiter]:
-    """Who waits, in order of coming."""
+    """Returns the waiters, first come first."""
     waiting: dict[str, Waiter] = {}
     for event in events:
         facts = event.facts
@@ -139,8 +139,8 @@ def waiters_of(events: Sequence[Event]) -> list[Waiter]:
     return sorted(waiting.values(), key=lambda waiter: waiter.seq)
 
 
-def _tell(cals: dict[str, Cal], event: Event) -> None:  # noqa: C901 - a line an event
-    """What one event does to the CALs."""
+def _apply(cals: dict[str, Cal], event: Event) -> None:  # noqa: C901 - a line an event
+    """Applies one event to the CALs."""
     facts = event.facts
     if event.what == "granted":
         claimant, by = facts["claimant"], facts["by"]

@@ -1,8 +1,8 @@
-"""Freezes a version of the functions with data that they wrote, for the versions to come.
+"""Freezes a version of the functions with data that they wrote, for later versions.
 
     cd tests && python -m cal_model.freeze_version
 
-To be run once, when a version is released; the next must read these data and run beside these functions.
+Run it once when a version is released; the next version must read these data and run alongside these functions.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ SETTINGS: dict[str, Any] = {
 
 
 async def live(lab: Lab) -> None:
-    """A little of everything."""
+    """Uses a little of everything."""
     await lab.license_admin.allocate("hr.qvw", 1)
     await lab.license_admin.limit("usage", 1)
     await lab.license_admin.assign("alice")

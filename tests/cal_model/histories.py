@@ -1,4 +1,4 @@
-"""Random histories of a license: what people and administrators do, at the edges of every clock."""
+"""Random histories of a license: what users and administrators do, at the edges of every clock."""
 
 from collections.abc import Callable
 from random import Random
@@ -18,7 +18,7 @@ EDGES += [-2000, -MINUTE, -MINUTE - 1, -HOUR]  # a clock steps back: after a fai
 
 
 def a_license(r: Random) -> dict[str, Any]:
-    """Terms in which something is scarce and some options are on."""
+    """Makes terms in which something is scarce and some options are on."""
 
     def pick(*values: Any) -> Any:
         return r.choice(values)
@@ -38,23 +38,23 @@ def a_license(r: Random) -> dict[str, Any]:
 
 
 def people_come_and_go(r: Random, duel: Duel) -> None:
-    """What visitors do."""
+    """Users claim, use and leave."""
     duel.play([_visit(r) for _ in range(r.randint(4, 30))])
 
 
 def everybody_comes_at_once(r: Random, duel: Duel) -> None:
-    """A queue builds up, where there is one."""
+    """Many claims at once; a queue builds up if there is one."""
     rush = ("claim", "claim", "settle", "again", "release")
     duel.play([_visit(r, r.choice(rush)) for _ in range(r.randint(4, 30))])
 
 
 def an_administrator_changes_things(r: Random, duel: Duel) -> None:
-    """Whatever an administrator may do."""
+    """Everything that an administrator can do."""
     duel.play([_order(r) for _ in range(r.randint(1, 4))])
 
 
 def an_administrator_thinks_better_of_it(r: Random, duel: Duel) -> None:
-    """Removed, and given back while the quarantine lasts, or too late."""
+    """A CAL is removed, and given back during the quarantine or too late."""
     mine = [cal for cal in duel.model.cals() if cal.kind in ("named", "document") and cal.used is not None]
     if not mine:
         people_come_and_go(r, duel)
@@ -68,7 +68,7 @@ def an_administrator_thinks_better_of_it(r: Random, duel: Duel) -> None:
 
 
 def somebody_leaves_while_others_wait(r: Random, duel: Duel) -> None:
-    """A CAL comes free for the queue, and may be taken back by a lowered limit before anybody can have it."""
+    """A CAL comes free for the queue; a lowered limit sometimes takes the offer back before it is used."""
     if not duel.model.waiters():
         everybody_comes_at_once(r, duel)
     sessions = [cal for cal in duel.model.cals() if cal.kind == "session"]
@@ -85,7 +85,7 @@ def somebody_leaves_while_others_wait(r: Random, duel: Duel) -> None:
 
 
 def an_hour_passes(r: Random, duel: Duel) -> None:
-    """Nearly, to the last millisecond, or wholly."""
+    """An hour passes, nearly, to the last millisecond, or completely."""
     hours = [cal for cal in duel.model.cals() if cal.kind == "usage"]
     back, passes = _back(r), r.choice((59 * MINUTE, HOUR - 1, HOUR))
     if hours:
@@ -102,7 +102,7 @@ CHAPTERS: tuple[Callable[[Random, Duel], None], ...] = (
 
 
 def _while(r: Random) -> int:
-    """Mostly short times, or nobody ever meets anybody."""
+    """Returns mostly short times, or users would hardly ever meet."""
     return r.choice(EDGES) if r.random() < 0.06 else r.choice(OFTEN)
 
 

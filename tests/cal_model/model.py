@@ -1,8 +1,8 @@
-"""The rules of CALs, put as plainly as can be: the history of a license is a list of events, and everything else, who
-holds what, how full a pool is, who is next in the queue, is worked out anew from that list whenever it has grown.
+"""The rules of CALs, written as plainly as possible: the history of a license is a list of events, and everything else
+(leases, pools, the next waiter) is worked out from that list again whenever it has grown.
 
-Nothing is counted along the way, so this can be read beside the rules and compared with them line by line. It knows
-nothing of Redis. Times are milliseconds; a CAL whose time is over is simply not there.
+Nothing is counted along the way, so this can be compared with the written rules line by line. It knows nothing of
+Redis. Times are milliseconds; a CAL whose time is over is simply not there.
 """
 
 from dataclasses import replace
@@ -13,7 +13,7 @@ from cal_model.rules import Rules
 
 
 class Model(Rules):
-    """One license through its history. Every method is something that somebody does, and adds events."""
+    """One license through its history. Every method is something that a user or administrator does; it adds events."""
 
     def __init__(self, terms: dict[str, Any]) -> None:
         super().__init__(terms)
@@ -25,13 +25,13 @@ class Model(Rules):
     # ------------------------------------------------------------ the queue
 
     def tend_queue(self) -> None:
-        """Before every decision: who stopped asking is gone; what came free is offered to the first who can use it."""
+        """Before every decision: drops waiters who stopped polling; offers free CALs to the first who can use them."""
         if not self.terms["queue"]:
             return
         for waiter in self.waiters():
             if waiter.kept_until <= self.now:
                 self._note("left-queue", holder=waiter.claimant.holder)
-        for waiter in reversed(self.waiters()):  # a limit was lowered: the last comer loses his offer first
+        for waiter in reversed(self.waiters()):  # a limit was lowered: the last to come loses the offer first
             if waiter.offer and self.has_room(waiter.offer, waiter.claimant):
                 self._note("offer-revoked", holder=waiter.claimant.holder)
         while self._offer_one():
@@ -105,10 +105,10 @@ class Model(Rules):
         self._note("granted", id=new_id, kind=choice.kind, claimant=claimant, by="dynamic", beyond=choice.beyond)
 
     def _expire(self, kind: str, claimant: Claimant) -> None:
-        """One of the same holder whose time is over is ended in the log before the new one begins."""
-        place = Cal("", kind, claimant.user, claimant.client, claimant.document, (), 0, "", []).field
+        """Records the end of the holder's CAL whose time is over, before the new one begins."""
+        field = Cal("", kind, claimant.user, claimant.client, claimant.document, (), 0, "", []).field
         for cal in self.all_cals():
-            if cal.field == place and not cal.over and self.ends(cal) <= self.now:
+            if cal.field == field and not cal.over and self.ends(cal) <= self.now:
                 self._end(cal)
 
     def _deny(self, claimant: Claimant, code: str, why: dict[str, str]) -> tuple[Any, ...]:
@@ -127,7 +127,7 @@ class Model(Rules):
         return ("denied", code, pools, *self.place(claimant.holder))
 
     def settle(self, cal_id: str, reference: str, *, served: bool | None) -> None:
-        """How the request that a provisional CAL was given for ended; None: its answer cannot tell."""
+        """Reports how the request ended that a provisional CAL was granted for; None: inconclusive."""
         cal = self._out(cal_id)
         if cal is None or cal.pending is None:
             return
@@ -140,7 +140,7 @@ class Model(Rules):
             self._note("answered", id=cal.id, reference=reference, refused=refused, recorded=False)
 
     def touch(self, cal_id: str, client: str, age: int) -> str | None:
-        """Somebody used a CAL so long ago; answers why it is lost."""
+        """Notes a use so long ago; returns why the CAL is lost."""
         cal = self._out(cal_id)
         if cal is None or self._newest_of(cal) != cal.id:
             return "ended"
@@ -158,7 +158,7 @@ class Model(Rules):
         return None
 
     def release(self, user: str, client: str) -> None:
-        """The user signed out on this client."""
+        """Signs a user out on this client."""
         held = self.held(Claimant(user, client, ""))
         for cal in self.cals():
             if cal.user == user and cal.kind in ("named", "document"):
@@ -215,7 +215,7 @@ class Model(Rules):
     # ------------------------------------------------------------ administrators
 
     def assign(self, kind: str, user: str, document: str, new_id: str) -> str:
-        """Named and Document CALs are assigned to users, never beyond the limit."""
+        """Assigns a Named or Document CAL to a user, never beyond the limit."""
         self.tend_queue()
         claimant = Claimant(user, "", document)
         mine = self.held(claimant).get(kind)
@@ -232,7 +232,7 @@ class Model(Rules):
         return "done"
 
     def remove(self, kind: str, user: str, document: str) -> tuple[str, int] | str:
-        """Never used: gone at once. Used: quarantined until last use + quarantine, or gone at once if that is past."""
+        """Removes a CAL: free at once if never used; else quarantined until last use + quarantine."""
         cal = self.held(Claimant(user, "", document)).get(kind)
         if cal is None:
             return "has-none"
@@ -247,7 +247,7 @@ class Model(Rules):
         return "done", ends
 
     def undo(self, kind: str, user: str, document: str) -> str:
-        """Until the quarantine is over the removal can be undone."""
+        """Takes a removal back while the quarantine lasts."""
         cal = self.held(Claimant(user, "", document)).get(kind)
         if cal is None:
             return "has-none"
@@ -259,7 +259,7 @@ class Model(Rules):
         return "done"
 
     def allocate(self, document: str, cals: int) -> str:
-        """The sum over documents may not exceed the limit."""
+        """Allocates CALs to a document; the sum over documents cannot exceed the limit."""
         allocations = {name: cals for name, cals in self.settings().items() if name.startswith("allocated:")}
         others = sum(cals or 0 for name, cals in allocations.items() if name != f"allocated:{document}")
         if others + cals > self.limit("document"):
@@ -268,7 +268,7 @@ class Model(Rules):
         return "done"
 
     def set_limit(self, kind: str, limit: int | None) -> str:
-        """May be lowered and raised up to what was bought; lowering takes nothing away."""
+        """Lowers a limit or raises it, up to the number bought; lowering takes nothing away."""
         if limit is not None and limit > self.terms[kind]["in_license"]:
             return "too-many"
         self._note("set", name=f"limit:{kind}", value=limit)
@@ -295,5 +295,5 @@ class Model(Rules):
         return next((cal for cal in self.cals() if cal.id == cal_id), None)
 
     def _newest_of(self, cal: Cal) -> str:
-        """The last CAL of the same field: an older Usage CAL's hour is over, whatever became of it."""
+        """Returns the id of the last CAL of the same field: the hour of an older Usage CAL is over."""
         return [other.id for other in self.cals() if other.field == cal.field][-1]

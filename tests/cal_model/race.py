@@ -29,7 +29,7 @@ def license(*, queue: bool) -> dict[str, Any]:
 
 
 async def race(url: str, until: float, queue: bool) -> None:
-    """Comes as random users, is served or denied, stays a little, and goes."""
+    """Claims as random users, is served or denied, stays a little, and releases."""
     config = Config.model_validate({"q": license(queue=queue)})
     async with open_store(StoreSection(url=url), Path(tempfile.gettempdir())) as store:
         allocator = CalAllocator(config, store, "racer")
@@ -49,7 +49,7 @@ async def race(url: str, until: float, queue: bool) -> None:
 
 
 async def _wait(allocator: CalAllocator, claimant: Any, until: float) -> None:
-    """As the waiting page does: claims again until there is a CAL, or goes away in the middle."""
+    """Claims again as the waiting page does until there is a CAL, or stops in the middle."""
     while time.time() < until and random.random() < 0.98:
         with contextlib.suppress(NoCal):
             lease = await allocator.claim("q", claimant, "d", reference="waited")
@@ -68,7 +68,7 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             random.seed()
-            signal.alarm(int(seconds) + 30)  # whatever happens, no child is left behind
+            signal.alarm(int(seconds) + 30)  # no child outlives the test
             code = 1
             try:
                 asyncio.run(race(url, until, queue))

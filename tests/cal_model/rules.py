@@ -1,4 +1,4 @@
-"""What holds at a moment: who has what, how full a pool is, which CAL serves whom, who is next. It changes nothing."""
+"""What holds at a moment: leases, pools, which CAL serves which claim, the next waiter. Changes nothing."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
@@ -23,7 +23,7 @@ Found = TypeVar("Found")
 
 
 def cached(look: Callable[["Rules"], Found]) -> Callable[["Rules"], Found]:
-    """What follows from the events alone need not be worked out again before there is another event."""
+    """Caches a method whose result depends on the events alone, until there is another event."""
     name = look.__name__
 
     def looked(rules: "Rules") -> Found:
@@ -58,23 +58,23 @@ class Rules:
         return max((event.at for event in self.events if event.recorded), default=0)
 
     def at(self, clock: int) -> None:
-        """The server's clock shows this."""
+        """Sets the server's clock."""
         self._clock = clock
 
-    # ------------------------------------------------------------ what is out
+    # ------------------------------------------------------------ what is in use
 
     @cached
     def all_cals(self) -> list[Cal]:
-        """Every CAL that was ever given, with what became of it."""
+        """Returns every CAL that was ever granted, with what became of it."""
         return cals_of(self.events)
 
     def cals(self) -> list[Cal]:
-        """Those that are out: neither ended nor past their time."""
+        """Returns the CALs in use: neither ended nor past their time."""
         now = self.now
         return [cal for cal in self.all_cals() if not cal.over and self.ends(cal) > now]
 
     def ends(self, cal: Cal) -> int:
-        """When it comes back by itself, if it is not used again."""
+        """Returns when a CAL comes back by itself if it is not used again."""
         terms = self.terms[cal.kind]
         ends: int
         if cal.kind == "session":
@@ -93,12 +93,12 @@ class Rules:
         return min(ends, cal.granted + PROVISIONAL) if cal.pending is not None else ends
 
     def _returned_at(self, cal: Cal) -> int:
-        """A dynamically assigned Named CAL that is unused for so long is returned."""
+        """Returns when a dynamically assigned Named CAL is returned because it was unused."""
         after: int | None = self.terms[cal.kind].get("return_after")
         return cal.used + after if cal.used is not None and cal.by == "dynamic" and after else FOREVER
 
     def serves(self, cal: Cal) -> bool:
-        """A quarantined CAL occupies its place and does not serve its old owner; a Usage CAL serves for an hour."""
+        """A quarantined CAL is occupied and does not serve its former owner; a Usage CAL serves for an hour."""
         if cal.kind == "usage":
             return self.now < cal.granted + HOUR
         if cal.kind == "session":
@@ -130,7 +130,7 @@ class Rules:
 
     @cached
     def settings(self) -> dict[str, Any]:
-        """The last thing said about each setting; None, or nothing: the file's word."""
+        """Returns the last value of each setting; None, or none at all: the settings file's."""
         return {event.facts["name"]: event.facts["value"] for event in self.events if event.what == "set"}
 
     def _set(self, name: str) -> Any:
@@ -143,7 +143,7 @@ class Rules:
         return int(self._set(f"allocated:{document}") or 0)
 
     def is_dynamic(self, kind: str, claimant: Claimant) -> bool:
-        """Whether a new CAL of this kind is assigned to the asker without an administrator."""
+        """Returns whether a new CAL of this kind is assigned to the claimant without an administrator."""
         on = self._set(f"dynamic:{kind}")
         if kind == "document":
             on = _or(self._set(f"dynamic:document:{self.cal_document(claimant.document)}"), on)
@@ -154,7 +154,7 @@ class Rules:
     # ------------------------------------------------------------ the order of consumption
 
     def held(self, claimant: Claimant) -> dict[str, Cal]:
-        """What the claimant has, by kind."""
+        """Returns what the claimant holds, by kind."""
         held = {}
         for cal in self.cals():
             right_client = cal.kind != "session" or cal.client == claimant.client
@@ -168,7 +168,7 @@ class Rules:
         return held
 
     def choose(self, claimant: Claimant) -> Choice:
-        """QlikView's order; takes from the idle only what would else be a denial."""
+        """Follows QlikView's order; an idle holder loses a CAL only to a claimant who would be denied."""
         held, why = self.held(claimant), dict[str, str]()
         for kind in ("named", "document"):  # 1, 2: their own
             if kind in held and self.serves(held[kind]):
@@ -188,7 +188,7 @@ class Rules:
         return Choice(why=why)  # 7: denied
 
     def _may_have(self, kind: str, claimant: Claimant, held: dict[str, Cal], why: dict[str, str]) -> bool:
-        """Whether a new CAL of this kind is his to take; else a word in `why`."""
+        """Returns whether the claimant can take a new CAL of this kind; else `why` gets a code."""
         if self.terms[kind]["in_license"] == 0:
             return False
         if kind in ("named", "document"):
@@ -240,7 +240,7 @@ class Rules:
         return max(0, self.occupied(kind) - self.most(kind))
 
     def _reclaimable(self) -> list[Cal]:
-        """Session CALs idle so long that they may be taken, past their minimum, the least recently used first."""
+        """Returns Session CALs idle so long that they can be taken, past their minimum, least recently used first."""
         terms, now = self.terms["session"], self.now
         if "reclaimable_after" not in terms or self.limit("session") == 0:
             return []
@@ -254,7 +254,7 @@ class Rules:
         return sorted(idle, key=lambda cal: (cal.used, cal.field))
 
     def _other_client(self, cal: Cal, claimant: Claimant) -> str | None:
-        """The same user on a second machine: allow, take over (the first one is told why, once), refuse."""
+        """Decides about a second machine of a user: allow, take over (the first is told why, once), refuse."""
         policy = self.terms["named"]["other_client"]
         if policy == "allow":
             return None
@@ -268,7 +268,7 @@ class Rules:
     # ------------------------------------------------------------ how full it is, for the denial page
 
     def snapshots(self, why: dict[str, str]) -> list[dict[str, Any]]:
-        """Each pool that has CALs."""
+        """Returns the state of each pool that has CALs."""
         return [
             {
                 "kind": kind,
@@ -298,14 +298,14 @@ class Rules:
 
     @cached
     def waiters(self) -> list[Waiter]:
-        """Who waits, in order of coming."""
+        """Returns the waiters, first come first."""
         return waiters_of(self.events)
 
     def waiter(self, holder: str) -> Waiter | None:
         return next((waiter for waiter in self.waiters() if waiter.claimant.holder == holder), None)
 
     def place(self, holder: str) -> tuple[int, int | None]:
-        """From 1, and when one comes free for him as far as the clocks of what is out tell."""
+        """Returns the position from 1, and when a CAL comes free for it as far as the occupied CALs' clocks tell."""
         place = next(n for n, waiter in enumerate(self.waiters(), 1) if waiter.claimant.holder == holder)
         soonest = FOREVER
         for kind in KINDS:

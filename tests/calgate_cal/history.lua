@@ -1,6 +1,6 @@
--- For tests: a whole history in one call. The shipped functions run as they are, under a clock that the history sets.
--- ARGV: JSON of [[time, what, …], …]. Returns for each: {reply, state, holders, queue} as the shipped functions say it.
--- "claim", "settle" and "touch" speak of leases by the number of the claim that got them; numbers go on over calls.
+-- For tests: plays a whole history in one call. The shipped functions run unchanged, under a clock that the history sets.
+-- ARGV: JSON of [[time, what, …], …]. Returns for each {reply, state, holders, queue} of the shipped functions.
+-- "claim", "settle" and "touch" name leases by the number of the claim that got them; numbers continue over calls.
 local got = {}
 
 local function claim_again(keys, had, args)
