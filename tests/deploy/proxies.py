@@ -1,4 +1,4 @@
-"""A gateway behind another program, started by an example from `deploy/`."""
+"""A gateway behind another program that runs with an example from `deploy/`."""
 
 import asyncio
 import ssl
@@ -21,7 +21,7 @@ class Site:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """A client that does not mind the proxy's certificate."""
+        """A client that accepts any certificate of the proxy."""
         trusting = ssl.create_default_context()
         trusting.check_hostname = False
         trusting.verify_mode = ssl.CERT_NONE

@@ -1,4 +1,4 @@
-"""What `deploy/` holds is what the product reads, and what systemd, Redis, nginx and HAProxy accept."""
+"""The files in `deploy/` are read without a fault by the gateway, systemd, Redis, nginx and HAProxy."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 
 @pytest.fixture
 def etc(tmp_path: Path) -> Path:
-    """The files that the example names, somewhere else."""
+    """Makes the files that the example names, in a folder of the test."""
     for name in (
         "bi.pem",
         "bi.key",
@@ -40,7 +40,7 @@ def example(etc: Path) -> str:
     return (DEPLOY / "calgate.toml").read_text(encoding="utf-8").replace("/etc/calgate", str(etc))
 
 
-def test_the_example_file_has_no_fault_and_no_warning(etc: Path) -> None:
+def test_example_settings_have_no_fault_and_no_warning(etc: Path) -> None:
     file = etc / "calgate.toml"
     file.write_text(example(etc), encoding="utf-8")
     settings = config.read(file)
@@ -48,7 +48,7 @@ def test_the_example_file_has_no_fault_and_no_warning(etc: Path) -> None:
     assert warnings(settings.core.access) == []
 
 
-def test_what_the_example_file_has_behind_a_hash_has_no_fault_either(etc: Path) -> None:
+def test_example_settings_have_no_fault_with_every_comment_uncommented(etc: Path) -> None:
     text = re.sub(r"^# (?=\[\w+\]$|\[\[[\w.]+\]\]|[a-z_]+ = )", "", example(etc), flags=re.MULTILINE)
     assert text.count("\n[users]\n") == 1
     assert text.count("\n[store]\n") == 1
@@ -60,7 +60,7 @@ def test_what_the_example_file_has_behind_a_hash_has_no_fault_either(etc: Path) 
     assert settings.core.session.embed_in == ("https://portal.corp.example",)
 
 
-def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
+def test_unit_is_accepted_by_systemd(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd")
     unit = tmp_path / "calgate.service"
@@ -77,7 +77,7 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[int]:
-    """A server with the very file, but for its port and folder."""
+    """Starts a server with this file, on another port and in another folder."""
     port = free_port()
     command: list[str | Path] = [
         "redis-server",
@@ -95,7 +95,7 @@ def redis(tmp_path: Path) -> Iterator[int]:
     process.wait(10)
 
 
-async def test_redis_lets_the_gateways_user_do_its_work_and_no_more(redis: int) -> None:
+async def test_redis_user_of_the_gateway_may_do_its_work_and_no_more(redis: int) -> None:
     client = Redis(port=redis, username="calgate", password="CHANGE-ME")
     async with asyncio.timeout(10):
         while True:
@@ -114,7 +114,7 @@ async def test_redis_lets_the_gateways_user_do_its_work_and_no_more(redis: int) 
     await client.aclose()
 
 
-def test_nginx_finds_no_fault_in_its_example(tmp_path: Path, certificate: Path) -> None:
+def test_example_is_accepted_by_nginx(tmp_path: Path, certificate: Path) -> None:
     if shutil.which("nginx") is None:
         pytest.skip("needs nginx-light")
     text = (DEPLOY / "proxy/nginx.conf").read_text(encoding="utf-8")
@@ -126,7 +126,7 @@ def test_nginx_finds_no_fault_in_its_example(tmp_path: Path, certificate: Path) 
     assert "test is successful" in said(["nginx", "-t", "-c", file])
 
 
-def test_haproxy_finds_no_fault_in_its_example(tmp_path: Path, certificate: Path) -> None:
+def test_example_is_accepted_by_haproxy(tmp_path: Path, certificate: Path) -> None:
     if shutil.which("haproxy") is None:
         pytest.skip("needs haproxy")
     file = tmp_path / "haproxy.cfg"

@@ -1,4 +1,4 @@
-"""What the documents name exists: settings, commands, files, make targets, metrics."""
+"""Everything that the documents name exists: settings, commands, files, make targets, metrics."""
 
 import re
 from collections.abc import Iterator

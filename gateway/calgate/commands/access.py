@@ -14,8 +14,8 @@ from calgate.access.rules import AccessRequest, Rules, Verdict
 from calgate.access.settings import groups_of
 from calgate.commands.context import open_services
 from calgate.config.model import Settings
-from calgate.paths import fold
-from calgate.plugin.errors import ConfigError, Refusal
+from calgate.dialect.document_names import canonical_document
+from calgate.plugin.errors import BadRequest, ConfigError, Refusal
 from calgate.plugin.identity import Person
 from calgate.plugin.names import identity_of
 from calgate.plugin.options import config_option, console, json_option
@@ -36,7 +36,7 @@ def access() -> None:
 def explain(user: str, file: Path, document: str | None, path: str, address: str, as_json: bool) -> None:
     """Shows every rule's verdict on USER ("CORP\\alice" or "alice@corp.example"). Exit 1: refused."""
     settings = config.read(file)
-    name = canonical_document(document) if document is not None else None
+    name = _document_of(settings, document) if document is not None else None
     person, verdicts = asyncio.run(_explain(settings, user, path, address, name))
     _show_json(person, verdicts) if as_json else _show(person, verdicts)
     decided = next((verdict for verdict in verdicts if verdict.decides), None)
@@ -44,9 +44,12 @@ def explain(user: str, file: Path, document: str | None, path: str, address: str
         raise SystemExit(1)
 
 
-def canonical_document(name: str) -> str:
-    """Returns the one spelling of a document's name that rules compare."""
-    return fold(name.replace("\\", "/"))
+def _document_of(settings: Settings, written: str) -> str:
+    """Returns the name as requests have it. Raises ConfigError for a name that no request can have."""
+    try:
+        return canonical_document(written, windows=any(route.windows for route in settings.core.routes))
+    except BadRequest as refusal:
+        raise ConfigError([f"--document {written[:80]!r}: {refusal.detail}"], code=1) from refusal
 
 
 async def _explain(

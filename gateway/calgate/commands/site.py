@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from calgate.access.rules import Rules
 from calgate.access.settings import groups_of
 from calgate.config.model import Core
-from calgate.dialect.document_names import canonical_host, canonical_name
+from calgate.dialect.document_names import canonical_document
 from calgate.plugin.identity import Directory, Person
 
 
@@ -23,10 +23,8 @@ class SettingsSite:
 
     def document(self, license: str, name: str) -> str:
         """Reads a name as the dialects of the license's routes do; the strictest of them decides."""
-        host, bar, document = name.strip().rpartition("|")
         routes = [route for route in self._core.routes if route.license == license]
-        canonical = canonical_name(document, windows=any(route.windows for route in routes))
-        return f"{canonical_host(host)}{bar}{canonical}" if host else canonical
+        return canonical_document(name, windows=any(route.windows for route in routes))
 
     async def could_admit(self, person: Person) -> bool:
         groups = await self._directory.resolve(groups_of(self._core.access))

@@ -32,6 +32,15 @@ def canonical_name(name: str, *, windows: bool = True) -> str:
     return folded
 
 
+def canonical_document(written: str, *, windows: bool = True) -> str:
+    """Returns `document` or `host|document`, as an administrator writes it, the way requests name it."""
+    host, bar, name = written.strip().rpartition("|")
+    canonical = canonical_name(name, windows=windows)
+    if bar and not host:
+        raise BadRequest("a document of one host is written host|document")
+    return f"{canonical_host(host)}|{canonical}" if bar else canonical
+
+
 def canonical_host(name: str) -> str:
     """Returns the folded name of the server that holds a document. Raises BadRequest where it cannot be one."""
     folded = fold(name)

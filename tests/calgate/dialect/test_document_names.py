@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from calgate.dialect.document_names import canonical_host, canonical_name
+from calgate.dialect.document_names import canonical_document, canonical_host, canonical_name
 from calgate.plugin.errors import BadRequest
 
 
@@ -75,3 +75,17 @@ def test_name_of_a_quarter_megabyte_is_refused_at_once() -> None:
 def test_host_is_refused_when_it_cannot_be_one(name: str) -> None:
     with pytest.raises(BadRequest):
         canonical_host(name)
+
+
+@pytest.mark.parametrize(
+    ("written", "canonical"),
+    [(" Sales\\Q1.QVW ", "sales/q1.qvw"), ("QVS@A|HR/Pay.qvw", "qvs@a|hr/pay.qvw")],
+)
+def test_document_that_an_administrator_writes_is_read_as_requests_name_it(written: str, canonical: str) -> None:
+    assert canonical_document(written) == canonical
+
+
+@pytest.mark.parametrize("written", ["", "QVS@A|", "|a.qvw", "a|b|c.qvw", "a.qvw.", "/a.qvw"])
+def test_document_that_no_request_can_name_is_refused(written: str) -> None:
+    with pytest.raises(BadRequest):
+        canonical_document(written)
