@@ -7,7 +7,7 @@ from support.gateway_process import DocumentServer, Gateway, calgate, curl, gate
 BROWSER = ("-H", "Accept: text/html,application/xhtml+xml,*/*;q=0.8")
 
 
-async def test_a_browser_gets_a_page_and_a_program_gets_json_under_the_same_reference(gate: Gateway) -> None:
+async def test_browser_gets_a_page_and_a_program_gets_json_with_the_reference_of_the_log(gate: Gateway) -> None:
     page = await curl(f"{gate.url}/docs/sales", *BROWSER, user="mallory")
     assert page.status == 403
     assert page.values("content-type") == ["text/html; charset=utf-8"]
@@ -21,7 +21,7 @@ async def test_a_browser_gets_a_page_and_a_program_gets_json_under_the_same_refe
     assert problem.json["reference"] == gate.decisions("refused")[-1]["reference"]
 
 
-async def test_the_challenge_is_a_page_that_helps_and_offers_what_is_on(gate: Gateway) -> None:
+async def test_challenge_is_a_page_that_helps_and_offers_the_schemes(gate: Gateway) -> None:
     page = await curl(f"{gate.url}/docs/sales?a=1", *BROWSER)
     assert page.status == 401
     assert page.values("www-authenticate")
@@ -29,19 +29,19 @@ async def test_the_challenge_is_a_page_that_helps_and_offers_what_is_on(gate: Ga
     assert b'href="/docs/sales?a=1"' in page.body
 
 
-async def test_a_denial_names_nobody_else_and_says_whom_to_ask(gate: Gateway) -> None:
+async def test_denial_names_no_other_user_and_shows_the_contact(gate: Gateway) -> None:
     for user in ("alice", "bob"):
         assert (await curl(f"{gate.url}/docs/sales", user=user)).status == 200
     page = await curl(f"{gate.url}/docs/sales", *BROWSER, user="carol")
     assert page.status == 403
-    for fact in (b"No licence is free for you", b"2 of 2 in use", b"help@demo.example", b"carol"):
+    for fact in (b"No license is free for you", b"2 of 2 in use", b"help@demo.example", b"carol"):
         assert fact in page.body
     for name in (b"alice", b"bob"):
         assert name not in page.body
     assert int(page.values("retry-after")[0]) > 60
 
 
-async def test_an_administrators_own_page_is_shown_and_a_broken_one_ends_the_start_with_its_line(
+async def test_own_template_is_shown_and_a_broken_one_stops_the_start_with_its_line(
     server: DocumentServer, tmp_path: Path
 ) -> None:
     folder = tmp_path / "pages"

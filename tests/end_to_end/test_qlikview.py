@@ -56,7 +56,7 @@ async def test_missing_document_takes_no_cal(gate: Gateway, server: DocumentServ
 async def test_poll_takes_no_cal_and_is_refused_without_one(gate: Gateway, server: DocumentServer) -> None:
     status, words = await call(gate, update("Sales.qvw", inner='<poll name="CH01"/>'))
     assert status == 403
-    assert words.startswith("Your licence for this document has ended.")
+    assert words.startswith("Your license for this document has ended.")
     assert await held(gate) == []
     assert server.seen == []
 

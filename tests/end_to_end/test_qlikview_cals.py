@@ -28,7 +28,7 @@ async def test_opening_takes_a_cal_and_the_portal_and_the_clients_files_take_non
     assert await held(gate) == ["alice"]
 
 
-async def test_who_gets_no_cal_is_told_in_the_clients_own_form_and_nobody_elses_name(
+async def test_denial_comes_in_the_clients_own_form_and_names_no_other_user(
     gate: Gateway, server: DocumentServer
 ) -> None:
     for user in ("alice", "bob"):
@@ -36,7 +36,7 @@ async def test_who_gets_no_cal_is_told_in_the_clients_own_form_and_nobody_elses_
     status, words = await call(gate, update("Sales.qvw"), user="carol")
     assert status == 403
     assert re.fullmatch(
-        r"No licence is free for you\. .* The next one can come free at \d\d:\d\d UTC\. Reference .+", words
+        r"No license is free for you\. .* The next one can come free at \d\d:\d\d UTC\. Reference .+", words
     )
     assert "alice" not in words
     assert "bob" not in words
@@ -44,13 +44,13 @@ async def test_who_gets_no_cal_is_told_in_the_clients_own_form_and_nobody_elses_
     assert str(decision["reference"]) in words
 
 
-async def test_the_body_that_was_looked_at_arrives_as_it_was_sent(gate: Gateway, server: DocumentServer) -> None:
+async def test_body_that_was_read_arrives_as_it_was_sent(gate: Gateway, server: DocumentServer) -> None:
     body = update("Sales.qvw", inner='<set name="Größe" value="a &amp; b"/>')
     assert (await call(gate, body))[0] == 200
     assert server.seen[-1].body == body.encode()
 
 
-async def test_the_servers_own_want_of_a_cal_is_in_the_log(gate: Gateway, server: DocumentServer) -> None:
+async def test_document_servers_own_lack_of_a_cal_is_logged(gate: Gateway, server: DocumentServer) -> None:
     async def refuse(exchange: Exchange) -> None:
         words = "Access denied! The server (QVS) has no USER CAL for your account."
         await exchange.answer(f'<result><message text="{words}"/></result>'.encode())

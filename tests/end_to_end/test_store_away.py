@@ -1,4 +1,4 @@
-"""The store goes away under a running gateway: what is known serves on, and nobody is told that he was denied."""
+"""The store goes away under a running gateway: known sessions and CALs serve on, and no user is denied for it."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ async def test_leases_that_are_known_serve_on_and_a_new_claim_is_a_503_and_no_de
             assert (told.status, told.json["code"]) == (503, "store-unavailable")
             assert int(told.values("retry-after")[0]) > 0
             page = await curl(sales, *bob, "-H", "Accept: text/html")
-            assert (page.status, page.body.count(b"Licences cannot be checked right now") > 0) == (503, True)
+            assert (page.status, page.body.count(b"Licenses cannot be checked right now") > 0) == (503, True)
             store.start()
             for _ in range(100):
                 if (

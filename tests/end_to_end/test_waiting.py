@@ -1,4 +1,4 @@
-"""The queue in a real browser: who is denied waits on a page that keeps the place and goes in by itself."""
+"""The queue in a real browser: a denied user waits on a page that keeps the place and continues by itself."""
 
 import re
 from pathlib import Path
@@ -16,7 +16,7 @@ pytestmark = [
 QUEUE = 'session = { in_license = 1, minimum = "1s" }\nqueue = true'
 
 
-async def test_who_waits_sees_the_place_and_goes_in_when_a_cal_comes_free(
+async def test_waiting_page_shows_the_place_and_opens_the_document_when_a_cal_comes_free(
     server: DocumentServer, tmp_path: Path
 ) -> None:
     async with gateway(write_settings(tmp_path, server.port, license=QUEUE)) as gate:

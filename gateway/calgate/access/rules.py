@@ -1,6 +1,6 @@
 """Who may have what: the access rules of the settings file, read top to bottom; the first that matches decides.
 
-Pure: knows no HTTP, no directory, no store and no licence. A CAL is never security, so nothing here depends on one.
+Pure: knows no HTTP, no directory, no store and no license. A CAL is never security, so nothing here depends on one.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,8 +1,8 @@
-"""What the gateway itself shows: every refusal, and the few pages that are none.
+"""What the gateway itself shows: every refusal, and a few pages of its own.
 
-One set of words (`words.py`) in three forms: a page for people, `application/problem+json` (RFC 9457) for programs
-that prefer it, and the document server's own form for calls of its client. None of them shows a refusal's `detail`, a
-secret, or another person's name.
+One set of messages (`messages.py`) in three forms: a page for people, `application/problem+json` (RFC 9457) for
+programs that prefer it, and the document server's own form for calls of its client. None of them shows a refusal's
+`detail`, a secret, or another person's name.
 """
 
 from calgate.pages.messages import Message, words_for

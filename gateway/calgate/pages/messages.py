@@ -1,4 +1,4 @@
-"""The words for each refusal: what happened, why as far as the reader may know, and what can be done about it."""
+"""The message for each refusal: what happened, why as far as the reader may know, and what the reader can do."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,13 +8,14 @@ from calgate import plugin as r
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What one refusal says to people."""
+    """What people read about one refusal."""
 
     title: str
     text: str
     advice: tuple[str, ...] = ()  # what the reader can do, most useful first
     for_administrators: tuple[str, ...] = ()  # what the reader's administrator should look at
     template: str = "problem.html"
+    without_page: str = ""  # replaces `text` for clients that show no page of ours; "": the text fits them too
 
 
 _BY_NAME = (
@@ -39,7 +40,7 @@ _SIGN_IN: Mapping[str, Message] = {
         "The name or the password was not accepted, or your Windows ticket could not be read.",
         (
             "Try again. Write your name as DOMAIN\\name.",
-            "Lock and unlock your computer, or sign out of Windows and in again: that fetches a fresh ticket.",
+            "Lock and unlock your computer, or sign out of Windows and in again, to get a new ticket.",
             *_BY_NAME,
         ),
         ("The log has the precise reason under the reference number below.",),
@@ -57,44 +58,47 @@ _SIGN_IN: Mapping[str, Message] = {
         (*_SPN, "NTLM proves a connection, and the proxy shares its connections between people; Kerberos works."),
     ),
     "binding-missing": Message(
-        "Your sign-in was not tied to this connection",
-        "This site demands that a sign-in belongs to the encrypted connection it came on, and yours did not.",
-        ("Use a current version of your browser.", "Do not go through a proxy that opens encrypted connections."),
+        "Your sign-in was not bound to this connection",
+        "This site requires that a sign-in is bound to its encrypted connection, and yours was not.",
+        ("Use a current version of your browser.", "Do not use a proxy that decrypts connections."),
         ("Behind a TLS terminator, its certificate must be named in binding_certificate.",),
     ),
 }
 
 _ACCOUNTS: Mapping[str, tuple[str, str]] = {
-    "account-disabled": ("Your account is disabled", "You are who you say, but the account may not be used."),
-    "account-expired": ("Your account has expired", "You are who you say, but the account's time is over."),
-    "account-locked": ("Your account is locked", "There were too many wrong passwords. It will unlock after a while."),
+    "account-disabled": ("Your account is disabled", "You were identified, but this account must not be used."),
+    "account-expired": ("Your account has expired", "You were identified, but this account has expired."),
+    "account-locked": (
+        "Your account is locked",
+        "There were too many wrong passwords. The account unlocks after a while.",
+    ),
     "account-restricted": (
         "Your account may not sign in now, or not from here",
-        "You are who you say, but the account has hours or workstations that it is limited to.",
+        "You were identified, but this account is limited to certain hours or workstations.",
     ),
     "password-expired": ("Your password has expired", "Change it on your computer, then come back and try again."),
     "account-unknown": (
         "Your account is not known here",
-        "You are who you say, but the directory has no such account.",
+        "You were identified, but the directory has no such account.",
     ),
 }
 
 _WAITS = "Nothing is wrong with your account. Try again in a moment."
 _UNAVAILABLE: Mapping[str, tuple[str, str]] = {
-    "store-unavailable": ("Licences cannot be checked right now", "The gateway cannot reach its store."),
-    "directory-unavailable": ("Groups cannot be checked right now", "The directory does not answer."),
-    "logon-server-unavailable": ("Sign-in is not possible right now", "No domain controller answers."),
+    "store-unavailable": ("Licenses cannot be checked right now", "The gateway cannot reach its store."),
+    "directory-unavailable": ("Groups cannot be checked right now", "The directory is not responding."),
+    "logon-server-unavailable": ("Sign-in is not possible right now", "No domain controller is responding."),
     "rules-unresolved": (
         "Access cannot be decided right now",
         "A group that the access rules name could not be found in the directory.",
     ),
     "starting": ("Almost there", "The gateway is starting."),
-    "no-upstream": ("The document server is not available", "None of the servers behind this site answers."),
+    "no-upstream": ("The document server is not available", "None of the document servers of this site is responding."),
 }
 
 
 def words_for(refusal: r.Refusal) -> Message:
-    """The words for a refusal of any kind."""
+    """Returns the message for a refusal of any kind."""
     for kind, write in _WRITERS:
         if isinstance(refusal, kind):
             return write(refusal)
@@ -103,7 +107,7 @@ def words_for(refusal: r.Refusal) -> Message:
 
 _FAULT = Message(
     "Something went wrong here",
-    "That is a fault of the gateway, not of yours. It is in the log under the reference number below.",
+    "This is a fault of the gateway, not yours. The log has it under the reference number below.",
     ("Try again. If it happens every time, tell your administrator the reference number.",),
 )
 
@@ -120,7 +124,11 @@ def _account(refusal: r.Refusal) -> Message:
 
 def _forbidden(refusal: r.Refusal) -> Message:
     rule = getattr(refusal, "rule", None)
-    why = f"The access rule “{rule}” keeps this closed to you." if rule else "No access rule opens this to you."
+    why = (
+        f"The access rule “{rule}” does not allow you to open this."
+        if rule
+        else "No access rule allows you to open this."
+    )
     advice = ("If you need it for your work, ask for access and give the reference number.",)
     return Message("You do not have access to this", why, advice, template="forbidden.html")
 
@@ -128,8 +136,8 @@ def _forbidden(refusal: r.Refusal) -> Message:
 def _cross_site(refusal: r.Refusal) -> Message:
     return Message(
         "That came from another site",
-        "A page of another site tried to use this one in your name, so nothing was done.",
-        ("If you meant to go there, open this site yourself.",),
+        "A page of another site tried to use this site in your name, so the request was not carried out.",
+        ("If you wanted to come here, open this site yourself.",),
         template="forbidden.html",
     )
 
@@ -137,29 +145,29 @@ def _cross_site(refusal: r.Refusal) -> Message:
 def _too_many(refusal: r.Refusal) -> Message:
     return Message(
         "Too many failed sign-ins",
-        "To keep anybody from guessing passwords, sign-in is held back for a while.",
+        "So that nobody can guess passwords, sign-in is blocked for a while.",
         ("Wait, then try again with the right password.", "If that was not you, tell your help desk."),
         template="sign-in.html",
     )
 
 
-_NOT_FOR_WANT_OF_ONE: Mapping[str, Message] = {
+_OTHER_DENIALS: Mapping[str, Message] = {
     "no-cal-held": Message(
-        "Your licence for this document has ended",
-        "It was not used for a while, so its licence (CAL) has gone back for others to use.",
-        ("Open the document again: you get another one, if one is free.",),
+        "Your license for this document has ended",
+        "The license (CAL) was not used for a while, so others can use it now.",
+        ("Open the document again: you get another license if one is free.",),
         template="denial.html",
     ),
     "in-use-elsewhere": Message(
         "You are working on another computer",
-        "Your licence (a Named CAL) is in use there, and it serves one computer at a time.",
+        "Your license (a Named CAL) is in use there, and it serves one computer at a time.",
         ("Close the documents there and sign out, then try again here.",),
         template="denial.html",
     ),
     "taken-over": Message(
-        "You went on at another computer",
-        "You opened a document there, and your licence (a Named CAL) went with you: it serves one computer at a time.",
-        ("Try again to go on here; the other computer is told the same then.",),
+        "You continued on another computer",
+        "You opened a document there, and your license (a Named CAL) moved with you: it serves one computer at a time.",
+        ("Try again to continue here; the license then leaves the other computer.",),
         template="denial.html",
     ),
 }
@@ -167,20 +175,22 @@ _NOT_FOR_WANT_OF_ONE: Mapping[str, Message] = {
 
 def _no_cal(refusal: r.Refusal) -> Message:
     assert isinstance(refusal, r.NoCal)
-    if refusal.code in _NOT_FOR_WANT_OF_ONE:
-        return _NOT_FOR_WANT_OF_ONE[refusal.code]
+    if refusal.code in _OTHER_DENIALS:
+        return _OTHER_DENIALS[refusal.code]
     if refusal.place is not None:
         return Message(
             "You are in the queue",
-            "No licence is free for you just now. This page keeps your place and goes on by itself; leave it open.",
+            "No license is free for you just now. This page keeps your place and continues by itself; leave it open.",
             template="waiting.html",
+            without_page=f"No license is free for you just now. You are number {refusal.place} in the queue. Open the "
+            "document again in a new window to wait for your turn; the place is kept for half a minute only.",
         )
     return Message(
-        "No licence is free for you",
-        "You may open this document, but that takes a client access licence (CAL), and none for you is free.",
+        "No license is free for you",
+        "You may open this document, but that takes a client access license (CAL), and none is free for you.",
         (
             "Try again later.",
-            "Documents that you no longer need: close them and sign out, so that others can come in.",
+            "Close documents you no longer need and sign out, so that others can use the license.",
         ),
         template="denial.html",
     )
@@ -188,7 +198,7 @@ def _no_cal(refusal: r.Refusal) -> Message:
 
 def _unavailable(refusal: r.Refusal) -> Message:
     title, text = _UNAVAILABLE.get(
-        refusal.code, ("Not available right now", "Something that must be asked does not answer.")
+        refusal.code, ("Not available right now", "A service that this site depends on is not responding.")
     )
     return Message(title, text, (_WAITS,), template="unavailable.html")
 
@@ -211,7 +221,7 @@ _WRITERS: tuple[tuple[type[r.Refusal], Callable[[r.Refusal], Message]], ...] = (
         r.GatewayTimeout,
         _plain(
             "The document server is taking too long",
-            "It was reached and has not answered in time.",
+            "It was reached, but it has not responded in time.",
             "Try again in a moment.",
             template="unavailable.html",
         ),
@@ -220,7 +230,7 @@ _WRITERS: tuple[tuple[type[r.Refusal], Callable[[r.Refusal], Message]], ...] = (
         r.BadGateway,
         _plain(
             "The document server could not be reached",
-            "It does not answer, or its answer made no sense.",
+            "It is not responding, or its response could not be read.",
             "Try again in a moment.",
             template="unavailable.html",
         ),
@@ -229,18 +239,21 @@ _WRITERS: tuple[tuple[type[r.Refusal], Callable[[r.Refusal], Message]], ...] = (
         r.HeadersTooLarge,
         _plain(
             "Your browser sent too much",
-            "The request's headers are larger than this site reads; old cookies are the usual cause.",
+            "The headers of the request are larger than this site accepts; old cookies are the usual cause.",
             "Delete this site's cookies in your browser and try again.",
         ),
     ),
-    (r.TooLarge, _plain("That is too large", "The request is larger than this site looks at.")),
-    (r.RequestTimeout, _plain("The upload came to a halt", "Nothing more of it arrived.", "Try again in a moment.")),
-    (r.MethodRefused, _plain("This is not done here", "This site does not take requests of that kind.")),
+    (r.TooLarge, _plain("The request is too large", "It is larger than this site can check.")),
+    (
+        r.RequestTimeout,
+        _plain("The upload stopped", "The rest did not arrive in time.", "Try again in a moment."),
+    ),
+    (r.MethodRefused, _plain("This kind of request is not allowed here", "This site does not accept its method.")),
     (
         r.BadRequest,
         _plain(
             "This address cannot be read",
-            "It could be understood in more than one way, so it was not followed.",
+            "It could be understood in more than one way, so the request was not carried out.",
             "Check the link, or open the document from the start page.",
         ),
     ),

@@ -1,11 +1,11 @@
-"""Whether a client would rather have a page or JSON (RFC 9110, section 12.5.1)."""
+"""Decides whether a client prefers a page or JSON (RFC 9110, section 12.5.1). Pure."""
 
 _PAGE = ("text/html", "application/xhtml+xml", "text/*")
 _JSON = ("application/problem+json", "application/json", "application/*")
 
 
 def prefers_page(accept: str) -> bool:
-    """A page only for who names one and does not want JSON more: `*/*` alone is a program, and reads JSON better."""
+    """Whether the client names a page and does not prefer JSON; `*/*` alone is a program, which reads JSON better."""
     weights = dict(_weighted(part) for part in accept.lower().split(",") if part.strip())
     page = max((weights.get(kind, 0.0) for kind in _PAGE), default=0.0)
     return page > 0 and page >= max(weights.get(kind, 0.0) for kind in _JSON)

@@ -1,4 +1,4 @@
-"""A refusal as data: its header fields, and `application/problem+json` (RFC 9457)."""
+"""A refusal as data: its headers, and `application/problem+json` (RFC 9457)."""
 
 import json
 import math
@@ -9,17 +9,17 @@ from calgate.pages.messages import Message
 from calgate.plugin.errors import BadGateway, Refusal, TooManySignIns, Unavailable
 from calgate.plugin.licensing import NoCal, Pool
 
-ASK_AGAIN = 10  # seconds between a waiting client's questions; a place in the queue is kept for 30
+ASK_AGAIN = 10  # seconds between the requests of a waiting client; a place in the queue is kept for 30
 
 
 def headers(refusal: Refusal, now: float) -> Sequence[tuple[str, str]]:
-    """The fields that a refusal wants beside those of every page. Challenges and Allow are not among them."""
+    """Returns the headers of a refusal in addition to those of every page, without challenges and Allow."""
     wait = retry_after(refusal, now)
     return () if wait is None else (("Retry-After", str(wait)),)
 
 
 def retry_after(refusal: Refusal, now: float) -> int | None:
-    """Whole seconds after which another attempt makes sense; None where that cannot be said."""
+    """Returns the whole seconds after which another attempt makes sense; None where that is not known."""
     match refusal:
         case TooManySignIns(retry_after=seconds) | Unavailable(retry_after=seconds):
             return max(1, math.ceil(seconds))
@@ -33,12 +33,12 @@ def retry_after(refusal: Refusal, now: float) -> int | None:
 
 
 def problem(refusal: Refusal, words: Message, reference: str, now: float) -> bytes:
-    """The body of `application/problem+json`; `code` is stable, `reference` finds the decision in the log."""
+    """Returns the body of `application/problem+json`; `code` is stable, `reference` leads to the line in the log."""
     members: dict[str, object] = {
         "type": f"urn:calgate:problem:{refusal.code}",
         "title": words.title,
         "status": refusal.status,
-        "detail": words.text,
+        "detail": words.without_page or words.text,
         "code": refusal.code,
         "reference": reference,
     }
@@ -72,11 +72,11 @@ def _pool(pool: Pool) -> Mapping[str, object]:
         "kind": pool.kind,
         "limit": pool.limit,
         "occupied": pool.occupied,
-        "free_at": iso(pool.free_at),
+        "free_at": iso(pool.next_free_at),
         "note": pool.note,
     }
 
 
 def iso(moment: float | None) -> str | None:
-    """RFC 3339 in UTC, to the second above."""
+    """Formats a time as RFC 3339 in UTC, rounded up to the second."""
     return None if moment is None else datetime.fromtimestamp(math.ceil(moment), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""Puts words and figures into templates; an administrator may replace any of them."""
+"""Renders messages and facts with templates; an administrator can replace any template."""
 
 import math
 import re
@@ -26,13 +26,13 @@ _SEATS_DRAWN = 24  # a pool with more CALs than this is drawn as one bar
 
 @dataclass(frozen=True, slots=True)
 class PageContext:
-    """Who will read it, and where from."""
+    """The reader of a page, and the request it responds to."""
 
     now: float  # Unix time
-    accept: str = ""  # the Accept field
-    reference: str = ""  # finds the decision in the log
+    accept: str = ""  # the Accept header
+    reference: str = ""  # leads to the line in the log
     site: str = ""  # the host as the browser names it
-    user: str | None = None  # CORP\alice, where somebody is signed in
+    user: str | None = None  # CORP\alice, where a user is signed in
     path: str = "/"  # path and query to try again; anything but a path of this site becomes "/"
     write: Callable[[str], DialectResponse | None] = lambda words: (
         None
@@ -41,7 +41,7 @@ class PageContext:
 
 @dataclass(frozen=True, slots=True)
 class RenderedPage:
-    """A whole answer but for framing, challenges and cookies."""
+    """A response without framing, challenges and cookies."""
 
     status: int
     headers: Sequence[tuple[str, str]]
@@ -49,16 +49,16 @@ class RenderedPage:
 
 
 def check_templates(section: PagesSection) -> None:
-    """Renders every template of the administrator's once. Raises ValueError with the file and line of a fault."""
+    """Renders each of the administrator's templates once. Raises ValueError with the file and line of a fault."""
     if section.templates is not None:
         Pages(section).demand_whole(section.templates)
 
 
 class Pages:
-    """Writes refusals and pages in the form that the reader understands."""
+    """Renders refusals and pages in the form that the client understands."""
 
     def __init__(self, settings: PagesSection, *, embed_in: Sequence[str] = ()) -> None:
-        """`embed_in`: origins that may frame the site."""
+        """`embed_in`: the origins that may frame the site."""
         self._contact = settings.contact
         self._frames = " ".join(("'self'", *embed_in))
         own = [FileSystemLoader(settings.templates)] if settings.templates else []
@@ -72,7 +72,7 @@ class Pages:
         self._templates.filters.update(moment=_moment, seats=_seats, breaks=_breaks)
 
     def refuse(self, refusal: r.Refusal, viewer: PageContext) -> RenderedPage:
-        """The answer to a refused request."""
+        """Returns the response to a refused request."""
         words = words_for(refusal)
         fields = headers(refusal, viewer.now)
         if written := viewer.write(_spoken(refusal, words, viewer)):
@@ -85,13 +85,19 @@ class Pages:
         return self._response(refusal.status, "text/html; charset=utf-8", body, (*fields, policy))
 
     def sign_out(self, viewer: PageContext) -> RenderedPage:
-        """The button that signs out: a POST, so that no link or picture can do it."""
+        """Returns the page whose button signs out: with a POST, so that no link or image can do it."""
         return self._plain(
-            "sign-out.html", Message("Sign out", "Your licence is given back for others to use."), viewer
+            "sign-out.html",
+            Message(
+                "Sign out",
+                "A Session CAL that you hold is released for others once its minimum time is over. A CAL that is "
+                "assigned to you stays yours.",
+            ),
+            viewer,
         )
 
     def signed_out(self, viewer: PageContext) -> RenderedPage:
-        """Says that it is done, and does not challenge: the browser would sign in again by itself."""
+        """Returns the page after a sign-out, without a challenge: the browser would sign in again by itself."""
         return self._plain("signed-out.html", Message("You are signed out", "It is safe to close this window."), viewer)
 
     def _plain(self, template: str, words: Message, viewer: PageContext) -> RenderedPage:
@@ -120,12 +126,12 @@ class Pages:
         return RenderedPage(status, (*common, *more), body)
 
     def demand_whole(self, folder: Path) -> None:
-        """Renders every page once: a fault is found when the file is read, not by the first person who is refused.
+        """Renders every page once, so that a fault is found at start and not by the first user who is refused.
 
         Raises ValueError naming each broken template and its line.
         """
         if not folder.is_dir():
-            raise ValueError(f"templates: {folder} is no folder")
+            raise ValueError(f"templates: {folder} is not a folder")
         ours = {name for name in _OURS.list_templates() if not name.startswith("_")}
         named = sorted(file.name for file in folder.glob("*.html") if not file.name.startswith("_"))
         faults = [
@@ -136,14 +142,14 @@ class Pages:
         for name, sample in SAMPLES.items():
             try:
                 self._page(name, PageContext(0.0, user="CORP\\sample"), contact="", **sample)
-            except (TemplateError, TypeError, AttributeError, ValueError) as error:  # whatever a template may run into
+            except (TemplateError, TypeError, AttributeError, ValueError) as error:  # all that a template can raise
                 faults.append(_located(error, folder, name))
         if faults:
             raise ValueError("\n".join(dict.fromkeys(faults)))
 
 
 def _located(error: Exception, folder: Path, page: str) -> str:
-    """The template's file and line: where its syntax breaks, else the innermost line of a template in the traceback."""
+    """Adds the template's file and line: of the syntax error, else of the innermost template in the traceback."""
     file, line = getattr(error, "filename", None), getattr(error, "lineno", None)
     if line is None:
         places = [
@@ -154,8 +160,8 @@ def _located(error: Exception, folder: Path, page: str) -> str:
 
 
 def _spoken(refusal: r.Refusal, words: Message, viewer: PageContext) -> str:
-    """One string for a client that shows nothing else."""
-    parts = [f"{words.title}.", words.text]
+    """Returns one string for a client that shows nothing else."""
+    parts = [f"{words.title}.", words.without_page or words.text]
     if refusal.code == "no-cal" and isinstance(refusal, r.NoCal) and refusal.free_at is not None:
         parts.append(f"The next one can come free at {_clock(refusal.free_at)} UTC.")
     if viewer.reference:
@@ -164,14 +170,14 @@ def _spoken(refusal: r.Refusal, words: Message, viewer: PageContext) -> str:
 
 
 def _wait(viewer: PageContext, more: Mapping[str, object]) -> Mapping[str, object]:
-    """When to come back, for pages about a refusal that says so."""
+    """Returns when another attempt makes sense, for refusals that know it."""
     refusal = more.get("refusal")
     wait = retry_after(refusal, viewer.now) if isinstance(refusal, r.Refusal) else None
     return {"again_at": None if wait is None else viewer.now + wait}
 
 
 def _own_path(path: str) -> str:
-    """A path of this site, or "/": `//host` and `/\\host` are other sites to a browser."""
+    """Returns a path of this site, else "/": to a browser `//host` and `/\\host` are other sites."""
     safe = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
     return path if safe else "/"
 
@@ -181,20 +187,20 @@ def _clock(moment: float) -> str:
 
 
 def _moment(moment: float) -> Markup:
-    """A time of day in UTC, which the page's script puts into the reader's own time zone."""
+    """Formats a time in UTC; the page's script converts it to the reader's time zone."""
     return Markup('<time datetime="{}">{} UTC</time>').format(iso(moment), _clock(moment))
 
 
 def _seats(pool: r.Pool) -> Sequence[tuple[float, float, bool]]:
-    """A pool drawn 100 wide: (left, width, whether taken) of each CAL, or of two stretches where they are many."""
+    """Draws a pool 100 units wide: (left, width, is taken) for each CAL, or for two bars where there are many CALs."""
     taken = min(pool.occupied, pool.limit)
     if pool.limit > _SEATS_DRAWN:
         share = 100 * taken / pool.limit
         return [(0.0, share, True), (share, 100 - share, False)]
-    step = 101 / pool.limit  # each CAL and the gap of 1 behind it
+    step = 101 / pool.limit  # each CAL and the gap of 1 after it
     return [(round(seat * step, 2), round(step - 1, 2), seat < taken) for seat in range(pool.limit)]
 
 
 def _breaks(name: str) -> Markup:
-    """A long name that may be broken where its parts end."""
+    """Allows a line break after each part of a long name."""
     return Markup("<wbr>").join(re.split(r"(?<=[/\\_.@-])", name))

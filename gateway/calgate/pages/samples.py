@@ -1,4 +1,4 @@
-"""One of each page with every field filled, to try templates on."""
+"""One sample of each page with every field filled, to check templates with."""
 
 from collections.abc import Mapping
 

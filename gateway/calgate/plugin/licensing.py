@@ -22,6 +22,11 @@ class Pool:
         ""  # the code of the reason why it gave no CAL: "full", "not-assigned", "not-allocated", "reserved", "capped"
     )
 
+    @property
+    def next_free_at(self) -> float | None:
+        """`free_at`, unless more CALs are in use than the limit allows: then the next one to end leaves none free."""
+        return self.free_at if self.occupied <= self.limit else None
+
 
 class NoCal(Refusal):
     """Access was granted, but no CAL is available. Never names another user."""
@@ -52,7 +57,7 @@ class NoCal(Refusal):
     @property
     def free_at(self) -> float | None:
         """Unix time when the next CAL of any pool can come free by itself."""
-        return min((pool.free_at for pool in self.pools if pool.free_at is not None), default=None)
+        return min((pool.next_free_at for pool in self.pools if pool.next_free_at is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What is said to whom: the words, the forms, and what must never be among them."""
+"""Pages and refusals: their messages, their forms, and what must never be in them."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def page(refusal: Refusal, viewer: PageContext = VIEWER) -> str:
 
 
 @pytest.mark.parametrize("name", refusals())
-def test_every_refusal_has_words_and_its_status_in_every_form_and_never_its_detail(name: str) -> None:
+def test_refusal_has_its_message_and_status_in_every_form_and_never_its_detail(name: str) -> None:
     refusal = refusals()[name]
     title = words_for(refusal).title
     for viewer in (VIEWER, PROGRAM):
@@ -37,16 +37,16 @@ def test_every_refusal_has_words_and_its_status_in_every_form_and_never_its_deta
         assert dict(rendered.headers)["Cache-Control"] == "no-store"
 
 
-def test_every_kind_and_code_of_refusal_has_words_of_its_own() -> None:
+def test_every_kind_and_code_of_refusal_has_a_message_of_its_own() -> None:
     titles = [words_for(refusal).title + words_for(refusal).text for refusal in refusals().values()]
     assert len(set(titles)) == len(titles)
     kinds = {type(refusal) for refusal in refusals().values()}
     assert kinds == {kind for kind in _all_kinds(Refusal) if kind.__module__.startswith("calgate.plugin.")}, (
-        "one has no words"
+        "a kind has no message"
     )
 
 
-def test_a_bug_is_owned_up_to() -> None:
+def test_bug_is_shown_as_a_fault_of_the_gateway() -> None:
     class Bug(Refusal):
         status = 500
 
@@ -57,7 +57,7 @@ def _all_kinds(kind: type[Refusal]) -> set[type[Refusal]]:
     return {kind for child in kind.__subclasses__() for kind in (child, *_all_kinds(child))}
 
 
-def test_a_program_reads_the_denial_as_problem_json() -> None:
+def test_program_reads_a_denial_as_problem_json() -> None:
     rendered = PAGES.refuse(no_cal(), PROGRAM)
     assert dict(rendered.headers)["Content-Type"] == "application/problem+json"
     problem = json.loads(rendered.body)
@@ -77,17 +77,17 @@ def test_a_program_reads_the_denial_as_problem_json() -> None:
     assert "place" not in problem
 
 
-def test_a_program_in_the_queue_learns_its_place() -> None:
+def test_program_in_the_queue_learns_its_place() -> None:
     problem = json.loads(PAGES.refuse(no_cal(place=3), PROGRAM).body)
     assert (problem["place"], problem["estimate"], problem["retry_after"]) == (3, "2026-03-04T12:25:00Z", 10)
 
 
-def test_the_denial_page_tells_the_true_reason_and_what_can_be_done() -> None:
+def test_denial_page_shows_the_actual_reason_and_what_the_user_can_do() -> None:
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page(no_cal())))
     for fact in (
         "6 of 6 in use",
         "None is assigned to you.",
-        "None is set aside for this document.",
+        "None is allocated to this document.",
         "The next can come free at 12:35 UTC.",
         "bi-support@corp.example",
         "CORP\\an.account",
@@ -95,12 +95,12 @@ def test_the_denial_page_tells_the_true_reason_and_what_can_be_done() -> None:
         assert fact in text
 
 
-def test_who_has_no_cal_for_another_reason_is_told_it_and_not_about_full_pools() -> None:
+def test_denial_for_another_reason_says_it_and_shows_no_pools() -> None:
     said = {"in-use-elsewhere": "another computer", "taken-over": "another computer", "no-cal-held": "has ended"}
     for code, words in said.items():
         refusal = no_cal(code=code)
         assert words in page(refusal)
-        assert "How the licences stand" not in page(refusal)
+        assert "Licenses in use" not in page(refusal)
         assert "Retry-After" not in dict(headers(refusal, NOW))
         assert json.loads(PAGES.refuse(refusal, PROGRAM).body)["code"] == code
 
@@ -111,7 +111,7 @@ def test_pools_that_were_not_bought_are_not_shown() -> None:
     assert "Usage CALs" not in page(none)
 
 
-def test_the_rule_that_refuses_is_named() -> None:
+def test_page_names_the_rule_that_refuses() -> None:
     assert "sales documents: nobody else" in page(Forbidden("x", rule="sales documents: nobody else"))
     assert json.loads(PAGES.refuse(Forbidden("x", rule="r"), PROGRAM).body)["rule"] == "r"
 
@@ -128,12 +128,12 @@ def test_names_from_outside_are_shown_as_text() -> None:
 @pytest.mark.parametrize(
     "path", ["//evil.example/", "/\\evil.example", "http://evil.example/", "javascript:x", "/a\r", ""]
 )
-def test_the_way_back_stays_on_this_site(path: str) -> None:
+def test_links_stay_on_this_site(path: str) -> None:
     hrefs = re.findall(r'href="([^"]*)"', page(Forbidden("x"), replace(VIEWER, path=path)))
     assert set(hrefs) <= {"/", "mailto:help@corp.example"}
 
 
-def test_a_page_carries_a_policy_that_lets_only_its_own_style_and_script_run() -> None:
+def test_policy_of_a_page_allows_only_its_own_style_and_script() -> None:
     rendered = PAGES.refuse(no_cal(), VIEWER)
     policy = dict(rendered.headers)["Content-Security-Policy"]
     (nonce,) = set(re.findall(r"script-src 'nonce-([^']+)'", policy))
@@ -146,12 +146,12 @@ def test_a_page_carries_a_policy_that_lets_only_its_own_style_and_script_run() -
     assert nonce not in page(no_cal())
 
 
-def test_pages_may_be_framed_by_this_site_and_by_mashups_that_are_configured() -> None:
+def test_pages_can_be_framed_by_this_site_and_by_configured_origins() -> None:
     rendered = Pages(PagesSection(), embed_in=["https://portal.example"]).refuse(no_cal(), VIEWER)
     assert "frame-ancestors 'self' https://portal.example" in dict(rendered.headers)["Content-Security-Policy"]
 
 
-def test_a_call_of_the_dialects_client_is_answered_in_its_own_form() -> None:
+def test_call_of_the_dialects_client_is_refused_in_its_own_form() -> None:
     heard: list[str] = []
 
     def write(words: str) -> DialectResponse:
@@ -160,7 +160,7 @@ def test_a_call_of_the_dialects_client_is_answered_in_its_own_form() -> None:
 
     rendered = PAGES.refuse(no_cal(), replace(VIEWER, write=write))
     assert (rendered.status, rendered.body) == (403, b"<result/>")
-    assert heard[0].startswith("No licence is free for you. ")
+    assert heard[0].startswith("No license is free for you. ")
     assert heard[0].endswith("The next one can come free at 12:35 UTC. Reference 7F3K-92QD.")
 
 
@@ -178,7 +178,7 @@ def test_a_call_of_the_dialects_client_is_answered_in_its_own_form() -> None:
         ("image/avif,image/webp,*/*;q=0.8", False),
     ],
 )
-def test_a_page_is_for_who_asks_for_one(accept: str, wants: bool) -> None:
+def test_page_is_sent_to_a_client_that_prefers_one(accept: str, wants: bool) -> None:
     assert prefers_page(accept) is wants
 
 
@@ -193,11 +193,11 @@ def test_a_page_is_for_who_asks_for_one(accept: str, wants: bool) -> None:
         (Forbidden("x"), None),
     ],
 )
-def test_a_refusal_says_when_to_come_back_where_that_is_known(refusal: Refusal, wait: str | None) -> None:
+def test_refusal_says_when_to_try_again_where_that_is_known(refusal: Refusal, wait: str | None) -> None:
     assert dict(headers(refusal, NOW)).get("Retry-After") == wait
 
 
-def test_signing_out_is_a_button_that_posts_and_signed_out_is_no_challenge() -> None:
+def test_sign_out_page_has_a_button_that_posts_and_signed_out_does_not_challenge() -> None:
     button = PAGES.sign_out(VIEWER)
     assert button.status == 200
     assert b'<form method="post" action="/_calgate/sign-out">' in button.body
@@ -205,17 +205,45 @@ def test_signing_out_is_a_button_that_posts_and_signed_out_is_no_challenge() -> 
     assert PAGES.signed_out(VIEWER).status == 200
 
 
+def test_denial_promises_no_free_cal_while_more_are_in_use_than_the_limit() -> None:
+    over = NoCal("x", license="l", document="d", pools=[Pool("session", 2, 3, NOW + 60)])
+    assert "can come free" not in page(over)
+    problem = json.loads(PAGES.refuse(over, PROGRAM).body)
+    assert (problem["free_at"], problem["pools"][0]["free_at"], "retry_after" in problem) == (None, None, False)
+
+
+def test_place_in_the_queue_is_promised_only_by_the_page_that_keeps_it() -> None:
+    heard: list[str] = []
+
+    def write(words: str) -> DialectResponse:
+        heard.append(words)
+        return DialectResponse("text/xml", b"<result/>")
+
+    refusal = no_cal(place=3)
+    assert "keeps your place" in page(refusal)
+    PAGES.refuse(refusal, replace(VIEWER, write=write))
+    for text in (heard[0], json.loads(PAGES.refuse(refusal, PROGRAM).body)["detail"]):
+        assert "This page" not in text
+        assert "number 3 in the queue" in text
+
+
+def test_sign_out_page_promises_no_more_than_happens() -> None:
+    text = PAGES.sign_out(VIEWER).body.decode()
+    assert "once its minimum time is over" in text
+    assert "A CAL that is assigned to you stays yours" in text
+
+
 # ---------------------------------------------------------------- an administrator's own templates
 
 
-def test_a_template_in_the_folder_replaces_ours_and_the_others_stay(tmp_path: Path) -> None:
+def test_template_in_the_folder_replaces_one_page_only(tmp_path: Path) -> None:
     (tmp_path / "denial.html").write_text("<h1>Full house: {{ refusal.document }}</h1>", encoding="utf-8")
     pages = Pages(PagesSection(templates=tmp_path))
     assert pages.refuse(no_cal(), VIEWER).body.decode() == f"<h1>Full house: {DOCUMENT}</h1>"
     assert b"You do not have access" in pages.refuse(Forbidden("x"), VIEWER).body
 
 
-def test_a_template_may_build_on_ours_and_restyle_all(tmp_path: Path) -> None:
+def test_template_can_extend_ours_and_restyle_every_page(tmp_path: Path) -> None:
     (tmp_path / "_style.css").write_text("body { color: red }", encoding="utf-8")
     (tmp_path / "problem.html").write_text(
         '{% extends "_base.html" %}{% block facts %}<p>Call 112</p>{% endblock %}', encoding="utf-8"
@@ -234,12 +262,12 @@ def test_a_template_may_build_on_ours_and_restyle_all(tmp_path: Path) -> None:
         ("deniel.html", "", "deniel.html: there is no such page; there are denial.html"),
     ],
 )
-def test_a_broken_template_is_named_at_start_with_its_line(tmp_path: Path, name: str, text: str, says: str) -> None:
+def test_broken_template_is_reported_with_its_line(tmp_path: Path, name: str, text: str, says: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=says):
         check_templates(PagesSection(templates=tmp_path))
 
 
-def test_a_folder_that_is_not_there_is_a_fault_of_the_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is no folder"):
+def test_missing_template_folder_is_a_fault_of_the_settings(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not a folder"):
         check_templates(PagesSection(templates=tmp_path / "none"))
