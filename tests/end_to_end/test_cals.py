@@ -277,7 +277,12 @@ async def test_with_enforce_off_everything_is_decided_and_nobody_is_denied(
     async with gateway(settings) as gate:
         assert (await curl(f"{gate.url}/docs/sales", user="bob")).status == 200
         assert (await curl(f"{gate.url}/docs/sales", user="carol")).status == 200
-        assert await holders(settings) == [("session", "DEMO\\bob")]
+        _, out, _ = await calgate("cals", "list", "-c", str(settings), "--json")
+        listed = json.loads(out)
+        held = sorted((holder["name"], holder["beyond"]) for holder in listed["holders"])
+        assert held == [("DEMO\\bob", False), ("DEMO\\carol", True)]
+        pool = next(pool for pool in listed["pools"] if pool["kind"] == "session")
+        assert (pool["occupied"], pool["beyond"]) == (1, 1)
         assert [entry["cal"] for entry in gate.decisions("CAL")] == ["session", "unenforced"]
 
 
