@@ -1,4 +1,4 @@
-"""The vendor's order of consumption, as a table: what a user has, and what there is, decides which CAL serves him."""
+"""The vendor's order of consumption as a table: from what a user has and what is free to the CAL that serves them."""
 
 from collections.abc import Awaitable, Callable
 

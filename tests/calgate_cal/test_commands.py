@@ -24,7 +24,7 @@ from support.redis_servers import Server
 
 
 class CommandContext:
-    """What the core gives a plugin's commands, for two licenses on one server."""
+    """A command context with licenses on one server."""
 
     def __init__(self, url: str, folder: Path, **licenses: Any) -> None:
         self._url = url
@@ -68,7 +68,7 @@ def cals(context: CommandContext) -> Cals:
 
 @pytest.fixture
 def visit(context: CommandContext) -> Callable[[str], str]:
-    """A gateway's claim for a user: the kind of CAL, or why not."""
+    """Claims for a user as a gateway does: returns the kind of CAL, or the code of the denial."""
 
     async def claim(user: str) -> str:
         async with context.open(Path()) as (config, services):
@@ -84,13 +84,13 @@ def visit(context: CommandContext) -> Callable[[str], str]:
 
 
 def said(result: Result) -> Any:
-    """What --json printed."""
+    """Returns what --json printed."""
     assert result.exit_code == 0, result.output
     return json.loads(result.output)
 
 
 def everything(cals: Cals) -> tuple[object, object]:
-    """All that a command could change, and every record of a change."""
+    """Returns all that a command could change, and every record of a change."""
     return said(cals("export")), said(cals("log", "--json"))
 
 
@@ -133,7 +133,7 @@ def test_document_cals_are_allocated_assigned_and_switched_to_dynamic(cals: Cals
 
 
 def test_brackets_in_a_document_name_are_shown_literally(cals: Cals) -> None:
-    """A user may ask for a document of any name."""
+    """Users can request documents of any name."""
     assert cals("allocate", "a[/b]c[old].qvw", "2").exit_code == 0
     listed = cals("list")
     assert listed.exit_code == 0

@@ -1,4 +1,4 @@
-"""Document CALs: allocated to a document, then one user's for it."""
+"""Document CALs: allocated to a document, then given to one user for it."""
 
 from collections.abc import Awaitable, Callable
 

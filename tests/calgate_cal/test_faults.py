@@ -1,4 +1,4 @@
-"""What survives when servers die, freeze and forget: real servers, really killed."""
+"""What survives when servers die, freeze and forget: real servers that are really killed."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ class Gateway:
         self.license_admin = LicenseAdmin("q", config.licenses["q"], store, People(), "admin")
 
     async def hold(self, user: str, document: str = "d") -> Lease:
-        """Claims and is served, however often the store must be asked."""
+        """Claims until the store replies, and is served."""
         while True:
             try:
                 lease = await self.allocator.claim("q", who(user), document, reference=f"r-{user}")
@@ -48,11 +48,11 @@ class Gateway:
                 return lease
 
     async def holders(self) -> list[Holder]:
-        """In the order of their grants."""
+        """Returns the holders in the order of their grants."""
         found = [holder async for holder in self.license_admin.holders()]
         return sorted(
             found, key=lambda holder: [int(part) for part in holder.id.split("-")]
-        )  # several in a millisecond
+        )  # there are several in a millisecond
 
 
 @contextlib.asynccontextmanager
@@ -65,9 +65,9 @@ async def gateway(section: StoreSection, folder: Path, **license: Any) -> AsyncI
 
 
 async def under_load(gateway: Gateway, harm: Callable[[], Awaitable[None]], tasks: int = 8) -> tuple[set[str], float]:
-    """New users claim Named CALs all the time, and meanwhile harm is done.
+    """Lets new users claim Named CALs all the time, and does harm meanwhile.
 
-    Answers who was told that he has one, and the longest time that nobody was.
+    Returns the users who got one, and the longest time without a grant.
     """
     told: dict[str, float] = {}
     stopped = asyncio.Event()
@@ -127,7 +127,7 @@ async def test_flushed_functions_are_loaded_again_under_load(server: Server, tmp
 
         told, pause = await under_load(gate, flush)
         assert lost(told, await gate.holders()) == set()
-        assert pause < 3  # of a loaded machine; what counts is that each call was answered
+        assert pause < 3  # on a loaded machine; what counts is that each call got a reply
 
 
 async def test_store_frozen_for_20_seconds_denies_nobody_and_forgets_nothing(
@@ -173,7 +173,7 @@ async def test_grant_without_a_replicas_acknowledgement_is_503_and_its_retry_wai
             for _ in range(2):
                 with pytest.raises(Unavailable, match="0 of 1 replicas have acknowledged"):
                     await gate.allocator.claim("q", analyst, "d", reference="r1")
-            assert (await gate.hold("bob")).kind == "session"  # its holder's gateway can speak for it: no wait
+            assert (await gate.hold("bob")).kind == "session"  # its holder's gateway can reassert it: no wait
             replica.send(signal.SIGCONT)
             lease = await gate.allocator.claim("q", analyst, "d", reference="r1")
             await gate.allocator.settle(lease, served=True)
@@ -275,7 +275,7 @@ async def test_session_cals_forgotten_by_a_failover_are_reasserted_for_inactive_
         await _first_answer(gate.store)
         deadline = time.monotonic() + 5
         while {holder.user for holder in await gate.holders()} != {"ann", "bob"}:
-            assert time.monotonic() < deadline, "nobody spoke for bob"
+            assert time.monotonic() < deadline, "bob's CAL was not reasserted"
             await asyncio.sleep(0.1)
 
 
@@ -291,7 +291,7 @@ async def test_cluster_that_loses_a_primary_loses_no_named_cal(
             async def kill() -> None:
                 cluster.primary_of("calgate:{q}:state").send(signal.SIGKILL)
 
-            # with its only replica promoted nobody is left to acknowledge: from then on 503, and nothing is lost
+            # with its only replica promoted, no replica can acknowledge: from then on 503, and nothing is lost
             told: set[str] = set()
 
             async def come() -> None:
@@ -345,7 +345,7 @@ async def _kind(gate: Gateway, user: str) -> str:
 
 
 async def _first_answer(store: RedisStore, key: str = "calgate:{q}:state") -> None:
-    """Returns when the store takes writes again."""
+    """Waits until the store takes writes again."""
     deadline = time.monotonic() + 20
     while True:
         try:

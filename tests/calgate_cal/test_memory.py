@@ -13,14 +13,14 @@ from calgate.plugin.licensing import Activity
 from calgate_cal import lua
 
 License = Callable[..., Awaitable[Lab]]
-PLACE = "calgate:{q}:"
+KEY = "calgate:{q}:"
 
 
 async def forget(q: Lab, field: str, kind: str) -> None:
-    """As a failover does that lost the last writes."""
-    await q.store.redis.hdel(f"{PLACE}leases", field)
+    """Deletes a lease as a failover does that lost the last writes."""
+    await q.store.redis.hdel(f"{KEY}leases", field)
     for key in (kind, "idle", "used"):
-        await q.store.redis.zrem(f"{PLACE}{key}", field)
+        await q.store.redis.zrem(f"{KEY}{key}", field)
 
 
 async def test_forgotten_lease_returns_to_its_holder_even_beyond_the_limit(license: License) -> None:
@@ -49,7 +49,7 @@ async def test_kind_without_cals_is_searched_again_after_a_lease_of_it_was_reass
     q = await license(named={"in_license": 1, "dynamic": True}, session={"in_license": 1})
     lease = await q.hold("alice")
     await forget(q, "named|alice", "named")
-    terms: Any = await q.store.redis.hget(f"{PLACE}state", "terms")
+    terms: Any = await q.store.redis.hget(f"{KEY}state", "terms")
     none = json.loads(terms)
     none["named"] |= {"in_license": 0, "limit": 0}
     await q.store.call(f"{lua.VERSION}_configure", q.allocator._keys["q"], ("tester", json.dumps(none)))
@@ -120,7 +120,7 @@ async def test_due_leases_are_recorded_as_ended_by_tending(license: License) -> 
 async def test_no_key_has_an_expiry(license: License) -> None:
     q = await license(**SETTINGS)
     await live(q)
-    keys = [key async for key in q.store.redis.scan_iter(f"{PLACE}*")]
+    keys = [key async for key in q.store.redis.scan_iter(f"{KEY}*")]
     assert len(keys) > 10
     assert {await q.store.redis.pttl(key) for key in keys} == {-1}
 

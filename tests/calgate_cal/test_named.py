@@ -1,4 +1,4 @@
-"""Named CALs: assigned, or given to whoever comes; taken away, quarantined, given back."""
+"""Named CALs: assigned, by an administrator or dynamically; removed, quarantined, given back."""
 
 from collections.abc import Awaitable, Callable
 

@@ -1,4 +1,4 @@
-"""A Named CAL whose owner comes from a second machine, and one that nobody uses."""
+"""A Named CAL whose owner uses a second machine, and a Named CAL that is unused."""
 
 from collections.abc import Awaitable, Callable
 

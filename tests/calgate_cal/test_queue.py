@@ -1,4 +1,4 @@
-"""The queue: first come, first served; places kept by asking; offers that stand a minute."""
+"""The queue: first come, first served; positions kept by polling; offers that stand a minute."""
 
 from collections.abc import Awaitable, Callable
 

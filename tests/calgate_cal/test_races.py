@@ -1,4 +1,4 @@
-"""Sixty-four processes race for six CALs; the records, which the functions wrote, tell what happened."""
+"""Sixty-four processes race for six CALs; the records that the functions wrote show what happened."""
 
 import subprocess
 import sys
@@ -70,7 +70,7 @@ async def test_race_for_the_queue_is_served_first_come_first_served(racing_serve
             assert holder == waiting[0], f"{holder} was served before {waiting[0]}"
             waiting.remove(holder)
             offered.add(holder)
-        elif record.what in ("gave-up", "offer-lapsed"):
+        elif record.what in ("gave-up", "kept-away"):
             waiting = [other for other in waiting if other != holder]
             offered.discard(holder)
         elif record.what == "granted":

@@ -1,4 +1,4 @@
-"""The functions in the store agree with the rules, after every step of very many random histories."""
+"""The functions in the store agree with the rules after every step of very many random histories."""
 
 import os
 from collections import Counter
@@ -55,7 +55,7 @@ TURN = st.integers(0, 2**32)
 
 
 class License(RuleBasedStateMachine):
-    """A history is made of chapters, which can be left out when a failure is made small.
+    """A history is made of chapters, so that Hypothesis can leave chapters out when it shrinks a failure.
 
     Hypothesis draws the same numbers again and again, so each chapter's dice come from all that was drawn before it,
     and from a salt of the run.
@@ -93,7 +93,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 
 def play(library: Library, examples: int, phases: Sequence[Phase] = (Phase.generate, Phase.shrink)) -> None:
-    """Random histories; the first on which store and rules disagree is made small and raised."""
+    """Plays random histories; raises the first on which store and rules disagree, shrunk."""
     salt = os.environ.get("CALGATE_SALT") or token_hex(4)
     print(f"CALGATE_SALT={salt} makes this run again")
     machine = type("License", (License,), {"library": library, "salt": salt})
@@ -118,7 +118,7 @@ def test_store_agrees_with_the_rules_after_every_step(redis: Redis) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.timeout(300)  # found within seconds; so many examples only make sure
+@pytest.mark.timeout(300)  # found within seconds as a rule
 def test_planted_fault_is_found(fault: str, redis: Redis) -> None:
     library = Library(redis, FAULTS[fault])
     with pytest.raises(AssertionError, match="the rules"):

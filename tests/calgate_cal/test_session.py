@@ -1,4 +1,4 @@
-"""Session CALs: taken on opening, held a minimum, freed by sign-out and idleness."""
+"""Session CALs: taken when a document is opened, held for a minimum, freed by sign-out or idleness."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A gateway of another version may run on the same store: frozen functions with their data, beside the present ones."""
+"""A gateway of another version can use the same store: frozen functions and their data alongside the present ones."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ VERSIONS = sorted(file.stem for file in FROZEN.glob("*.lua"))
 
 @pytest.fixture(params=VERSIONS)
 async def old(request: pytest.FixtureRequest, license: License) -> tuple[Lab, str]:
-    """The data of a frozen version, and the name under which its functions run beside the present ones."""
+    """Loads the data of a frozen version; returns the name under which its functions run alongside the present ones."""
     q = await license(**SETTINGS)
     await q.store.redis.flushall()
     await q.at(2 * HOUR + MINUTE)
