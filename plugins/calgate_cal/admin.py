@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from calgate.plugin import BadRequest, Directory, Person, Refusal, Site, Store
+from calgate.plugin import BadRequest, Directory, Person, Refusal, Site, Store, parse_user
 from calgate_cal import export_format, lua, people, replies, terms
 from calgate_cal.audit import Record, read
 from calgate_cal.names import normalize, spellings
@@ -15,6 +15,7 @@ from calgate_cal.replies import Holder, State, Waiting
 from calgate_cal.settings import License
 
 _LONGEST_DOCUMENT = 512  # characters, host included
+_MOST_LOOKED_UP = 500  # users of one list
 
 
 class AdminError(Exception):
@@ -87,6 +88,17 @@ class LicenseAdmin:
         if person is None:
             raise AdminError(f"the directory knows nobody called {user}")
         return person
+
+    async def with_current_names(self, holders: Sequence[Holder]) -> list[Holder]:
+        """Returns the holders under the names that the directory has for their SIDs; a renamed user keeps their CALs.
+
+        Of very many users none is looked up: their leases have the name of their last use.
+        """
+        keys = {holder.user for holder in holders if parse_user(holder.user).form == "sid"}
+        if self._directory is None or len(keys) > _MOST_LOOKED_UP:
+            return list(holders)
+        names = await people.current_names(self._directory, keys)
+        return [people.renamed(holder, names.get(holder.user, holder.name)) for holder in holders]
 
     async def find(self, user: str) -> Sequence[Found]:
         """Returns every user whom the name can mean, also users whom the directory does not know any more.

@@ -1,7 +1,7 @@
 """Finds the user that an administrator means: by key, by present or former name, in the directory or among holders."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from calgate.plugin import Directory, Person, Refusal, Unavailable, identity_of
 from calgate_cal import lua
@@ -54,6 +54,26 @@ def with_keys(keys: Collection[str], holders: Iterable[Holder]) -> Sequence[Foun
         if holder.user in keys:
             held.setdefault(holder.user, []).append(holder)
     return _found(held, None)
+
+
+async def current_names(directory: Directory, keys: Collection[str]) -> Mapping[str, str]:
+    """Returns the directory's names for SIDs. Users who are gone, disabled or cannot be looked up now are left out."""
+    names = {}
+    for key in sorted(keys):
+        try:
+            person = await look_up(directory, key)
+        except Unavailable:
+            break
+        except Refusal:
+            continue
+        if person is not None and lua.part(person.key).casefold() == key.casefold():
+            names[key] = person.name
+    return names
+
+
+def renamed(holder: Holder, name: str) -> Holder:
+    """Returns the holder under this name; the name before joins the former ones."""
+    return holder if holder.name == name else replace(holder, name=name, names=(*holder.names, holder.name))
 
 
 def matches(holder: Holder, wanted: str) -> bool:

@@ -67,6 +67,16 @@ async def test_renamed_user_who_has_not_come_back_is_found_by_the_new_name(licen
     assert (await q.license_admin.remove("CORP\\igor"))[0] == "CORP\\igor"
 
 
+async def test_list_has_the_present_name_of_a_renamed_user_who_has_not_come_back(license: License) -> None:
+    q, accounts = await named(license, ivan=OLD)
+    accounts.keys = {"igor": OLD}
+    (holder,) = await q.license_admin.with_current_names(await q.holders())
+    assert (holder.name, list(holder.names)) == ("CORP\\igor", ["CORP\\ivan"])
+    accounts.is_away = True
+    (holder,) = await q.license_admin.with_current_names(await q.holders())
+    assert holder.name == "CORP\\ivan"
+
+
 async def test_account_created_again_is_told_from_the_deleted_one_and_nothing_is_taken(license: License) -> None:
     q, accounts = await named(license, ivan=OLD)
     accounts.keys = {"ivan": NEW}

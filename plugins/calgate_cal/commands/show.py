@@ -83,7 +83,8 @@ COMMANDS = (list_, who_has, queue)
 
 async def _sorted_holders(license_admin: LicenseAdmin) -> list[Holder]:
     found = {holder.id: holder async for holder in license_admin.holders()}
-    return sorted(found.values(), key=lambda holder: (KINDS.index(holder.kind), holder.name.casefold(), holder.since))
+    named = await license_admin.with_current_names(list(found.values()))
+    return sorted(named, key=lambda holder: (KINDS.index(holder.kind), holder.name.casefold(), holder.since))
 
 
 def _quarantined(holders: Sequence[Holder], kind: str) -> int:
