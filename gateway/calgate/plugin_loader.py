@@ -11,7 +11,7 @@ from typing import Any, Protocol, get_args
 import click
 
 from calgate.plugin.checks import CheckContext, CommandContext, Finding
-from calgate.plugin.errors import ConfigError
+from calgate.plugin.errors import ConfigError, Unavailable
 from calgate.plugin.hooks import (
     Activates,
     HasCheck,
@@ -25,7 +25,7 @@ from calgate.plugin.hooks import (
     PluginModule,
     Role,
 )
-from calgate.plugin.identity import Authenticator, Directory, Identity, NtlmVerifier, Person
+from calgate.plugin.identity import Authenticator, Directory, GroupMembers, Identity, NtlmVerifier, Person
 from calgate.plugin.licensing import Allocator
 from calgate.plugin.services import Services, Store
 from calgate.plugin.settings import Section
@@ -190,6 +190,16 @@ class Directories:
             if missing:
                 found |= await directory.resolve(missing)
         return found
+
+    async def members_of(self, group: str) -> Sequence[str] | None:
+        """Fills `GroupMembers`. A group of a directory that cannot list its members is Unavailable, never empty."""
+        for directory in self.members:
+            if isinstance(directory, GroupMembers):
+                if (found := await directory.members_of(group)) is not None:
+                    return found
+            elif (await directory.resolve([group]))[group] is not None:
+                raise Unavailable(f"the directory of {group} cannot list the members of a group")
+        return None
 
 
 @asynccontextmanager

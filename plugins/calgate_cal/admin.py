@@ -1,5 +1,6 @@
 """What an administrator looks at and changes, apart from the command line."""
 
+import contextlib
 import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
@@ -14,6 +15,7 @@ from calgate_cal.register import LicenseRegister
 from calgate_cal.replies import Holder, State, Waiting
 from calgate_cal.settings import License
 
+_LONGEST_RUN = 600_000  # milliseconds after which a run that died no longer keeps others out
 _LONGEST_DOCUMENT = 512  # characters, host included
 _MOST_LOOKED_UP = 500  # users of one list
 
@@ -282,6 +284,18 @@ class LicenseAdmin:
     def site(self) -> Site | None:
         """What the rest of the settings file means."""
         return self._site
+
+    @contextlib.asynccontextmanager
+    async def only_run(self, what: str, run: str) -> AsyncIterator[None]:
+        """Lets one run at a time change this license. Raises AdminError while another one runs."""
+        key = f"{self._store.prefix}:{{{self.name}}}:{what}"
+        if not await self._store.execute("SET", key, run, "NX", "PX", _LONGEST_RUN):
+            raise AdminError(f"{what}: another run is at work on this license; try again when it has ended")
+        try:
+            yield
+        finally:
+            if await self._store.execute("GET", key) == run.encode():
+                await self._store.execute("DEL", key)
 
     def acting_for(self, run: str) -> "LicenseAdmin":
         """Returns the same license for a run of many changes, which is named in the record of each."""

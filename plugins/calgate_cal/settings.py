@@ -65,6 +65,9 @@ class Named(Pool):
     """How long a removed CAL stays occupied after its last use; until then `calgate cals undo` gives it back. 7 days,
     as the vendor has it."""
 
+    group: Name | None = None
+    """The group that `calgate cals sync` keeps the Named CALs in step with, unless it is given another."""
+
     other_client: Literal["allow", "take-over", "refuse"] = "allow"
     """What happens when the owner uses a second machine at once: "allow" lets both, "take-over" ends the use of the
     first machine, "refuse" denies the second. The vendor allows it."""

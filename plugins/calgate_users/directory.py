@@ -46,6 +46,14 @@ class UsersDirectory:
         known = {name: users_file.group_key(name, current.domains[0]) for name in groups}
         return {name: key if key in current.groups else None for name, key in known.items()}
 
+    async def members_of(self, group: str) -> Sequence[str] | None:
+        """Fills `GroupMembers`; there are no nested groups, and disabled users are members too."""
+        current = await self._current()
+        key = users_file.group_key(group, current.domains[0])
+        if key not in current.groups:
+            return None
+        return [user.key for user in current.users.values() if key in user.groups]
+
     async def verify(self, attempt: NtlmAttempt) -> NtlmProof:
         """An unknown user takes as long as a known one: a proof is computed with a hash that belongs to no user."""
         user = (await self._current()).find(attempt.domain, attempt.account)

@@ -120,3 +120,10 @@ async def test_deleted_file_is_logged_and_its_content_kept(tmp_path: Path, caplo
 def test_start_fails_with_a_missing_file_and_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"users.file: .*nowhere.toml cannot be read: No such file.*calgate users add"):
         UsersDirectory(tmp_path / "nowhere.toml")
+
+
+async def test_members_of_a_group_include_disabled_users(tmp_path: Path) -> None:
+    directory = UsersDirectory(write(tmp_path))
+    assert await directory.members_of("bi users") == ["demo\\alice", "demo\\gone"]
+    assert await directory.members_of("DEMO\\Auditors") == []
+    assert await directory.members_of("Strangers") is None

@@ -146,6 +146,17 @@ class GroupHints(Protocol):
 
 
 @runtime_checkable
+class GroupMembers(Protocol):
+    """A directory that can list a group's members: for commands, never while a request waits."""
+
+    async def members_of(self, group: str) -> Sequence[str] | None:
+        """Returns the keys of the users in a group given by name, nested groups included; None: no such group.
+
+        Raises Unavailable.
+        """
+
+
+@runtime_checkable
 class Directory(Protocol):
     """Knows people, their groups and the state of their accounts."""
 
