@@ -12,6 +12,7 @@ from calgate.demo import serve
 from deploy.proxies import Site, replaced, running
 from support.gateway_process import curl, gateway, write_settings
 from support.ports import free_port
+from support.redis_servers import Server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "proxy"
@@ -150,3 +151,26 @@ async def test_ntlm_works_through_a_tcp_balancer_with_the_proxy_protocol(tmp_pat
                 reply = await curl(f"{site.url}/", "--interface", "127.0.0.9", user="alice")
                 assert reply.body.startswith(b"AccessPoint for DEMO\\alice")
                 assert gate.decisions("signed in")[-1]["address"] == "127.0.0.9"
+
+
+async def test_haproxy_keeps_the_gateway_while_the_store_is_away(tmp_path: Path, certificate: Path) -> None:
+    """A health check that fails with the store takes every gateway out at once, and with them grace and our pages."""
+    if shutil.which("haproxy") is None:
+        pytest.skip("needs haproxy")
+    store = Server(tmp_path / "redis").start()
+    async with serve() as upstream:
+        listen, section = 'trusted_proxies = ["127.0.0.1/32"]', f'url = "{store.url}"'
+        port = int(upstream.rpartition(":")[2])
+        async with gateway(write_settings(tmp_path, port, listen=listen, store=section)) as gate:
+            site = Site(gate, f"https://127.0.0.1:{free_port()}")
+            async with running(haproxy(tmp_path, certificate, int(site.url.rpartition(":")[2]), gate.port), site):
+                signed_in = {"Cookie": await cookie(site)}
+                async with site.session as client:
+                    async with client.get(f"{site.url}/", headers=signed_in) as response:
+                        assert response.status == 200
+                    store.stop()
+                    await asyncio.sleep(8)  # HAProxy takes a server out after three failed checks, two seconds apart
+                    async with client.get(f"{site.url}/", headers=signed_in) as response:
+                        assert response.status == 200, "known sessions have grace"
+                    async with client.get(f"{site.url}/_calgate/health") as response:
+                        assert (response.status, (await response.json())["degraded"]) == (200, ["store"])
