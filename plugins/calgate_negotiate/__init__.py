@@ -4,12 +4,11 @@ Kerberos is accepted with a keytab (RFC 4559). NTLM, raw and inside SPNEGO, is a
 or another plugin that has the NT hashes verifies it. Only NTLMv2 is accepted.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from calgate.plugin import Authenticator, Services
+from calgate.plugin import Authenticator, Services, start_task
 from calgate_negotiate.channel_binding import ChannelBindingPolicy
 from calgate_negotiate.check import check
 from calgate_negotiate.commands import commands, ntlm_report
@@ -46,7 +45,7 @@ async def start(config: Config, services: Services) -> AsyncIterator[Authenticat
             ntlm_from=config.ntlm_from,
             channel_binding=policy,
         )
-        watching = asyncio.create_task(policy.follow())
+        watching = start_task(policy.follow(), "negotiate: binding certificate")
         stack.callback(watching.cancel)
         yield NegotiateAuthenticator(mechanisms)
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from calgate.http.response import ResponseBody
 from calgate.plugin.errors import Refusal
 from calgate.plugin.licensing import Lease
+from calgate.plugin.tasks import start_task
 
 JUDGED_AFTER = 1.0  # seconds until a task judges an open stream: most end sooner, and a timer costs less than a task
 
@@ -115,7 +116,7 @@ class StreamedBody:
         return piece
 
     def _start_judging(self) -> None:
-        self._judging = asyncio.get_running_loop().create_task(self._judge(self._refuse))
+        self._judging = start_task(self._judge(self._refuse), "open response: access check")
 
     def _refuse(self, refusal: Refusal) -> None:
         self.end(refusal, "")

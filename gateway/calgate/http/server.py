@@ -18,6 +18,7 @@ from calgate.http.response import Response
 from calgate.http.tls import Certificates
 from calgate.plugin.errors import Refusal
 from calgate.plugin.settings import Network
+from calgate.plugin.tasks import start_task
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ class Listener:
         """Answers from now on."""
         loop = asyncio.get_running_loop()
         if self._proxies is not None:
-            self._accepting = loop.create_task(self._accept())
+            self._accepting = start_task(self._accept(), "listener: accepting")
             return
         patience = _TLS_PATIENCE if self._context else None
         self._server = await loop.create_server(
@@ -179,7 +180,7 @@ class Listener:
                 logger.error("a connection cannot be accepted: %s", error)
                 await asyncio.sleep(0.1)
                 continue
-            task = loop.create_task(self._welcome(connection))
+            task = start_task(self._welcome(connection), "listener: PROXY header")
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
 

@@ -19,6 +19,7 @@ from calgate.plugin.errors import Unavailable
 from calgate.plugin.identity import Person
 from calgate.plugin.licensing import Activity, Allocator, Claimant, Lease, LicenseInfo, Lost, NoCal
 from calgate.plugin.services import Event
+from calgate.plugin.tasks import start_task
 from calgate.telemetry import log
 from calgate.telemetry.metrics import Metrics
 
@@ -158,7 +159,7 @@ class Licensing:
         """Reports the outcome of the request that claimed a provisional lease; the response does not wait for it."""
         if served is not None:
             session.replace_lease(lease, _settled(lease) if served else None)
-        task = asyncio.get_running_loop().create_task(self._settle(lease, served=served))
+        task = start_task(self._settle(lease, served=served), "licensing: settling")
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 

@@ -74,6 +74,7 @@ from calgate.plugin.options import SETTINGS_FILE, config_option, console, json_o
 from calgate.plugin.services import Event, Services, Site, Store
 from calgate.plugin.settings import Duration, Network, Secret, Section, is_origin, parse_duration
 from calgate.plugin.sign_on import SignOn
+from calgate.plugin.tasks import start_task
 from calgate.plugin.values import as_text, milliseconds
 
 __all__ = [
@@ -159,4 +160,5 @@ __all__ = [
     "parse_group",
     "parse_user",
     "schemes_for",
+    "start_task",
 ]

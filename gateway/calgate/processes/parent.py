@@ -18,13 +18,13 @@ from pathlib import Path
 from calgate import config, store
 from calgate.config.model import Settings
 from calgate.plugin.errors import ConfigError
+from calgate.plugin.tasks import start_task
 from calgate.processes.admin import Admin
 from calgate.processes.notify import notify
 from calgate.processes.serve import WAS_READY, public_url
 from calgate.processes.sockets import HANDOVER, from_systemd, inherited
 from calgate.processes.worker_process import WorkerProcess
 from calgate.store import EmbeddedFaultError, NoServerError, open_store
-from calgate.telemetry import tasks
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ class Parent:
         self._leave(child.finish(self._settings.core.listen.drain + _LAST_PATIENCE), child.hand_over)
 
     def _leave(self, ending: Coroutine[None, None, None], hand_over: Callable[[], str]) -> None:
-        task = tasks.start(ending, "end of a worker")
+        task = start_task(ending, "end of a worker")
         self._leaving[task] = hand_over
         task.add_done_callback(self._leaving.pop)
 

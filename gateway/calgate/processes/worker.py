@@ -24,10 +24,11 @@ from pathlib import Path
 from calgate import config
 from calgate.app import Gateway
 from calgate.plugin.errors import ConfigError
+from calgate.plugin.tasks import start_task
 from calgate.processes.serve import serve
 from calgate.processes.sockets import Role
 from calgate.processes.worker_process import STOPPING
-from calgate.telemetry import log, tasks
+from calgate.telemetry import log
 
 _REPORT_EVERY = 1.0
 _COLLECTED_AT = 20_000  # objects allocated and not yet freed
@@ -68,7 +69,7 @@ async def _work(
         parent.on_service_stop = gateway.note_stop
         _ease_collection()
         channel.send({"ready": slot})
-        reporting.append(tasks.start(_report(gateway, channel, parent.stop), "reports", parent.stop.set))
+        reporting.append(start_task(_report(gateway, channel, parent.stop), "reports", parent.stop.set))
 
     await serve(settings, lent, ready, parent.stop, started)
 

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from calgate.plugin.errors import ConfigError
+from calgate.plugin.tasks import start_task
 from calgate.processes.sockets import Role
-from calgate.telemetry import tasks
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class WorkerProcess:
         self._began = time.monotonic()
         self.metrics: dict[str, object] = {}
         self.health: dict[str, object] = {"status": "starting"}
-        self._attending = tasks.start(self._attend(), "worker process", process.kill)
+        self._attending = start_task(self._attend(), "worker process", process.kill)
 
     @classmethod
     async def start(
@@ -106,7 +106,7 @@ class WorkerProcess:
 
     async def _attend(self) -> None:
         """Follows the worker to its end, whatever it writes."""
-        listening = tasks.start(self._listen(), "worker reports", self._process.kill)
+        listening = start_task(self._listen(), "worker reports", self._process.kill)
         await self._process.wait()
         with suppress(TimeoutError):
             await asyncio.wait_for(listening, _LAST_LINES_WITHIN)  # a process that it started may hold the channel open

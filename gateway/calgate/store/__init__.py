@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from calgate.plugin.tasks import start_task
 from calgate.store.client import connector
 from calgate.store.connection import RedisStore
 from calgate.store.embedded import EmbeddedFaultError, hand_over, private_server
@@ -41,7 +42,7 @@ async def open_store(
             audit_keep=section.audit_keep,
         )
         stack.push_async_callback(store.finish)
-        listening = asyncio.create_task(event.listen(), name="events of the store")
+        listening = start_task(event.listen(), "store: events")
         stack.push_async_callback(_cancel, listening)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(event.is_up.wait(), _WAIT_AT_START)

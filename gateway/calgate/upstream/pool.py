@@ -9,6 +9,7 @@ from typing import Self
 
 from calgate.http.descriptors import OUT_OF_DESCRIPTORS, report_lack_of_descriptors
 from calgate.plugin.errors import BadGateway, GatewayTimeout, Refusal, Unavailable
+from calgate.plugin.tasks import start_task
 from calgate.upstream.connection import Stale, UpstreamConnection
 from calgate.upstream.turns import Turn, Turns
 
@@ -80,7 +81,7 @@ class Upstream:
         return "https" if self._tls else "http"
 
     async def __aenter__(self) -> Self:
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+        self._sweeper = start_task(self._sweep(), f"upstream {self.name}: sweeping")
         return self
 
     async def __aexit__(self, *exc: object) -> None:

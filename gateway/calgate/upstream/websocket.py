@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 
 from calgate.http.connection import ClientConnection, close_in_time
+from calgate.plugin.tasks import start_task
 from calgate.upstream.connection import UpstreamConnection
 
 _CLOSE = 0x88  # FIN and opcode 8
@@ -92,7 +93,7 @@ class WebSocketTunnel(asyncio.Protocol):
         early = upstream_connection.after_upgrade
         self._upstream = upstream_connection.hand_over(self)
         self._connection.watch_backpressure(self._pause_upstream)
-        watching = asyncio.create_task(self._close_when_idle())
+        watching = start_task(self._close_when_idle(), "WebSocket: idle timeout")
         try:
             self._connection.send(head)
             if early:

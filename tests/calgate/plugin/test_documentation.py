@@ -25,6 +25,7 @@ from calgate.plugin import (
     services,
     settings,
     sign_on,
+    tasks,
     values,
 )
 
@@ -41,6 +42,7 @@ PARTS = {
     "Options of commands": options,
     "Settings": settings,
     "Values of the store": values,
+    "Background tasks": tasks,
     "Refusals and faults": errors,
     "Channel binding": channel_binding,
 }

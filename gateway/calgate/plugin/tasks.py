@@ -8,7 +8,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 
-def start(
+def start_task(
     work: Coroutine[Any, Any, None], name: str, on_failure: Callable[[], None] = lambda: None
 ) -> asyncio.Task[None]:
     """Starts a task; if it raises, logs the exception and calls `on_failure`. The caller keeps the reference."""
