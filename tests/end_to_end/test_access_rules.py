@@ -73,7 +73,7 @@ def server(running: tuple[Gateway, DocumentServer]) -> DocumentServer:
     return running[1]
 
 
-async def test_the_rule_that_refuses_is_named_to_the_user_and_in_the_log(gate: Gateway, server: DocumentServer) -> None:
+async def test_rule_that_refuses_is_named_to_the_user_and_in_the_log(gate: Gateway, server: DocumentServer) -> None:
     reply = await curl(f"{gate.url}/docs/night", user="alice")
     assert (reply.status, reply.json["rule"]) == (403, "closed just now")
     decision = gate.decisions("refused")[-1]
@@ -82,7 +82,7 @@ async def test_the_rule_that_refuses_is_named_to_the_user_and_in_the_log(gate: G
     assert server.seen == []
 
 
-async def test_a_group_that_nobody_knows_makes_no_rule_pass_by(gate: Gateway, server: DocumentServer) -> None:
+async def test_group_that_nobody_knows_makes_no_rule_pass_by(gate: Gateway, server: DocumentServer) -> None:
     reply = await curl(f"{gate.url}/docs/haunted", user="alice")
     assert (reply.status, reply.json["code"]) == (503, "rules-unresolved")
     assert "DEMO\\ghosts" in str(gate.decisions("refused")[-1]["reason"])
@@ -90,17 +90,17 @@ async def test_a_group_that_nobody_knows_makes_no_rule_pass_by(gate: Gateway, se
     assert (await curl(f"{gate.url}/portal", user="alice")).status == 200, "other requests do not depend on it"
 
 
-async def test_a_rule_on_trial_refuses_nobody_and_says_whom_it_would_have(gate: Gateway) -> None:
+async def test_rule_on_trial_refuses_nobody_and_says_whom_it_would_have(gate: Gateway) -> None:
     assert (await curl(f"{gate.url}/portal", user="bob")).status == 200
     would = gate.decisions("would be refused")[-1]
     assert (would["rule"], would["user"]) == ("on trial", "DEMO\\bob")
 
 
-async def test_a_rule_that_gives_documents_to_some_is_warned_about_where_a_later_one_gives_them_to_all(
+async def test_rule_that_gives_documents_to_some_is_warned_about_where_a_later_one_gives_them_to_all(
     gate: Gateway,
 ) -> None:
     log = gate.log.read_text()
-    assert "'app users' lets its people open the documents of 'hers alone'" in log
+    assert "'app users' also lets its users open the documents of 'hers alone'" in log
     assert (await curl(f"{gate.url}/docs/diary", user="carol")).status == 200, "as the warning says"
 
 
@@ -110,10 +110,10 @@ async def test_explain_says_why_for_each_rule_and_by_its_exit_code_whether(gate:
     )
     assert code == 1
     assert '"rule": "closed just now"' in out
-    assert "all that it names is so" in out
+    assert "all its conditions are met" in out
 
 
-async def test_a_websocket_is_closed_when_its_person_leaves_the_group(gate: Gateway, server: DocumentServer) -> None:
+async def test_websocket_is_closed_when_its_person_leaves_the_group(gate: Gateway, server: DocumentServer) -> None:
     cookie = await cookie_of(gate, "dave")
     server.behaviour = echo
     head, reader, writer = await open_websocket(gate, cookie)

@@ -29,14 +29,14 @@ async def holders(settings: Path) -> list[tuple[str, str]]:
     return sorted((holder["kind"], holder["name"]) for holder in json.loads(out)["holders"])
 
 
-async def test_the_portal_takes_no_cal_and_a_document_takes_one(gate: Gateway) -> None:
+async def test_portal_takes_no_cal_and_a_document_takes_one(gate: Gateway) -> None:
     assert (await curl(f"{gate.url}/portal", user="bob")).status == 200
     assert await holders(gate.settings) == []
     assert (await curl(f"{gate.url}/docs/sales", user="bob")).status == 200
     assert await holders(gate.settings) == [("session", "DEMO\\bob")]
 
 
-async def test_the_one_too_many_is_told_the_true_reason_and_nobodys_name(gate: Gateway, server: DocumentServer) -> None:
+async def test_one_too_many_is_told_the_true_reason_and_nobodys_name(gate: Gateway, server: DocumentServer) -> None:
     for name in ("bob", "carol"):
         assert (await curl(f"{gate.url}/docs/sales", user=name)).status == 200
     reached = len(server.seen)
@@ -52,7 +52,7 @@ async def test_the_one_too_many_is_told_the_true_reason_and_nobodys_name(gate: G
     assert entry["reference"] == denied.json["reference"]
 
 
-async def test_who_is_denied_is_signed_in_all_the_same(gate: Gateway, server: DocumentServer) -> None:
+async def test_denied_user_is_signed_in(gate: Gateway, server: DocumentServer) -> None:
     """The denial carries the session's cookie: asking again needs no new handshake."""
     for name in ("bob", "carol"):
         await curl(f"{gate.url}/docs/sales", user=name)
@@ -63,13 +63,13 @@ async def test_who_is_denied_is_signed_in_all_the_same(gate: Gateway, server: Do
     assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")).status == 200
 
 
-async def test_a_refused_user_never_touches_a_cal(gate: Gateway) -> None:
+async def test_refused_user_never_touches_a_cal(gate: Gateway) -> None:
     assert (await curl(f"{gate.url}/docs/sales", user="mallory")).json["code"] == "forbidden"
     assert await pools(gate.settings) == {"named": 0, "document": 0, "session": 0, "usage": 0}
     assert gate.decisions("CAL") == []
 
 
-async def test_an_assigned_named_cal_serves_before_any_other(gate: Gateway) -> None:
+async def test_assigned_named_cal_serves_before_any_other(gate: Gateway) -> None:
     code, out, err = await calgate("cals", "assign", "alice", "-c", str(gate.settings))
     assert code == 0, err
     assert "DEMO\\alice" in out
@@ -77,7 +77,7 @@ async def test_an_assigned_named_cal_serves_before_any_other(gate: Gateway) -> N
     assert await holders(gate.settings) == [("named", "DEMO\\alice")]
 
 
-async def test_an_unknown_user_cannot_be_assigned(gate: Gateway) -> None:
+async def test_unknown_user_cannot_be_assigned(gate: Gateway) -> None:
     code, _, err = await calgate("cals", "assign", "nobody", "-c", str(gate.settings))
     assert code == 1
     assert "nobody" in err
@@ -113,7 +113,7 @@ async def test_fifty_processes_racing_for_six_cals_never_hold_seven(
         store.stop()
 
 
-async def test_a_mistyped_document_burns_no_permanent_cal(server: DocumentServer, tmp_path: Path) -> None:
+async def test_mistyped_document_burns_no_permanent_cal(server: DocumentServer, tmp_path: Path) -> None:
     async def not_found(exchange: Exchange) -> None:
         await exchange.answer(b"no such document", status="404 Not Found")
 
@@ -129,7 +129,7 @@ async def test_a_mistyped_document_burns_no_permanent_cal(server: DocumentServer
         assert await holders(gate.settings) == [("named", "DEMO\\alice")]
 
 
-async def test_a_client_that_goes_away_before_the_answer_burns_none(server: DocumentServer, tmp_path: Path) -> None:
+async def test_client_that_goes_away_before_the_answer_burns_none(server: DocumentServer, tmp_path: Path) -> None:
     asked = asyncio.Event()
 
     async def never(exchange: Exchange) -> None:
@@ -150,7 +150,7 @@ async def test_a_client_that_goes_away_before_the_answer_burns_none(server: Docu
 
 
 @pytest.mark.parametrize("path", ["/docs/a", "/docs/a/poll"])
-async def test_who_goes_away_from_one_request_keeps_the_cal_that_serves_another(
+async def test_client_that_disconnects_keeps_the_cal_that_serves_another_request(
     server: DocumentServer, tmp_path: Path, path: str
 ) -> None:
     came, go_on = asyncio.Queue[None](), asyncio.Event()
@@ -217,7 +217,7 @@ async def test_head_and_prefetch_and_polls_take_none(gate: Gateway) -> None:
     assert (await curl(f"{gate.url}/docs/sales/poll", user="bob")).status == 200
 
 
-async def test_a_click_keeps_a_session_cal_and_a_poll_does_not(server: DocumentServer, tmp_path: Path) -> None:
+async def test_click_keeps_a_session_cal_and_a_poll_does_not(server: DocumentServer, tmp_path: Path) -> None:
     license = 'session = { in_license = 1, minimum = "1s", idle_timeout = "5s" }'
     settings = write_settings(tmp_path, server.port, license=license)
     async with gateway(settings) as gate:
@@ -255,7 +255,7 @@ async def test_sign_out_gives_a_session_cal_back_when_its_minimum_is_over(
         assert await holders(settings) == [("session", "DEMO\\carol")]
 
 
-async def test_a_cal_is_kept_while_another_session_of_the_user_and_machine_lives(
+async def test_cal_is_kept_while_another_session_of_the_user_and_machine_lives(
     server: DocumentServer, tmp_path: Path
 ) -> None:
     settings = write_settings(tmp_path, server.port, license='session = { in_license = 1, minimum = "1s" }')
@@ -295,7 +295,7 @@ async def test_exempt_users_and_paths_take_none(server: DocumentServer, tmp_path
         assert await holders(settings) == []
 
 
-async def test_a_removed_cal_is_gone_from_the_running_gateway_within_a_second(gate: Gateway) -> None:
+async def test_removed_cal_is_gone_from_the_running_gateway_within_a_second(gate: Gateway) -> None:
     assert (await calgate("cals", "assign", "alice", "-c", str(gate.settings)))[0] == 0
     cookie = ("-H", f"Cookie: {await cookie_of(gate, 'alice')}")
     for name in ("bob", "carol"):

@@ -51,14 +51,14 @@ async def poll(gate: Gateway, waiting: Waiting, user: str) -> "asyncio.Task[tupl
     return task
 
 
-async def test_it_ends_with_its_session(gate: Gateway, waiting: Waiting) -> None:
+async def test_poll_ends_with_its_session(gate: Gateway, waiting: Waiting) -> None:
     task = await poll(gate, waiting, "alice")
     assert (await calgate("sessions", "end", "DEMO\\alice", "-c", str(gate.settings)))[0] == 0
     assert (await asyncio.wait_for(task, 5))[0] == 401
     await asyncio.wait_for(waiting.left.wait(), 5)
 
 
-async def test_it_ends_with_its_cal(gate: Gateway, waiting: Waiting) -> None:
+async def test_poll_ends_with_its_cal(gate: Gateway, waiting: Waiting) -> None:
     assert (await calgate("cals", "assign", "bob", "-c", str(gate.settings)))[0] == 0
     task = await poll(gate, waiting, "bob")
     assert (await calgate("cals", "remove", "bob", "-c", str(gate.settings)))[0] == 0

@@ -74,7 +74,7 @@ def test_times_are_utc_without_scripts(browser: Browser) -> None:
     context.close()
 
 
-def test_who_waits_moves_up_and_goes_in_without_touching_anything(tab: Page) -> None:
+def test_waiting_page_moves_up_and_opens_the_document_by_itself(tab: Page) -> None:
     pages = Pages(PagesSection())
     place: int | None = 3
 
@@ -98,7 +98,7 @@ def test_who_waits_moves_up_and_goes_in_without_touching_anything(tab: Page) -> 
     expect(tab).to_have_title("Sales")
 
 
-def test_who_waits_for_a_gateway_that_is_gone_is_told_so(tab: Page) -> None:
+def test_waiting_page_says_so_when_the_gateway_is_gone(tab: Page) -> None:
     tab.route("**/*", lambda route: respond(route, PAGES["waiting"]))
     tab.goto("http://bi.corp.example/doc")
     tab.unroute("**/*")

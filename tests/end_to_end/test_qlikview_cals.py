@@ -64,7 +64,7 @@ async def test_document_servers_own_lack_of_a_cal_is_logged(gate: Gateway, serve
 DYNAMIC = "named = { in_license = 2, dynamic = true }"
 
 
-async def test_a_mistyped_document_burns_no_named_cal_though_its_page_is_always_there(
+async def test_mistyped_document_burns_no_named_cal_though_its_page_is_always_there(
     server: DocumentServer, tmp_path: Path
 ) -> None:
     """As QlikView does: opendoc.htm is the same page for every name, and the first call's XML tells what is wrong."""

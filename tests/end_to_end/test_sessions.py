@@ -46,7 +46,7 @@ async def test_sessions_are_ended_by_address_or_user_on_every_gateway_at_once(
         store.stop()
 
 
-async def test_an_id_that_was_there_before_the_sign_in_is_never_the_sessions(gate: Gateway) -> None:
+async def test_id_that_was_there_before_the_sign_in_is_never_the_sessions(gate: Gateway) -> None:
     """Somebody may have planted it (session fixation)."""
     planted = f"calgate={'A' * 43}"
     first = await curl(f"{gate.url}/portal", "-H", f"Cookie: {planted}", user="alice")

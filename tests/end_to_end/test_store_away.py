@@ -49,7 +49,7 @@ async def test_leases_that_are_known_serve_on_and_a_new_claim_is_a_503_and_no_de
         store.stop()
 
 
-async def test_a_cookie_that_the_document_server_sets_meanwhile_costs_no_answer_and_is_known_later(
+async def test_cookie_that_the_document_server_sets_meanwhile_costs_no_answer_and_is_known_later(
     server: DocumentServer, tmp_path: Path
 ) -> None:
     """The document server has carried the request out: an error would be a lie, and make people send it again."""

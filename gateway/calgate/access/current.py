@@ -1,4 +1,4 @@
-"""The access rules that are in force right now."""
+"""The access rules that are in force now."""
 
 import asyncio
 from contextlib import suppress
@@ -8,7 +8,7 @@ from calgate.plugin.errors import Unavailable
 
 
 class CurrentRules:
-    """The access rules with their groups as last resolved; unavailable until they were resolved once."""
+    """Holds the access rules with their groups as last resolved; unavailable until the first time."""
 
     def __init__(self) -> None:
         self._current: Rules | None = None
@@ -16,7 +16,7 @@ class CurrentRules:
 
     @property
     def current(self) -> Rules:
-        """Raises Unavailable before the directory has told what the groups are."""
+        """The rules; raises Unavailable before the directory has resolved their groups."""
         if self._current is None:
             raise Unavailable("the rules' groups are not resolved yet", code="rules-unresolved")
         return self._current
@@ -26,12 +26,12 @@ class CurrentRules:
         return self._current is not None
 
     def replace(self, rules: Rules) -> None:
-        """From now on these decide; grants by others are forgotten."""
+        """Puts new rules in force; sessions forget the grants of the old ones."""
         self._current = rules
         self._resolved.set()
 
     async def wait(self, seconds: float) -> None:
-        """Until they were resolved once, but no longer than so many seconds."""
+        """Waits until the rules have been resolved, for this many seconds at most."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._resolved.wait()

@@ -13,14 +13,14 @@ _DAY = 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """One stretch of every week; one that ends before it begins runs over midnight and belongs to the day it began."""
+    """A period of every week. One that ends before it begins runs past midnight and belongs to the day it began."""
 
-    days: frozenset[int]  # of its beginning; 0 is Monday
+    days: frozenset[int]  # on which it begins; 0 is Monday
     start: int  # minutes after midnight
-    end: int  # up to 24 h after `start`, so maybe on the next day
+    end: int  # up to 24 h after `start`, so possibly on the next day
 
     def covers(self, moment: datetime) -> bool:
-        """Whether the wall clock shows a time within it."""
+        """Whether this time of the wall clock is within the period."""
         minute = moment.hour * 60 + moment.minute
         today, yesterday = moment.weekday(), (moment.weekday() - 1) % 7
         return (today in self.days and self.start <= minute < self.end) or (
@@ -28,7 +28,7 @@ class Hours:
         )
 
     def edges(self, day: date) -> Iterator[datetime]:
-        """When the stretch that begins on this day begins and ends, as the wall clock shows it."""
+        """Yields when the period that begins on this day begins and ends, on the wall clock."""
         if day.weekday() in self.days:
             midnight = datetime(day.year, day.month, day.day)
             yield midnight + timedelta(minutes=self.start)
@@ -36,7 +36,7 @@ class Hours:
 
 
 def parse_hours(text: str) -> Hours:
-    """Reads "mon-fri 19:00-24:00", "sat,sun" or "22:00-06:00"; raises ValueError that says what is accepted."""
+    """Reads "mon-fri 19:00-24:00", "sat,sun" or "22:00-06:00"; raises ValueError with an example."""
     found = _TEXT.fullmatch(text.strip().lower())
     if not text.strip() or not found:
         raise ValueError(f'hours are written like "mon-fri 08:00-18:00", "sat,sun" or "22:00-06:00", not {text!r}')
@@ -47,27 +47,27 @@ def parse_hours(text: str) -> Hours:
 
 
 def is_within(hours: Iterable[Hours], now: float, zone: ZoneInfo) -> bool:
-    """Whether any of the stretches covers this Unix time."""
+    """Whether any of the periods covers this Unix time."""
     moment = datetime.fromtimestamp(now, zone)
-    return any(stretch.covers(moment) for stretch in hours)
+    return any(period.covers(moment) for period in hours)
 
 
 def next_boundary(hours: Iterable[Hours], now: float, zone: ZoneInfo) -> float:
-    """Unix time after `now` when `is_within` may change: a beginning, an end, or a change of the clock.
+    """Returns the next Unix time at which `is_within` can change: a beginning, an end, or a change of the clock.
 
-    There must be some hours.
+    `hours` must not be empty.
     """
     today = datetime.fromtimestamp(now, zone).date()
     days = [today + timedelta(days=ahead) for ahead in range(-1, 9)]
-    walls = [edge for stretch in hours for day in days for edge in stretch.edges(day)]
-    # An hour that the clock shows twice in autumn holds two such edges: fold 0 and 1.
+    walls = [edge for period in hours for day in days for edge in period.edges(day)]
+    # The hour that the clock shows twice in autumn has each edge twice: fold 0 and 1.
     moments = [wall.replace(tzinfo=zone, fold=fold).timestamp() for wall in walls for fold in (0, 1)]
     following = min(moment for moment in moments if moment > now)
     return _clock_change(now, following, zone) or following
 
 
 def _clock_change(start: float, end: float, zone: ZoneInfo) -> float | None:
-    """The moment between two Unix times when the zone's offset changes, to the second above it."""
+    """Returns when between two Unix times the zone's offset changes, rounded up to the second."""
     if _offset(start, zone) == _offset(end, zone):
         return None
     low, high = int(start), int(end) + 1
@@ -84,7 +84,7 @@ def _offset(moment: float, zone: ZoneInfo) -> timedelta | None:
 def _minutes(clock: str) -> int:
     hour, minute = map(int, clock.split(":"))
     if minute > 59 or hour * 60 + minute > _DAY:
-        raise ValueError(f"{clock} is no time of day")
+        raise ValueError(f"{clock} is not a time of day")
     return hour * 60 + minute
 
 
@@ -98,7 +98,7 @@ def _days(text: str | None) -> frozenset[int]:
             begin, end = _DAYS.index(first), _DAYS.index(last or first)
         except ValueError:
             raise ValueError(
-                f"{part!r} is no day: mon tue wed thu fri sat sun, and ranges of them like mon-fri"
+                f"{part!r} is not a day: mon tue wed thu fri sat sun, and ranges of them like mon-fri"
             ) from None
         days.update((begin + ahead) % 7 for ahead in range((end - begin) % 7 + 1))
     return frozenset(days)

@@ -1,4 +1,4 @@
-"""Who may have what: the access rules of the settings file, read top to bottom; the first that matches decides.
+"""The access rules of the settings file: read top to bottom, the first rule that matches decides.
 
 Pure: knows no HTTP, no directory, no store and no license. A CAL is never security, so nothing here depends on one.
 """
@@ -19,7 +19,7 @@ from calgate.plugin.identity import Person
 
 @dataclass(frozen=True, slots=True)
 class AccessRequest:
-    """What somebody asks for."""
+    """A user, and the path or document that the request opens."""
 
     person: Person
     address: str  # the client's, as seen through trusted proxies
@@ -32,50 +32,50 @@ Outcome = Literal["allow", "deny", "no match", "unresolved"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one rule says, and why."""
+    """The outcome of one rule, and the reason."""
 
     rule: str
     outcome: Outcome
     why: str
-    decides: bool = False  # this is the rule that settles the matter
-    on_trial: bool = False  # `enforce = false`: it settles nothing
+    decides: bool = False  # this rule decides the request
+    on_trial: bool = False  # `enforce = false`: it decides nothing
 
 
 class Rules:
     """The rules of a settings file, with their groups resolved."""
 
     def __init__(self, rules: Sequence[Rule], groups: Mapping[str, str | None], timezone: str) -> None:
-        """`groups`: what `Directory.resolve` answered for `groups_of(rules)`. `timezone`: an IANA name, for `hours`."""
+        """`groups`: what `Directory.resolve` returned for `groups_of(rules)`. `timezone`: an IANA name, for `hours`."""
         self._zone = ZoneInfo(timezone)
         self._rules = tuple(_compile(rule, groups, self._zone) for rule in rules)
-        self._hours = tuple(stretch for rule in rules for stretch in rule.hours)
-        self._stretch = (0.0, 0.0)  # from and until when the boundary that was found last is the next one
+        self._hours = tuple(period for rule in rules for period in rule.hours)
+        self._boundary_valid = (0.0, 0.0)  # the time for which the last boundary that was found is the next one
         self.unresolved = tuple(group for group in groups_of(rules) if groups.get(group) is None)
 
     def decide(
-        self, asked: AccessRequest, now: float, *, trial: Callable[[Verdict], None] = lambda verdict: None
+        self, request: AccessRequest, now: float, *, trial: Callable[[Verdict], None] = lambda verdict: None
     ) -> Grant:
-        """Whether the person may have it, at this Unix time; raises Forbidden, with the rule's name where one said so.
+        """Returns the grant at this Unix time; raises Forbidden, with the name of the rule that refuses, if any does.
 
-        A rule that could match but for a group that the directory cannot find raises Unavailable: whoever the group was
-        meant for, guessing "not a member" would let somebody past a deny rule.
+        A rule that would match but for a group that the directory cannot find raises Unavailable: to guess "not a
+        member" could let a user past a deny rule.
 
-        A deny rule with `enforce = false` never decides: where it matches (or cannot be resolved) `trial` hears its
-        verdict, for the log, and the rules below it are asked as if it were not there.
+        A deny rule with `enforce = false` never decides: where it matches (or cannot be resolved), `trial` is called
+        with its verdict, for the log, and the rules below it decide as if it were not there.
         """
         for rule in self._rules:
-            verdict = rule.judge(asked, now)
+            verdict = rule.judge(request, now)
             if verdict.outcome == "no match":
                 continue
             if verdict.on_trial:
                 trial(verdict)
                 continue
             return self._conclude(verdict, now)
-        raise Forbidden("no rule lets this person have this")
+        raise Forbidden("no rule allows this user to open this")
 
-    def explain(self, asked: AccessRequest, now: float) -> Sequence[Verdict]:
-        """Every rule's own verdict in order, also of those that are never reached; none `decides`: refused."""
-        verdicts = [rule.judge(asked, now) for rule in self._rules]
+    def explain(self, request: AccessRequest, now: float) -> Sequence[Verdict]:
+        """Returns every rule's own verdict in order, unreached rules included; refused where none `decides`."""
+        verdicts = [rule.judge(request, now) for rule in self._rules]
         settled = next((v for v in verdicts if v.outcome != "no match" and not v.on_trial), None)
         return [replace(verdict, decides=verdict is settled) for verdict in verdicts]
 
@@ -101,13 +101,13 @@ class Rules:
         return Grant(verdict.rule, self._boundary(now))
 
     def _boundary(self, now: float) -> float | None:
-        """The next boundary of any hours; found anew only when one has passed, as finding it takes 0.2 ms."""
+        """Returns the next boundary of any hours; it is cached until it has passed, since finding it takes 0.2 ms."""
         if not self._hours:
             return None
-        begin, end = self._stretch
+        begin, end = self._boundary_valid
         if not begin <= now < end:
             end = next_boundary(self._hours, now, self._zone)
-            self._stretch = (now, end)
+            self._boundary_valid = (now, end)
         return end
 
 
@@ -121,16 +121,18 @@ class _Compiled:
     paths: tuple[Glob, ...]
     documents: tuple[DocumentGlob, ...]
 
-    def judge(self, asked: AccessRequest, now: float) -> Verdict:
-        """This rule alone. Who is asked last: only then can a group that is not resolved matter."""
-        against = self._circumstances(asked, now)
+    def judge(self, request: AccessRequest, now: float) -> Verdict:
+        """Judges by this rule alone. Users and groups come last: only then can an unresolved group matter."""
+        against = self._circumstances(request, now)
         if against:
             return self._verdict("no match", against)
         if not (self.rule.groups or self.rule.users):
-            return self._verdict(self._yes, "it is for everybody" if self.rule.everybody else "all that it names is so")
-        if fold(asked.person.name) in self.users or fold(asked.person.key) in self.users:
+            return self._verdict(
+                self._yes, "it is for everybody" if self.rule.everybody else "all its conditions are met"
+            )
+        if fold(request.person.name) in self.users or fold(request.person.key) in self.users:
             return self._verdict(self._yes, "it names the user")
-        member = next((name for key, name in self.groups.items() if key in asked.person.groups), None)
+        member = next((name for key, name in self.groups.items() if key in request.person.groups), None)
         if member is not None:
             return self._verdict(self._yes, f"the user is in {member}")
         if self.missing:
@@ -154,16 +156,16 @@ class _Compiled:
     def _yes(self) -> Outcome:
         return "deny" if self.rule.deny else "allow"
 
-    def _circumstances(self, asked: AccessRequest, now: float) -> str | None:
-        """Why the rule does not apply here and now, whoever asks; None: it does."""
-        if self.paths and not _any_match(self.paths, asked.path):
+    def _circumstances(self, request: AccessRequest, now: float) -> str | None:
+        """Returns why the rule does not apply to any user here and now; None where it does."""
+        if self.paths and not _any_match(self.paths, request.path):
             return "it is about other paths"
-        if self.documents and asked.document is None:
-            return "it is about documents, and this is none"
-        if self.documents and not self._is_about(asked.document or ""):
+        if self.documents and request.document is None:
+            return "it is about documents, and the request opens none"
+        if self.documents and not self._is_about(request.document or ""):
             return "it is about other documents"
-        if self.rule.networks and not self._is_from(asked.address):
-            return f"{asked.address} is in none of its networks"
+        if self.rule.networks and not self._is_from(request.address):
+            return f"{request.address} is in none of its networks"
         if self.rule.hours and not is_within(self.rule.hours, now, self.zone):
             return "it is outside its hours"
         return None
@@ -203,6 +205,3 @@ def _compile(rule: Rule, groups: Mapping[str, str | None], zone: ZoneInfo) -> _C
 def _any_match(patterns: Iterable[Glob], name: str) -> bool:
     folded = fold(name)
     return any(pattern.matches(folded) for pattern in patterns)
-
-
-# ---------------------------------------------------------------- advice

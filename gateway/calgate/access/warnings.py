@@ -1,4 +1,4 @@
-"""What an administrator is told about access rules that are allowed and probably not meant so."""
+"""Warnings about access rules that are valid but probably not intended. Pure."""
 
 from collections.abc import Sequence
 
@@ -7,19 +7,19 @@ from calgate.paths import compile_document, fold
 
 
 def warnings(rules: Sequence[Rule]) -> Sequence[str]:
-    """Sentences for an administrator about rules that are allowed and probably not meant so."""
+    """Returns a sentence for each rule that is valid but probably not intended."""
     if not rules:
         return ["access: there is no rule, so every request is refused; add an [[access]] rule"]
     return [
         sentence
-        for place, rule in enumerate(rules)
-        for sentence in (_widened(rule, rules[place + 1 :]), _hidden(rule, rules[place + 1 :]))
+        for index, rule in enumerate(rules)
+        for sentence in (_widened(rule, rules[index + 1 :]), _hidden(rule, rules[index + 1 :]))
         if sentence
     ]
 
 
 def _widened(rule: Rule, later: Sequence[Rule]) -> str | None:
-    """A rule that gives documents to some people is worth nothing if one below it gives them to others."""
+    """Finds a rule whose documents a rule below it opens to other users."""
     if rule.deny or not rule.documents:
         return None
     for other in later:
@@ -27,8 +27,8 @@ def _widened(rule: Rule, later: Sequence[Rule]) -> str | None:
             return None
         if not other.deny and _covers(other, rule.documents):
             return (
-                f"access rule {other.name!r} lets its people open the documents of {rule.name!r} as well "
-                f"({', '.join(rule.documents)}); if that is not meant, put a rule with the same documents and "
+                f"access rule {other.name!r} also lets its users open the documents of {rule.name!r} "
+                f"({', '.join(rule.documents)}); if that is not intended, add a rule with the same documents and "
                 "deny = true between them"
             )
     return None
@@ -41,7 +41,7 @@ def _hidden(rule: Rule, later: Sequence[Rule]) -> str | None:
 
 
 def _covers(rule: Rule, documents: Sequence[str]) -> bool:
-    """Whether the rule speaks of these documents; each pattern stands for a name that it would match."""
+    """Whether the rule covers these documents; each pattern stands for a name that it would match."""
     patterns = tuple(map(compile_document, rule.documents))
     named = [fold(document).replace("**", "x").replace("*", "x").replace("?", "x") for document in documents]
     return not patterns or all(any(p.matches(name, on_unknown_host=False) for p in patterns) for name in named)

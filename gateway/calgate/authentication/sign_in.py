@@ -86,8 +86,11 @@ class SignIn:
         try:
             csrf.demand_may_sign_in(request.method, request.headers, self._embed_in)
             return await self._sign_in(request, session_id, session)
-        except (CrossSite, Unavailable):
+        except CrossSite:
             pass
+        except Unavailable:
+            if request.length == 0 and request.method not in _SAFE:
+                raise  # the client holds its form back until it is challenged
         except AuthenticationFailed as refusal:
             if refusal.code not in _KINDS_NOT_ACCEPTED:
                 raise

@@ -1,1 +1,1 @@
-"""What the gateway answers itself."""
+"""The requests that the gateway responds to itself."""

@@ -1,4 +1,4 @@
-"""How full the pools of CALs are, for `/metrics`. The figures are the store's, not this process's."""
+"""How full the pools of CALs are, for `/metrics`. The values are those of the store, not of this process."""
 
 import asyncio
 import time
@@ -8,11 +8,11 @@ from calgate.plugin.errors import Unavailable
 from calgate.plugin.licensing import Allocator
 from calgate.telemetry.metrics import Metrics
 
-_EVERY = 10.0  # seconds; Prometheus asks every 15 or 60
+_EVERY = 10.0  # seconds; Prometheus usually scrapes every 15 or 60
 
 
 async def keep_counting(allocator: Allocator, metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
-    """Asks the allocator every few seconds; runs until cancelled. Told as {"at": Unix time, "pools": rows}, or {}."""
+    """Reads the pools every few seconds; runs until cancelled. Sets {"at": Unix time, "pools": rows}, or {}."""
     while True:
         try:
             pools = [
@@ -21,7 +21,7 @@ async def keep_counting(allocator: Allocator, metrics: Metrics, clock: Callable[
                 for pool in await allocator.pools(license)
             ]
         except Unavailable:
-            metrics.cals = {}  # an old figure would look like a true one
+            metrics.cals = {}  # an old value would look like a current one
         else:
             metrics.cals = {"at": clock(), "pools": pools}
         await asyncio.sleep(_EVERY)

@@ -48,7 +48,7 @@ SALES_ONLY = {"name": "sales documents: nobody else", "documents": ["Sales/*.qvw
 NOON = at("2026-03-04 12:00")
 
 
-def test_the_first_rule_that_matches_decides() -> None:
+def test_first_rule_that_matches_decides() -> None:
     judge = rules(SALES, SALES_ONLY, BI)
     assert judge.decide(asked("S-1-sales", document="sales/q1.qvw"), NOON) == Grant("sales documents")
     assert judge.decide(asked("S-1-bi", document="hr.qvw"), NOON) == Grant("everybody in BI")
@@ -83,7 +83,7 @@ def test_names_that_windows_tells_apart_are_two() -> None:
             judge.decide(asked(document=canonical_name(name)), NOON)
 
 
-def test_who_matches_no_rule_is_refused_by_no_rule() -> None:
+def test_user_who_matches_no_rule_is_refused_by_no_rule() -> None:
     with pytest.raises(Forbidden) as refused:
         rules(BI).decide(asked("S-1-other"), NOON)
     assert refused.value.rule is None
@@ -120,7 +120,7 @@ def test_patterns_are_anchored_and_keep_to_their_folder(pattern: str, document: 
             judge.decide(asked(document=document), NOON)
 
 
-def test_a_request_without_a_document_matches_no_rule_about_documents() -> None:
+def test_request_without_a_document_matches_no_rule_about_documents() -> None:
     with pytest.raises(Forbidden):
         rules({"name": "all documents", "documents": ["**"]}).decide(asked(), NOON)
 
@@ -146,14 +146,14 @@ def test_networks_are_compared_as_addresses(address: str, inside: bool) -> None:
             judge.decide(asked(address=address), NOON)
 
 
-def test_an_address_that_cannot_be_read_is_in_every_denied_network() -> None:
+def test_address_that_cannot_be_read_is_in_every_denied_network() -> None:
     with pytest.raises(Forbidden):
         rules({"name": "not from there", "networks": ["192.0.2.0/24"], "deny": True}, BI).decide(
             asked("S-1-bi", address="unix"), NOON
         )
 
 
-def test_a_group_that_cannot_be_resolved_fails_closed() -> None:
+def test_group_that_cannot_be_resolved_fails_closed() -> None:
     gone = {"name": "not these", "groups": ["CORP\\Gone"], "deny": True}
     with pytest.raises(Unavailable) as unavailable:
         rules(gone, BI).decide(asked("S-1-bi"), NOON)
@@ -161,7 +161,7 @@ def test_a_group_that_cannot_be_resolved_fails_closed() -> None:
     assert rules(BI, gone).decide(asked("S-1-bi"), NOON), "an earlier rule decided"
 
 
-def test_a_group_that_cannot_be_resolved_matters_only_where_its_rule_could_match() -> None:
+def test_group_that_cannot_be_resolved_matters_only_where_its_rule_could_match() -> None:
     gone = {"name": "not these", "groups": ["CORP\\Gone"], "documents": ["HR.qvw"], "deny": True}
     assert rules(gone, BI).decide(asked("S-1-bi", document="sales.qvw"), NOON)
     either = {"name": "either", "groups": ["CORP\\Gone", "CORP\\BI Users"]}
@@ -169,7 +169,7 @@ def test_a_group_that_cannot_be_resolved_matters_only_where_its_rule_could_match
     assert rules(either).unresolved == ("CORP\\Gone",)
 
 
-def test_a_rule_on_trial_is_heard_of_and_refuses_nobody() -> None:
+def test_rule_on_trial_is_heard_of_and_refuses_nobody() -> None:
     heard: list[Verdict] = []
     trial = {"name": "trial", "everybody": True, "deny": True, "enforce": False}
     lost = {"name": "lost", "groups": ["CORP\\Gone"], "deny": True, "enforce": False}
@@ -219,7 +219,7 @@ def test_hours_are_those_of_the_wall_clock(hours: str | Sequence[str], when: str
             judge.decide(asked(), at(when))
 
 
-def test_a_grant_ends_at_the_next_boundary_of_any_hours() -> None:
+def test_grant_ends_at_the_next_boundary_of_any_hours() -> None:
     judge = rules(LATE, BI)
     assert judge.decide(asked("S-1-bi"), at("2026-03-04 12:00")).until == at("2026-03-04 19:00")
     assert judge.decide(asked("S-1-bi"), at("2026-03-04 19:00")).until == at("2026-03-05 00:00")
@@ -255,8 +255,8 @@ def test_hours_follow_the_clock_into_summer_and_out_of_it() -> None:
         ({"name": "r", "everybody": True, "groups": ["x"]}, "cannot be combined"),
         ({"name": "r", "users": ["alice"]}, "a user is written"),
         ({"name": "r", "networks": ["10.0.0.1/8"]}, "host bits"),
-        ({"name": "r", "hours": "late"}, "no day"),
-        ({"name": "r", "hours": "25:00-26:00"}, "no time of day"),
+        ({"name": "r", "hours": "late"}, "not a day"),
+        ({"name": "r", "hours": "25:00-26:00"}, "not a time of day"),
         ({"name": "r", "hours": "24:00-06:00"}, "cannot begin at 24:00"),
         ({"name": "r", "hours": ""}, "hours are written like"),
         ({"name": "r", "hours": 7}, "hours are a string"),
@@ -271,7 +271,7 @@ def test_hours_follow_the_clock_into_summer_and_out_of_it() -> None:
         ({"name": "r", "everybody": True, "dny": True}, "Extra inputs"),
     ],
 )
-def test_a_rule_that_cannot_be_meant_is_a_fault_of_the_file(table: dict[str, object], says: str) -> None:
+def test_rule_that_cannot_be_meant_is_a_fault_of_the_file(table: dict[str, object], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         Rule.model_validate(table)
 
@@ -280,15 +280,15 @@ def advice(*tables: Mapping[str, object]) -> Sequence[str]:
     return warnings([Rule.model_validate(table) for table in tables])
 
 
-def test_a_later_rule_that_widens_a_document_rule_is_warned_about() -> None:
+def test_later_rule_that_widens_a_document_rule_is_warned_about() -> None:
     (sentence,) = advice(SALES, BI)
-    assert "'everybody in BI' lets its people open the documents of 'sales documents'" in sentence
+    assert "'everybody in BI' also lets its users open the documents of 'sales documents'" in sentence
     assert advice(SALES, SALES_ONLY, BI) == []
     assert advice(SALES, {"name": "wide", "documents": ["**"], "groups": ["CORP\\BI Users"]}) != []
     assert advice(SALES, {"name": "other", "documents": ["HR/*"], "groups": ["CORP\\BI Users"]}) == []
 
 
-def test_a_deny_rule_that_is_narrow_or_on_trial_does_not_close_the_gap() -> None:
+def test_deny_rule_that_is_narrow_or_on_trial_does_not_close_the_gap() -> None:
     assert advice(SALES, SALES_ONLY | {"enforce": False}, BI) != []
     assert advice(SALES, SALES_ONLY | {"hours": "sat"}, BI) != []
     assert advice(SALES, SALES_ONLY | {"groups": ["CORP\\Contractors"]}, BI) != []
