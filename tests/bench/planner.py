@@ -81,14 +81,14 @@ def run(rows: int) -> dict[str, float]:
         folder = Path(name)
         write_logs(folder, rows)
         history = timed("read", lambda: read_files([folder], UTC))
-        visits = timed("merge", lambda: merge(history.visits)[0])
+        visits = timed("merge", partial(merge, history.visits))[0]
         wishes = link(visits, [], 3600)[0]
         made = timed("one pass", partial(one_pass, wishes, VENDOR))
         found["merge and pass"] = found.pop("merge") + found.pop("one pass")
         seats = made.counts().need(0.01)
         timed("replay", partial(denied, wishes, seats))
         found["replay"] *= rows / len(wishes)  # for as many visits as there are rows
-        del made, wishes, visits
+        del made, wishes, visits, history
         found["plan"] = found["read"] + _planned(read_files([folder], UTC), Options())
         found["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         options = Options(prices=Prices(1, 10))

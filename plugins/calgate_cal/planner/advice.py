@@ -127,7 +127,6 @@ class Point:
     never_served: int
     low: int | None  # 10th and 90th percentile of the wishes denied; None: too few whole weeks
     high: int | None
-    is_exact: bool  # replayed; else from the one pass
 
 
 def points(replays: Replays, advice: Advice, shown: Collection[int]) -> list[Point]:
@@ -137,11 +136,12 @@ def points(replays: Replays, advice: Advice, shown: Collection[int]) -> list[Poi
     every = len(replays.wishes) * last <= EXACT_STEPS
     found = []
     for cals in range(last + 1):
-        exact = replays.at(cals) if every or cals in shown or cals in replays.made() else None
+        wanted = every or cals in shown or cals in replays.made()
+        exact = replays.at(cals) if wanted and 0 < cals < advice.peak else None  # the two ends are exact in any case
         count = len(exact.denied) if exact else counted[cals]
         never = len(exact.never_served) if exact else counted[cals]
         low, high = _band(advice, cals, count, counted)
-        found.append(Point(cals, count, never, low, high, exact is not None))
+        found.append(Point(cals, count, never, low, high))
     return found
 
 

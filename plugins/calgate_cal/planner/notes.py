@@ -100,9 +100,4 @@ def _server(history: History) -> list[str]:
         told.append(f"{_count(counts['lru'], 'session')} ended by LRU, counted as long as the user usually stays")
     if counts["shutdown"]:
         told.append(f"{_count(counts['shutdown'], 'session')} ended by a shutdown of the server")
-    if counts["closed"]:
-        told.append(
-            f"{_count(counts['closed'], 'session')} ended by closing the socket; calgate cannot see that, so the CAL"
-            " stays taken for the idle timeout longer"
-        )
     return told

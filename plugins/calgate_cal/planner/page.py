@@ -158,7 +158,7 @@ def _what_if(plan: Plan) -> str:
 
 
 def _notes(plan: Plan) -> str:
-    notes = plan.prepared.notes
+    notes = text.notes_of(plan)
     items = "".join(f"<li>{escape(note)}</li>" for note in notes[:_NOTES])
     return f"<h2>What to know about the data</h2><ul>{items}</ul>" if items else ""
 

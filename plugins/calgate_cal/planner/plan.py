@@ -111,6 +111,7 @@ class Plan:
     hardly_used: Sequence[str]
     proof: Proof | None
     by_hour_of_week: Sequence[Sequence[float]]
+    closed: int | None  # the need if a closed socket freed the CAL, as it does in QlikView; None: no socket was closed
     what_if: Mapping[str, Replays]
     what_if_need: Mapping[str, int]
     below: float
@@ -163,7 +164,7 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
     session = options.session if options.session is not None else (full.seats if full else None)
     named = options.named if options.named is not None else len(prepared.owners)
     now = _now(replays, named, session, calendar)
-    made = points(replays, advice, _shown(advice, replays, session))
+    made = points(replays, advice, _shown(advice, session))
     rows, refused, candidates = _mix(replays, advice, now, prepared.owners, options, calendar)
     judged = replays.at(session if session is not None else advice.recommended)
     what_if = {
@@ -186,12 +187,27 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
         by_hour_of_week=curve.by_hour_of_week(
             replays.wishes, set(judged.denied), replays.rules.named, calendar, replays.first
         ),
+        closed=_need_if_closing_frees(history, prepared, options),
         what_if=what_if,
         what_if_need={text: each.need(options.below, advice.plain) for text, each in what_if.items()},
         below=options.below,
         names=history.names,
         calendar=calendar,
     )
+
+
+def _need_if_closing_frees(history: History, prepared: Prepared, options: Options) -> int | None:
+    """Counts what the server that wrote the log would need: it sees a browser close, and calgate does not."""
+    if not history.counts["closed"]:
+        return None
+    visits = [it._replace(ends="signed-out") if it.ends == "closed" else it for it in history.visits]
+    wishes, _ = link(visits, history.denials, options.link)
+    if options.by_user:
+        wishes = [wish._replace(holder=(wish.user, "")) for wish in wishes]
+    if prepared.hidden is not None:
+        wishes = sorted([*wishes, *(wish._replace(signed_out=True) for wish in prepared.hidden.wishes)])
+    made = curve.one_pass(wishes, options.clocks, prepared.replays.rules.named)
+    return made.counts().need(options.below)
 
 
 def _owners(wishes: Sequence[Wish], holders: Collection[str] | None, options: Options) -> list[str]:
@@ -233,11 +249,10 @@ def _now(replays: Replays, named: int, session: int | None, calendar: Calendar) 
     return Now(named, session, len(denied), replays.rate(session), month, worst, flat[worst])
 
 
-def _shown(advice: Advice, replays: Replays, session: int | None) -> set[int]:
-    """The numbers that the text always shows: near the answer, what there is now, the 5 % point and the peak."""
+def _shown(advice: Advice, session: int | None) -> set[int]:
+    """The numbers that are replayed exactly: near the answer, what there is now and the 5 % point."""
     near = set(range(max(0, advice.plain - 2), advice.plain + 3)) | ({session} if session is not None else set())
-    five = replays.need(0.05, advice.counts.need(0.05))
-    return near | {0, five, advice.low, advice.high, advice.recommended, advice.peak}
+    return near | {advice.counts.need(0.05), advice.low, advice.high, advice.recommended}
 
 
 def _mix(

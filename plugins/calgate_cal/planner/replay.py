@@ -145,7 +145,11 @@ def denied(
 
     Without `retry` users who are denied go away.
     """
-    pool, outcome = _Pool(seats, clocks or Clocks()), Outcome()
+    clocks = clocks or VENDOR
+    if retry is None and clocks.maximum is None and not clocks.reclaims:
+        gone = _who_go_away(wishes, seats, clocks, named)
+        return Outcome(gone, list(gone))
+    pool, outcome = _Pool(seats, clocks), Outcome()
     again: list[tuple[float, int]] = []
     free_until, take = pool.free_until, pool.take
     for now, index, wish in _attempts(wishes, again, named):
@@ -162,6 +166,39 @@ def denied(
         else:
             outcome.never_served.append(index)
     return outcome
+
+
+def _who_go_away(wishes: Sequence[Wish], seats: int, clocks: Clocks, named: Collection[str]) -> list[int]:
+    """The wishes denied where users go away and no CAL is reclaimed: the same rules in one loop, twice as fast."""
+    minimum, idle = clocks.minimum, clocks.idle_timeout
+    ends: dict[Holder, float] = {}
+    leases: dict[Holder, tuple[float, float]] = {}  # granted, last use
+    departures: list[tuple[float, Holder]] = []
+    denied: list[int] = []
+    for index, (begin, _, used, signed_out, user, holder, _, _) in enumerate(wishes):
+        if user in named:
+            continue
+        while departures and departures[0][0] <= begin:
+            at, left = heappop(departures)
+            if ends.get(left) == at:  # else an older end of a lease that was used again
+                del ends[left]
+        if holder not in ends:
+            if len(ends) >= seats:
+                denied.append(index)
+                continue
+            granted = begin
+        else:
+            granted, last = leases[holder]
+            if used < last:
+                continue
+        end = used if signed_out else used + idle
+        if end < granted + minimum:
+            end = granted + minimum
+        leases[holder] = (granted, used)
+        if ends.get(holder) != end:
+            ends[holder] = end
+            heappush(departures, (end, holder))
+    return denied
 
 
 def _attempts(

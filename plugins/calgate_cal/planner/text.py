@@ -185,8 +185,19 @@ def proof(plan: Plan) -> str:
     )
 
 
-def _notes(plan: Plan, *, with_names: bool) -> list[str]:
+def notes_of(plan: Plan) -> list[str]:
+    """Returns what must be known about the data."""
     notes = list(plan.prepared.notes)
+    if plan.closed is not None:
+        notes.append(
+            "closing the browser frees a CAL in QlikView; calgate cannot see it, so the CAL stays taken for the idle"
+            f" timeout longer: planned that way, {plan.advice.plain} instead of {plan.closed} Session CALs"
+        )
+    return notes
+
+
+def _notes(plan: Plan, *, with_names: bool) -> list[str]:
+    notes = notes_of(plan)
     if plan.prepared.excluded:
         notes.append(
             f"left out: {', '.join(plan.prepared.excluded)}"
@@ -233,7 +244,7 @@ def as_json(plan: Plan, *, with_names: bool) -> dict[str, object]:
         "proof": None
         if proof is None
         else {"planned": proof.planned, "rate": proof.rate, "right": proof.right, "split": proof.split},
-        "notes": [*plan.prepared.notes, *([plan.mix_refused] if plan.mix_refused else [])],
+        "notes": [*notes_of(plan), *([plan.mix_refused] if plan.mix_refused else [])],
         "by_hour_of_week": [list(day) for day in plan.by_hour_of_week],
         "what_if": {text: _what_if(plan, text) for text in plan.what_if},
     }

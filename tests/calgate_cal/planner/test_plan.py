@@ -132,3 +132,10 @@ def test_wrong_use_is_exit_2_and_says_what_is_right(plan: Plan, words: str) -> N
 def test_a_source_that_cannot_be_read_is_one_line_and_exit_1(plan: Plan) -> None:
     result = plan("/nowhere")
     assert (result.exit_code, result.output) == (1, "Error: /nowhere: cannot be read: No such file or directory\n")
+
+
+def test_the_difference_that_an_unseen_close_makes_is_reported(plan: Plan, tmp_path: Path) -> None:
+    made = planned(plan(site_logs(tmp_path, 4), "--json"))
+    (note,) = [note for note in made["notes"] if "closing the browser" in note]
+    needs = [int(word) for word in note.split() if word.isdigit()]
+    assert needs[0] == made["recommended"]["as_it_was"] > needs[1]

@@ -119,6 +119,14 @@ def test_one_pass_equals_every_replay_where_each_visit_is_its_own(wishes: list[W
         assert denied(own, seats, clocks).denied == above
 
 
+@given(WISHES, CLOCKS, st.integers(0, 8), st.sets(st.sampled_from("abcdefgh")))
+def test_the_fast_loop_denies_the_same_as_the_rules_with_retries_that_never_happen(
+    wishes: list[Wish], clocks: Clocks, seats: int, named: set[str]
+) -> None:
+    never = Retry(gap=1.0, patience=0.0)
+    assert denied(wishes, seats, clocks, named).denied == denied(wishes, seats, clocks, named, never).denied
+
+
 @given(WISHES, CLOCKS, st.sampled_from("abcdefgh"), st.integers(0, 8))
 def test_a_user_who_gets_a_named_cal_never_raises_the_number_denied(
     wishes: list[Wish], clocks: Clocks, user: str, seats: int
