@@ -1,0 +1,69 @@
+"""Documents that patterns find: a name is denied in every spelling, on every kind of server."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from support.gateway_process import DocumentServer, Gateway, cookie_of, curl, document_server, gateway, write_settings
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def write_patterns(folder: Path, upstream: int) -> Path:
+    """Writes settings whose document is a parameter of /file, or a path below /docs; secret.pdf is denied."""
+    file = write_settings(folder, upstream)
+    text = re.sub(r"^(opens|uses|polls) = .*\n", "", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    patterns = (
+        r"""opens = '^/docs/(?P<document>[^?]+)'""" + "\n" + r"""uses = '^/file\?(?:.*&)?name=(?P<document>[^&]+)'"""
+    )
+    text = text.replace('license = "demo"\n', f'license = "demo"\n{patterns}\n')
+    closed = '[[access]]\nname = "secret"\ndocuments = ["secret.pdf"]\ndeny = true\n\n'
+    file.write_text(text.replace("[[access]]", f"{closed}[[access]]", 1), encoding="utf-8")
+    return file
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Gateway, DocumentServer, str]]:
+    async with (
+        document_server() as server,
+        gateway(write_patterns(tmp_path_factory.mktemp("patterns"), server.port)) as gate,
+    ):
+        yield gate, server, await cookie_of(gate, "alice")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *(
+            "/file?name=secret.pdf",
+            "/file?%6eame=secret.pdf",
+            "/file?NAME=%53ecret.PDF",
+            "/file?x=1&%u006eame=secret.pdf",
+        ),
+        *("/file?name=public.pdf&%6Eame=secret.pdf", "/file?name=public.pdf;name=secret.pdf", "/file?name=secret.pdf."),
+        *("/file?name=secret.pdf%20", "/file?name=secret.pdf::$DATA", "/file?name=SECRET~1.PDF", "/file?name=%uD800"),
+        *("/docs/secret.pdf", "/docs/secret.pdf?x=1", "/docs/secret.pdf.", "/docs/secret.pdf%20", "/docs/SECRET~1.PDF"),
+        *("/docs/secret.pdf::$DATA", "/docs/pub%3F/secret.pdf", "/DOCS/%73ecret.pdf", f"/docs/{'a/' * 200}secret.pdf"),
+    ],
+)
+async def test_denied_document_is_never_forwarded_in_another_spelling(
+    running: tuple[Gateway, DocumentServer, str], target: str
+) -> None:
+    gate, server, cookie = running
+    server.seen.clear()
+    reply = await curl(gate.url + target, "--path-as-is", "--globoff", "-H", f"Cookie: {cookie}")
+    assert reply.status in (400, 403), reply
+    assert server.seen == []
+
+
+@pytest.mark.parametrize(
+    "target", ["/file?name=public.pdf", "/docs/Rapport%20co%C3%BBts%C2%A0: 2026~2.pdf", "/file?q=100%"]
+)
+async def test_ordinary_document_is_forwarded(running: tuple[Gateway, DocumentServer, str], target: str) -> None:
+    gate, server, cookie = running
+    server.seen.clear()
+    reply = await curl(gate.url + target.replace(": ", "%20"), "-H", f"Cookie: {cookie}")
+    assert (reply.status, len(server.seen)) == (200, 1)
