@@ -37,8 +37,15 @@ def read(file: Path) -> Settings:
             [f"{file}: is not TOML that can be read: its lists or tables are nested too deeply"]
         ) from error
     except ValueError as error:  # TOMLDecodeError is one, and so are numbers that Python refuses to read
-        raise ConfigError([f"{file}: is not TOML: {error}"]) from error
+        raise ConfigError([f"{file}: is not TOML: {error}{_hint(str(error))}"]) from error
     return _Reader(file, LineNumbers(text)).read(table)
+
+
+def _hint(error: str) -> str:
+    """What to write instead, for the mistake that names of Windows domains invite."""
+    if "Unescaped '\\'" not in error:
+        return ""
+    return "; write two backslashes, \"CORP\\\\name\", or single quotes, 'CORP\\name'"
 
 
 KeyPath = tuple[str | int, ...]

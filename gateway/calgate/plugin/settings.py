@@ -16,6 +16,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PlainValidator,
+    Strict,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
@@ -31,6 +32,14 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Takes no text for a number or a switch: `queue = "no"` would be true in many a language."""
+        for field in cls.model_fields.values():
+            if field.annotation in (int, bool):
+                field.metadata.append(Strict())
+        cls.model_rebuild(force=True)
 
 
 def parse_duration(text: object) -> float:
@@ -145,10 +154,17 @@ ReadableFile = Annotated[Path, AfterValidator(_readable)]
 def _network(value: object) -> IPv4Network | IPv6Network:
     if isinstance(value, IPv4Network | IPv6Network):
         return value
+    text = str(value)
     try:
-        return ip_network(str(value))
-    except ValueError as error:
-        raise ValueError(f'a network is written "10.0.0.0/8" or "fd00::/8": {error}') from error
+        return ip_network(text)
+    except ValueError:
+        pass
+    try:
+        meant = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f'a network is written like "10.0.0.0/8" or "fd00::/8", not {text!r}') from None
+    one = f"{text.partition('/')[0]}/{meant.max_prefixlen}"
+    raise ValueError(f'{text!r} has host bits: write "{meant}" for the network, or "{one}" for the one address')
 
 
 Network = Annotated[IPv4Network | IPv6Network, PlainValidator(_network, json_schema_input_type=str)]

@@ -162,3 +162,33 @@ def test_settings_of_the_core_have_a_json_schema_in_the_form_that_the_file_has()
     assert listen["trusted_proxies"]["items"]["type"] == "string"
     secret = schema["$defs"]["ForwardAuthSection"]["properties"]["secret"]
     assert secret["x-calgate"] == "secret"
+
+
+@pytest.mark.parametrize(
+    ("given", "instead", "fault"),
+    [
+        ("named = { in_license = 2 }", 'named = { in_license = "2" }', "named.in_license: must be a valid integer"),
+        ("[licenses.demo]", '[licenses.demo]\nqueue = "yes"', "licenses.demo.queue: must be a valid boolean"),
+        ("[listen]", '[listen]\nworkers = "2"', "listen.workers: must be a valid integer"),
+        ("[listen]", "[listen]\nworkers = true", "listen.workers: must be a valid integer"),
+        (
+            "[listen]",
+            '[listen]\ntrusted_proxies = ["10.0.0.5/24"]',
+            """'10.0.0.5/24' has host bits: write "10.0.0.0/24" for the network, or "10.0.0.5/32" for""",
+        ),
+        ("[listen]", '[listen]\ntrusted_proxies = ["proxy"]', """a network is written like "10.0.0.0/8" or"""),
+        (
+            'groups = ["DEMO\\\\app-users"]',
+            'groups = ["DEMO\\app-users"]',
+            """write two backslashes, "CORP\\\\name", or single quotes, 'CORP\\name'""",
+        ),
+    ],
+)
+def test_fault_says_what_to_write_instead(tmp_path: Path, given: str, instead: str, fault: str) -> None:
+    file = write_settings(tmp_path, 1)
+    text = file.read_text()
+    assert given in text
+    file.write_text(text.replace(given, instead, 1))
+    with pytest.raises(ConfigError) as refused:
+        config.read(file)
+    assert fault in str(refused.value)
