@@ -304,3 +304,16 @@ async def test_removed_cal_is_gone_from_the_running_gateway_within_a_second(gate
     assert (await calgate("cals", "remove", "alice", "-c", str(gate.settings)))[0] == 0
     await asyncio.sleep(1)
     assert (await curl(f"{gate.url}/docs/sales", *cookie)).json["code"] == "no-cal"
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+async def test_head_and_options_need_a_lease_and_take_none(gate: Gateway, server: DocumentServer, method: str) -> None:
+    """OPTIONS brings the body of the response back, and a command in the request is carried out."""
+    method_option = ("-I",) if method == "HEAD" else ("-X", "OPTIONS")
+    cookie = ("-H", f"Cookie: {await cookie_of(gate, 'bob')}")
+    server.seen.clear()
+    assert (await curl(f"{gate.url}/docs/sales", *cookie, *method_option)).status == 403
+    assert server.seen == []
+    assert await holders(gate.settings) == []
+    assert (await curl(f"{gate.url}/docs/sales", *cookie)).status == 200
+    assert (await curl(f"{gate.url}/docs/sales", *cookie, *method_option)).status == 200

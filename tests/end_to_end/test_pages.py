@@ -1,8 +1,9 @@
 """The gateway's own pages through the real door: as the client asked for them, and as an administrator made them."""
 
+import re
 from pathlib import Path
 
-from support.gateway_process import DocumentServer, Gateway, calgate, curl, gateway, write_settings
+from support.gateway_process import DocumentServer, Gateway, Reply, calgate, curl, gateway, raw, write_settings
 
 BROWSER = ("-H", "Accept: text/html,application/xhtml+xml,*/*;q=0.8")
 
@@ -58,3 +59,50 @@ async def test_own_template_is_shown_and_a_broken_one_stops_the_start_with_its_l
     assert "calgate.toml" in said
     assert "forbidden.html, line 2" in said
     assert "Traceback" not in said
+
+
+async def test_reference_on_every_page_leads_to_a_line_of_the_log(server: DocumentServer, tmp_path: Path) -> None:
+    """With the code, the reason, the rule and the peer; lines of the access log have reference and code as well."""
+    file = write_settings(tmp_path, server.port)
+    text = file.read_text().replace('path = "/"', 'path = "/docs"', 1)
+    file.write_text(text.replace("[store]", "[log]\naccess = true\n\n[store]", 1))
+    async with gateway(file) as gate:
+        signed_in, mallory = [("-H", f"Cookie: {await session_of(gate, name)}") for name in ("alice", "mallory")]
+        await server.stop()
+        cases = {
+            "bad-request": ("/docs/a/../b", "--path-as-is"),
+            "method-not-allowed": ("/docs/a", "-X", "TRACE"),
+            "cross-site": ("/docs/a", "-d", "a=1", "-H", "Origin: http://evil.example"),
+            "sign-in-needed": ("/docs/a",),
+            "forbidden": ("/elsewhere", *signed_in),
+            "bad-gateway": ("/docs/sales", *signed_in),
+        }
+        for code, (path, *options) in cases.items():
+            reply = await curl(gate.url + path, *options, "-H", "Accept: application/problem+json")
+            line = line_of(gate, reply)
+            assert (line["code"], bool(line["reason"])) == (code, True), code
+            assert (line["address"], line["peer"]) == ("127.0.0.1", "127.0.0.1")
+            if code not in ("bad-request", "method-not-allowed"):  # these have no request that could be read
+                (access,) = [one for one in gate.decisions("request") if one["reference"] == line["reference"]]
+                assert (access["code"], access["status"]) == (code, reply.status)
+        denied = line_of(gate, await curl(f"{gate.url}/docs/sales", *mallory, "-H", "Accept: application/problem+json"))
+        assert (denied["code"], denied["user"], denied["document"]) == ("forbidden", "DEMO\\mallory", "sales")
+        page = (await raw(gate.port, b"NONSENSE\r\n\r\n")).decode()
+        reference = re.search(r"[2-9A-Z]{4}-[2-9A-Z]{4}", page)
+        assert reference is not None
+        assert [one["code"] for one in gate.decisions("refused") if one["reference"] == reference[0]] == ["bad-request"]
+
+
+async def session_of(gate: Gateway, user: str) -> str:
+    """Signs in, whether or not the user may open the document."""
+    reply = await curl(f"{gate.url}/docs/sales", user=user)
+    return next(one for one in reply.values("set-cookie") if one.startswith("calgate=")).partition(";")[0]
+
+
+def line_of(gate: Gateway, reply: Reply) -> dict[str, object]:
+    """Returns the one line that the reference of a refusal leads to."""
+    reference = re.search(r"[2-9A-Z]{4}-[2-9A-Z]{4}", reply.body.decode())
+    assert reference is not None, reply
+    lines = [line for line in gate.decisions() if line.get("reference") == reference[0]]
+    (line,) = [line for line in lines if line["event"] != "request"]
+    return line
