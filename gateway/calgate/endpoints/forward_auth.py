@@ -61,6 +61,8 @@ async def respond(request: Request, route: Route | None, pipeline: Pipeline) -> 
         (b"Cache-Control", b"no-store"),
         (b"Date", date()),
     ]
+    if admission.signed_in.cookies:  # for the proxy to forward instead of the client's, which has the session cookie
+        headers.append((b"Cookie", admission.signed_in.cookies))
     lines = admission.sign_on.split(b"\r\n")[:-1]
     sign_on = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
     return Response(200, [*headers, *sign_on, *admission.signed_in.response_headers])
