@@ -207,7 +207,7 @@ class LicenseAdmin:
     async def end(self, user: str, client: str | None, *, force: bool) -> list[tuple[Holder, float | None]]:
         """Ends a user's Session CALs (on one client or all); returns each with when it comes back (None: now)."""
         where = f" on {client}" if client else ""
-        found = [one for one in await self._holding(user) if any(_is_session_on(it, client) for it in one.held)]
+        found = [one for one in await self._holding(user) if any(_is_session_on(holder, client) for holder in one.held)]
         if not found:
             raise AdminError(f"{user} has no Session CAL{where}")
         if len(found) > 1:

@@ -69,9 +69,10 @@ class Replay:
             self._set(record)
         elif record.what == "restored":
             self.settings |= {str(name): str(value) for name, value in json.loads(record["settings"]).items()}
-            for it in json.loads(record["leases"]):
-                facts = {name: str(value) for name, value in it.items()}
-                self.out[it["id"]] = _span(it["id"], Record(it["id"], it["granted"] / 1000, "granted", facts))
+            for lease in json.loads(record["leases"]):
+                facts = {name: str(value) for name, value in lease.items()}
+                granted = Record(lease["id"], lease["granted"] / 1000, "granted", facts)
+                self.out[lease["id"]] = _span(lease["id"], granted)
 
     def _set(self, record: Record) -> None:
         name = {
@@ -98,17 +99,17 @@ async def read(store: Store, key: str, first: str, last: str) -> AsyncIterator[R
     """Yields the records of the stream between two ids, page by page."""
     while True:
         page = await store.execute("XRANGE", key, first, last, "COUNT", _PAGE)
-        for known_as, facts in page:
-            yield decode(known_as, facts)
+        for entry, facts in page:
+            yield decode(entry, facts)
         if len(page) < _PAGE:
             return
         first = f"({page[-1][0].decode()}"
 
 
-def decode(known_as: bytes, facts: Mapping[bytes, bytes]) -> Record:
+def decode(entry: bytes, facts: Mapping[bytes, bytes]) -> Record:
     """Reads an entry of the stream as redis-py returns it."""
     texts = {name.decode(): value.decode("utf-8", "replace") for name, value in facts.items()}
-    text = known_as.decode()
+    text = entry.decode()
     # the stream's ids only grow: a record that follows one of a clock that was ahead has its own time
     at = texts.pop("at", "") or text.partition("-")[0]
     return Record(text, int(at) / 1000, texts.pop("what", ""), texts)

@@ -33,10 +33,10 @@ def read(saved: Mapping[str, object]) -> tuple[Mapping[str, str], Leases]:
     for name, value in settings.items():
         if not _is_setting(name, value):
             raise ValueError(f"a setting of the export cannot be read: {name} = {value}")
-    for number, it in enumerate(leases, 1):
-        if not isinstance(it, dict) or not _is_lease(it):
+    for number, lease in enumerate(leases, 1):
+        if not isinstance(lease, dict) or not _is_lease(lease):
             raise ValueError(f"a CAL of the export cannot be read, number {number}")
-    fields = [it["field"] for it in leases]
+    fields = [lease["field"] for lease in leases]
     if len(set(fields)) < len(fields):
         raise ValueError("the export has a CAL twice")
     return settings, leases
@@ -48,29 +48,29 @@ def _is_setting(name: object, value: object) -> bool:
     return any(names.fullmatch(name) and values.fullmatch(value) for names, values in _SETTINGS)
 
 
-def _is_lease(it: Mapping[str, object]) -> bool:
+def _is_lease(lease: Mapping[str, object]) -> bool:
     return (
-        set(_NEEDED) <= set(it) <= {*_TEXTS, *_TIMES, *_LISTS, *_FLAGS, "visits"}
-        and all(isinstance(it[name], str) for name in _TEXTS if name in it)
-        and all(_is_time(it[name]) for name in _TIMES if name in it)
-        and all(_are_texts(it[name]) for name in _LISTS if name in it)
-        and all(it[name] is True for name in _FLAGS if name in it)
-        and _are_visits(it.get("visits", []), it.get("visiting"))
-        and re.fullmatch(r"\d{1,15}-\d{1,15}", str(it["id"])) is not None
-        and it["field"] in _fields(it)
+        set(_NEEDED) <= set(lease) <= {*_TEXTS, *_TIMES, *_LISTS, *_FLAGS, "visits"}
+        and all(isinstance(lease[name], str) for name in _TEXTS if name in lease)
+        and all(_is_time(lease[name]) for name in _TIMES if name in lease)
+        and all(_are_texts(lease[name]) for name in _LISTS if name in lease)
+        and all(lease[name] is True for name in _FLAGS if name in lease)
+        and _are_visits(lease.get("visits", []), lease.get("visiting"))
+        and re.fullmatch(r"\d{1,15}-\d{1,15}", str(lease["id"])) is not None
+        and lease["field"] in _fields(lease)
     )
 
 
-def _fields(it: Mapping[str, object]) -> Sequence[str]:
+def _fields(lease: Mapping[str, object]) -> Sequence[str]:
     """Returns the fields that a lease of its kind can have (lua/leases.lua)."""
-    user, document = it["user"], it.get("document")
-    match it["kind"]:
+    user, document = lease["user"], lease.get("document")
+    match lease["kind"]:
         case "named":
             return (f"named|{user}",)
         case "document" if document:
             return (f"document|{user}|{document}",)
         case "usage" if document:
-            return (f"usage|{user}|{document}", f"spent|{it['id']}")
+            return (f"usage|{user}|{document}", f"spent|{lease['id']}")
     return ()
 
 

@@ -116,54 +116,54 @@ def seconds(milliseconds: float | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
 
 
-def waiting(it: dict[str, Any]) -> Waiting:
+def waiting(waiter: dict[str, Any]) -> Waiting:
     """Reads one waiter of the function `queue`."""
     return Waiting(
-        place=it["place"],
-        user=it["user"],
-        name=it["name"],
-        client=it["client"],
-        document=it["document"],
-        since=it["since"] / 1000,
-        offer=it.get("offer"),
-        kept_until=it["kept_until"] / 1000,
-        reference=it.get("reference", ""),
+        place=waiter["place"],
+        user=waiter["user"],
+        name=waiter["name"],
+        client=waiter["client"],
+        document=waiter["document"],
+        since=waiter["since"] / 1000,
+        offer=waiter.get("offer"),
+        kept_until=waiter["kept_until"] / 1000,
+        reference=waiter.get("reference", ""),
     )
 
 
-def holder(it: dict[str, Any]) -> Holder:
+def holder(lease: dict[str, Any]) -> Holder:
     """Reads one lease of the function `holders`."""
-    ends = seconds(it["ends"])
+    ends = seconds(lease["ends"])
     return Holder(
-        kind=it["kind"],
-        user=it["user"],
-        name=it["name"],
-        client=it.get("client", ""),
-        document=it.get("document", "") if it["kind"] in ("document", "usage") else "",
-        id=it["id"],
-        since=it["granted"] / 1000,
-        last_used=seconds(it.get("last_used")),
-        until=None if it["ends"] >= lua.FOREVER else ends,
-        state=_state(it),
-        by=it.get("by", ""),
-        names=it.get("names", ()),
-        beyond=it.get("beyond", False),
-        visits=_visits(it),
+        kind=lease["kind"],
+        user=lease["user"],
+        name=lease["name"],
+        client=lease.get("client", ""),
+        document=lease.get("document", "") if lease["kind"] in ("document", "usage") else "",
+        id=lease["id"],
+        since=lease["granted"] / 1000,
+        last_used=seconds(lease.get("last_used")),
+        until=None if lease["ends"] >= lua.FOREVER else ends,
+        state=_state(lease),
+        by=lease.get("by", ""),
+        names=lease.get("names", ()),
+        beyond=lease.get("beyond", False),
+        visits=_visits(lease),
     )
 
 
-def _visits(it: dict[str, Any]) -> Sequence[Visit]:
-    visits = [Visit(one["client"], one["since"] / 1000, one["used"] / 1000) for one in it.get("visits", ())]
-    if visits and "visiting" in it:  # the lease's last use is this visit's
-        visits[0] = replace(visits[0], used=it["last_used"] / 1000)
+def _visits(lease: dict[str, Any]) -> Sequence[Visit]:
+    visits = [Visit(one["client"], one["since"] / 1000, one["used"] / 1000) for one in lease.get("visits", ())]
+    if visits and "visiting" in lease:  # the lease's last use is this visit's
+        visits[0] = replace(visits[0], used=lease["last_used"] / 1000)
     return visits
 
 
-def _state(it: dict[str, Any]) -> str:
-    if it["field"].startswith("spent|") or (it["kind"] == "usage" and not it.get("serves", True)):
+def _state(lease: dict[str, Any]) -> str:
+    if lease["field"].startswith("spent|") or (lease["kind"] == "usage" and not lease.get("serves", True)):
         return "spent"
-    if not it.get("serves", True):
+    if not lease.get("serves", True):
         return "quarantined"
-    if it.get("left"):
+    if lease.get("left"):
         return "signed-out"
-    return "provisional" if "pending" in it else "held"
+    return "provisional" if "pending" in lease else "held"
