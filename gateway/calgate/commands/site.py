@@ -16,6 +16,7 @@ class SettingsSite:
     def __init__(self, core: Core, directory: Directory) -> None:
         self._core = core
         self._directory = directory
+        self._rules: Rules | None = None
 
     @property
     def zone(self) -> tzinfo:
@@ -27,5 +28,8 @@ class SettingsSite:
         return canonical_document(name, windows=any(route.windows for route in routes))
 
     async def could_admit(self, person: Person) -> bool:
-        groups = await self._directory.resolve(groups_of(self._core.access))
-        return Rules(self._core.access, groups, self._core.timezone).could_admit(person)
+        """Resolves the rules' groups at the first call: a command lasts seconds, and can ask of thousands of users."""
+        if self._rules is None:
+            groups = await self._directory.resolve(groups_of(self._core.access))
+            self._rules = Rules(self._core.access, groups, self._core.timezone)
+        return self._rules.could_admit(person)
