@@ -19,6 +19,7 @@ from calgate.authentication.sign_in import SignedIn, SignIn
 from calgate.dialect import Dialect, Use, is_prefetch_or_embed
 from calgate.http.request import Request
 from calgate.http.response import Response
+from calgate.http.target import refuse_windows_alias
 from calgate.licensing.leases import Licensing
 from calgate.pages import words_for
 from calgate.plugin.access import Grant
@@ -99,6 +100,8 @@ class Pipeline:
         """Asks the four questions in order; raises the Refusal of the first that is answered with no."""
         if route is None:
             raise Forbidden(f"no route serves {request.host}{request.target.path}")
+        if route.windows:
+            refuse_windows_alias(request.target)
         signed_in = await self._sign_in.find(request)
         session = signed_in.session
         request.user = session.name
