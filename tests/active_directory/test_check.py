@@ -53,14 +53,14 @@ async def test_check_command_marks_untried_checks_and_does_not_count_them_as_fai
     code, out, errors = await calgate("check", "-c", str(file), "--json")
     assert (code, errors) == (1, "")
     levels = [row["level"] for row in json.loads(out)]
-    assert (levels.count("fail"), levels.count("untried"), levels.count("warn")) == (1, 4, 0)
+    assert (levels.count("fail"), levels.count("untried"), levels.count("warn")) == (1, 5, 0)
     code, out, _ = await calgate("check", "-c", str(file))
-    assert (code, out.count("FAILS"), out.count("not tried")) == (1, 1, 4)
+    assert (code, out.count("FAILS"), out.count("not tried")) == (1, 1, 5)
 
 
 # ---------------------------------------------------------------- the directory
 
-_WITHOUT_DIRECTORY = ["clock", "SPN", "ticket", "guard", "access"]
+_WITHOUT_DIRECTORY = ["licenses", "clock", "SPN", "ticket", "guard", "access"]
 
 
 async def test_check_reports_a_certificate_of_another_ca(write: Write, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ async def test_check_reports_a_stopped_domain_controller_once(domain: Lab, write
     finally:
         domain.do("dc", "start")
     untried = found.only("fail", f"{LDAPS}:636", "check the name, the port, and the firewall")
-    assert untried == ["clock", "SPN", "ticket", "winbindd", "guard", "access"]
+    assert untried == ["licenses", "clock", "SPN", "ticket", "winbindd", "guard", "access"]
 
 
 async def test_check_reports_a_domain_controller_that_stops_meanwhile_once(domain: Lab, write: Write) -> None:
@@ -184,4 +184,4 @@ async def test_check_reports_a_stopped_document_server(write: Write) -> None:
 
 async def test_check_reports_a_stopped_store(write: Write, tmp_path: Path) -> None:
     found = await report(write(store=f'url = "unix://{tmp_path}/nowhere"'))
-    assert found.only("fail", "store", "start it, or correct [store]") == []
+    assert found.only("fail", "store", "start it, or correct [store]") == ["licenses"]

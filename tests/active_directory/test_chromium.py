@@ -36,7 +36,7 @@ async def browser(lab: Lab, folder: Path, account: str) -> AsyncIterator[Browser
     profile = folder / "profile"
     profile.mkdir(exist_ok=True)
     # a fresh profile on Linux refuses its first Negotiate challenge; this is how it remembers that there was one
-    (profile / "Local NegState").write_text(json.dumps({"net": {"received_http_auth_negotiate_headers": True}}))
+    (profile / "Local State").write_text(json.dumps({"net": {"received_http_auth_negotiate_headers": True}}))
     async with async_playwright() as play:
         context = await play.chromium.launch_persistent_context(
             str(profile),

@@ -107,7 +107,7 @@ async def test_rc4_ticket_is_refused_and_the_log_has_the_remedy(
         reply = await curl(running.url.replace(HOST, OLD_HOST) + "/docs/Sales", *NEGOTIATE)
         assert (reply.status, reply.json["code"]) == (401, "sign-in-failed")
         (entry,) = running.gate.decisions("sign-in failed")
-        assert f"the ticket for HTTP/{OLD_HOST} is under rc4, not AES: allow AES for the account" in str(
+        assert f"the ticket for HTTP/{OLD_HOST} is encrypted with rc4, not AES: allow AES for the account" in str(
             entry["reason"]
         )
         assert "has RC4 keys as well as AES keys" in running.gate.log.read_text()
