@@ -15,7 +15,8 @@ _Off = BeforeValidator(lambda value: None if value == "off" else value)
 OptionalDuration = Annotated[Duration | None, _Off]
 """Seconds, or None for "off"."""
 
-Count = Annotated[int, Field(ge=0, le=1_000_000)]
+Count = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
+Switch = Annotated[bool, Field(strict=True)]  # "no" in quotes is a text, which pydantic would read as a bool
 
 
 def _name(value: str) -> str:
@@ -54,7 +55,7 @@ class Pool(Section):
 class Named(Pool):
     """CALs that belong to users."""
 
-    dynamic: bool = False
+    dynamic: Switch = False
     """Assigns a free CAL to each user who opens a document and has none, permanently. Off, because casual users would
     exhaust the pool."""
 
@@ -84,7 +85,7 @@ class Named(Pool):
 class Document(Pool):
     """CALs for one user on one document. Administrators allocate them to documents at run time."""
 
-    dynamic: bool = False
+    dynamic: Switch = False
     """Assigns a free CAL of a document's allocation to each user who opens it, permanently. Off, because casual users
     would exhaust the allocation."""
 
@@ -200,10 +201,10 @@ class License(Section):
     usage: Usage = Usage()
     """The pool of Usage CALs."""
 
-    queue: bool = False
+    queue: Switch = False
     """Lets denied users wait, first come first served. Off, because the vendor's server has no queue."""
 
-    enforce: bool = True
+    enforce: Switch = True
     """false is observe mode: every decision is made and recorded, and no user is denied. On, as the license
     demands."""
 

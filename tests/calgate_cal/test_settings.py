@@ -40,6 +40,11 @@ def test_settings_example_of_the_documentation_is_accepted() -> None:
         ({"session": {"minimum": 15}}, ("q", "session", "minimum"), "a duration is written like"),
         ({"session": {"in_license": 1, "reserve": [{"group": "g", "cals": 2}]}}, ("q", "session"), "2 CALs are kept"),
         ({"session": {"max": [{"cals": 2}]}}, ("q", "session", "max", 0), "names a group or a user"),
+        ({"named": {"in_license": "2"}}, ("q", "named", "in_license"), "should be a valid integer"),
+        ({"queue": "yes"}, ("q", "queue"), "should be a valid boolean"),
+        ({"enforce": "off"}, ("q", "enforce"), "should be a valid boolean"),
+        ({"exempt": {"paths": ["health"]}}, ("q", "exempt", "paths", 0), "begins with a slash"),
+        ({"exempt": {"users": [" "]}}, ("q", "exempt", "users", 0), "1 to 256 characters"),
         ({"client": "mac"}, ("q", "client"), "'address', 'browser' or 'user'"),
     ],
 )
