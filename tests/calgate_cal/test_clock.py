@@ -76,6 +76,17 @@ async def test_records_written_after_a_clock_was_ahead_have_their_own_time(licen
     ]
 
 
+async def test_record_that_only_the_stream_knows_does_not_stop_the_license(license: License) -> None:
+    q = await license(session={"in_license": 1})
+    await q.store.redis.xadd("calgate:{q}:audit", {"what": "kept"}, id=f"{round((q.time + 2 * HOUR) * 1000)}-0")
+    assert await q.open("alice") == "session"
+    await q.at(30 * MINUTE)
+    assert await q.open("bob") == "session"
+    assert await q.license_admin.set_clock() is not None
+    stream = await q.store.redis.xinfo_stream("calgate:{q}:audit")
+    assert int(stream["last-generated-id"].partition(b"-")[0]) == round(q.time * 1000)
+
+
 async def test_tending_gateway_warns_of_a_clock_that_was_ahead_once_in_ten_minutes(
     license: License, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -160,16 +160,25 @@ local function limit_of(license, kind)
   return math.min(tonumber(license.settings[LIMIT[kind]] or terms.limit), terms.in_license)
 end
 
--- Writes the record of a decision; comes before every change of state. Returns its id, which for a new lease becomes the
--- lease's own. With `later`, the caller's own write stores "@newest". A stream's ids only grow: while the newest record is
--- ahead of the clock, a record takes an id after it and has its own time in `at`.
-local function record(license, what, fields, later)
+local function append_record(license, call, what, fields)
   if license.newest > license.now then
     fields = {'at', license.now, unpack(fields)}
   else
     license.newest = license.now
   end
-  local id = redis.call('XADD', license.audit, license.newest .. '-*', 'what', what, unpack(fields))
+  return call('XADD', license.audit, license.newest .. '-*', 'what', what, unpack(fields))
+end
+
+-- Writes the record of a decision; comes before every change of state. Returns its id, which for a new lease becomes the
+-- lease's own. With `later`, the caller's own write stores "@newest". A stream's ids only grow: while the newest record is
+-- ahead of the clock, a record takes an id after it and has its own time in `at`.
+local function record(license, what, fields, later)
+  local id = append_record(license, redis.pcall, what, fields)
+  if type(id) == 'table' then   -- refused: the stream may have a record that "@newest" does not know of
+    local last = redis.call('XREVRANGE', license.audit, '+', '-', 'COUNT', 1)[1]
+    license.newest = math.max(license.newest, last and tonumber(last[1]:match('^%d+')) or 0)
+    id = append_record(license, redis.call, what, fields)
+  end
   if not later then redis.call('HSET', license.leases, '@newest', license.newest) end
   return id
 end
