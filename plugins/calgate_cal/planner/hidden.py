@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from statistics import median
 
 from calgate_cal.planner.clock import QUARTER, Calendar
-from calgate_cal.planner.wishes import Wish
+from calgate_cal.planner.wishes import Visit, Wish
 
 DRAWS = 20
 FLAT_HOURS = 3
-_ABOVE = 0.1  # of the full time: clocks of the logging server that differ from ours explain less
+_ABOVE = 0.1  # of the full time
 _MOSTLY = 1800.0  # seconds at the peak that make an hour a flat one
 
 
@@ -24,6 +24,27 @@ class Hidden:
 
 
 Hold = tuple[float, float]
+Level = tuple[float, float, int]  # from, until, CALs taken
+
+
+def holds(visits: Sequence[Visit], minimum: float, *, by_user: bool) -> list[Hold]:
+    """Returns the times for which the server that wrote the log held its CALs; visits are in order.
+
+    A user who returns while their CAL is still held uses the same one.
+    """
+    held: list[Hold] = []
+    current: dict[tuple[str, str], Hold] = {}
+    for visit in visits:
+        holder = (visit.user, "" if by_user else visit.machine)
+        end = max(visit.end, visit.begin + minimum)
+        before = current.get(holder)
+        if before is not None and visit.begin <= before[1]:
+            current[holder] = (before[0], max(before[1], visit.end))
+            continue
+        if before is not None:
+            held.append(before)
+        current[holder] = (visit.begin, end)
+    return [*held, *current.values()]
 
 
 def estimate(
@@ -49,10 +70,10 @@ def estimate(
     return Hidden(chosen, full_at) if chosen else None
 
 
-def _levels(holds: Sequence[Hold]) -> list[tuple[float, float, int]]:
+def _levels(holds: Sequence[Hold]) -> list[Level]:
     """Returns from when to when how many CALs were taken."""
     steps = sorted([(end, -1) for _, end in holds] + [(begin, 1) for begin, _ in holds])
-    levels: list[tuple[float, float, int]] = []
+    levels: list[Level] = []
     taken, since = 0, steps[0][0] if steps else 0.0
     for at, change in steps:
         if at > since:
@@ -62,22 +83,30 @@ def _levels(holds: Sequence[Hold]) -> list[tuple[float, float, int]]:
     return levels
 
 
-def _exceeds(levels: Sequence[tuple[float, float, int]], seats: int) -> bool:
-    """Whether more CALs were taken than that, so that this number cannot have turned anybody away."""
-    above = sum(end - begin for begin, end, taken in levels if taken > seats)
-    full = sum(end - begin for begin, end, taken in levels if taken >= seats)
-    return above > _ABOVE * full
+def _exceeds(levels: Sequence[Level], seats: int) -> bool:
+    """Whether clearly more CALs were taken than that, so that this number cannot have turned anybody away."""
+    spare = max(1, seats // 10)  # what clocks of the logging server that differ from ours explain
+    return _time_above(levels, seats + spare) > _ABOVE * _time_above(levels, seats - 1)
 
 
-def _flat_peak(levels: Sequence[tuple[float, float, int]]) -> int | None:
-    """Returns the peak if it fills the larger part of three hours or more."""
+def _time_above(levels: Sequence[Level], seats: int) -> float:
+    return sum(end - begin for begin, end, taken in levels if taken > seats)
+
+
+def _flat_peak(levels: Sequence[Level]) -> int | None:
+    """Returns the number that fills the larger part of three hours or more and is hardly ever exceeded."""
     peak = max((taken for _, _, taken in levels), default=0)
-    hours: dict[int, float] = defaultdict(float)
-    for begin, end, taken in levels:
-        if taken == peak:
-            for from_, to in _parts(begin, end, 3600.0):
-                hours[int(from_ // 3600)] += to - from_
-    return peak if sum(time >= _MOSTLY for time in hours.values()) >= FLAT_HOURS else None
+    for seats in range(peak, 0, -1):
+        if _time_above(levels, seats) > _ABOVE * _time_above(levels, seats - 1):
+            return None
+        hours: dict[int, float] = defaultdict(float)
+        for begin, end, taken in levels:
+            if taken == seats:
+                for from_, to in _parts(begin, end, 3600.0):
+                    hours[int(from_ // 3600)] += to - from_
+        if sum(time >= _MOSTLY for time in hours.values()) >= FLAT_HOURS:
+            return seats
+    return None
 
 
 def _parts(begin: float, end: float, width: float) -> list[tuple[float, float]]:

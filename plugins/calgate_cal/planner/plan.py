@@ -228,12 +228,8 @@ def _hidden(
     """Estimates from the times for which the server that wrote the log held its Session CALs."""
     owners = set(owners)
     others = [wish for wish in wishes if wish.kind == "session" and wish.user not in owners]
-    minimum = options.clocks.minimum
-    holds = [
-        (visit.begin, max(visit.end, visit.begin + minimum))
-        for visit in visits
-        if visit.kind == "session" and visit.user not in owners
-    ]
+    served = [visit for visit in visits if visit.kind == "session" and visit.user not in owners]
+    holds = hidden.holds(served, options.clocks.minimum, by_user=options.by_user)
     return hidden.estimate(others, holds, options.session, calendar, options.seed)
 
 
