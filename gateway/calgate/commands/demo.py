@@ -68,10 +68,10 @@ async def _show(bind: str, folder: Path) -> None:
 
 async def _assign(file: Path, user: str) -> None:
     """Assigns a CAL as an administrator would: by a command, while the gateway runs."""
-    words = ("-m", "calgate", "cals", "assign", user, "--license", "demo", "-c", str(file))
+    words = ("-P", "-m", "calgate", "cals", "assign", user, "--license", "demo", "-c", str(file))
     process = await asyncio.create_subprocess_exec(
         sys.executable, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     output, _ = await process.communicate()
     if process.returncode:
-        raise ConfigError([f"calgate {' '.join(words[2:])}: {output.decode().strip()}"], code=1)
+        raise ConfigError([f"calgate {' '.join(words[3:])}: {output.decode().strip()}"], code=1)
