@@ -49,9 +49,6 @@ async def _winbind(config: Config, context: CheckContext) -> AsyncIterator[Findi
     try:
         member = await winbind.membership()
         yield Finding("ok", "winbindd", f"this machine is {member.computer} in {member.domain} ({member.dns_domain})")
-        if member.unknown:
-            what = f"winbindd does not know {', '.join(member.unknown)} of negotiate.domains"
-            yield Finding("warn", "winbindd", what, "correct the name, or check the trust: wbinfo -m")
         trust = await _trust(winbind, context)
         yield trust
         if trust.level == "ok":

@@ -181,14 +181,15 @@ class Membership:
     domain: str  # NetBIOS
     dns_domain: str
     trusted: Mapping[str, str] = field(default_factory=dict)  # NetBIOS and DNS names, folded -> NetBIOS name
-    unknown: tuple[str, ...] = ()  # of negotiate.domains, those that winbindd does not know (yet)
+    unknown: tuple[str, ...] = ()  # of negotiate.domains, those that winbindd has not learned yet
 
     def netbios(self, domain: str) -> str | None:
         """Returns the NetBIOS name of a domain whose users may sign in, given by either name; None for any other."""
         folded = domain.casefold()
         if folded in (self.domain.casefold(), self.dns_domain.casefold()):
             return self.domain
-        return self.trusted.get(folded)
+        first_label = folded.partition(".")[0]
+        return self.trusted.get(folded) or self.trusted.get(first_label)
 
 
 class Winbind:
@@ -268,17 +269,17 @@ class Winbind:
                 computer=_text(found.netbios_name),
                 domain=_text(found.netbios_domain),
                 dns_domain=_text(found.dns_domain),
-                trusted={name.casefold(): both[0] for domain, both in names.items() for name in (*both, domain)},
-                unknown=tuple(domain for domain, both in names.items() if len(both) < 2),
+                trusted=trusted_names(names),
+                unknown=tuple(domain for domain, both in names.items() if not both),
             )
 
     def _names_of(self, domain: str) -> tuple[str, ...]:
-        """Returns NetBIOS and DNS name of a trusted domain; the setting's own spelling if winbindd does not know it."""
+        """Returns NetBIOS and DNS name of a trusted domain, or () if winbindd has not learned them yet."""
         info = ctypes.POINTER(_DomainInfo)()
         with self._freeing(info):
             code = self._library.wbcCtxDomainInfo(self._context(), domain.encode(), ctypes.byref(info))
             if code != 0:
-                return (domain,)
+                return ()
             return _text(info.contents.short_name), _text(info.contents.dns_name)
 
     def _check_trust(self) -> str:
@@ -326,6 +327,20 @@ class Winbind:
         return _unavailable(
             f"winbindd does not answer ({why}): check that it runs, and that the gateway's user is in winbindd_priv"
         )
+
+
+def trusted_names(domains: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Returns the NetBIOS name by every name of the domains, folded. `domains`: the names that winbindd knows.
+
+    By default winbindd learns of a trusted domain when its first user signs in ("winbind scan trusted domains"). Until
+    then the first label of the DNS name stands for the NetBIOS name. A wrong guess lets nobody in: the domain itself
+    returns the NetBIOS name of the user, which is checked, too.
+    """
+    trusted: dict[str, str] = {}
+    for domain, known in domains.items():
+        netbios = known[0] if known else domain.partition(".")[0].upper()
+        trusted |= {name.casefold(): netbios for name in (domain, netbios, *known)}
+    return trusted
 
 
 def _load() -> ctypes.CDLL:

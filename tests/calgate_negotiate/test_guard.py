@@ -21,7 +21,7 @@ from calgate_negotiate.guard import Guard, GuardReport, GuardSection, Keys, Limi
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
 from calgate_negotiate.ntlm import PluginVerifier, canonical
 from calgate_negotiate.settings import Config
-from calgate_negotiate.winbind import Membership
+from calgate_negotiate.winbind import Membership, trusted_names
 from calgate_users.directory import UsersDirectory
 from support.handshakes import PEER, ntlm_client, shake
 from support.redis_servers import Server
@@ -313,16 +313,20 @@ def test_canonical_name_is_the_same_for_every_spelling_of_an_account(domain: str
     assert canonical(tried, "CORP", member.netbios) == "corp\\alice"
 
 
+@pytest.mark.parametrize("setting", ["PARTNER", "partner.example.net"])
+@pytest.mark.parametrize("known", [(), ("PARTNER", "partner.example.net")])
 @pytest.mark.parametrize(
     ("domain", "account"),
     [("PARTNER", "dora"), ("partner.example.net", "Dora"), ("", "dora@PARTNER.EXAMPLE.NET"), ("", "dora@partner")],
 )
-def test_canonical_name_is_the_same_for_either_name_of_a_trusted_domain(domain: str, account: str) -> None:
-    trusted = {"partner": "PARTNER", "partner.example.net": "PARTNER"}
-    member = Membership("GATEWAY", "CORP", "corp.example", trusted)
-    tried = NtlmAttempt(domain, account, "", b"", b"", b"")
-    assert canonical(tried, "CORP", member.netbios) == "partner\\dora"
-    assert member.netbios("EVIL") is None
+def test_trusted_domain_has_one_name_however_it_is_written(
+    setting: str, known: tuple[str, ...], domain: str, account: str
+) -> None:
+    member = Membership("GATEWAY", "CORP", "corp.example", trusted_names({setting: known}))
+    attempt = NtlmAttempt(domain, account, "", b"", b"", b"")
+    assert canonical(attempt, "CORP", member.netbios) == "partner\\dora"
+    assert member.netbios(domain or account.partition("@")[2]) == "PARTNER"
+    assert [member.netbios(other) for other in ("EVIL", "evil.example", "GATEWAY", "")] == [None] * 4
 
 
 def test_canonical_name_is_the_same_for_any_blanks_within_the_account() -> None:
