@@ -166,7 +166,7 @@ async def test_killed_worker_is_replaced_after_a_plugin_printed_to_standard_outp
     server: DocumentServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(install(tmp_path / "site", {"talk": "talkative"}, {"talkative": PLUGIN})))
-    settings = write_settings(tmp_path, server.port)
+    settings = write_settings(tmp_path, server.port, listen="workers = 1")
     settings.write_text(
         re.sub(r"(?m)^sign_on = .*\n", 'sign_on = { plugin = "talk", word = "x" }\n', settings.read_text())
     )
