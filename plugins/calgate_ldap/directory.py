@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 _PERSON = ("displayName", *account.REQUIRED)
 _GROUP = ("objectClass", "objectSid", "groupType")
+_IN_CHAIN = "1.2.840.113556.1.4.1941"  # LDAP_MATCHING_RULE_IN_CHAIN: nested groups too
 _SECURITY_ENABLED = 0x80000000  # of groupType: distribution groups never appear in tokenGroups
 
 
@@ -48,6 +49,10 @@ class ActiveDirectory:
         if not groups:
             return {}
         return await self._pool.query(lambda connection: {group: self._group(connection, group) for group in groups})
+
+    async def members_of(self, group: str) -> Sequence[str] | None:
+        """Fills `GroupMembers` with SIDs; members of another domain are not listed."""
+        return await self._pool.query(lambda connection: self._members(connection, group))
 
     async def hint(self, group: str) -> str:
         """Returns what an administrator may have meant by a group that `resolve` does not find, or ""."""
@@ -129,6 +134,20 @@ class ActiveDirectory:
             logger.warning("ldap: %s is a distribution group, which grants nobody access; name a security group", group)
             return None
         return account.sid_text(entry.first("objectSid") or b"")
+
+    def _members(self, connection: Connection, group: str) -> list[str] | None:
+        """A primary group is no memberOf: its members are found by the group's number (MS-ADTS 3.1.1.4.5.36)."""
+        entry = self._group_entry(connection, parse_group(group))
+        if entry is None:
+            return None
+        entry.require(["objectSid"])
+        number = account.sid_text(entry.first("objectSid") or b"").rpartition("-")[2]
+        direct_or_nested = f"(memberOf:{_IN_CHAIN}:={escape(entry.dn)})"
+        filter_ = f"(&(objectClass=user)(|{direct_or_nested}(primaryGroupID={number})))"
+        found = connection.find_all(self._base, filter_, ["objectSid"])
+        for member in found:
+            member.require(["objectSid"])
+        return [account.sid_text(member.first("objectSid") or b"") for member in found]
 
     def _group_entry(self, connection: Connection, name: Name) -> Entry | None:
         if name.form == "sid":

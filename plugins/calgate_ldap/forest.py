@@ -44,6 +44,12 @@ class Forest:
             found |= await domain.resolve(missing)
         return found
 
+    async def members_of(self, group: str) -> Sequence[str] | None:
+        for domain in self._domains:
+            if (found := await domain.members_of(group)) is not None:
+                return found
+        return None
+
     async def hint(self, group: str) -> str:
         hints = [await domain.hint(group) for domain in self._domains]
         return next(filter(None, hints), "")

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from calgate.plugin.errors import AccountRefused, Unavailable
-from calgate.plugin.identity import Directory, GroupHints, Identity, Person
+from calgate.plugin.identity import Directory, GroupHints, GroupMembers, Identity, Person
 from calgate.plugin.names import identity_of
 from calgate_ldap import Config, account
 from calgate_ldap.cache import Cache
@@ -257,3 +257,27 @@ async def test_person_is_queried_once(directory_of: Callable[..., ActiveDirector
     before = len(server.searches)
     await directory.look_up(identity)
     assert len(server.searches) == before
+
+
+async def test_members_of_a_group_are_listed_by_their_sids(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers
+) -> None:
+    group = f"CN=BI Users,{BASE}"
+    known = dict(objects())
+    known[f"CN=bob,{BASE}"] = {**person("bob", 1002), "memberOf": [group.encode()]}
+    known[f"CN=cid,{BASE}"] = {**person("cid", 1003), "memberOf": [f"CN=Mail,{BASE}".encode()]}
+    directory = directory_of(serve(objects=known))
+    assert isinstance(directory, GroupMembers)
+    for name in ("BI Users", "CORP\\BI Users", group):
+        assert await directory.members_of(name) == [f"{DOMAIN_SID}-1002"], name
+    assert await directory.members_of("nope") is None
+    assert await directory.members_of("EVIL\\BI Users") is None
+
+
+async def test_members_that_cannot_be_listed_are_unavailable_and_never_none(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers
+) -> None:
+    server = serve()
+    server.mood = "busy"
+    with pytest.raises(Unavailable):
+        await directory_of(server).members_of("BI Users")

@@ -133,10 +133,15 @@ class LdapServer:
 _NAMES = ("sAMAccountName", "nCName", "userPrincipalName", "cn")
 
 
+_IN_CHAIN = b"1.2.840.113556.1.4.1941"
+
+
 def _fits(values: Attributes, wanted: bytes) -> bool:
     """Enough of a filter: it names the object, or wants every person."""
     if _pack(0x04, b"person") in wanted:
         return b"person" in values.get("objectClass", ())
+    if _IN_CHAIN in wanted:
+        return any(group in wanted for group in values.get("memberOf", ()))
     pairs = [_pack(0x04, key.encode()) + _pack(0x04, value) for key in _NAMES for value in values.get(key, ())]
     return any(pair in wanted for pair in pairs)
 
