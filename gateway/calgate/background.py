@@ -1,4 +1,4 @@
-"""What a gateway keeps up to date while it runs: resolved groups, drained document servers, certificates."""
+"""Keeps resolved groups, drained document servers and certificates up to date while a gateway runs."""
 
 import asyncio
 import logging

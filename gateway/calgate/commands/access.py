@@ -34,7 +34,7 @@ def access() -> None:
 @click.option("--address", default="127.0.0.1", show_default=True, help="The client's address.")
 @json_option
 def explain(user: str, file: Path, document: str | None, path: str, address: str, as_json: bool) -> None:
-    """Shows every rule's verdict on USER ("CORP\\alice" or "alice@corp.example"). Exit 1: refused."""
+    """Shows the verdict of every rule on USER ("CORP\\alice" or "alice@corp.example"). Exit 1: refused."""
     settings = config.read(file)
     name = _document_of(settings, document) if document is not None else None
     person, verdicts = asyncio.run(_explain(settings, user, path, address, name))

@@ -1,4 +1,4 @@
-"""Tries every real thing that a settings file names, and says what was found in words that can be acted on."""
+"""Tries everything real that a settings file names, and reports findings that can be acted on."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ _HOST_MUST_BE_KEPT = Finding(
 async def check(
     settings: Settings, hosts: Sequence[str] = (), login: tuple[str, str] | None = None
 ) -> AsyncIterator[Finding]:
-    """All findings, in the order of a request. `hosts`: public names, where the routes name none."""
+    """Yields all findings, in the order of a request. `hosts`: public names, if the routes name none."""
     public = tuple(dict.fromkeys([*hosts, *(route.host for route in settings.core.routes if route.host)]))
     for finding in _unwise(settings):
         yield finding
@@ -116,19 +116,22 @@ async def _store(store: RedisStore, *, is_private: bool) -> AsyncIterator[Findin
 
 
 async def _keeping(store: RedisStore) -> AsyncIterator[Finding]:
-    """Whether it keeps what it is given: an assignment that is lost was paid for."""
+    """Checks whether the store persists what it is given: an assignment that is lost was paid for."""
     try:
-        told = {name: await _setting(store, name) for name in ("appendonly", "maxmemory-policy")}
-    except (ResponseError, Unavailable) as error:  # services that rent stores out forbid CONFIG
+        options = {name: await _setting(store, name) for name in ("appendonly", "maxmemory-policy")}
+    except (ResponseError, Unavailable) as error:  # hosted stores forbid CONFIG
         yield Finding(
-            "note", "store", f"does not tell its settings ({_why(error)})", "look at persistence and eviction there"
+            "note",
+            "store",
+            f"forbids CONFIG, so its settings are unknown ({_why(error)})",
+            "check persistence and eviction there",
         )
         return
-    if told["appendonly"] != "yes":
-        yield Finding("warn", "store", "keeps no append-only file: a crash loses assignments", "appendonly yes")
-    if told["maxmemory-policy"] not in ("", "noeviction"):
-        policy = told["maxmemory-policy"]
-        yield Finding("warn", "store", f"may throw leases away ({policy})", "maxmemory-policy noeviction")
+    if options["appendonly"] != "yes":
+        yield Finding("warn", "store", "no append-only file: a crash loses assignments", "appendonly yes")
+    if options["maxmemory-policy"] not in ("", "noeviction"):
+        policy = options["maxmemory-policy"]
+        yield Finding("warn", "store", f"can evict leases ({policy})", "maxmemory-policy noeviction")
 
 
 def _why(error: ResponseError | Unavailable) -> str:
@@ -136,7 +139,7 @@ def _why(error: ResponseError | Unavailable) -> str:
 
 
 def _info(said: object) -> Mapping[str, str]:
-    """The fields of INFO, which the client library may have read already."""
+    """Returns the fields of INFO, which the client library may have parsed already."""
     if isinstance(said, Mapping):
         return {as_text(name): as_text(value) for name, value in said.items()}
     return dict(line.split(":", 1) for line in as_text(said).splitlines() if ":" in line)
@@ -219,7 +222,7 @@ async def _hints(directory: Directory, groups: Sequence[str]) -> list[str]:
 
 
 async def _upstreams(routes: Sequence[Route]) -> AsyncIterator[Finding]:
-    """One that is off is told once, whatever leads to it."""
+    """Yields a finding for each document server; one that fails is reported once, however many routes have it."""
     failed = set[str]()
     for route in routes:
         for url in (url for url in route.upstreams if url not in failed):

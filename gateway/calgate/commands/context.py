@@ -41,15 +41,15 @@ class PluginCommandContext:
         self._section = section
 
     def read(self, file: Path) -> Section:
-        """The plugin's own section; raises ConfigError where the file is faulty or has no such section."""
+        """Returns the plugin's section. Raises ConfigError if the file has faults or no such section."""
         settings = config.read(file)
         if self._section not in settings.plugins:
-            raise ConfigError([f"{file}: has no section [{self._section}], which this command is about"])
+            raise ConfigError([f"{file}: no section [{self._section}], which this command needs"])
         return settings.plugins[self._section]
 
     @asynccontextmanager
     async def open(self, file: Path) -> AsyncIterator[tuple[Any, Services]]:
-        """The section, with store and directories."""
+        """Yields the section, with the store and the directories."""
         section = self.read(file)
         settings = config.read(file)
         async with open_services(settings) as (_, plugins):

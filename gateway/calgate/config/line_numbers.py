@@ -1,4 +1,4 @@
-"""On which line of a TOML file a key stands; the standard parser does not tell."""
+"""Finds the line of a key in a TOML file, which the standard parser does not report."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ Path = tuple[str | int, ...]
 
 
 class LineNumbers:
-    """Finds the line of a key path, or of the nearest thing around it (keys of an inline table stand on its line)."""
+    """Finds the line of a key path, or of the nearest key around it (keys of an inline table have its line)."""
 
     def __init__(self, text: str) -> None:
         self._at: dict[Path, int] = {}
@@ -25,22 +25,22 @@ class LineNumbers:
                 self._at.setdefault((*here, *_parts(key[1])), number)
 
     def _enter(self, name: Path, is_array: bool, tables: dict[Path, int]) -> Path:
-        """The path of a table; inside an array of tables it gets the number of the current one."""
+        """Returns the path of a table; inside an array of tables it contains the index of the current one."""
         here: Path = ()
-        for place, part in enumerate(name):
+        for index, part in enumerate(name):
             here = (*here, part)
-            if is_array and place == len(name) - 1:
+            if is_array and index == len(name) - 1:
                 tables[here] = tables.get(here, -1) + 1
             if here in tables:
                 here = (*here, tables[here])
         return here
 
     def of(self, path: Sequence[str | int]) -> int:
-        """The line, from 1; that of the nearest enclosing key or table where the key itself has none; else 1."""
-        place = tuple(path)
-        while place and place not in self._at:
-            place = place[:-1]
-        return self._at.get(place, 1)
+        """Returns the line, from 1; that of the nearest enclosing key or table if the key has none; else 1."""
+        key = tuple(path)
+        while key and key not in self._at:
+            key = key[:-1]
+        return self._at.get(key, 1)
 
 
 def _parts(dotted: str) -> Path:

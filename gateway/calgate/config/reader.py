@@ -1,7 +1,7 @@
 """The settings file: TOML in, frozen sections out; every fault at once, each with its key path and line.
 
 The core's own sections are in `model.py`; a plugin's section is named like its entry point and checked by its own
-model. No plugin is known by name: what a site needs is asked of the roles.
+model. No plugin is known by name: a site needs certain roles, whichever plugins fill them.
 """
 
 import difflib
@@ -88,7 +88,7 @@ class _Reader:
     # ------------------------------------------------------------ plugins
 
     def _plugin_of(self, section: str) -> Plugin | None:
-        """The plugin of a section at the top of the file; None, with a fault, if there is none of that name."""
+        """Returns the plugin of a top-level section; None, with a fault, if no plugin has that name."""
         if section not in self._points:
             sections = [one.name for one in plugin_loader.usable() if one.role != "sign-on"]
             self._unknown((section,), [*Core.model_fields, *sections])
@@ -143,7 +143,7 @@ class _Reader:
     # ------------------------------------------------------------ what no section can know alone
 
     def _check_roles(self, table: Mapping[str, Any]) -> None:
-        """Somebody must be able to sign in, groups must be known, and one section at most counts licenses."""
+        """Adds a fault if a needed role has no section, or if two sections count licenses."""
         loaded = {name: self._loaded.get(name) for name in table if name in self._points}
         if None in loaded.values():
             return  # a plugin that cannot be used may be the one that is missing
@@ -157,7 +157,7 @@ class _Reader:
             self._fault((name,), f"[{allocators[0]}] already counts licenses; remove one of the two")
 
     def _check_licenses(self, table: Mapping[str, Any]) -> None:
-        """On the file as it is, so that a wrong license is reported together with the sections' own faults."""
+        """Works on the raw table, so that a wrong license is reported together with the sections' own faults."""
         routes = table.get("routes", ())
         for number, route in enumerate(routes if isinstance(routes, list) else ()):
             name = route.get("license") if isinstance(route, dict) else None

@@ -1,6 +1,6 @@
 """A document server under QlikView's URLs, for demonstrations and tests. It does not know the gateway.
 
-It believes the header QVUSER, as a document server behind a gateway does, and so must be reached by nobody else: it
+It trusts the header QVUSER, as a document server behind a gateway does, so nothing else may reach it: it
 binds to the loopback address alone.
 """
 
@@ -150,16 +150,16 @@ def _xml(text: str, status: int = 200) -> web.Response:
 
 async def _export(request: web.Request) -> web.StreamResponse:
     """A slow download: a row each twentieth of a second, for ten seconds."""
-    answer = web.StreamResponse(headers={"Content-Disposition": 'attachment; filename="export.csv"'})
-    answer.content_type = "text/csv"
-    await answer.prepare(request)
+    response = web.StreamResponse(headers={"Content-Disposition": 'attachment; filename="export.csv"'})
+    response.content_type = "text/csv"
+    await response.prepare(request)
     with suppress(ConnectionResetError):  # the user may cancel the download
-        await answer.write(b"row,value\r\n")
+        await response.write(b"row,value\r\n")
         for row in range(_ROWS):
             if await _is_stopping(request.app, 0.05):
                 break
-            await answer.write(f"{row},{math.sin(row / 10):.4f}\r\n".encode())
-    return answer
+            await response.write(f"{row},{math.sin(row / 10):.4f}\r\n".encode())
+    return response
 
 
 async def _live(request: web.Request) -> web.WebSocketResponse:

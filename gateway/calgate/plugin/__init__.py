@@ -1,8 +1,8 @@
 """All that a plugin needs: its roles, its hooks, and the values that pass between it and the core.
 
 A plugin is a module named by an entry point of the group `calgate.plugins`; the entry point's name is its section in
-the settings file. It imports this package (`from calgate.plugin import ...`) and nothing else of the core. What its
-module must have is `PluginModule`; the optional hooks are the `Has...` protocols. README.md lists everything.
+the settings file. It imports this package (`from calgate.plugin import ...`) and nothing else of the core. Its module
+implements `PluginModule`; the optional hooks are the `Has...` protocols. README.md lists everything.
 """
 
 from calgate.plugin.access import Grant

@@ -111,7 +111,7 @@ class HasDefault(Protocol):
 
 @runtime_checkable
 class HasOrder(Protocol):
-    """Has its say about the order among plugins of its role."""
+    """Chooses its position among the plugins of its role."""
 
     order: int
     """Lower comes first, 0 without this hook; the name of the section decides among equals.
