@@ -83,7 +83,7 @@ async def test_store_that_forbids_config_is_a_note(upstream: int, tmp_path: Path
             await client.execute_command("ACL", "SETUSER", "default", "-config")
         found = await findings(write_settings(tmp_path, upstream, store=f'url = "{rented.url}"'))
         (note,) = [f for f in found if f.level == "note"]
-        assert (note.subject, note.remedy) == ("store", "look at persistence and eviction there")
+        assert (note.subject, note.remedy) == ("store", "check persistence and eviction there")
         assert [f.level for f in found if f.level in ("warn", "fail")] == ["warn"]  # NTLM alone
     finally:
         rented.stop()
