@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from calgate.tracing.spans import Tracing
 
 
+_HSTS = b"Strict-Transport-Security"
+
+
 class Handler:
     """Answers requests; every Refusal becomes its response here."""
 
@@ -49,6 +52,7 @@ class Handler:
         self._trusted = listen.trusted_proxies
         self._methods = frozenset(listen.methods)
         self._public_origins = listen.public_origin
+        self._hsts = _hsts(listen)
         self._forward_auth = forward_auth_section
         self._metrics = metrics
         self._tracing = tracing
@@ -79,7 +83,14 @@ class Handler:
             code = refusal.code
             response = self._refuse(raw, refusal, request, route)
         self._record(request, route, response, code)
+        if self._hsts and response is not None and request is not None and request.scheme == "https":
+            self._add_hsts(response)
         return response
+
+    def _add_hsts(self, response: Response) -> None:
+        """Replaces the document server's Strict-Transport-Security: browsers obey the first one only."""
+        response.headers = [header for header in response.headers if header[0].lower() != _HSTS.lower()]
+        response.headers.append((_HSTS, self._hsts))
 
     def refuse(self, raw: RawRequest, refusal: Refusal | None) -> Response:
         """Returns the response to a request that could not be read; None: a bug in the gateway."""
@@ -121,6 +132,13 @@ class Handler:
                 "ms": request.ms,
             }
             log.access(**(facts if code is None else facts | {"code": code}))
+
+
+def _hsts(listen: Listen) -> bytes:
+    """Returns the value of Strict-Transport-Security (RFC 6797), b"" where it is not sent."""
+    if listen.hsts is None:
+        return b""
+    return f"max-age={listen.hsts:.0f}{'; includeSubDomains' if listen.hsts_subdomains else ''}".encode()
 
 
 def _log_refusal(raw: RawRequest, refusal: Refusal, request: Request | None) -> str:

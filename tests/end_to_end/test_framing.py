@@ -7,6 +7,7 @@ import asyncio
 import base64
 import contextlib
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Sequence
 
@@ -75,9 +76,9 @@ class Speech:
 
 
 async def replied(gate: Gateway, server: DocumentServer, cookie: str, speech: Speech, line: str = PORTAL) -> bytes:
-    """What the client gets of this reply; the request after it must get its own."""
+    """What the client gets of this response, without the gateway's Date; the request after it must get its own."""
     server.behaviour = speech
-    answer = await raw(gate.port, request(cookie, line), within=2)
+    answer = re.sub(rb"Date: [^\r]*\r\n", b"", await raw(gate.port, request(cookie, line), within=2), count=1)
     following = await raw(gate.port, request(cookie, "GET /next HTTP/1.1"), within=2)
     assert following.endswith(b"\r\n\r\nthe next"), following
     return answer

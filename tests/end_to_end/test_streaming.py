@@ -134,7 +134,7 @@ async def test_connection_serves_another_request_after_an_early_response(gate: G
     """What is left of the upload is read and thrown away, by one reader, and the next request is answered."""
 
     async def at_once(exchange: Exchange) -> None:
-        await exchange.answer(b"taken")
+        await exchange.answer(b"taken", fields=["Date: now"])
         while exchange.path == "/up" and await exchange.reader.read(1 << 20):
             pass
 
@@ -145,7 +145,7 @@ async def test_connection_serves_another_request_after_an_early_response(gate: G
     for size in (100_000, 10 << 20):
         reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
         writer.write(f"POST /up{tail}Content-Length: {size}\r\n\r\n".encode() + b"half")
-        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\ntaken"
+        answer = b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\ntaken"
         assert await asyncio.wait_for(reader.readexactly(len(answer)), 5) == answer
         writer.write(b"x" * (size - 4) + f"GET /portal{tail}\r\n".encode())
         assert await asyncio.wait_for(reader.readexactly(len(answer)), 5) == answer

@@ -281,3 +281,27 @@ async def test_websocket_is_closed_with_1001_when_idle(server: DocumentServer, t
             writer.write(frame(b"x", opcode=9, mask=True))
         assert await closed_with(reader, within=5) == 1001
         writer.close()
+
+
+async def test_101_that_does_not_fit_the_key_is_502(gate: Gateway, server: DocumentServer) -> None:
+    cookie = await cookie_of(gate, "alice")
+    good = base64.b64encode(hashlib.sha1(base64.b64encode(b"0" * 16) + GUID).digest()).decode()
+    fields = [f"Sec-WebSocket-Accept: {good}"]
+    for wrong in ([], [f"Sec-WebSocket-Accept: {good[::-1]}"], fields * 2):
+
+        async def switch(exchange: Exchange, wrong: list[str] = wrong) -> None:
+            lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", *wrong, "", ""]
+            exchange.writer.write("\r\n".join(lines).encode() + frame(b"hello"))
+
+        server.behaviour = switch
+        head, _, writer = await open_websocket(gate, cookie)
+        assert head.startswith("HTTP/1.1 502 ")
+        writer.close()
+
+
+async def test_upgrade_without_a_key_is_a_plain_request(gate: Gateway, server: DocumentServer) -> None:
+    cookie = await cookie_of(gate, "alice")
+    lines = ("GET /portal HTTP/1.1", "Host: g", "Connection: Upgrade, close", "Upgrade: websocket", f"Cookie: {cookie}")
+    request = "\r\n".join([*lines, "", ""])
+    assert (await raw(gate.port, request.encode())).startswith(b"HTTP/1.1 200 ")
+    assert server.seen[-1].values("upgrade") == []

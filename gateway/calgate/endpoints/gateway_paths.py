@@ -45,8 +45,10 @@ class GatewayPaths:
             case "sign-out":
                 return await self._sign_out(request)
             case "signed-out":
+                _demand_method(request, "GET", "HEAD")
                 return await self._signed_out(request)
             case "health":
+                _demand_method(request, "GET", "HEAD")
                 return await self._health_response(strict=request.target.query == "strict")
             case _:
                 raise Forbidden("not one of the gateway's own paths")
@@ -54,11 +56,10 @@ class GatewayPaths:
     async def _sign_out(self, request: Request) -> Response:
         """Signs out on a same-origin POST; a GET shows the button, since no link or image may sign anybody out."""
         session_id = session_id_of(request)
-        if request.method == "GET":
+        _demand_method(request, "GET", "HEAD", "POST")
+        if request.method != "POST":
             live = await self._sessions.find(session_id)
             return self._refusals.sign_out(request, live.name if live is not None else None)
-        if request.method != "POST":
-            raise MethodRefused("sign-out is a POST")
         if not self._is_same_origin(request):
             raise CrossSite("a sign-out from another site's page")
         cookies = await complete(self._end_session(request, session_id))
@@ -116,3 +117,8 @@ class GatewayPaths:
         body = json.dumps(health).encode() + b"\n"
         headers = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"), (b"Date", date())]
         return Response(200 if health["status"] == "ready" else 503, headers, body)
+
+
+def _demand_method(request: Request, *allowed: str) -> None:
+    if request.method not in allowed:
+        raise MethodRefused(f"method {request.method} for {request.target.path}", allowed)

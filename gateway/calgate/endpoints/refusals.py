@@ -38,13 +38,15 @@ class RefusalResponses:
         if request is not None:
             context = _context(request, dialect, request.user)
         else:
-            context = PageContext(time.time(), accept="text/html", reference=reference)
+            context = PageContext(time.time(), accept=_accept_of(raw), reference=reference)
         response = _response(self._pages.refuse(refusal, context))
         response.headers += [(b"WWW-Authenticate", challenge.encode("latin-1")) for challenge in challenges]
         if request is not None:
             response.headers += request.sign_in_headers
+        elif not raw.raw_headers:  # nothing could be parsed, so the response did not depend on Accept
+            response.headers.remove((b"Vary", b"Accept"))
         if isinstance(refusal, MethodRefused):
-            response.headers.append((b"Allow", self._allow))
+            response.headers.append((b"Allow", ", ".join(refusal.allow).encode() or self._allow))
         if request is None or request.awaits_continue or raw.content.exception() is not None:
             response.keep_alive = False  # it is not known where the next request would begin
         return response
@@ -54,6 +56,13 @@ class RefusalResponses:
 
     def signed_out(self, request: Request) -> Response:
         return _response(self._pages.signed_out(_context(request, None, None)))
+
+
+def _accept_of(raw: RawRequest) -> str:
+    """Returns the Accept header of a request that was parsed and then refused; HTML where nothing could be parsed."""
+    if not raw.raw_headers:
+        return "text/html"
+    return ", ".join(value.decode("latin-1") for name, value in raw.raw_headers if name.lower() == b"accept")
 
 
 def _context(request: Request, dialect: Dialect | None, user: str | None) -> PageContext:

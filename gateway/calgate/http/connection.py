@@ -6,6 +6,7 @@ belongs to one connection and to nothing else: not to an address, not to a cooki
 
 import asyncio
 import logging
+import re
 import socket
 import ssl
 import struct
@@ -16,13 +17,13 @@ from typing import Any, Protocol, cast
 
 from aiohttp import HttpVersion, StreamReader, web
 from aiohttp.helpers import set_exception
-from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import ERROR, _ErrInfo
 
 from calgate.http.address import canonical_address
 from calgate.http.headers import Header, RequestHeaderFilter, RequestHeaders
-from calgate.plugin.errors import BadRequest, HeadersTooLarge, Refusal
+from calgate.plugin.errors import BadRequest, HeadersTooLarge, MethodRefused, Refusal
 from calgate.plugin.identity import Handshake
 
 HEADER_LIMIT = 65_536  # bytes of one header: a Kerberos ticket with 1000 groups is 12.7 KB of base64, more with claims
@@ -32,6 +33,9 @@ _COPIED = 16_384  # bytes up to which joining two pieces is cheaper than writing
 _TOO_LATE = web.RequestPayloadError("the body was read after the response")
 _RESET = struct.pack("ii", 1, 0)  # linger on, 0 s: uvloop's abort alone ends the connection with FIN, not RST
 _SLOW_READER = 120.0  # seconds in which a client must read something, or its connection is closed
+
+# a whole request line in aiohttp's message about a method that llhttp does not know, such as TRACK and DEBUG
+_UNKNOWN_METHOD = re.compile(r"\n  b'([A-Z]{1,20}) [^ ']+ HTTP/1\.[01]'\n")
 
 logger = logging.getLogger(__name__)
 
@@ -343,10 +347,16 @@ class ClientConnection(web.RequestHandler):
         if self._has_response_begun:
             raise ConnectionResetError("the response had begun")
         if status == 400 and not isinstance(exc, Refusal):
-            kind: type[Refusal] = HeadersTooLarge if _is_too_large(exc) else BadRequest
-            return self.server.refuse(raw, kind(f"malformed or ambiguous HTTP: {type(exc).__name__}"))
+            return self.server.refuse(raw, _refusal_for(exc))
         logger.error("a bug in the gateway ended a request", exc_info=exc)
         return self.server.broken(raw)
+
+
+def _refusal_for(error: BaseException | None) -> Refusal:
+    if isinstance(error, BadHttpMethod) and (method := _UNKNOWN_METHOD.search(error.message)):
+        return MethodRefused(f"method {method[1]!r}")
+    kind: type[Refusal] = HeadersTooLarge if _is_too_large(error) else BadRequest
+    return kind(f"malformed or ambiguous HTTP: {type(error).__name__}")
 
 
 def _is_too_large(error: BaseException | None) -> bool:

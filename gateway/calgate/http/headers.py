@@ -199,6 +199,7 @@ class ResponseHeaders:
 
     kept: list[Header]
     may_need_rewrite: bool  # one of them may name the document server
+    has_date: bool = False
 
 
 def sort_outbound(raw_headers: Sequence[Header]) -> ResponseHeaders:
@@ -214,6 +215,9 @@ def sort_outbound(raw_headers: Sequence[Header]) -> ResponseHeaders:
         elif handling == _REWRITE:
             kept.append(header)
             outbound.may_need_rewrite = True
+        elif handling == _DATE:
+            kept.append(header)
+            outbound.has_date = True
         elif handling == _OFFER:
             # Negotiate and NTLM belong to a connection, and the upstream connection is not the browser's
             if not value.strip().lower().startswith((b"negotiate", b"ntlm")):
@@ -225,7 +229,7 @@ def sort_outbound(raw_headers: Sequence[Header]) -> ResponseHeaders:
     return outbound
 
 
-_KEEP, _DROP, _REWRITE, _OFFER, _CONNECTION = range(1, 6)
+_KEEP, _DROP, _REWRITE, _OFFER, _CONNECTION, _DATE = range(1, 7)
 _outbound_handling: dict[bytes, int] = {}  # by spelling; bounded too, because document servers choose the names
 
 
@@ -238,6 +242,8 @@ def _decide_outbound(name: bytes) -> int:
         handling = _DROP
     elif lower in (b"set-cookie", b"location", b"content-location", b"refresh"):
         handling = _REWRITE
+    elif lower == b"date":
+        handling = _DATE
     elif lower == b"www-authenticate":
         handling = _OFFER
     if len(_outbound_handling) < _NAMES_REMEMBERED and len(name) <= _NAME_REMEMBERED:

@@ -89,8 +89,10 @@ class Request:
 
     @property
     def wants_websocket(self) -> bool:
-        """Whether the request is a WebSocket handshake: a GET in HTTP/1.1, with Connection (RFC 6455, section 4.1)."""
+        """Whether the request is a WebSocket handshake: GET in HTTP/1.1, with Connection and a key (RFC 6455, 4.1)."""
         if not self.names_websocket or self.method != "GET" or self.raw.version < HttpVersion11:
+            return False
+        if not self.headers.by_name.get(b"sec-websocket-key"):
             return False
         connection = self.headers.by_name.get(b"connection", b"").lower()
         return b"upgrade" in {option.strip() for option in connection.split(b",")}

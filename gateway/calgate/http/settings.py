@@ -101,6 +101,12 @@ class Listen(Section):
     """
     redirect_http: Annotated[Address, BeforeValidator(read_address, json_schema_input_type=str)] | None = None
     """An address that redirects every http request to the https address. Needs `tls`."""
+    hsts: Duration | None = None
+    """How long browsers must use https for this site (Strict-Transport-Security: max-age). Absent: the header is not
+    sent. "0s" takes an earlier value back.
+    """
+    hsts_subdomains: bool = False
+    """Extends `hsts` to all subdomains (includeSubDomains)."""
     methods: tuple[Annotated[str, AfterValidator(_method)], ...] = Field(
         default=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"), min_length=1
     )
@@ -134,4 +140,6 @@ class Listen(Section):
                     raise ValueError(f"{setting}: {address} overlaps {earlier}, {other}; each needs its own address")
         if self.proxy_protocol and not self.trusted_proxies:
             raise ValueError("proxy_protocol needs trusted_proxies: a PROXY header is believed from them only")
+        if self.hsts_subdomains and self.hsts is None:
+            raise ValueError("hsts_subdomains needs hsts, which says for how long")
         return self

@@ -37,10 +37,14 @@ class RequestTimeout(Refusal):
 
 
 class MethodRefused(Refusal):
-    """The method is not in `listen.methods`."""
+    """The method is not in `listen.methods`, or not in `allow`, the methods of one path."""
 
     status = 405
     code = "method-not-allowed"
+
+    def __init__(self, detail: str, allow: Sequence[str] = ()) -> None:
+        super().__init__(detail)
+        self.allow = tuple(allow)
 
 
 class TooLarge(Refusal):

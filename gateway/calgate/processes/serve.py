@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from calgate.app import Gateway, open_gateway
 from calgate.config.model import Settings
-from calgate.http.server import Listener, redirect_to_https
+from calgate.http.listener import Listener
+from calgate.http.redirect import redirect_to_https
 from calgate.processes.sockets import Role
 
 _RULES_WITHIN = 5.0  # seconds: the gateway also starts when the directory is unreachable
@@ -57,7 +58,7 @@ async def serve(
 def _listener(role: Role, sock: socket.socket, settings: Settings, gateway: Gateway) -> Listener:
     listen = settings.core.listen
     if role == "redirect":
-        return Listener(redirect_to_https(public_port(settings)), sock, None)
+        return Listener(redirect_to_https(listen, public_port(settings)), sock, None)
     trusted = listen.trusted_proxies if listen.proxy_protocol else None
     return Listener(gateway.server, sock, gateway.certificates, trusted)
 

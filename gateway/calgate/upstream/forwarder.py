@@ -4,6 +4,8 @@ Every message gets new framing. Headers about the client were removed in `http/h
 own.
 """
 
+import base64
+import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +14,15 @@ from functools import lru_cache
 from calgate.http.cookies import SetCookie, may_pass_down, without_domain
 from calgate.http.headers import Header, sort_outbound
 from calgate.http.request import Request
-from calgate.http.response import Response
+from calgate.http.response import Response, date
 from calgate.plugin.errors import BadGateway, GatewayTimeout
 from calgate.upstream.balancer import LoadBalancer
 from calgate.upstream.connection import UpstreamConnection
 from calgate.upstream.location import rewrite_url
 from calgate.upstream.pool import Unreachable, Upstream, UpstreamRequest
 
+_WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
+_CACHING = frozenset({b"cache-control", b"expires", b"pragma", b"cdn-cache-control", b"surrogate-control", b"age"})
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -90,6 +94,10 @@ class Forwarder:
             raise BadGateway("the document server switched protocols without a request to")
         outbound = sort_outbound(connection.headers)
         headers = outbound.kept
+        if connection.status == 101:
+            _check_websocket(request, connection)
+        elif not outbound.has_date:
+            headers.append((b"Date", date()))  # RFC 9110, 6.6.1
         if not outbound.may_need_rewrite:
             return UpstreamResponse(connection, headers, [])
         headers = [header for header in headers if may_pass_down(header)]
@@ -112,7 +120,7 @@ class Forwarder:
         ]
         if cookies:
             lines.append(b"Cookie: %b\r\n" % cookies)
-        lines.append(_forwarded(request.address, request.scheme, request.host))
+        lines.append(_forwarded(request.address, request.scheme, request.host, request.raw.version.minor))
         if chunked:
             lines.append(b"Transfer-Encoding: chunked\r\n")
         elif length or request.method not in ("GET", "HEAD", "OPTIONS", "DELETE"):
@@ -138,14 +146,33 @@ class Forwarder:
     def response(self, upstream_response: UpstreamResponse, extra: Sequence[Header]) -> Response:
         """Makes the response to the client, with a streamed body."""
         connection = upstream_response.connection
-        return Response(
-            connection.status, [*upstream_response.headers, *extra], reason=connection.reason, body_stream=connection
-        )
+        headers = upstream_response.headers
+        if extra:
+            headers = [*_uncacheable(headers), *extra]
+        return Response(connection.status, headers, reason=connection.reason, body_stream=connection)
 
 
 @lru_cache(4096)
-def _forwarded(address: str, scheme: str, host: str) -> bytes:
-    return f"X-Forwarded-For: {address}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: {host}\r\n".encode()
+def _forwarded(address: str, scheme: str, host: str, minor_version: int) -> bytes:
+    forwarded = f"X-Forwarded-For: {address}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: {host}\r\n"
+    return f"{forwarded}Via: 1.{minor_version} calgate\r\n".encode()  # RFC 9110, 7.6.3
+
+
+def _check_websocket(request: Request, connection: UpstreamConnection) -> None:
+    """Raises BadGateway for a 101 that does not prove that the server has read this handshake (RFC 6455, 4.1)."""
+    key = request.headers.by_name.get(b"sec-websocket-key", b"").strip()
+    proof = base64.b64encode(hashlib.sha1(key + _WEBSOCKET, usedforsecurity=False).digest())
+    answers = [value.strip() for name, value in connection.headers if name.lower() == b"sec-websocket-accept"]
+    upgrades = [value.strip().lower() for name, value in connection.headers if name.lower() == b"upgrade"]
+    if answers != [proof] or upgrades != [b"websocket"]:
+        connection.close()
+        raise BadGateway("the document server's 101 response does not fit the WebSocket handshake")
+
+
+def _uncacheable(headers: Sequence[Header]) -> list[Header]:
+    """The headers of a response that carries a session cookie: no cache may give it to anybody else."""
+    kept = [header for header in headers if header[0].lower() not in _CACHING]
+    return [*kept, (b"Cache-Control", b"no-store")]
 
 
 def encode_headers(values: Mapping[str, str]) -> bytes:

@@ -17,7 +17,7 @@ RESPONSES = RefusalResponses(Pages(PagesSection()), ("GET", "POST"))
 
 
 def raw(error: Exception | None = None) -> Any:
-    return SimpleNamespace(content=SimpleNamespace(exception=lambda: error))
+    return SimpleNamespace(raw_headers=(), content=SimpleNamespace(exception=lambda: error))
 
 
 def request(*, awaits_continue: bool = False) -> Request:

@@ -96,7 +96,7 @@ async def test_request_without_a_body_has_no_length() -> None:
     assert sent.body is None
     assert sent.message == (
         b"GET /form HTTP/1.1\r\nHost: g\r\nCookie: a=1\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\n"
-        b"X-Forwarded-Host: g\r\nQVUSER: alice\r\n\r\n"
+        b"X-Forwarded-Host: g\r\nVia: 1.1 calgate\r\nQVUSER: alice\r\n\r\n"
     )
 
 
