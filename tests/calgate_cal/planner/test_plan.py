@@ -139,3 +139,12 @@ def test_the_difference_that_an_unseen_close_makes_is_reported(plan: Plan, tmp_p
     (note,) = [note for note in made["notes"] if "closing the browser" in note]
     needs = [int(word) for word in note.split() if word.isdigit()]
     assert needs[0] == made["recommended"]["as_it_was"] > needs[1]
+
+
+def test_users_who_hold_named_cals_keep_them_only_if_wanted(plan: Plan, tmp_path: Path) -> None:
+    folder = site_logs(tmp_path, 9)
+    words = ("--named", "3", "--session", "8", "--price", "named=20,session=10", "--json")
+    free, kept = planned(plan(folder, *words)), planned(plan(folder, *words, "--keep-named"))
+    assert [row["named"] for row in free["mix"]] == [3, 0]  # a Named CAL costs more than it saves
+    assert [row["named"] for row in kept["mix"]] == [3, 3]
+    assert [it["user"] for it in kept["named"]] == ["CORP\\user00", "CORP\\user01", "CORP\\user02"]
