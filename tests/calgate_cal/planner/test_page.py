@@ -55,6 +55,10 @@ def test_names_are_escaped_and_can_be_left_out(tmp_path: Path) -> None:
     page = written(tmp_path, tmp_path / "t.csv", "--exclude", "u2").read_text()
     assert "<script" not in page
     folder = site_logs(tmp_path / "logs", 12)
+    for file in folder.iterdir():
+        file.write_text(file.read_text().replace("CORP\\user00", "CORP\\<i>user00"))
+    page = written(tmp_path, folder, "--price", "named=1,session=10").read_text()
+    assert ("CORP\\&lt;i&gt;user00" in page, "<i>" in page) == (True, False)
     assert "user00" not in written(tmp_path, folder, "--price", "named=1,session=10", "--names", "none").read_text()
 
 

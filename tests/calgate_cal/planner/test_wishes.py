@@ -44,3 +44,9 @@ def test_gap_and_patience_of_retries_are_read_from_the_records() -> None:
 def test_a_visit_on_a_usage_cal_is_a_wish_of_an_hour_or_more() -> None:
     short, long = visit(0, 5, "ann")._replace(kind="usage"), visit(0, 90, "bob")._replace(kind="usage")
     assert sorted(it.used - it.begin for it in link([short, long], [], HOUR)[0]) == [HOUR, 1.5 * HOUR]
+
+
+def test_a_visit_long_after_a_denial_is_a_wish_of_its_own() -> None:
+    for begin, wishes in ((60, 1), (60.1, 2)):
+        found, _ = link([visit(begin, 90, "bob")], [denial(0, "bob")], HOUR)
+        assert (len(found), found[0].denied) == (wishes, True)
