@@ -293,7 +293,7 @@ async def test_sigusr2_keeps_the_requests_of_workers_from_before_a_reload(
         await exchange.answer(b"whole")
 
     server.behaviour = slowly
-    async with gateway(write_settings(tmp_path, server.port, listen="workers = 1")) as gate:
+    async with gateway(write_settings(tmp_path, server.port, listen='workers = 1\ndrain = "2m"')) as gate:
         cookie = await cookie_of(gate, "alice")
         asking = asyncio.create_task(curl(f"{gate.url}/portal/slow", "-H", f"Cookie: {cookie}"))
         await asked.wait()
@@ -301,7 +301,7 @@ async def test_sigusr2_keeps_the_requests_of_workers_from_before_a_reload(
         for number, said in ((signal.SIGHUP, "settings reloaded"), (signal.SIGUSR2, "ready on")) * 2:
             before = gate.log.read_text().count(said)
             gate.process.send_signal(number)
-            await until(lambda said=said, before=before: gate.log.read_text().count(said) > before, seconds=20)
+            await until(lambda said=said, before=before: gate.log.read_text().count(said) > before, seconds=60)
         let_go.set()
         assert (await asking).body == b"whole"
         await until(lambda: not Path(f"/proc/{first}").exists())  # not even as a zombie
