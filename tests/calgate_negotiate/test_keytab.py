@@ -45,3 +45,19 @@ def test_keytab_reader_returns_or_raises_value_error_for_hostile_bytes(tmp_path:
         keytab.read(file)
     except ValueError:
         return
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy", "harmful"),
+    [
+        (PermissionError(13, "Permission denied"), "let the gateway's user read it", "export"),
+        (FileNotFoundError(2, "No such file or directory"), "export it with ktpass", "chmod"),
+        (IsADirectoryError(21, "Is a directory"), "make it a file", "export"),
+    ],
+)
+def test_remedy_for_an_unreadable_keytab_never_resets_its_password(error: OSError, remedy: str, harmful: str) -> None:
+    """ktpass sets the account's password again and raises the key version, so it is for a missing keytab only."""
+    said = keytab.why_unreadable(Path("/etc/calgate/http.keytab"), error)
+    assert remedy in said
+    assert harmful not in said
+    assert str(error.strerror) in said
