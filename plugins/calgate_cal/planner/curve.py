@@ -41,7 +41,7 @@ class Leases:
         return held
 
 
-def leases(wishes: Sequence[Wish], clocks: Clocks, named: Collection[str] = frozenset()) -> Leases:
+def leases(wishes: Iterable[Wish], clocks: Clocks, named: Collection[str] = frozenset()) -> Leases:
     """Merges wishes, in order of their beginning, into the leases that would serve them."""
     minimum, idle = clocks.minimum, clocks.idle_timeout
     maximum = clocks.maximum if clocks.maximum is not None else float("inf")
@@ -151,7 +151,7 @@ class Pass:
         return hours
 
 
-def one_pass(wishes: Sequence[Wish], clocks: Clocks, named: Collection[str] = frozenset(), first: int = 0) -> Pass:
+def one_pass(wishes: Iterable[Wish], clocks: Clocks, named: Collection[str] = frozenset(), first: int = 0) -> Pass:
     """Gives each lease its seat; wishes before `first` do not count."""
     merged = leases(wishes, clocks, named)
     return Pass(merged, seats(merged.begins, merged.ends), first)

@@ -145,6 +145,7 @@ def prepare(history: History, options: Options, calendar: Calendar) -> Prepared:
     rules = Rules(options.clocks, frozenset(owners), retry, options.queue)
     first = 0 if history.since is None else bisect_left(wishes, history.since, key=lambda wish: wish.begin)
     counted = [visit.user for visit in visits if history.since is None or visit.begin >= history.since]
+    history.visits = []  # a million of them are not needed any more
     return Prepared(
         *(Replays(wishes, rules, first), owners, full, retries, len(visits), len(counted), len(set(counted))),
         *(excluded, told),
@@ -187,7 +188,7 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
         by_hour_of_week=curve.by_hour_of_week(
             replays.wishes, set(judged.denied), replays.rules.named, calendar, replays.first
         ),
-        closed=_need_if_closing_frees(history, prepared, options),
+        closed=_need_if_closing_frees(replays, options.below),
         what_if=what_if,
         what_if_need={text: each.need(options.below, advice.plain) for text, each in what_if.items()},
         below=options.below,
@@ -196,18 +197,12 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
     )
 
 
-def _need_if_closing_frees(history: History, prepared: Prepared, options: Options) -> int | None:
+def _need_if_closing_frees(replays: Replays, below: float) -> int | None:
     """Counts what the server that wrote the log would need: it sees a browser close, and calgate does not."""
-    if not history.counts["closed"]:
+    if not any(wish.closed for wish in replays.wishes):
         return None
-    visits = [it._replace(ends="signed-out") if it.ends == "closed" else it for it in history.visits]
-    wishes, _ = link(visits, history.denials, options.link)
-    if options.by_user:
-        wishes = [wish._replace(holder=(wish.user, "")) for wish in wishes]
-    if prepared.hidden is not None:
-        wishes = sorted([*wishes, *(wish._replace(signed_out=True) for wish in prepared.hidden.wishes)])
-    made = curve.one_pass(wishes, options.clocks, prepared.replays.rules.named)
-    return made.counts().need(options.below)
+    freed = (wish._replace(signed_out=True) if wish.closed else wish for wish in replays.wishes)
+    return curve.one_pass(freed, replays.rules.clocks, replays.rules.named, replays.first).counts().need(below)
 
 
 def _owners(wishes: Sequence[Wish], holders: Collection[str] | None, options: Options) -> list[str]:

@@ -175,7 +175,7 @@ def _who_go_away(wishes: Sequence[Wish], seats: int, clocks: Clocks, named: Coll
     leases: dict[Holder, tuple[float, float]] = {}  # granted, last use
     departures: list[tuple[float, Holder]] = []
     denied: list[int] = []
-    for index, (begin, _, used, signed_out, user, holder, _, _) in enumerate(wishes):
+    for index, (begin, _, used, signed_out, user, holder, _, _, _) in enumerate(wishes):
         if user in named:
             continue
         while departures and departures[0][0] <= begin:

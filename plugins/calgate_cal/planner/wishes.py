@@ -48,6 +48,7 @@ class Wish(NamedTuple):
     holder: tuple[str, str]  # user and machine: whom one Session CAL serves
     kind: str
     document: str = ""
+    closed: bool = False  # the browser was closed, which calgate cannot see
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,10 @@ def link(visits: Sequence[Visit], denials: Sequence[Denial], within: float) -> t
         signed_out = visit.ends in ("signed-out", "shutdown")
         holder = (visit.user, visit.machine)
         wishes.append(
-            Wish(start, begin is not None, start + length, signed_out, visit.user, holder, visit.kind, visit.document)
+            Wish(
+                *(start, begin is not None, start + length, signed_out, visit.user, holder, visit.kind),
+                *(visit.document, visit.ends == "closed"),
+            )
         )
     taken = set(spans)
     for number, group in enumerate(groups):
