@@ -105,11 +105,14 @@ class Model(Rules):
         self._note("granted", id=new_id, kind=choice.kind, claimant=claimant, by="dynamic", beyond=choice.beyond)
 
     def _expire(self, kind: str, claimant: Claimant) -> None:
-        """Records the end of the holder's CAL whose time is over, before the new one begins."""
+        """Records the end of the holder's CAL whose time is over, before the new one begins.
+
+        An older Usage CAL whose hour is over has no part in this: its 28 days run on.
+        """
         field = Cal("", kind, claimant.user, claimant.client, claimant.document, (), 0, "", []).field
-        for cal in self.all_cals():
-            if cal.field == field and not cal.over and self.ends(cal) <= self.now:
-                self._end(cal)
+        same = [cal for cal in self.all_cals() if cal.field == field]
+        if same and not same[-1].over and self.ends(same[-1]) <= self.now:
+            self._end(same[-1])
 
     def _deny(self, claimant: Claimant, code: str, why: dict[str, str]) -> tuple[Any, ...]:
         pools, waiter = self.snapshots(why), self.waiter(claimant.holder)
