@@ -13,6 +13,7 @@ from support.gateway_process import (
     curl,
     document_server,
     gateway,
+    memory_of,
     raw,
     write_settings,
 )
@@ -220,3 +221,24 @@ async def test_windows_alias_in_a_path_is_refused_unless_the_route_says_otherwis
             for path in aliases:
                 assert (await curl(f"{gate.url}/unix{path}", "-H", f"Cookie: {cookie}")).status == 200
             assert [exchange.path for exchange in server.seen] == [f"/unix{path}" for path in aliases]
+
+
+async def test_memory_of_a_worker_does_not_grow_with_what_strangers_send(gate: Gateway) -> None:
+    """Header names, hosts, cookies and origins of 60 KB each: without bounds 100 MB of caches."""
+
+    async def strange(number: int) -> None:
+        head = [
+            "GET / HTTP/1.1",
+            f"Host: {f'h{number}' if number % 2 else f'h{number}'.ljust(60_000, 'h')}",
+            f"{f'x{number}-'.ljust(60_000, 'x')}: 1",
+            f"Cookie: calgate={f'{number}'.ljust(60_000, 'c')}",
+            f"Origin: https://{f'o{number}'.ljust(60_000, 'o')}",
+        ]
+        await raw(gate.port, "\r\n".join([*head, "Connection: close", "", ""]).encode())
+
+    for number in range(400):  # connections that have ended wait for the garbage collector
+        await strange(number)
+    before = memory_of(gate)
+    for number in range(400, 800):
+        await strange(number)
+    assert memory_of(gate) - before < 30_000_000

@@ -21,6 +21,8 @@ from support.gateway_process import (
 )
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+KEY = base64.b64encode(b"0" * 16)
+ACCEPT = "Sec-WebSocket-Accept: " + base64.b64encode(hashlib.sha1(KEY + GUID).digest()).decode()
 
 
 async def echo(exchange: Exchange) -> None:
@@ -101,7 +103,13 @@ async def test_websocket_echoes_and_negotiates_extensions_end_to_end(gate: Gatew
 
 def greeting(cookie: str) -> bytes:
     """A 101 with a cookie, which is written to the store before the tunnel begins."""
-    lines = ("HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", f"Set-Cookie: {cookie}=1")
+    lines = (
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        ACCEPT,
+        f"Set-Cookie: {cookie}=1",
+    )
     return "\r\n".join([*lines, "", ""]).encode()
 
 
@@ -153,7 +161,8 @@ async def test_close_frame_waits_for_the_end_of_a_frame_under_way(gate: Gateway,
     go_on = asyncio.Event()
 
     async def half_a_frame(exchange: Exchange) -> None:
-        exchange.writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        head = f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{ACCEPT}\r\n\r\n"
+        exchange.writer.write(head.encode())
         whole = frame(b"x" * 100)
         exchange.writer.write(whole[:50])
         await go_on.wait()

@@ -20,6 +20,8 @@ _BROWSER_LIFE = 400 * 86_400  # seconds: browsers keep no cookie for longer (RFC
 EXPIRY_ROOM = 2500  # bytes of Set-Cookie headers that delete cookies: nginx reads a response's head into 4 KB
 _MOST_IDENTITY = 1024  # bytes of a cookie's name, path and domain; the header that deletes it repeats them
 
+_LONGEST_ID = 64  # bytes: ours have 43; strangers send 64 KB, and ids are remembered by their text
+
 _DOMAIN = re.compile(rb";\s*domain\s*=\s*([^;]*)", re.IGNORECASE)
 
 
@@ -143,12 +145,13 @@ def cookies_named(names: Iterable[bytes], known: Iterable[UpstreamCookie]) -> li
 
 
 def session_id_of(request: Request) -> str:
-    """The session id in the request's cookie, "" where there is none.
+    """Returns the session id in the request's cookie, "" where there is none, or a value that we never issued.
 
     Over https the plain name is not accepted: anybody on the way may have set it (RFC 6265bis, 4.1.3.2).
     """
     name = COOKIE_HTTPS if request.scheme == "https" else COOKIE_HTTP
-    return request.headers.cookies.ours.get(name, b"").decode("latin-1")
+    value = request.headers.cookies.ours.get(name, b"")
+    return value.decode("latin-1") if len(value) <= _LONGEST_ID else ""
 
 
 def session_cookie(scheme: str, session_id: str, same_site: str) -> Header:
