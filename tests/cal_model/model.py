@@ -299,4 +299,4 @@ class Model(Rules):
 
     def _newest_of(self, cal: Cal) -> str:
         """Returns the id of the last CAL of the same field: the hour of an older Usage CAL is over."""
-        return [other.id for other in self.cals() if other.field == cal.field][-1]
+        return [other.id for other in self.all_cals() if other.field == cal.field][-1]
