@@ -156,11 +156,14 @@ class Rules:
     def held(self, claimant: Claimant) -> dict[str, Cal]:
         """Returns what the claimant holds, by kind."""
         held = {}
+        newest = {cal.field: cal.id for cal in self.all_cals()}
         for cal in self.cals():
+            if cal.kind == "usage" and newest[cal.field] != cal.id:
+                continue  # spent, whatever became of the newer one
             right_client = cal.kind != "session" or cal.client == claimant.client
             right_document = cal.kind != "usage" or cal.document == claimant.document
             if cal.user == claimant.user and right_client and right_document and cal.kind != "document":
-                held[cal.kind] = cal  # of several Usage CALs the last one
+                held[cal.kind] = cal
         for name in (self._other_document(claimant.document), self.cal_document(claimant.document)):
             for cal in self.cals():
                 if cal.user == claimant.user and cal.kind == "document" and cal.document == name:
