@@ -29,6 +29,7 @@ from calgate.plugin.licensing import Lease
 from calgate.routes import Route
 from calgate.telemetry import log
 from calgate.telemetry.metrics import Metrics
+from calgate.upstream.connection import State
 from calgate.upstream.forwarder import UpstreamResponse, encode_headers
 from calgate.upstream.websocket import WebSocketTunnel
 
@@ -269,9 +270,10 @@ class Pipeline:
         response = route.forwarder.response(upstream_response, admission.signed_in.response_headers)
         if route.dialect is not None and route.dialect.peek_bytes and connection.status < 500:
             self._note_missing_cal(request, route.dialect, session, upstream_response)
-        judge = partial(self._judge_stream, request, admission)
-        lease = admission.lease if admission.lease is not None and admission.lease.kind in _CAL_KINDS else None
-        response.body_stream = StreamedBody(connection, session, lease, request.connection.abort, judge)
+        if connection.state is not State.COMPLETE:
+            judge = partial(self._judge_stream, request, admission)
+            lease = admission.lease if admission.lease is not None and admission.lease.kind in _CAL_KINDS else None
+            response.body_stream = StreamedBody(connection, session, lease, request.connection.abort, judge)
         return response
 
     def _note_missing_cal(

@@ -79,7 +79,7 @@ class Forwarding:
 class StreamedBody:
     """A response body that is cut off with its session or CAL, and is judged again while it streams.
 
-    Most bodies are here in one piece when the response begins; those are never registered.
+    A body that is here in one piece by the time the response begins is never registered.
     """
 
     __slots__ = ("_abort", "_body", "_judge", "_judging", "_owner", "lease", "length")

@@ -63,19 +63,26 @@ class SignIn:
         Raises SignInNeeded (also while the handshake goes on), AuthenticationFailed, AccountRefused, CrossSite,
         TooManySignIns or Unavailable.
         """
-        websocket = (
-            request.names_websocket or b"sec-websocket-key" in request.headers.by_name
-        )  # forward-auth: no Upgrade
+        # forward-auth: a proxy takes Upgrade off, as a hop-by-hop header, and leaves Sec-WebSocket-Key
+        websocket = request.names_websocket or b"sec-websocket-key" in request.headers.by_name
         csrf.demand_own_site(request.method, request.headers, request.own_origins, self._embed_in, websocket=websocket)
         session_id = session_id_of(request)
         session = await self._sessions.find(session_id)
-        is_live = session is not None and (not session.lapsed or request.method not in _SAFE)
-        if session is None or not is_live:
+        if session is None or (session.lapsed and request.method in _SAFE):
             csrf.demand_may_sign_in(request.method, request.headers, self._embed_in)
             return await self._sign_in(request, session_id, None)
-        if not self._handshakes.has_credentials(request) or session.was_proved_by(_credentials(request)):
-            return await self._by_session(request, session)
-        return await self._sign_in_again(request, session_id, session)
+        if self._handshakes.has_credentials(request) and not session.was_proved_by(_credentials(request)):
+            return await self._sign_in_again(request, session_id, session)
+        return self._from_memory(request, session) or await self._by_session(request, session)
+
+    def _from_memory(self, request: Request, session: Session) -> SignedIn | None:
+        """Signs a warm request in without a round trip; None where the store or a further header is needed."""
+        cookies = request.headers.cookies
+        line = session.cookies.forwarded(cookies) if cookies.line else b""
+        if line is None or session.cookies.has_stale:
+            return None
+        request.connection.take_handshake()
+        return SignedIn(session, line)
 
     async def _sign_in_again(self, request: Request, session_id: str, session: Session) -> SignedIn:
         """Serves a request with a live session and with credentials.
