@@ -221,7 +221,7 @@ class Model(Rules):
         """Assigns a Named or Document CAL to a user, never beyond the limit."""
         self.tend_queue()
         claimant = Claimant(user, "", document)
-        mine = self.held(claimant).get(kind)
+        mine = self._assigned(kind, user, document)
         if mine:
             return "has-one" if self.serves(mine) else "quarantined"
         if kind == "document" and not self.allocated(document):
@@ -236,7 +236,7 @@ class Model(Rules):
 
     def remove(self, kind: str, user: str, document: str) -> tuple[str, int] | str:
         """Removes a CAL: free at once if never used; else quarantined until last use + quarantine."""
-        cal = self.held(Claimant(user, "", document)).get(kind)
+        cal = self._assigned(kind, user, document)
         if cal is None:
             return "has-none"
         if not self.serves(cal):
@@ -251,7 +251,7 @@ class Model(Rules):
 
     def undo(self, kind: str, user: str, document: str) -> str:
         """Takes a removal back while the quarantine lasts."""
-        cal = self.held(Claimant(user, "", document)).get(kind)
+        cal = self._assigned(kind, user, document)
         if cal is None:
             return "has-none"
         if self.serves(cal):
@@ -293,6 +293,11 @@ class Model(Rules):
         return "done"
 
     # ------------------------------------------------------------ helpers
+
+    def _assigned(self, kind: str, user: str, document: str) -> Cal | None:
+        """Returns a user's CAL of exactly this name: administrators mean the name that they write."""
+        mine = [cal for cal in self.cals() if cal.kind == kind and cal.user == user]
+        return next((cal for cal in mine if kind == "named" or cal.document == document), None)
 
     def _out(self, cal_id: str) -> Cal | None:
         return next((cal for cal in self.cals() if cal.id == cal_id), None)
