@@ -105,13 +105,13 @@ def test_waiting_page_says_so_when_the_gateway_is_gone(tab: Page) -> None:
     tab.route("**/*", lambda route: route.abort())
     status = tab.locator("#status")
     tab.clock.run_for(11_000)
-    expect(status).to_have_text("No answer just now; asking again.")
+    expect(status).to_have_text("No response just now; trying again.")
     for _ in range(30):  # a question that is still under way when its time comes is not asked twice
         tab.clock.run_for(11_000)
         tab.evaluate("new Promise(requestAnimationFrame)")
         if "not answered" in status.inner_text():
             break
-    expect(status).to_have_text("The gateway has not answered for a while. Choose “Ask again”.")
+    expect(status).to_have_text("The gateway has not responded for a while. Choose “Ask again”.")
 
 
 def test_json_for_the_waiting_page_has_what_its_script_reads() -> None:
