@@ -72,7 +72,7 @@ def _pool(pool: Pool) -> Mapping[str, object]:
         "kind": pool.kind,
         "limit": pool.limit,
         "occupied": pool.occupied,
-        "free_at": iso(pool.next_free_at),
+        "free_at": iso(pool.free_at),
         "note": pool.note,
     }
 

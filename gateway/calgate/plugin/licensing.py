@@ -17,15 +17,10 @@ class Pool:
     kind: str  # "named", "document", "session" or "usage"
     limit: int
     occupied: int
-    free_at: float | None = None  # Unix time when its next CAL can come free by itself; None: none will
+    free_at: float | None = None  # Unix time when one is free again, beyond the limit none is; None: not by itself
     note: str = (
         ""  # the code of the reason why it gave no CAL: "full", "not-assigned", "not-allocated", "reserved", "capped"
     )
-
-    @property
-    def next_free_at(self) -> float | None:
-        """`free_at`, unless more CALs are in use than the limit allows: then the next one to end leaves none free."""
-        return self.free_at if self.occupied <= self.limit else None
 
 
 class NoCal(Refusal):
@@ -57,7 +52,7 @@ class NoCal(Refusal):
     @property
     def free_at(self) -> float | None:
         """Unix time when the next CAL of any pool can come free by itself."""
-        return min((pool.next_free_at for pool in self.pools if pool.next_free_at is not None), default=None)
+        return min((pool.free_at for pool in self.pools if pool.free_at is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
