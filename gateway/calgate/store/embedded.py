@@ -245,12 +245,19 @@ async def _stop(server: "asyncio.subprocess.Process | Adopted") -> None:
 
 async def _gone(pid: int, within: float) -> bool:
     for _ in range(int(within / 0.05)):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+        if _has_ended(pid):
             return True
         await asyncio.sleep(0.05)
     return False
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process has ended. One that its parent has not reaped yet has: a container's init may never do it."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in ("Z", "X")
 
 
 async def _responds(socket: str) -> bool:

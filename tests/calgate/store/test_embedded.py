@@ -12,7 +12,7 @@ import pytest
 
 import calgate.store.server_binary
 from calgate.plugin.errors import Unavailable
-from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, StoreSection, open_store
+from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, StoreSection, embedded, open_store
 from support.redis_servers import KINDS
 
 pytestmark = pytest.mark.server
@@ -138,6 +138,12 @@ async def test_private_server_left_behind_by_a_killed_gateway_is_ended(tmp_path:
         assert await store.redis.get("k") == b"v"
         assert server_pid(tmp_path) != pid
         await until_dead(pid)
+
+
+async def test_process_that_nobody_has_reaped_counts_as_ended() -> None:
+    with subprocess.Popen(["/bin/true"]) as process:
+        assert await embedded._gone(process.pid, within=5)
+        assert not await embedded._gone(os.getpid(), within=0.1)
 
 
 async def test_private_store_starts_in_a_folder_with_a_very_long_name(tmp_path: Path) -> None:
