@@ -8,7 +8,7 @@ SHELL := /bin/bash
 SIDE_BY_SIDE := -n auto --dist loadgroup   # tests/support/parallel.py
 
 .PHONY: help demo demo-domain check format packages test quick fuzz photos bench mixed-load soak-cal fuzz-http
-.PHONY: test-two-workers long lock clean
+.PHONY: test-two-workers long lock clean reference
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -34,6 +34,9 @@ check: $(VENV)/.test  ## check format, lint, types and import contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+reference: $(VENV)/.run  ## write the reference of all settings again, from the code, into deploy/reference/
+	@$(BIN)/python -m calgate.config.reference_pages deploy/reference
 
 format: $(VENV)/.test  ## reformat the code
 	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .

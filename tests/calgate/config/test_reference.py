@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from calgate.config.reference import Table, schema, tables
-from calgate.config.reference_pages import man_page, markdown
+from calgate.config.reference_pages import man_page, markdown, pages
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = tomllib.loads((ROOT / "deploy" / "calgate.toml").read_text(encoding="utf-8"))
@@ -78,3 +78,11 @@ def test_pages_hold_every_setting(by_path: dict[str, Table]) -> None:
             assert f"| `{entry.key}` |" in page
             assert f".B {entry.key.replace('-', chr(92) + '-')}" in manual
     assert json.dumps(page)  # no lone surrogates or bytes
+
+
+def test_pages_in_the_repository_are_current_and_every_setting_has_a_text(by_path: dict[str, Table]) -> None:
+    folder = ROOT / "deploy" / "reference"
+    assert {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir()} == pages(), "make reference"
+    assert [
+        f"{table.path}.{entry.key}" for table in by_path.values() for entry in table.entries if not entry.text
+    ] == []
