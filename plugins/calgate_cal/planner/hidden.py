@@ -1,8 +1,9 @@
 """Wishes that a log without denials does not show: people who came while all Session CALs were taken."""
 
 import random
+from array import array
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -24,7 +25,53 @@ class Hidden:
 
 
 Hold = tuple[float, float]
-Level = tuple[float, float, int]  # from, until, CALs taken
+
+
+class Levels:
+    """How many CALs were taken from when to when, in arrays: a year of a large site has two million changes."""
+
+    def __init__(self, holds: Iterable[Hold]) -> None:
+        self._at = array("d")
+        self._taken = array("l")  # from this moment to the next
+        self._time: dict[int, float] = defaultdict(float)  # for which that many were taken
+        self._fill(holds)
+
+    def _fill(self, holds: Iterable[Hold]) -> None:
+        begins, ends = array("d"), array("d")
+        for begin, end in holds:
+            begins.append(begin)
+            ends.append(end)
+        begins, ends = array("d", sorted(begins)), array("d", sorted(ends))
+        freed = 0
+        last = begins[0] if begins else 0.0
+        for number, begin in enumerate(begins):
+            while freed < len(ends) and ends[freed] <= begin:
+                last = self._step(last, ends[freed], number - freed)
+                freed += 1
+            last = self._step(last, begin, number - freed)
+        for taken in range(len(ends) - freed, 0, -1):
+            last = self._step(last, ends[len(ends) - taken], taken)
+        self._at.append(last)
+
+    def _step(self, since: float, until: float, taken: int) -> float:
+        if until > since:
+            self._at.append(since)
+            self._taken.append(taken)
+            self._time[taken] += until - since
+        return until
+
+    def __iter__(self) -> Iterator[tuple[float, float, int]]:
+        """Yields from when, until when and how many."""
+        return zip(self._at, self._at[1:], self._taken, strict=False)
+
+    @property
+    def peak(self) -> int:
+        """The most that were taken at once."""
+        return max(self._time, default=0)
+
+    def time_above(self, seats: int) -> float:
+        """Returns the seconds for which more than that many were taken."""
+        return sum(time for taken, time in self._time.items() if taken > seats)
 
 
 def holds(visits: Sequence[Visit], minimum: float, *, by_user: bool) -> list[Hold]:
@@ -55,7 +102,7 @@ def estimate(
     `wishes` are those served by Session CALs, and `holds` the times for which their CALs were held. Without `seats` the
     pool was full if its peak stays flat. Returns None if the pool was never full.
     """
-    levels = _levels(holds)
+    levels = Levels(holds)
     full_at = seats if seats is not None else _flat_peak(levels)
     if not full_at or not wishes or _exceeds(levels, full_at):
         return None
@@ -70,34 +117,16 @@ def estimate(
     return Hidden(chosen, full_at) if chosen else None
 
 
-def _levels(holds: Sequence[Hold]) -> list[Level]:
-    """Returns from when to when how many CALs were taken."""
-    steps = sorted([(end, -1) for _, end in holds] + [(begin, 1) for begin, _ in holds])
-    levels: list[Level] = []
-    taken, since = 0, steps[0][0] if steps else 0.0
-    for at, change in steps:
-        if at > since:
-            levels.append((since, at, taken))
-            since = at
-        taken += change
-    return levels
-
-
-def _exceeds(levels: Sequence[Level], seats: int) -> bool:
+def _exceeds(levels: Levels, seats: int) -> bool:
     """Whether clearly more CALs were taken than that, so that this number cannot have turned anybody away."""
     spare = max(1, seats // 10)  # what clocks of the logging server that differ from ours explain
-    return _time_above(levels, seats + spare) > _ABOVE * _time_above(levels, seats - 1)
+    return levels.time_above(seats + spare) > _ABOVE * levels.time_above(seats - 1)
 
 
-def _time_above(levels: Sequence[Level], seats: int) -> float:
-    return sum(end - begin for begin, end, taken in levels if taken > seats)
-
-
-def _flat_peak(levels: Sequence[Level]) -> int | None:
+def _flat_peak(levels: Levels) -> int | None:
     """Returns the number that fills the larger part of three hours or more and is hardly ever exceeded."""
-    peak = max((taken for _, _, taken in levels), default=0)
-    for seats in range(peak, 0, -1):
-        if _time_above(levels, seats) > _ABOVE * _time_above(levels, seats - 1):
+    for seats in range(levels.peak, 0, -1):
+        if levels.time_above(seats) > _ABOVE * levels.time_above(seats - 1):
             return None
         hours: dict[int, float] = defaultdict(float)
         for begin, end, taken in levels:

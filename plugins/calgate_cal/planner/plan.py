@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from calgate_cal.planner import curve, hidden, mix, notes, people
+from calgate_cal.planner import collector, curve, hidden, mix, notes, people
 from calgate_cal.planner.advice import Advice, Point, Replays, Rules, advise, points
 from calgate_cal.planner.clock import Calendar
 from calgate_cal.planner.history import History, SourceError
@@ -152,6 +152,7 @@ def prepare(history: History, options: Options, calendar: Calendar) -> Prepared:
     )
 
 
+@collector.paused()
 def make(history: History, options: Options, calendar: Calendar) -> Plan:
     """Plans. Raises SourceError if there is nothing to plan."""
     prepared = prepare(history, options, calendar)

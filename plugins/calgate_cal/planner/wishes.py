@@ -1,5 +1,6 @@
 """Visits, denials, and the wishes that they add up to."""
 
+from array import array
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -102,21 +103,21 @@ def link(visits: Sequence[Visit], denials: Sequence[Denial], within: float) -> t
     never served lasts as long as the user's median visit, else everybody's.
     """
     lengths = _lengths(visits)
-    usual = median([visit.used - visit.begin for visit in visits]) if visits else 0.0
+    usual = median(array("d", (visit.used - visit.begin for visit in visits))) if visits else 0.0
     own = {user: median(values) for user, values in lengths.items()}
     groups = _attempts(denials, within)
     served, spans, gaps = _served(visits, groups, within)
     wishes: list[Wish] = []
+    holders: dict[tuple[str, str], tuple[str, str]] = {}
     for index, visit in enumerate(visits):
         begin = served.get(index)
-        length = _length(visit, own, usual)
         start = visit.begin if begin is None else begin
         signed_out = visit.ends in ("signed-out", "shutdown")
         holder = (visit.user, visit.machine)
         wishes.append(
             Wish(
-                *(start, begin is not None, start + length, signed_out, visit.user, holder, visit.kind),
-                *(visit.document, visit.ends == "closed"),
+                *(start, begin is not None, _last_use(visit, start, own, usual), signed_out, visit.user),
+                *(holders.setdefault(holder, holder), visit.kind, visit.document, visit.ends == "closed"),
             )
         )
     taken = set(spans)
@@ -130,19 +131,24 @@ def link(visits: Sequence[Visit], denials: Sequence[Denial], within: float) -> t
     return wishes, _retries(groups, spans, gaps)
 
 
-def _lengths(visits: Iterable[Visit]) -> Mapping[str, list[float]]:
-    lengths: dict[str, list[float]] = defaultdict(list)
+def _lengths(visits: Iterable[Visit]) -> Mapping[str, "array[float]"]:
+    lengths: dict[str, array[float]] = defaultdict(lambda: array("d"))
     for visit in visits:
         if visit.ends != "lru":
             lengths[visit.user].append(visit.used - visit.begin)
     return lengths
 
 
-def _length(visit: Visit, own: Mapping[str, float], usual: float) -> float:
+def _last_use(visit: Visit, start: float, own: Mapping[str, float], usual: float) -> float:
+    """Returns when a visit that was wanted at `start` would have been used last."""
     length = visit.used - visit.begin
     if visit.ends == "lru":  # the server ended it in favor of somebody else
-        return max(length, own.get(visit.user, usual))
-    return max(length, USAGE_VISIT) if visit.kind == "usage" else length
+        length = max(length, own.get(visit.user, usual))
+    elif visit.kind == "usage":
+        length = max(length, USAGE_VISIT)
+    elif start == visit.begin:
+        return visit.used
+    return start + length
 
 
 def _attempts(denials: Iterable[Denial], within: float) -> list[list[Denial]]:

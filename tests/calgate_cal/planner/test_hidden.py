@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from calgate_cal.planner.hidden import estimate, holds
+from calgate_cal.planner.hidden import Levels, estimate, holds
 from calgate_cal.planner.replay import VENDOR, denied
 from calgate_cal.planner.wishes import Visit, Wish, link
 from support.visits import BEGIN, DAY, HOUR, MINUTE, calendar, visit
@@ -73,3 +73,10 @@ def test_a_user_who_returns_while_their_cal_is_held_uses_the_same_one() -> None:
     visits = [visit(0, 5, "ann"), visit(10, 20, "ann"), visit(40, 41, "ann")]
     held = holds(visits, 15 * MINUTE, by_user=False)
     assert [((a - BEGIN) / MINUTE, (b - BEGIN) / MINUTE) for a, b in held] == [(0, 20), (40, 55)]
+
+
+def test_levels_follow_cals_that_are_taken_and_freed_at_the_same_moment() -> None:
+    assert list(Levels([(0, 10), (10, 20), (5, 12)])) == [(0, 5, 1), (5, 10, 2), (10, 12, 2), (12, 20, 1)]
+    assert list(Levels([(0, 10), (7, 7)])) == [(0, 7, 1), (7, 10, 1)]
+    assert list(Levels([(3, 3)])) == []
+    assert list(Levels([])) == []

@@ -5,6 +5,7 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Protocol
 
+from calgate_cal.planner import collector
 from calgate_cal.planner.clock import AmbiguousDateError, Dates, LocalTimes
 from calgate_cal.planner.history import History, SourceError
 from calgate_cal.planner.sources import sessions, table, w3c
@@ -28,6 +29,7 @@ class Format(Protocol):
 _FORMATS: tuple[Format, ...] = (sessions, table, w3c)
 
 
+@collector.paused()
 def read_files(
     paths: Sequence[Path],
     zone: tzinfo | None,
