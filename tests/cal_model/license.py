@@ -79,9 +79,13 @@ class Lab:
     async def release(self, user: str, client: str = "pc") -> Released:
         return await self.allocator.release("q", who(user, client))
 
+    async def tend(self, most: int = 100) -> None:
+        """Ends leases that have lapsed and moves the queue on, as a gateway does every few seconds."""
+        await self.store.call(f"{lua.VERSION}_tend", lua.keys(self.store.prefix, "q"), (most,))
+
     async def stands(self, user: str) -> tuple[int, str | None] | None:
         """Returns a user's position and the kind offered to them, after tending; None: they do not wait."""
-        await self.store.call(f"{lua.VERSION}_tend", lua.keys(self.store.prefix, "q"), (100,))
+        await self.tend()
         return next(((it.place, it.offer) for it in await self.license_admin.queue() if it.user == user), None)
 
     async def occupied(self) -> dict[str, int]:

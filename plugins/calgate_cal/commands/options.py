@@ -1,16 +1,21 @@
 """Types of options: percentages, durations, zones, prices and changed settings."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import tzinfo
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
 from calgate.plugin import parse_duration
+from calgate_cal.planner.advice import Replays, Rules
+from calgate_cal.planner.changes import with_document_cals, with_usage_cals
 from calgate_cal.planner.mix import Prices
 from calgate_cal.planner.plan import Change
 
+_NUMBERS: Mapping[str, Callable[[int, Replays], Rules]] = {"usage": with_usage_cals, "document": with_document_cals}
 _CLOCKS = ("minimum", "idle_timeout", "maximum", "reclaimable_after")
 
 
@@ -72,11 +77,17 @@ class Changed(click.ParamType[tuple[str, Change]]):
             return value
         setting, _, wanted = value.partition("=")
         if setting == "queue" and wanted in ("on", "off"):
-            return value, lambda rules: replace(rules, queue=wanted == "on")
+            return value, lambda replays: replace(replays.rules, queue=wanted == "on")
+        if setting in _NUMBERS:
+            if not (wanted.isdecimal() and len(wanted) < 8):
+                self.fail(f"{setting} is a number of CALs, not {wanted}", param, ctx)
+            return value, partial(_NUMBERS[setting], int(wanted))
         if setting in ("reserve", "max"):
             self.fail(f"{setting} needs the users' groups, which the source does not record", param, ctx)
         if setting not in _CLOCKS:
-            self.fail(f"{setting} cannot be changed here, but queue, {', '.join(_CLOCKS)} can", param, ctx)
+            self.fail(
+                f"{setting} cannot be changed here, but queue, {', '.join((*_NUMBERS, *_CLOCKS))} can", param, ctx
+            )
         if wanted == "off" and setting in ("maximum", "reclaimable_after"):
             return value, _clock(setting, None)
         try:
@@ -87,11 +98,11 @@ class Changed(click.ParamType[tuple[str, Change]]):
 
 def _clock(setting: str, value: float | None) -> Change:
     changed: dict[str, Any] = {setting: value}
-    return lambda rules: replace(rules, clocks=replace(rules.clocks, **changed))
+    return lambda replays: replace(replays.rules, clocks=replace(replays.rules.clocks, **changed))
 
 
 class Price(click.ParamType[Prices]):
-    """Prices, as named=1,session=10."""
+    """Prices, as named=1,session=10; document=0.5 where Document CALs can be bought."""
 
     name = "prices"
 
@@ -102,9 +113,9 @@ class Price(click.ParamType[Prices]):
             found = {
                 kind.strip(): float(price) for kind, _, price in (part.partition("=") for part in value.split(","))
             }
-            prices = Prices(found.pop("named"), found.pop("session"))
+            prices = Prices(found.pop("named"), found.pop("session"), found.pop("document", None))
         except (KeyError, ValueError):
             found, prices = {"": 0.0}, Prices(0, 0)
-        if found or not (0 <= prices.named < 1e12 and 0 < prices.session < 1e12):
-            self.fail(f"prices are written like named=1,session=10, not {value}", param, ctx)
+        if found or not (0 <= prices.named < 1e12 and 0 < prices.session < 1e12 and 0 <= (prices.document or 0) < 1e12):
+            self.fail(f"prices are written like named=1,session=10,document=0.5, not {value}", param, ctx)
         return prices

@@ -47,7 +47,9 @@ _OPTIONS: Sequence[click.Parameter] = (
     click.Option(["--named"], type=click.IntRange(0, 1_000_000), help="how many Named CALs there are now"),
     click.Option(["--session"], type=click.IntRange(0, 1_000_000), help="how many Session CALs there are now"),
     click.Option(
-        ["--price", "prices"], type=Price(), help="named=1,session=10; without prices there is no cheapest mix"
+        ["--price", "prices"],
+        type=Price(),
+        help="named=1,session=10 and perhaps document=0.4; without prices there is no cheapest mix",
     ),
     click.Option(
         ["--below"], type=Percent(), default="1%", show_default=True, help="the rate of denials to stay below"
@@ -63,7 +65,7 @@ _OPTIONS: Sequence[click.Parameter] = (
         ["--what-if", "changes"],
         type=Changed(),
         multiple=True,
-        help="one setting changed, as idle_timeout=15m; repeatable",
+        help="one setting changed, as idle_timeout=15m, queue=on, usage=50 or document=30; repeatable",
     ),
     click.Option(["--keep-named"], is_flag=True, help="users who hold Named CALs now keep them"),
     click.Option(["--margin"], type=Percent(), default="20%", show_default=True, help="on the Session part of a mix"),

@@ -20,6 +20,7 @@ class Rules:
     named: Collection[str] = frozenset()
     retry: Retry | None = None
     queue: bool = False
+    usage: int = 0  # Usage CALs behind a full Session pool
 
 
 @dataclass(slots=True)
@@ -42,9 +43,9 @@ class Replays:
             rules = self.rules
             if rules.queue:
                 patience = rules.retry.patience if rules.retry else None
-                made = queued(self.wishes, seats, rules.clocks, rules.named, patience)
+                made = queued(self.wishes, seats, rules.clocks, rules.named, patience, rules.usage)
             else:
-                made = denied(self.wishes, seats, rules.clocks, rules.named, rules.retry)
+                made = denied(self.wishes, seats, rules.clocks, rules.named, rules.retry, rules.usage)
             if self.first:
                 made = made.since(self.first)
             self._made[seats] = made

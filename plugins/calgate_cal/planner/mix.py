@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import accumulate
 from typing import NamedTuple
 
 from calgate_cal.planner import curve, people
@@ -29,6 +30,7 @@ class Prices:
 
     named: float
     session: float
+    document: float | None = None  # None: there are none to buy
 
 
 class _Draw(NamedTuple):
@@ -133,8 +135,17 @@ class Mixes:
         )
 
 
-def cheapest(session: Callable[[int], int], users: int, prices: Prices, fewest: int = 0) -> int:
-    """Returns the number of Named CALs with the lowest cost, by branch and bound.
+def costs(order: Sequence[str], one_document: Collection[str], prices: Prices) -> list[float]:
+    """Returns the cost of CALs for the first 0, 1, 2, … users: a Document CAL for users of one document, else Named."""
+    document = prices.named if prices.document is None else prices.document
+    each = (document if user in one_document else prices.named for user in order)
+    return [0.0, *accumulate(each)]
+
+
+def cheapest(session: Callable[[int], int], costs: Sequence[float], price: float, fewest: int = 0) -> int:
+    """Returns the number of users with a CAL of their own that costs least, by branch and bound.
+
+    `costs` are those of 0, 1, 2, … users; `price` is that of a Session CAL.
 
     The session need falls as the number of Named CALs rises; so between two numbers nothing costs less than the lower
     number of Named CALs with the lower session need. (Where the need of the others falls by more than that, because a
@@ -142,15 +153,16 @@ def cheapest(session: Callable[[int], int], users: int, prices: Prices, fewest: 
     """
 
     def cost(named: int) -> float:
-        return named * prices.named + session(named) * prices.session
+        return costs[named] + session(named) * price
 
+    users = len(costs) - 1
     best = min((fewest, users), key=lambda named: (cost(named), named))
     open_ = [(fewest, users)]
     while open_:
         low, high = open_.pop()
         if high - low < 2 or session(low) == session(high):
             continue
-        bound = (low + 1) * prices.named + session(high) * prices.session
+        bound = costs[low + 1] + session(high) * price
         if bound >= cost(best):
             continue
         middle = (low + high) // 2

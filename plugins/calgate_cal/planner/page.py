@@ -128,7 +128,7 @@ def _mix(plan: Plan) -> str:
         return f"<p class=soft>{escape(plan.mix_refused)}</p>" if plan.mix_refused else ""
     rows = [
         [
-            f"{row.named} Named + {row.session} Session{f' ({row.label})' if row.label else ''}",
+            f"{text.mix(row)}{f' ({row.label})' if row.label else ''}",
             "-" if row.price is None else f"{row.price:,.10g}",
             *(text.percent(row.rate), text.percent(row.worst_month)),
             "-" if row.new_people is None else text.percent(row.new_people),

@@ -103,6 +103,14 @@ def _moved(wish: Wish, by: int, first: int, count: int, user: str, calendar: Cal
     return wish._replace(begin=wish.begin + shift, used=wish.used + shift, user=user, holder=holder)
 
 
+def of_one_document(wishes: Iterable[Wish]) -> set[str]:
+    """Returns users who opened one document only: a Document CAL serves them as a Named CAL does."""
+    documents: dict[str, set[str]] = defaultdict(set)
+    for wish in wishes:
+        documents[wish.user].add(wish.document)
+    return {user for user, names in documents.items() if len(names) == 1 and not names & {"", "*"}}
+
+
 def ranked(hours: Mapping[str, float], among: Collection[str] | None = None) -> list[str]:
     """Returns users by the hours that they hold a CAL, most first.
 

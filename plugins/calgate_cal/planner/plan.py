@@ -14,8 +14,8 @@ from calgate_cal.planner.wishes import Retries, Visit, Wish, link, merge
 
 WISHES_AT_LEAST = 50
 
-Change = Callable[[Rules], Rules]
-"""One setting changed."""
+Change = Callable[[Replays], Rules]
+"""One setting changed: returns the rules as they would be."""
 
 HARDLY_USED = 0.5  # hours a week
 
@@ -60,6 +60,7 @@ class Row:
     """One mix."""
 
     named: int
+    document: int
     session: int
     price: float | None
     rate: float
@@ -70,9 +71,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A user who would get a Named CAL."""
+    """A user who would get a Named CAL, or a Document CAL where that is cheaper and serves them as well."""
 
     user: str
+    kind: str  # "named" or "document"
     hours: float  # a week
     weeks: int  # in which they came
     saves: float  # Session CALs
@@ -170,7 +172,7 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
     rows, refused, candidates = _mix(replays, advice, now, prepared.owners, options, calendar)
     judged = replays.at(session if session is not None else advice.recommended)
     what_if = {
-        text: Replays(replays.wishes, change(replays.rules), replays.first) for text, change in options.what_if.items()
+        text: Replays(replays.wishes, change(replays), replays.first) for text, change in options.what_if.items()
     }
     return Plan(
         source=history.source,
@@ -268,24 +270,44 @@ def _mix(
     def session(named: int) -> int:
         return mixes.session(named) if named else alone
 
-    best = mix.cheapest(session, mixes.users, options.prices, len(keep))
+    one_document = _who_need_one_document(nobody.wishes, options.prices)
+    costs = mix.costs(mixes.order, one_document, options.prices)
+    best = mix.cheapest(session, costs, options.prices.session, len(keep))
     chosen, cals = mixes.order[:best], session(best)
     if best:
-        row = _row(nobody, chosen, best, cals, options, calendar)
+        row = _row(nobody, chosen, best, cals, options, calendar, one_document)
         rows.append(replace(row, rate=mixes.rate(best, cals), label="cheapest"))
     else:
         rows[-1] = replace(rows[-1], label="cheapest")
-    return rows, "", _candidates(chosen, made, cals, calendar)
+    return rows, "", _candidates(chosen, made, cals, calendar, one_document)
 
 
-def _row(nobody: Replays, named: Sequence[str], count: int, session: int, options: Options, calendar: Calendar) -> Row:
+def _who_need_one_document(wishes: Sequence[Wish], prices: mix.Prices) -> set[str]:
+    """Returns users who opened one document only, if a Document CAL is cheaper than a Named one."""
+    if prices.document is None or prices.document >= prices.named:
+        return set()
+    return people.of_one_document(wishes)
+
+
+def _row(
+    nobody: Replays,
+    named: Sequence[str],
+    count: int,
+    session: int,
+    options: Options,
+    calendar: Calendar,
+    one_document: Collection[str] = (),
+) -> Row:
     replays = Replays(nobody.wishes, replace(nobody.rules, named=frozenset(named)), nobody.first)
     denied = set(replays.at(session).denied)
     prices = options.prices
-    price = None if prices is None else count * prices.named + session * prices.session
+    documents = sum(user in one_document for user in named)
+    price = None
+    if prices is not None:
+        price = (count - documents) * prices.named + session * prices.session + documents * (prices.document or 0)
     month = curve.worst_month(replays.wishes, denied, named, calendar, replays.first)
     new = _new_people(replays.wishes, denied, set(named))
-    return Row(count, session, price, replays.rate(session), month, new, "")
+    return Row(count - documents, documents, session, price, replays.rate(session), month, new, "")
 
 
 def _new_people(wishes: Sequence[Wish], denied: set[int], named: set[str]) -> float | None:
@@ -295,13 +317,24 @@ def _new_people(wishes: Sequence[Wish], denied: set[int], named: set[str]) -> fl
     return sum(index in denied for index in new) / len(new) if new else None
 
 
-def _candidates(chosen: Sequence[str], made: curve.Pass, session: int, calendar: Calendar) -> list[Candidate]:
+def _candidates(
+    chosen: Sequence[str], made: curve.Pass, session: int, calendar: Calendar, one_document: Collection[str]
+) -> list[Candidate]:
     hours, present = made.leases.hours(), dict[str, set[int]]()
     for begin, user in zip(made.leases.begins, made.leases.users, strict=True):
         present.setdefault(user, set()).add(calendar.slot(begin).week)
     weeks = max(1, len(set().union(*present.values())))
     saved = mix.savings(made, session)
-    return [Candidate(user, hours[user] / weeks, len(present[user]), saved.get(user, 0.0)) for user in chosen]
+    return [
+        Candidate(
+            user,
+            "document" if user in one_document else "named",
+            hours[user] / weeks,
+            len(present[user]),
+            saved.get(user, 0.0),
+        )
+        for user in chosen
+    ]
 
 
 def _hardly_used(wishes: Sequence[Wish], owners: Sequence[str], clocks: Clocks) -> list[str]:

@@ -1,5 +1,6 @@
 """Replays wishes with another number of Session CALs and other clocks: who would have been denied, exactly."""
 
+import math
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +9,8 @@ from heapq import heappop, heappush
 from calgate_cal.planner.wishes import Wish
 
 MINUTE = 60.0
+USAGE_SERVES = 60 * MINUTE
+USAGE_RETURNS = 28 * 24 * 60 * MINUTE  # after it began
 
 Holder = tuple[str, str]
 
@@ -67,12 +70,43 @@ class _Lease:
         self.signed_out = signed_out
 
 
-class _Pool:
-    """The Session CALs: one a user and machine; at the same instant CALs are freed before CALs are taken."""
+class _UsageCals:
+    """Usage CALs: each serves a user and document for an hour, and comes back 28 days after it began."""
 
-    def __init__(self, seats: int, clocks: Clocks) -> None:
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._begun: deque[float] = deque()
+        self._running: dict[tuple[str, str], float] = {}
+
+    def take(self, now: float, wish: Wish) -> bool:
+        """Serves a wish from the hour that is running, or from as many free CALs as it has hours."""
+        if not self._count:
+            return False
+        key = (wish.user, wish.document)
+        until = now + wish.used - wish.begin
+        running = self._running.get(key, 0.0)
+        if running > now and running >= until:
+            return True
+        hours = max(1, math.ceil((until - max(now, running)) / USAGE_SERVES))
+        while self._begun and self._begun[0] + USAGE_RETURNS <= now:
+            self._begun.popleft()
+        if len(self._begun) + hours > self._count:
+            return False
+        self._begun.extend([now] * hours)
+        self._running[key] = max(now, running) + hours * USAGE_SERVES
+        return True
+
+
+class _Pool:
+    """The Session CALs, one a user and machine, and the Usage CALs behind them.
+
+    At the same instant CALs are freed before CALs are taken.
+    """
+
+    def __init__(self, seats: int, clocks: Clocks, usage: int = 0) -> None:
         self._seats = seats
         self._clocks = clocks
+        self._usage = _UsageCals(usage)
         self._leases: dict[Holder, _Lease] = {}
         self._departures: list[tuple[float, Holder]] = []
 
@@ -97,13 +131,19 @@ class _Pool:
         return None
 
     def take(self, now: float, wish: Wish) -> bool:
-        """Serves a wish from its holder's own lease, or from a free CAL; False if there is neither."""
+        """Serves a wish from its holder's own lease, or from a free CAL; False if there is neither.
+
+        The order is the vendor's: a Session CAL, a Usage CAL, a Session CAL reclaimed from an idle holder.
+        """
         holder = wish.holder
         lease = self._leases.get(holder)
         used = now + wish.used - wish.begin
         if lease is None:
-            if len(self._leases) >= self._seats and not self._reclaim(now):
-                return False
+            if len(self._leases) >= self._seats:
+                if self._usage.take(now, wish):
+                    return True
+                if not self._reclaim(now):
+                    return False
             lease = self._leases[holder] = _Lease(now, used, 0.0, signed_out=wish.signed_out)
         elif used >= lease.used:
             lease.used, lease.signed_out = used, wish.signed_out
@@ -140,16 +180,17 @@ def denied(
     clocks: Clocks | None = None,
     named: Collection[str] = frozenset(),
     retry: Retry | None = None,
+    usage: int = 0,
 ) -> Outcome:
     """Replays wishes (in order of their beginning) with `seats` Session CALs; users in `named` need none.
 
-    Without `retry` users who are denied go away.
+    Without `retry` users who are denied go away. `usage` is the number of Usage CALs.
     """
     clocks = clocks or VENDOR
-    if retry is None and clocks.maximum is None and not clocks.reclaims:
+    if retry is None and clocks.maximum is None and not clocks.reclaims and not usage:
         gone = _who_go_away(wishes, seats, clocks, named)
         return Outcome(gone, list(gone))
-    pool, outcome = _Pool(seats, clocks), Outcome()
+    pool, outcome = _Pool(seats, clocks, usage), Outcome()
     again: list[tuple[float, int]] = []
     free_until, take = pool.free_until, pool.take
     for now, index, wish in _attempts(wishes, again, named):
@@ -223,12 +264,13 @@ def queued(
     clocks: Clocks | None = None,
     named: Collection[str] = frozenset(),
     patience: float | None = None,
+    usage: int = 0,
 ) -> Outcome:
     """Like `denied`, with a queue: first come, first served, and each offer is taken at once.
 
     Users who have waited `patience` seconds give up; None: they wait until they are served.
     """
-    pool, outcome = _Pool(seats, clocks or Clocks()), Outcome()
+    pool, outcome = _Pool(seats, clocks or Clocks(), usage), Outcome()
     queue: deque[int] = deque()
     for index, wish in enumerate(wishes):
         if wish.user in named:

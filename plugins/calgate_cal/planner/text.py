@@ -146,17 +146,23 @@ def _mix(plan: Plan) -> list[str]:
     ]
 
 
+def mix(row: Row, width: int = 0) -> str:
+    """Writes 20 Named + 6 Session."""
+    document = f" + {row.document} Document" if row.document else ""
+    return f"{row.named} Named{document} + {row.session:>{width}} Session"
+
+
 def _cells(row: Row) -> list[str]:
     new = "-" if row.new_people is None else percent(row.new_people)
     price = "-" if row.price is None else f"{row.price:,.10g}"
-    mix = f"{row.named} Named + {row.session:>3} Session"
-    return [mix, price, percent(row.rate), percent(row.worst_month), new, row.label]
+    return [mix(row, width=3), price, percent(row.rate), percent(row.worst_month), new, row.label]
 
 
 def _named(plan: Plan) -> list[str]:
     lines = []
     if plan.named:
-        lines.append("would get a Named CAL (hours a week, weeks present, Session CALs saved):")
+        kinds = "a Document or Named CAL" if any(it.kind == "document" for it in plan.named) else "a Named CAL"
+        lines.append(f"would get {kinds} (hours a week, weeks present, Session CALs saved):")
         lines += [f"  {_candidate(plan, number, each)}" for number, each in enumerate(plan.named[:_CANDIDATES], 1)]
         if len(plan.named) > _CANDIDATES:
             lines.append(f"  and {len(plan.named) - _CANDIDATES} more (--json names all)")
@@ -169,7 +175,7 @@ def _named(plan: Plan) -> list[str]:
 def _candidate(plan: Plan, number: int, each: Candidate) -> str:
     return (
         f"{number:>3} {name(plan, each.user):30} {each.hours:6.1f} h {each.weeks:4} weeks   saves"
-        f" {each.saves:.1f} Session CALs"
+        f" {each.saves:.1f} Session CALs{'   Document CAL' if each.kind == 'document' else ''}"
     )
 
 
@@ -237,7 +243,7 @@ def as_json(plan: Plan, *, with_names: bool) -> dict[str, object]:
         },
         "mix": [_row(row) for row in plan.mix],
         "named": [
-            {"user": name(plan, it.user), "hours": it.hours, "weeks": it.weeks, "saves": it.saves}
+            {"user": name(plan, it.user), "kind": it.kind, "hours": it.hours, "weeks": it.weeks, "saves": it.saves}
             for it in (plan.named if with_names else ())
         ],
         "hardly_used": [name(plan, user) for user in plan.hardly_used] if with_names else len(plan.hardly_used),
@@ -253,6 +259,7 @@ def as_json(plan: Plan, *, with_names: bool) -> dict[str, object]:
 def _row(row: Row) -> dict[str, object]:
     return {
         "named": row.named,
+        "document": row.document,
         "session": row.session,
         "price": row.price,
         "rate": row.rate,

@@ -40,7 +40,7 @@ def test_cheapest_mix_is_found_with_few_passes() -> None:
             counted.add(named)
             return need[named]
 
-        best = cheapest(session, 100, prices)
+        best = cheapest(session, [number * prices.named for number in range(101)], prices.session)
         costs = [named * prices.named + need[named] * prices.session for named in range(101)]
         assert costs[best] == min(costs)
         assert len(counted) < 50

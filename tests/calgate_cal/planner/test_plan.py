@@ -73,6 +73,29 @@ def test_a_mix_has_named_users_of_the_random_halves_and_never_denies_more_than_t
     assert len(made["named"]) == cheapest["named"]
 
 
+def test_users_of_one_document_get_document_cals_where_these_are_cheaper(plan: Plan, tmp_path: Path) -> None:
+    folder = site_logs(tmp_path, 12)
+    named = planned(plan(folder, "--price", "named=2,session=10", "--json"))
+    made = planned(plan(folder, "--price", "named=2,session=10,document=0.5", "--json"))
+    cheapest = made["mix"][-1]
+    kinds = [it["kind"] for it in made["named"]]
+    assert (cheapest["named"], cheapest["document"]) == (kinds.count("named"), kinds.count("document"))
+    assert cheapest["document"] > 0
+    assert cheapest["price"] == 2 * cheapest["named"] + 0.5 * cheapest["document"] + 10 * cheapest["session"]
+    assert cheapest["price"] < named["mix"][-1]["price"]
+    assert {it["kind"] for it in named["named"]} == {"named"}
+
+
+def test_usage_and_document_cals_are_changes_to_try(plan: Plan, tmp_path: Path) -> None:
+    changes = ("usage=0", "usage=5000", "document=0", "document=5000")
+    words = [word for change in changes for word in ("--what-if", change)]
+    made = planned(plan(site_logs(tmp_path, 8), *words, "--json"))
+    need = [made["what_if"][change]["session"] for change in changes]
+    assert need == [made["recommended"]["as_it_was"], 0, made["recommended"]["as_it_was"], 0]
+    refused = plan(SMALL / "D_month.csv", "--what-if", "usage=many")
+    assert (refused.exit_code, "usage is a number of CALs, not many" in refused.output) == (2, True)
+
+
 def test_a_setting_changed_is_a_column_of_its_own(plan: Plan) -> None:
     words = [SMALL / "D_month.csv", "--what-if", "minimum=0s", "--what-if", "queue=on"]
     made = planned(plan(*words, "--json"))

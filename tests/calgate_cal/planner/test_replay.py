@@ -140,3 +140,32 @@ def test_a_week_later_the_same_wishes_are_denied(wishes: list[Wish], clocks: Clo
     later = [it._replace(begin=it.begin + 7 * DAY, used=it.used + 7 * DAY) for it in wishes]
     retry = Retry(10 * MINUTE, 60 * MINUTE)
     assert denied(later, seats, clocks, retry=retry).denied == denied(wishes, seats, clocks, retry=retry).denied
+
+
+def test_a_usage_cal_serves_an_hour_and_comes_back_after_28_days() -> None:
+    day = 24 * 60
+    wishes = [
+        wish(0, 30, "ann"),
+        wish(5, 20, "bob"),
+        wish(10, 20, "cid"),
+        wish(40, 50, "bob"),
+        wish(28 * day, 28 * day + 1, "x"),
+    ]
+    wishes += [wish(28 * day, 28 * day + 1, "y"), wish(28 * day + 5, 28 * day + 6, "z")]
+    assert [wishes[index].user for index in denied(wishes, 1, NONE, usage=1).denied] == ["cid", "y"]
+    assert [wishes[index].user for index in denied(wishes, 1, NONE, usage=2).denied] == ["y"]
+    assert denied(wishes, 1, NONE, usage=3).denied == []
+
+
+def test_a_visit_of_more_than_an_hour_takes_more_than_one_usage_cal() -> None:
+    wishes = [wish(0, 90, "ann"), wish(10, 100, "bob")]
+    assert denied(wishes, 1, NONE, usage=1).denied == [1]
+    assert denied(wishes, 1, NONE, usage=2).denied == []
+
+
+def test_a_usage_cal_is_taken_before_a_session_cal_is_reclaimed() -> None:
+    clocks = Clocks(minimum=0, idle_timeout=60 * MINUTE, reclaimable_after=10 * MINUTE)
+    idle = wish(0, 1, "ann")._replace(signed_out=False)
+    wishes = [idle, wish(20, 21, "bob"), wish(30, 31, "ann")]
+    assert denied(wishes, 1, clocks, usage=1).denied == []
+    assert queued(wishes, 1, clocks, usage=1).denied == []
