@@ -224,7 +224,7 @@ async def test_windows_alias_in_a_path_is_refused_unless_the_route_says_otherwis
 
 
 async def test_memory_of_a_worker_does_not_grow_with_what_strangers_send(gate: Gateway) -> None:
-    """Header names, hosts, cookies and origins of 60 KB each: without bounds 100 MB of caches."""
+    """Header names, hosts, cookies and origins of 60 KB each: without bounds 250 MB of caches."""
 
     async def strange(number: int) -> None:
         head = [
@@ -236,9 +236,10 @@ async def test_memory_of_a_worker_does_not_grow_with_what_strangers_send(gate: G
         ]
         await raw(gate.port, "\r\n".join([*head, "Connection: close", "", ""]).encode())
 
-    for number in range(400):  # connections that have ended wait for the garbage collector
-        await strange(number)
-    before = memory_of(gate)
-    for number in range(400, 800):
-        await strange(number)
-    assert memory_of(gate) - before < 30_000_000
+    sizes = []
+    for batch in range(4):
+        for number in range(batch * 400, batch * 400 + 400):
+            await strange(number)
+        sizes.append(memory_of(gate))
+    # connections that have ended wait for the garbage collector, so a single batch can mislead
+    assert min(sizes[2:]) - sizes[0] < 60_000_000, sizes
