@@ -119,6 +119,7 @@ class Gateway:
             "sessions": len(sessions),
             "websockets": sum(session.websockets for session in sessions),
         }
+        self.metrics.upstreams = _all_up(self.load_balancers)
         return self.metrics.snapshot()
 
     async def health(self) -> dict[str, object]:
@@ -175,6 +176,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         stack.push_async_callback(finish_all, 2.0)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(work) for work in _background_work(core, gateway, plugins, directory_state)]
+            if core.listen.admin is not None and started.allocator is not None:  # otherwise nobody can read the metrics
+                running.append(tasks.create_task(keep_counting(started.allocator, metrics)))
             yield gateway
             for task in running:
                 task.cancel()
@@ -186,6 +189,17 @@ def _expect(metrics: Metrics, plugins: StartedPlugins) -> None:
     for authenticator in plugins.authenticators:
         if isinstance(authenticator, NamesMechanisms):
             metrics.expect("sign_ins", authenticator.mechanisms)
+    for license in plugins.allocator.licenses if plugins.allocator is not None else ():
+        metrics.expect_license(license)
+
+
+def _all_up(load_balancers: Sequence[LoadBalancer]) -> Mapping[str, bool]:
+    """Returns whether each document server responds; one that several routes name must do so for all of them."""
+    states: dict[str, bool] = {}
+    for load_balancer in load_balancers:
+        for name, is_up in load_balancer.states():
+            states[name] = is_up and states.get(name, True)
+    return states
 
 
 def _demand_licenses(settings: Settings, plugins: StartedPlugins) -> None:
@@ -219,8 +233,6 @@ def _background_work(core: Core, gateway: Gateway, plugins: StartedPlugins, stat
     if gateway.certificates is not None:
         yield background.keep_certificates(gateway.certificates)
     yield from (load_balancer.watch() for load_balancer in gateway.load_balancers)
-    if core.listen.admin is not None and plugins.allocator is not None:  # without it the metrics cannot be read
-        yield keep_counting(plugins.allocator, gateway.metrics)
 
 
 def _instrumented(

@@ -70,7 +70,9 @@ class CalAllocator:
         if reply[0] == b"granted":
             lease = _lease(license, claimant, document, reply, self._clock())
             self._known.note(lease)
-            self._alerts.note_grant(license, lease.kind, *reply[5:])
+            self._alerts.note_grant(license, lease.kind, *reply[5:7])
+            if isinstance(reply[-1], int) and len(reply) > 7:  # versions 1 and 2 do not tell
+                lease = replace(lease, waited=reply[-1] / 1000)
             return replace(lease, reference=reference) if lease.provisional else lease
         if not self._config[license].enforce:
             return Lease(license, "unenforced", claimant, document)
@@ -128,6 +130,10 @@ class CalAllocator:
         """Returns how full each pool is, also in an empty store."""
         reply = await self._call("state", license, read_only=True)
         return [Pool(pool.kind, pool.limit, pool.occupied, pool.free_at) for pool in replies.state(reply).pools]
+
+    async def waiting(self, license: str) -> int:
+        """Returns how many users wait in the queue."""
+        return replies.state(await self._call("state", license, read_only=True)).waiting
 
     async def configure(self) -> None:
         """Stores the settings file's terms. Raises Unavailable."""
@@ -264,7 +270,7 @@ def _lease(license: str, claimant: Claimant, document: str, reply: Sequence[Any]
 
 
 def _denial(license: str, document: str, contact: str, reply: Sequence[Any]) -> NoCal:
-    _, code, pools, place, estimate = reply
+    _, code, pools, place, estimate, *is_poll = reply  # versions 1 and 2 do not tell polls from other denials
     full = [_pool(item) for item in json.loads(pools)]
     detail = ", ".join(f"{pool.kind} {pool.occupied}/{pool.limit} {pool.note}" for pool in full)
     return NoCal(
@@ -275,6 +281,7 @@ def _denial(license: str, document: str, contact: str, reply: Sequence[Any]) -> 
         contact=contact,
         place=int(place) or None,
         estimate=_time(estimate),
+        is_poll=is_poll == [1],
         code=code.decode(),
     )
 

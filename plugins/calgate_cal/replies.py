@@ -35,6 +35,7 @@ class State:
     now: float
     pools: Sequence[PoolState]
     settings: dict[str, str]  # what administrators changed at run time
+    waiting: int = 0  # users in the queue
 
     @property
     def allocations(self) -> dict[str, int]:
@@ -95,7 +96,8 @@ def state(reply: Sequence[bytes]) -> State:
     return State(
         now=float(reply[0]) / 1000,
         settings={str(name): str(value) for name, value in json.loads(reply[1]).items()},
-        pools=[_pool(json.loads(text)) for text in reply[2:]],
+        waiting=int(reply[2]),
+        pools=[_pool(json.loads(text)) for text in reply[3:]],
     )
 
 

@@ -226,7 +226,7 @@ class Duel:
             _, kind, lease, provisional, good_for, *_ = said
             return "granted", kind, self._ids[lease], bool(provisional), _number(good_for)
         if what == "claim":
-            _, code, pools, place, estimate = said
+            _, code, pools, place, estimate, _is_poll = said
             snapshots = [{"free_at": None, **picture} for picture in json.loads(pools)]
             return "denied", code, snapshots, place, _number(estimate)
         if what == "remove" and said[0] == "done":
@@ -242,8 +242,9 @@ class Duel:
         mine = sorted(map(self._row, model.cals()))
         read = sorted(map(self._read_row, theirs))
         assert read == mine, f"{operation}: the store has {read}, the rules {mine}"
-        pools = {pool["kind"]: pool for pool in map(json.loads, state[2:])}
+        pools = {pool["kind"]: pool for pool in map(json.loads, state[3:])}
         waiters = model.waiters()
+        assert state[2] == len(waiters), f"{operation}: {state[2]} wait, by the rules {len(waiters)}"
         for kind, pool in pools.items():
             offered = len([w for w in waiters if w.offer == kind and w.kept_until > model.now])
             said = (pool["occupied"], pool["beyond"], pool["limit"], pool["offered"])

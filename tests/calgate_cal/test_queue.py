@@ -162,3 +162,14 @@ async def test_positions_of_one_user_are_counted_again_after_new_terms(license: 
     new = f" {terms.decode()}" if isinstance(terms, bytes) else ""
     await q.store.call(f"{lua.VERSION}_configure", q.allocator._keys["q"], ("tester", new))
     assert (await q.denial("bob", client="browser9")).place is None
+
+
+async def test_granted_cal_says_how_long_its_user_waited_and_polls_are_told_from_denials(full: Lab) -> None:
+    assert await full.allocator.waiting("q") == 2
+    assert (await full.denial("bob")).is_poll
+    assert not (await full.denial("dave")).is_poll
+    await full.release("alice")
+    await full.at(16 * MINUTE + 20)
+    assert (await full.claim("bob")).waited == 20
+    assert (await full.claim("bob")).waited is None
+    assert await full.allocator.waiting("q") == 2

@@ -3,11 +3,14 @@
 import asyncio
 import re
 import shutil
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
@@ -66,13 +69,27 @@ def test_unit_is_accepted_by_systemd(tmp_path: Path) -> None:
     unit = tmp_path / "calgate.service"
     text = (DEPLOY / "calgate.service").read_text(encoding="utf-8")
     unit.write_text(text.replace("/opt/calgate/bin/calgate", "/bin/true"), encoding="utf-8")
-    socket = DEPLOY / "calgate.socket"
-    shutil.copy(socket, tmp_path)
-    verify: list[str | Path] = ["systemd-analyze", "verify", unit, tmp_path / socket.name]
+    activation = DEPLOY / "calgate.socket"
+    shutil.copy(activation, tmp_path)
+    # the manual pages come with the package, and are not installed here
+    verify: list[str | Path] = ["systemd-analyze", "verify", "--man=no", unit, tmp_path / activation.name]
     done = subprocess.run(verify, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     security: list[str | Path] = ["systemd-analyze", "security", "--offline=true", "--threshold=20", unit]
     assert subprocess.run(security, capture_output=True, check=False).returncode == 0, "exposure above 2.0 of 10"
+
+
+def test_health_check_of_the_composition_fails_only_if_nothing_listens() -> None:
+    composition = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+    gateway = composition["services"]["gateway"]
+    words = gateway["healthcheck"]["test"]
+    assert words[:2] == ["CMD", "/opt/calgate/bin/python"]
+    assert gateway["ports"] == ["443:8443"]
+    with socket.create_server(("127.0.0.1", free_port())) as listening:
+        port = str(listening.getsockname()[1])
+        check = [sys.executable, *(word.replace("8443", port) for word in words[2:])]
+        assert subprocess.run(check, check=False).returncode == 0
+    assert subprocess.run(check, capture_output=True, check=False).returncode == 1
 
 
 @pytest.fixture

@@ -90,9 +90,7 @@ async def test_denied_user_fires_the_alert_in_a_prometheus_that_scrapes_two_work
     admin = free_port()
     settings = write_settings(tmp_path, server.port, listen=f'workers = 2\nadmin = "127.0.0.1:{admin}"')
     async with gateway(settings) as gate, prometheus(tmp_path, admin) as url, asyncio.timeout(60):
-        while not (await _query(url, "query?query=calgate_refusals_total%7Bcode%3D%22no-cal%22%7D") or {}).get(
-            "result"
-        ):
+        while not (await _query(url, "query?query=calgate_denials_total%7Breason%3D%22full%22%7D") or {}).get("result"):
             await asyncio.sleep(0.2)  # both workers' counters have been seen at 0
         for user, status in (("alice", 200), ("bob", 200), ("carol", 403)):
             assert (await curl(f"{gate.url}/docs/sales", user=user)).status == status

@@ -61,6 +61,10 @@ async def test_metrics_count_requests_calls_and_cals(server: DocumentServer, tmp
         assert figures.of("calgate_directory_calls_total", operation="look_up", outcome="found") >= 4
         assert figures.of("calgate_directory_call_seconds_count", operation="resolve") >= 2
         assert figures.of("calgate_loop_lag_seconds_count") >= 2
+        assert figures.of("calgate_denials_total", license="demo", reason="full") == 1
+        assert figures.of("calgate_denials_total") == 1
+        assert [s.value for s in figures.samples if s.name == "calgate_upstream_up"] == [1, 1]
+        assert [s.value for s in figures.samples if s.name == "calgate_queue_waiting"] == [0]
 
 
 async def test_cal_metrics_appear_once_with_several_workers(server: DocumentServer, tmp_path: Path) -> None:

@@ -112,8 +112,12 @@ class Licensing:
             self._metrics.observe("claim", perf_counter() - began)
         except NoCal as refusal:
             request.log_refusal("no CAL", refusal, user=person.name, license=license, document=document)
+            if not refusal.is_poll:
+                self._metrics.denied(license, refusal.reason)
             raise
         self._metrics.count("claims", lease.kind)
+        if lease.waited is not None:
+            self._metrics.waited(license, lease.waited)
         log.decision(
             "CAL",
             reference=request.reference,

@@ -59,6 +59,7 @@ from calgate.plugin.identity import (
 )
 from calgate.plugin.licensing import (
     CAL_KINDS,
+    DENIAL_REASONS,
     Activity,
     Allocator,
     Claimant,
@@ -67,6 +68,7 @@ from calgate.plugin.licensing import (
     Lost,
     NoCal,
     Pool,
+    QueuedAllocator,
     Released,
 )
 from calgate.plugin.names import Name, identity_of, parse_group, parse_user
@@ -79,6 +81,7 @@ from calgate.plugin.values import as_text, milliseconds
 
 __all__ = [
     "CAL_KINDS",
+    "DENIAL_REASONS",
     "SETTINGS_FILE",
     "AccountRefused",
     "Activates",
@@ -132,6 +135,7 @@ __all__ = [
     "Person",
     "PluginModule",
     "Pool",
+    "QueuedAllocator",
     "Refusal",
     "Released",
     "RequestTimeout",

@@ -1,13 +1,19 @@
 """Is there a CAL for you? The allocator's role, and the values that pass to and from it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from calgate.plugin.errors import Refusal
 
 CAL_KINDS = ("named", "document", "session", "usage")
 """The kinds of CAL, and so of pools."""
+
+DENIAL_REASONS = (
+    *("full", "promised", "capped", "reserved", "quarantined", "not-allocated", "not-assigned", "no-cals"),
+    *("in-use-elsewhere", "taken-over"),
+)
+"""Why a claim was denied, for metrics: the note of the pool that came nearest to giving a CAL, or a code of NoCal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,7 @@ class NoCal(Refusal):
     """Access was granted, but no CAL is available. Never names another user."""
 
     code = "no-cal"
-    further_codes = ("no-cal-held",)
+    further_codes = ("no-cal-held", "in-use-elsewhere", "taken-over")
 
     def __init__(
         self,
@@ -39,6 +45,7 @@ class NoCal(Refusal):
         contact: str = "",
         place: int | None = None,
         estimate: float | None = None,
+        is_poll: bool = False,
         code: str | None = None,
     ) -> None:
         super().__init__(detail, code=code)
@@ -48,6 +55,15 @@ class NoCal(Refusal):
         self.contact = contact
         self.place = place  # the position in the queue, from 1; None: this license has no queue
         self.estimate = estimate  # Unix time when a CAL may be offered, estimated from the clocks of the leases
+        self.is_poll = is_poll  # a waiting page's poll: its denial was counted when the wait began
+
+    @property
+    def reason(self) -> str:
+        """The one of DENIAL_REASONS that says most about what would help."""
+        if self.code in DENIAL_REASONS:
+            return self.code
+        notes = {pool.note for pool in self.pools}
+        return next((reason for reason in DENIAL_REASONS if reason in notes), "no-cals")
 
     @property
     def free_at(self) -> float | None:
@@ -77,6 +93,7 @@ class Lease:
     provisional: bool = False  # new: the document server's response must be passed to `settle`
     until: float | None = None  # Unix time when it must be claimed again even without an event; None: never
     reference: str = ""  # of the request that a provisional lease was made for, and that settles it
+    waited: float | None = field(default=None, compare=False)  # seconds in the queue, if this claim ended a wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,3 +172,11 @@ class Allocator(Protocol):
 
     async def pools(self, license: str) -> Sequence[Pool]:
         """Returns how full each pool is now, on all gateways together, for metrics. Raises Unavailable."""
+
+
+@runtime_checkable
+class QueuedAllocator(Protocol):
+    """An allocator whose denied users can wait in a queue."""
+
+    async def waiting(self, license: str) -> int:
+        """Returns how many users wait, on all gateways together, for metrics. Raises Unavailable."""

@@ -4,10 +4,13 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from aiohttp import web
 
+from calgate.http.settings import Listen
+from calgate.http.tls import certificate_expiry
 from calgate.processes.serve import WAS_READY
 from calgate.processes.worker_process import WorkerProcess
 from calgate.telemetry.metrics import Reloads, exposition
@@ -18,8 +21,9 @@ _TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"  # Prometheus 3 reject
 class Admin:
     """`/metrics`, `/healthz` and `/readyz`, on a listener that users cannot reach."""
 
-    def __init__(self, workers: Callable[[], Mapping[int, WorkerProcess]]) -> None:
+    def __init__(self, workers: Callable[[], Mapping[int, WorkerProcess]], listen: Callable[[], Listen]) -> None:
         self._workers = workers
+        self._listen = listen
         self._servers: list[asyncio.Server] = []
         self._serving: set[int] = set()
         self._was_ready = WAS_READY in os.environ
@@ -62,7 +66,8 @@ class Admin:
 
     def _metrics(self) -> str:
         workers = {str(slot): worker.metrics for slot, worker in self._workers().items()}
-        return exposition(workers, {"store": self._is_up("store"), "directory": self._is_up("directory")}, self.reloads)
+        dependencies = {"store": self._is_up("store"), "directory": self._is_up("directory")}
+        return exposition(workers, dependencies, self.reloads, dict(_expiry(self._listen())))
 
     def _is_up(self, dependency: str) -> bool:
         return not any(dependency in _degraded(worker) for worker in self._workers().values())
@@ -75,6 +80,13 @@ class Admin:
         body = {"status": "ready" if is_ready else "not ready", "degraded": degraded, "workers": workers}
         status = 200 if is_ready else 503
         return web.Response(status=status, text=json.dumps(body) + "\n", content_type="application/json")
+
+
+def _expiry(listen: Listen) -> Iterator[tuple[str, float]]:
+    """Yields when each certificate of the listener expires, as its file is now; nothing for an unreadable file."""
+    for tls in (listen.tls, *listen.sni) if listen.tls is not None else ():
+        with suppress(OSError, ValueError):  # the worker that could not load it has logged it
+            yield str(tls.certificate), certificate_expiry(tls.certificate)
 
 
 def _is_ready(worker: WorkerProcess) -> bool:

@@ -51,7 +51,7 @@ class Parent:
         self._upgrade = False
         self._crashes = 0
         self._is_announced = False
-        self._admin = Admin(lambda: self._workers)
+        self._admin = Admin(lambda: self._workers, lambda: self._settings.core.listen)
 
     async def run(self) -> int:
         """Runs until a signal stops it; returns the exit code. Raises ConfigError if the first workers cannot start."""

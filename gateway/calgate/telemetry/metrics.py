@@ -16,15 +16,18 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from calgate.plugin.errors import refusal_codes
-from calgate.plugin.licensing import CAL_KINDS
+from calgate.plugin.licensing import CAL_KINDS, DENIAL_REASONS
 
 _BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+_BOUNDS_OF = {"queue_wait_seconds": (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)}
 
 _COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "requests": ("Responses, by status.", ("status",)),
     "refusals": ("Requests refused, by the refusal's code.", ("code",)),
     "sign_ins": ("Sign-ins, by mechanism.", ("mechanism",)),
     "claims": ("Claims granted, by kind of CAL.", ("kind",)),
+    "denials": ("Claims denied, by license and reason; a waiting page's polls are not counted.", ("license", "reason")),
     "upstream_failures": ("Failures to reach a document server, by server.", ("upstream",)),
     "store_calls": ("Calls to the store, by operation and outcome.", ("operation", "outcome")),
     "directory_calls": ("Queries to the directories, by operation and outcome.", ("operation", "outcome")),
@@ -33,6 +36,7 @@ _HISTOGRAMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "stage_seconds": ("Duration of the stages of a request.", ("stage",)),
     "store_call_seconds": ("Duration of calls to the store.", ("operation",)),
     "directory_call_seconds": ("Duration of queries to the directories, cached or not.", ("operation",)),
+    "queue_wait_seconds": ("Time in the queue until a CAL was granted.", ("license",)),
     "loop_lag_seconds": ("Lag of the event loop, measured once a second.", ()),
 }
 _GAUGES = {
@@ -44,6 +48,11 @@ _OF_THE_STORE = {  # every worker and every gateway has the same values: use max
     "cals_in_use": "CALs in use or in quarantine, in the whole store.",
     "cals_limit": "CALs that can be in use, in the whole store.",
 }
+_QUEUE = ("queue_waiting", "Users who wait for a CAL, in the whole store.")  # use max, never sum
+_UPSTREAM = (
+    "upstream_up",
+    "Whether the document server responds: by its health check, or else by the latest requests.",
+)
 
 
 _OUTCOMES: Mapping[str, Sequence[str]] = {
@@ -64,6 +73,7 @@ class Metrics:
         self._times: dict[tuple[str, ...], _Times] = {}
         self.gauges: dict[str, float] = {}
         self.cals: dict[str, object] = {}  # as licensing/pool_metrics.py sets them
+        self.upstreams: Mapping[str, bool] = {}  # whether each document server responds
 
     def count(self, name: str, label: str) -> None:
         """Adds one; `name` is one of the counters above with one label."""
@@ -73,6 +83,20 @@ class Metrics:
         """Starts counters at 0: a counter that appears with 1 hides its first event from `increase()`."""
         for label in labels:
             self._counts[(name, label)] += 0
+
+    def expect_license(self, license: str) -> None:
+        """Starts the counters of a license at 0."""
+        for reason in DENIAL_REASONS:
+            self._counts[("denials", license, reason)] += 0
+        self._times_of(("queue_wait_seconds", license))
+
+    def denied(self, license: str, reason: str) -> None:
+        """Counts a denied claim."""
+        self._counts[("denials", license, reason)] += 1
+
+    def waited(self, license: str, seconds: float) -> None:
+        """Records a wait in the queue that a granted CAL ended."""
+        self._time(("queue_wait_seconds", license), seconds)
 
     def expect_calls(self, whom: Literal["store", "directory"], operation: str) -> None:
         """Starts the counters of an operation at 0."""
@@ -95,11 +119,12 @@ class Metrics:
         self._time(("loop_lag_seconds",), max(0.0, seconds))
 
     def _time(self, key: tuple[str, ...], seconds: float) -> None:
-        times = self._times.get(key)
-        if times is None:
-            times = self._times[key] = _Times()
-        times.buckets[bisect_left(_BOUNDS, seconds)] += 1
+        times = self._times.get(key) or self._times_of(key)
+        times.buckets[bisect_left(times.bounds, seconds)] += 1
         times.total += seconds
+
+    def _times_of(self, key: tuple[str, ...]) -> "_Times":
+        return self._times.setdefault(key, _Times(_BOUNDS_OF.get(key[0], _BOUNDS)))
 
     def snapshot(self) -> dict[str, object]:
         """Returns all metrics in a form that JSON carries to the parent."""
@@ -108,16 +133,18 @@ class Metrics:
             "times": [[*key, times.buckets, times.total] for key, times in self._times.items()],
             "gauges": self.gauges,
             "cals": self.cals,
+            "upstreams": self.upstreams,
         }
 
 
 class _Times:
     """A histogram."""
 
-    __slots__ = ("buckets", "total")
+    __slots__ = ("bounds", "buckets", "total")
 
-    def __init__(self) -> None:
-        self.buckets = [0] * (len(_BOUNDS) + 1)
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.buckets = [0] * (len(bounds) + 1)
         self.total = 0.0
 
 
@@ -145,11 +172,15 @@ def exposition(
     workers: Mapping[str, Mapping[str, Any]],
     dependencies: Mapping[str, bool] | None = None,
     reloads: Reloads | None = None,
+    certificates: Mapping[str, float] | None = None,
 ) -> str:
-    """Returns the text that Prometheus reads, with each worker's metrics under its number."""
+    """Returns the text that Prometheus reads, with each worker's metrics under its number.
+
+    `certificates` has the Unix time at which each file's certificate expires.
+    """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Snapshots(workers))
-    registry.register(_Service(dependencies or {}, reloads or Reloads()))
+    registry.register(_Service(dependencies or {}, reloads or Reloads(), certificates or {}))
     return generate_latest(registry).decode()
 
 
@@ -161,6 +192,7 @@ class _Snapshots(Collector):
         yield from self._counters()
         yield from self._histograms()
         yield from self._gauges()
+        yield from self._upstreams()
         yield from self._cals()
 
     def _counters(self) -> Iterator[Metric]:
@@ -178,7 +210,7 @@ class _Snapshots(Collector):
             for worker, metrics in self._workers.items():
                 for timed, *values, buckets, total in metrics.get("times", ()):
                     if timed == name:
-                        family.add_metric([worker, *values], _cumulative(buckets), total)
+                        family.add_metric([worker, *values], _cumulative(_BOUNDS_OF.get(name, _BOUNDS), buckets), total)
             yield family
 
     def _gauges(self) -> Iterator[Metric]:
@@ -189,23 +221,38 @@ class _Snapshots(Collector):
                     family.add_metric([worker], metrics["gauges"][name])
             yield family
 
+    def _upstreams(self) -> Iterator[Metric]:
+        name, description = _UPSTREAM
+        family = GaugeMetricFamily(f"calgate_{name}", description, labels=["upstream", "worker"])
+        for worker, metrics in self._workers.items():
+            for upstream, is_up in metrics.get("upstreams", {}).items():
+                family.add_metric([upstream, worker], is_up)
+        yield family
+
     def _cals(self) -> Iterator[Metric]:
         """Yields the metrics of CALs once, from the worker with the latest; none if the store does not respond."""
         reported = [metrics["cals"] for metrics in self._workers.values() if metrics.get("cals")]
-        pools = max(reported, key=lambda cals: float(cals["at"]))["pools"] if reported else ()
+        latest: Mapping[str, Any] = max(reported, key=lambda cals: float(cals["at"]), default={})
+        pools = latest.get("pools", ())
         for number, (name, description) in enumerate(_OF_THE_STORE.items()):
             family = GaugeMetricFamily(f"calgate_{name}", description, labels=["license", "kind"])
             for license, kind, *values in pools:
                 family.add_metric([license, kind], values[number])
             yield family
+        name, description = _QUEUE
+        family = GaugeMetricFamily(f"calgate_{name}", description, labels=["license"])
+        for license, waiting in latest.get("waiting", ()):
+            family.add_metric([license], waiting)
+        yield family
 
 
 class _Service(Collector):
     """The metrics of the parent: of the service as a whole."""
 
-    def __init__(self, dependencies: Mapping[str, bool], reloads: Reloads) -> None:
+    def __init__(self, dependencies: Mapping[str, bool], reloads: Reloads, certificates: Mapping[str, float]) -> None:
         self._dependencies = dependencies
         self._reloads = reloads
+        self._certificates = certificates
 
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily(
@@ -224,15 +271,23 @@ class _Service(Collector):
             "Unix time of the last successful reload, or of the start.",
             value=self._reloads.last_success,
         )
+        expiry = GaugeMetricFamily(
+            "calgate_certificate_expiry_timestamp_seconds",
+            "Unix time at which a certificate of the listener expires.",
+            labels=["file"],
+        )
+        for file, expires in self._certificates.items():
+            expiry.add_metric([file], expires)
+        yield expiry
         info = GaugeMetricFamily("calgate_build_info", "The version of calgate; always 1.", labels=["version"])
         info.add_metric([version("calgate")], 1)
         yield info
 
 
-def _cumulative(buckets: list[int]) -> list[tuple[str, float]]:
+def _cumulative(bounds: Sequence[float], buckets: list[int]) -> list[tuple[str, float]]:
     running = 0
     rows: list[tuple[str, float]] = []
-    for bound, count in zip([*map(str, _BOUNDS), "+Inf"], buckets, strict=True):
+    for bound, count in zip([*map(str, bounds), "+Inf"], buckets, strict=True):
         running += count
         rows.append((bound, running))
     return rows

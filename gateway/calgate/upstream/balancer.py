@@ -8,7 +8,7 @@ is unavailable while an administrator drains it. Its health check marks it up ag
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -88,6 +88,15 @@ class LoadBalancer:
                 logger.info(
                     "upstream %s: %s by an administrator", member.upstream.name, "drained" if is_drained else "restored"
                 )
+
+    def states(self) -> Iterator[tuple[str, bool]]:
+        """Yields each server's name, and whether it responds: by its health check, or else by the latest requests.
+
+        A drained server can be up: it is the administrator who keeps sessions away from it.
+        """
+        for member in self.members:
+            has_failed = self.health is None and member.failures >= _FAILURES
+            yield member.upstream.name, member.is_healthy and not has_failed
 
     # ------------------------------------------------------------ in the background
 

@@ -175,7 +175,8 @@ end
 local function deny(license, claimant, code, why)
   local pools = snapshots(license, why)
   local waits = license.terms.queue and code == 'no-cal'
-  if not (waits and queue.polls(claimant.waiter, claimant.document)) then
+  local is_poll = waits and queue.polls(claimant.waiter, claimant.document)
+  if not is_poll then
     record(license, license.terms.enforce and 'denied' or 'would-deny',
       fields_of(claimant, '', {'code', code, 'pools', pools}))
   end
@@ -184,7 +185,7 @@ local function deny(license, claimant, code, why)
     queue.join(license, claimant)
     place = queue.place(license, holder_of(claimant))
   end
-  return {'denied', code, pools, place and place.place or 0, tostring(place and place.estimate or '')}
+  return {'denied', code, pools, place and place.place or 0, tostring(place and place.estimate or ''), is_poll and 1 or 0}
 end
 
 -- In observe mode: records the denial once, and grants a Session CAL beyond the limit, so that the whole need is recorded.
@@ -208,8 +209,9 @@ end
 -- Claims a CAL.
 -- ARGV: user, name, client, document, groups, reference, and of a lease that the gateway believes to hold (or ''):
 --       kind, id, age of its last use, age of the store's last confirmation
--- Returns {'granted', kind, id, provisional, milliseconds it is good for or '', and of a new one: number occupied, limit}
---      or {'denied', code, pools as JSON, position or 0, time of the estimate or ''}
+-- Returns {'granted', kind, id, provisional, milliseconds it is good for or '', of a new one: number occupied, limit,
+--          milliseconds that the claimant waited or ''}
+--      or {'denied', code, pools as JSON, position or 0, time of the estimate or '', 1 for a poll of a waiting page}
 local function claim(keys, args)
   local claimant = new_claimant(args[1], args[2], args[3], args[4], lines(args[5]))
   claimant.reference = args[6]
@@ -240,7 +242,9 @@ local function claim(keys, args)
     if claimant.waiter then queue.leave(license, holder_of(claimant)) end
   end
   if lease.kind == 'named' and held.session then sign_out(license, held.session, 'signed-out', 'named') end
-  return reply_of(license, lease, choice)
+  local reply = reply_of(license, lease, choice)
+  reply[#reply + 1] = claimant.waiter and license.now - claimant.waiter.since or ''
+  return reply
 end
 
 -- Finds what the claimant holds for a document, by the order of consumption; takes nothing and notes no use.

@@ -9,11 +9,11 @@ local function changed(license)
   return values
 end
 
--- Returns {now, JSON of what administrators changed, JSON of each kind's pool …}
+-- Returns {now, JSON of what administrators changed, number of waiters, JSON of each kind's pool …}
 local function state(keys)
   local license, unknown = open(keys)
   if not license then return {'unconfigured', unknown.now} end
-  local reply = {tostring(license.now), cjson.encode(changed(license))}
+  local reply = {tostring(license.now), cjson.encode(changed(license)), redis.call('ZCARD', license.queue)}
   for _, kind in ipairs(KINDS) do
     local snapshot = pool.snapshot(license, kind)
     snapshot.in_license = license.terms[kind].in_license

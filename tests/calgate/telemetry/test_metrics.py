@@ -15,7 +15,7 @@ from calgate.licensing import pool_metrics
 from calgate.plugin import errors
 from calgate.plugin.errors import AccountRefused, Unavailable
 from calgate.plugin.identity import Identity, Person
-from calgate.plugin.licensing import LicenseInfo, Pool
+from calgate.plugin.licensing import LicenseInfo, NoCal, Pool
 from calgate.store import StoreSection, open_store
 from calgate.telemetry.metrics import Metrics, Reloads, exposition
 from calgate.tracing.instrumented import InstrumentedDirectory
@@ -74,7 +74,7 @@ async def test_every_outcome_of_a_directory_query_is_counted(answer: Person | Ex
 
 
 class Books:
-    """The one question that figures ask of an allocator."""
+    """What the metrics read of an allocator."""
 
     licenses: Mapping[str, LicenseInfo] = {"qlikview": LicenseInfo()}
 
@@ -86,10 +86,14 @@ class Books:
             raise Unavailable("no store")
         return [Pool("session", 6, 5)]
 
+    async def waiting(self, license: str) -> int:
+        return 2
+
 
 async def test_cal_metrics_are_absent_while_the_store_is_unreachable() -> None:
     books, metrics = Books(), Metrics()
-    for is_away, told in ((False, {"at": 7, "pools": [["qlikview", "session", 5, 6]]}), (True, {})):
+    read = {"at": 7, "pools": [["qlikview", "session", 5, 6]], "waiting": [["qlikview", 2]]}
+    for is_away, told in ((False, read), (True, {})):
         books.is_away = is_away
         counting = asyncio.create_task(pool_metrics.keep_counting(books, metrics, clock=lambda: 7))  # type: ignore[arg-type]
         await asyncio.sleep(0)
@@ -167,3 +171,53 @@ def test_dependency_that_is_away_and_failed_reload_are_metrics_of_the_service() 
     assert values["calgate_config_last_reload_successful",] == 0
     assert values["calgate_config_last_reload_success_timestamp_seconds",] > 1e9
     assert ("calgate_build_info", version("calgate")) in values
+
+
+def values_of(text: str) -> dict[tuple[str, ...], float]:
+    """Every sample, by its name and the values of its labels in the order of their names."""
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_denials_and_waits_of_a_license_begin_at_zero_and_are_counted_by_reason() -> None:
+    metrics = Metrics()
+    metrics.expect_license("qlikview")
+    before = values_of(exposition({"0": metrics.snapshot()}))
+    assert before["calgate_denials_total", "qlikview", "full", "0"] == 0
+    assert before["calgate_queue_wait_seconds_count", "qlikview", "0"] == 0
+    metrics.denied("qlikview", "full")
+    metrics.waited("qlikview", 90)
+    after = values_of(exposition({"0": metrics.snapshot()}))
+    assert after["calgate_denials_total", "qlikview", "full", "0"] == 1
+    assert after["calgate_queue_wait_seconds_bucket", "60.0", "qlikview", "0"] == 0
+    assert after["calgate_queue_wait_seconds_bucket", "120.0", "qlikview", "0"] == 1
+    assert after["calgate_queue_wait_seconds_sum", "qlikview", "0"] == 90
+
+
+@pytest.mark.parametrize(
+    ("notes", "code", "reason"),
+    [
+        (("not-assigned", "full"), None, "full"),
+        (("not-assigned", "reserved"), None, "reserved"),
+        (("not-assigned",), None, "not-assigned"),
+        ((), None, "no-cals"),
+        (("taken-over",), "taken-over", "taken-over"),
+    ],
+)
+def test_reason_of_a_denial_is_that_of_the_pool_that_came_nearest(
+    notes: Sequence[str], code: str | None, reason: str
+) -> None:
+    pools = [Pool("session", 1, 1, note=note) for note in notes]
+    assert NoCal("", license="q", document="a", pools=pools, code=code).reason == reason
+
+
+def test_queue_upstreams_and_certificates_are_exported() -> None:
+    cals = {"at": 1, "pools": [], "waiting": [["qlikview", 3]]}
+    worker = {"cals": cals, "upstreams": {"http://a": True, "http://b": False}}
+    values = values_of(exposition({"0": worker}, certificates={"/etc/calgate/tls.pem": 2e9}))
+    assert values["calgate_queue_waiting", "qlikview"] == 3
+    assert (values["calgate_upstream_up", "http://a", "0"], values["calgate_upstream_up", "http://b", "0"]) == (1, 0)
+    assert values["calgate_certificate_expiry_timestamp_seconds", "/etc/calgate/tls.pem"] == 2e9

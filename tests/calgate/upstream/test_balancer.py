@@ -1,0 +1,38 @@
+"""Which document servers are up, as metrics have it."""
+
+import asyncio
+
+from calgate.plugin.errors import BadGateway
+from calgate.telemetry.metrics import Metrics
+from calgate.upstream.balancer import LoadBalancer, Server
+from calgate.upstream.pool import Unreachable, Upstream
+from calgate.upstream.settings import HealthSection
+
+
+async def test_server_without_health_check_is_down_from_the_third_failure_in_a_row_until_it_serves() -> None:
+    async with Upstream("127.0.0.1", 1) as upstream:
+        member = Server(upstream)
+        balancer = LoadBalancer([member], Metrics())
+        for is_up in (True, True, False):
+            balancer.failed(member, BadGateway("no status line"))
+            assert [state for _, state in balancer.states()] == [is_up]
+        balancer.served(member)
+        assert list(balancer.states()) == [(upstream.name, True)]
+        balancer.failed(member, Unreachable("refused"))
+        assert list(balancer.states()) == [(upstream.name, False)]
+        balancer.served(member)
+        balancer.set_drained([upstream.name])
+        assert list(balancer.states()) == [(upstream.name, True)], "an administrator drains it, it is up"
+
+
+async def test_health_check_decides_alone_where_there_is_one() -> None:
+    async with Upstream("127.0.0.1", 1) as upstream:  # nothing listens there
+        member = Server(upstream)
+        balancer = LoadBalancer([member], Metrics(), HealthSection.model_validate({"every": "1h", "timeout": "5s"}))
+        balancer.failed(member, Unreachable("refused"))
+        assert list(balancer.states()) == [(upstream.name, True)]
+        watching = asyncio.create_task(balancer.watch())
+        while member.is_healthy:
+            await asyncio.sleep(0.01)
+        watching.cancel()
+        assert list(balancer.states()) == [(upstream.name, False)]
