@@ -1,6 +1,8 @@
 """Everything that the documents name exists: settings, commands, files, make targets, metrics."""
 
+import json
 import re
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import get_args
 
 import click
 import pytest
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from calgate import config
@@ -23,7 +26,9 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "gateway/calgate/README.md",
     "tests/README.md",
+    *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "deploy/guide").glob("*.md")),
 )
+GUIDE = [document for document in DOCUMENTS if document.startswith("deploy/guide/")]
 PLUGINS = ("calgate_negotiate", "calgate_ldap", "calgate_users", "calgate_headers")
 
 
@@ -53,9 +58,37 @@ def test_command_that_a_document_names_exists(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_file_that_a_document_links_exists(document: str) -> None:
-    for link in re.findall(r"\]\(([^)#:]+)\)", text_of(document)):
-        assert ((ROOT / document).parent / link).exists(), f"{document}: {link}"
+def test_file_and_heading_that_a_document_links_exist(document: str) -> None:
+    for link in re.findall(r"\]\(([^):]+)\)", text_of(document)):
+        name, _, anchor = link.partition("#")
+        file = (ROOT / document).parent / name if name else ROOT / document
+        assert file.exists(), f"{document}: {link}"
+        assert not anchor or anchor in anchors_of(file.read_text(encoding="utf-8")), f"{document}: {link}"
+
+
+def anchors_of(text: str) -> set[str]:
+    """The anchors that a forge makes of a page's headings."""
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_contents_of_the_guide_have_every_chapter_with_its_title() -> None:
+    listed = dict(
+        re.findall(r"^\| \[[\w-]+\.md\]\((guide/[\w-]+\.md)\) \| (.*) \|$", text_of("deploy/README.md"), re.MULTILINE)
+    )
+    titles = {f"guide/{Path(page).name}": text_of(page).partition("\n")[0].removeprefix("# ") for page in GUIDE}
+    assert listed == titles
+
+
+@pytest.mark.parametrize("document", GUIDE)
+def test_settings_of_a_chapter_are_known_to_the_schema(document: str) -> None:
+    schema = json.loads(text_of("deploy/reference/calgate.schema.json"))
+    for block in re.findall(r"```toml\n(.*?)```", text_of(document), re.DOTALL):
+        settings = tomllib.loads(block)
+        if settings.keys() & {"sources", "sinks"}:  # of another program
+            continue
+        faults = Draft202012Validator(schema).iter_errors(settings)
+        assert [fault.message for fault in faults if fault.validator != "required"] == [], block
 
 
 @pytest.mark.parametrize("document", ["CONTRIBUTING.md", "gateway/calgate/README.md", "tests/README.md"])
@@ -84,7 +117,9 @@ def test_map_of_the_core_has_every_package_and_module() -> None:
 def test_table_of_metrics_has_every_metric_and_no_other() -> None:
     told = set(re.findall(r"^# TYPE (calgate_\w+)", exposition({}), re.MULTILINE))
     named = set(
-        re.findall(r"`(calgate_\w+)`", text_of("deploy/README.md").partition("### Metrics")[2].partition("Worth")[0])
+        re.findall(
+            r"`(calgate_\w+)`", text_of("deploy/guide/monitor.md").partition("## Metrics")[2].partition("Worth")[0]
+        )
     )
     assert named == told
 
