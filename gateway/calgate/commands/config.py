@@ -1,18 +1,114 @@
-"""`calgate config`: the settings in force, the schema for editors, and a check that needs no network."""
+"""`calgate config`: a first file, the settings in force, the schema for editors, and a check without the network."""
 
 import json
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
 
 from calgate import config as settings_file
+from calgate.commands import first_file
 from calgate.config.effective import Setting, effective_settings
+from calgate.plugin.errors import ConfigError
 from calgate.plugin.options import config_option, json_option
 
 
 @click.group()
 def config() -> None:
-    """The settings file: what is in force, and what can be set."""
+    """The settings file: a first one, what is in force, and what can be set."""
+
+
+class _HostName(click.ParamType[str]):
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        name = value.strip().rstrip(".").lower()
+        if not re.fullmatch(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})+", name) or name[-1].isdigit():
+            self.fail(f"{value!r} is not a DNS name in full, such as corp.example", param, ctx)
+        return name
+
+
+class _Upstreams(click.ParamType[Sequence[str]]):
+    name = "urls"
+
+    def convert(
+        self, value: str | Sequence[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> Sequence[str]:
+        words = value.split() if isinstance(value, str) else value
+        for word in words:
+            if not re.fullmatch(r"https?://[^/?#\s]+/?", word):
+                self.fail(f"{word!r} is not the address of a server, such as http://qvws1.corp.example", param, ctx)
+        return [word.rstrip("/") for word in words]
+
+
+_COUNT = click.IntRange(0, 1_000_000)
+
+
+@config.command()
+@config_option
+@click.argument("domain", type=_HostName())
+@click.option("--host", type=_HostName(), help="The site's name in the browser's address bar.")
+@click.option("--upstreams", type=_Upstreams(), help="The document servers, such as http://qvws1.corp.example.")
+@click.option("--group", help="The group whose members can open documents, such as CORP\\Analysts.")
+@click.option("--reader", help="The account that reads the directory, such as svc-calgate@corp.example.")
+@click.option("--named", type=_COUNT, help="How many Named CALs were bought.")
+@click.option("--session", type=_COUNT, help="How many Session CALs were bought.")
+@click.option("--document", default=0, show_default=True, type=_COUNT, help="How many Document CALs were bought.")
+@click.option("--usage", default=0, show_default=True, type=_COUNT, help="How many Usage CALs were bought.")
+@click.option("--contact", default="", help="Shown to users who are denied, such as a mail address.")
+@click.option("--dns", "server", help="The DNS server to query, ADDRESS or ADDRESS:PORT; the machine's unless given.")
+def init(
+    file: Path,
+    domain: str,
+    host: str | None,
+    upstreams: Sequence[str] | None,
+    group: str | None,
+    reader: str | None,
+    named: int | None,
+    session: int | None,
+    document: int,
+    usage: int,
+    contact: str,
+    server: str | None,
+) -> None:
+    """Writes a first settings file for a Windows DOMAIN, such as corp.example, and prints the steps that remain.
+
+    Finds the domain controllers in the DNS, and asks for what no option gives. An existing file is never replaced.
+    """
+    from calgate.commands.domain_dns import discover, resolver_of  # here, because importing dnspython takes a while
+
+    if file.exists():
+        raise ConfigError([f"{file}: the file exists and is never replaced; give another one with -c"], 1)
+    try:
+        found = discover(domain, resolver_of(server))
+    except (LookupError, ValueError) as error:
+        raise ConfigError([f"config init: {error}"], 1) from error
+    click.echo(f"{found.name}: domain controllers {', '.join(found.controllers)}")
+    answers = first_file.Answers(
+        host=host or click.prompt("The site's name in the browser's address bar", type=_HostName()),
+        upstreams=upstreams or click.prompt("Document servers, such as http://qvws1.corp.example", type=_Upstreams()),
+        group=group or click.prompt("Group whose members can open documents, such as CORP\\Analysts"),
+        reader=reader or click.prompt("Account that reads the directory, such as svc-calgate@corp.example"),
+        cals={
+            "named": click.prompt("Named CALs bought", type=_COUNT) if named is None else named,
+            "document": document,
+            "session": click.prompt("Session CALs bought", type=_COUNT) if session is None else session,
+            "usage": usage,
+        },
+        contact=contact,
+    )
+    try:
+        first_file.write(file, first_file.text_of(found, answers, file.absolute().parent))
+    except OSError as error:
+        raise ConfigError([f"{file}: cannot be written: {error.strerror}"], 1) from error
+    _print_steps(file, first_file.remaining_steps(found, answers, file.absolute()))
+
+
+def _print_steps(file: Path, steps: Iterable[first_file.Step]) -> None:
+    click.echo(f"{file}: written. What remains:")
+    for number, step in enumerate(steps, 1):
+        click.echo(f"{number:2}. {step.what}" + (": done" if step.is_done else f"\n    {step.how}"))
 
 
 @config.command()
