@@ -35,8 +35,11 @@ check: $(VENV)/.test  ## check format, lint, types and import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-reference: $(VENV)/.run  ## write the reference of all settings again, from the code, into deploy/reference/
+reference: $(VENV)/.run  ## write settings, manual pages and error codes again, from the code, into deploy/
 	@$(BIN)/python -m calgate.config.reference_pages deploy/reference
+	@$(BIN)/python -m calgate.commands.error_reference deploy/guide/errors.md
+	@$(BIN)/python -c 'from pathlib import Path; from calgate.cli import main; from calgate.commands.manual_pages import write; \
+	  write(Path("deploy/reference/man"), main)'
 
 format: $(VENV)/.test  ## reformat the code
 	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
