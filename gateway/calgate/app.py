@@ -35,7 +35,7 @@ from calgate.plugin.errors import ConfigError
 from calgate.plugin.identity import NamesMechanisms
 from calgate.plugin.sign_on import SignOn
 from calgate.plugin_loader import StartedPlugins
-from calgate.routes import Route, hidden_routes, upstream_of
+from calgate.routes import Route, has_only_remembered_settings, hidden_routes, upstream_of
 from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, open_store
 from calgate.telemetry.dependency import DependencyState
 from calgate.telemetry.metrics import Metrics
@@ -109,7 +109,8 @@ class Gateway:
             traces,
         )
         serve = self._handler.serve if traces is None else traces.around(self._handler.serve)
-        self.server = HttpServer(serve, self._handler.refuse)
+        # a span belongs to a task's context, so a traced request needs a task
+        self.server = HttpServer(serve, self._handler.refuse, self._handler.begin if traces is None else None)
 
     def snapshot(self) -> dict[str, object]:
         """Returns this worker's metrics, for its parent."""
@@ -275,6 +276,7 @@ def _routes(
             Forwarder(load_balancer, keep_host=section.host_header == "keep"),
             section.websocket_idle,
             section.windows,
+            has_only_remembered_settings(section.model_fields_set),
         )
 
 

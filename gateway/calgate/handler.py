@@ -19,6 +19,7 @@ from calgate.plugin.errors import Refusal
 from calgate.routes import Route, find_route
 from calgate.telemetry import log
 from calgate.telemetry.metrics import Metrics
+from calgate.warm_exchange import WarmExchange
 
 if TYPE_CHECKING:
     from calgate.tracing.spans import Tracing
@@ -57,23 +58,42 @@ class Handler:
         self._metrics = metrics
         self._tracing = tracing
 
+    def begin(self, raw: RawRequest) -> bool:
+        """Begins to serve a request without a task, if nothing has to be waited for; False: `serve` must."""
+        try:
+            request = self._read(raw)
+            raw.request = request  # `serve` goes on with it: a body that has arrived is taken from the connection
+            if request.target.path.startswith(PREFIX) or not request.is_plain:
+                return False
+            route = find_route(self._pipeline.routes, request.host, request.target.path)
+            raw.exchange = self._pipeline.begin(request, route, self._deliver)
+        except Refusal:  # `serve` meets it again, and makes the response
+            return False
+        return raw.exchange is not None
+
+    def _deliver(self, exchange: WarmExchange, response: Response) -> None:
+        request = exchange.request
+        request.raw.request = request.raw.exchange = None  # they refer to each other
+        self._complete(request, exchange.admission.route, response, None)
+        response.begin(request.raw)
+        request.connection.finish_at_once()
+
     async def serve(self, raw: RawRequest) -> Response | None:
         """Returns the response to one request; None: the request became a WebSocket, which is over."""
         request: Request | None = None
         route: Route | None = None
         code: str | None = None
+        begun, raw.exchange = raw.exchange, None
         try:
-            request = read_request(
-                raw,
-                header_filter=self._header_filter,
-                trusted=self._trusted,
-                methods=self._methods,
-                public_origins=self._public_origins,
-            )
-            if request.target.path == forward_auth.PATH:
+            request = raw.request if isinstance(raw.request, Request) else self._read(raw)
+            raw.request = None  # they refer to each other
+            if isinstance(begun, WarmExchange):
+                route = begun.admission.route
+                response: Response | None = await self._pipeline.serve(request, route, begun)
+            elif request.target.path == forward_auth.PATH:
                 request = forward_auth.described_request(request, self._forward_auth, self._methods)
                 route = find_route(self._pipeline.routes, request.host, request.target.path)
-                response: Response | None = await forward_auth.respond(request, route, self._pipeline)
+                response = await forward_auth.respond(request, route, self._pipeline)
             elif request.target.path.startswith(PREFIX):
                 response = await self._gateway_paths.serve(request)
             else:
@@ -82,10 +102,17 @@ class Handler:
         except Refusal as refusal:
             code = refusal.code
             response = self._refuse(raw, refusal, request, route)
-        self._record(request, route, response, code)
-        if self._hsts and response is not None and request is not None and request.scheme == "https":
-            self._add_hsts(response)
+        self._complete(request, route, response, code)
         return response
+
+    def _read(self, raw: RawRequest) -> Request:
+        return read_request(
+            raw,
+            header_filter=self._header_filter,
+            trusted=self._trusted,
+            methods=self._methods,
+            public_origins=self._public_origins,
+        )
 
     def _add_hsts(self, response: Response) -> None:
         """Replaces the document server's Strict-Transport-Security: browsers obey the first one only."""
@@ -109,10 +136,12 @@ class Handler:
             return ()
         return self._handshakes.challenges_after(request, refusal)
 
-    def _record(
+    def _complete(
         self, request: Request | None, route: Route | None, response: Response | None, code: str | None
     ) -> None:
-        """Updates the metrics, the span and the access log for a request whose response is known."""
+        """Completes the response, and updates the metrics, the span and the access log."""
+        if self._hsts and response is not None and request is not None and request.scheme == "https":
+            self._add_hsts(response)
         status = response.status if response is not None else 101
         self._metrics.count("requests", str(status))
         if self._tracing is not None:

@@ -1,27 +1,31 @@
-"""The path of a request, top to bottom. The order is the product, so it is written once, in `serve`."""
+"""The path of a request, top to bottom. The order is the product, so it is written once, in `serve`.
+
+Most requests are answered from what this process remembers. `answer_from_memory` does that, without waiting, for every
+request: as the first step of `admit`, and for `begin`, which needs no task.
+"""
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
 from calgate.access.current import CurrentRules
 from calgate.access.rechecks import EVERY, recheck
 from calgate.access.rules import AccessRequest, Verdict
+from calgate.admission import Admission
 from calgate.authentication.open_exchanges import JUDGED_AFTER, Forwarding, StreamedBody
-from calgate.authentication.session import Session
+from calgate.authentication.session import GrantKey, Session
 from calgate.authentication.sessions import Sessions
-from calgate.authentication.sign_in import SignedIn, SignIn
+from calgate.authentication.sign_in import SignIn
 from calgate.dialect import Dialect, Use, is_prefetch_or_embed
 from calgate.http.request import Request
 from calgate.http.response import Response
 from calgate.http.target import refuse_windows_alias
 from calgate.licensing.leases import Licensing
-from calgate.pages import words_for
+from calgate.open_websocket import OpenWebSocket
 from calgate.plugin.access import Grant
 from calgate.plugin.errors import Forbidden, Refusal, RequestTimeout, Unavailable
 from calgate.plugin.identity import Person
@@ -29,9 +33,10 @@ from calgate.plugin.licensing import Lease
 from calgate.routes import Route
 from calgate.telemetry import log
 from calgate.telemetry.metrics import Metrics
-from calgate.upstream.connection import State
 from calgate.upstream.forwarder import UpstreamResponse, encode_headers
+from calgate.upstream.state import State
 from calgate.upstream.websocket import WebSocketTunnel
+from calgate.warm_exchange import Deliver, WarmExchange
 
 logger = logging.getLogger(__name__)
 
@@ -40,24 +45,6 @@ _BODY_WITHIN = 120.0  # seconds for the whole of a body that the dialect must se
 _OTHER = Use("other")
 _LONG_LIVED_KINDS = frozenset({"named", "document", "usage"})  # CALs that do not come back within the hour
 _CAL_KINDS = _LONG_LIVED_KINDS | {"session"}  # other lease kinds ("exempt", "unenforced") hold no CAL
-
-
-@dataclass(slots=True, eq=False)  # not frozen: that costs 1.5 µs a request
-class Admission:
-    """A request that may be forwarded: every question has been answered with yes."""
-
-    route: Route
-    signed_in: SignedIn
-    person: Person
-    grant: Grant
-    lease: Lease | None
-    sign_on: bytes  # headers as they are sent
-    body: bytes | None  # where the dialect had to see it
-    polls: bool  # a long poll: may block for minutes, and does not count as using the document
-
-    @property
-    def session(self) -> Session:
-        return self.signed_in.session
 
 
 class Pipeline:
@@ -79,12 +66,15 @@ class Pipeline:
         self._rules = rules
         self._metrics = metrics
 
-    async def serve(self, request: Request, route: Route | None) -> Response | None:
-        """Returns the response, or raises a Refusal; None: the request became a WebSocket, which is over."""
-        admission = await self.admit(request, route)
+    async def serve(self, request: Request, route: Route | None, begun: WarmExchange | None = None) -> Response | None:
+        """Returns the response, or raises a Refusal; None: the request became a WebSocket, which is over.
+
+        `begun`: what `begin` returned for this request, where that could not be finished without a task.
+        """
+        admission = await self.admit(request, route) if begun is None else begun.admission
         try:
             with Forwarding(admission.session, admission.lease, polls=admission.polls):
-                upstream_response = await self._forward(request, admission)
+                upstream_response = await self._forward(request, admission, begun)
         except BaseException:
             self.settle(admission, served=False)
             raise
@@ -99,10 +89,10 @@ class Pipeline:
 
     async def admit(self, request: Request, route: Route | None) -> Admission:
         """Asks the four questions in order; raises the Refusal of the first that is answered with no."""
-        if route is None:
-            raise Forbidden(f"no route serves {request.host}{request.target.path}")
-        if route.windows:
-            refuse_windows_alias(request.target)
+        route = self._demand_route(request, route)
+        admission = self.answer_from_memory(request, route)
+        if admission is not None:
+            return admission
         signed_in = await self._sign_in.find(request)
         session = signed_in.session
         request.user = session.name
@@ -115,7 +105,7 @@ class Pipeline:
         grant = self._allow(request, route, session, person, use)
         lease = await self._license(request, route, session, person, use)
         try:
-            sign_on = session.sign_on_headers(route.number)
+            sign_on = self._known_sign_on(route, session)
             if sign_on is None:
                 sign_on = await self._introduce(route, session, person, grant, lease)
         except BaseException:
@@ -123,14 +113,83 @@ class Pipeline:
             raise
         return Admission(route, signed_in, person, grant, lease, sign_on, body, use.kind == "poll")
 
+    def _demand_route(self, request: Request, route: Route | None) -> Route:
+        if route is None:
+            raise Forbidden(f"no route serves {request.host}{request.target.path}")
+        if route.windows:
+            refuse_windows_alias(request.target)
+        return route
+
+    # ------------------------------------------------------------ without waiting
+
+    def answer_from_memory(self, request: Request, route: Route) -> Admission | None:
+        """Answers the four questions from what this process remembers; None where one of them needs more than that.
+
+        Raises the Refusal of a request that can only be refused.
+        """
+        signed_in = self._sign_in.remembered(request) if route.is_remembered else None
+        if signed_in is None:
+            return None
+        session, person = signed_in.session, signed_in.session.person
+        request.user = session.name
+        if person is None or session.needs_person(time.time(), PERSON_REFRESH):
+            return None
+        body = None
+        if self._body_limit(request, route):
+            body = request.arrived_body()
+            if body is None:
+                return None
+        use = self._use_of(request, route, body)
+        grant = self._known_grant(request, route, session, use)
+        sign_on = self._known_sign_on(route, session)
+        if grant is None or sign_on is None:
+            return None
+        lease = None
+        if route.license is not None and use.qualified is not None:
+            lease = self._known_lease(request, session, route.license, use)
+            if lease is None:
+                return None
+        return Admission(route, signed_in, person, grant, lease, sign_on, body, use.kind == "poll")
+
+    def begin(self, request: Request, route: Route | None, deliver: Deliver) -> WarmExchange | None:
+        """Forwards a request that is answered from memory, without waiting; None: `serve` must.
+
+        `deliver` gets the response, unless the exchange needs `serve` after all. Raises what `answer_from_memory` does.
+        """
+        route = self._demand_route(request, route)
+        admission = self.answer_from_memory(request, route)
+        if admission is None:
+            return None
+        session, began = admission.session, perf_counter()
+        sent = route.forwarder.send_at_once(
+            request, session.key, admission.signed_in.cookies, admission.sign_on, admission.body, session.person_key
+        )
+        return None if sent is None else WarmExchange(request, admission, sent, began, self, deliver)
+
+    def finish(self, exchange: WarmExchange) -> Response | None:
+        """Makes the response of a warm exchange; None where that takes more than what has arrived."""
+        request, admission = exchange.request, exchange.admission
+        if exchange.sent.connection.state is not State.COMPLETE or exchange.age > EVERY:
+            return None
+        upstream_response = admission.route.forwarder.receive(request, exchange.sent)
+        if upstream_response.cookies_set:
+            return None
+        self._metrics.observe("upstream", perf_counter() - exchange.began)
+        self._settle_by(request, admission, upstream_response)
+        return self._make_response(request, admission, upstream_response)
+
     # ------------------------------------------------------------ what the request is about
+
+    def _body_limit(self, request: Request, route: Route) -> int:
+        """Returns the largest body that the dialect must see whole, 0 where it needs none or there is none."""
+        if route.dialect is None or request.length == 0:
+            return 0
+        return route.dialect.needs_body(request.method, request.raw_target)
 
     async def _read_for(self, request: Request, route: Route) -> bytes | None:
         """Reads the body where the dialect must see it whole to know which document it is about."""
-        if route.dialect is None:
-            return None
-        limit = route.dialect.needs_body(request.method, request.raw_target)
-        if not limit or request.length == 0:
+        limit = self._body_limit(request, route)
+        if not limit:
             return None
         try:
             async with asyncio.timeout(_BODY_WITHIN):
@@ -147,20 +206,21 @@ class Pipeline:
 
     # ------------------------------------------------------------ may you have this?
 
+    def _known_grant(self, request: Request, route: Route, session: Session, use: Use) -> Grant | None:
+        return session.grant_for(_grant_key(request, route, use), self._rules.current, time.time())
+
     def _allow(self, request: Request, route: Route, session: Session, person: Person, use: Use) -> Grant:
-        key = (route.number, request.target.path, use.qualified or "", request.address)  # rules may name networks
-        now = time.time()
-        rules = self._rules.current
-        grant = session.grant_for(key, rules, now)
+        grant = self._known_grant(request, route, session, use)
         if grant is not None:
             return grant
+        rules = self._rules.current
         access_request = AccessRequest(person, request.address, request.target.path, use.qualified)
         try:
-            grant = rules.decide(access_request, now, trial=partial(self._on_trial, request, person))
+            grant = rules.decide(access_request, time.time(), trial=partial(self._on_trial, request, person))
         except Refusal as refusal:
             request.log_refusal("refused", refusal, user=person.name, document=use.qualified)
             raise
-        session.remember_grant(key, rules, grant)
+        session.remember_grant(_grant_key(request, route, use), rules, grant)
         return grant
 
     def _on_trial(self, request: Request, person: Person, verdict: Verdict) -> None:
@@ -176,6 +236,17 @@ class Pipeline:
 
     # ------------------------------------------------------------ is there a CAL for you?
 
+    def _known_lease(self, request: Request, session: Session, license: str, use: Use) -> Lease | None:
+        """Returns the lease that this process knows of and that serves the request as it is, and notes its use."""
+        assert use.qualified is not None
+        known = self._licensing.known(session, license, use.qualified)
+        if known is None or use.kind == "poll" or request.method in ("HEAD", "OPTIONS"):
+            return known
+        if known.provisional:  # it is claimed for this request too: how it ends says nothing of the others under way
+            return None
+        self._licensing.note(known)
+        return known
+
     async def _license(
         self, request: Request, route: Route, session: Session, person: Person, use: Use
     ) -> Lease | None:
@@ -183,15 +254,10 @@ class Pipeline:
         if route.license is None or document is None:
             return None
         licensing = self._licensing
-        known = licensing.known(session, route.license, document)
-        never_claims = request.method in ("HEAD", "OPTIONS")
-        if known is not None and (use.kind == "poll" or never_claims):
+        known = self._known_lease(request, session, route.license, use)
+        if known is not None:
             return known
-        if known is not None and not known.provisional:
-            licensing.note(known)
-            return known
-        # A provisional lease is claimed for this request too: how it ends says nothing of the others under way.
-        if use.kind == "poll" or never_claims or is_prefetch_or_embed(request.method, request.headers.as_text()):
+        if use.kind == "poll" or is_prefetch_or_embed(request.method, request.headers.as_text()):
             return await licensing.demand_held(session, person, route.license, document)
         return await licensing.claim(request, session, person, route.license, document)
 
@@ -232,11 +298,14 @@ class Pipeline:
 
     # ------------------------------------------------------------ who you are, for the document server
 
+    def _known_sign_on(self, route: Route, session: Session) -> bytes | None:
+        """Returns the sign-on headers as they are sent; None where they must be made for this request."""
+        return b"" if route.sign_on is None else session.sign_on_headers(route.number)
+
     async def _introduce(
         self, route: Route, session: Session, person: Person, grant: Grant, lease: Lease | None
     ) -> bytes:
-        if route.sign_on is None:
-            return b""
+        assert route.sign_on is not None
         head = encode_headers(await route.sign_on.headers(person, grant, lease))
         if route.sign_on.per_person:
             session.remember_sign_on(route.number, head)
@@ -244,8 +313,10 @@ class Pipeline:
 
     # ------------------------------------------------------------ forwarding
 
-    async def _forward(self, request: Request, admission: Admission) -> UpstreamResponse:
-        began = perf_counter()
+    async def _forward(self, request: Request, admission: Admission, begun: WarmExchange | None) -> UpstreamResponse:
+        began = perf_counter() if begun is None else begun.began
+        if begun is not None:
+            begun.take_over()
         signed_in = admission.signed_in
         upstream_response = await admission.route.forwarder.send(
             request,
@@ -254,6 +325,7 @@ class Pipeline:
             admission.sign_on,
             admission.body,
             user=signed_in.session.person_key,
+            sent=begun.sent if begun is not None else None,
         )
         self._metrics.observe("upstream", perf_counter() - began)
         return upstream_response
@@ -261,12 +333,16 @@ class Pipeline:
     async def _response(
         self, request: Request, admission: Admission, upstream_response: UpstreamResponse
     ) -> Response | None:
-        route, session, connection = admission.route, admission.session, upstream_response.connection
+        session = admission.session
         if upstream_response.cookies_set:
             await self._sessions.note_cookies(session, upstream_response.cookies_set)
-        if connection.status == 101:
+        if upstream_response.connection.status == 101:
             await self._tunnel(request, admission, upstream_response)
             return None
+        return self._make_response(request, admission, upstream_response)
+
+    def _make_response(self, request: Request, admission: Admission, upstream_response: UpstreamResponse) -> Response:
+        route, session, connection = admission.route, admission.session, upstream_response.connection
         response = route.forwarder.response(upstream_response, admission.signed_in.response_headers)
         if route.dialect is not None and route.dialect.peek_bytes and connection.status < 500:
             self._note_missing_cal(request, route.dialect, session, upstream_response)
@@ -297,7 +373,7 @@ class Pipeline:
         )
         lines = [b"HTTP/1.1 101 Switching Protocols", b"Connection: Upgrade", b"Upgrade: websocket"]
         lines += [name + b": " + value for name, value in [*upstream_response.headers, *extra]]
-        exchange = _OpenWebSocket(tunnel, admission.lease)
+        exchange = OpenWebSocket(tunnel, admission.lease)
         session.open_websocket(exchange)
         judge = partial(self._judge_again, request, admission)
         judging = asyncio.create_task(recheck(admission.grant, judge, exchange.refuse))
@@ -334,20 +410,5 @@ class Pipeline:
         return self._allow(request, route, session, admission.person, self._use_of(request, route, admission.body))
 
 
-class _OpenWebSocket:
-    """A WebSocket that its session can end: with a Close frame (RFC 6455, section 7.4)."""
-
-    outlives_expiry = False
-
-    def __init__(self, tunnel: WebSocketTunnel, lease: Lease | None) -> None:
-        self.lease = lease
-        self._tunnel = tunnel
-
-    def close(self, code: int, reason: str) -> None:
-        self._tunnel.close(code, reason)
-
-    def end(self, refusal: Refusal, reason: str) -> None:
-        self.close(1008, reason)
-
-    def refuse(self, refusal: Refusal) -> None:
-        self.close(1008, words_for(refusal).title)
+def _grant_key(request: Request, route: Route, use: Use) -> GrantKey:
+    return (route.number, request.target.path, use.qualified or "", request.address)  # rules may name networks

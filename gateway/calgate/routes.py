@@ -1,7 +1,7 @@
 """Routes: which requests go to which document servers."""
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,7 @@ class Route:
     forwarder: Forwarder
     websocket_idle: float = 3600.0  # seconds without a byte
     windows: bool = True  # the document servers run Windows, so paths that it resolves differently are refused
+    is_remembered: bool = False  # requests may be answered from memory: `has_only_remembered_settings`
 
     def covers(self, host: str, path: str) -> bool:
         """Whether this route serves a request; `path` matches whole segments, in any case.
@@ -36,6 +37,37 @@ class Route:
         if self.host and host.partition(":")[0] != self.host:
             return False
         return self.path == "/" or is_at_or_below(path, self.path)
+
+
+# The settings of a route under which what was decided once may be remembered. A route with any other setting asks for
+# each request, until that setting is added here.
+_REMEMBERED_SETTINGS = frozenset(
+    {
+        "host",
+        "path",
+        "upstreams",
+        "upstream_ca",
+        "license",
+        "dialect",
+        "opens",
+        "uses",
+        "polls",
+        "host_header",
+        "connect_timeout",
+        "answer_timeout",
+        "websocket_idle",
+        "connections",
+        "connections_per_user",
+        "windows",
+        "health",
+        "sign_on",
+    }
+)
+
+
+def has_only_remembered_settings(names: Collection[str]) -> bool:
+    """Whether a route that sets these settings may answer requests from memory."""
+    return _REMEMBERED_SETTINGS.issuperset(names)
 
 
 def find_route(routes: Sequence[Route], host: str, path: str) -> Route | None:

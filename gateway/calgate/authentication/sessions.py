@@ -78,12 +78,12 @@ class Sessions:
         """
         if not session_id:
             return None
+        session = self.remembered(session_id)
+        if session is not None:
+            return session
         key = hash_id(session_id)
         now = self._clock()
         copy = self._known.get(key)
-        if copy is not None and now < copy.believed_until and copy.confirmed:
-            copy.used_at = now
-            return copy
         try:
             session = await self._read_once(key)
         except Unavailable:
@@ -96,6 +96,15 @@ class Sessions:
             await self._confirm(session)
         session.used_at = now
         return session
+
+    def remembered(self, session_id: str) -> Session | None:
+        """Returns the session of a cookie, if this process has a copy of it that is still believed."""
+        copy = self._known.get(hash_id(session_id))
+        now = self._clock()
+        if copy is None or now >= copy.believed_until or not copy.confirmed:
+            return None
+        copy.used_at = now
+        return copy
 
     async def demand_live(self, session: Session) -> Session:
         """Returns the session as it is now, for a request whose body took its time. Raises SignInNeeded if it ended."""

@@ -63,9 +63,7 @@ class SignIn:
         Raises SignInNeeded (also while the handshake goes on), AuthenticationFailed, AccountRefused, CrossSite,
         TooManySignIns or Unavailable.
         """
-        # forward-auth: a proxy takes Upgrade off, as a hop-by-hop header, and leaves Sec-WebSocket-Key
-        websocket = request.names_websocket or b"sec-websocket-key" in request.headers.by_name
-        csrf.demand_own_site(request.method, request.headers, request.own_origins, self._embed_in, websocket=websocket)
+        self._demand_own_site(request)
         session_id = session_id_of(request)
         session = await self._sessions.find(session_id)
         if session is None or (session.lapsed and request.method in _SAFE):
@@ -73,10 +71,31 @@ class SignIn:
             return await self._sign_in(request, session_id, None)
         if self._handshakes.has_credentials(request) and not session.was_proved_by(_credentials(request)):
             return await self._sign_in_again(request, session_id, session)
-        return self._from_memory(request, session) or await self._by_session(request, session)
+        return self._with_cookies(request, session) or await self._by_session(request, session)
 
-    def _from_memory(self, request: Request, session: Session) -> SignedIn | None:
-        """Signs a warm request in without a round trip; None where the store or a further header is needed."""
+    def remembered(self, request: Request) -> SignedIn | None:
+        """Signs a warm request in from this process's copy of its session; None where that needs more.
+
+        Raises CrossSite.
+        """
+        self._demand_own_site(request)
+        session = self._sessions.remembered(session_id_of(request))
+        if session is None or session.ended or session.lapsed:
+            return None
+        if self._handshakes.has_credentials(request) and not session.was_proved_by(_credentials(request)):
+            return None
+        return self._with_cookies(request, session)
+
+    def _demand_own_site(self, request: Request) -> None:
+        headers = request.headers
+        if b"origin" not in headers.by_name:
+            return
+        # forward-auth: a proxy takes Upgrade off, as a hop-by-hop header, and leaves Sec-WebSocket-Key
+        websocket = request.names_websocket or b"sec-websocket-key" in headers.by_name
+        csrf.demand_own_site(request.method, headers, request.own_origins, self._embed_in, websocket=websocket)
+
+    def _with_cookies(self, request: Request, session: Session) -> SignedIn | None:
+        """Signs a request in by its session; None where its cookies need the store or a further header."""
         cookies = request.headers.cookies
         line = session.cookies.forwarded(cookies) if cookies.line else b""
         if line is None or session.cookies.has_stale:

@@ -43,7 +43,17 @@ logger = logging.getLogger(__name__)
 class RawRequest:
     """One request on one connection."""
 
-    __slots__ = ("connection", "content", "keep_alive", "method", "raw_headers", "raw_path", "version")
+    __slots__ = (
+        "connection",
+        "content",
+        "exchange",
+        "keep_alive",
+        "method",
+        "raw_headers",
+        "raw_path",
+        "request",
+        "version",
+    )
 
     def __init__(self, message: RawRequestMessage, content: StreamReader, connection: "ClientConnection") -> None:
         self.connection = connection
@@ -53,6 +63,8 @@ class RawRequest:
         self.version: HttpVersion = message.version
         self.raw_headers: tuple[Header, ...] = message.raw_headers
         self.keep_alive: bool = not message.should_close
+        self.request: object = None  # what the handler has read from it
+        self.exchange: Abandonable | None = None  # begun at once, until it is finished or a task takes it over
 
     def _cancel(self, error: BaseException) -> None:
         """Raises `error` in the reader of the body: the client has disconnected, or the gateway stops."""
@@ -62,9 +74,18 @@ class RawRequest:
         """Called by aiohttp before the response is sent; there is nothing to clean up."""
 
 
+class Abandonable(Protocol):
+    """An exchange that ends with the client's connection."""
+
+    def abandon(self) -> None: ...
+
+
 class Server(Protocol):
     """The HTTP server that a connection belongs to: it makes the responses to requests that could not be parsed."""
 
+    is_draining: bool
+
+    def begin(self, raw: RawRequest) -> bool: ...
     def refuse(self, raw: RawRequest, refusal: Refusal) -> web.StreamResponse: ...
     def broken(self, raw: RawRequest) -> web.StreamResponse: ...
 
@@ -74,8 +95,10 @@ class ClientConnection(web.RequestHandler):
 
     __slots__ = (
         "__weakref__",
+        "_asleep",
         "_handshake",
         "_has_response_begun",
+        "_is_flushing",
         "_last_headers",
         "_last_raw_headers",
         "_on_backpressure",
@@ -96,6 +119,8 @@ class ClientConnection(web.RequestHandler):
         self.opened_at = 0.0  # Unix time
         self.failed_sign_ins = 0
         self._handshake: Handshake | None = None
+        self._asleep: asyncio.Future[None] | None = None  # what the task waits for while a request is served at once
+        self._is_flushing = False  # a response that was sent at once waits for a slow reader
         self._has_response_begun = False  # bytes of a response to the present request were sent
         self._on_backpressure: Callable[[bool], None] | None = None
         self._present_body: StreamReader | None = None  # of the present request, until its response is complete
@@ -113,6 +138,8 @@ class ClientConnection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._handshake = None
+        if self._messages and isinstance(raw := self._messages[0][0], RawRequest) and raw.exchange is not None:
+            raw.exchange.abandon()
         super().connection_lost(exc)
 
     # ------------------------------------------------------------ the sign-in handshake
@@ -161,12 +188,17 @@ class ClientConnection(web.RequestHandler):
                 close_in_time(self.transport)
 
     async def _next_message(self) -> tuple[RawRequestMessage | _ErrInfo, StreamReader]:
-        if not self._messages:
+        while not self._messages:
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
+            if self._is_flushing:
+                await self._flush()
+        return self._take_message()
+
+    def _take_message(self) -> tuple[RawRequestMessage | _ErrInfo, StreamReader]:
         message, content = self._messages.popleft()
         if self._parser is not None:
             self._parser.message_consumed()
@@ -180,9 +212,9 @@ class ClientConnection(web.RequestHandler):
         if isinstance(message, _ErrInfo):
             handler = self._make_error_handler(message)
             message = ERROR
-        raw = cast(web.BaseRequest, RawRequest(message, content, self))
+        raw = message if isinstance(message, RawRequest) else RawRequest(message, content, self)
         try:
-            response, is_lost = await self._handle_request(raw, None, handler)
+            response, is_lost = await self._handle_request(cast(web.BaseRequest, raw), None, handler)
         except ConnectionError:
             return False
         if is_lost:
@@ -209,6 +241,84 @@ class ClientConnection(web.RequestHandler):
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if self._keepalive_handle is None:
             self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+
+    # ------------------------------------------------------------ requests that are served at once, without the task
+
+    def data_received(self, data: bytes) -> None:
+        """Reads requests; wakes the task that serves them, unless the server can serve the next one at once."""
+        waiter = self._waiter
+        if waiter is None or waiter.done() or self._messages:
+            self._receive(data)
+            return
+        self._waiter = None  # aiohttp would wake the task
+        self._receive(data)
+        if self._messages and self._begin_at_once():
+            self._asleep = waiter
+            return
+        self._waiter = waiter
+        if self._messages:
+            waiter.set_result(None)
+
+    def _receive(self, data: bytes) -> None:
+        """Like aiohttp's method, but also wakes a reader that is waiting for the rest of a broken body."""
+        super().data_received(data)
+        if self._messages:
+            self._notice_broken_body()
+
+    def _begin_at_once(self) -> bool:
+        message, content = self._messages[0]
+        if len(self._messages) > 1 or self._upgraded or isinstance(message, _ErrInfo):
+            return False
+        raw = RawRequest(message, content, self)
+        self._messages[0] = (cast(RawRequestMessage, raw), content)  # the task goes on with what has been read
+        if not self.server.begin(raw):
+            return False
+        self._request_in_progress = True
+        self.begin(raw)
+        return True
+
+    @property
+    def can_finish_at_once(self) -> bool:
+        """Whether a response can be sent now that leaves the connection open."""
+        is_open = self.transport is not None and not self.transport.is_closing() and not self._force_close
+        return is_open and not self._close and not self.server.is_draining
+
+    def wake(self) -> None:
+        """Lets the task go on with the request that was begun at once."""
+        waiter, self._asleep = self._asleep, None
+        self._waiter = waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def finish_at_once(self) -> None:
+        """Ends the request that was begun at once: its response has been sent."""
+        self._take_message()
+        self.end_response()
+        if self._paused:
+            self._is_flushing = True
+            self.wake()
+            return
+        self._end_request()
+        if self._messages:
+            self.wake()
+        else:
+            self._waiter, self._asleep = self._asleep, None
+            self._await_another()
+
+    async def _flush(self) -> None:
+        """Waits until a slow client has read the response that was sent at once: until then the request goes on."""
+        with suppress(ConnectionResetError):  # then the connection is lost, and this task with it
+            await self.drain()
+        self._is_flushing = False
+        self._end_request()
+        self._await_another()
+
+    def _end_request(self) -> None:
+        self._request_in_progress = False
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            self._handler_waiter.set_result(None)
+
+    # ------------------------------------------------------------ the present request
 
     def sorted_headers(self, raw_headers: tuple[Header, ...], header_filter: RequestHeaderFilter) -> RequestHeaders:
         """Returns the request's headers, sorted; equal headers of the previous request are not sorted again.
@@ -245,12 +355,6 @@ class ClientConnection(web.RequestHandler):
     def end_response(self) -> None:
         """The response is complete: malformed bytes that follow get a response of their own."""
         self._has_response_begun = False
-
-    def data_received(self, data: bytes) -> None:
-        """Like aiohttp's, but also wakes a reader that is waiting for the rest of a broken body."""
-        super().data_received(data)
-        if self._messages:
-            self._notice_broken_body()
 
     def _notice_broken_body(self) -> None:
         """Ends the last request's body with an error where it was not complete: the malformed bytes belong to it."""

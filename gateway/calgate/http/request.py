@@ -19,6 +19,10 @@ from calgate.plugin.settings import Network
 from calgate.telemetry import log
 
 _SMALL_BODY = 65_536  # bytes up to which a body is sent in one write with its head: a third less time for 1 KB
+_PLAIN_METHODS = frozenset({"GET", "HEAD", "POST"})
+_NOT_PLAIN = frozenset(
+    {b"authorization", b"expect", b"transfer-encoding", b"upgrade", b"sec-websocket-key", b"proxy-authorization"}
+)
 _BODY_PATIENCE = 60.0  # seconds without a byte of a body
 _PATH_LOGGED = 1000  # characters of a path in the line of a refusal: a stranger must not fill the log
 _LONGEST_HOST = 260  # characters: a name has at most 253 (RFC 1035, 2.3.4), and a port follows it
@@ -44,6 +48,7 @@ class Request:
     user: str | None = None  # CORP\\alice, once signed in: for pages and the log
     started: float = field(default_factory=perf_counter)
 
+    _arrived: bytes | None = None  # the whole body, once it was taken from the connection
     _reference: str = ""
     _logged: Refusal | None = None  # the refusal that the log has a line for
 
@@ -98,6 +103,15 @@ class Request:
         return b"upgrade" in {option.strip() for option in connection.split(b",")}
 
     @property
+    def is_plain(self) -> bool:
+        """Whether all of the request is here, and its response is an ordinary one on a connection that stays open."""
+        if self.method not in _PLAIN_METHODS or not self.raw.keep_alive or self.raw.version != HttpVersion11:
+            return False
+        if not _NOT_PLAIN.isdisjoint(self.headers.by_name):
+            return False
+        return self.length == 0 or self.arrived_body() is not None
+
+    @property
     def is_browser(self) -> bool:
         """Whether a browser sent the request, not a program: browsers send Fetch Metadata, over https at least."""
         return b"sec-fetch-mode" in self.headers.by_name or self.headers.get(b"user-agent").startswith("Mozilla/")
@@ -125,23 +139,31 @@ class Request:
 
     def arrived_body(self) -> bytes | None:
         """Returns a small body that arrived whole with its head, else None; never waits."""
+        if self._arrived is not None:
+            return self._arrived
         length = self.length
         content = self.raw.content
         if not length or length > _SMALL_BODY or self.awaits_continue or not content.is_eof() or content.exception():
             return None
-        return content.read_nowait()
+        self._arrived = content.read_nowait()
+        return self._arrived
 
     async def read_body(self, limit: int) -> bytes:
         """Returns the whole body, of at most `limit` bytes. Raises TooLarge, BadRequest, RequestTimeout."""
-        self.send_continue()
-        pieces = []
-        size = 0
-        async for piece in self.body():
-            pieces.append(piece)
-            size += len(piece)
-            if size > limit:
-                raise TooLarge(f"the body has more than the {limit} bytes that the gateway reads to find the document")
-        return b"".join(pieces)
+        body = self._arrived
+        if body is None:
+            self.send_continue()
+            pieces = []
+            size = 0
+            async for piece in self.body():
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    break
+            body = b"".join(pieces)
+        if len(body) > limit:
+            raise TooLarge(f"the body has more than the {limit} bytes that the gateway reads to find the document")
+        return body
 
     async def body(self) -> AsyncIterator[bytes]:
         """Yields the body in pieces, as they arrive. Raises BadRequest where its framing is broken, RequestTimeout."""

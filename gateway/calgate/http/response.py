@@ -67,6 +67,10 @@ class Response:
         return cast(web.StreamResponse, self)
 
     async def prepare(self, raw: RawRequest) -> None:
+        """Begins the response; aiohttp awaits it."""
+        self.begin(raw)
+
+    def begin(self, raw: RawRequest) -> None:
         """Sends the head, and with it the body where all of it has arrived."""
         self._connection = raw.connection
         self._connection.begin_response()

@@ -18,16 +18,19 @@ LAST_REQUEST = 2.0  # seconds that an idle connection has for one more request w
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]  # the type that aiohttp declares
 Serve = Callable[[RawRequest], Awaitable[Response | None]]
+Begin = Callable[[RawRequest], bool]
 Refuse = Callable[[RawRequest, Refusal | None], Response]
 
 
 class HttpServer(web.Server):
     """aiohttp's server, with our connections and our responses."""
 
-    def __init__(self, serve: Serve, refuse: Refuse) -> None:
+    def __init__(self, serve: Serve, refuse: Refuse, begin: Begin | None = None) -> None:
+        """`begin` serves a request without a task if it can; it returns False for a request that `serve` must have."""
         super().__init__(cast(Handler, self._handle), handler_cancellation=True)
         self._serve = serve
         self._refuse = refuse
+        self._begin = begin
         self.is_draining = False
         self._arriving: WeakSet[web.RequestHandler] = WeakSet()  # accepted, in their TLS handshake
 
@@ -54,6 +57,10 @@ class HttpServer(web.Server):
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         self._arriving.discard(handler)
         super().connection_made(handler, transport)
+
+    def begin(self, raw: RawRequest) -> bool:
+        """Begins to serve a request without a task; returns False for one that needs a task."""
+        return self._begin is not None and not self.is_draining and self._begin(raw)
 
     async def _handle(self, raw: RawRequest) -> web.StreamResponse:
         raw.connection.begin(raw)

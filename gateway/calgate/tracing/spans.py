@@ -154,16 +154,16 @@ class _TracedUpstream(Upstream):
         super().__init__(*address, **settings)
         self._tracing = tracing
 
-    async def send(self, request: UpstreamRequest) -> UpstreamConnection:
+    async def send(self, request: UpstreamRequest, begun: UpstreamConnection | None = None) -> UpstreamConnection:
         """Sends with one span, however many idle connections turn out to be closed."""
         if not trace.get_current_span().is_recording():
-            return await super().send(_with_context(request))
+            return await super().send(_with_context(request), begun)
         with self._tracing.child(request.method, SpanKind.CLIENT) as span:
             target = request.message.split(b" ", 2)[1]
             path = target.partition(b"?")[0].decode("latin-1")
             attributes = {"http.request.method": request.method, "url.full": f"{self.name}{path}"}
             span.set_attributes(attributes | {"server.address": self.host, "server.port": self.port})
-            connection = await super().send(_with_context(request))
+            connection = await super().send(_with_context(request), begun)
             span.set_attribute("http.response.status_code", connection.status)
             if connection.status >= 400:
                 _fail(span, str(connection.status))

@@ -6,7 +6,6 @@ time (`framing.py`), and a response that was cut short is never taken for a whol
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from enum import Enum
 from typing import cast
 
 import httptools
@@ -14,6 +13,7 @@ import httptools
 from calgate.http.headers import Header
 from calgate.plugin.errors import BadGateway, Refusal
 from calgate.upstream.framing import check_status_line, read_framing
+from calgate.upstream.state import State
 
 _HIGH = 256 * 1024  # bytes of a response that may wait for a slow reader before reading from the server is paused
 _HEAD_LIMIT = 256 * 1024  # bytes of a response's head
@@ -27,37 +27,6 @@ class Stale(Exception):  # noqa: N818 - not an error: a kept connection had ende
 
 class _GoneError(Exception):
     """The server closed the connection while the request was being sent."""
-
-
-class State(Enum):
-    """What a connection is doing. A failed exchange is never continued, and its connection never used again.
-
-    | state    | event                                                      | next     |
-    |----------|------------------------------------------------------------|----------|
-    | IDLE     | `begin` writes a request                                   | SENT     |
-    | IDLE     | the connection ends                                        | CLOSED   |
-    | SENT     | the first byte of the response arrives                     | HEAD     |
-    | SENT     | the connection ends (Stale), the deadline passes           | FAILED   |
-    | HEAD     | the head is complete, a body follows                       | BODY     |
-    | HEAD     | the head is complete, the response has no body             | COMPLETE |
-    | HEAD     | the server switches protocols (101)                        | UPGRADED |
-    | HEAD     | malformed, the connection ends, the deadline passes        | FAILED   |
-    | BODY     | the body is complete, or ends cleanly with the connection  | COMPLETE |
-    | BODY     | malformed, the connection ends early, the deadline passes  | FAILED   |
-    | COMPLETE | the reader took the whole body                             | IDLE     |
-    | COMPLETE | the same, but the connection cannot be used again          | CLOSED   |
-    | UPGRADED | `hand_over` gives the transport away                       | CLOSED   |
-    | UPGRADED | the connection ends first                                  | FAILED   |
-    """
-
-    IDLE = "idle"
-    SENT = "sent"
-    HEAD = "head"
-    BODY = "body"
-    COMPLETE = "complete"
-    UPGRADED = "upgraded"
-    FAILED = "failed"
-    CLOSED = "closed"
 
 
 # names of the module's own: an attribute of the enum costs a second lookup on the warm path
@@ -87,6 +56,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._on_progress: Callable[[], None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._upload: asyncio.Task[None] | None = None
         self._error: Exception | None = None
@@ -163,6 +133,15 @@ class UpstreamConnection(asyncio.Protocol):
         """Gives the document server its full time again; there is no deadline while we have paused reading."""
         self.deadline = 0.0 if self._is_paused else self._loop.time() + self._patience
 
+    def watch(self, on_progress: Callable[[], None] | None) -> None:
+        """Calls `on_progress` instead of waking a reader, once the head has arrived and each time after that."""
+        self._on_progress = on_progress
+
+    def _report_progress(self) -> None:
+        """Tells the watcher; called last, because it may read the response and begin the next exchange."""
+        if self._on_progress is not None and self.state is not SENT and self.state is not HEAD:
+            self._on_progress()
+
     async def head(self) -> None:
         """Waits for the response's head: `status`, `reason`, `headers`, `length`.
 
@@ -236,8 +215,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._wake()
 
     def expire(self, error: Exception) -> None:
-        """Ends the exchange with `error`, because its deadline passed."""
+        """Ends the exchange with `error`, because its deadline passed or its session ended."""
         self._fail(error)
+        self._report_progress()
 
     def _finish_exchange(self) -> None:
         """Makes the connection idle again, or closes it: the response is complete, and its reader has taken it."""
@@ -276,6 +256,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._on_malformed(error)
         if self.state is HEAD and self._head_size > _HEAD_LIMIT:
             self._fail(BadGateway("the head of the document server's response has no end"))
+        self._report_progress()
 
     def _on_malformed(self, error: httptools.HttpParserError) -> None:
         if self.state is COMPLETE:  # bytes after a complete response cost the connection, not the response
@@ -310,6 +291,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.state = CLOSED
         self._is_persistent = False
         self._on_end(self)
+        self._report_progress()
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()

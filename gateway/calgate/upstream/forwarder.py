@@ -16,7 +16,7 @@ from calgate.http.headers import Header, sort_outbound
 from calgate.http.request import Request
 from calgate.http.response import Response, date
 from calgate.plugin.errors import BadGateway, GatewayTimeout
-from calgate.upstream.balancer import LoadBalancer
+from calgate.upstream.balancer import LoadBalancer, Server
 from calgate.upstream.connection import UpstreamConnection
 from calgate.upstream.location import rewrite_url
 from calgate.upstream.pool import Unreachable, Upstream, UpstreamRequest
@@ -35,6 +35,15 @@ class UpstreamResponse:
     cookies_set: list[SetCookie]
 
 
+@dataclass(slots=True, eq=False)
+class Sent:
+    """A request that was sent at once, to the first of its document servers; nobody has read the response yet."""
+
+    members: Sequence[Server]
+    upstream_request: UpstreamRequest
+    connection: UpstreamConnection
+
+
 class Forwarder:
     """Sends the requests of one route to its document servers."""
 
@@ -51,15 +60,20 @@ class Forwarder:
         body: bytes | None = None,
         *,
         user: str = "",
+        sent: Sent | None = None,
     ) -> UpstreamResponse:
         """Sends a request; `body`: the whole body, where it was read already; `user`: whose limit it counts towards.
 
-        Raises BadGateway, GatewayTimeout, Unavailable.
+        `sent`: what `send_at_once` returned for this request. Raises BadGateway, GatewayTimeout, Unavailable.
         """
         unreachable: Unreachable | None = None
-        for member in self._load_balancer.candidates(session_key):
+        for member in sent.members if sent is not None else self._load_balancer.candidates(session_key):
             try:
-                connection = await self._send(request, member.upstream, cookies, sign_on, body, user)
+                if sent is not None and member is sent.members[0]:
+                    connection = await member.upstream.send(sent.upstream_request, sent.connection)
+                else:
+                    upstream_request = self._request(request, member.upstream, cookies, sign_on, body, user)
+                    connection = await member.upstream.send(upstream_request)
             except Unreachable as error:  # nothing was sent, so the next server can have it
                 self._load_balancer.failed(member, error)
                 unreachable = error
@@ -67,14 +81,33 @@ class Forwarder:
             except (BadGateway, GatewayTimeout) as error:
                 self._load_balancer.failed(member, error)
                 raise
-            self._load_balancer.served(member)
-            return self._receive(request, member.upstream, connection)
+            return self._receive(request, member, connection)
         assert unreachable is not None
         raise unreachable
 
-    async def _send(
+    def send_at_once(
+        self, request: Request, session_key: str, cookies: bytes, sign_on: bytes, body: bytes | None, user: str
+    ) -> Sent | None:
+        """Sends a request without waiting; None where the session's document server has no idle connection for it.
+
+        The body must be at hand: there is none, or `body`, or it has arrived. Raises Unavailable.
+        """
+        members = self._load_balancer.candidates(session_key)
+        upstream = members[0].upstream
+        if not upstream.has_idle:
+            return None
+        upstream_request = self._request(request, upstream, cookies, sign_on, body, user)
+        assert upstream_request.body is None
+        connection = upstream.send_at_once(upstream_request)
+        return None if connection is None else Sent(members, upstream_request, connection)
+
+    def receive(self, request: Request, sent: Sent) -> UpstreamResponse:
+        """Returns the response to a request that was sent at once; its head has arrived. Raises BadGateway."""
+        return self._receive(request, sent.members[0], sent.connection)
+
+    def _request(
         self, request: Request, upstream: Upstream, cookies: bytes, sign_on: bytes, body: bytes | None, user: str
-    ) -> UpstreamConnection:
+    ) -> UpstreamRequest:
         if body is None:
             body = request.arrived_body()
         chunked = body is None and request.length is None
@@ -86,9 +119,10 @@ class Forwarder:
         elif chunked or length:
             request.send_continue()
             stream = request.body()
-        return await upstream.send(UpstreamRequest(request.method, message, stream, user, chunked))
+        return UpstreamRequest(request.method, message, stream, user, chunked)
 
-    def _receive(self, request: Request, upstream: Upstream, connection: UpstreamConnection) -> UpstreamResponse:
+    def _receive(self, request: Request, member: Server, connection: UpstreamConnection) -> UpstreamResponse:
+        self._load_balancer.served(member)
         if connection.status == 101 and not request.wants_websocket:
             connection.close()
             raise BadGateway("the document server switched protocols without a request to")
@@ -101,7 +135,7 @@ class Forwarder:
         if not outbound.may_need_rewrite:
             return UpstreamResponse(connection, headers, [])
         headers = [header for header in headers if may_pass_down(header)]
-        return UpstreamResponse(connection, headers, self._rewrite(headers, request, upstream))
+        return UpstreamResponse(connection, headers, self._rewrite(headers, request, member.upstream))
 
     def _message(
         self,

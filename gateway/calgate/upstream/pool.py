@@ -92,18 +92,41 @@ class Upstream:
         for connection in list(self._turns.connections):
             connection.close()
 
-    async def send(self, request: UpstreamRequest) -> UpstreamConnection:
-        """Sends a request and waits for the head of its response. Raises BadGateway, GatewayTimeout, Unavailable."""
+    @property
+    def has_idle(self) -> bool:
+        """Whether a connection waits for a request; it may have ended meanwhile."""
+        return bool(self._turns.idle)
+
+    def send_at_once(self, request: UpstreamRequest) -> UpstreamConnection | None:
+        """Sends a request on an idle connection; None where there is none that the user may have now."""
+        while (connection := self._turns.take_idle(request.user)) is not None:
+            if self._assign(connection, request.user):
+                connection.begin(request.message, without_body=request.method == "HEAD")
+                return connection
+        return None
+
+    def _assign(self, connection: UpstreamConnection, user: str) -> bool:
+        """Gives a connection to the request of a user; returns False where it has ended meanwhile."""
+        if not connection.reusable:
+            self._turns.end_use(user)
+            return False
+        connection.user = user
+        return True
+
+    async def send(self, request: UpstreamRequest, begun: UpstreamConnection | None = None) -> UpstreamConnection:
+        """Sends a request and waits for the head of its response. Raises BadGateway, GatewayTimeout, Unavailable.
+
+        `begun`: the connection on which `send_at_once` has sent the request already.
+        """
         repeatable = request.body is None and request.method in _SAFE_TO_REPEAT
         turns, user = self._turns, request.user
-        while (connection := turns.take_idle(user) or await self._wait_for_turn(user)) is not None:
-            if not connection.reusable:
-                turns.end_use(user)
+        while (connection := begun or turns.take_idle(user) or await self._wait_for_turn(user)) is not None:
+            if begun is None and not self._assign(connection, user):
                 continue
-            connection.user = user
             try:
-                return await self._exchange(connection, request)
+                return await self._exchange(connection, request, has_begun=begun is not None)
             except Stale:
+                begun = None
                 if not repeatable:
                     raise BadGateway(
                         f"{self.host} closed an idle connection while a {request.method} was being sent"
@@ -113,9 +136,12 @@ class Upstream:
         except Stale:
             raise BadGateway(f"{self.host} closed the connection without a response") from None
 
-    async def _exchange(self, connection: UpstreamConnection, request: UpstreamRequest) -> UpstreamConnection:
+    async def _exchange(
+        self, connection: UpstreamConnection, request: UpstreamRequest, *, has_begun: bool = False
+    ) -> UpstreamConnection:
         try:
-            connection.begin(request.message, without_body=request.method == "HEAD")
+            if not has_begun:
+                connection.begin(request.message, without_body=request.method == "HEAD")
             if request.body is not None:
                 connection.send(request.body, chunked=request.chunked)
             await connection.head()

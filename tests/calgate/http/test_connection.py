@@ -4,10 +4,12 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 
 from calgate.http import connection
+from calgate.http.connection import ClientConnection, RawRequest
 from calgate.http.response import Response
 from calgate.http.server import HttpServer
 
@@ -66,6 +68,59 @@ async def test_slow_reader_keeps_its_connection_while_it_reads_something(
             received += piece
             await asyncio.sleep(0.01)
     assert len(received.partition(b"\r\n\r\n")[2]) == SIZE
+
+
+@asynccontextmanager
+async def served_at_once(size: int) -> AsyncIterator[tuple[socket.socket, ClientConnection]]:
+    """A client that reads nothing yet, and its connection, on which a large response was sent without a task."""
+
+    def begin(raw: RawRequest) -> bool:
+        asyncio.get_running_loop().call_soon(finish, raw)
+        return True
+
+    def finish(raw: RawRequest) -> None:
+        Response(200, [], b"x" * size).begin(raw)
+        raw.connection.finish_at_once()
+
+    async def serve(_: object) -> Response:
+        return Response(200, [], b"from a task")
+
+    server = HttpServer(serve, lambda request, refusal: Response(500, []), begin)
+    loop = asyncio.get_running_loop()
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    listener = await loop.create_server(server, sock=listening)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await loop.sock_connect(client, listening.getsockname())
+        await loop.sock_sendall(client, b"GET /1 HTTP/1.1\r\nHost: g\r\n\r\n")
+        async with asyncio.timeout(5):
+            while not (server.connections and cast(ClientConnection, server.connections[0])._is_flushing):
+                await asyncio.sleep(0.005)
+        yield client, cast(ClientConnection, server.connections[0])
+    listener.close()
+
+
+async def test_response_sent_at_once_is_under_way_until_a_slow_client_has_read_it() -> None:
+    """Until then the connection is not idle, and its next request is left to the task."""
+    async with served_at_once(SIZE) as (client, connection):
+        assert not connection.is_idle
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(client, b"GET /2 HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n")
+        received = b""
+        while piece := await loop.sock_recv(client, 65_536):
+            received += piece
+    assert received.count(b"x") == SIZE
+    assert received.endswith(b"from a task")
+
+
+async def test_response_sent_at_once_closes_when_its_reader_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_SLOW_READER", 0.1)
+    async with served_at_once(SIZE) as (_, slow):
+        async with asyncio.timeout(5):
+            while slow.transport is not None:
+                await asyncio.sleep(0.01)
 
 
 async def test_connection_is_closed_when_its_reader_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

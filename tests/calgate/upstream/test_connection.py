@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from calgate.plugin.errors import BadGateway, GatewayTimeout, RequestTimeout
-from calgate.upstream.connection import Stale, State, UpstreamConnection
+from calgate.upstream.connection import Stale, UpstreamConnection
+from calgate.upstream.state import State
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: docs\r\n\r\n"
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"

@@ -13,6 +13,7 @@ from calgate.http.headers import RequestHeaderFilter
 from calgate.http.request import Request, read_request
 from calgate.telemetry.metrics import Metrics
 from calgate.upstream.balancer import LoadBalancer, Server
+from calgate.upstream.connection import UpstreamConnection
 from calgate.upstream.forwarder import Forwarder, encode_headers
 from calgate.upstream.pool import Upstream, UpstreamRequest
 
@@ -26,7 +27,7 @@ class Recording(Upstream):
         super().__init__("docs", 80)
         self.sent: list[UpstreamRequest] = []
 
-    async def send(self, request: UpstreamRequest) -> Any:
+    async def send(self, request: UpstreamRequest, begun: UpstreamConnection | None = None) -> Any:
         self.sent.append(request)
         return SimpleNamespace(status=200, headers=[])
 

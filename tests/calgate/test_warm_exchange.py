@@ -1,0 +1,451 @@
+"""Requests that are answered from memory: which need no task, and how each exchange that does need one goes on.
+
+The gateway runs in the test's own process, so that a test can see which requests were given to a task.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from calgate import routes
+from calgate.admission import Admission
+from calgate.app import Gateway, open_gateway
+from calgate.config.reader import read
+from calgate.http.connection import RawRequest
+from calgate.http.request import Request
+from calgate.http.response import Response
+from calgate.licensing.leases import Licensing
+from calgate.routes import Route
+from support.gateway_process import DocumentServer, Exchange, curl, document_server, write_settings
+
+pytestmark = pytest.mark.server
+
+
+@dataclass
+class Warm:
+    """A gateway with a client that is signed in, and whose requests so far have been answered."""
+
+    gateway: Gateway
+    server: DocumentServer
+    port: int
+    cookie: str
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    tasks: list[RawRequest] = field(default_factory=list)  # the requests that were given to a task
+
+    def send(self, path: str = "/page", *, method: str = "GET", fields: str = "", body: bytes = b"") -> None:
+        head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nCookie: {self.cookie}\r\n{fields}\r\n"
+        self.writer.write(head.encode() + body)
+
+    async def receive(self) -> tuple[bytes, bytes]:
+        """Returns the head and the body of the next response; b"" and b"" where the connection ends instead."""
+        try:
+            head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)
+            if b"\r\nContent-Length: " not in head:
+                return head, b""
+            length = int(head.partition(b"\r\nContent-Length: ")[2].partition(b"\r\n")[0])
+            return head, await asyncio.wait_for(self.reader.readexactly(length), 10)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return b"", b""
+
+    async def get(self, path: str = "/page", fields: str = "") -> tuple[bytes, bytes]:
+        self.send(path, fields=fields)
+        return await self.receive()
+
+    async def arrived(self, number: int) -> Exchange:
+        """Waits until the document server has that many requests, and returns the last one."""
+        async with asyncio.timeout(10):
+            while len(self.server.seen) < number:
+                await asyncio.sleep(0.005)
+        return self.server.seen[-1]
+
+
+@asynccontextmanager
+async def _warm(folder: Path, server: DocumentServer, *, route: str = "") -> AsyncIterator[Warm]:
+    file = write_settings(folder, server.port, route=route)
+    async with open_gateway(read(file)) as gateway:
+        await gateway.rules.wait(5)
+        listener = await asyncio.get_running_loop().create_server(gateway.server, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        signed_in = await curl(f"http://127.0.0.1:{port}/page", user="alice")
+        assert signed_in.status == 200, signed_in
+        cookie = next(c for c in signed_in.values("set-cookie") if "calgate=" in c).partition(";")[0]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+        warm = Warm(gateway, server, port, cookie, reader, writer)
+        assert (await warm.get())[0].startswith(b"HTTP/1.1 200")  # the cookie has come back
+        serve = gateway.server._serve
+
+        async def counted(request: RawRequest) -> Response | None:
+            warm.tasks.append(request)
+            return await serve(request)
+
+        gateway.server._serve = counted
+        server.seen.clear()
+        yield warm
+        writer.close()
+        listener.close()
+        await gateway.server.shutdown(0.1)
+
+
+@pytest_asyncio.fixture
+async def warm(tmp_path: Path) -> AsyncIterator[Warm]:
+    """Starts a gateway with a signed-in client."""
+    async with document_server() as server, _warm(tmp_path, server) as running:
+        yield running
+
+
+# ------------------------------------------------------------ what needs no task
+
+
+async def test_warm_request_needs_no_task(warm: Warm) -> None:
+    for _ in range(3):
+        head, body = await warm.get()
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert body == b"<h1>a document</h1>"
+    assert warm.tasks == []
+    assert [exchange.values("QVUSER") for exchange in warm.server.seen] == [["DEMO\\alice"]] * 3
+    assert warm.cookie not in str(warm.server.seen[-1].fields)
+
+
+async def test_warm_post_whose_body_has_arrived_needs_no_task(warm: Warm) -> None:
+    warm.send("/form", method="POST", fields="Content-Length: 5\r\n", body=b"a=bcd")
+    await warm.receive()
+    warm.send("/form", method="POST", fields="Content-Length: 5\r\n", body=b"a=xyz")
+    assert (await warm.receive())[0].startswith(b"HTTP/1.1 200")
+    assert [exchange.body for exchange in warm.server.seen] == [b"a=bcd", b"a=xyz"]
+    assert len(warm.tasks) == 1  # the first: the rules had not been asked about this path
+
+
+async def test_warm_use_of_a_document_needs_no_task_and_is_reported(
+    warm: Warm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await warm.get("/docs/a")
+    await warm.get("/docs/a")
+    del warm.tasks[:]
+    noted: list[str] = []
+    monkeypatch.setattr(Licensing, "note", lambda self, lease: noted.append(lease.document))
+    await warm.get("/docs/a")
+    assert warm.tasks == []
+    assert noted == ["a"]
+
+
+async def test_redirect_and_strict_transport_security_are_rewritten_without_a_task(warm: Warm) -> None:
+    async def redirect(exchange: Exchange) -> None:
+        location = f"http://127.0.0.1:{warm.server.port}/elsewhere"
+        await exchange.answer(b"", status="302 Found", fields=[f"Location: {location}"])
+
+    warm.server.behaviour = redirect
+    head, _ = await warm.get()
+    assert f"\r\nLocation: http://127.0.0.1:{warm.port}/elsewhere\r\n".encode() in head
+    assert warm.tasks == []
+
+
+async def test_answer_from_memory_is_the_first_step_of_a_task_too(warm: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunked upload needs a task; its questions are answered by the same function."""
+    answered: list[object] = []
+    pipeline = warm.gateway._handler._pipeline
+    answer = pipeline.answer_from_memory
+
+    def answer_and_note(request: Request, route: Route) -> Admission | None:
+        answered.append(answer(request, route))
+        return answer(request, route)
+
+    monkeypatch.setattr(pipeline, "answer_from_memory", answer_and_note)
+    warm.send(method="POST", fields="Transfer-Encoding: chunked\r\n", body=b"1\r\na\r\n0\r\n\r\n")
+    assert (await warm.receive())[0].startswith(b"HTTP/1.1 200")
+    assert len(warm.tasks) == 1
+    assert len(answered) == 1
+    assert answered[0] is not None
+
+
+# ------------------------------------------------------------ what is left to a task from the start
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "Authorization: Basic YWxpY2U6eA==\r\n",
+        "Connection: close\r\n",
+        "Connection: Upgrade\r\nUpgrade: h2c\r\n",
+        "Expect: 100-continue\r\n",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
+        "Cookie: calgate=other\r\n",
+        "X_Y: 1\r\n",
+    ],
+)
+async def test_request_that_is_not_plain_is_left_to_a_task(warm: Warm, fields: str) -> None:
+    await warm.get(fields=fields)
+    assert len(warm.tasks) == 1
+
+
+@pytest.mark.parametrize("path", ["/_calgate/", "/docs/other", "/%00"])
+async def test_path_that_memory_does_not_know_is_left_to_a_task(warm: Warm, path: str) -> None:
+    await warm.get(path)
+    assert len(warm.tasks) == 1
+
+
+async def test_pipelined_requests_are_answered_in_order(warm: Warm) -> None:
+    """The second must not overtake the first, which is on its way without a task."""
+    held = asyncio.Event()
+
+    async def slow_first(exchange: Exchange) -> None:
+        if exchange.path.endswith("1"):
+            await held.wait()
+        await exchange.answer(exchange.path.encode())
+
+    for number in "12":
+        await warm.get(f"/{number}")
+    warm.server.seen.clear()
+    warm.server.behaviour = slow_first
+    warm.send("/1")
+    await warm.arrived(1)
+    warm.send("/2")
+    await asyncio.sleep(0.05)  # long enough for the second to be sent on, if it were
+    assert len(warm.server.seen) == 1
+    held.set()
+    assert [(await warm.receive())[1] for _ in range(2)] == [b"/1", b"/2"]
+
+
+async def test_route_with_a_setting_that_is_not_known_to_be_remembered_is_left_to_a_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new setting may ask for something that memory does not look at."""
+    monkeypatch.setattr(routes, "_REMEMBERED_SETTINGS", routes._REMEMBERED_SETTINGS - {"host_header"})
+    async with (
+        document_server() as server,
+        _warm(tmp_path, server, route='host_header = "upstream"') as warm,
+    ):
+        assert (await warm.get())[0].startswith(b"HTTP/1.1 200")
+        assert len(warm.tasks) == 1
+
+
+# ------------------------------------------------------------ exchanges that are handed over to a task
+
+
+async def _in_two_pieces(exchange: Exchange) -> None:
+    exchange.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nfir")
+    await asyncio.sleep(0.05)
+    exchange.writer.write(b"st!")
+
+
+async def _in_chunks(exchange: Exchange) -> None:
+    exchange.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nfir\r\n")
+    await asyncio.sleep(0.05)
+    exchange.writer.write(b"3\r\nst!\r\n0\r\n\r\n")
+
+
+async def _with_a_cookie(exchange: Exchange) -> None:
+    await exchange.answer(b"first!", fields=["Set-Cookie: ASP.NET_SessionId=1; path=/"])
+
+
+async def _after_its_session_was_renewed(exchange: Exchange) -> None:
+    await asyncio.sleep(0.15)
+    await exchange.answer(b"first!")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status", "body"),
+    [
+        (_in_two_pieces, 200, b"first!"),
+        (_in_chunks, 200, b""),
+        (_with_a_cookie, 200, b"first!"),
+        (_after_its_session_was_renewed, 200, b"first!"),
+    ],
+)
+async def test_response_that_needs_more_is_handed_over(
+    warm: Warm,
+    monkeypatch: pytest.MonkeyPatch,
+    behaviour: Callable[[Exchange], Awaitable[None]],
+    status: int,
+    body: bytes,
+) -> None:
+    if behaviour is _after_its_session_was_renewed:
+        monkeypatch.setattr("calgate.pipeline.EVERY", 0.1)
+    warm.server.behaviour = behaviour
+    head, received = await warm.get()
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    if b"chunked" in head:
+        received = await asyncio.wait_for(warm.reader.readuntil(b"0\r\n\r\n"), 5)
+        body = b"3\r\nfir\r\n3\r\nst!\r\n0\r\n\r\n"
+    assert received == body
+    assert len(warm.tasks) == 1
+    assert len(warm.server.seen) == 1  # it was not sent again
+
+
+async def test_idle_connection_that_ends_costs_a_get_nothing_and_a_post_502(warm: Warm) -> None:
+    async def hang_up(exchange: Exchange) -> None:
+        if len(warm.server.seen) == 1:
+            exchange.writer.close()
+        else:
+            await exchange.answer(b"again")
+
+    warm.server.behaviour = hang_up
+    assert (await warm.get())[1] == b"again"
+    assert len(warm.tasks) == 1
+    assert len(warm.server.seen) == 2
+    await warm.get("/form")
+    warm.server.seen.clear()
+    warm.send("/form", method="POST", fields="Content-Length: 1\r\n", body=b"x")
+    assert (await warm.receive())[0].startswith(b"HTTP/1.1 502")
+    assert len(warm.server.seen) == 1
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", b"nonsense\r\n\r\n"])
+async def test_malformed_response_becomes_502(warm: Warm, head: bytes) -> None:
+    async def malformed(exchange: Exchange) -> None:
+        exchange.writer.write(head)
+
+    warm.server.behaviour = malformed
+    assert (await warm.get())[0].startswith(b"HTTP/1.1 502")
+    assert len(warm.tasks) == 1
+
+
+async def test_informational_responses_are_skipped_without_a_task(warm: Warm) -> None:
+    async def hinting(exchange: Exchange) -> None:
+        exchange.writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+        await asyncio.sleep(0.05)
+        await exchange.answer(b"whole")
+
+    warm.server.behaviour = hinting
+    assert (await warm.get())[1] == b"whole"
+    assert warm.tasks == []
+
+
+async def test_deadline_of_a_warm_exchange_is_504(tmp_path: Path) -> None:
+    async def silent(exchange: Exchange) -> None:
+        await asyncio.sleep(10)
+
+    async with (
+        document_server() as server,
+        _warm(tmp_path, server, route='answer_timeout = "1s"') as warm,
+    ):
+        server.behaviour = silent
+        assert (await warm.get())[0].startswith(b"HTTP/1.1 504")
+        assert len(warm.tasks) == 1
+
+
+async def test_client_that_disconnects_closes_the_upstream_connection(warm: Warm) -> None:
+    closed = asyncio.Event()
+
+    async def wait_for_the_end(exchange: Exchange) -> None:
+        await exchange.reader.read()
+        closed.set()
+
+    warm.server.behaviour = wait_for_the_end
+    warm.send()
+    await warm.arrived(1)
+    warm.writer.close()
+    await asyncio.wait_for(closed.wait(), 5)
+    assert warm.tasks == []
+    assert not any(session.is_open for session in warm.gateway.sessions.known())
+
+
+async def test_end_of_the_session_ends_a_poll_that_has_no_task(warm: Warm) -> None:
+    await warm.get("/docs/a")
+    await warm.get("/docs/a/poll")
+    del warm.tasks[:]
+    arrived = len(warm.server.seen)
+
+    async def silent(exchange: Exchange) -> None:
+        await asyncio.sleep(10)
+
+    warm.server.behaviour = silent
+    warm.send("/docs/a/poll")
+    await warm.arrived(arrived + 1)
+    assert warm.tasks == []
+    (session,) = warm.gateway.sessions.known()
+    await warm.gateway.sessions.end(session.key, "test")
+    assert (await warm.receive())[0].startswith(b"HTTP/1.1 401")
+    assert len(warm.tasks) == 1
+
+
+async def test_draining_gateway_says_that_the_connection_closes(warm: Warm) -> None:
+    """The exchange is under way when the drain begins."""
+    held = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await held.wait()
+        await exchange.answer(b"late")
+
+    warm.server.behaviour = slow
+    warm.send()
+    await warm.arrived(1)
+    draining = asyncio.create_task(warm.gateway.server.drain(10))
+    await asyncio.sleep(0)
+    held.set()
+    head, body = await warm.receive()
+    assert b"\r\nConnection: close\r\n" in head
+    assert body == b"late"
+    await draining
+
+
+async def test_drain_waits_for_an_exchange_without_a_task(warm: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calgate.http.server.LAST_REQUEST", 0.05)
+    held = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await held.wait()
+        await exchange.answer(b"late")
+
+    warm.server.behaviour = slow
+    warm.send()
+    await warm.arrived(1)
+    draining = asyncio.create_task(warm.gateway.server.drain(10))
+    await asyncio.sleep(0.3)
+    assert not draining.done()
+    held.set()
+    assert (await warm.receive())[1] == b"late"
+    await draining
+
+
+async def test_keep_alive_timer_does_not_close_an_exchange_without_a_task(warm: Warm) -> None:
+    held = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await held.wait()
+        await exchange.answer(b"late")
+
+    warm.server.behaviour = slow
+    warm.send()
+    await warm.arrived(1)
+    (connection,) = warm.gateway.server.connections
+    connection._next_keepalive_close_time = 0.0
+    connection._process_keepalive()
+    held.set()
+    assert (await warm.receive())[1] == b"late"
+    assert warm.tasks == []
+    assert connection._keepalive_handle is not None  # it runs again
+
+
+async def test_slow_reader_gets_all_and_then_the_next_response(warm: Warm) -> None:
+    """While it does not read, its next request waits."""
+
+    async def large(exchange: Exchange) -> None:
+        await exchange.answer(b"x" * 150_000)
+
+    warm.server.behaviour = large
+    for _ in range(40):
+        warm.send()
+    for _ in range(40):
+        head, body = await warm.receive()
+        assert head.startswith(b"HTTP/1.1 200")
+        assert len(body) == 150_000
+
+
+async def test_bug_in_finishing_a_warm_exchange_is_a_500_and_no_silence(
+    warm: Warm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    loop = asyncio.get_running_loop()
+    reported: list[object] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+    monkeypatch.setattr("calgate.pipeline.Pipeline._make_response", broken)
+    assert (await warm.get())[0].startswith(b"HTTP/1.1 500")
+    assert [type(one) for one in reported] == [ZeroDivisionError]
