@@ -5,7 +5,7 @@ import sys
 import click
 
 from calgate import plugin_loader
-from calgate.commands import access, check, config, demo, run, sessions, upstreams
+from calgate.commands import access, check, config, demo, run, sessions, store, upstreams
 from calgate.commands.context import PluginCommandContext
 from calgate.plugin.errors import ConfigError
 
@@ -71,6 +71,7 @@ for _command in (
     config.config,
     access.access,
     sessions.sessions,
+    store.store,
     upstreams.upstreams,
 ):
     main.add_command(_command)
