@@ -188,10 +188,12 @@ def test_log_has_every_decision_and_change_with_its_author(cals: Cals, visit: Ca
 
 def test_report_shows_how_many_session_cals_are_needed(cals: Cals, visit: Callable[[str], str], tmp_path: Path) -> None:
     assert [visit("alice"), visit("bob")] == ["session", "no-cal"]
-    report = said(cals("report", "--json", "--plot", str(tmp_path / "plot.svg")))
+    files = ("--plot", str(tmp_path / "plot.svg"), "--html", str(tmp_path / "report.html"))
+    report = said(cals("report", "--json", *files))
     assert (report["episodes"], report["denied_users"]) == (1, 1)
     assert report["what_if"] == {"0": 2, "1": 1, "2": 0}
     assert (tmp_path / "plot.svg").read_text().startswith("<svg")
+    assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
     assert "With so many Session CALs" in cals("report").output
 
 
@@ -309,6 +311,7 @@ WRONG = {
     "log --since long": "a duration is written like",
     "report --since long": "a duration is written like",
     "report --plot /nowhere/plot.svg": "the plot cannot be written",
+    "report --html /nowhere/report.html": "the page cannot be written",
     "list --license qlik": "the file has no license qlik, but demo",
 }
 

@@ -1,11 +1,12 @@
 """What `calgate cals report` makes of the records."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from xml.etree import ElementTree
 from zoneinfo import ZoneInfo
 
-from calgate_cal import plot
+from calgate_cal import plot, report_page
 from calgate_cal.audit import Record
 from calgate_cal.planner.clock import Calendar
 from calgate_cal.planner.plan import Options, prepare
@@ -115,3 +116,16 @@ def test_the_plot_is_a_picture_with_a_line_a_kind() -> None:
     assert "<q>: most CALs in use in each hour" in [
         text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")
     ]
+
+
+def test_page_stands_alone_and_names_nobody() -> None:
+    page = report_page.html(report(DAY, 0, 24 * HOUR), Calendar(UTC))
+    assert "&lt;q&gt;" in page
+    assert "<q>" not in page, "the name of the license is escaped"
+    assert not re.search(r"""(?:src|href)=|<script|url\(|@import|https?://(?!www\.w3\.org/2000/svg)""", page)
+    assert "CORP" not in page
+    assert page.count("<table>") == 2
+
+
+def test_page_of_an_empty_time_says_that_nobody_was_denied() -> None:
+    assert "Nobody was denied a CAL." in report_page.html(report([], 0, HOUR), Calendar(UTC))

@@ -1,6 +1,7 @@
 """The files in `deploy/` are read without a fault by the gateway, systemd, Redis, nginx and HAProxy."""
 
 import asyncio
+import os
 import re
 import shutil
 import socket
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
 from calgate import config
 from calgate.access.warnings import warnings
+from calgate.cli import main
 from support.ports import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -77,6 +80,34 @@ def test_unit_is_accepted_by_systemd(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     security: list[str | Path] = ["systemd-analyze", "security", "--offline=true", "--threshold=20", unit]
     assert subprocess.run(security, capture_output=True, check=False).returncode == 0, "exposure above 2.0 of 10"
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """The commands of calgate that a unit runs, without the settings file."""
+    found = re.findall(r"^ExecStart=/opt/calgate/bin/calgate (.*)$", text, re.MULTILINE)
+    return [line.removesuffix(" -c /etc/calgate/calgate.toml").split() for line in found]
+
+
+def test_timers_and_their_units_are_accepted_by_systemd_and_run_commands_that_exist(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("needs systemd")
+    files = sorted((DEPLOY / "systemd").iterdir())
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        for words in commands_of(text):
+            run = CliRunner().invoke(main, [*words, "--help"])
+            assert run.exit_code == 0, (file.name, run.output)
+        text = re.sub(r"/opt/calgate/bin/calgate|/usr/bin/mail(?= -s .* -A)", "/bin/true", text)
+        (tmp_path / file.name).write_text(text, encoding="utf-8")
+    units = [tmp_path / file.name.replace("@.", "@calgate-check.service.") for file in files]
+    (tmp_path / "calgate-mail@.service").rename(tmp_path / "calgate-mail@calgate-check.service.service")
+    verify: list[str | Path] = ["systemd-analyze", "verify", "--man=no", *units]
+    environment = {**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"}
+    done = subprocess.run(verify, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    timers = {file.stem for file in files if file.suffix == ".timer"}
+    assert timers <= {file.stem for file in files if file.suffix == ".service"}
+    assert len(timers) == 3
 
 
 def test_health_check_of_the_composition_fails_only_if_nothing_listens() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from calgate_cal import plot
+from calgate_cal import plot, report_page
 from calgate_cal import report as reports
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.commands.command import Output, command, table
@@ -32,6 +32,11 @@ _SHOWN = 8  # numbers of CALs next to the answer
 @click.option("--to", "last", help="the last day of the range; default: today")
 @click.option("--zone", type=Zone(), help="the zone of days and hours; default: the site's")
 @click.option("--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="a picture (SVG) to this file")
+@click.option(
+    *("--html", "html_file"),
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="a page for mail and print to this file, without names",
+)
 @click.option("--csv", "as_csv", is_flag=True, help="for spreadsheets: a row for each hour")
 async def report(
     license_admin: LicenseAdmin,
@@ -42,6 +47,7 @@ async def report(
     last: str | None,
     zone: tzinfo | None,
     picture: Path | None,
+    html_file: Path | None,
     as_csv: bool,
 ) -> None:
     """Shows use, denials, the rate, and what would have been with another number of Session CALs."""
@@ -55,16 +61,22 @@ async def report(
     limits = {pool.kind: pool.limit for pool in (await license_admin.state()).pools}
     made = reports.make(license_admin.name, records, holders, prepared, window, calendar, limits)
     if picture is not None:
-        try:
-            await asyncio.to_thread(picture.write_text, plot.svg(made, calendar), encoding="utf-8")
-        except OSError as error:
-            raise AdminError(f"the plot cannot be written: {error}") from error
+        await _write(picture, plot.svg(made, calendar), "plot")
+    if html_file is not None:
+        await _write(html_file, report_page.html(made, calendar), "page")
     if as_csv:
         _write_csv(made, calendar)
     elif output.as_json:
         output.hand(asdict(made))
     else:
         _show(made, output, calendar)
+
+
+async def _write(file: Path, text: str, what: str) -> None:
+    try:
+        await asyncio.to_thread(file.write_text, text, encoding="utf-8")
+    except OSError as error:
+        raise AdminError(f"the {what} cannot be written: {error}") from error
 
 
 async def _recorded(license_admin: LicenseAdmin, window: Window) -> Window:

@@ -9,7 +9,7 @@ from calgate_cal.planner.plan import Plan
 _NAMES = 24  # users that fit on the second page
 _NOTES = 8
 
-_STYLE = """
+STYLE = """
 :root { --card: #fff; --ink: #1c2321; --soft: #55605c; --line: #dfe3de; --accent: #0f6b5c; --tint: #e3f0ed;
   --warn: #9c3324 }
 * { box-sizing: border-box }
@@ -50,7 +50,7 @@ def html(plan: Plan, *, with_names: bool) -> str:
         [
             '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>How many CALs to buy</title><style>{_STYLE}</style></head><body>",
+            f"<title>How many CALs to buy</title><style>{STYLE}</style></head><body>",
             proof if missed else "",
             f'<section class="answer"><h1>{escape(answer(plan))}</h1>{now}',
             f'<p class="soft">{escape(text.heading(plan)[0])}</p></section>',
@@ -111,10 +111,11 @@ def _numbers(plan: Plan) -> str:
     if plan.now.session is not None:
         rows.append(["You have", str(plan.now.session), f"{text.percent(plan.now.rate)} denied"])
     rows.append(["Nobody denied", str(plan.curve[-1].cals), ""])
-    return "<h2>The number of Session CALs</h2>" + _table(["", "Session CALs", ""], rows)
+    return "<h2>The number of Session CALs</h2>" + table(["", "Session CALs", ""], rows)
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], chosen: int | None = None) -> str:
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], chosen: int | None = None) -> str:
+    """Writes a table of escaped cells; the row `chosen` stands out."""
     head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
     body = "".join(
         f"<tr{' class=chosen' if number == chosen else ''}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>"
@@ -136,7 +137,7 @@ def _mix(plan: Plan) -> str:
         for row in plan.mix
     ]
     chosen = next((number for number, row in enumerate(plan.mix) if row.label == "cheapest"), None)
-    return "<h2>Mixes</h2>" + _table(["", "price", "denied", "worst month", "new people"], rows, chosen)
+    return "<h2>Mixes</h2>" + table(["", "price", "denied", "worst month", "new people"], rows, chosen)
 
 
 def _named(plan: Plan) -> str:
@@ -154,7 +155,7 @@ def _what_if(plan: Plan) -> str:
     if not plan.what_if:
         return ""
     rows = [[change, str(plan.what_if_need[change])] for change in plan.what_if]
-    return "<h2>What if</h2>" + _table(["", f"Session CALs below {text.percent(plan.below)}"], rows)
+    return "<h2>What if</h2>" + table(["", f"Session CALs below {text.percent(plan.below)}"], rows)
 
 
 def _notes(plan: Plan) -> str:
