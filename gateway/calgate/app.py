@@ -276,6 +276,7 @@ def _routes(
             Forwarder(load_balancer, keep_host=section.host_header == "keep"),
             section.websocket_idle,
             section.windows,
+            section.service_workers,
             has_only_remembered_settings(section.model_fields_set),
         )
 

@@ -118,6 +118,9 @@ class Pipeline:
             raise Forbidden(f"no route serves {request.host}{request.target.path}")
         if route.windows:
             refuse_windows_alias(request.target)
+        if b"service-worker" in request.headers.by_name and not route.service_workers:
+            # every browser sends the header with such a script (Service Workers, section 4.3), and no page can set it
+            raise Forbidden("the script of a service worker: it would see the pages of every later user of the browser")
         return route
 
     # ------------------------------------------------------------ without waiting

@@ -27,6 +27,7 @@ class Route:
     forwarder: Forwarder
     websocket_idle: float = 3600.0  # seconds without a byte
     windows: bool = True  # the document servers run Windows, so paths that it resolves differently are refused
+    service_workers: bool = False  # scripts of service workers are served
     is_remembered: bool = False  # requests may be answered from memory: `has_only_remembered_settings`
 
     def covers(self, host: str, path: str) -> bool:
@@ -59,6 +60,7 @@ _REMEMBERED_SETTINGS = frozenset(
         "connections",
         "connections_per_user",
         "windows",
+        "service_workers",
         "health",
         "sign_on",
     }

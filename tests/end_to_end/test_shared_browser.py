@@ -87,3 +87,25 @@ async def test_five_tabs_and_a_new_sign_in_of_one_browser_take_one_cal(server: D
         assert response.status == 200
         assert await cals_in_use(gate) == 1
         assert all("calgate" not in line for seen in server.seen for line in seen.values("cookie"))
+
+
+REGISTER = "async path => { try { await navigator.serviceWorker.register(path); return 'yes' } catch { return 'no' } }"
+
+
+async def test_service_worker_is_registered_only_where_its_route_allows_it(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    async def serve_script(exchange: Exchange) -> None:
+        kind = "text/javascript" if exchange.path.endswith(".js") else "text/html"
+        await exchange.answer(b"", fields=[f"Content-Type: {kind}"])
+
+    server.behaviour = serve_script
+    allowed = f'[[routes]]\npath = "/app"\nservice_workers = true\nupstreams = ["http://127.0.0.1:{server.port}"]\n\n'
+    settings = write_settings(tmp_path, server.port)
+    settings.write_text(settings.read_text().replace("[[routes]]", f"{allowed}[[routes]]", 1))
+    async with gateway(settings) as gate, chromium("alice") as context:
+        page = await context.new_page()
+        await page.goto(f"{gate.url}/portal")
+        assert await page.evaluate(REGISTER, "/worker.js") == "no"
+        assert [seen.path for seen in server.seen if seen.values("service-worker")] == []
+        assert await page.evaluate(REGISTER, "/app/worker.js") == "yes"

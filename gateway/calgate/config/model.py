@@ -97,6 +97,9 @@ class Route(Section):
     windows: bool = True
     """Whether the document servers run Windows: paths that Windows would resolve to another file are refused (a name
     that ends with a dot or a blank, an 8.3 name such as `SALES~1.QVW`, one of `: * ? " < > |`)."""
+    service_workers: bool = False
+    """Whether scripts of service workers are served. A service worker of the document server stays in a browser for
+    every later user of it, and sees their pages."""
     health: HealthSection | None = None
     """Requests that find out whether a document server works; by default none are sent."""
     sign_on: Mapping[str, Any] | None = None

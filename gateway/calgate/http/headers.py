@@ -104,6 +104,7 @@ _READ_TOO = frozenset(
         b"purpose",
         b"x-moz",
         b"referer",
+        b"service-worker",
         b"user-agent",
         b"sec-websocket-key",
         b"access-control-request-method",
