@@ -25,6 +25,7 @@ from calgate.endpoints.refusals import RefusalResponses
 from calgate.handler import Handler
 from calgate.http.cookies import OUR_COOKIES
 from calgate.http.headers import RequestHeaderFilter
+from calgate.http.known_heads import KnownHeads
 from calgate.http.server import HttpServer
 from calgate.http.tls import Certificates, certificate_expiry
 from calgate.licensing.leases import Licensing
@@ -96,6 +97,8 @@ class Gateway:
         )
         routes = list(_routes(core.routes, load_balancers, plugins.sign_on))
         refusals = RefusalResponses(Pages(core.pages, embed_in=core.session.embed_in), listen.methods)
+        known_heads = KnownHeads()
+        self.sessions.on_drop = known_heads.forget_session
         self._handler = Handler(
             Pipeline(routes, sign_in, self.sessions, self.licensing, self.rules, metrics),
             GatewayPaths(core.session.same_site, self.sessions, self.licensing, refusals, self.health),
@@ -103,6 +106,7 @@ class Gateway:
             refusals,
             handshakes,
             RequestHeaderFilter(_owned_headers(plugins.sign_on, traced=traces is not None), OUR_COOKIES),
+            known_heads,
             listen,
             core.forward_auth,
             metrics,
@@ -110,7 +114,9 @@ class Gateway:
         )
         serve = self._handler.serve if traces is None else traces.around(self._handler.serve)
         # a span belongs to a task's context, so a traced request needs a task
-        self.server = HttpServer(serve, self._handler.refuse, self._handler.begin if traces is None else None)
+        self.server = HttpServer(
+            serve, self._handler.refuse, self._handler.begin if traces is None else None, known_heads
+        )
 
     def snapshot(self) -> dict[str, object]:
         """Returns this worker's metrics, for its parent."""
@@ -186,7 +192,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
 
 def _expect(metrics: Metrics, plugins: StartedPlugins) -> None:
     """Starts the counters that depend on the settings at 0."""
-    metrics.expect("requests", map(str, _STATUSES))
+    metrics.expect_responses(_STATUSES)
     for authenticator in plugins.authenticators:
         if isinstance(authenticator, NamesMechanisms):
             metrics.expect("sign_ins", authenticator.mechanisms)

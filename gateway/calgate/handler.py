@@ -11,7 +11,8 @@ from calgate.endpoints.refusals import InternalError, RefusalResponses
 from calgate.endpoints.settings import ForwardAuthSection
 from calgate.http.connection import RawRequest
 from calgate.http.headers import RequestHeaderFilter
-from calgate.http.request import Request, read_request
+from calgate.http.known_heads import KnownHead, KnownHeads
+from calgate.http.request import Request, known_request, read_request
 from calgate.http.response import Response
 from calgate.http.settings import Listen
 from calgate.pipeline import Pipeline
@@ -39,6 +40,7 @@ class Handler:
         refusals: RefusalResponses,
         handshakes: Handshakes,
         header_filter: RequestHeaderFilter,
+        known_heads: KnownHeads,
         listen: Listen,
         forward_auth_section: ForwardAuthSection | None,
         metrics: Metrics,
@@ -50,6 +52,7 @@ class Handler:
         self._refusals = refusals
         self._handshakes = handshakes
         self._header_filter = header_filter
+        self._known_heads = known_heads
         self._trusted = listen.trusted_proxies
         self._methods = frozenset(listen.methods)
         self._public_origins = listen.public_origin
@@ -63,13 +66,17 @@ class Handler:
         try:
             request = self._read(raw)
             raw.request = request  # `serve` goes on with it: a body that has arrived is taken from the connection
-            if request.target.path.startswith(PREFIX) or not request.is_plain:
+            if request.target.path.startswith(PREFIX) or not (raw.known is not None or request.is_plain):
                 return False
             route = find_route(self._pipeline.routes, request.host, request.target.path)
-            raw.exchange = self._pipeline.begin(request, route, self._deliver)
+            raw.exchange = exchange = self._pipeline.begin(request, route, self._deliver)
         except Refusal:  # `serve` meets it again, and makes the response
             return False
-        return raw.exchange is not None
+        if exchange is None:
+            return False
+        if raw.key is not None and self._known_heads.is_seen_again(raw.key):
+            self._known_heads.add(raw.key, _known_head(request, exchange.admission.session.key))
+        return True
 
     def _deliver(self, exchange: WarmExchange, response: Response) -> None:
         request = exchange.request
@@ -106,6 +113,8 @@ class Handler:
         return response
 
     def _read(self, raw: RawRequest) -> Request:
+        if raw.known is not None:
+            return known_request(raw, raw.known, self._public_origins)
         return read_request(
             raw,
             header_filter=self._header_filter,
@@ -143,7 +152,7 @@ class Handler:
         if self._hsts and response is not None and request is not None and request.scheme == "https":
             self._add_hsts(response)
         status = response.status if response is not None else 101
-        self._metrics.count("requests", str(status))
+        self._metrics.responded(status)
         if self._tracing is not None:
             self._tracing.describe(request, _path_of(request, route), status)
         if request is None:
@@ -181,6 +190,18 @@ def _log_refusal(raw: RawRequest, refusal: Refusal, request: Request | None) -> 
         "refused", reference=reference, address=address, peer=address, code=refusal.code, reason=refusal.detail
     )
     return reference
+
+
+def _known_head(request: Request, session_key: str) -> KnownHead:
+    return KnownHead(
+        request.raw.raw_headers,
+        request.headers,
+        request.host,
+        request.scheme,
+        request.address,
+        request.behind_proxy,
+        session_key,
+    )
 
 
 def _path_of(request: Request | None, route: Route | None) -> str | None:

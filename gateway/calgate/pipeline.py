@@ -135,7 +135,8 @@ class Pipeline:
             return None
         session, person = signed_in.session, signed_in.session.person
         request.user = session.name
-        if person is None or session.needs_person(time.time(), PERSON_REFRESH):
+        now = time.time()
+        if person is None or session.needs_person(now, PERSON_REFRESH):
             return None
         body = None
         if self._body_limit(request, route):
@@ -143,7 +144,7 @@ class Pipeline:
             if body is None:
                 return None
         use = self._use_of(request, route, body)
-        grant = self._known_grant(request, route, session, use)
+        grant = session.grant_for(_grant_key(request, route, use), self._rules.current, now)
         sign_on = self._known_sign_on(route, session)
         if grant is None or sign_on is None:
             return None
@@ -209,21 +210,18 @@ class Pipeline:
 
     # ------------------------------------------------------------ may you have this?
 
-    def _known_grant(self, request: Request, route: Route, session: Session, use: Use) -> Grant | None:
-        return session.grant_for(_grant_key(request, route, use), self._rules.current, time.time())
-
     def _allow(self, request: Request, route: Route, session: Session, person: Person, use: Use) -> Grant:
-        grant = self._known_grant(request, route, session, use)
+        key, now, rules = _grant_key(request, route, use), time.time(), self._rules.current
+        grant = session.grant_for(key, rules, now)
         if grant is not None:
             return grant
-        rules = self._rules.current
         access_request = AccessRequest(person, request.address, request.target.path, use.qualified)
         try:
-            grant = rules.decide(access_request, time.time(), trial=partial(self._on_trial, request, person))
+            grant = rules.decide(access_request, now, trial=partial(self._on_trial, request, person))
         except Refusal as refusal:
             request.log_refusal("refused", refusal, user=person.name, document=use.qualified)
             raise
-        session.remember_grant(_grant_key(request, route, use), rules, grant)
+        session.remember_grant(key, rules, grant)
         return grant
 
     def _on_trial(self, request: Request, person: Person, verdict: Verdict) -> None:

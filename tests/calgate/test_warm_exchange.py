@@ -5,8 +5,6 @@ The gateway runs in the test's own process, so that a test can see which request
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -14,88 +12,19 @@ import pytest_asyncio
 
 from calgate import routes
 from calgate.admission import Admission
-from calgate.app import Gateway, open_gateway
-from calgate.config.reader import read
-from calgate.http.connection import RawRequest
 from calgate.http.request import Request
-from calgate.http.response import Response
 from calgate.licensing.leases import Licensing
 from calgate.routes import Route
-from support.gateway_process import DocumentServer, Exchange, curl, document_server, write_settings
+from support.gateway_process import Exchange, document_server, write_settings
+from support.warm_gateway import Warm, warm_gateway
 
 pytestmark = pytest.mark.server
-
-
-@dataclass
-class Warm:
-    """A gateway with a client that is signed in, and whose requests so far have been answered."""
-
-    gateway: Gateway
-    server: DocumentServer
-    port: int
-    cookie: str
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    tasks: list[RawRequest] = field(default_factory=list)  # the requests that were given to a task
-
-    def send(self, path: str = "/page", *, method: str = "GET", fields: str = "", body: bytes = b"") -> None:
-        head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nCookie: {self.cookie}\r\n{fields}\r\n"
-        self.writer.write(head.encode() + body)
-
-    async def receive(self) -> tuple[bytes, bytes]:
-        """Returns the head and the body of the next response; b"" and b"" where the connection ends instead."""
-        try:
-            head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)
-            if b"\r\nContent-Length: " not in head:
-                return head, b""
-            length = int(head.partition(b"\r\nContent-Length: ")[2].partition(b"\r\n")[0])
-            return head, await asyncio.wait_for(self.reader.readexactly(length), 10)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return b"", b""
-
-    async def get(self, path: str = "/page", fields: str = "") -> tuple[bytes, bytes]:
-        self.send(path, fields=fields)
-        return await self.receive()
-
-    async def arrived(self, number: int) -> Exchange:
-        """Waits until the document server has that many requests, and returns the last one."""
-        async with asyncio.timeout(10):
-            while len(self.server.seen) < number:
-                await asyncio.sleep(0.005)
-        return self.server.seen[-1]
-
-
-@asynccontextmanager
-async def _warm(folder: Path, server: DocumentServer, *, route: str = "") -> AsyncIterator[Warm]:
-    file = write_settings(folder, server.port, route=route)
-    async with open_gateway(read(file)) as gateway:
-        await gateway.rules.wait(5)
-        listener = await asyncio.get_running_loop().create_server(gateway.server, "127.0.0.1", 0)
-        port = listener.sockets[0].getsockname()[1]
-        signed_in = await curl(f"http://127.0.0.1:{port}/page", user="alice")
-        assert signed_in.status == 200, signed_in
-        cookie = next(c for c in signed_in.values("set-cookie") if "calgate=" in c).partition(";")[0]
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-        warm = Warm(gateway, server, port, cookie, reader, writer)
-        assert (await warm.get())[0].startswith(b"HTTP/1.1 200")  # the cookie has come back
-        serve = gateway.server._serve
-
-        async def counted(request: RawRequest) -> Response | None:
-            warm.tasks.append(request)
-            return await serve(request)
-
-        gateway.server._serve = counted
-        server.seen.clear()
-        yield warm
-        writer.close()
-        listener.close()
-        await gateway.server.shutdown(0.1)
 
 
 @pytest_asyncio.fixture
 async def warm(tmp_path: Path) -> AsyncIterator[Warm]:
     """Starts a gateway with a signed-in client."""
-    async with document_server() as server, _warm(tmp_path, server) as running:
+    async with document_server() as server, warm_gateway(write_settings(tmp_path, server.port), server) as running:
         yield running
 
 
@@ -218,7 +147,7 @@ async def test_route_with_a_setting_that_is_not_known_to_be_remembered_is_left_t
     monkeypatch.setattr(routes, "_REMEMBERED_SETTINGS", routes._REMEMBERED_SETTINGS - {"host_header"})
     async with (
         document_server() as server,
-        _warm(tmp_path, server, route='host_header = "upstream"') as warm,
+        warm_gateway(write_settings(tmp_path, server.port, route='host_header = "upstream"'), server) as warm,
     ):
         assert (await warm.get())[0].startswith(b"HTTP/1.1 200")
         assert len(warm.tasks) == 1
@@ -322,7 +251,7 @@ async def test_deadline_of_a_warm_exchange_is_504(tmp_path: Path) -> None:
 
     async with (
         document_server() as server,
-        _warm(tmp_path, server, route='answer_timeout = "1s"') as warm,
+        warm_gateway(write_settings(tmp_path, server.port, route='answer_timeout = "1s"'), server) as warm,
     ):
         server.behaviour = silent
         assert (await warm.get())[0].startswith(b"HTTP/1.1 504")

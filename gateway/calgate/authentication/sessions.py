@@ -55,6 +55,7 @@ class Sessions:
         self._known: dict[str, Session] = {}
         self._reading: dict[str, asyncio.Task[Session | None]] = {}
         self._unconfirmed = UnconfirmedSessions(clock)
+        self.on_drop: Callable[[str], None] = lambda _: None  # called with the key of a session that is forgotten
         store.library("calgate_session_v1", LIBRARY.read_text())
         store.listen(self._on_event)
 
@@ -336,6 +337,7 @@ class Sessions:
 
     def _drop(self, key: str, reason: str) -> None:
         session = self._known.pop(key, None)
+        self.on_drop(key)
         if session is not None:
             if session.cookies.has_unsaved:
                 start(self._save_last_cookies(session))

@@ -15,14 +15,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
-from aiohttp import HttpVersion, StreamReader, web
+from aiohttp import HttpVersion, HttpVersion11, StreamReader, web
 from aiohttp.helpers import set_exception
 from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import ERROR, _ErrInfo
 
 from calgate.http.address import canonical_address
 from calgate.http.headers import Header, RequestHeaderFilter, RequestHeaders
+from calgate.http.known_heads import Key, KnownHead, KnownHeads, split_line
 from calgate.plugin.errors import BadRequest, HeadersTooLarge, MethodRefused, Refusal
 from calgate.plugin.identity import Handshake
 
@@ -48,6 +50,8 @@ class RawRequest:
         "content",
         "exchange",
         "keep_alive",
+        "key",
+        "known",
         "method",
         "raw_headers",
         "raw_path",
@@ -55,16 +59,43 @@ class RawRequest:
         "version",
     )
 
-    def __init__(self, message: RawRequestMessage, content: StreamReader, connection: "ClientConnection") -> None:
+    def __init__(
+        self,
+        connection: "ClientConnection",
+        content: StreamReader,
+        method: str,
+        raw_path: str,
+        version: HttpVersion,
+        raw_headers: tuple[Header, ...],
+        *,
+        keep_alive: bool,
+    ) -> None:
         self.connection = connection
         self.content = content
-        self.method: str = message.method
-        self.raw_path: str = message.path
-        self.version: HttpVersion = message.version
-        self.raw_headers: tuple[Header, ...] = message.raw_headers
-        self.keep_alive: bool = not message.should_close
+        self.method = method
+        self.raw_path = raw_path
+        self.version = version
+        self.raw_headers = raw_headers
+        self.keep_alive = keep_alive
+        self.key: Key | None = None  # by which its headers can be remembered
+        self.known: KnownHead | None = None  # how they read, where that is known; the parser has not seen them then
         self.request: object = None  # what the handler has read from it
         self.exchange: Abandonable | None = None  # begun at once, until it is finished or a task takes it over
+
+    @classmethod
+    def of_message(
+        cls, message: RawRequestMessage, content: StreamReader, connection: "ClientConnection"
+    ) -> "RawRequest":
+        """Returns a request that aiohttp has parsed."""
+        return cls(
+            connection,
+            content,
+            message.method,
+            message.path,
+            message.version,
+            message.raw_headers,
+            keep_alive=not message.should_close,
+        )
 
     def _cancel(self, error: BaseException) -> None:
         """Raises `error` in the reader of the body: the client has disconnected, or the gateway stops."""
@@ -84,6 +115,7 @@ class Server(Protocol):
     """The HTTP server that a connection belongs to: it makes the responses to requests that could not be parsed."""
 
     is_draining: bool
+    known_heads: KnownHeads
 
     def begin(self, raw: RawRequest) -> bool: ...
     def refuse(self, raw: RawRequest, refusal: Refusal) -> web.StreamResponse: ...
@@ -98,6 +130,7 @@ class ClientConnection(web.RequestHandler):
         "_asleep",
         "_handshake",
         "_has_response_begun",
+        "_is_between_requests",
         "_is_flushing",
         "_last_headers",
         "_last_raw_headers",
@@ -120,6 +153,7 @@ class ClientConnection(web.RequestHandler):
         self.failed_sign_ins = 0
         self._handshake: Handshake | None = None
         self._asleep: asyncio.Future[None] | None = None  # what the task waits for while a request is served at once
+        self._is_between_requests = True  # the parser has not begun a request
         self._is_flushing = False  # a response that was sent at once waits for a slow reader
         self._has_response_begun = False  # bytes of a response to the present request were sent
         self._on_backpressure: Callable[[bool], None] | None = None
@@ -200,7 +234,8 @@ class ClientConnection(web.RequestHandler):
 
     def _take_message(self) -> tuple[RawRequestMessage | _ErrInfo, StreamReader]:
         message, content = self._messages.popleft()
-        if self._parser is not None:
+        was_parsed = not isinstance(message, RawRequest) or message.known is None
+        if self._parser is not None and was_parsed:
             self._parser.message_consumed()
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
@@ -212,7 +247,7 @@ class ClientConnection(web.RequestHandler):
         if isinstance(message, _ErrInfo):
             handler = self._make_error_handler(message)
             message = ERROR
-        raw = message if isinstance(message, RawRequest) else RawRequest(message, content, self)
+        raw = message if isinstance(message, RawRequest) else RawRequest.of_message(message, content, self)
         try:
             response, is_lost = await self._handle_request(cast(web.BaseRequest, raw), None, handler)
         except ConnectionError:
@@ -248,16 +283,47 @@ class ClientConnection(web.RequestHandler):
         """Reads requests; wakes the task that serves them, unless the server can serve the next one at once."""
         waiter = self._waiter
         if waiter is None or waiter.done() or self._messages:
+            self._is_between_requests = False
             self._receive(data)
             return
         self._waiter = None  # aiohttp would wake the task
-        self._receive(data)
-        if self._messages and self._begin_at_once():
+        key = self._receive_plain(data)
+        if self._messages and self._begin_at_once(key):
             self._asleep = waiter
             return
         self._waiter = waiter
         if self._messages:
             waiter.set_result(None)
+
+    def _receive_plain(self, data: bytes) -> Key | None:
+        """Reads a request; returns the key by which its headers can be remembered.
+
+        Where they were read before, the parser does not see the request: only between two requests, since bytes that
+        it is waiting for belong to a request that it has begun.
+        """
+        was_between_requests = self._is_between_requests
+        parts = split_line(data) if was_between_requests and not self._close and not self._force_close else None
+        key = None
+        if parts is not None:
+            path, block = parts
+            key = (block, self.address, self.is_secure)
+            known = self.server.known_heads.find(key)
+            if known is not None:
+                raw = RawRequest(self, EMPTY_PAYLOAD, "GET", path, HttpVersion11, known.raw_headers, keep_alive=True)
+                raw.known = known
+                self._messages.append((cast(RawRequestMessage, raw), EMPTY_PAYLOAD))
+                return None
+        self._receive(data)
+        self._is_between_requests = self._has_one_whole_head and data.endswith(b"\r\n\r\n")
+        return key if self._is_between_requests else None
+
+    @property
+    def _has_one_whole_head(self) -> bool:
+        """Whether the parser has just made one request without a body."""
+        if len(self._messages) != 1 or self._upgraded:
+            return False
+        message, content = self._messages[0]
+        return content is EMPTY_PAYLOAD and not isinstance(message, _ErrInfo)
 
     def _receive(self, data: bytes) -> None:
         """Like aiohttp's method, but also wakes a reader that is waiting for the rest of a broken body."""
@@ -265,12 +331,17 @@ class ClientConnection(web.RequestHandler):
         if self._messages:
             self._notice_broken_body()
 
-    def _begin_at_once(self) -> bool:
+    def _begin_at_once(self, key: Key | None) -> bool:
+        """Begins to serve the request that has arrived; `key`: by which its headers can be remembered."""
         message, content = self._messages[0]
         if len(self._messages) > 1 or self._upgraded or isinstance(message, _ErrInfo):
             return False
-        raw = RawRequest(message, content, self)
-        self._messages[0] = (cast(RawRequestMessage, raw), content)  # the task goes on with what has been read
+        if isinstance(message, RawRequest):
+            raw = message
+        else:
+            raw = RawRequest.of_message(message, content, self)
+            self._messages[0] = (cast(RawRequestMessage, raw), content)  # the task goes on with what has been read
+            raw.key = key
         if not self.server.begin(raw):
             return False
         self._request_in_progress = True

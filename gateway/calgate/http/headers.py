@@ -91,6 +91,8 @@ class RequestHeaders:
         return {name.decode("latin-1").title(): value.decode("latin-1") for name, value in self.by_name.items()}
 
 
+_FORWARD, _READ, _FORWARD_AND_READ, _COOKIE = range(1, 5)  # how a header of a request is handled
+
 # headers that are forwarded and that the gateway reads too
 _READ_TOO = frozenset(
     {
@@ -120,7 +122,7 @@ class RequestHeaderFilter:
         """`owned`: the lower-case names that sign-on sets; `our_cookies`: those that are never forwarded."""
         self._owned = frozenset(name.replace(b"_", b"-") for name in owned)
         self._our_cookies = our_cookies
-        self._known: dict[bytes, _Handling] = {}
+        self._known: dict[bytes, tuple[int, bytes]] = {}  # by spelling: the handling, and the name in lower case
 
     def sort(self, raw_headers: Iterable[Header]) -> RequestHeaders:
         """Returns the sorted headers. Raises BadRequest, and HeadersTooLarge for too many bytes.
@@ -132,35 +134,46 @@ class RequestHeaderFilter:
         kept: list[Header] = []
         cookies: list[bytes] = []
         size = 0
-        for name, value in raw_headers:
+        known = self._known.get
+        for header in raw_headers:
+            name, value = header
             size += len(name) + len(value)
-            handling = self._known.get(name) or self._decide(name)
-            if handling.is_forwarded:
-                kept.append((name, value))
-            if handling.lower == b"cookie":
+            handling, lower = known(name) or self._decide(name)
+            if handling is _FORWARD:
+                kept.append(header)
+            elif handling is _COOKIE:
                 cookies.append(value)
-            elif handling.is_read:
-                _note(by_name, handling.lower, value)
+            else:
+                if handling is _FORWARD_AND_READ:
+                    kept.append(header)
+                if lower in by_name:
+                    _join(by_name, lower, value)
+                else:
+                    by_name[lower] = value
         if size > _TOTAL_LIMIT:
             raise HeadersTooLarge(f"headers of more than {_TOTAL_LIMIT} bytes")
         if b"connection" in by_name:
             kept = self._obey_connection(kept, by_name[b"connection"])
-        lines = b"".join([b"%b: %b\r\n" % header for header in kept])
+        lines = b"".join([name + b": " + value + b"\r\n" for name, value in kept])
         return RequestHeaders(
             lines, _split_cookies(cookies, self._our_cookies) if cookies else NO_COOKIES, by_name, size
         )
 
-    def _decide(self, name: bytes) -> "_Handling":
+    def _decide(self, name: bytes) -> tuple[int, bytes]:
+        """Returns how a header is handled, and its name in lower case. Raises BadRequest for `_` in a name."""
         lower = name.lower()
-        if self._is_ours(lower):
-            handling = _Handling(lower, is_forwarded=False, is_read=True)
+        handling = _FORWARD
+        if lower == b"cookie":
+            handling = _COOKIE
+        elif self._is_ours(lower):
+            handling = _READ
         elif b"_" in lower:
             raise BadRequest("a header name with an underscore")
-        else:
-            handling = _Handling(lower, is_forwarded=True, is_read=lower in _READ_TOO)
+        elif lower in _READ_TOO:
+            handling = _FORWARD_AND_READ
         if len(self._known) < _NAMES_REMEMBERED and len(name) <= _NAME_REMEMBERED:
-            self._known[name] = handling
-        return handling
+            self._known[name] = (handling, lower)
+        return handling, lower
 
     def _is_ours(self, lower: bytes) -> bool:
         stays = lower in _HOP_BY_HOP or lower in _OURS or lower.replace(b"_", b"-") in self._owned
@@ -176,22 +189,10 @@ class RequestHeaderFilter:
         return [(name, value) for name, value in kept if name.lower() not in named]
 
 
-def _note(by_name: dict[bytes, bytes], lower: bytes, value: bytes) -> None:
-    if lower not in by_name:
-        by_name[lower] = value
-    elif lower in _ONLY_ONCE:
+def _join(by_name: dict[bytes, bytes], lower: bytes, value: bytes) -> None:
+    if lower in _ONLY_ONCE:
         raise BadRequest(f"two {lower.decode('latin-1')} headers")
-    else:
-        by_name[lower] += b", " + value
-
-
-@dataclass(frozen=True, slots=True)
-class _Handling:
-    """How a header is handled."""
-
-    lower: bytes
-    is_forwarded: bool
-    is_read: bool
+    by_name[lower] += b", " + value
 
 
 @dataclass(slots=True, eq=False)

@@ -12,6 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from calgate.http.address import client_address, client_host, client_scheme, is_trusted
 from calgate.http.connection import ClientConnection, RawRequest
 from calgate.http.headers import Header, RequestHeaderFilter, RequestHeaders
+from calgate.http.known_heads import KnownHead
 from calgate.http.origin import own_origins
 from calgate.http.target import Target, read_target, to_origin_form
 from calgate.plugin.errors import BadRequest, MethodRefused, Refusal, RequestTimeout, TooLarge
@@ -229,6 +230,23 @@ def read_request(
         behind_proxy,
         public_origins=public_origins,
         awaits_continue=b"expect" in headers.by_name,
+    )
+
+
+def known_request(raw: RawRequest, known: KnownHead, public_origins: Sequence[str]) -> Request:
+    """Makes a request of headers that were read before. Raises BadRequest for a target that can be read in two ways."""
+    return Request(
+        raw,
+        raw.connection,
+        raw.method,
+        raw.raw_path,
+        read_target(raw.raw_path),
+        known.headers,
+        known.host,
+        known.scheme,
+        known.address,
+        known.behind_proxy,
+        public_origins=public_origins,
     )
 
 

@@ -9,6 +9,7 @@ from weakref import WeakSet
 from aiohttp import web
 
 from calgate.http.connection import FIELDS_LIMIT, HEADER_LIMIT, ClientConnection, RawRequest
+from calgate.http.known_heads import KnownHeads
 from calgate.http.response import Response
 from calgate.plugin.errors import Refusal
 
@@ -25,13 +26,19 @@ Refuse = Callable[[RawRequest, Refusal | None], Response]
 class HttpServer(web.Server):
     """aiohttp's server, with our connections and our responses."""
 
-    def __init__(self, serve: Serve, refuse: Refuse, begin: Begin | None = None) -> None:
-        """`begin` serves a request without a task if it can; it returns False for a request that `serve` must have."""
+    def __init__(
+        self, serve: Serve, refuse: Refuse, begin: Begin | None = None, known_heads: KnownHeads | None = None
+    ) -> None:
+        """`begin` serves a request without a task if it can; it returns False for a request that `serve` must have.
+
+        `known_heads`: where `begin` remembers the headers of requests.
+        """
         super().__init__(cast(Handler, self._handle), handler_cancellation=True)
         self._serve = serve
         self._refuse = refuse
         self._begin = begin
         self.is_draining = False
+        self.known_heads = known_heads if known_heads is not None else KnownHeads()
         self._arriving: WeakSet[web.RequestHandler] = WeakSet()  # accepted, in their TLS handshake
 
     def __call__(self) -> web.RequestHandler:

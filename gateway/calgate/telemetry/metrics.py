@@ -71,6 +71,9 @@ class Metrics:
         for operation in ("look_up", "resolve"):
             self.expect_calls("directory", operation)
         self._times: dict[tuple[str, ...], _Times] = {}
+        # once or more for each request, so by plain keys: making a tuple takes as long as all the rest
+        self._responses: dict[int, int] = {}  # by status
+        self._stages: dict[str, _Times] = {}
         self.gauges: dict[str, float] = {}
         self.cals: dict[str, object] = {}  # as licensing/pool_metrics.py sets them
         self.upstreams: Mapping[str, bool] = {}  # whether each document server responds
@@ -78,6 +81,15 @@ class Metrics:
     def count(self, name: str, label: str) -> None:
         """Adds one; `name` is one of the counters above with one label."""
         self._counts[(name, label)] += 1
+
+    def responded(self, status: int) -> None:
+        """Counts a response; one of "requests"."""
+        self._responses[status] = self._responses.get(status, 0) + 1
+
+    def expect_responses(self, statuses: Iterable[int]) -> None:
+        """Starts the counters of these statuses at 0."""
+        for status in statuses:
+            self._responses.setdefault(status, 0)
 
     def expect(self, name: str, labels: Iterable[str]) -> None:
         """Starts counters at 0: a counter that appears with 1 hides its first event from `increase()`."""
@@ -105,7 +117,10 @@ class Metrics:
 
     def observe(self, stage: str, seconds: float) -> None:
         """Records the duration of a stage: "sign-in", "claim", "upstream" (until its response begins), "whole"."""
-        self._time(("stage_seconds", stage), seconds)
+        times = self._stages.get(stage)
+        if times is None:
+            times = self._stages[stage] = self._times_of(("stage_seconds", stage))
+        times.add(seconds)
 
     def called(self, whom: Literal["store", "directory"], operation: str, outcome: str, seconds: float) -> None:
         """Records a call to the store or a directory, and its outcome."""
@@ -119,9 +134,7 @@ class Metrics:
         self._time(("loop_lag_seconds",), max(0.0, seconds))
 
     def _time(self, key: tuple[str, ...], seconds: float) -> None:
-        times = self._times.get(key) or self._times_of(key)
-        times.buckets[bisect_left(times.bounds, seconds)] += 1
-        times.total += seconds
+        (self._times.get(key) or self._times_of(key)).add(seconds)
 
     def _times_of(self, key: tuple[str, ...]) -> "_Times":
         return self._times.setdefault(key, _Times(_BOUNDS_OF.get(key[0], _BOUNDS)))
@@ -129,7 +142,10 @@ class Metrics:
     def snapshot(self) -> dict[str, object]:
         """Returns all metrics in a form that JSON carries to the parent."""
         return {
-            "counters": [[*key, value] for key, value in self._counts.items()],
+            "counters": [
+                *([*key, value] for key, value in self._counts.items()),
+                *(["requests", str(status), count] for status, count in self._responses.items()),
+            ],
             "times": [[*key, times.buckets, times.total] for key, times in self._times.items()],
             "gauges": self.gauges,
             "cals": self.cals,
@@ -146,6 +162,10 @@ class _Times:
         self.bounds = bounds
         self.buckets = [0] * (len(bounds) + 1)
         self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.buckets[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
 
 
 @lru_cache(256)
