@@ -34,7 +34,7 @@ from calgate.pages import Pages
 from calgate.pipeline import Pipeline
 from calgate.plugin.errors import ConfigError
 from calgate.plugin.identity import NamesMechanisms
-from calgate.plugin.sign_on import SignOn
+from calgate.plugin.sign_on import ServerSignOn, SignOn
 from calgate.plugin_loader import StartedPlugins
 from calgate.routes import Route, has_only_remembered_settings, hidden_routes, upstream_of
 from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, open_store
@@ -263,9 +263,12 @@ async def _opened_load_balancer(
 
 
 def _routes(
-    sections: Sequence[RouteSection], load_balancers: Sequence[LoadBalancer], sign_on: Mapping[int, SignOn]
+    sections: Sequence[RouteSection],
+    load_balancers: Sequence[LoadBalancer],
+    sign_ons: Mapping[int, SignOn | ServerSignOn],
 ) -> Iterator[Route]:
     for number, (section, load_balancer) in enumerate(zip(sections, load_balancers, strict=True)):
+        sign_on = sign_ons.get(number)
         yield Route(
             number,
             section.host.lower(),
@@ -278,16 +281,17 @@ def _routes(
                 polls=section.polls,
                 windows=section.windows,
             ),
-            sign_on.get(number),
+            None if isinstance(sign_on, ServerSignOn) else sign_on,
             Forwarder(load_balancer, keep_host=section.host_header == "keep"),
             section.websocket_idle,
             section.windows,
             section.service_workers,
+            sign_on if isinstance(sign_on, ServerSignOn) else None,
             has_only_remembered_settings(section.model_fields_set),
         )
 
 
-def _owned_headers(sign_on: Mapping[int, SignOn], *, traced: bool) -> frozenset[bytes]:
+def _owned_headers(sign_on: Mapping[int, SignOn | ServerSignOn], *, traced: bool) -> frozenset[bytes]:
     """The headers that only the gateway may set, in lower case."""
     owned = frozenset(name.lower().encode() for one in sign_on.values() for name in one.owned)
     return owned | FIELDS if traced else owned

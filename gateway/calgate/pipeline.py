@@ -27,13 +27,15 @@ from calgate.http.target import refuse_windows_alias
 from calgate.licensing.leases import Licensing
 from calgate.open_websocket import OpenWebSocket
 from calgate.plugin.access import Grant
-from calgate.plugin.errors import Forbidden, Refusal, RequestTimeout, Unavailable
+from calgate.plugin.errors import BadGateway, Forbidden, Refusal, RequestTimeout, Unavailable
 from calgate.plugin.identity import Person
 from calgate.plugin.licensing import Lease
+from calgate.plugin.sign_on import DocumentServer, ServerSignOn
 from calgate.routes import Route
 from calgate.telemetry import log
 from calgate.telemetry.metrics import Metrics
-from calgate.upstream.forwarder import UpstreamResponse, encode_headers
+from calgate.upstream.forwarder import Introduction, UpstreamResponse, encode_headers
+from calgate.upstream.pool import Upstream
 from calgate.upstream.state import State
 from calgate.upstream.websocket import WebSocketTunnel
 from calgate.warm_exchange import Deliver, WarmExchange
@@ -161,6 +163,8 @@ class Pipeline:
         `deliver` gets the response, unless the exchange needs `serve` after all. Raises what `answer_from_memory` does.
         """
         route = self._demand_route(request, route)
+        if route.server_sign_on is not None:
+            return None
         admission = self.answer_from_memory(request, route)
         if admission is None:
             return None
@@ -300,7 +304,10 @@ class Pipeline:
     # ------------------------------------------------------------ who you are, for the document server
 
     def _known_sign_on(self, route: Route, session: Session) -> bytes | None:
-        """Returns the sign-on headers as they are sent; None where they must be made for this request."""
+        """Returns the sign-on headers as they are sent; None where they must be made for this request.
+
+        A sign-on to one server makes them later, when the server has been chosen.
+        """
         return b"" if route.sign_on is None else session.sign_on_headers(route.number)
 
     async def _introduce(
@@ -318,7 +325,7 @@ class Pipeline:
         began = perf_counter() if begun is None else begun.began
         if begun is not None:
             begun.take_over()
-        signed_in = admission.signed_in
+        signed_in, sign_on = admission.signed_in, admission.route.server_sign_on
         upstream_response = await admission.route.forwarder.send(
             request,
             signed_in.session.key,
@@ -327,8 +334,11 @@ class Pipeline:
             admission.body,
             user=signed_in.session.person_key,
             sent=begun.sent if begun is not None else None,
+            introduction=None if sign_on is None else _introduction(sign_on, admission),
         )
         self._metrics.observe("upstream", perf_counter() - began)
+        if sign_on is not None and upstream_response.connection.status >= 400:
+            _demand_signed_on(sign_on, admission, upstream_response)
         return upstream_response
 
     async def _response(
@@ -409,6 +419,24 @@ class Pipeline:
         with suppress(Unavailable):  # then at least the hours are judged, for the person as last known
             admission.person = await self._sign_in.person(session, time.time(), PERSON_REFRESH)
         return self._allow(request, route, session, admission.person, self._use_of(request, route, admission.body))
+
+
+def _introduction(sign_on: ServerSignOn, admission: Admission) -> Introduction:
+    async def headers(upstream: Upstream) -> bytes:
+        server = DocumentServer(upstream.name, upstream.host)
+        return encode_headers(await sign_on.introduce(server, admission.person, admission.grant, admission.lease))
+
+    return Introduction(headers, admission.person.key if sign_on.exclusive else "")
+
+
+def _demand_signed_on(sign_on: ServerSignOn, admission: Admission, upstream_response: UpstreamResponse) -> None:
+    """Raises BadGateway where the document server rejected the sign-on: no browser could answer its challenge."""
+    connection = upstream_response.connection
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in connection.headers}
+    cause = sign_on.why_rejected(connection.status, headers)
+    if cause is not None:
+        connection.close()
+        raise BadGateway(f"the document server rejected the sign-on of {admission.person.name}: {cause}")
 
 
 def _grant_key(request: Request, route: Route, use: Use) -> GrantKey:

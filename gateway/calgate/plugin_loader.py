@@ -29,7 +29,7 @@ from calgate.plugin.identity import Authenticator, Directory, GroupMembers, Iden
 from calgate.plugin.licensing import Allocator
 from calgate.plugin.services import Services, Store
 from calgate.plugin.settings import Section
-from calgate.plugin.sign_on import SignOn
+from calgate.plugin.sign_on import ServerSignOn, SignOn
 
 GROUP = "calgate.plugins"
 _STARTED = ("directory", "allocator", "authenticator")  # in this order; a sign-on is started for each route
@@ -161,7 +161,7 @@ class StartedPlugins:
     directory: Directory
     allocator: Allocator | None
     authenticators: Sequence[Authenticator]
-    sign_on: Mapping[int, SignOn]  # by the route's number
+    sign_on: Mapping[int, SignOn | ServerSignOn]  # by the route's number
     services: Services
     activating: Sequence[Activates] = ()
 

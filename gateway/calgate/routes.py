@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from calgate.dialect import Dialect
 from calgate.paths import is_at_or_below
-from calgate.plugin.sign_on import SignOn
+from calgate.plugin.sign_on import ServerSignOn, SignOn
 from calgate.upstream.forwarder import Forwarder
 from calgate.upstream.pool import Upstream
 
@@ -28,6 +28,7 @@ class Route:
     websocket_idle: float = 3600.0  # seconds without a byte
     windows: bool = True  # the document servers run Windows, so paths that it resolves differently are refused
     service_workers: bool = False  # scripts of service workers are served
+    server_sign_on: ServerSignOn | None = None  # instead of `sign_on`; its requests are never sent without a task
     is_remembered: bool = False  # requests may be answered from memory: `has_only_remembered_settings`
 
     def covers(self, host: str, path: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.gateway_process import DocumentServer, Reply, calgate, cookie_of, curl, gateway, write_settings
+from support.gateway_process import DocumentServer, Exchange, Reply, calgate, cookie_of, curl, gateway, write_settings
 from support.plugins import install
 from support.ports import free_port
 
@@ -73,6 +73,118 @@ async def test_sign_on_that_is_not_installed_is_a_fault_that_names_those_that_ar
     code, _, said = await calgate("run", "-c", str(write_with_it(tmp_path, server.port)))
     assert code == 2
     assert "no sign-on plugin 'signed' is installed; there is headers" in said
+
+
+# ---------------------------------------------------------------- a sign-on to one document server
+
+ONE_TIME = """
+from contextlib import asynccontextmanager
+from calgate.plugin import Section
+
+role = "sign-on"
+
+class Config(Section):
+    pass
+
+class OneTime:
+    owned = frozenset({"x-ticket"})
+    exclusive = True
+    made = 0
+
+    async def introduce(self, server, person, grant, lease):
+        self.made += 1
+        return {"X-Ticket": f"{self.made} {server.name} {person.account}"}
+
+    def why_rejected(self, status, headers):
+        return "it does not know the key" if status == 401 and headers["www-authenticate"] == "Ticket" else None
+
+@asynccontextmanager
+async def start(config, services):
+    yield OneTime()
+"""
+
+
+@pytest.fixture
+def one_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = install(tmp_path / "site", {"one-time": "strangers_tickets"}, {"strangers_tickets": ONE_TIME})
+    monkeypatch.setenv("PYTHONPATH", str(site))
+
+
+def write_one_time(folder: Path, upstream: int, *, listen: str = "", more: str = "") -> Path:
+    file = write_settings(folder, upstream, listen=listen, more=more)
+    text = re.sub(r"^sign_on = .*\n", 'sign_on = { plugin = "one-time" }\n', file.read_text(), flags=re.MULTILINE)
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.usefixtures("one_time")
+async def test_each_try_has_a_ticket_of_its_own_on_a_connection_of_one_person(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    """Four people at once, while the document server drops kept connections."""
+    used: set[asyncio.StreamWriter] = set()
+
+    async def answer(exchange: Exchange) -> None:
+        if exchange.path == "/stale" and exchange.writer in used:
+            exchange.writer.close()
+            return
+        used.add(exchange.writer)
+        await exchange.answer()
+
+    server.behaviour = answer
+    people = ("alice", "bob", "carol", "dave")
+    async with gateway(write_one_time(tmp_path, server.port)) as gate:
+        cookies = {user: await cookie_of(gate, user) for user in people}
+        for path in ("/portal", "/stale", "/portal"):
+            answers = await asyncio.gather(
+                *(
+                    curl(f"{gate.url}{path}", "-H", f"Cookie: {cookies[user]}", "-H", "x-ticket: boss")
+                    for user in people
+                )
+            )
+            assert {reply.status for reply in answers} == {200}
+    tickets = [exchange.values("X-Ticket") for exchange in server.seen]
+    assert {len(values) for values in tickets} == {1}
+    assert len({values[0] for values in tickets}) == len(tickets), "a ticket was sent twice"
+    assert {values[0].split()[1] for values in tickets} == {f"http://127.0.0.1:{server.port}"}
+    owners: dict[asyncio.StreamWriter, set[str]] = {}
+    for exchange in server.seen:
+        owners.setdefault(exchange.writer, set()).add(exchange.values("X-Ticket")[0].split()[2])
+    assert {len(names) for names in owners.values()} == {1}
+    assert len(owners) < len(tickets), "connections are kept"
+
+
+@pytest.mark.usefixtures("one_time")
+async def test_rejected_sign_on_is_a_bad_gateway_with_a_page(server: DocumentServer, tmp_path: Path) -> None:
+    async with gateway(write_one_time(tmp_path, server.port)) as gate:
+        cookie = await cookie_of(gate, "alice")
+
+        async def reject(exchange: Exchange) -> None:
+            await exchange.answer(status="401 Unauthorized", fields=["WWW-Authenticate: Ticket"])
+
+        server.behaviour = reject
+        reply = await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}", "-H", "Accept: text/html")
+        assert (reply.status, b"<h1" in reply.body) == (502, True)
+        assert reply.values("www-authenticate") == []
+        assert b"does not know the key" not in reply.body
+        refused = gate.decisions("refused")[-1]
+        assert refused["reason"] == "the document server rejected the sign-on of DEMO\\alice: it does not know the key"
+
+
+@pytest.mark.usefixtures("one_time")
+async def test_route_with_a_ticket_for_one_server_has_no_verdict_for_another_proxy(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    listen, more = 'trusted_proxies = ["127.0.0.1/32"]', '[forward_auth]\nsecret = "open sesame"'
+    settings = write_one_time(tmp_path, server.port, listen=listen, more=more)
+    described = {"X-Calgate-Secret": "open sesame", "X-Forwarded-Method": "GET", "X-Forwarded-Uri": "/docs/sales"}
+    async with gateway(settings) as gate:
+        options = [word for name, value in described.items() for word in ("-H", f"{name}: {value}")]
+        reply = await curl(f"{gate.url}/_calgate/auth", *options)
+        assert (reply.status, reply.json["code"]) == (403, "forbidden")
+        assert "another proxy cannot send it" in gate.log.read_text()
+        _, out, _ = await calgate("check", "-c", str(settings))
+        assert "/_calgate/auth refuses its requests" in " ".join(out.split())
 
 
 # ---------------------------------------------------------------- a site that has none of ours

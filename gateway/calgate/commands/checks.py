@@ -24,6 +24,7 @@ from calgate.plugin.errors import ConfigError, Refusal, Unavailable
 from calgate.plugin.identity import Directory, GroupHints
 from calgate.plugin.names import identity_of
 from calgate.plugin.services import Services
+from calgate.plugin.sign_on import ServerSignOn
 from calgate.plugin.values import as_text
 from calgate.routes import hidden_routes
 from calgate.store import RedisStore
@@ -55,6 +56,8 @@ async def check(
                 yield finding
             async for finding in _plugins(settings, plugins.services, public, login):
                 yield finding
+            for finding in _not_for_forward_auth(settings, plugins):
+                yield finding
     except ConfigError as error:
         for fault in error.faults:
             yield Finding("fail", "start", fault)
@@ -68,6 +71,8 @@ def _unwise(settings: Settings) -> Sequence[Finding]:
     sentences = [*access_warnings(settings.core.access), *hidden_routes(settings.core.routes)]
     for name, section in settings.plugins.items():
         sentences += settings.modules[name].warnings(section)
+    for number, (name, section) in settings.sign_on.items():
+        sentences += [f"routes[{number + 1}].sign_on: {said}" for said in settings.modules[name].warnings(section)]
     sentences += [f"{name}: {why}" for name, why in plugin_loader.unusable()]
     wise = [Finding("ok", "settings", f"{settings.file} is read, and has no faults")]
     listen = settings.core.listen
@@ -170,10 +175,25 @@ async def _plugins(
             if finding.blocks:
                 blocked.setdefault(finding.blocks, finding.subject)
             yield finding
+    for number, (name, section) in settings.sign_on.items():
+        async for finding in settings.modules[name].check(section, context):
+            yield replace(finding, subject=f"routes[{number + 1}].sign_on: {finding.subject}")
     yield await _rules(settings, services, blocked)
     if "directory" not in blocked:
         async for finding in _users(settings.core.access, services):
             yield finding
+
+
+def _not_for_forward_auth(settings: Settings, plugins: plugin_loader.StartedPlugins) -> Sequence[Finding]:
+    """Returns a warning for each route whose sign-on only the gateway itself can send."""
+    if settings.core.forward_auth is None:
+        return []
+    what = "/_calgate/auth refuses its requests: its sign-on is valid for one document server and one request"
+    return [
+        Finding("warn", f"routes[{number + 1}]", what, "let the gateway forward this route, not another proxy")
+        for number, sign_on in plugins.sign_on.items()
+        if isinstance(sign_on, ServerSignOn)
+    ]
 
 
 async def _users(rules: Sequence[Rule], services: Services) -> AsyncIterator[Finding]:

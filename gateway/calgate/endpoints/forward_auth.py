@@ -51,6 +51,11 @@ async def respond(request: Request, route: Route | None, pipeline: Pipeline) -> 
     The proxy does not report how the request ends, so a new CAL counts as used.
     """
     _demand_body(request, route)
+    if route is not None and route.server_sign_on is not None:
+        raise Forbidden(
+            "forward-auth: the sign-on of this route is valid for one document server and one request, so another proxy"
+            " cannot send it; let the gateway forward this route"
+        )
     admission = await pipeline.admit(request, route)
     pipeline.settle(admission, served=True)
     person = admission.person

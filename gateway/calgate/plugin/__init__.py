@@ -75,7 +75,7 @@ from calgate.plugin.names import Name, identity_of, parse_group, parse_user
 from calgate.plugin.options import SETTINGS_FILE, config_option, console, json_option
 from calgate.plugin.services import Event, Services, Site, Store
 from calgate.plugin.settings import Duration, Network, Secret, Section, is_origin, parse_duration
-from calgate.plugin.sign_on import SignOn
+from calgate.plugin.sign_on import DocumentServer, ServerSignOn, SignOn
 from calgate.plugin.tasks import start_task
 from calgate.plugin.values import as_text, milliseconds
 
@@ -99,6 +99,7 @@ __all__ = [
     "Continue",
     "CrossSite",
     "Directory",
+    "DocumentServer",
     "DomainInfo",
     "Duration",
     "Event",
@@ -143,6 +144,7 @@ __all__ = [
     "Secret",
     "Section",
     "SelectiveAuthenticator",
+    "ServerSignOn",
     "ServiceAccount",
     "Services",
     "SignInNeeded",

@@ -1,6 +1,7 @@
 """How does the document server learn who you are?"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from calgate.plugin.access import Grant
@@ -19,4 +20,36 @@ class SignOn(Protocol):
         """Returns header values, in which each character is one byte (latin-1).
 
         Raises Forbidden if a value cannot be written in the header's encoding.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentServer:
+    """The document server that a request is about to be sent to."""
+
+    name: str  # its URL, as in the settings file: https://qvws1.corp.example
+    host: str  # qvws1.corp.example
+
+
+@runtime_checkable
+class ServerSignOn(Protocol):
+    """Signs the user in at one document server, with headers that are valid there only, and for one request only."""
+
+    owned: frozenset[str]  # lower-case header names that only the gateway may set
+    exclusive: bool  # a connection to the document server carries the requests of one person as long as it is open
+
+    async def introduce(
+        self, server: DocumentServer, person: Person, grant: Grant, lease: Lease | None
+    ) -> Mapping[str, str]:
+        """Returns header values as `SignOn.headers` does.
+
+        Called again each time that the request is sent: to the next server, and on another connection. Raises
+        Forbidden, AccountRefused or Unavailable.
+        """
+
+    def why_rejected(self, status: int, headers: Mapping[str, str]) -> str | None:
+        """Returns the likely cause if the document server rejected this sign-on, for the log; None: it did not.
+
+        Called for responses with status 400 and above; names of `headers` are in lower case. The client then gets a
+        502, never the document server's response.
         """

@@ -62,6 +62,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._error: Exception | None = None
         self.state = IDLE
         self.user: str | None = None  # whose request has the connection; kept by the pool
+        self.owner = ""  # whose requests alone it may carry; "": anybody's; kept by the pool
         self.deadline = 0.0
         self.idle_since = 0.0
         self.after_upgrade = b""

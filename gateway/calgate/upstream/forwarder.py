@@ -7,7 +7,7 @@ own.
 import base64
 import hashlib
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -44,6 +44,14 @@ class Sent:
     connection: UpstreamConnection
 
 
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """Signs the user in at the document server that the request is sent to, each time that it is sent."""
+
+    headers: Callable[[Upstream], Awaitable[bytes]]  # as lines; valid for one request to this server
+    owner: str  # the only one who may use the connection afterwards; "": anybody
+
+
 class Forwarder:
     """Sends the requests of one route to its document servers."""
 
@@ -61,10 +69,12 @@ class Forwarder:
         *,
         user: str = "",
         sent: Sent | None = None,
+        introduction: Introduction | None = None,
     ) -> UpstreamResponse:
         """Sends a request; `body`: the whole body, where it was read already; `user`: whose limit it counts towards.
 
-        `sent`: what `send_at_once` returned for this request. Raises BadGateway, GatewayTimeout, Unavailable.
+        `sent`: what `send_at_once` returned for this request. `introduction` makes the sign-on headers instead of
+        `sign_on`. Raises BadGateway, GatewayTimeout, Unavailable, and what `introduction` raises.
         """
         unreachable: Unreachable | None = None
         for member in sent.members if sent is not None else self._load_balancer.candidates(session_key):
@@ -72,7 +82,11 @@ class Forwarder:
                 if sent is not None and member is sent.members[0]:
                     connection = await member.upstream.send(sent.upstream_request, sent.connection)
                 else:
+                    if introduction is not None:
+                        sign_on = await introduction.headers(member.upstream)
                     upstream_request = self._request(request, member.upstream, cookies, sign_on, body, user)
+                    if introduction is not None:
+                        self._renew_by(introduction, upstream_request, request, member.upstream, cookies, body)
                     connection = await member.upstream.send(upstream_request)
             except Unreachable as error:  # nothing was sent, so the next server can have it
                 self._load_balancer.failed(member, error)
@@ -84,6 +98,24 @@ class Forwarder:
             return self._receive(request, member, connection)
         assert unreachable is not None
         raise unreachable
+
+    def _renew_by(
+        self,
+        introduction: Introduction,
+        upstream_request: UpstreamRequest,
+        request: Request,
+        upstream: Upstream,
+        cookies: bytes,
+        body: bytes | None,
+    ) -> None:
+        """Lets the pool make the message again, with a new introduction, before it is sent a second time."""
+
+        async def renew() -> bytes:
+            sign_on = await introduction.headers(upstream)
+            return self._request(request, upstream, cookies, sign_on, body, upstream_request.user).message
+
+        upstream_request.owner = introduction.owner
+        upstream_request.renew = renew
 
     def send_at_once(
         self, request: Request, session_key: str, cookies: bytes, sign_on: bytes, body: bytes | None, user: str

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
@@ -26,6 +26,8 @@ class UpstreamRequest:
     body: AsyncIterator[bytes] | None = None
     user: str = ""  # whose request it is, for the limit per user
     chunked: bool = False  # how the body is framed: in chunks, or by the Content-Length in `message`
+    owner: str = ""  # the only one who may use the connection, now and afterwards; "": anybody
+    renew: Callable[[], Awaitable[bytes]] | None = None  # makes `message` again, where it must not be sent twice
 
 
 class Unreachable(BadGateway):
@@ -99,18 +101,19 @@ class Upstream:
 
     def send_at_once(self, request: UpstreamRequest) -> UpstreamConnection | None:
         """Sends a request on an idle connection; None where there is none that the user may have now."""
-        while (connection := self._turns.take_idle(request.user)) is not None:
-            if self._assign(connection, request.user):
+        while (connection := self._turns.take_idle(request.user, request.owner)) is not None:
+            if self._assign(connection, request):
                 connection.begin(request.message, without_body=request.method == "HEAD")
                 return connection
         return None
 
-    def _assign(self, connection: UpstreamConnection, user: str) -> bool:
-        """Gives a connection to the request of a user; returns False where it has ended meanwhile."""
+    def _assign(self, connection: UpstreamConnection, request: UpstreamRequest) -> bool:
+        """Gives a connection to a request; returns False where it has ended meanwhile."""
         if not connection.reusable:
-            self._turns.end_use(user)
+            self._turns.end_use(request.user)
             return False
-        connection.user = user
+        assert connection.owner == request.owner, "a connection that belongs to another person"
+        connection.user = request.user
         return True
 
     async def send(self, request: UpstreamRequest, begun: UpstreamConnection | None = None) -> UpstreamConnection:
@@ -119,9 +122,8 @@ class Upstream:
         `begun`: the connection on which `send_at_once` has sent the request already.
         """
         repeatable = request.body is None and request.method in _SAFE_TO_REPEAT
-        turns, user = self._turns, request.user
-        while (connection := begun or turns.take_idle(user) or await self._wait_for_turn(user)) is not None:
-            if begun is None and not self._assign(connection, user):
+        while (connection := begun or self._take_idle(request) or await self._wait_for_turn(request)) is not None:
+            if begun is None and not self._assign(connection, request):
                 continue
             try:
                 return await self._exchange(connection, request, has_begun=begun is not None)
@@ -131,10 +133,15 @@ class Upstream:
                     raise BadGateway(
                         f"{self.host} closed an idle connection while a {request.method} was being sent"
                     ) from None
+                if request.renew is not None:
+                    request.message = await request.renew()
         try:
-            return await self._exchange(await self._open(user), request)
+            return await self._exchange(await self._open(request), request)
         except Stale:
             raise BadGateway(f"{self.host} closed the connection without a response") from None
+
+    def _take_idle(self, request: UpstreamRequest) -> UpstreamConnection | None:
+        return self._turns.take_idle(request.user, request.owner)
 
     async def _exchange(
         self, connection: UpstreamConnection, request: UpstreamRequest, *, has_begun: bool = False
@@ -150,7 +157,7 @@ class Upstream:
             raise
         return connection
 
-    async def _open(self, user: str) -> UpstreamConnection:
+    async def _open(self, request: UpstreamRequest) -> UpstreamConnection:
         """Opens a connection in the room that was reserved for it."""
         loop = asyncio.get_running_loop()
         try:
@@ -165,12 +172,12 @@ class Upstream:
             if not connection.alive:
                 raise ConnectionResetError("closed at once")
         except OSError as error:
-            self._turns.not_opened(user)
+            self._turns.not_opened(request.user)
             raise self._refusal_for(error) from error
         except BaseException:
-            self._turns.not_opened(user)
+            self._turns.not_opened(request.user)
             raise
-        self._turns.opened(connection, user)
+        self._turns.opened(connection, request.user, request.owner)
         return connection
 
     def _refusal_for(self, error: OSError) -> Refusal:
@@ -182,7 +189,7 @@ class Upstream:
             return Unavailable(f"no file descriptor for a connection to {self.host}:{self.port}", code="no-upstream")
         return Unreachable(f"{self.host}:{self.port} cannot be reached: {error}")
 
-    async def _wait_for_turn(self, user: str) -> UpstreamConnection | None:
+    async def _wait_for_turn(self, request: UpstreamRequest) -> UpstreamConnection | None:
         """Returns a connection that another request has released; None: room for a new one is reserved.
 
         Raises Unavailable after `connect` seconds.
@@ -193,7 +200,7 @@ class Upstream:
             if not granted.done():
                 granted.set_result(None)
 
-        turn = self._turns.take(user, wake)
+        turn = self._turns.take(request.user, wake, request.owner)
         if turn.is_granted:
             return turn.connection
         try:

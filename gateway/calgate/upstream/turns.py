@@ -1,7 +1,8 @@
 """Decides which request may use a connection to a document server next. Never waits itself.
 
 First come, first served, within two limits: `limit` connections in all, and `per_user` requests of one user, so that
-nobody can keep the others out by slow uploads, slow reading or long polls.
+nobody can keep the others out by slow uploads, slow reading or long polls. A connection that has an owner is given to
+requests of that owner only.
 """
 
 from collections import deque
@@ -15,10 +16,11 @@ Granted = Callable[["Turn"], None]
 class Turn:
     """The place of one request in the queue; `on_granted` is called once, possibly before `take` returns."""
 
-    __slots__ = ("connection", "is_granted", "is_over_share", "on_granted", "user")
+    __slots__ = ("connection", "is_granted", "is_over_share", "on_granted", "owner", "user")
 
-    def __init__(self, user: str, on_granted: Granted) -> None:
+    def __init__(self, user: str, on_granted: Granted, owner: str) -> None:
         self.user = user
+        self.owner = owner
         self.on_granted = on_granted
         self.connection: UpstreamConnection | None = None  # once granted; None: room for a new one is reserved
         self.is_granted = False
@@ -38,17 +40,28 @@ class Turns:
         self._over_share: dict[str, deque[Turn]] = {}  # by user
         self._held: dict[str, int] = {}  # by user: requests that have a connection, or wait for any connection
 
-    def take_idle(self, user: str) -> UpstreamConnection | None:
-        """Takes an idle connection, if there is one that the user may have at once."""
+    def take_idle(self, user: str, owner: str = "") -> UpstreamConnection | None:
+        """Takes an idle connection of this owner, if there is one that the user may have at once."""
         held = self._held.get(user, 0)
         if not self.idle or self._waiting or held >= self.per_user:
             return None
-        self._held[user] = held + 1
-        return self.idle.pop()  # the last used is the most likely to be open still
+        connection = self._pop_idle(owner)
+        if connection is not None:
+            self._held[user] = held + 1
+        return connection
 
-    def take(self, user: str, on_granted: Granted) -> Turn:
-        """Queues for a connection, or for room to open one."""
-        turn = Turn(user, on_granted)
+    def _pop_idle(self, owner: str) -> UpstreamConnection | None:
+        """Takes the owner's connection that was used last: it is the most likely to be open still."""
+        if self.idle and self.idle[-1].owner == owner:
+            return self.idle.pop()
+        connection = next((one for one in reversed(self.idle) if one.owner == owner), None)
+        if connection is not None:
+            self.idle.remove(connection)
+        return connection
+
+    def take(self, user: str, on_granted: Granted, owner: str = "") -> Turn:
+        """Queues for a connection of this owner, or for room to open one."""
+        turn = Turn(user, on_granted, owner)
         if self._held.get(user, 0) < self.per_user:
             self._queue(turn)
         else:
@@ -64,14 +77,27 @@ class Turns:
 
     def _grant(self) -> None:
         """Grants the turns of the requests that have waited longest, as far as connections and room go."""
-        while self._waiting and (self.idle or self._has_room):
-            turn = self._waiting.popleft()
-            if self.idle:
-                turn.connection = self.idle.pop()
-            else:
+        while self._waiting:
+            turn = self._waiting[0]
+            turn.connection = self._pop_idle(turn.owner)
+            if turn.connection is None:
+                if not self._make_room():
+                    return
                 self._opening += 1
+            self._waiting.popleft()
             turn.is_granted = True
             turn.on_granted(turn)
+
+    def _make_room(self) -> bool:
+        """Closes the connections that have been idle longest until there is room; whether there is.
+
+        They belong to other owners, so their slots can be passed on, but never the connections.
+        """
+        while not self._has_room and self.idle:
+            connection = self.idle.popleft()
+            self.connections.discard(connection)
+            connection.close()
+        return self._has_room
 
     @property
     def _has_room(self) -> bool:
@@ -112,9 +138,10 @@ class Turns:
         elif self._waiting:
             self._grant()
 
-    def opened(self, connection: UpstreamConnection, user: str) -> None:
-        """The room that was reserved is used by this connection."""
+    def opened(self, connection: UpstreamConnection, user: str, owner: str = "") -> None:
+        """The room that was reserved is used by this connection, which belongs to `owner` as long as it is open."""
         self._opening -= 1
+        connection.owner = owner
         connection.user = user
         self.connections.add(connection)
 

@@ -228,3 +228,26 @@ async def test_lack_of_file_descriptors_is_no_failure_of_the_server(
     assert [record.getMessage() for record in caplog.records] == [
         "cannot connect to 127.0.0.1:1: no file descriptors left; raise LimitNOFILE of the service (ulimit -n)"
     ]
+
+
+async def test_message_is_made_again_for_the_connection_that_replaces_one_that_had_ended() -> None:
+    """A Kerberos token is a replay the second time, even where nothing was read the first time."""
+    received: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Responds to the first request of a connection only, as if the second came too late."""
+        received.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        received.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    async def renew() -> bytes:
+        return b"GET /again HTTP/1.1\r\nHost: docs\r\n\r\n"
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listening, Upstream("127.0.0.1", listening.sockets[0].getsockname()[1]) as upstream:
+        for path in (b"/first", b"/second"):
+            request = ask_for(path)
+            request.renew = renew
+            assert await (await upstream.send(request)).read() == b""
+    assert [head.split(b" ")[1] for head in received[:3]] == [b"/first", b"/second", b"/again"]

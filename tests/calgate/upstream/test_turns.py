@@ -12,6 +12,13 @@ class Connection:
     reusable = True
     user: str | None = None
 
+    def __init__(self) -> None:
+        self.owner = ""
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
 
 def take(turns: Turns, *users: str) -> list[Turn]:
     return [turns.take(user, lambda turn: granted.append(turn)) for user in users]
@@ -20,7 +27,7 @@ def take(turns: Turns, *users: str) -> list[Turn]:
 def open_for(turns: Turns, turn: Turn) -> UpstreamConnection:
     assert turn.is_granted
     connection = cast(UpstreamConnection, Connection())
-    turns.opened(connection, turn.user)
+    turns.opened(connection, turn.user, turn.owner)
     return connection
 
 
@@ -110,3 +117,45 @@ def test_end_of_an_upgraded_connection_gives_room_to_the_next() -> None:
     turns.discard(open_for(turns, first))
     assert second.is_granted
     assert second.connection is None
+
+
+# ---------------------------------------------------------------- connections that belong to one person
+
+
+def idle_of(turns: Turns, owner: str) -> UpstreamConnection:
+    connection = open_for(turns, turns.take(owner, lambda turn: None, owner))
+    turns.release(connection)
+    return connection
+
+
+def test_idle_connection_is_given_to_its_owner_only() -> None:
+    turns = Turns(4, 4)
+    opened = [open_for(turns, turns.take(owner, lambda turn: None, owner)) for owner in ("alice", "bob", "alice")]
+    for connection in opened:
+        turns.release(connection)
+    of_alice, of_bob, later_of_alice = opened
+    assert turns.take_idle("carol", "carol") is None
+    assert turns.take_idle("nobody") is None
+    assert turns.take_idle("bob", "bob") is of_bob
+    assert [turns.take_idle("alice", "alice") for _ in range(3)] == [later_of_alice, of_alice, None]
+
+
+def test_slot_of_a_released_connection_is_passed_on_and_never_the_connection() -> None:
+    turns = Turns(1, 1)
+    connection = open_for(turns, turns.take("alice", lambda turn: None, "alice"))
+    waiting = turns.take("bob", lambda turn: None, "bob")
+    assert not waiting.is_granted
+    turns.release(connection)
+    assert waiting.is_granted
+    assert waiting.connection is None
+    assert cast(Connection, connection).is_closed
+
+
+def test_connection_that_was_idle_longest_is_closed_where_there_is_no_room() -> None:
+    turns = Turns(2, 2)
+    oldest, newer = idle_of(turns, "alice"), idle_of(turns, "bob")
+    turn = turns.take("carol", lambda turn: None, "carol")
+    assert (turn.is_granted, turn.connection) == (True, None)
+    assert (cast(Connection, oldest).is_closed, cast(Connection, newer).is_closed) == (True, False)
+    turns.discard(oldest)  # as the network reports it, later
+    assert turns.take_idle("bob", "bob") is newer
