@@ -106,6 +106,26 @@ async def test_head_in_two_pieces_stays_one_request(warm: Warm) -> None:
     assert exchange.values("X") == ["GET /page HTTP/1.1"]
 
 
+async def test_head_that_begins_while_another_request_is_served_stays_one_request(warm: Warm) -> None:
+    """Its second piece comes when the connection is idle again, and looks like a known request."""
+    held = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await held.wait()
+        await exchange.answer()
+
+    warm.server.behaviour = slow
+    warm.send("/page")
+    await warm.arrived(1)
+    warm.writer.write(b"GET /first HTTP/1.1\r\nX: ")
+    await asyncio.sleep(0.1)
+    held.set()
+    await warm.receive()
+    warm.send("/page")
+    assert (await warm.receive())[0].startswith(b"HTTP/1.1 200")
+    assert [exchange.path for exchange in warm.server.seen] == ["/page", "/first"]
+
+
 async def test_pipelined_request_after_a_known_one_is_served_next(warm: Warm) -> None:
     held = asyncio.Event()
 

@@ -4,8 +4,10 @@ The gateway runs in the test's own process, so that a test can see which request
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
@@ -151,6 +153,27 @@ async def test_route_with_a_setting_that_is_not_known_to_be_remembered_is_left_t
     ):
         assert (await warm.get())[0].startswith(b"HTTP/1.1 200")
         assert len(warm.tasks) == 1
+
+
+async def test_warm_request_is_judged_again_when_the_hours_of_a_rule_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is set forward to the boundary; until then the same request needs no task."""
+    ahead = 12 - time.gmtime().tm_hour  # of UTC, where it is noon now
+    async with document_server() as server:
+        file = write_settings(tmp_path, server.port)
+        closed = '[[access]]\nname = "closed"\nhours = "14:00-24:00"\ndeny = true\n\n[[access]]'
+        file.write_text(f'timezone = "Etc/GMT{-ahead:+d}"\n' + file.read_text().replace("[[access]]", closed, 1))
+        async with warm_gateway(file, server) as warm:
+            assert (await warm.get())[0].startswith(b"HTTP/1.1 200")
+            assert warm.tasks == []
+            (session,) = warm.gateway.sessions.known()
+            boundary = session._grants[0, "/page", "", "127.0.0.1"].until
+            assert boundary is not None
+            session.person_at = boundary  # so that only the grant is out of date
+            monkeypatch.setattr("calgate.pipeline.time", SimpleNamespace(time=lambda: boundary + 1))
+            assert (await warm.get())[0].startswith(b"HTTP/1.1 403")
+            assert len(warm.tasks) == 1
 
 
 # ------------------------------------------------------------ exchanges that are handed over to a task

@@ -206,7 +206,12 @@ class ClientConnection(web.RequestHandler):
         """
         try:
             while not self._force_close:
-                message, content = await self._next_message()
+                if not self._messages:
+                    await self._wait_for_request()
+                    if self._close:
+                        break
+                    continue
+                message, content = self._take_message()
                 if not await self._serve_one(message, content) or self._close or self._force_close:
                     break
                 self._await_another()
@@ -221,16 +226,14 @@ class ClientConnection(web.RequestHandler):
             if self.transport is not None:
                 close_in_time(self.transport)
 
-    async def _next_message(self) -> tuple[RawRequestMessage | _ErrInfo, StreamReader]:
-        while not self._messages:
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-            if self._is_flushing:
-                await self._flush()
-        return self._take_message()
+    async def _wait_for_request(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+        if self._is_flushing:
+            await self._flush()
 
     def _take_message(self) -> tuple[RawRequestMessage | _ErrInfo, StreamReader]:
         message, content = self._messages.popleft()

@@ -115,6 +115,16 @@ async def test_response_sent_at_once_is_under_way_until_a_slow_client_has_read_i
     assert received.endswith(b"from a task")
 
 
+async def test_shutdown_waits_for_a_response_that_was_sent_at_once_to_be_read() -> None:
+    async with served_at_once(SIZE) as (client, connection):
+        stopping = asyncio.create_task(connection.shutdown(10))
+        received = b""
+        while piece := await asyncio.get_running_loop().sock_recv(client, 65_536):
+            received += piece
+        assert received.count(b"x") == SIZE
+        await asyncio.wait_for(stopping, 3)
+
+
 async def test_response_sent_at_once_closes_when_its_reader_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_SLOW_READER", 0.1)
     async with served_at_once(SIZE) as (_, slow):
