@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SHELL := /bin/bash
 SIDE_BY_SIDE := -n auto --dist loadgroup   # tests/support/parallel.py
 
-.PHONY: help demo demo-domain check format packages test quick fuzz photos bench mixed-load soak-cal fuzz-http
+.PHONY: licenses dist deb release help demo demo-domain check format packages test quick fuzz photos bench mixed-load soak-cal fuzz-http
 .PHONY: test-two-workers long lock clean reference
 
 help:  ## list the targets
@@ -84,7 +84,32 @@ test-two-workers: packages  ## run tests/end_to_end again, with two workers in e
 	@CALGATE_TEST_WORKERS=2 $(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/end_to_end
 
 long: packages  ## run the tests that are too long for CI
+	@tests/packages $(BIN)/python long
 	@$(BIN)/python -m pytest -m long
+
+RELEASE := $(VENV)/.release
+DIST ?= dist
+EPOCH := $(shell git log -1 --format=%ct)
+
+$(RELEASE): tests/release/requirements.txt
+	@test -x $@/bin/python || $(PYTHON) -m venv $@
+	@$@/bin/python -m pip --disable-pip-version-check -q install --require-hashes -r tests/release/requirements.txt
+	@touch $@
+
+licenses: $(VENV)/.run $(RELEASE)  ## check that every package which a gateway runs on is under an accepted license
+	@$(BIN)/python tests/release/parts.py licenses $(RELEASE)/bin $(BIN)/python
+
+dist: $(RELEASE)  ## build wheel and sdist into dist/, and check what an index would show of them
+	@mkdir -p $(DIST)
+	@SOURCE_DATE_EPOCH=$(EPOCH) $(RELEASE)/bin/python -m build -q --outdir $(DIST) .
+	@$(RELEASE)/bin/twine check --strict $(DIST)/*.whl $(DIST)/*.tar.gz
+
+deb: dist  ## build the Debian package into dist/ (root, Debian)
+	@PIP='$(abspath $(RELEASE))/bin/python -m pip' deploy/package/build.sh $(DIST)/calgate-*.whl $(DIST)
+
+release: dist deb licenses  ## build all that a release consists of, with its list of parts and SHA256SUMS, into dist/
+	@$(BIN)/python tests/release/parts.py sbom $(RELEASE)/bin $(BIN)/python >$(DIST)/calgate.cdx.json
+	@cd $(DIST) && sha256sum -- *.whl *.tar.gz *.deb *.json >SHA256SUMS && cat SHA256SUMS
 
 lock:  ## write the lock files from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml -o deploy/requirements.txt
@@ -92,6 +117,7 @@ lock:  ## write the lock files from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --extra tracing -c deploy/requirements-kerberos.txt -o deploy/requirements-tracing.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml --extra tracing --group test --group check -c deploy/requirements-tracing.txt -o tests/requirements.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --group domain -c deploy/requirements-kerberos.txt -c tests/requirements.txt -o tests/active_directory/requirements.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' --group release -c tests/requirements.txt -o tests/release/requirements.txt
 	echo 'atheris==3.0.0' | uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' - -o tests/fuzz/requirements.txt
 
 clean:  ## remove what the other targets made
