@@ -36,7 +36,7 @@ from calgate.plugin.errors import ConfigError
 from calgate.plugin.identity import NamesMechanisms
 from calgate.plugin.sign_on import ServerSignOn, SignOn
 from calgate.plugin_loader import StartedPlugins
-from calgate.routes import Route, has_only_remembered_settings, hidden_routes, upstream_of
+from calgate.routes import Route, authorization_faults, has_only_remembered_settings, hidden_routes, upstream_of
 from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, open_store
 from calgate.telemetry.dependency import DependencyState
 from calgate.telemetry.metrics import Metrics
@@ -172,6 +172,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         store = await stack.enter_async_context(_opened_store(settings, metrics))
         started = await stack.enter_async_context(plugin_loader.start(settings, store))
         _demand_licenses(settings, started)
+        if faults := authorization_faults(core.routes, started.sign_on):
+            raise ConfigError([f"{settings.file}: {fault}" for fault in faults], code=1)
         directory_state = DependencyState()
         plugins = _instrumented(started, metrics, directory_state, traces)
         _expect(metrics, started)
@@ -287,6 +289,8 @@ def _routes(
             section.windows,
             section.service_workers,
             sign_on if isinstance(sign_on, ServerSignOn) else None,
+            section.sign_in == "off",
+            section.authorization == "pass",
             has_only_remembered_settings(section.model_fields_set),
         )
 

@@ -16,6 +16,7 @@ from calgate.access.current import CurrentRules
 from calgate.access.rechecks import EVERY, recheck
 from calgate.access.rules import AccessRequest, Verdict
 from calgate.admission import Admission
+from calgate.authentication.anonymous import ANONYMOUS
 from calgate.authentication.open_exchanges import JUDGED_AFTER, Forwarding, StreamedBody
 from calgate.authentication.session import GrantKey, Session
 from calgate.authentication.sessions import Sessions
@@ -45,6 +46,7 @@ logger = logging.getLogger(__name__)
 PERSON_REFRESH = 10.0  # seconds between a session's queries to the directory, which has a cache of its own
 _BODY_WITHIN = 120.0  # seconds for the whole of a body that the dialect must see; such bodies are small
 _OTHER = Use("other")
+_PUBLIC = Grant('sign_in = "off"')  # what a public route serves, apart from documents
 _LONG_LIVED_KINDS = frozenset({"named", "document", "usage"})  # CALs that do not come back within the hour
 _CAL_KINDS = _LONG_LIVED_KINDS | {"session"}  # other lease kinds ("exempt", "unenforced") hold no CAL
 
@@ -92,6 +94,8 @@ class Pipeline:
     async def admit(self, request: Request, route: Route | None) -> Admission:
         """Asks the four questions in order; raises the Refusal of the first that is answered with no."""
         route = self._demand_route(request, route)
+        if route.is_public:
+            return await self._admit_anybody(request, route)
         admission = self.answer_from_memory(request, route)
         if admission is not None:
             return admission
@@ -113,7 +117,18 @@ class Pipeline:
         except BaseException:
             self._settle(session, lease, polls=use.kind == "poll", served=False)
             raise
+        if route.passes_authorization:
+            sign_on += self._sign_in.passed_authorization(request)
         return Admission(route, signed_in, person, grant, lease, sign_on, body, use.kind == "poll")
+
+    async def _admit_anybody(self, request: Request, route: Route) -> Admission:
+        """Admits a request on a route without sign-in: a document that it opens must be allowed without a user."""
+        signed_in = await self._sign_in.nobody(request)
+        body = await self._read_for(request, route)
+        use = self._use_of(request, route, body)
+        grant = self._allow(request, route, signed_in.session, ANONYMOUS, use)
+        passed = self._sign_in.passed_authorization(request) if route.passes_authorization else b""
+        return Admission(route, signed_in, ANONYMOUS, grant, None, passed, body, use.kind == "poll")
 
     def _demand_route(self, request: Request, route: Route | None) -> Route:
         if route is None:
@@ -219,7 +234,10 @@ class Pipeline:
         grant = session.grant_for(key, rules, now)
         if grant is not None:
             return grant
-        access_request = AccessRequest(person, request.address, request.target.path, use.qualified)
+        if route.is_public and use.qualified is None:
+            return _PUBLIC
+        judged = None if route.is_public else person
+        access_request = AccessRequest(judged, request.address, request.target.path, use.qualified)
         try:
             grant = rules.decide(access_request, now, trial=partial(self._on_trial, request, person))
         except Refusal as refusal:
@@ -345,7 +363,7 @@ class Pipeline:
         self, request: Request, admission: Admission, upstream_response: UpstreamResponse
     ) -> Response | None:
         session = admission.session
-        if upstream_response.cookies_set:
+        if upstream_response.cookies_set and not admission.route.is_public:
             await self._sessions.note_cookies(session, upstream_response.cookies_set)
         if upstream_response.connection.status == 101:
             await self._tunnel(request, admission, upstream_response)
@@ -417,14 +435,16 @@ class Pipeline:
     async def _judge_access(self, request: Request, admission: Admission) -> Grant:
         session, route = admission.session, admission.route
         with suppress(Unavailable):  # then at least the hours are judged, for the person as last known
-            admission.person = await self._sign_in.person(session, time.time(), PERSON_REFRESH)
+            if not route.is_public:
+                admission.person = await self._sign_in.person(session, time.time(), PERSON_REFRESH)
         return self._allow(request, route, session, admission.person, self._use_of(request, route, admission.body))
 
 
 def _introduction(sign_on: ServerSignOn, admission: Admission) -> Introduction:
     async def headers(upstream: Upstream) -> bytes:
         server = DocumentServer(upstream.name, upstream.host)
-        return encode_headers(await sign_on.introduce(server, admission.person, admission.grant, admission.lease))
+        introduced = await sign_on.introduce(server, admission.person, admission.grant, admission.lease)
+        return admission.sign_on + encode_headers(introduced)  # with Authorization, where the route passes it
 
     return Introduction(headers, admission.person.key if sign_on.exclusive else "")
 

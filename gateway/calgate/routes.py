@@ -1,7 +1,7 @@
 """Routes: which requests go to which document servers."""
 
 import ssl
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,8 @@ class Route:
     windows: bool = True  # the document servers run Windows, so paths that it resolves differently are refused
     service_workers: bool = False  # scripts of service workers are served
     server_sign_on: ServerSignOn | None = None  # instead of `sign_on`; its requests are never sent without a task
+    is_public: bool = False  # nobody is signed in
+    passes_authorization: bool = False  # the application's own credentials are forwarded
     is_remembered: bool = False  # requests may be answered from memory: `has_only_remembered_settings`
 
     def covers(self, host: str, path: str) -> bool:
@@ -118,6 +120,25 @@ def hidden_routes(routes: Sequence[HostAndPath]) -> Sequence[str]:
 
 def _covers_all_of(one: HostAndPath, other: HostAndPath) -> bool:
     return one.host.lower() in ("", other.host.lower()) and is_at_or_below(other.path, one.path)
+
+
+class PassesAuthorization(Protocol):
+    """The setting of a route that concerns the client's Authorization header."""
+
+    @property
+    def authorization(self) -> str: ...
+
+
+def authorization_faults(
+    routes: Sequence[PassesAuthorization], sign_ons: Mapping[int, SignOn | ServerSignOn]
+) -> Sequence[str]:
+    """Returns a fault for each route where the client's Authorization header would stand beside the sign-on's own."""
+    return [
+        f'routes[{number + 1}].authorization: "pass" cannot be combined with a sign_on that sets Authorization itself;'
+        " remove one of the two"
+        for number, sign_on in sign_ons.items()
+        if routes[number].authorization == "pass" and "authorization" in {name.lower() for name in sign_on.owned}
+    ]
 
 
 def upstream_of(route: ServerSettings, url: str, make: Callable[..., Upstream] = Upstream) -> Upstream:

@@ -21,7 +21,7 @@ from calgate.plugin.identity import Person
 class AccessRequest:
     """A user, and the path or document that the request opens."""
 
-    person: Person
+    person: Person | None  # None: a request on a route without sign-in
     address: str  # the client's, as seen through trusted proxies
     path: str  # decoded, begins with "/"
     document: str | None  # canonical, `host|document` where the request names the host; None: it opens and uses none
@@ -126,18 +126,31 @@ class _Compiled:
         against = self._circumstances(request, now)
         if against:
             return self._verdict("no match", against)
+        person = request.person
+        if person is None:
+            return self._judge_anonymous()
+        if self.rule.anonymous:
+            return self._verdict("no match", "it is for requests without sign-in")
         if not (self.rule.groups or self.rule.users):
             return self._verdict(
                 self._yes, "it is for everybody" if self.rule.everybody else "all its conditions are met"
             )
-        if fold(request.person.name) in self.users or fold(request.person.key) in self.users:
+        if fold(person.name) in self.users or fold(person.key) in self.users:
             return self._verdict(self._yes, "it names the user")
-        member = next((name for key, name in self.groups.items() if key in request.person.groups), None)
+        member = next((name for key, name in self.groups.items() if key in person.groups), None)
         if member is not None:
             return self._verdict(self._yes, f"the user is in {member}")
         if self.missing:
             return self._verdict("unresolved", f"the directory has no group {self.missing[0]}")
         return self._verdict("no match", "the user is in none of its groups" if self.groups else "it names other users")
+
+    def _judge_anonymous(self) -> Verdict:
+        """Fails closed: what is denied to everybody is denied to strangers; only a rule that says so allows them."""
+        if self.rule.anonymous:
+            return self._verdict(self._yes, "it is for requests without sign-in")
+        if self.rule.deny and not (self.rule.groups or self.rule.users):
+            return self._verdict("deny", "all its conditions are met")
+        return self._verdict("no match", "nobody is signed in, and the rule does not say anonymous = true")
 
     @property
     def is_unconditional(self) -> bool:
@@ -146,6 +159,8 @@ class _Compiled:
 
     def could_concern(self, person: Person) -> bool:
         """Whether it names the person, everybody, or (if it allows) a group that cannot be resolved."""
+        if self.rule.anonymous:
+            return False
         if not (self.rule.groups or self.rule.users):
             return True
         is_named = fold(person.name) in self.users or fold(person.key) in self.users

@@ -66,6 +66,10 @@ class Rule(Section):
     """Hours such as "mon-fri 08:00-18:00", in `timezone`; one, or a list. Without it the rule applies at any time."""
     everybody: bool = False
     """Makes a rule without groups and users apply to every user on purpose."""
+    anonymous: bool = False
+    """Makes the rule apply to requests on routes with `sign_in = "off"`, and to no others. Those routes are judged by
+    rules only where a request opens or uses a document; then no other rule allows one, not even `everybody = true`.
+    """
     deny: bool = False
     """Refuse the requests that match, instead of granting them."""
     enforce: bool = True
@@ -75,7 +79,14 @@ class Rule(Section):
     def _says_whom_it_is_for(self) -> "Rule":
         if self.everybody and (self.groups or self.users):
             raise ValueError("everybody = true cannot be combined with groups or users")
-        narrowed = self.groups or self.users or self.networks or self.paths or self.documents or self.hours
+        if self.anonymous and (self.everybody or self.groups or self.users):
+            raise ValueError(
+                "anonymous = true is for requests without a user, so it cannot be combined with groups, users or "
+                "everybody; write two rules"
+            )
+        narrowed = (
+            self.anonymous or self.groups or self.users or self.networks or self.paths or self.documents or self.hours
+        )
         if not (self.everybody or narrowed):
             raise ValueError(
                 "the rule has no condition: give it groups, users, networks, paths, documents or hours, "

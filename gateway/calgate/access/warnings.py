@@ -22,7 +22,7 @@ def _widened(rule: Rule, later: Sequence[Rule]) -> str | None:
     """Finds a rule whose documents a rule below it opens to other users."""
     if rule.deny or not rule.documents:
         return None
-    for other in later:
+    for other in (one for one in later if not one.anonymous):
         if other.deny and other.enforce and _covers(other, rule.documents) and not _is_narrow(other):
             return None
         if not other.deny and _covers(other, rule.documents):

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
+from calgate.authentication import passed_authorization
 from calgate.http.headers import Header
 from calgate.http.request import Request
 from calgate.plugin.errors import AuthenticationFailed, Refusal, SignInNeeded
@@ -41,6 +42,10 @@ class Handshakes:
         """Whether the request carries credentials of a scheme that an authenticator knows."""
         value = request.headers.by_name.get(b"authorization")
         return value is not None and value.partition(b" ")[0].decode("latin-1").lower() in self._by_scheme
+
+    def passes(self, value: bytes) -> bool:
+        """Whether an Authorization header is the application's own, so that a route may forward it."""
+        return passed_authorization.is_applications(value, self._by_scheme.keys())
 
     async def shake_hands(self, request: Request) -> tuple[Identity, Header | None]:
         """Takes the next step; returns who the client proved to be, and the header that proves the gateway in turn.

@@ -277,10 +277,11 @@ class Sessions:
         """Returns the key under which this period's, or an earlier period's, cookies and their users are kept."""
         return f"{self._store.prefix}:cookies-set:{int(self._clock() // _COOKIES_KEPT) - ago}"
 
-    async def cookies_up(self, session: Session, cookies: Cookies) -> bytes:
+    async def cookies_up(self, session: Session, cookies: Cookies, *, unjudged: bool = True) -> bytes:
         """Returns the Cookie header to forward: without those that the document server gave to another user.
 
-        A cookie that it never set (a script's, a parent domain's) is forwarded.
+        A cookie that it never set (a script's, a parent domain's) is forwarded. `unjudged`: whether cookies are
+        forwarded while the store cannot say whose they are.
         """
         if not cookies.line:
             return b""
@@ -293,7 +294,7 @@ class Sessions:
                 *(self._store.execute("HMGET", self._cookies_key(ago), *digests) for ago in (0, 1))
             )
         except Unavailable:
-            return cookies.line
+            return cookies.line if unjudged else b""
         foreign = {
             digest
             for reply in replies

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from calgate.authentication import csrf
+from calgate.authentication.anonymous import anonymous_session
 from calgate.authentication.completion import complete
 from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.session import Session
@@ -85,6 +86,22 @@ class SignIn:
         if self._handshakes.has_credentials(request) and not session.was_proved_by(_credentials(request)):
             return None
         return self._with_cookies(request, session)
+
+    async def nobody(self, request: Request) -> SignedIn:
+        """Returns a request on a public route: no cookie and no credentials identify anybody. Raises CrossSite.
+
+        An unsafe request of a foreign page is refused here, too: the browser adds the document server's own cookies,
+        which a webhook's sender does not have. A webhook comes from a server, which sends no Origin.
+        """
+        self._demand_own_site(request)
+        request.connection.take_handshake()
+        session = anonymous_session(request.address)
+        return SignedIn(session, await self._sessions.cookies_up(session, request.headers.cookies, unjudged=False))
+
+    def passed_authorization(self, request: Request) -> bytes:
+        """Returns the client's Authorization header as a line to forward; b"" where it is not the application's."""
+        value = request.headers.by_name.get(b"authorization", b"")
+        return b"Authorization: %b\r\n" % value if self._handshakes.passes(value) else b""
 
     def _demand_own_site(self, request: Request) -> None:
         headers = request.headers

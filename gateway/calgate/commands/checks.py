@@ -26,7 +26,7 @@ from calgate.plugin.names import identity_of
 from calgate.plugin.services import Services
 from calgate.plugin.sign_on import ServerSignOn
 from calgate.plugin.values import as_text
-from calgate.routes import hidden_routes
+from calgate.routes import authorization_faults, hidden_routes
 from calgate.store import RedisStore
 from calgate.tracing.settings import TracingSection
 
@@ -56,7 +56,7 @@ async def check(
                 yield finding
             async for finding in _plugins(settings, plugins.services, public, login):
                 yield finding
-            for finding in _not_for_forward_auth(settings, plugins):
+            for finding in _sign_ons(settings, plugins):
                 yield finding
     except ConfigError as error:
         for fault in error.faults:
@@ -78,7 +78,13 @@ def _unwise(settings: Settings) -> Sequence[Finding]:
     listen = settings.core.listen
     needs_host = listen.trusted_proxies and not listen.proxy_protocol and not listen.public_origin
     notes = [_HOST_MUST_BE_KEPT] if needs_host else []
+    notes += [_public(number, route) for number, route in enumerate(settings.core.routes, 1) if route.sign_in == "off"]
     return ([Finding("warn", "settings", sentence) for sentence in sentences] or wise) + notes
+
+
+def _public(number: int, route: Route) -> Finding:
+    what = f'is public (sign_in = "off"): everybody who reaches the gateway gets what is below {route.host}{route.path}'
+    return Finding("note", f"routes[{number}]", what, 'remove sign_in = "off" if users are to sign in there')
 
 
 def _receiver_of_spans(section: TracingSection) -> Finding:
@@ -182,6 +188,13 @@ async def _plugins(
     if "directory" not in blocked:
         async for finding in _users(settings.core.access, services):
             yield finding
+
+
+def _sign_ons(settings: Settings, plugins: plugin_loader.StartedPlugins) -> Sequence[Finding]:
+    faults = [
+        Finding("fail", "settings", fault) for fault in authorization_faults(settings.core.routes, plugins.sign_on)
+    ]
+    return [*faults, *_not_for_forward_auth(settings, plugins)]
 
 
 def _not_for_forward_auth(settings: Settings, plugins: plugin_loader.StartedPlugins) -> Sequence[Finding]:

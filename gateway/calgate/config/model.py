@@ -102,6 +102,14 @@ class Route(Section):
     every later user of it, and sees their pages."""
     health: HealthSection | None = None
     """Requests that find out whether a document server works; by default none are sent."""
+    sign_in: Literal["on", "off"] = "on"
+    """"off" makes the route public: nobody is signed in or challenged there, and a session cookie identifies nobody.
+    Access rules are asked only where a request opens or uses a document; one with `anonymous = true` must allow it.
+    """
+    authorization: Literal["strip", "pass"] = "strip"
+    """"pass" forwards the client's Authorization header, for an application that has credentials of its own. Never
+    forwarded are Negotiate, NTLM, the schemes that users sign in by, and API tokens.
+    """
     sign_on: Mapping[str, Any] | None = None
     """How the document server learns who the user is: the section of a sign-on plugin, named by its key `plugin`."""
 
@@ -112,6 +120,16 @@ class Route(Section):
             raise ValueError(
                 'a route with a license needs dialect = "qlikview", or `opens`: without either nothing takes a CAL'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _is_public_or_knows_the_user(self) -> Self:
+        if self.sign_in == "on":
+            return self
+        if self.sign_on is not None:
+            raise ValueError('sign_in = "off" leaves no user whom sign_on could name; remove one of the two')
+        if self.license is not None:
+            raise ValueError('sign_in = "off" leaves no user who could hold a CAL; remove license, or sign_in')
         return self
 
 

@@ -60,7 +60,8 @@ async def respond(request: Request, route: Route | None, pipeline: Pipeline) -> 
     pipeline.settle(admission, served=True)
     person = admission.person
     headers = [
-        (b"X-Calgate-User", person.name.encode("utf-8")),
+        # empty, not absent, where nobody is signed in: it replaces what the client may have sent under this name
+        (b"X-Calgate-User", b"" if admission.route.is_public else person.name.encode("utf-8")),
         (b"X-Calgate-Rule", admission.grant.rule.encode("utf-8")),
         (b"X-Calgate-Cal", (admission.lease.kind if admission.lease is not None else "none").encode()),
         (b"Cache-Control", b"no-store"),

@@ -297,3 +297,39 @@ def test_deny_rule_that_is_narrow_or_on_trial_does_not_close_the_gap() -> None:
 def test_rules_that_are_never_reached_are_warned_about() -> None:
     (sentence,) = advice({"name": "all", "everybody": True}, BI)
     assert "no rule below it is ever reached" in sentence
+
+
+def anonymous(document: str, address: str = "10.1.2.3") -> AccessRequest:
+    return AccessRequest(None, address, "/", document)
+
+
+def test_only_a_rule_that_says_anonymous_allows_a_request_without_sign_in() -> None:
+    for rule in ({"name": "all", "everybody": True}, BI, {"name": "office", "networks": ["10.0.0.0/8"]}):
+        with pytest.raises(Forbidden):
+            rules(rule).decide(anonymous("public.qvw"), NOON)
+    public = {"name": "public", "anonymous": True, "documents": ["public.qvw"]}
+    assert rules(BI, public).decide(anonymous("public.qvw"), NOON) == Grant("public")
+    with pytest.raises(Forbidden):
+        rules(BI, public).decide(anonymous("hr.qvw"), NOON)
+
+
+def test_anonymous_rule_lets_no_signed_in_user_in() -> None:
+    judge = rules({"name": "public", "anonymous": True})
+    with pytest.raises(Forbidden):
+        judge.decide(asked("S-1-bi", document="public.qvw"), NOON)
+    assert not judge.could_admit(person("S-1-bi"))
+
+
+def test_rule_that_denies_everybody_denies_requests_without_sign_in_too() -> None:
+    public = {"name": "public", "anonymous": True}
+    denied = {"name": "not from there", "networks": ["10.0.0.0/8"], "deny": True}
+    with pytest.raises(Forbidden) as refused:
+        rules(denied, public).decide(anonymous("public.qvw"), NOON)
+    assert refused.value.rule == "not from there"
+    assert rules(denied, public).decide(anonymous("public.qvw", "192.0.2.1"), NOON) == Grant("public")
+
+
+@pytest.mark.parametrize("other", [{"everybody": True}, {"groups": ["CORP\\Sales"]}, {"users": ["CORP\\alice"]}])
+def test_anonymous_rule_with_users_is_a_fault(other: Mapping[str, object]) -> None:
+    with pytest.raises(ValidationError, match="anonymous = true is for requests without a user"):
+        Rule.model_validate({"name": "public", "anonymous": True, **other})
