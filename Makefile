@@ -7,8 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SHELL := /bin/bash
 SIDE_BY_SIDE := -n auto --dist loadgroup   # tests/support/parallel.py
 
-.PHONY: licenses dist deb release help demo demo-domain check format packages test quick fuzz photos bench mixed-load soak-cal fuzz-http
-.PHONY: test-two-workers long lock clean reference
+.PHONY: licenses dist deb release help demo demo-domain check format messages packages test quick fuzz photos bench mixed-load soak-cal
+.PHONY: fuzz-http test-two-workers long lock clean reference
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -61,6 +61,9 @@ fuzz: $(VENV)/.test  ## feed RUNS hostile inputs to each reader of tokens: make 
 	  grep -q DONE .fuzz.log || { cat .fuzz.log; exit 1; }; done; rm -f .fuzz.log
 	@$(BIN)/python tests/fuzz/tokens.py pac --plant -runs=$(RUNS) >.fuzz.log 2>&1; \
 	  grep -qE 'unpack(ing)? requires a buffer' .fuzz.log || { cat .fuzz.log; exit 1; }; rm -f .fuzz.log; echo 'the planted struct.error is found'
+
+messages: $(VENV)/.test  ## bring the pages' translations up to date with the texts in the code; fails where one is missing
+	@PYTHONPATH=tests $(BIN)/python tests/support/translations.py
 
 photos: packages  ## write screenshots of every page to .photos/, in desktop and phone size, light and dark
 	@PYTHONPATH=tests $(BIN)/python tests/support/screenshots.py .photos

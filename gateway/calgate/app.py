@@ -96,7 +96,9 @@ class Gateway:
             tracks_browsers=self.licensing.counts_browsers,
         )
         routes = list(_routes(core.routes, load_balancers, plugins.sign_on))
-        refusals = RefusalResponses(Pages(core.pages, embed_in=core.session.embed_in), listen.methods)
+        refusals = RefusalResponses(
+            Pages(core.pages, embed_in=core.session.embed_in, timezone=core.timezone), listen.methods
+        )
         known_heads = KnownHeads()
         self.sessions.on_drop = known_heads.forget_session
         self._handler = Handler(

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from calgate import plugin_loader
 from calgate.config.line_numbers import LineNumbers
 from calgate.config.model import Core, Settings
-from calgate.pages.render import check_templates
+from calgate.pages.render import check_pages
 from calgate.pages.settings import PagesSection
 from calgate.plugin.errors import ConfigError
 from calgate.plugin.settings import Section
@@ -79,7 +79,7 @@ class _Reader:
         self._check_roles(table)
         self._check_licenses(table)
         if core is not None:
-            self._check_templates(core.pages)
+            self._check_pages(core.pages)
         if self._faults or core is None:
             raise ConfigError([fault for _, fault in sorted(self._faults)])
         modules = {name: plugin for name, plugin in self._loaded.items() if plugin is not None}
@@ -178,9 +178,9 @@ class _Reader:
         if known is not None and name not in known:
             self._fault(path, f"there is no [{allocator.name}.{name}]{_nearest(name, known)}")
 
-    def _check_templates(self, section: PagesSection) -> None:
+    def _check_pages(self, section: PagesSection) -> None:
         try:
-            check_templates(section)
+            check_pages(section)
         except ValueError as error:
             self._fault(("pages",), str(error))
 

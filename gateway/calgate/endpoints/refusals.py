@@ -38,13 +38,18 @@ class RefusalResponses:
         if request is not None:
             context = _context(request, dialect, request.user)
         else:
-            context = PageContext(time.time(), accept=_accept_of(raw), reference=reference)
+            context = PageContext(
+                time.time(),
+                accept=_header_of(raw, b"accept") if raw.raw_headers else "text/html",
+                accept_language=_header_of(raw, b"accept-language"),
+                reference=reference,
+            )
         response = _response(self._pages.refuse(refusal, context))
         response.headers += [(b"WWW-Authenticate", challenge.encode("latin-1")) for challenge in challenges]
         if request is not None:
             response.headers += request.sign_in_headers
-        elif not raw.raw_headers:  # nothing could be parsed, so the response did not depend on Accept
-            response.headers.remove((b"Vary", b"Accept"))
+        elif not raw.raw_headers:  # nothing could be parsed, so the response depended on no header
+            response.headers.remove((b"Vary", b"Accept, Accept-Language"))
         if isinstance(refusal, MethodRefused):
             response.headers.append((b"Allow", ", ".join(refusal.allow).encode() or self._allow))
         if request is None or request.awaits_continue or raw.content.exception() is not None:
@@ -58,11 +63,9 @@ class RefusalResponses:
         return _response(self._pages.signed_out(_context(request, None, None)))
 
 
-def _accept_of(raw: RawRequest) -> str:
-    """Returns the Accept header of a request that was parsed and then refused; HTML where nothing could be parsed."""
-    if not raw.raw_headers:
-        return "text/html"
-    return ", ".join(value.decode("latin-1") for name, value in raw.raw_headers if name.lower() == b"accept")
+def _header_of(raw: RawRequest, wanted: bytes) -> str:
+    """Returns a header of a request that was parsed and then refused."""
+    return ", ".join(value.decode("latin-1") for name, value in raw.raw_headers if name.lower() == wanted)
 
 
 def _context(request: Request, dialect: Dialect | None, user: str | None) -> PageContext:
@@ -72,6 +75,7 @@ def _context(request: Request, dialect: Dialect | None, user: str | None) -> Pag
     return PageContext(
         time.time(),
         accept=request.headers.get(b"accept"),
+        accept_language=request.headers.get(b"accept-language"),
         reference=request.reference,
         site=request.host,
         user=user,

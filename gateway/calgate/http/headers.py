@@ -98,6 +98,7 @@ _READ_TOO = frozenset(
     {
         b"origin",
         b"accept",
+        b"accept-language",
         b"content-type",
         b"sec-fetch-site",
         b"sec-fetch-mode",

@@ -5,7 +5,8 @@ programs that prefer it, and the document server's own form for calls of its cli
 `detail`, a secret, or another person's name.
 """
 
-from calgate.pages.messages import Message, words_for
+from calgate.pages.message import Message
+from calgate.pages.messages import words_for
 from calgate.pages.problem_json import headers
 from calgate.pages.render import PageContext, Pages, RenderedPage
 from calgate.pages.settings import PagesSection

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from calgate.pages.messages import Message
+from calgate.pages.message import Message
 from calgate.plugin.errors import BadGateway, Refusal, TooManySignIns, Unavailable
 from calgate.plugin.licensing import NoCal, Pool
 

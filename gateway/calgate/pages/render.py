@@ -1,20 +1,32 @@
 """Renders messages and facts with templates; an administrator can replace any template."""
 
-import math
 import re
 import secrets
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
-from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, TemplateError
+from jinja2 import (
+    ChoiceLoader,
+    Environment,
+    FileSystemLoader,
+    PackageLoader,
+    StrictUndefined,
+    TemplateError,
+    pass_context,
+)
+from jinja2.runtime import Context
 from markupsafe import Markup
 
 from calgate import plugin as r
 from calgate.dialect import DialectResponse
-from calgate.pages.messages import Message, words_for
+from calgate.pages.denials import as_requested, pools_of
+from calgate.pages.languages import Language, Languages
+from calgate.pages.languages import mark as _
+from calgate.pages.message import Message
+from calgate.pages.messages import words_for
 from calgate.pages.negotiation import prefers_page
 from calgate.pages.problem_json import ASK_AGAIN, headers, iso, problem, retry_after
 from calgate.pages.samples import SAMPLES
@@ -30,6 +42,7 @@ class PageContext:
 
     now: float  # Unix time
     accept: str = ""  # the Accept header
+    accept_language: str = ""  # the Accept-Language header
     reference: str = ""  # leads to the line in the log
     site: str = ""  # the host as the browser names it
     user: str | None = None  # CORP\alice, where a user is signed in
@@ -48,18 +61,26 @@ class RenderedPage:
     body: bytes
 
 
-def check_templates(section: PagesSection) -> None:
-    """Renders each of the administrator's templates once. Raises ValueError with the file and line of a fault."""
+def check_pages(section: PagesSection) -> None:
+    """Reads each of the administrator's languages, and renders each of their templates, once.
+
+    Raises ValueError with the file and line of a fault.
+    """
+    pages = Pages(section)
+    if section.languages is not None:
+        pages.demand_languages()
     if section.templates is not None:
-        Pages(section).demand_whole(section.templates)
+        pages.demand_whole(section.templates)
 
 
 class Pages:
     """Renders refusals and pages in the form that the client understands."""
 
-    def __init__(self, settings: PagesSection, *, embed_in: Sequence[str] = ()) -> None:
-        """`embed_in`: the origins that may frame the site."""
+    def __init__(self, settings: PagesSection, *, embed_in: Sequence[str] = (), timezone: str = "UTC") -> None:
+        """`embed_in`: the origins that may frame the site; `timezone`: the site's. Raises ValueError."""
         self._contact = settings.contact
+        self._languages = Languages(settings.language, settings.languages)
+        self._zone = ZoneInfo(timezone)
         self._frames = " ".join(("'self'", *embed_in))
         own = [FileSystemLoader(settings.templates)] if settings.templates else []
         self._templates = Environment(
@@ -68,17 +89,19 @@ class Pages:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            extensions=["jinja2.ext.i18n"],
         )
         self._templates.filters.update(moment=_moment, seats=_seats, breaks=_breaks)
 
     def refuse(self, refusal: r.Refusal, viewer: PageContext) -> RenderedPage:
         """Returns the response to a refused request."""
-        words = words_for(refusal)
+        language = self._languages.choose(viewer.accept_language)
+        words = words_for(refusal, language)
         fields = headers(refusal, viewer.now)
-        if written := viewer.write(_spoken(refusal, words, viewer)):
+        if written := viewer.write(self._spoken(refusal, words, viewer, language)):
             return self._response(refusal.status, written.content_type, written.body, fields)
         if not prefers_page(viewer.accept):
-            body = problem(refusal, words, viewer.reference, viewer.now)
+            body = problem(refusal, words_for(refusal), viewer.reference, viewer.now)
             return self._response(refusal.status, "application/problem+json", body, fields)
         contact = getattr(refusal, "contact", "") or self._contact
         body, policy = self._page(words.template, viewer, words=words, refusal=refusal, contact=contact)
@@ -89,25 +112,36 @@ class Pages:
         return self._plain(
             "sign-out.html",
             Message(
-                "Sign out",
-                "A Session CAL that you hold is released for others once its minimum time is over. A CAL that is "
-                "assigned to you stays yours.",
+                _("Sign out"),
+                _(
+                    "A Session CAL that you hold is released for others once its minimum time is over. A CAL that is "
+                    "assigned to you stays yours."
+                ),
             ),
             viewer,
         )
 
     def signed_out(self, viewer: PageContext) -> RenderedPage:
         """Returns the page after a sign-out, without a challenge: the browser would sign in again by itself."""
-        return self._plain("signed-out.html", Message("You are signed out", "It is safe to close this window."), viewer)
+        words = Message(_("You are signed out"), _("It is safe to close this window."))
+        return self._plain("signed-out.html", words, viewer)
 
-    def _plain(self, template: str, words: Message, viewer: PageContext) -> RenderedPage:
+    def _plain(self, template: str, message: Message, viewer: PageContext) -> RenderedPage:
+        words = message.translated(self._languages.choose(viewer.accept_language))
         body, policy = self._page(template, viewer, words=words, refusal=None, contact=self._contact)
         return self._response(200, "text/html; charset=utf-8", body, (policy,))
 
     def _page(self, template: str, viewer: PageContext, **more: object) -> tuple[bytes, tuple[str, str]]:
         nonce = secrets.token_urlsafe(12)
         text = self._templates.get_template(template).render(
-            viewer=viewer, path=_own_path(viewer.path), nonce=nonce, ask_again=ASK_AGAIN, **_wait(viewer, more), **more
+            viewer=viewer,
+            path=_own_path(viewer.path),
+            nonce=nonce,
+            ask_again=ASK_AGAIN,
+            zone=self._zone,
+            **_translation(self._languages.choose(viewer.accept_language)),
+            **_facts(viewer, more.get("refusal")),
+            **more,
         )
         policy = (
             f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; img-src 'self' data:; "
@@ -119,11 +153,26 @@ class Pages:
         common = (
             ("Content-Type", content_type),
             ("Cache-Control", "no-store"),
-            ("Vary", "Accept"),
+            ("Vary", "Accept, Accept-Language"),
             ("X-Content-Type-Options", "nosniff"),
             ("Referrer-Policy", "same-origin"),
         )
         return RenderedPage(status, (*common, *more), body)
+
+    def _spoken(self, refusal: r.Refusal, words: Message, viewer: PageContext, language: Language) -> str:
+        """Returns one string for a client that shows nothing else."""
+        parts = [f"{words.title}.", words.without_page or words.text]
+        if refusal.code == "no-cal" and isinstance(refusal, r.NoCal) and refusal.free_at is not None:
+            moment = language.time(refusal.free_at, viewer.now, self._zone)
+            parts.append(language.text(_("The next one can come free at %(moment)s."), moment=moment))
+        if viewer.reference:
+            parts.append(language.text(_("Reference %(reference)s."), reference=viewer.reference))
+        return " ".join(parts)
+
+    def demand_languages(self) -> None:
+        """Reads every language. Raises ValueError."""
+        for _language in self._languages.every():
+            pass
 
     def demand_whole(self, folder: Path) -> None:
         """Renders every page once, so that a fault is found at start and not by the first user who is refused.
@@ -159,21 +208,27 @@ def _located(error: Exception, folder: Path, page: str) -> str:
     return f"{file or folder / page}, line {line or 1}: {error}"
 
 
-def _spoken(refusal: r.Refusal, words: Message, viewer: PageContext) -> str:
-    """Returns one string for a client that shows nothing else."""
-    parts = [f"{words.title}.", words.without_page or words.text]
-    if refusal.code == "no-cal" and isinstance(refusal, r.NoCal) and refusal.free_at is not None:
-        parts.append(f"The next one can come free at {_clock(refusal.free_at)} UTC.")
-    if viewer.reference:
-        parts.append(f"Reference {viewer.reference}.")
-    return " ".join(parts)
+def _translation(language: Language) -> Mapping[str, object]:
+    """Returns what templates write a language with; what a translation says is markup, its values are text."""
+
+    def text(text: str, /, **values: object) -> Markup:
+        return Markup(language.text(text)) % values  # noqa: S704 - a catalogue is as trusted as a template
+
+    def plural(one: str, many: str, num: int, /, **values: object) -> Markup:
+        shown = {"num": language.number(num), **values}
+        return Markup(language.catalogue.ngettext(one, many, num)) % shown  # noqa: S704 - as above
+
+    return {"language": language, "gettext": text, "ngettext": plural}
 
 
-def _wait(viewer: PageContext, more: Mapping[str, object]) -> Mapping[str, object]:
-    """Returns when another attempt makes sense, for refusals that know it."""
-    refusal = more.get("refusal")
+def _facts(viewer: PageContext, refusal: object) -> Mapping[str, object]:
+    """Returns what a page shows besides the words: when another attempt makes sense; the document and the pools."""
     wait = retry_after(refusal, viewer.now) if isinstance(refusal, r.Refusal) else None
-    return {"again_at": None if wait is None else viewer.now + wait}
+    facts: dict[str, object] = {"again_at": None if wait is None else viewer.now + wait}
+    if isinstance(refusal, r.NoCal):
+        pools, others = pools_of(refusal)
+        facts |= {"document": as_requested(refusal.document, viewer.path), "pools": pools, "other_pools": others}
+    return facts
 
 
 def _own_path(path: str) -> str:
@@ -182,13 +237,11 @@ def _own_path(path: str) -> str:
     return path if safe else "/"
 
 
-def _clock(moment: float) -> str:
-    return datetime.fromtimestamp(math.ceil(moment), UTC).strftime("%H:%M")
-
-
-def _moment(moment: float) -> Markup:
-    """Formats a time in UTC; the page's script converts it to the reader's time zone."""
-    return Markup('<time datetime="{}">{} UTC</time>').format(iso(moment), _clock(moment))
+@pass_context
+def _moment(context: Context, moment: float) -> Markup:
+    """Formats a time in the site's zone; the page's script converts it to the reader's."""
+    words = context["language"].time(moment, context["viewer"].now, context["zone"])
+    return Markup('<time datetime="{}">{}</time>').format(iso(moment), words)
 
 
 def _seats(pool: r.Pool) -> Sequence[tuple[float, float, bool]]:

@@ -10,7 +10,7 @@ import pytest
 from calgate.dialect import DialectResponse
 from calgate.pages import PageContext, Pages, headers, words_for
 from calgate.pages.negotiation import prefers_page
-from calgate.pages.render import check_templates
+from calgate.pages.render import check_pages
 from calgate.pages.settings import PagesSection
 from calgate.plugin.errors import Forbidden, Refusal, TooManySignIns, Unavailable
 from calgate.plugin.licensing import NoCal, Pool
@@ -265,9 +265,9 @@ def test_template_can_extend_ours_and_restyle_every_page(tmp_path: Path) -> None
 def test_broken_template_is_reported_with_its_line(tmp_path: Path, name: str, text: str, says: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=says):
-        check_templates(PagesSection(templates=tmp_path))
+        check_pages(PagesSection(templates=tmp_path))
 
 
 def test_missing_template_folder_is_a_fault_of_the_settings(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not a folder"):
-        check_templates(PagesSection(templates=tmp_path / "none"))
+        check_pages(PagesSection(templates=tmp_path / "none"))

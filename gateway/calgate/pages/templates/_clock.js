@@ -1,9 +1,12 @@
+const page = document.documentElement.lang;
+const sameLanguage = (name) => name.split("-")[0] === page.split("-")[0];
+const reader = navigator.languages.find(sameLanguage) ?? page; // their region's way to write times
 for (const time of document.querySelectorAll("time[datetime]")) {
   const moment = new Date(time.dateTime);
   const today = moment.toDateString() === new Date().toDateString();
   const clock = { hour: "2-digit", minute: "2-digit" };
-  time.title = moment.toLocaleString();
+  time.title = moment.toLocaleString(reader, { dateStyle: "full", timeStyle: "long" });
   time.textContent = today
-    ? moment.toLocaleTimeString([], clock)
-    : moment.toLocaleString([], { weekday: "short", day: "numeric", month: "short", ...clock });
+    ? moment.toLocaleTimeString(reader, clock)
+    : moment.toLocaleString(reader, { weekday: "short", day: "numeric", month: "short", ...clock });
 }
