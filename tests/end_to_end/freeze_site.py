@@ -2,11 +2,14 @@
 
     cd tests && python -m end_to_end.freeze_site PROGRAM NAME      # PROGRAM: the `calgate` of that version
 
+writes NAME.json, a site with a Redis, and NAME-private.json, one with the private store, whose files it contains.
+
 Run it once for a version that sites use; `test_upgrade.py` starts today's program on it.
 """
 
 import asyncio
 import base64
+import gzip
 import json
 import subprocess
 import sys
@@ -36,7 +39,7 @@ idle = "3650d"
 level = "info"
 
 [store]
-url = "{store}"
+{store}
 
 [negotiate]
 ntlm = "users"
@@ -115,8 +118,26 @@ async def use(program: str, file: Path, port: int) -> dict[str, str]:
     return cookies
 
 
+def packed(content: bytes) -> str:
+    """Returns a file's content as text."""
+    return base64.b64encode(gzip.compress(content, mtime=0)).decode()
+
+
+def unpacked(text: str) -> bytes:
+    """Returns the content that `packed` got."""
+    return gzip.decompress(base64.b64decode(text))
+
+
 async def main(program: str, name: str) -> None:
-    """Writes the frozen site."""
+    """Writes the frozen sites."""
+    for private in (False, True):
+        site = await freeze(program, private=private)
+        file = FROZEN / f"{name}{'-private' if private else ''}.json"
+        file.write_text(json.dumps(site, indent=1) + "\n", encoding="utf-8")
+
+
+async def freeze(program: str, *, private: bool) -> dict[str, object]:
+    """Returns one site."""
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         server = Server(folder / "redis").start()
@@ -124,15 +145,17 @@ async def main(program: str, name: str) -> None:
             async with document_server() as upstream, Redis.from_url(server.url) as client:
                 port = free_port()
                 users = users_file()
-                file = write(folder, SETTINGS, users, port=port, upstream=upstream.port, store=server.url)
+                store = "" if private else f'url = "{server.url}"'
+                file = write(folder, SETTINGS, users, port=port, upstream=upstream.port, store=store)
                 cookies = await use(program, file, port)
                 keys = sorted([key async for key in client.scan_iter("calgate:*")])
                 dumps = [(key.decode(), await client.dump(key)) for key in keys]
                 data = {key: base64.b64encode(dump).decode() for key, dump in dumps if dump is not None}
         finally:
             server.stop()
-    site = {"settings": SETTINGS, "users": users, "cookies": cookies, "keys": data}
-    (FROZEN / f"{name}.json").write_text(json.dumps(site, indent=1) + "\n", encoding="utf-8")
+        files = sorted(file for file in (folder / "state").rglob("*") if file.is_file() and file.suffix != ".log")
+        state = {str(file.relative_to(folder)): packed(file.read_bytes()) for file in files}
+    return {"settings": SETTINGS, "users": users, "cookies": cookies, "keys": data, "state": state}
 
 
 if __name__ == "__main__":

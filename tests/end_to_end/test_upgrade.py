@@ -10,9 +10,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from calgate import config
-from calgate_cal import lua
-from end_to_end.freeze_site import FROZEN, write
+from end_to_end.freeze_site import FROZEN, unpacked, write
 from support.gateway_process import DocumentServer, Gateway, calgate, curl, gateway
 from support.ports import free_port
 from support.redis_servers import Server
@@ -29,14 +27,18 @@ def read(name: str) -> dict[str, Any]:
 async def site(
     request: pytest.FixtureRequest, server: DocumentServer, tmp_path: Path
 ) -> AsyncIterator[tuple[dict[str, Any], Gateway]]:
-    """The frozen site, with today's gateway on its settings file and its store."""
+    """The frozen site, with today's gateway on its settings file, its state folder and its store."""
     frozen = read(request.param)
     store = Server(tmp_path / "redis").start()
     try:
         async with Redis.from_url(store.url) as client:
             for key, dump in frozen["keys"].items():
                 await client.restore(key, 0, base64.b64decode(dump))
-        values = {"port": free_port(), "upstream": server.port, "store": store.url}
+        for name, content in frozen["state"].items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(unpacked(content))
+        url = "" if request.param.endswith("-private") else f'url = "{store.url}"'
+        values = {"port": free_port(), "upstream": server.port, "store": url}
         async with gateway(write(tmp_path, frozen["settings"], frozen["users"], **values)) as gate:
             yield frozen, gate
     finally:
@@ -69,11 +71,3 @@ async def test_records_of_before_are_read_and_continued(site: tuple[dict[str, An
     assert {"configured", "assigned", "allocated", "limited", "granted", "denied"} <= set(what)
     code, out, errors = await calgate("cals", "explain", "DEMO\\dave", "-c", str(gate.settings))
     assert (code, "session" in out) == (0, True), errors
-
-
-async def test_functions_of_today_are_those_that_ran(site: tuple[dict[str, Any], Gateway]) -> None:
-    frozen, gate = site
-    assert (await curl(f"{gate.url}/docs/plan", "-b", frozen["cookies"]["carol"])).status == 200
-    async with Redis.from_url(config.read(gate.settings).core.store.url or "") as client:
-        libraries = [dict(zip(one[::2], one[1::2], strict=True)) for one in await client.function_list()]
-    assert lua.VERSION in {one[b"library_name"].decode() for one in libraries}
