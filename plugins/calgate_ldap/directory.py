@@ -4,8 +4,8 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from calgate.plugin import Identity, Lockout, Name, Person, ServiceAccount, parse_group, parse_user
-from calgate_ldap import account, domain_info
+from calgate.plugin import DelegationRights, Identity, Lockout, Name, Person, ServiceAccount, parse_group, parse_user
+from calgate_ldap import account, delegation, domain_info
 from calgate_ldap.cache import Cache
 from calgate_ldap.connection import Connection, Entry, escape
 from calgate_ldap.domain import Domain
@@ -20,7 +20,7 @@ _SECURITY_ENABLED = 0x80000000  # of groupType: distribution groups never appear
 
 
 class ActiveDirectory:
-    """Fills `Directory`, `GroupHints` and `DomainInfo` for one domain. `now`: Unix time."""
+    """Fills `Directory`, `GroupHints`, `DomainInfo` and `DelegationInfo` for one domain. `now`: Unix time."""
 
     def __init__(self, pool: Pool, base: str, cache: Cache, now: Callable[[], float] = time.time) -> None:
         self._pool = pool
@@ -66,6 +66,14 @@ class ActiveDirectory:
 
     async def lockout(self) -> Lockout:
         return await self._pool.query(lambda connection: domain_info.read_lockout(connection, self._base))
+
+    async def delegation(self, account: str, service: str) -> DelegationRights:
+        return await self._pool.query(
+            lambda connection: delegation.read_rights(connection, self._base, account, service)
+        )
+
+    async def is_sensitive(self, account: str) -> bool:
+        return await self._pool.query(lambda connection: delegation.read_sensitive(connection, self._base, account))
 
     async def domain(self) -> Domain:
         """Returns the domain's names and SID. Raises Unavailable until a server has returned them once."""

@@ -7,14 +7,14 @@ the same code and has not been tested.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from calgate.plugin import Identity, Lockout, Person, ServiceAccount
+from calgate.plugin import DelegationRights, Identity, Lockout, Person, ServiceAccount
 from calgate_ldap.directory import ActiveDirectory
 
 _OF_A_DOMAIN = "S-1-5-21-"  # well-known and built-in groups begin differently (MS-DTYP 2.4.2.4)
 
 
 class Forest:
-    """Fills `Directory`, `GroupHints` and `DomainInfo`; the first domain is the gateway's own."""
+    """Fills `Directory`, `GroupHints`, `DomainInfo` and `DelegationInfo`; the first domain is the gateway's own."""
 
     def __init__(self, domains: Sequence[ActiveDirectory]) -> None:
         self._own = domains[0]
@@ -57,6 +57,13 @@ class Forest:
     async def holders(self, service: str) -> Sequence[ServiceAccount]:
         """Returns the holders in every domain: an SPN has to be unique in the whole forest."""
         return [holder for domain in self._domains for holder in await domain.holders(service)]
+
+    async def delegation(self, account: str, service: str) -> DelegationRights:
+        """Returns what an account of our own domain may do; delegation across domains has not been tested."""
+        return await self._own.delegation(account, service)
+
+    async def is_sensitive(self, account: str) -> bool:
+        return await self._own.is_sensitive(account)
 
     async def clock(self) -> float:
         return await self._own.clock()

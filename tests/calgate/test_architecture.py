@@ -14,7 +14,7 @@ import pytest
 pytestmark = pytest.mark.server
 
 ROOT = Path(__file__).parents[2]
-PLUGINS = ["calgate_negotiate", "calgate_ldap", "calgate_users", "calgate_cal", "calgate_headers"]
+PLUGINS = ["calgate_negotiate", "calgate_ldap", "calgate_users", "calgate_cal", "calgate_headers", "calgate_delegation"]
 
 
 @pytest.fixture(scope="module")

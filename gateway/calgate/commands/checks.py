@@ -24,7 +24,7 @@ from calgate.plugin.errors import ConfigError, Refusal, Unavailable
 from calgate.plugin.identity import Directory, GroupHints
 from calgate.plugin.names import identity_of
 from calgate.plugin.services import Services
-from calgate.plugin.sign_on import ServerSignOn
+from calgate.plugin.sign_on import DocumentServer, ServerSignOn
 from calgate.plugin.values import as_text
 from calgate.routes import authorization_faults, hidden_routes
 from calgate.store import RedisStore
@@ -182,7 +182,9 @@ async def _plugins(
                 blocked.setdefault(finding.blocks, finding.subject)
             yield finding
     for number, (name, section) in settings.sign_on.items():
-        async for finding in settings.modules[name].check(section, context):
+        urls = settings.core.routes[number].upstreams
+        servers = [DocumentServer(url, urlsplit(url).hostname or "") for url in urls]
+        async for finding in settings.modules[name].check(section, replace(context, servers=servers)):
             yield replace(finding, subject=f"routes[{number + 1}].sign_on: {finding.subject}")
     yield await _rules(settings, services, blocked)
     if "directory" not in blocked:

@@ -7,7 +7,16 @@ implements `PluginModule`; the optional hooks are the `Has...` protocols. README
 
 from calgate.plugin.access import Grant
 from calgate.plugin.channel_binding import certificate_binding
-from calgate.plugin.checks import CheckContext, CommandContext, DomainInfo, Finding, Lockout, ServiceAccount
+from calgate.plugin.checks import (
+    CheckContext,
+    CommandContext,
+    DelegationInfo,
+    DelegationRights,
+    DomainInfo,
+    Finding,
+    Lockout,
+    ServiceAccount,
+)
 from calgate.plugin.errors import (
     AccountRefused,
     AuthenticationFailed,
@@ -98,6 +107,8 @@ __all__ = [
     "ConfigError",
     "Continue",
     "CrossSite",
+    "DelegationInfo",
+    "DelegationRights",
     "Directory",
     "DocumentServer",
     "DomainInfo",

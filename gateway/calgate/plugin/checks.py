@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from calgate.plugin.services import Services
 from calgate.plugin.settings import Section
+from calgate.plugin.sign_on import DocumentServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,26 @@ class DomainInfo(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class DelegationRights:
+    """What the domain lets an account do at a service in the name of users (MS-SFU)."""
+
+    is_listed: bool  # msDS-AllowedToDelegateTo of the account names the service
+    any_protocol: bool  # and for users who did not show the account a ticket: TRUSTED_TO_AUTH_FOR_DELEGATION
+    by_service: bool  # msDS-AllowedToActOnBehalfOfOtherIdentity of the service's account allows the account
+
+
+@runtime_checkable
+class DelegationInfo(Protocol):
+    """A directory that can tell who may act for whom. Every method raises Unavailable."""
+
+    async def delegation(self, account: str, service: str) -> DelegationRights:
+        """Returns what an account, given by its logon name, may do at a service such as "HTTP/qvws1.corp.example"."""
+
+    async def is_sensitive(self, account: str) -> bool:
+        """Returns whether nobody may act for this user ("sensitive and cannot be delegated")."""
+
+
+@dataclass(frozen=True, slots=True)
 class CheckContext:
     """What a check works with."""
 
@@ -68,6 +89,7 @@ class CheckContext:
     blocked: Mapping[str, str] = field(default_factory=dict)  # Finding.blocks -> the subject that failed
     now: Callable[[], float] = time.time  # this machine's Unix time
     has_tls: bool = True  # whether the gateway's own listener has a certificate
+    servers: Sequence[DocumentServer] = ()  # those of the route, in the check of a sign-on
 
 
 class CommandContext(Protocol):
