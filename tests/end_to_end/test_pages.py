@@ -40,6 +40,15 @@ async def test_denial_names_no_other_user_and_shows_the_contact(gate: Gateway) -
     for name in (b"alice", b"bob"):
         assert name not in page.body
     assert int(page.values("retry-after")[0]) > 60
+    denials = gate.decisions("refused")
+    session = await session_of(gate, "carol")
+    for kinds, free in (
+        ("session", "false"),
+        ("named", "true"),
+    ):  # an open page looks: no CAL is taken, nothing is written
+        looked = await curl(f"{gate.url}/_calgate/free?license=demo&kinds={kinds}", "-H", f"Cookie: {session}")
+        assert (looked.status, looked.body) == (200, b'{"free": %s}\n' % free.encode())
+    assert len(gate.decisions("refused")) == len(denials) + 1, "that of session_of"
 
 
 async def test_own_template_is_shown_and_a_broken_one_stops_the_start_with_its_line(

@@ -114,6 +114,53 @@ def test_waiting_page_says_so_when_the_gateway_is_gone(tab: Page) -> None:
     expect(status).to_have_text("The gateway has not responded for a while. Choose “Ask again”.")
 
 
+def test_denial_page_looks_by_itself_and_says_when_a_license_is_free(tab: Page) -> None:
+    asked: list[str] = []
+    free = False
+
+    def answer(route: Route) -> None:
+        if "/_calgate/" not in route.request.url:
+            respond(route, PAGES["no-cal"])
+            return
+        asked.append(route.request.url)
+        route.fulfill(status=200, content_type="application/json", body=json.dumps({"free": free}))
+
+    tab.route("**/*", answer)
+    tab.goto("http://bi.corp.example/doc")
+    status, again = tab.locator("#status"), tab.locator("#again")
+    expect(status).to_have_text("This page looks every half minute whether a license is free.")
+    expect(again).not_to_have_class("main")
+    tab.clock.run_for(31_000)
+    expect(status).to_have_text("None is free yet; last looked at 07:00.")
+    assert asked == ["http://bi.corp.example/_calgate/free?license=qlikview&kinds=session%2Cusage"]
+    free = True
+    tab.clock.run_for(31_000)
+    expect(tab).to_have_title("A license is free now")
+    expect(tab.get_by_role("heading", level=1)).to_have_text("A license is free now")
+    expect(again).to_have_text("Open the document")
+    expect(again).to_have_class("main")
+    tab.clock.run_for(120_000)
+    assert len(asked) == 2
+
+
+def test_denial_page_stops_looking_where_nobody_responds(tab: Page) -> None:
+    def answer(route: Route) -> None:
+        if "/_calgate/" in route.request.url:
+            route.fulfill(status=403, body="")
+        else:
+            respond(route, PAGES["no-cal"])
+
+    tab.route("**/*", answer)
+    tab.goto("http://bi.corp.example/doc")
+    status = tab.locator("#status")
+    for _ in range(30):
+        tab.clock.run_for(31_000)
+        tab.evaluate("new Promise(requestAnimationFrame)")
+        if "stopped" in status.inner_text():
+            break
+    expect(status).to_have_text("This page has stopped looking. Choose “Try again”.")
+
+
 def test_json_for_the_waiting_page_has_what_its_script_reads() -> None:
     problem: Mapping[str, object] = json.loads(Pages(PagesSection()).refuse(no_cal(3), PROGRAM).body)
     assert problem["code"] == "no-cal"

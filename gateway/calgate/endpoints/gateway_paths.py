@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
+from urllib.parse import parse_qsl
 
 from calgate.authentication.completion import complete
 from calgate.authentication.sessions import Sessions
@@ -22,7 +23,7 @@ _SIGNED_OUT = "signed out"  # the reason of a session that ended by its user's o
 
 
 class GatewayPaths:
-    """Serves sign-out, signed-out and health."""
+    """Serves sign-out, signed-out, free (is a CAL free?) and health."""
 
     def __init__(
         self,
@@ -47,6 +48,9 @@ class GatewayPaths:
             case "signed-out":
                 _demand_method(request, "GET", "HEAD")
                 return await self._signed_out(request)
+            case "free":
+                _demand_method(request, "GET", "HEAD")
+                return await self._free(request)
             case "health":
                 _demand_method(request, "GET", "HEAD")
                 return await self._health_response(strict=request.target.query == "strict")
@@ -108,6 +112,17 @@ class GatewayPaths:
         site = request.headers.get(b"sec-fetch-site")
         origin = request.headers.get(b"origin")
         return site == "same-origin" or (not site and (not origin or normalize_origin(origin) in request.own_origins))
+
+    async def _free(self, request: Request) -> Response:
+        """Returns whether a pool of the wanted kinds has a free CAL, for a denial page that is open; takes none."""
+        if await self._sessions.find(session_id_of(request)) is None:
+            raise Forbidden("only a signed-in user is told whether a CAL is free")
+        query = dict(parse_qsl(request.raw_target.partition("?")[2]))
+        kinds = query.get("kinds", "").split(",")
+        pools = await self._licensing.pools(query.get("license", ""))
+        free = any(pool.occupied < pool.limit for pool in pools if pool.kind in kinds)
+        headers = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"), (b"Date", date())]
+        return Response(200, headers, json.dumps({"free": free}).encode() + b"\n")
 
     async def _health_response(self, *, strict: bool) -> Response:
         """Ready is 200, also while a dependency is away: all gateways share it. `?strict` wants those to be up, too."""

@@ -17,7 +17,7 @@ from calgate.http.request import Request
 from calgate.paths import is_at_or_below
 from calgate.plugin.errors import Unavailable
 from calgate.plugin.identity import Person
-from calgate.plugin.licensing import Activity, Allocator, Claimant, Lease, LicenseInfo, Lost, NoCal
+from calgate.plugin.licensing import Activity, Allocator, Claimant, Lease, LicenseInfo, Lost, NoCal, Pool
 from calgate.plugin.services import Event
 from calgate.plugin.tasks import start_task
 from calgate.telemetry import log
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 _REPORT_EVERY = 3.0  # seconds between reports of activity
 _MOST_IN_ONE_REPORT = 500
+_POOLS_KEPT = 5.0  # seconds: a hundred waiting pages cost the store no more than one
 _CAL_GONE = "the CAL is no longer held"
 
 
@@ -50,6 +51,7 @@ class Licensing:
         # last use, by the identity of the lease: hashing a lease would double the cost of a warm hit
         self._used: dict[int, tuple[Lease, float]] = {}
         self._settling: set[asyncio.Task[None]] = set()
+        self._pools: dict[str, tuple[float, Sequence[Pool]]] = {}
 
     def terms(self, license: str) -> LicenseInfo:
         """Returns what the gateway itself must know of a license."""
@@ -70,6 +72,19 @@ class Licensing:
     def regroup(self, groups: Mapping[str, str | None]) -> None:
         """Replaces the allocator's groups after the directory has resolved them again."""
         self._groups = groups
+
+    async def pools(self, license: str) -> Sequence[Pool]:
+        """Returns how full each pool of a license is, or was a few seconds ago; none where there is no such license.
+
+        Takes no CAL and writes no record. Raises Unavailable.
+        """
+        if self._allocator is None or license not in self._allocator.licenses:
+            return ()
+        since, pools = self._pools.get(license, (-_POOLS_KEPT, ()))
+        if self._clock() - since >= _POOLS_KEPT:
+            pools = await self._allocator.pools(license)
+            self._pools[license] = self._clock(), pools
+        return pools
 
     def known(self, session: Session, license: str, document: str) -> Lease | None:
         """Returns the valid lease that this process knows of: all that a warm request needs."""

@@ -228,6 +228,8 @@ def _facts(viewer: PageContext, refusal: object) -> Mapping[str, object]:
     if isinstance(refusal, r.NoCal):
         pools, others = pools_of(refusal)
         facts |= {"document": as_requested(refusal.document, viewer.path), "pools": pools, "other_pools": others}
+        is_only_time = refusal.code == "no-cal" and all(pool.note == "full" for pool in pools)
+        facts["look_for"] = ",".join(pool.kind for pool in pools) if is_only_time else ""
     return facts
 
 

@@ -1,6 +1,7 @@
 """The gateway's own paths, without a network: sign-out is carried out whole, and in responses of a bounded size."""
 
 import asyncio
+import json
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from calgate.http.headers import Cookies, RequestHeaders
 from calgate.http.request import Request
 from calgate.plugin.errors import CrossSite, Forbidden, MethodRefused
 from calgate.plugin.identity import Identity
+from calgate.plugin.licensing import Pool
 
 
 class Site:
@@ -29,6 +31,12 @@ class Site:
 
     async def owner(self, session_id: str) -> Session | None:
         return self.session if session_id else None
+
+    async def find(self, session_id: str) -> Session | None:
+        return self.session if session_id else None
+
+    async def pools(self, license: str) -> list[Pool]:
+        return [Pool("named", 2, 1), Pool("session", 6, 6), Pool("usage", 0, 0)] if license == "bi" else []
 
     async def end(self, key: str, reason: str) -> bool:
         self.is_ending.set()
@@ -115,3 +123,25 @@ async def test_sign_out_by_another_method_and_an_unknown_path_are_refused() -> N
         await Site().paths.serve(request(method="PUT"))
     with pytest.raises(Forbidden):
         await Site().paths.serve(request("/_calgate/else"))
+
+
+@pytest.mark.parametrize(
+    ("query", "free"),
+    [
+        ("license=bi&kinds=session,usage", False),
+        ("license=bi&kinds=named", True),
+        ("license=bi", False),
+        ("license=other&kinds=named", False),
+        ("", False),
+    ],
+)
+async def test_open_denial_page_learns_whether_a_cal_of_its_kinds_is_free(query: str, free: bool) -> None:
+    response = await Site().paths.serve(request(f"/_calgate/free?{query}", "GET"))
+    assert (response.status, json.loads(response.body)) == (200, {"free": free})
+
+
+async def test_nobody_learns_whether_a_cal_is_free_without_a_session() -> None:
+    with pytest.raises(Forbidden):
+        await Site().paths.serve(request("/_calgate/free?license=bi&kinds=named", "GET", cookie=b""))
+    with pytest.raises(MethodRefused):
+        await Site().paths.serve(request("/_calgate/free?license=bi&kinds=named", "POST"))

@@ -10,7 +10,7 @@ import pytest
 from calgate.authentication.session import Session
 from calgate.licensing.leases import Licensing
 from calgate.plugin.identity import Identity
-from calgate.plugin.licensing import Activity, Allocator, Claimant, Lease, LicenseInfo, Lost
+from calgate.plugin.licensing import Activity, Allocator, Claimant, Lease, LicenseInfo, Lost, Pool
 from calgate.telemetry.metrics import Metrics
 
 
@@ -21,6 +21,7 @@ class Slow:
         self.licenses = {"demo": LicenseInfo()}
         self.called, self.may_reply = asyncio.Event(), asyncio.Event()
         self.touched: list[Lease] = []
+        self.pools_read = 0
         self.settled: asyncio.Queue[tuple[Lease, bool | None]] = asyncio.Queue()
 
     async def claim(self, license: str, claimant: Claimant, document: str, *, reference: str) -> Lease:
@@ -36,6 +37,10 @@ class Slow:
         await self.may_reply.wait()
         self.touched += [use.lease for use in activity]
         return ()
+
+    async def pools(self, license: str) -> Sequence[Pool]:
+        self.pools_read += 1
+        return [Pool("session", 6, self.pools_read)]
 
     async def settle(self, lease: Lease, *, served: bool | None) -> None:
         self.settled.put_nowait((lease, served))
@@ -106,3 +111,14 @@ async def test_report_that_is_broken_off_as_the_process_ends_is_made_again_whole
     allocator.touched.clear()
     await licensing.finish()
     assert allocator.touched == leases
+
+
+async def test_pools_are_read_from_the_store_every_five_seconds_however_many_pages_look() -> None:
+    allocator, now = Slow(), 0.0
+    licensing = Licensing(cast(Allocator, allocator), cast(Any, None), {}, Metrics(), clock=lambda: now)
+    seen = []
+    for now in (1.0, 2.0, 5.9, 6.0, 7.0):  # noqa: B007 - the clock reads it
+        seen += [pool.occupied for pool in await licensing.pools("demo")]
+    assert seen == [1, 1, 1, 2, 2]
+    assert await licensing.pools("another") == ()
+    assert allocator.pools_read == 2
