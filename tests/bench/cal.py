@@ -1,7 +1,10 @@
 """CAL claims and a function that does nothing, on the same server in the same run, with 10 to 1,000,000 leases out.
 
 Sixteen clients (redis-benchmark) on a unix socket; the empty function gets the same keys and arguments. "New" claims
-are granted and recorded; "renewed" claims find the claimant's lease. Rounds alternate, and medians are printed.
+are granted and recorded; "renewed" claims find the claimant's lease. Rounds alternate, and medians are printed. A claim
+that records its use writes two sorted sets. Leaving them behind and correcting them when somebody counts was tried:
+where uses are hours apart each of them is written after all, and a renewed claim with a million leases took 39.2 µs
+instead of 33.9.
 """
 
 import csv
@@ -23,6 +26,8 @@ from calgate_cal.terms import encode
 from support.redis_servers import Server
 
 SIZES = (10, 10_000, 1_000_000)
+# how much of the server's CPU time for a claim, new or renewed, an empty function takes as well: rates move by 2 x
+GOALS = {10: (0.3, 0.45), 10_000: (0.3, 0.35), 1_000_000: (0.2, 0.2)}
 ROUNDS = 3
 CALLS = 30_000
 TOUCHED = 500
@@ -132,9 +137,9 @@ def _claims(bench: Bench) -> Iterator[Result]:
             yield Result(f"cal: {size}: {what}: p50", _median([f.p50 for f in figures]), "ms")
             yield Result(f"cal: {size}: {what}: p99", _median([f.p99 for f in figures]), "ms")
             slowest[what, size] = _median([f.p99 for f in figures])
-        rate = {what: _median([f.rate for f in figures]) for what, figures in runs.items()}
-        for what, goal in (("new", 0.3), ("renewed", 0.6)):
-            yield Result(f"cal: {size}: {what}, to nothing", rate[what] / rate["nothing"], "x", goal, at_least=True)
+        cpu = {what: _median([f.cpu for f in figures]) for what, figures in runs.items()}
+        for what, goal in zip(("new", "renewed"), GOALS[size], strict=True):
+            yield Result(f"cal: {size}: nothing, to {what}: CPU", cpu["nothing"] / cpu[what], "x", goal, at_least=True)
         if size == SIZES[-1]:
             yield Result("cal: memory a lease, its two records included", memory, "bytes")
             yield Result(f"cal: a touch in a batch of {TOUCHED}", _touch(bench), "µs CPU")

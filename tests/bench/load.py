@@ -48,16 +48,25 @@ class Target:
     """A URL, the session cookie to send, and the processes whose CPU time counts."""
 
     url: str
-    cookie: str
+    cookies: Sequence[str]  # of its sessions, which the requests use in turn; none where it has no sign-in
     pids: Sequence[int]  # of parent processes: their children count as well
 
 
-def run(target: Target, *, seconds: int, connections: int, body: int = 0, cores: str = "0") -> Measurement:
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What is sent: GET, or POST with a body; the same headers each time, or another Referer."""
+
+    body: bytes = b""
+    content_type: str = "application/octet-stream"
+    has_own_referer: bool = False
+
+
+GET = Requests()
+
+
+def run(target: Target, requests: Requests = GET, *, seconds: int, connections: int, cores: str = "0") -> Measurement:
     """Requests one URL again and again on kept connections."""
-    fields = BROWSER | {"Cookie": f"{COOKIES}; {target.cookie}" if target.cookie else COOKIES}
-    script = "wrk.headers = {}\n" + "".join(f"wrk.headers[{_lua(n)}] = {_lua(v)}\n" for n, v in fields.items())
-    if body:
-        script += f'wrk.method = "POST"\nwrk.body = string.rep("x", {body})\n'
+    script = _script(target, requests)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "headers.lua"
         file.write_text(script)
@@ -67,22 +76,50 @@ def run(target: Target, *, seconds: int, connections: int, body: int = 0, cores:
         spent = cpu_of(target.pids) - before
     count = re.search(r"(\d+) requests in ([\d.]+)(m?s)", output)
     assert count is not None, output
-    requests = int(count[1])
+    total = int(count[1])
     errors = sum(map(int, re.findall(r"(?:connect|read|write|timeout|Non-2xx or 3xx responses:?) (\d+)", output)))
     return Measurement(
-        requests, errors, float(count[2]), spent * 1e6 / max(requests, 1), _ms(output, "50%"), _ms(output, "99%")
+        total, errors, float(count[2]), spent * 1e6 / max(total, 1), _ms(output, "50%"), _ms(output, "99%")
     )
 
 
 def run_websockets(target: Target, *, seconds: int, connections: int) -> Measurement:
     """Sends WebSocket messages, and each next one after the echo of the last."""
-    words = [sys.executable, "-m", "bench.sockets", "load", target.url, target.cookie, str(seconds), str(connections)]
+    words = [
+        sys.executable,
+        "-m",
+        "bench.sockets",
+        "load",
+        target.url,
+        target.cookies[0] if target.cookies else "",
+        str(seconds),
+        str(connections),
+    ]
     before = cpu_of(target.pids)
     report = json.loads(_output_of(words, "0", seconds))
     spent = cpu_of(target.pids) - before
     messages = int(report["messages"])
     cpu = spent * 1e6 / max(messages, 1)
     return Measurement(messages, int(report["errors"]), report["seconds"], cpu, report["p50"], report["p99"])
+
+
+def _script(target: Target, requests: Requests) -> str:
+    """Returns wrk's script. A function for each request costs the load, so there is one only where they differ."""
+    cookies = [f"{COOKIES}; {cookie}" for cookie in target.cookies] or [COOKIES]
+    fields = BROWSER | {"Cookie": cookies[0]}
+    if requests.body:
+        fields |= {"Content-Type": requests.content_type}
+    script = "wrk.headers = {}\n" + "".join(f"wrk.headers[{_lua(n)}] = {_lua(v)}\n" for n, v in fields.items())
+    if requests.body:
+        body = _lua(requests.body.decode()) if len(requests.body) < 1000 else f'string.rep("x", {len(requests.body)})'
+        script += f'wrk.method = "POST"\nwrk.body = {body}\n'
+    if len(cookies) > 1 or requests.has_own_referer:
+        script += f"local cookies = {{{', '.join(map(_lua, cookies))}}}\nlocal n = 0\n"
+        script += 'request = function()\n  n = n + 1\n  wrk.headers["Cookie"] = cookies[n % #cookies + 1]\n'
+        if requests.has_own_referer:
+            script += '  wrk.headers["Referer"] = "http://bi.example/AccessPoint/" .. n\n'
+        script += "  return wrk.format()\nend\n"
+    return script
 
 
 def _output_of(words: list[str], cores: str, seconds: int) -> str:

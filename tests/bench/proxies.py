@@ -45,7 +45,18 @@ path = "/live"
 upstreams = ["http://127.0.0.1:{sockets}"]
 sign_on = {{ headers = {{ QVUSER = '{{domain}}\\{{account}}' }} }}
 [[routes]]
+path = "/QvAJAXZfc"
 upstreams = ["http://127.0.0.1:{backend}"]
+license = "bench"
+dialect = "qlikview"
+sign_on = {{ headers = {{ QVUSER = '{{domain}}\\{{account}}' }} }}
+[[routes]]
+path = "/two"
+upstreams = ["http://127.0.0.1:{backend}", "http://127.0.0.1:{second}"]
+sign_on = {{ headers = {{ QVUSER = '{{domain}}\\{{account}}' }} }}
+[[routes]]
+upstreams = ["{upstream}"]
+{upstream_ca}
 license = "bench"
 opens = '^/(?P<document>1k|100k|10m)$'
 sign_on = {{ headers = {{ QVUSER = '{{domain}}\\{{account}}' }} }}
@@ -59,6 +70,16 @@ BARE = """
       proxy_set_header Host $host; proxy_set_header QVUSER "DEMO\\\\alice"; }}
     location /live {{ proxy_pass http://127.0.0.1:{backend.sockets};
       proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }}
+  }}
+"""
+BARE_TLS = """
+  upstream backend {{ server 127.0.0.1:{backend.tls}; {connections} }}
+  server {{
+    listen 127.0.0.1:{port} ssl reuseport backlog=4096;
+    ssl_certificate {certificate.certificate}; ssl_certificate_key {certificate.key};
+    proxy_http_version 1.1; proxy_ssl_verify on; proxy_ssl_trusted_certificate {backend.ca}; proxy_ssl_name 127.0.0.1;
+    location / {{ proxy_pass https://backend; proxy_set_header Connection "";
+      proxy_set_header Host $host; proxy_set_header QVUSER "DEMO\\\\alice"; }}
   }}
 """
 # deploy/forward-auth/nginx.conf without TLS, with kept connections to both
@@ -102,7 +123,7 @@ class Proxy:
     name: str
     origin: str
     pids: tuple[int, ...]  # of its parent processes: their children count as well
-    cookie: str
+    cookies: tuple[str, ...]  # of its sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +166,15 @@ def _cores(workers: int) -> str:
 
 
 @contextlib.contextmanager
-def nginx(testbed: Testbed, name: str = "nginx", *, workers: int = 1) -> Iterator[Proxy]:
-    """Starts nginx as a bare proxy: no sign-in, no rules."""
+def nginx(testbed: Testbed, name: str = "nginx", *, workers: int = 1, tls: bool = False) -> Iterator[Proxy]:
+    """Starts nginx as a bare proxy: no sign-in, no rules; with TLS on both sides or on neither."""
     folder = testbed.folder_of(f"{name} {workers}")
     port = free_port()
-    http = BARE.format(port=port, backend=testbed.backend, connections=CONNECTIONS)
+    certificate = testbed.backend.sign("nginx") if tls else None
+    template = BARE if certificate is None else BARE_TLS
+    http = template.format(port=port, backend=testbed.backend, connections=CONNECTIONS, certificate=certificate)
     with servers.nginx(folder, http, port, cores=_cores(workers), workers=workers) as pid:
-        yield Proxy(name, f"http://127.0.0.1:{port}", (pid,), "")
+        yield Proxy(name, f"{'https' if tls else 'http'}://127.0.0.1:{port}", (pid,), ())
 
 
 @contextlib.contextmanager
@@ -173,7 +196,7 @@ def apache(testbed: Testbed, name: str = "Apache", *, workers: int = 1, access: 
     words = ["apache2", "-DFOREGROUND", "-f", str(config)]
     with servers.process(words, port, folder / "out.log", cores=_cores(workers), host=labs.ADDRESS) as pid:
         origin = f"http://{labs.HOST}:{port}"
-        yield Proxy(name, origin, (pid,), _sign_in(origin, testbed.ticket, "apache_session"))
+        yield Proxy(name, origin, (pid,), (_sign_in(origin, testbed.ticket, "apache_session"),))
 
 
 @contextlib.contextmanager
@@ -185,24 +208,36 @@ def calgate(
     access: bool = False,
     listen: str = "",
     more: str = "",
+    tls: bool = False,
+    sessions: int = 1,
     python: str = servers.PYTHON,
 ) -> Iterator[Proxy]:
-    """Starts the gateway with its private store; `python` may be the interpreter of another checkout."""
+    """Starts the gateway with its private store, and signs in once for each of `sessions`.
+
+    `tls`: on both sides; `python` may be the interpreter of another checkout.
+    """
     folder = testbed.folder_of(f"{name} {workers}")
     port = free_port()
     settings = folder / "calgate.toml"
+    backend = testbed.backend
+    if tls:
+        certificate = backend.sign(labs.HOST)
+        listen += f'tls = {{ certificate = "{certificate.certificate}", key = "{certificate.key}" }}'
     settings.write_text(
         SETTINGS.format(
-            folder=folder, port=port, keytab=testbed.lab.keytab, ca=testbed.lab.ca, backend=testbed.backend.port,
-            sockets=testbed.backend.sockets, access=str(access).lower(), bind_password=labs.SERVICE_PASSWORD,
-            workers=workers, listen=listen,
+            folder=folder, port=port, keytab=testbed.lab.keytab, ca=testbed.lab.ca, backend=backend.port,
+            second=backend.second, sockets=backend.sockets,
+            upstream=f"https://127.0.0.1:{backend.tls}" if tls else f"http://127.0.0.1:{backend.port}",
+            upstream_ca=f'upstream_ca = "{backend.ca}"' if tls else "",
+            access=str(access).lower(), bind_password=labs.SERVICE_PASSWORD, workers=workers, listen=listen,
         )
         + more
     )  # fmt: skip
     words = [python, "-m", "calgate", "run", "-c", str(settings)]
     with servers.process(words, port, folder / "calgate.log", cores=_cores(workers), host=labs.ADDRESS) as pid:
-        origin = f"http://{labs.HOST}:{port}"
-        yield Proxy(name, origin, (pid,), "" if listen else _sign_in(origin, testbed.ticket, "calgate"))
+        origin = f"{'https' if tls else 'http'}://{labs.HOST}:{port}"
+        cookies = [_sign_in(origin, testbed.ticket, "(?:__Host-)?calgate") for _ in range(sessions)]
+        yield Proxy(name, origin, (pid,), tuple(cookies))
 
 
 @contextlib.contextmanager
@@ -211,19 +246,32 @@ def nginx_with_forward_auth(testbed: Testbed, name: str = "nginx with forward-au
     folder = testbed.folder_of(name)
     port = free_port()
     listen, more = 'trusted_proxies = ["127.0.0.0/8"]', f'[forward_auth]\nsecret = "{SECRET}"\n'
-    with calgate(testbed, "calgate behind forward-auth", listen=listen, more=more) as gate:
+    with calgate(testbed, "calgate behind forward-auth", listen=listen, more=more, sessions=0) as gate:
         gate_port = int(gate.origin.rpartition(":")[2])
         http = FORWARD_AUTH.format(
             port=port, gate=gate_port, backend=testbed.backend, connections=CONNECTIONS, secret=SECRET
         )
         with servers.nginx(folder, http, port, cores=servers.PROXY, host=labs.ADDRESS) as pid:
             origin = f"http://{labs.HOST}:{port}"
-            yield Proxy(name, origin, (pid, *gate.pids), _sign_in(origin, testbed.ticket, "calgate"))
+            yield Proxy(name, origin, (pid, *gate.pids), (_sign_in(origin, testbed.ticket, "calgate"),))
 
 
 def _sign_in(origin: str, ticket: dict[str, str], name: str) -> str:
     """Signs in by Kerberos and returns the session cookie; retries, since the proxy may still be starting."""
-    words = ["curl", "-sS", "-i", "--negotiate", "-u", ":", "--retry", "20", "--retry-delay", "1", "--retry-all-errors"]
+    words = [
+        "curl",
+        "-sS",
+        "-i",
+        "-k",
+        "--negotiate",
+        "-u",
+        ":",
+        "--retry",
+        "20",
+        "--retry-delay",
+        "1",
+        "--retry-all-errors",
+    ]
     said = subprocess.run(
         [*words, "-f", f"{origin}/1k"], capture_output=True, timeout=60, check=False, env={**os.environ, **ticket}
     )
@@ -231,6 +279,6 @@ def _sign_in(origin: str, ticket: dict[str, str], name: str) -> str:
     if not found:
         raise RuntimeError(f"no sign-in at {origin}: {said.stderr.decode()} {said.stdout[:300]!r}")
     # a session whose cookie never came back is kept for a minute only, and the load may begin later
-    back = ["curl", "-sS", "-f", "-o", "/dev/null", "-b", found[-1], f"{origin}/1k"]
+    back = ["curl", "-sS", "-k", "-f", "-o", "/dev/null", "-b", found[-1], f"{origin}/1k"]
     subprocess.run(back, check=True, timeout=60)
     return str(found[-1])

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.certificates import Authority, Signed
 from support.ports import free_port
 
 PYTHON = sys.executable
@@ -31,11 +32,18 @@ http {{
 """
 # an upload is read to its end before the response, as a document server does; `return` alone would not wait
 FILES = """
-  server {{ listen 127.0.0.1:{port} reuseport backlog=4096; root {folder};
+  server {{ listen 127.0.0.1:{port} reuseport backlog=4096; listen 127.0.0.1:{second} reuseport backlog=4096;
+    listen 127.0.0.1:{tls} ssl reuseport backlog=4096; root {folder};
+    ssl_certificate {certificate.certificate}; ssl_certificate_key {certificate.key};
+    location = /two/1k {{ alias {folder}/1k; }}
+    location = /QvAJAXZfc/QvsViewClient.aspx {{ default_type text/xml; return 200 '{qlikview}'; }}
     location /up {{ client_body_buffer_size 1m; proxy_pass_request_body off; proxy_set_header Content-Length "";
       proxy_pass http://unix:{folder}/taken.sock:/; }} }}
   server {{ listen unix:{folder}/taken.sock; location / {{ return 200 'taken'; }} }}
 """
+QLIKVIEW = (
+    '<?xml version="1.0" encoding="utf-8"?><result mark="0123456789abcdef" stamp="1">' + "<value/>" * 100 + "</result>"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,14 @@ class Backend:
 
     port: int
     sockets: int  # the port of the WebSockets
+    second: int  # another port with the same files
+    tls: int  # the same over TLS
+    ca: Path
+    folder: Path
+
+    def sign(self, *names: str) -> Signed:
+        """Signs a certificate for these names."""
+        return Authority(self.folder, f"CA of {names[0]}").sign(*names)
 
 
 @contextlib.contextmanager
@@ -79,10 +95,15 @@ def backend(folder: Path) -> Iterator[Backend]:
     folder.chmod(0o755)
     for name, size in SIZES.items():
         (folder / name).write_bytes(os.urandom(size))
-    started = Backend(free_port(), free_port())
+    authority = Authority(folder)
+    started = Backend(free_port(), free_port(), free_port(), free_port(), authority.file, folder)
+    files = FILES.format(
+        port=started.port, second=started.second, tls=started.tls, folder=folder, qlikview=QLIKVIEW,
+        certificate=authority.sign("127.0.0.1"),
+    )  # fmt: skip
     echo = [PYTHON, "-m", "bench.sockets", "serve", str(started.sockets)]
     with (
-        nginx(folder, FILES.format(port=started.port, folder=folder), started.port, cores=LOAD),
+        nginx(folder, files, started.port, cores=LOAD),
         process(echo, started.sockets, folder / "sockets.log", cores=LOAD),
     ):
         yield started
