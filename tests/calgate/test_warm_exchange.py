@@ -16,8 +16,10 @@ from calgate import routes
 from calgate.admission import Admission
 from calgate.http.request import Request
 from calgate.licensing.leases import Licensing
+from calgate.plugin.access import Grant
 from calgate.routes import Route
 from support.gateway_process import Exchange, document_server, write_settings
+from support.qlikview import CALL, update, write_qlikview
 from support.warm_gateway import Warm, warm_gateway
 
 pytestmark = pytest.mark.server
@@ -118,6 +120,14 @@ async def test_request_that_is_not_plain_is_left_to_a_task(warm: Warm, fields: s
 async def test_path_that_memory_does_not_know_is_left_to_a_task(warm: Warm, path: str) -> None:
     await warm.get(path)
     assert len(warm.tasks) == 1
+
+
+async def test_path_of_the_gateway_is_never_forwarded_whatever_memory_says(warm: Warm) -> None:
+    (session,) = warm.gateway.sessions.known()
+    session.remember_grant((0, "/_calgate/health", "", "127.0.0.1"), warm.gateway.rules.current, Grant("app users"))
+    await warm.get("/_calgate/health")
+    assert len(warm.tasks) == 1
+    assert warm.server.seen == []
 
 
 async def test_pipelined_requests_are_answered_in_order(warm: Warm) -> None:
@@ -401,3 +411,22 @@ async def test_bug_in_finishing_a_warm_exchange_is_a_500_and_no_silence(
     monkeypatch.setattr("calgate.pipeline.Pipeline._make_response", broken)
     assert (await warm.get())[0].startswith(b"HTTP/1.1 500")
     assert [type(one) for one in reported] == [ZeroDivisionError]
+
+
+async def test_command_of_qlikview_needs_no_task_and_opens_its_document(tmp_path: Path) -> None:
+    """The first one claims a CAL, which the document server's response settles; the next are answered from memory."""
+
+    async def open_document(exchange: Exchange) -> None:
+        await exchange.answer(b'<result mark="0123456789abcdef"/>')
+
+    async with document_server() as server:
+        server.behaviour = open_document
+        async with warm_gateway(write_qlikview(tmp_path, server.port), server) as warm:
+            command = update("Sales.qvw").encode()
+            for _ in range(3):
+                warm.send(CALL, method="POST", fields=f"Content-Length: {len(command)}\r\n", body=command)
+                assert (await warm.receive())[0].startswith(b"HTTP/1.1 200")
+            assert len(warm.tasks) == 1
+            assert [exchange.body for exchange in server.seen] == [command] * 3
+            (session,) = warm.gateway.sessions.known()
+            assert [lease.provisional for lease in session._leases.values()] == [False]

@@ -1,15 +1,18 @@
-"""A dialect that remembers its readings of targets: a browser requests the same few hundred over and over."""
+"""A dialect that remembers its readings: a browser sends the same few hundred requests over and over.
+
+Commands too: what a page polls with is the same each time, and reading its XML takes longer than all the rest.
+"""
 
 from functools import lru_cache
 
 from calgate.dialect.protocol import Dialect, DialectResponse, Use
 
-_REMEMBERED = 2048  # targets of one route
-_LONGEST = 512  # characters; a longer target is read each time, so that no client can fill the memory
+_REMEMBERED = 2048  # requests of one route
+_LONGEST = 1024  # characters and bytes; a longer request is read each time, so that no client can fill the memory
 
 
 class CachedDialect:
-    """The same dialect, up to a hundred times faster for requests without a body."""
+    """The same dialect, up to a hundred times faster for requests that come again."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -22,7 +25,7 @@ class CachedDialect:
         return read(method, target)
 
     def classify(self, method: str, target: str, body: bytes = b"", content_type: str = "") -> Use:
-        is_short = not body and len(target) + len(content_type) <= _LONGEST
+        is_short = len(target) + len(content_type) + len(body) <= _LONGEST
         read = self._classify if is_short else self._dialect.classify
         return read(method, target, body, content_type)
 

@@ -218,7 +218,6 @@ class UpstreamConnection(asyncio.Protocol):
     def expire(self, error: Exception) -> None:
         """Ends the exchange with `error`, because its deadline passed or its session ended."""
         self._fail(error)
-        self._report_progress()
 
     def _finish_exchange(self) -> None:
         """Makes the connection idle again, or closes it: the response is complete, and its reader has taken it."""
