@@ -20,7 +20,7 @@ from calgate.authentication.anonymous import ANONYMOUS
 from calgate.authentication.open_exchanges import JUDGED_AFTER, Forwarding, StreamedBody
 from calgate.authentication.session import GrantKey, Session
 from calgate.authentication.sessions import Sessions
-from calgate.authentication.sign_in import SignIn
+from calgate.authentication.sign_in import SignedIn, SignIn
 from calgate.dialect import Dialect, Use, is_prefetch_or_embed
 from calgate.http.request import Request
 from calgate.http.response import Response
@@ -100,9 +100,41 @@ class Pipeline:
         if admission is not None:
             return admission
         signed_in = await self._sign_in.find(request)
-        session = signed_in.session
-        request.user = session.name
+        request.user = signed_in.session.name
         request.sign_in_headers = signed_in.response_headers
+        if signed_in.storing is None:
+            return await self._admit(request, route, signed_in)
+        return await self._admit_new(request, route, signed_in, signed_in.storing)
+
+    async def _admit_new(
+        self, request: Request, route: Route, signed_in: SignedIn, storing: "asyncio.Task[None]"
+    ) -> Admission:
+        """Asks for the rest while the new session is being stored; a failure of either takes back what the other did.
+
+        A user who is refused is signed in all the same.
+        """
+        try:
+            admission = await self._admit(request, route, signed_in)
+        except Refusal:
+            await self._stored(request, storing)
+            raise
+        try:
+            await self._stored(request, storing)
+        except BaseException:
+            self.settle(admission, served=False)
+            raise
+        return admission
+
+    async def _stored(self, request: Request, storing: "asyncio.Task[None]") -> None:
+        try:
+            await asyncio.shield(storing)
+        except Refusal:
+            request.sign_in_headers = ()  # the cookie of a session that there is not
+            raise
+
+    async def _admit(self, request: Request, route: Route, signed_in: SignedIn) -> Admission:
+        """Asks the questions that follow on the sign-in."""
+        session = signed_in.session
         body = await self._read_for(request, route)
         if body is not None:  # it may have taken its time: what holds now decides
             session = signed_in.session = await self._sessions.demand_live(session)

@@ -131,7 +131,7 @@ class Sessions:
         """Returns the session a cookie belonged to, even if it has ended, as long as the store keeps its record."""
         return await self._read_once(hash_id(session_id)) if session_id else None
 
-    async def begin(
+    def new(
         self,
         identity: Identity,
         person: Person,
@@ -141,7 +141,10 @@ class Sessions:
         cookies: Mapping[UpstreamCookie, str] | None = None,
         browser: str = "",
     ) -> tuple[Session, str]:
-        """Begins a session under a new id (always: somebody else may have planted an id known before sign-in)."""
+        """Makes a session, which is valid once `store` has written it, and its id.
+
+        The id is always a new one: somebody else may have planted an id known before sign-in.
+        """
         session_id = secrets.token_urlsafe(32)
         key = hash_id(session_id)
         now = self._clock()
@@ -161,15 +164,19 @@ class Sessions:
             cookies=DocumentCookies(cookies),
             browser=browser,
         )
+        return session, session_id
+
+    async def store(self, session: Session) -> None:
+        """Writes a new session to the store. Raises Unavailable."""
+        key = session.key
         spans = [self._section.lifetime, self._first_idle, unconfirmed.LIFE]
         args: list[str | int | float | bytes] = [milliseconds(span) for span in spans]
         args += [word for pair in to_record(session).items() for word in pair]
         await self._store.call("calgate_session_v1_begin", [self._record_key(key)], args)
         self._known[key] = session
-        excess = self._unconfirmed.add((person.key, address), key)
+        excess = self._unconfirmed.add((session.person_key, session.address), key)
         if excess is not None:
             self._known.pop(excess, None)
-        return session, session_id
 
     async def browser(
         self, person_key: str, address: str, presented: str, *, user_agent: str, open_for: float, is_office: bool

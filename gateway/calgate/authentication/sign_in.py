@@ -1,12 +1,13 @@
 """Who are you? The session cookie, or a handshake completed on this very request; never the connection alone."""
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from time import perf_counter
 
 from calgate.authentication import csrf
 from calgate.authentication.anonymous import anonymous_session
-from calgate.authentication.completion import complete
+from calgate.authentication.completion import complete, start
 from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.session import Session
 from calgate.authentication.sessions import Sessions, hash_id
@@ -34,6 +35,7 @@ class SignedIn:
     session: Session
     cookies: bytes  # the value of one Cookie header; b"" for none
     response_headers: list[Header] = field(default_factory=list)
+    storing: "asyncio.Task[None] | None" = None  # writes a new session; nothing is forwarded before it has succeeded
 
 
 class SignIn:
@@ -59,7 +61,7 @@ class SignIn:
         self._tracks_browsers = tracks_browsers
 
     async def find(self, request: Request) -> SignedIn:
-        """Returns the signed-in request.
+        """Returns the signed-in request; a new session may still be on its way to the store, see `SignedIn.storing`.
 
         Raises SignInNeeded (also while the handshake goes on), AuthenticationFailed, AccountRefused, CrossSite,
         TooManySignIns or Unavailable.
@@ -186,12 +188,15 @@ class SignIn:
         previous_id: str,
         token: Header | None,
     ) -> SignedIn:
-        """Begins the session and ends the one before it: two steps in the store that belong together."""
+        """Begins the session, and starts to store it and to end the one before it, which belong together.
+
+        Whoever sends the headers to the client waits for `SignedIn.storing` first.
+        """
         previous = await self._sessions.owner(previous_id)
         is_same = previous is not None and previous.person_key == person.key
         carried = previous.cookies.known if previous is not None and is_same else None
         browser_id = await self._browser(request, person)
-        session, session_id = await self._sessions.begin(
+        session, session_id = self._sessions.new(
             identity,
             person,
             request.address,
@@ -199,17 +204,7 @@ class SignIn:
             cookies=carried,
             browser=hash_id(browser_id) if browser_id else "",
         )
-        if previous is not None and not previous.ended:
-            await self._sessions.end(previous.key, "signed in anew")
-        self._metrics.count("sign_ins", identity.mechanism)
-        log.decision(
-            "signed in",
-            reference=request.reference,
-            user=person.name,
-            mechanism=identity.mechanism,
-            address=request.address,
-            ms=request.ms,
-        )
+        storing = start(self._store(request, session, previous))
         headers = [session_cookie(request.scheme, session_id, self._section.same_site)]
         if browser_id and browser_id != browser_id_of(request):
             headers.append(browser_cookie(request.scheme, browser_id, self._section.same_site))
@@ -217,11 +212,25 @@ class SignIn:
             headers.append(token)
         if is_same:
             cookies = await self._sessions.cookies_up(session, request.headers.cookies)
-            return SignedIn(session, cookies, headers)
+            return SignedIn(session, cookies, headers, storing)
         # a shared PC: the cookies in this browser may be another user's session at the document server
         left_behind = previous.cookies.known if previous is not None else ()
         session.cookies.set_stale(cookies_named(request.headers.cookies.names, left_behind))
-        return SignedIn(session, b"", headers + session.cookies.take_expiries())
+        return SignedIn(session, b"", headers + session.cookies.take_expiries(), storing)
+
+    async def _store(self, request: Request, session: Session, previous: Session | None) -> None:
+        await self._sessions.store(session)
+        if previous is not None and not previous.ended:
+            await self._sessions.end(previous.key, "signed in anew")
+        self._metrics.count("sign_ins", session.identity.mechanism)
+        log.decision(
+            "signed in",
+            reference=request.reference,
+            user=session.name,
+            mechanism=session.identity.mechanism,
+            address=request.address,
+            ms=request.ms,
+        )
 
     async def _browser(self, request: Request, person: Person) -> str:
         """Returns the id of the browser that signs in, "" for a program: that is told apart by its address."""

@@ -17,6 +17,7 @@ from calgate.plugin.identity import Identity, Person
 from calgate.plugin.licensing import Lease
 from calgate.store import StoreSection, open_store
 from support.redis_servers import Server
+from support.sessions import begin_session
 
 GRACE = 300.0
 PERSON = Person("alice", "CORP", "alice", "Alice", frozenset())
@@ -45,7 +46,7 @@ class Known(Sessions):
     now = 1_768_039_200.0
 
     async def begun(self, *, is_browser: bool = True) -> tuple[Session, str]:
-        return await self.begin(IDENTITY, PERSON, "192.0.2.1", is_browser=is_browser)
+        return await begin_session(self, IDENTITY, PERSON, "192.0.2.1", is_browser=is_browser)
 
 
 @pytest_asyncio.fixture

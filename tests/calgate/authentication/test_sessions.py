@@ -17,6 +17,7 @@ from calgate.plugin.identity import Identity, Person
 from calgate.plugin.services import Store
 from calgate.store import StoreSection, open_store
 from support.redis_servers import Server
+from support.sessions import begin_session
 
 SID = "S-1-5-21-1-2-3-1105"
 ALICE = Person(SID, "CORP", "alice", "Alice", frozenset())
@@ -31,7 +32,7 @@ async def store(server: Server, tmp_path: Path) -> AsyncIterator[Store]:
 async def begin(store: Store, section: SessionSection) -> tuple[Session, str]:
     """Signs alice in at one gateway."""
     identity = Identity("CORP", "alice", "kerberos", sid=SID)
-    return await Sessions(store, section, 0).begin(identity, ALICE, "192.0.2.7", is_browser=True)
+    return await begin_session(Sessions(store, section, 0), identity, ALICE, "192.0.2.7", is_browser=True)
 
 
 async def lives(store: Store, section: SessionSection, session_id: str) -> bool:
@@ -76,7 +77,7 @@ async def test_late_post_is_served_by_the_gateway_that_had_the_session_as_by_any
     now = time.time()
     sessions = Sessions(store, SessionSection(idle=0.3), 300.0, clock=lambda: now)
     identity = Identity("CORP", "alice", "kerberos", sid=SID)
-    _, session_id = await sessions.begin(identity, ALICE, "192.0.2.7", is_browser=True)
+    _, session_id = await begin_session(sessions, identity, ALICE, "192.0.2.7", is_browser=True)
     await sessions.find(session_id)
     await asyncio.sleep(0.4)
     now += COPY_LIFE + 1
@@ -91,7 +92,7 @@ async def test_groups_of_the_sign_in_are_known_to_every_gateway(store: Store) ->
     groups = frozenset({"S-1-5-21-11-21-31-1104", "S-1-5-21-11-21-31-513", "S-1-5-21-9-9-9-1", "S-1-18-1"})
     identity = Identity("CORP", "alice", "kerberos", sid=SID, groups=groups)
     section = SessionSection()
-    _, session_id = await Sessions(store, section, 0).begin(identity, ALICE, "192.0.2.7", is_browser=True)
+    _, session_id = await begin_session(Sessions(store, section, 0), identity, ALICE, "192.0.2.7", is_browser=True)
     found = await Sessions(store, section, 0).find(session_id)
     assert found is not None
     assert found.identity == identity
@@ -105,9 +106,9 @@ async def test_sign_ins_without_cookies_end_no_session_that_another_worker_serve
     section = SessionSection()
     here, there = Sessions(store, section, 0), Sessions(store, section, 0)
     identity = Identity("CORP", "alice", "kerberos", sid=SID)
-    _, browsers = await here.begin(identity, ALICE, "192.0.2.7", is_browser=True)
+    _, browsers = await begin_session(here, identity, ALICE, "192.0.2.7", is_browser=True)
     assert await there.find(browsers) is not None
-    scripts = [(await here.begin(identity, ALICE, "192.0.2.7", is_browser=False))[1] for _ in range(MOST + 1)]
+    scripts = [(await begin_session(here, identity, ALICE, "192.0.2.7", is_browser=False))[1] for _ in range(MOST + 1)]
     keeping = asyncio.create_task(here.keep())
     await asyncio.sleep(0.3)
     keeping.cancel()
