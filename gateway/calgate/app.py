@@ -19,6 +19,7 @@ from calgate.authentication.sessions import Sessions
 from calgate.authentication.sign_in import SignIn
 from calgate.config.model import Core, Settings
 from calgate.config.model import Route as RouteSection
+from calgate.endpoints.console import ConsoleClient, ConsoleGate, ConsoleRoles, open_client
 from calgate.endpoints.gateway_paths import GatewayPaths
 from calgate.endpoints.preflight import Preflights
 from calgate.endpoints.refusals import RefusalResponses
@@ -69,6 +70,7 @@ class Gateway:
         metrics: Metrics,
         directory_state: DependencyState,
         traces: "Tracing | None" = None,
+        console: ConsoleClient | None = None,
     ) -> None:
         """Wires the parts; `load_balancers` has one for each route, in the order of the settings file."""
         core = settings.core
@@ -101,9 +103,14 @@ class Gateway:
         )
         known_heads = KnownHeads()
         self.sessions.on_drop = known_heads.forget_session
+        gateway_paths = GatewayPaths(core.session.same_site, self.sessions, self.licensing, refusals, self.health)
+        self.console_roles = ConsoleRoles(core.console) if core.console is not None else None
+        gate = None
+        if self.console_roles is not None and console is not None:
+            gate = ConsoleGate(self.console_roles, sign_in, gateway_paths, console)
         self._handler = Handler(
             Pipeline(routes, sign_in, self.sessions, self.licensing, self.rules, metrics),
-            GatewayPaths(core.session.same_site, self.sessions, self.licensing, refusals, self.health),
+            gateway_paths,
             Preflights(core.session.embed_in, listen.methods),
             refusals,
             handshakes,
@@ -113,12 +120,14 @@ class Gateway:
             core.forward_auth,
             metrics,
             traces,
+            gate,
         )
         serve = self._handler.serve if traces is None else traces.around(self._handler.serve)
         # a span belongs to a task's context, so a traced request needs a task
         self.server = HttpServer(
             serve, self._handler.refuse, self._handler.begin if traces is None else None, known_heads
         )
+        self.console_server = HttpServer(self._handler.serve_console, self._handler.refuse)
 
     def snapshot(self) -> dict[str, object]:
         """Returns this worker's metrics, for its parent."""
@@ -182,7 +191,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         load_balancers = [
             await stack.enter_async_context(_opened_load_balancer(route, metrics, traces)) for route in core.routes
         ]
-        gateway = Gateway(settings, plugins, store, load_balancers, metrics, directory_state, traces)
+        console = await stack.enter_async_context(open_client(core.state_dir)) if core.console is not None else None
+        gateway = Gateway(settings, plugins, store, load_balancers, metrics, directory_state, traces, console)
         stack.push_async_callback(gateway.licensing.finish)
         stack.push_async_callback(finish_all, 2.0)
         async with asyncio.TaskGroup() as tasks:
@@ -239,7 +249,7 @@ def _expired(core: Core) -> Iterator[str]:
 def _background_work(core: Core, gateway: Gateway, plugins: StartedPlugins, state: DependencyState) -> Iterator[Work]:
     yield gateway.sessions.keep()
     yield gateway.licensing.report()
-    yield background.keep_rules(core, plugins.directory, gateway.rules, gateway.licensing, state)
+    yield background.keep_rules(core, plugins.directory, gateway.rules, gateway.licensing, state, gateway.console_roles)
     yield background.keep_drained(gateway.drained, gateway.load_balancers)
     if gateway.certificates is not None:
         yield background.keep_certificates(gateway.certificates)

@@ -9,6 +9,7 @@ from calgate.access.current import CurrentRules
 from calgate.access.rules import Rules
 from calgate.access.settings import groups_of
 from calgate.config.model import Core
+from calgate.endpoints.console import ConsoleRoles
 from calgate.http.tls import Certificates
 from calgate.licensing.leases import Licensing
 from calgate.plugin.errors import Unavailable
@@ -25,16 +26,21 @@ _CERTIFICATES_EVERY = 5.0  # seconds
 
 
 async def keep_rules(
-    core: Core, directory: Directory, rules: CurrentRules, licensing: Licensing, state: DependencyState
+    core: Core,
+    directory: Directory,
+    rules: CurrentRules,
+    licensing: Licensing,
+    state: DependencyState,
+    console: ConsoleRoles | None = None,
 ) -> None:
-    """Resolves the groups of access rules and licenses, at once and every few minutes; runs until cancelled.
+    """Resolves the groups of access rules, licenses and the console, at once and every few minutes.
 
-    It is also the probe of the directory: a failed look-up of a user makes it resolve at once.
+    Runs until cancelled. It is also the probe of the directory: a failed look-up of a user makes it resolve at once.
     """
     has_warned = False
     while True:
         try:
-            await _resolve(core, directory, rules, licensing)
+            await _resolve(core, directory, rules, licensing, console)
         except Unavailable as refusal:
             if not has_warned:
                 logger.warning(
@@ -50,8 +56,11 @@ async def keep_rules(
             await state.wait_for_doubt(_RESOLVE_EVERY)
 
 
-async def _resolve(core: Core, directory: Directory, rules: CurrentRules, licensing: Licensing) -> None:
-    found = await directory.resolve(sorted({*groups_of(core.access), *licensing.groups}))
+async def _resolve(
+    core: Core, directory: Directory, rules: CurrentRules, licensing: Licensing, console: ConsoleRoles | None
+) -> None:
+    of_console = console.section.groups if console is not None else ()
+    found = await directory.resolve(sorted({*groups_of(core.access), *licensing.groups, *of_console}))
     resolved = Rules(core.access, found, core.timezone)
     for name in resolved.unresolved:
         logger.warning(
@@ -59,6 +68,10 @@ async def _resolve(core: Core, directory: Directory, rules: CurrentRules, licens
         )
     for name in sorted(name for name in licensing.groups if found.get(name) is None):
         logger.warning("licenses: no directory has the group %s; nobody counts as its member: correct the name", name)
+    for name in sorted(name for name in of_console if found.get(name) is None):
+        logger.warning("console: no directory has the group %s; nobody can enter: correct the name", name)
+    if console is not None:
+        console.regroup(found)
     licensing.regroup({name: found.get(name) for name in licensing.groups})
     rules.replace(resolved)
 

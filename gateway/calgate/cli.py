@@ -7,6 +7,7 @@ import click
 from calgate import plugin_loader
 from calgate.commands import access, check, config, demo, run, sessions, store, upstreams
 from calgate.commands.context import PluginCommandContext
+from calgate.console.process import console_process
 from calgate.plugin.errors import ConfigError
 
 
@@ -66,6 +67,7 @@ def main() -> None:
 for _command in (
     run.run,
     run.worker,
+    console_process,
     demo.demo,
     check.check,
     config.config,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from calgate.authentication.handshakes import Handshakes
 from calgate.endpoints import forward_auth
+from calgate.endpoints.console import ADMIN, ConsoleGate, not_found
 from calgate.endpoints.gateway_paths import PREFIX, GatewayPaths
 from calgate.endpoints.preflight import Preflights
 from calgate.endpoints.refusals import InternalError, RefusalResponses
@@ -45,6 +46,7 @@ class Handler:
         forward_auth_section: ForwardAuthSection | None,
         metrics: Metrics,
         tracing: "Tracing | None",
+        console: ConsoleGate | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._gateway_paths = gateway_paths
@@ -60,6 +62,7 @@ class Handler:
         self._forward_auth = forward_auth_section
         self._metrics = metrics
         self._tracing = tracing
+        self._console = console
 
     def begin(self, raw: RawRequest) -> bool:
         """Begins to serve a request without a task, if nothing has to be waited for; False: `serve` must."""
@@ -67,6 +70,8 @@ class Handler:
             request = self._read(raw)
             raw.request = request  # `serve` goes on with it: a body that has arrived is taken from the connection
             if request.target.path.startswith(PREFIX) or not (raw.known is not None or request.is_plain):
+                return False
+            if self._console is not None and self._console.is_console_host(request):
                 return False
             route = find_route(self._pipeline.routes, request.host, request.target.path)
             raw.exchange = exchange = self._pipeline.begin(request, route, self._deliver)
@@ -97,6 +102,10 @@ class Handler:
             if isinstance(begun, WarmExchange):
                 route = begun.admission.route
                 response: Response | None = await self._pipeline.serve(request, route, begun)
+            elif self._console is not None and self._console.is_console_host(request):
+                response = await self._console.serve(request)
+            elif request.target.path.startswith(ADMIN):
+                response = not_found()
             elif request.target.path == forward_auth.PATH:
                 request = forward_auth.described_request(request, self._forward_auth, self._methods)
                 route = find_route(self._pipeline.routes, request.host, request.target.path)
@@ -110,6 +119,20 @@ class Handler:
             code = refusal.code
             response = self._refuse(raw, refusal, request, route)
         self._complete(request, route, response, code)
+        return response
+
+    async def serve_console(self, raw: RawRequest) -> Response | None:
+        """Returns the response to a request on the console's own address, where nothing else is served."""
+        assert self._console is not None
+        request: Request | None = None
+        code: str | None = None
+        try:
+            request = self._read(raw)
+            response = await self._console.serve(request)
+        except Refusal as refusal:
+            code = refusal.code
+            response = self._refuse(raw, refusal, request, None)
+        self._complete(request, None, response, code)
         return response
 
     def _read(self, raw: RawRequest) -> Request:

@@ -21,12 +21,14 @@ from calgate.plugin.hooks import (
     HasLicenseNames,
     HasNtlmReport,
     HasOrder,
+    HasScreens,
     HasWarnings,
     PluginModule,
     Role,
 )
 from calgate.plugin.identity import Authenticator, Directory, GroupMembers, Identity, NtlmVerifier, Person
 from calgate.plugin.licensing import Allocator
+from calgate.plugin.screens import ConsoleContext, Screen
 from calgate.plugin.services import Services, Store
 from calgate.plugin.settings import Section
 from calgate.plugin.sign_on import ServerSignOn, SignOn
@@ -81,6 +83,10 @@ class Plugin:
     def commands(self, context: CommandContext) -> click.Command | None:
         module = self.module
         return module.commands(context) if isinstance(module, HasCommands) and callable(module.commands) else None
+
+    def screens(self, context: ConsoleContext) -> Sequence[Screen]:
+        module = self.module
+        return module.screens(context) if isinstance(module, HasScreens) and callable(module.screens) else ()
 
     def explain(self, scheme: str, credentials: str) -> Sequence[Finding]:
         module = self.module

@@ -11,9 +11,10 @@ from calgate_cal.audit import actor
 from calgate_cal.check import check
 from calgate_cal.commands import commands
 from calgate_cal.register import LastSeen, LicenseRegister, missing_cals
+from calgate_cal.screens import screens
 from calgate_cal.settings import Config, warnings
 
-__all__ = ["Config", "check", "commands", "license_names", "role", "start", "warnings"]
+__all__ = ["Config", "check", "commands", "license_names", "role", "screens", "start", "warnings"]
 
 role = "allocator"
 

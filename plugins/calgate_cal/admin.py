@@ -8,7 +8,7 @@ from typing import Any
 
 from calgate.plugin import BadRequest, Directory, Person, Refusal, Site, Store, parse_user
 from calgate_cal import export_format, lua, people, replies, terms
-from calgate_cal.audit import Record, read
+from calgate_cal.audit import Record, read, read_back
 from calgate_cal.names import normalize, spellings
 from calgate_cal.people import Found
 from calgate_cal.register import LicenseRegister
@@ -35,12 +35,15 @@ class LicenseAdmin:
         directory: Directory | None,
         actor: str,
         site: Site | None = None,
+        reason: str = "",
     ) -> None:
+        """`actor` and `reason` are in the record of every change."""
         self.name = name
         self._license = license
         self._store = store
         self._directory = directory
         self._actor = actor
+        self._reason = " ".join(reason.split())
         self._site = site
         self._keys = lua.keys(store.prefix, name)
         store.library(lua.VERSION, lua.source())
@@ -162,27 +165,35 @@ class LicenseAdmin:
 
     async def remove(self, user: str, document: str | None = None) -> tuple[str, float | None]:
         """Removes a CAL; returns the user's name and the end of the quarantine (None: the CAL is free now)."""
-        kind = "document" if document else "named"
         document = self.document(document) if document else None
         owner = await self.owner(user)
-        code, *numbers = await self._change("remove", kind, owner.key, document or "")
+        return owner.name, await self.remove_from(owner.key, owner.name, document)
+
+    async def remove_from(self, key: str, name: str, document: str | None = None) -> float | None:
+        """Removes the CAL of a user whose key is known, without looking for them; returns the quarantine's end."""
+        kind = "document" if document else "named"
+        code, *numbers = await self._change("remove", kind, key, document or "")
         if code == "has-none":
-            raise AdminError(f"{owner.name} has no {_called(kind, document)}")
+            raise AdminError(f"{name} has no {_called(kind, document)}")
         if code == "quarantined":
-            raise AdminError(f"{owner.name}'s {_called(kind, document)} was removed before and is in quarantine")
-        return owner.name, replies.seconds(numbers[0]) or None
+            raise AdminError(f"{name}'s {_called(kind, document)} was removed before and is in quarantine")
+        return replies.seconds(numbers[0]) or None
 
     async def undo(self, user: str, document: str | None = None) -> str:
         """Takes a removal back while the quarantine lasts; returns the user's name."""
-        kind = "document" if document else "named"
         document = self.document(document) if document else None
         owner = await self.owner(user)
-        code, *_ = await self._change("undo", kind, owner.key, document or "")
-        if code == "has-none":
-            raise AdminError(f"{owner.name} has no {_called(kind, document)} in quarantine")
-        if code == "not-removed":
-            raise AdminError(f"{owner.name}'s {_called(kind, document)} has not been removed")
+        await self.undo_for(owner.key, owner.name, document)
         return owner.name
+
+    async def undo_for(self, key: str, name: str, document: str | None = None) -> None:
+        """Takes a removal back for a user whose key is known, without looking for them."""
+        kind = "document" if document else "named"
+        code, *_ = await self._change("undo", kind, key, document or "")
+        if code == "has-none":
+            raise AdminError(f"{name} has no {_called(kind, document)} in quarantine")
+        if code == "not-removed":
+            raise AdminError(f"{name}'s {_called(kind, document)} has not been removed")
 
     async def allocate(self, document: str, cals: int) -> str:
         """Sets how many Document CALs can be given out for a document; returns the document's name."""
@@ -217,10 +228,22 @@ class LicenseAdmin:
         for holder in found[0].held:
             if not _is_session_on(holder, client):
                 continue
-            code, *numbers = await self._change("end", holder.user, holder.client, int(force))
-            if code == "done":
-                ended.append((holder, replies.seconds(numbers[0]) or None))
+            with contextlib.suppress(AdminError):  # it came back by itself meanwhile
+                ended.append((holder, await self.end_one(holder.user, holder.client, force=force)))
         return ended
+
+    async def end_one(self, key: str, client: str, *, force: bool) -> float | None:
+        """Ends the Session CAL of a user whose key is known, on one client; returns when it comes back (None: now)."""
+        code, *numbers = await self._change("end", key, client, int(force))
+        if code != "done":
+            raise AdminError(f"no Session CAL is in use on {client}")
+        return replies.seconds(numbers[0]) or None
+
+    async def dismiss(self, key: str, client: str) -> None:
+        """Takes a waiter out of the queue. Raises AdminError for somebody who does not wait."""
+        code, *_ = await self._change("dismiss", key, client)
+        if code != "done":
+            raise AdminError("they do not wait any more")
 
     async def _holding(self, user: str) -> Sequence[Found]:
         """Returns users with leases whom the name can mean; a directory that is away cannot prevent an end."""
@@ -244,6 +267,12 @@ class LicenseAdmin:
         async for record in read(self._store, key, str(max(0, round(since * 1000))), "+"):
             if record.at >= since and (until is None or record.at <= until):
                 yield record
+
+    async def latest_records(self, before: str = "+") -> AsyncIterator[Record]:
+        """Yields decisions and changes, newest first; `before` is a record's id, to go on from there."""
+        key = self._keys[lua.KEY_NAMES.index("audit")]
+        async for record in read_back(self._store, key, before):
+            yield record
 
     def is_about(self, record: Record, user: str, keys: Collection[str]) -> bool:
         """Returns whether a record is about the user of a written name, or of one of these keys."""
@@ -300,7 +329,7 @@ class LicenseAdmin:
     def acting_for(self, run: str) -> "LicenseAdmin":
         """Returns the same license for a run of many changes, which is named in the record of each."""
         by = f"{self._actor} {run}"
-        return LicenseAdmin(self.name, self._license, self._store, self._directory, by, self._site)
+        return LicenseAdmin(self.name, self._license, self._store, self._directory, by, self._site, self._reason)
 
     async def _configure(self) -> None:
         await self._change("configure", terms.encode(self._license, self._store))
@@ -312,10 +341,11 @@ class LicenseAdmin:
     async def _change(self, function: str, *args: str | int) -> tuple[str, *tuple[int, ...]]:
         """Returns the function's code and numbers; a code other than "done" changed nothing."""
         name = f"{lua.VERSION}_{function}"
-        reply = await self._store.call(name, self._keys, (self._actor, *args), lasting=_is_done)
+        by = f"{self._actor}\n{self._reason}" if self._reason else self._actor
+        reply = await self._store.call(name, self._keys, (by, *args), lasting=_is_done)
         if reply == [b"unconfigured"]:
             await self._configure()
-            reply = await self._store.call(name, self._keys, (self._actor, *args), lasting=_is_done)
+            reply = await self._store.call(name, self._keys, (by, *args), lasting=_is_done)
         code, *numbers = reply
         return code.decode(), *(int(number) for number in numbers)
 

@@ -106,6 +106,18 @@ async def read(store: Store, key: str, first: str, last: str) -> AsyncIterator[R
         first = f"({page[-1][0].decode()}"
 
 
+async def read_back(store: Store, key: str, before: str = "+") -> AsyncIterator[Record]:
+    """Yields the records of the stream newest first, page by page, from the one before an id."""
+    last = "+" if before == "+" else f"({before}"
+    while True:
+        page = await store.execute("XREVRANGE", key, last, "-", "COUNT", _PAGE)
+        for entry, facts in page:
+            yield decode(entry, facts)
+        if len(page) < _PAGE:
+            return
+        last = f"({page[-1][0].decode()}"
+
+
 def decode(entry: bytes, facts: Mapping[bytes, bytes]) -> Record:
     """Reads an entry of the stream as redis-py returns it."""
     texts = {name.decode(): value.decode("utf-8", "replace") for name, value in facts.items()}

@@ -17,13 +17,14 @@ from calgate_negotiate.guard import Guard
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator
 from calgate_negotiate.load_kerberos import open_keytab
 from calgate_negotiate.ntlm import PluginVerifier, Verifier
+from calgate_negotiate.screens import screens
 from calgate_negotiate.settings import Config
 from calgate_negotiate.winbind import Winbind
 
 if TYPE_CHECKING:
     from calgate_negotiate.kerberos import Acceptor
 
-__all__ = ["Config", "check", "commands", "explain", "ntlm_report", "role", "start", "warnings"]
+__all__ = ["Config", "check", "commands", "explain", "ntlm_report", "role", "screens", "start", "warnings"]
 
 role = "authenticator"
 

@@ -187,6 +187,8 @@ async def _plugins(
         async for finding in settings.modules[name].check(section, replace(context, servers=servers)):
             yield replace(finding, subject=f"routes[{number + 1}].sign_on: {finding.subject}")
     yield await _rules(settings, services, blocked)
+    async for finding in _console(settings, services, blocked):
+        yield finding
     if "directory" not in blocked:
         async for finding in _users(settings.core.access, services):
             yield finding
@@ -244,6 +246,25 @@ async def _rules(settings: Settings, services: Services, blocked: Mapping[str, s
         remedy = "; ".join([*await _hints(services.directory, missing), remedy])
         return Finding("fail", "access", f"no directory has the group {', '.join(missing)}", remedy)
     return Finding("ok", "access", f"{len(settings.core.access)} rules, {len(wanted)} groups, all found")
+
+
+async def _console(settings: Settings, services: Services, blocked: Mapping[str, str]) -> AsyncIterator[Finding]:
+    """Yields whether the groups of the console are found: one that is not shuts it."""
+    section = settings.core.console
+    if section is None or "directory" in blocked or services.directory is None:
+        return
+    try:
+        found = await services.directory.resolve(section.groups)
+    except Unavailable:  # the finding about access says so already
+        return
+    missing = [name for name in section.groups if found.get(name) is None]
+    if missing:
+        remedy = "; ".join(
+            [*await _hints(services.directory, missing), "correct the name: until then nobody can enter"]
+        )
+        yield Finding("fail", "console", f"no directory has the group {', '.join(missing)}", remedy)
+    else:
+        yield Finding("ok", "console", f"{len(section.groups)} groups, all found")
 
 
 async def _hints(directory: Directory, groups: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from calgate import dialect
 from calgate.access.settings import Rule
 from calgate.authentication.settings import SessionSection
-from calgate.endpoints.settings import ForwardAuthSection
+from calgate.endpoints.settings import ConsoleSection, ForwardAuthSection
 from calgate.http.settings import Listen
 from calgate.pages.settings import PagesSection
 from calgate.plugin.settings import Duration, ReadableFile, Section, is_origin
@@ -165,10 +165,26 @@ class Core(Section):
     """The access rules. The first that matches decides; if none matches, access is refused."""
     forward_auth: ForwardAuthSection | None = None
     """Lets another proxy forward requests that the gateway has granted."""
+    console: ConsoleSection | None = None
+    """The administrators' console; none without this section."""
     tracing: TracingSection | None = None
     """Traces by OpenTelemetry; none without this section."""
     routes: tuple[Route, ...] = Field(min_length=1)
     """What is served from where."""
+
+    @model_validator(mode="after")
+    def _console_has_its_own_origin(self) -> Self:
+        console = self.console
+        if console is None:
+            return self
+        listen = self.listen
+        others = [*listen.bind, *(one for one in (listen.redirect_http, listen.admin) if one is not None)]
+        overlapping = [str(one) for one in others if console.bind is not None and one.overlaps(console.bind)]
+        if overlapping:
+            raise ValueError(f"console.bind: {console.bind} overlaps {overlapping[0]} of listen; give it its own port")
+        if console.host and any(route.host.lower() == console.host for route in self.routes):
+            raise ValueError(f"console.host: a route has the host {console.host} too; the console needs its own name")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

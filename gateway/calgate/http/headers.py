@@ -46,6 +46,9 @@ _OURS = frozenset(
         b"x-original-url",
         b"x-rewrite-url",
         b"x-calgate-secret",
+        b"x-calgate-console",
+        b"x-calgate-token",
+        b"x-calgate-change",
         b"x-up-devcap-post-charset",  # ASP.NET would read a body in this charset where the User-Agent begins with "UP"
     }
 )

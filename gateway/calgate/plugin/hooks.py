@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import click
 
 from calgate.plugin.checks import CheckContext, CommandContext, Finding
+from calgate.plugin.screens import ConsoleContext, Screen
 from calgate.plugin.services import Services
 from calgate.plugin.settings import Section
 
@@ -118,3 +119,11 @@ class HasOrder(Protocol):
 
     The first directory that knows a user is the one that counts, so one that responds at once belongs first.
     """
+
+
+@runtime_checkable
+class HasScreens(Protocol):
+    """Adds screens to the administrators' console."""
+
+    def screens(self, context: ConsoleContext) -> Sequence[Screen]:
+        """Returns the screens. Called once, in the console's own process, which serves no user."""

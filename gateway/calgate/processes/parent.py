@@ -20,6 +20,7 @@ from calgate.config.model import Settings
 from calgate.plugin.errors import ConfigError
 from calgate.plugin.tasks import start_task
 from calgate.processes.admin import Admin
+from calgate.processes.console_process import ConsoleProcess
 from calgate.processes.notify import notify
 from calgate.processes.serve import WAS_READY, public_url
 from calgate.processes.sockets import HANDOVER, from_systemd, inherited
@@ -40,7 +41,7 @@ class Parent:
         self._file = file
         self._settings = settings
         self._sockets = inherited()
-        self._sockets.open(settings.core.listen, from_systemd())
+        self._sockets.open(settings.core, from_systemd())
         self._workers: dict[int, WorkerProcess] = {}
         self._leaving: dict[
             asyncio.Task[None], Callable[[], str]
@@ -51,6 +52,7 @@ class Parent:
         self._upgrade = False
         self._crashes = 0
         self._is_announced = False
+        self._console = ConsoleProcess(file)
         self._admin = Admin(lambda: self._workers, lambda: self._settings.core.listen)
 
     async def run(self) -> int:
@@ -67,6 +69,7 @@ class Parent:
             try:
                 self._workers = await self._start_generation(self._settings)
                 self._dismiss_predecessors()
+                self._console.use(is_wanted=self._settings.core.console is not None)
                 notify("READY=1", f"MAINPID={os.getpid()}")
                 logger.info("listening on %s", public_url(self._settings))
                 await self._supervise()
@@ -165,6 +168,7 @@ class Parent:
 
     async def _end_all(self) -> None:
         notify("STOPPING=1")
+        await self._console.close()
         for child in self._workers.values():
             self._dismiss(child)
         self._sockets.close()
@@ -178,7 +182,7 @@ class Parent:
         notify("RELOADING=1")
         try:
             settings = config.read(self._file)
-            self._sockets.open(settings.core.listen)
+            self._sockets.open(settings.core)
             new = await self._start_generation(settings)
         except ConfigError as error:
             for fault in error.faults:
@@ -192,7 +196,8 @@ class Parent:
                 self._dismiss(child)
             self._workers = new
             self._settings = settings
-            self._sockets.close_others(settings.core.listen)
+            self._console.use(is_wanted=settings.core.console is not None)
+            self._sockets.close_others(settings.core)
             await self._admin.serve_on(self._sockets.of_admin())
             self._admin.reloads.succeeded()
             logger.info("settings reloaded")
@@ -200,7 +205,7 @@ class Parent:
 
     def _undo_reload(self) -> None:
         # the kernel gives connections to every socket of an address, even if no worker accepts on it
-        self._sockets.close_others(self._settings.core.listen)
+        self._sockets.close_others(self._settings.core)
         self._admin.reloads.failed()
 
     # ------------------------------------------------------------ upgrade in place
@@ -211,7 +216,7 @@ class Parent:
         store.hand_over()
         os.environ[HANDOVER] = self._sockets.hand_over()
         here = [child.hand_over for child in self._workers.values() if not child.has_ended]
-        old = [*here, *self._leaving.values()]
+        old = [*here, *self._leaving.values(), *self._console.hand_over()]
         os.environ[_OLD_WORKERS] = ",".join(hand_over() for hand_over in old)
         os.execv(sys.executable, [sys.executable, "-P", "-m", "calgate", *sys.argv[1:]])  # noqa: S606 - ourselves
 

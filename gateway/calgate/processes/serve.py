@@ -52,7 +52,7 @@ async def serve(
             await listener.close()
         for session in gateway.sessions.known():
             session.close_websockets(1012, "the gateway is stopping")
-        await gateway.server.drain(listen.drain)
+        await asyncio.gather(*(server.drain(listen.drain) for server in (gateway.server, gateway.console_server)))
 
 
 def _listener(role: Role, sock: socket.socket, settings: Settings, gateway: Gateway) -> Listener:
@@ -60,12 +60,26 @@ def _listener(role: Role, sock: socket.socket, settings: Settings, gateway: Gate
     if role == "redirect":
         return Listener(redirect_to_https(listen, public_port(settings)), sock, None)
     trusted = listen.trusted_proxies if listen.proxy_protocol else None
-    return Listener(gateway.server, sock, gateway.certificates, trusted)
+    return Listener(
+        gateway.console_server if role == "console" else gateway.server, sock, gateway.certificates, trusted
+    )
 
 
 def public_port(settings: Settings) -> int:
     """Returns the port of the https address, as far as this machine knows it."""
     return next((address.port for address in settings.core.listen.bind if address.port), 443)
+
+
+def console_url(settings: Settings) -> str | None:
+    """Returns the console's address as far as this machine knows it; None without a console."""
+    console = settings.core.console
+    if console is None:
+        return None
+    scheme = "https" if settings.core.listen.tls else "http"
+    if console.bind is not None:
+        return f"{scheme}://{console.bind}/"
+    port = settings.core.listen.bind[0].port
+    return f"{scheme}://{console.host}{f':{port}' if port not in (80, 443) else ''}/"
 
 
 def public_url(settings: Settings) -> str:

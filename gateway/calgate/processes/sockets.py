@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from calgate.http.settings import Address, Listen
+from calgate.config.model import Core
+from calgate.http.settings import Address
 from calgate.plugin.errors import ConfigError
 
-Role = Literal["main", "redirect", "admin"]
+Role = Literal["main", "redirect", "admin", "console"]
 _BACKLOG = 1024
 _REFUSED = 111  # ECONNREFUSED
 _IN_USE = 98  # EADDRINUSE
@@ -40,7 +41,7 @@ class Sockets:
     def __init__(self, inherited: Mapping[SocketKey, socket.socket] | None = None) -> None:
         self._held = dict(inherited or {})
 
-    def open(self, listen: Listen, given: Sequence[socket.socket] = ()) -> None:
+    def open(self, core: Core, given: Sequence[socket.socket] = ()) -> None:
         """Binds what the settings want and is not held yet. Raises ConfigError (exit 1), and then leaves all as it was.
 
         `given`: sockets from systemd; each serves the address that it is bound to, for all workers.
@@ -48,7 +49,7 @@ class Sockets:
         taken = {_name_of(sock): sock for sock in given}
         opened: dict[SocketKey, socket.socket] = {}
         try:
-            for place, address in _wanted(listen):
+            for place, address in _wanted(core):
                 if place not in self._held:
                     opened[place] = taken.get(place.address) or _bind(address, _setting_of(place.role))
         except ConfigError:
@@ -57,9 +58,9 @@ class Sockets:
             raise
         self._held |= opened
 
-    def close_others(self, listen: Listen) -> None:
+    def close_others(self, core: Core) -> None:
         """Closes the sockets that the settings no longer want."""
-        wanted = {place for place, _ in _wanted(listen)}
+        wanted = {place for place, _ in _wanted(core)}
         for place in list(self._held.keys() - wanted):
             self._held.pop(place).close()
 
@@ -108,10 +109,13 @@ def _adopt(fd: int) -> socket.socket:
     return sock
 
 
-def _wanted(listen: Listen) -> Iterator[tuple[SocketKey, Address]]:
+def _wanted(core: Core) -> Iterator[tuple[SocketKey, Address]]:
+    listen = core.listen
     roles: list[tuple[Role, Address]] = [("main", address) for address in listen.bind]
     if listen.redirect_http is not None:
         roles.append(("redirect", listen.redirect_http))
+    if core.console is not None and core.console.bind is not None:
+        roles.append(("console", core.console.bind))
     for role, address in roles:
         for slot in range(1 if address.path else listen.workers):
             yield SocketKey(role, str(address), slot), address
@@ -120,7 +124,12 @@ def _wanted(listen: Listen) -> Iterator[tuple[SocketKey, Address]]:
 
 
 def _setting_of(role: Role) -> str:
-    return {"main": "listen.bind", "redirect": "listen.redirect_http", "admin": "listen.admin"}[role]
+    return {
+        "main": "listen.bind",
+        "redirect": "listen.redirect_http",
+        "admin": "listen.admin",
+        "console": "console.bind",
+    }[role]
 
 
 def _name_of(sock: socket.socket) -> str:

@@ -100,10 +100,10 @@ def command(name: str, *, help: str) -> Callable[[Work], click.Command]:  # noqa
     """
 
     def make(work: Work) -> click.Command:
-        def run(file: Path, license: str | None, as_json: bool, **words: Any) -> None:
+        def run(file: Path, license: str | None, reason: str, as_json: bool, **words: Any) -> None:
             context: CommandContext = click.get_current_context().obj
             try:
-                asyncio.run(_work(work, context, file, license, Output(as_json=as_json), words))
+                asyncio.run(_work(work, context, file, license, reason, Output(as_json=as_json), words))
             except AdminError as no:
                 raise click.ClickException(str(no)) from no
             except Refusal as no:
@@ -125,23 +125,32 @@ def _common() -> Sequence[click.Option]:
             help="The settings file.",
         ),
         click.Option(["--license", "license"], help="which license, where the file has several"),
+        click.Option(["--reason"], default="", help="why, in your words: it is in the records of what this changes"),
         click.Option(["--json", "as_json"], is_flag=True, help="for programs"),
     )
 
 
 async def _work(
-    work: Work, context: CommandContext, file: Path, license: str | None, output: Output, words: dict[str, Any]
+    work: Work,
+    context: CommandContext,
+    file: Path,
+    license: str | None,
+    reason: str,
+    output: Output,
+    words: dict[str, Any],
 ) -> None:
-    async with license_admin(context, file, license) as admin:
+    async with license_admin(context, file, license, reason) as admin:
         await work(admin, output, **words)
 
 
 @contextlib.asynccontextmanager
-async def license_admin(context: CommandContext, file: Path, wanted: str | None) -> AsyncIterator[LicenseAdmin]:
+async def license_admin(
+    context: CommandContext, file: Path, wanted: str | None, reason: str = ""
+) -> AsyncIterator[LicenseAdmin]:
     """Opens the license of a settings file that is wanted, or its only one. Raises AdminError."""
     async with context.open(file) as (config, services):
         name, license = _chosen(config, wanted)
-        yield LicenseAdmin(name, license, services.store, services.directory, actor(), services.site)
+        yield LicenseAdmin(name, license, services.store, services.directory, actor(), services.site, reason)
 
 
 def license_of(context: CommandContext, file: Path, wanted: str | None) -> tuple[str, License]:

@@ -12,18 +12,7 @@ import click
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.audit import DENIALS, Record
 from calgate_cal.commands.command import Output, command, duration, local, table
-
-_WHY = {
-    "full": "all are out",
-    "promised": "the free ones are kept for waiting users",
-    "reserved": "the free ones are reserved for other groups",
-    "capped": "the user's group holds the most that it can hold at once",
-    "quarantined": "the user's own CAL is in quarantine",
-    "not-assigned": "none is assigned to the user, and none is assigned dynamically",
-    "not-allocated": "none is allocated to the document",
-    "in-use-elsewhere": "the user's own CAL is in use on another machine",
-    "taken-over": "another machine of the user took it over",
-}
+from calgate_cal.reasons import WHY
 
 
 @command("log", help="Every decision and change.")
@@ -97,7 +86,7 @@ async def explain(
     for pool in denial.pools:
         free_at = pool.get("free_at")
         numbers = (str(pool["limit"]), str(pool["occupied"]))
-        why = _WHY.get(pool["note"], pool["note"])
+        why = WHY.get(pool["note"], pool["note"])
         shown.add_row(pool["kind"], *numbers, why, local(free_at / 1000 if free_at else None, zone))
     output.show(shown)
 

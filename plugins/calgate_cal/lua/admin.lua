@@ -228,13 +228,39 @@ local function set_clock(keys, args)
   return {'done', corrected, moved}
 end
 
-redis.register_function(VERSION .. 'restore', restore)
-redis.register_function(VERSION .. 'configure', configure)
-redis.register_function(VERSION .. 'assign', assign)
-redis.register_function(VERSION .. 'remove', remove)
-redis.register_function(VERSION .. 'undo', undo)
-redis.register_function(VERSION .. 'allocate', allocate)
-redis.register_function(VERSION .. 'limit', limit)
-redis.register_function(VERSION .. 'dynamic', dynamic)
-redis.register_function(VERSION .. 'end', finish)
-redis.register_function(VERSION .. 'clock', set_clock)
+-- Takes a waiter out of the queue. A page that is still open joins again, at the end. ARGV: by, user, client
+-- Returns {'done'} or {'has-none'}
+local function dismiss(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local by, user, client = unpack(args)
+  local holder = user .. '|' .. client
+  if redis.call('HEXISTS', license.waiting, holder) == 0 then return {'has-none'} end
+  queue.leave(license, holder, 'gave-up', {'by', by})
+  return {'done'}
+end
+
+-- Registers a change. Its records have the administrator's reason, if there is one.
+local function register_change(name, carry_out)
+  redis.register_function(VERSION .. name, function(keys, args)
+    local by, reason = args[1]:match('^([^\n]*)\n(.*)$')
+    if by then args[1] = by end
+    given.reason = reason
+    local has_ended, reply = pcall(carry_out, keys, args)
+    given.reason = nil   -- also after an error: the next call is somebody else's
+    if not has_ended then error(reply, 0) end
+    return reply
+  end)
+end
+
+register_change('restore', restore)
+register_change('configure', configure)
+register_change('assign', assign)
+register_change('remove', remove)
+register_change('undo', undo)
+register_change('allocate', allocate)
+register_change('limit', limit)
+register_change('dynamic', dynamic)
+register_change('end', finish)
+register_change('clock', set_clock)
+register_change('dismiss', dismiss)

@@ -157,7 +157,10 @@ local function limit_of(license, kind)
   return math.min(tonumber(license.settings[LIMIT[kind]] or terms.limit), terms.in_license)
 end
 
+local given = {}   -- given.reason: why an administrator makes the change that is under way
+
 local function append_record(license, call, what, fields)
+  if given.reason then fields = {'reason', given.reason, unpack(fields)} end
   if license.newest > license.now then
     fields = {'at', license.now, unpack(fields)}
   else

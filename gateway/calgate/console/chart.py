@@ -1,0 +1,62 @@
+"""Draws values over time as SVG: a line for each series, its limit dashed. No script is needed to read it."""
+
+from datetime import UTC, datetime, tzinfo
+
+from markupsafe import Markup, escape
+
+from calgate.plugin.screens import Chart, Series
+
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 960, 300, 44, 16, 28
+_MARKS = 6  # times below the chart
+
+
+def draw(chart: Chart, zone: tzinfo = UTC) -> Markup:
+    """Returns the picture; colors come from the page's style, by the class of each line."""
+    most = max([1, *(max([*one.values, one.limit or 0], default=0) for one in chart.series)])
+    hours = max([1, *(len(one.values) for one in chart.series)])
+    parts = [
+        Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
+            _WIDTH, _HEIGHT, chart.title
+        )
+    ]
+    for mark in sorted({0, most // 2, most}):
+        y = _y(mark, most)
+        parts.append(
+            Markup(
+                '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
+                '<text x="{}" y="{:.1f}" text-anchor="end">{}</text>'
+            ).format(_LEFT, _WIDTH, y, y, _LEFT - 8, y + 4, mark)
+        )
+    for number in range(_MARKS):
+        hour = hours * number // _MARKS
+        at = datetime.fromtimestamp(chart.begin + hour * 3600, UTC).astimezone(zone)
+        text = at.strftime("%d %b %H:%M" if hours <= 72 else "%d %b")
+        parts.append(Markup('<text x="{:.1f}" y="{}">{}</text>').format(_x(hour, hours), _HEIGHT - 6, text))
+    for number, one in enumerate(chart.series):
+        parts += _line(number, one, most, hours)
+    return Markup("").join([*parts, Markup("</svg>")])
+
+
+def _line(number: int, series: Series, most: int, hours: int) -> list[Markup]:
+    points = " ".join(
+        f"{_x(hour + edge, hours):.1f},{_y(value, most):.1f}"
+        for hour, value in enumerate(series.values)
+        for edge in (0, 1)
+    )
+    drawn = [Markup('<polyline class="line line-{}" points="{}"/>').format(number, points)]
+    if series.limit:
+        y = _y(series.limit, most)
+        drawn.append(
+            Markup(
+                '<line class="limit line-{}" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"><title>{}</title></line>'
+            ).format(number, _LEFT, _WIDTH, y, y, escape(f"limit of {series.label}: {series.limit}"))
+        )
+    return drawn
+
+
+def _y(value: float, most: int) -> float:
+    return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * value / most
+
+
+def _x(hour: float, hours: int) -> float:
+    return _LEFT + (_WIDTH - _LEFT) * hour / hours

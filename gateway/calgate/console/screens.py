@@ -1,0 +1,31 @@
+"""All screens: the core's own, and those that plugins add."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from calgate.commands.site import SettingsSite
+from calgate.config.model import Settings
+from calgate.console.people import person_screen, sessions_screen
+from calgate.console.site_screens import health_screen, servers_screen, settings_screen
+from calgate.console.why import why_screen
+from calgate.plugin.screens import ConsoleContext, Screen
+from calgate.plugin_loader import StartedPlugins
+from calgate.store import RedisStore
+
+_GROUPS = ("licenses", "people", "site")
+
+
+def screens_of(settings: Settings, store: RedisStore, plugins: StartedPlugins, site: SettingsSite) -> Sequence[Screen]:
+    """Returns every screen, in the order of the menu; the first is the overview."""
+    services = replace(plugins.services, site=site)
+    found = [
+        person_screen(plugins.directory),
+        sessions_screen(settings, store),
+        why_screen(settings, plugins.directory),
+        servers_screen(settings, store),
+        health_screen(settings),
+        settings_screen(settings),
+    ]
+    for name, section in settings.plugins.items():
+        found += settings.modules[name].screens(ConsoleContext(section, services))
+    return sorted(found, key=lambda screen: (_GROUPS.index(screen.group), screen.order, screen.title))

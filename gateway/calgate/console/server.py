@@ -1,0 +1,204 @@
+"""Responds to the requests that the workers forward: a screen, an action, a table as CSV; as a page or as JSON."""
+
+import csv
+import io
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, tzinfo
+from secrets import token_urlsafe
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+
+from aiohttp import web
+
+from calgate.console.as_json import cell, outcomes_as_json, view_as_json
+from calgate.console.pages import Frame, Pages
+from calgate.endpoints.console import ADMIN, IDENTITY
+from calgate.pages.negotiation import prefers_page
+from calgate.plugin.errors import Refusal
+from calgate.plugin.screens import ROLES, Inputs, Moment, Notice, Outcome, Screen, Table, View, Visitor
+
+logger = logging.getLogger(__name__)
+
+_LARGEST = 2 << 20  # bytes of a body
+_REMEMBERED = 200  # outcomes that wait for the page after a change
+_LONGEST_REASON = 500
+_OWN_FIELDS = frozenset({"token", "reason", "back", "row"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    visitor: Visitor
+    token: str
+    host: str
+
+
+class ConsoleServer:
+    """The console's screens, as HTTP."""
+
+    def __init__(self, screens: Sequence[Screen], zone: tzinfo, zone_name: str) -> None:
+        self._screens = {screen.path: screen for screen in screens}
+        self._first = screens[0].path
+        self._zone = zone
+        self._pages = Pages(screens, zone, zone_name)
+        self._outcomes: OrderedDict[str, tuple[str, Sequence[Outcome]]] = OrderedDict()
+
+    async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Returns the response; a bug is logged, and ends nothing else."""
+        try:
+            caller = _caller(request)
+            if caller is None:
+                return web.Response(status=403, text="this socket is for the gateway's workers\n")
+            return await self._route(request, caller)
+        except Exception:  # the console must survive a screen's bug
+            logger.exception("console: %s %s failed", request.method, request.path)
+            return web.Response(status=500, text="a bug in this screen; the log has its traceback\n")
+
+    async def _route(self, request: web.BaseRequest, caller: _Caller) -> web.StreamResponse:
+        path, _, action = request.path.removeprefix(ADMIN).partition("/")
+        screen = self._screens.get(path or self._first)
+        if screen is None or not caller.visitor.may(screen.role):
+            return self._notice(request, caller, 404, "There is no such screen for your role.")
+        if request.method == "POST":
+            return await self._act(request, caller, screen, action)
+        if action:
+            return self._notice(request, caller, 404, "There is no such screen.")
+        return await self._show(request, caller, screen)
+
+    async def _show(self, request: web.BaseRequest, caller: _Caller, screen: Screen) -> web.StreamResponse:
+        values = dict(parse_qsl(request.query_string, max_num_fields=100))
+        view, status = await self._view(screen, caller.visitor, Inputs(values))
+        if values.get("csv") and status == 200:
+            return self._csv(screen, view)
+        if not prefers_page(request.headers.get("Accept", "")):
+            return _json(view_as_json(screen, view, caller.token), status)
+        owner, outcomes = self._outcomes.pop(values.get("done", ""), ("", ()))
+        shown = outcomes if owner == caller.visitor.key else ()
+        here = f"{request.path}?{urlencode({k: v for k, v in values.items() if k != 'done'})}".rstrip("?")
+        return self._page(caller, screen, view, here, shown, status)
+
+    async def _view(self, screen: Screen, visitor: Visitor, inputs: Inputs) -> tuple[View, int]:
+        try:
+            view = await screen.show(visitor, inputs)
+            if screen.path == "person" and inputs.get("user"):
+                view = await self._with_panels(view, visitor, inputs.get("user"))
+        except Refusal as refusal:
+            return View([Notice(refusal.detail, "fail")]), refusal.status
+        return view, 200
+
+    async def _with_panels(self, view: View, visitor: Visitor, user: str) -> View:
+        parts = list(view.parts)
+        for screen in self._screens.values():
+            if screen.about_user is not None and visitor.may(screen.role):
+                try:
+                    parts += await screen.about_user(visitor, user)
+                except Refusal as refusal:
+                    parts.append(Notice(f"{screen.title}: {refusal.detail}", "fail"))
+        return replace(view, parts=parts)
+
+    async def _act(self, request: web.BaseRequest, caller: _Caller, screen: Screen, name: str) -> web.StreamResponse:
+        action = screen.actions.get(name)
+        if action is None:
+            return self._notice(request, caller, 404, "There is no such action.")
+        if not caller.visitor.may(action.role):
+            logger.warning(
+                "console: %s, a %s, may not %s/%s", caller.visitor.name, caller.visitor.role, screen.path, name
+            )
+            return self._notice(request, caller, 403, f"Your role may not do this; it takes {action.role}.")
+        try:
+            values, selected = await _form(request)
+        except ValueError as error:
+            return self._notice(request, caller, 400, f"The form cannot be read: {error}")
+        reason = " ".join(values.get("reason", "").split())[:_LONGEST_REASON]
+        visitor = replace(caller.visitor, reason=reason)
+        inputs = Inputs({key: value for key, value in values.items() if key not in _OWN_FIELDS}, selected)
+        try:
+            outcomes = await action.run(visitor, inputs)
+        except Refusal as refusal:
+            outcomes = [Outcome(refusal.detail, is_done=False)]
+        if not prefers_page(request.headers.get("Accept", "")):
+            return _json(outcomes_as_json(outcomes), 200 if all(one.is_done for one in outcomes) else 409)
+        return web.Response(
+            status=303, headers={"Location": self._back(values.get("back", ""), screen, caller, outcomes)}
+        )
+
+    def _back(self, written: str, screen: Screen, caller: _Caller, outcomes: Sequence[Outcome]) -> str:
+        """Returns the page to go on with, which shows the outcomes once."""
+        mark = token_urlsafe(9)
+        self._outcomes[mark] = (caller.visitor.key, outcomes)
+        while len(self._outcomes) > _REMEMBERED:
+            self._outcomes.popitem(last=False)
+        parts = urlsplit(written)
+        is_ours = parts.path.startswith(ADMIN) and not parts.netloc and not parts.scheme
+        path, query = (parts.path, parts.query) if is_ours else (f"{ADMIN}{screen.path}", "")
+        kept = [(name, value) for name, value in parse_qsl(query, max_num_fields=100) if name != "done"]
+        return f"{path}?{urlencode([*kept, ('done', mark)])}"
+
+    # ------------------------------------------------------------ forms of a response
+
+    def _page(
+        self, caller: _Caller, screen: Screen | None, view: View, here: str, outcomes: Sequence[Outcome], status: int
+    ) -> web.Response:
+        frame = Frame(caller.visitor, caller.token, caller.host, here)
+        body, policy = self._pages.draw(frame, screen, view, outcomes)
+        headers = {"Content-Security-Policy": policy, "X-Frame-Options": "DENY", "Cache-Control": "no-store"}
+        return web.Response(status=status, body=body, content_type="text/html", charset="utf-8", headers=headers)
+
+    def _notice(self, request: web.BaseRequest, caller: _Caller, status: int, text: str) -> web.Response:
+        if not prefers_page(request.headers.get("Accept", "")):
+            return _json({"title": text, "status": status}, status)
+        return self._page(caller, None, View([Notice(text, "fail")]), ADMIN, (), status)
+
+    def _csv(self, screen: Screen, view: View) -> web.Response:
+        table = next((part for part in view.parts if isinstance(part, Table)), Table("", (), ()))
+        out = io.StringIO()
+        writer = csv.writer(out)
+        writer.writerow([column.key for column in table.columns])
+        for row in table.rows:
+            writer.writerow([self._harmless(row.get(column.key)) for column in table.columns])
+        headers = {"Content-Disposition": f'attachment; filename="{screen.path}.csv"', "Cache-Control": "no-store"}
+        return web.Response(body=out.getvalue().encode(), content_type="text/csv", charset="utf-8", headers=headers)
+
+    def _harmless(self, value: object) -> object:
+        """Returns a cell that no spreadsheet runs as a formula: users choose names of documents."""
+        if isinstance(value, Moment):
+            return datetime.fromtimestamp(value.at, UTC).astimezone(self._zone).isoformat(timespec="seconds")
+        plain = cell(value)
+        is_formula = isinstance(plain, str) and plain.lstrip().startswith(("=", "+", "-", "@"))
+        return f"'{plain}" if is_formula else plain
+
+
+def _caller(request: web.BaseRequest) -> _Caller | None:
+    """Reads who the worker says is there; None for anything that no worker sends."""
+    try:
+        said = json.loads(request.headers.get(IDENTITY, ""))
+        visitor = Visitor(said["name"], said["key"], said["role"], said["address"])
+        return _Caller(visitor, said["token"], said["host"]) if visitor.role in ROLES else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+async def _form(request: web.BaseRequest) -> tuple[Mapping[str, str], Sequence[str]]:
+    """Returns the fields, and the selected rows. Raises ValueError."""
+    body = await request.content.read(_LARGEST + 1)
+    while len(body) <= _LARGEST and (more := await request.content.read(_LARGEST)):
+        body += more
+    if len(body) > _LARGEST:
+        raise ValueError(f"it has more than {_LARGEST} bytes")
+    if request.content_type == "application/json":
+        found = json.loads(body or b"{}")
+        if not isinstance(found, dict):
+            raise ValueError("an object is expected")
+        rows = found.pop("row", [])
+        return {str(key): str(value) for key, value in found.items()}, [str(row) for row in rows]
+    fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=10_000)
+    return {name: values[-1] for name, values in fields.items()}, fields.get("row", [])
+
+
+def _json(value: object, status: int) -> web.Response:
+    text = json.dumps(value, ensure_ascii=False) + "\n"
+    return web.Response(
+        status=status, text=text, content_type="application/json", headers={"Cache-Control": "no-store"}
+    )

@@ -1,0 +1,246 @@
+"""Who holds what: search, filter, sort; assign, remove, undo, end."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from calgate.plugin import (
+    Action,
+    Button,
+    Cell,
+    Column,
+    Field,
+    Form,
+    Inputs,
+    Moment,
+    Outcome,
+    Part,
+    Refusal,
+    Screen,
+    Search,
+    Table,
+    View,
+    Visitor,
+)
+from calgate_cal.admin import AdminError, LicenseAdmin
+from calgate_cal.replies import KINDS, Holder
+from calgate_cal.screens.licenses import ROWS, Licenses, number, page, parts_of, person, row_id
+
+_SORTS = (("name", "user"), ("used", "last use, longest ago first"), ("since", "held since"), ("kind", "kind"))
+_COLUMNS = (
+    Column("kind", "CAL"),
+    Column("user", "User"),
+    Column("document", "Document"),
+    Column("state", "State"),
+    Column("since", "Since"),
+    Column("used", "Last used"),
+    Column("client", "Client"),
+    Column("until", "Comes back"),
+)
+_BUTTONS = (
+    Button("holders/undo", "Undo removal"),
+    Button("holders/end", "End Session CALs"),
+    Button("holders/remove", "Remove", is_grave=True),
+    Button("holders/force", "End at once, before the minimum", is_grave=True),
+)
+_MOST_SELECTED = 1000
+
+Change = Callable[[LicenseAdmin, Sequence[str]], Awaitable[str]]
+
+
+def holders_screen(licenses: Licenses) -> Screen:
+    """Returns the screen of all CALs in use."""
+    shown = _Holders(licenses)
+    actions = {
+        "assign": Action("admin", shown.assign),
+        "remove": Action("admin", shown.changing(_remove)),
+        "undo": Action("admin", shown.changing(_undo)),
+        "end": Action("helpdesk", shown.changing(_end)),
+        "force": Action("admin", shown.changing(_force)),
+    }
+    return Screen("holders", "Who holds what", shown.show, actions, order=10, about_user=shown.about)
+
+
+class _Holders:
+    def __init__(self, licenses: Licenses) -> None:
+        self._licenses = licenses
+
+    async def show(self, visitor: Visitor, inputs: Inputs) -> View:
+        name = self._licenses.chosen(inputs)
+        kept = _sorted(_filtered(await self._licenses.holders(name, visitor), inputs), inputs.get("sort"))
+        begin = number(inputs.get("from"))
+        rows = kept if inputs.get("csv") else kept[begin : begin + ROWS]
+        if not inputs.get("csv"):
+            rows = await self._licenses.admin(name, visitor).with_current_names(rows)
+        kept_values = {key: inputs.get(key) for key in ("search", "kind", "unused", "sort")} | {"license": name}
+        table = Table(
+            f"{len(kept)} CALs",
+            _COLUMNS,
+            [_row(name, holder) for holder in rows],
+            buttons=_BUTTONS,
+            empty="No CAL matches.",
+            earlier=page("holders", **kept_values, **{"from": max(0, begin - ROWS)}) if begin else "",
+            later=page("holders", **kept_values, **{"from": begin + ROWS}) if begin + ROWS < len(kept) else "",
+            csv=page("holders", **kept_values, csv=1),
+        )
+        return View([self._search(inputs), table, self._form(inputs, name)])
+
+    async def about(self, visitor: Visitor, user: str) -> Sequence[Part]:
+        parts: list[Part] = []
+        wanted = user.casefold()
+        for name in self._licenses.names:
+            held = [
+                holder
+                for holder in await self._licenses.holders(name, visitor)
+                if wanted in (holder.user.casefold(), holder.name.casefold())
+            ]
+            rows = [_row(name, holder) for holder in held[:ROWS]]
+            parts.append(Table(f"CALs of {name}", _COLUMNS, rows, buttons=_BUTTONS, empty="Holds no CAL."))
+            parts.append(self._form(Inputs({"user": user}), name))
+        return parts
+
+    def _search(self, inputs: Inputs) -> Search:
+        kinds = [("", "every kind"), *((kind, kind.capitalize()) for kind in KINDS)]
+        return Search(
+            [
+                *self._licenses.field(inputs),
+                Field("search", "User, document or client", inputs.get("search")),
+                Field("kind", "Kind", inputs.get("kind"), kinds),
+                Field("unused", "Not used for days", inputs.get("unused"), hint="30"),
+                Field("sort", "Sorted by", inputs.get("sort") or "name", _SORTS),
+            ]
+        )
+
+    def _form(self, inputs: Inputs, name: str) -> Form:
+        return Form(
+            "Assign a CAL",
+            "holders/assign",
+            "Assign",
+            [
+                Field("license", "", name, is_hidden=True),
+                Field("user", "User", inputs.get("user"), hint="CORP\\alice; several with commas"),
+                Field("document", "Document", hint="none: a Named CAL"),
+            ],
+        )
+
+    # ------------------------------------------------------------ changes
+
+    async def assign(self, visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
+        """Assigns to the users of the form, or to those of the selected denials."""
+        wanted = [(inputs.get("license") or self._licenses.names[0], user) for user in _listed(inputs.get("user"))]
+        outcomes = []
+        for row in inputs.selected[:_MOST_SELECTED]:
+            try:
+                license, user = parts_of(row, 2)
+                wanted.append((license, user))
+            except AdminError as error:
+                outcomes.append(Outcome(str(error), is_done=False))
+        for license, user in dict.fromkeys(wanted):
+            outcomes.append(await self._assign(license, user, inputs.get("document") or None, visitor))
+        self._licenses.changed()
+        return outcomes or [Outcome("Name a user.", is_done=False)]
+
+    async def _assign(self, license: str, user: str, document: str | None, visitor: Visitor) -> Outcome:
+        try:
+            admin = self._licenses.admin(license, visitor)
+            name = await admin.assign(user, document)
+            kind = f"Document CAL for {document}" if document else "Named CAL"
+            if await admin.could_use(user):
+                return Outcome(f"{name} has a {kind} now.")
+            return Outcome(f"{name} has a {kind} now, but no access rule lets this user in.")
+        except AdminError as error:
+            return Outcome(f"{user}: {error}.", is_done=False)
+        except Refusal as refusal:
+            return Outcome(f"{user}: {refusal.detail}.", is_done=False)
+
+    def changing(self, change: Change) -> Callable[[Visitor, Inputs], Awaitable[Sequence[Outcome]]]:
+        """Makes an action that changes each of the selected rows."""
+
+        async def run(visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
+            outcomes = []
+            for row in inputs.selected[:_MOST_SELECTED]:
+                try:
+                    license, *rest = parts_of(row, 6)
+                    outcomes.append(Outcome(await change(self._licenses.admin(license, visitor), rest)))
+                except AdminError as error:
+                    outcomes.append(Outcome(f"{error}.", is_done=False))
+            self._licenses.changed()
+            return outcomes or [Outcome("No row was selected.", is_done=False)]
+
+        return run
+
+
+async def _remove(admin: LicenseAdmin, row: Sequence[str]) -> str:
+    kind, key, name, _, document = row
+    _demand(kind in ("named", "document"), f"{name}'s {kind.capitalize()} CAL cannot be removed; end it")
+    until = await admin.remove_from(key, name, document or None)
+    return f"{name}'s {kind.capitalize()} CAL is {'in quarantine; Undo gives it back' if until else 'free'}."
+
+
+async def _undo(admin: LicenseAdmin, row: Sequence[str]) -> str:
+    kind, key, name, _, document = row
+    await admin.undo_for(key, name, document or None)
+    return f"{name} has the {kind.capitalize()} CAL again."
+
+
+async def _end(admin: LicenseAdmin, row: Sequence[str]) -> str:
+    return await _ended(admin, row, force=False)
+
+
+async def _force(admin: LicenseAdmin, row: Sequence[str]) -> str:
+    return await _ended(admin, row, force=True)
+
+
+async def _ended(admin: LicenseAdmin, row: Sequence[str], *, force: bool) -> str:
+    kind, key, name, client, _ = row
+    _demand(kind == "session", f"{name}'s {kind.capitalize()} CAL is not a Session CAL; remove it instead")
+    until = await admin.end_one(key, client, force=force)
+    return f"{name}'s Session CAL on {client} {'comes back when its minimum is over' if until else 'is free'}."
+
+
+def _demand(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise AdminError(otherwise)
+
+
+# ---------------------------------------------------------------- rows
+
+
+def _filtered(holders: Sequence[Holder], inputs: Inputs) -> Sequence[Holder]:
+    wanted, kind, days = inputs.get("search").casefold(), inputs.get("kind"), number(inputs.get("unused"))
+    latest = time.time() - days * 86_400
+    return [
+        holder
+        for holder in holders
+        if (not kind or holder.kind == kind)
+        and (not wanted or wanted in f"{holder.name} {holder.user} {holder.document} {holder.client}".casefold())
+        and (not days or (holder.last_used or holder.since) < latest)
+    ]
+
+
+def _sorted(holders: Sequence[Holder], sort: str) -> Sequence[Holder]:
+    match sort:
+        case "used":
+            return sorted(holders, key=lambda one: one.last_used or one.since)
+        case "since":
+            return sorted(holders, key=lambda one: one.since)
+        case "kind":
+            return sorted(holders, key=lambda one: (KINDS.index(one.kind), one.name.casefold()))
+    return sorted(holders, key=lambda one: (one.name.casefold(), one.kind))
+
+
+def _row(license: str, holder: Holder) -> dict[str, Cell]:
+    return {
+        "id": row_id(license, holder.kind, holder.user, holder.name, holder.client, holder.document),
+        "kind": holder.kind.capitalize(),
+        "user": person(holder.name, holder.user),
+        "document": holder.document,
+        "state": holder.state,
+        "since": Moment(holder.since),
+        "used": Moment(holder.last_used) if holder.last_used else None,
+        "client": holder.client,
+        "until": Moment(holder.until) if holder.until else None,
+    }
+
+
+def _listed(text: str) -> Sequence[str]:
+    return [one.strip() for one in text.split(",") if one.strip()]

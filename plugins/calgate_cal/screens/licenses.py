@@ -1,0 +1,96 @@
+"""What all screens share: the licenses, links, and pages of a table."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote, urlencode
+
+from calgate.plugin import ConsoleContext, Field, Inputs, Link, Services, Visitor
+from calgate_cal.admin import AdminError, LicenseAdmin
+from calgate_cal.replies import Holder
+from calgate_cal.settings import Config, License
+
+ROWS = 50  # of a page
+_QUICK = 0.25  # seconds: holders that are read so quickly are read each time
+_BELIEVED = 20  # others are shown again for this many times as long as reading them took
+
+
+class Licenses:
+    """The licenses of the settings file, each as an administrator or a looking visitor needs it."""
+
+    def __init__(self, context: ConsoleContext) -> None:
+        assert isinstance(context.section, Config)
+        self._licenses: Mapping[str, License] = context.section.licenses
+        self._services: Services = context.services
+        self._holders: dict[str, tuple[float, Sequence[Holder]]] = {}  # with the time until which they are believed
+
+    @property
+    def names(self) -> Sequence[str]:
+        return sorted(self._licenses)
+
+    def chosen(self, inputs: Inputs) -> str:
+        """Returns the license that the page is about: the one named, else the first."""
+        name = inputs.get("license")
+        return name if name in self._licenses else self.names[0]
+
+    def admin(self, name: str, visitor: Visitor) -> LicenseAdmin:
+        """Returns the license, with the visitor as the one who changes it. Raises AdminError for an unknown name."""
+        if name not in self._licenses:
+            raise AdminError(f"there is no license {name[:80]}")
+        services = self._services
+        return LicenseAdmin(
+            *(name, self._licenses[name], services.store, services.directory, visitor.actor, services.site),
+            reason=visitor.reason,
+        )
+
+    def field(self, inputs: Inputs) -> Sequence[Field]:
+        """Returns the choice of a license, where there are several."""
+        if len(self.names) == 1:
+            return [Field("license", "", self.names[0], is_hidden=True)]
+        return [Field("license", "License", self.chosen(inputs), [(name, name) for name in self.names])]
+
+    async def holders(self, name: str, visitor: Visitor) -> Sequence[Holder]:
+        """Returns every holder of a license. Where there are very many, as of some seconds ago."""
+        until, known = self._holders.get(name, (0.0, ()))
+        began = time.monotonic()
+        if began > until:
+            found = {holder.id: holder async for holder in self.admin(name, visitor).holders()}
+            known = list(found.values())
+            ended = time.monotonic()
+            self._holders[name] = (ended + (_BELIEVED * (ended - began) if ended - began > _QUICK else 0), known)
+        return known
+
+    def changed(self) -> None:
+        """Forgets what holders were read: something has changed."""
+        self._holders.clear()
+
+
+def number(text: str) -> int:
+    """Returns a number of a query, 0 for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
+
+
+def person(name: str, key: str = "") -> Link:
+    """Leads to a user's own screen."""
+    return Link(name or key, f"person?user={quote(name or key, safe='')}")
+
+
+def page(screen: str, **values: str | int) -> str:
+    """Returns path and query of a screen; empty values are left out."""
+    return f"{screen}?{urlencode({name: value for name, value in values.items() if value not in ('', 0)})}"
+
+
+def row_id(*parts: str) -> str:
+    """Returns an id of a row from which `parts_of` reads the parts again."""
+    return json.dumps(parts, ensure_ascii=False)
+
+
+def parts_of(row: str, count: int) -> Sequence[str]:
+    """Reads the id of a selected row. Raises AdminError for one that no page has."""
+    try:
+        parts = json.loads(row)
+    except ValueError:
+        parts = None
+    if not isinstance(parts, list) or len(parts) != count or not all(isinstance(part, str) for part in parts):
+        raise AdminError(f"no row has the id {row[:80]}")
+    return parts

@@ -1,0 +1,62 @@
+"""The overview: one card for each license."""
+
+from datetime import datetime
+
+from calgate.plugin import Bar, Bars, Cell, Inputs, Link, Part, Screen, View, Visitor
+from calgate_cal.audit import DENIALS
+from calgate_cal.screens.licenses import Licenses, page
+
+_MOST_COUNTED = 10_000  # records of today; a busier site sees "at least"
+
+
+def overview_screen(licenses: Licenses) -> Screen:
+    """Returns the first screen of all."""
+
+    async def show(visitor: Visitor, inputs: Inputs) -> View:
+        return View([await _card(licenses, name, visitor) for name in licenses.names], is_live=True)
+
+    return Screen("overview", "Overview", show, order=0)
+
+
+async def _card(licenses: Licenses, name: str, visitor: Visitor) -> Part:
+    admin = licenses.admin(name, visitor)
+    state = await admin.state()
+    bars = [
+        Bar(
+            pool.kind.capitalize(),
+            pool.occupied,
+            pool.limit,
+            _note(pool.offered, pool.limit, pool.in_license),
+            pool.free_at,
+        )
+        for pool in state.pools
+        if pool.in_license
+    ]
+    denied, is_whole = await _denied_today(licenses, name, visitor)
+    facts: dict[str, Cell] = {
+        "Waiting now": Link(str(state.waiting), page("queue", license=name)),
+        "Denied today": Link(f"{denied}" if is_whole else f"{denied} or more", page("denials", license=name)),
+        "Holders": Link("who holds what", page("holders", license=name)),
+    }
+    return Bars(f"License {name}", bars, facts)
+
+
+def _note(offered: int, limit: int, in_license: int) -> str:
+    notes = [f"{offered} kept for waiting users"] if offered else []
+    notes += [f"limited to {limit} of the {in_license} in license"] if limit < in_license else []
+    return ", ".join(notes)
+
+
+async def _denied_today(licenses: Licenses, name: str, visitor: Visitor) -> tuple[int, bool]:
+    """Counts the denials since midnight; False where not all records of today were read."""
+    admin = licenses.admin(name, visitor)
+    midnight = datetime.now(admin.zone).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+    denied = read = 0
+    async for record in admin.latest_records():
+        if record.at < midnight:
+            return denied, True
+        denied += record.what in DENIALS
+        read += 1
+        if read >= _MOST_COUNTED:
+            return denied, False
+    return denied, True

@@ -1,0 +1,322 @@
+"""The administrators' console through the real listener: where it is, who enters, what they may do."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import stat
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from calgate_users import edit, ntlmv2
+from support.gateway_process import (
+    PASSWORD,
+    DocumentServer,
+    Gateway,
+    Reply,
+    calgate,
+    curl,
+    document_server,
+    gateway,
+    write_settings,
+)
+from support.ports import free_port
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PEOPLE = {"root": "admins", "helen": "helpdesk", "rita": "readers"}
+ADMIN = "/_calgate/admin/"
+SECTION = """
+[console]
+{place}
+admins = ["DEMO\\\\admins"]
+helpdesk = ["DEMO\\\\helpdesk"]
+readers = ["DEMO\\\\readers"]
+networks = ["{network}"]
+"""
+
+
+class Console:
+    """A gateway with a console, and its visitors' sessions."""
+
+    def __init__(self, gate: Gateway, url: str) -> None:
+        self.gate = gate
+        self.url = url
+        self._cookies: dict[str, str] = {}
+
+    async def cookie(self, user: str) -> str:
+        if user not in self._cookies:
+            reply = await curl(self.url + ADMIN, user=user)
+            [cookie] = [c for c in reply.values("set-cookie") if "calgate=" in c]
+            self._cookies[user] = cookie.partition(";")[0]
+        return self._cookies[user]
+
+    async def get(self, user: str, path: str, *options: str, accept: str = "application/json") -> Reply:
+        cookie = await self.cookie(user)
+        return await curl(f"{self.url}{ADMIN}{path}", "-H", f"Cookie: {cookie}", "-H", f"Accept: {accept}", *options)
+
+    async def token(self, user: str) -> str:
+        return str((await self.get(user, "queue")).json["token"])
+
+    async def post(
+        self, user: str, path: str, values: Mapping[str, object], *options: str, token: str | None = None
+    ) -> Reply:
+        headers = {"Origin": self.url, "Content-Type": "application/json", "Accept": "application/json"}
+        headers["X-Calgate-Token"] = await self.token(user) if token is None else token
+        words = [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
+        cookie = await self.cookie(user)
+        data = ("-H", f"Cookie: {cookie}", "-d", json.dumps(values))
+        return await curl(f"{self.url}{ADMIN}{path}", *words, *data, *options)
+
+    async def rows(self, user: str, path: str) -> list[dict[str, object]]:
+        parts = (await self.get(user, path)).json["parts"]
+        assert isinstance(parts, list)
+        return [row for part in parts if part["kind"] == "table" for row in part["rows"]]
+
+
+def write(folder: Path, upstream: int, *, place: str, network: str = "127.0.0.0/8", more: str = "") -> Path:
+    """Writes the settings of a gateway with a console."""
+    for name, group in PEOPLE.items():
+        nt_hash = ntlmv2.nt_hash(PASSWORD)
+        edit.add(folder / "users.toml", name, domain="DEMO", display_name=None, groups=(group,), nt_hash=nt_hash)
+    return write_settings(folder, upstream, more=SECTION.format(place=place, network=network) + more)
+
+
+async def until_served(console: Console) -> None:
+    """Waits until the console's process serves: the gateway does not wait for it."""
+    for _ in range(400):
+        if (await console.get("root", "")).status == 200:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(console.gate.log.read_text())
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, server: DocumentServer) -> AsyncIterator[Console]:
+    port = free_port()
+    async with gateway(write(folder, server.port, place=f'bind = "127.0.0.1:{port}"')) as gate:
+        console = Console(gate, f"http://127.0.0.1:{port}")
+        await until_served(console)
+        yield console
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def console(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Console]:
+    async with document_server() as server, running(tmp_path_factory.mktemp("console"), server) as started:
+        yield started
+
+
+# ---------------------------------------------------------------- place
+
+
+async def test_console_is_served_on_its_own_address_and_is_404_among_documents(console: Console) -> None:
+    cookie = ("-H", f"Cookie: {await console.cookie('root')}")
+    assert (await curl(console.gate.url + ADMIN, *cookie)).status == 404
+    assert (await curl(console.gate.url + ADMIN + "holders", *cookie)).status == 404
+    assert (await curl(console.gate.url + ADMIN)).status == 404  # without a challenge
+
+
+async def test_documents_are_404_on_the_address_of_the_console(console: Console) -> None:
+    reply = await curl(f"{console.url}/docs/a.qvw", user="alice")
+    assert reply.status == 404
+    assert (await curl(f"{console.url}/_calgate/health")).status == 404
+    assert (await curl(f"{console.url}/_calgate/auth", "-H", "X-Calgate-Secret: x")).status == 404
+
+
+async def test_console_on_a_host_name_serves_no_document_there_and_is_404_elsewhere(tmp_path: Path) -> None:
+    async with document_server() as server, gateway(write(tmp_path, server.port, place='host = "cal.example"')) as gate:
+        at = ("-H", f"Host: cal.example:{gate.port}")
+        console = Console(gate, gate.url)
+        for _ in range(400):
+            reply = await curl(gate.url + ADMIN, *at, "-H", "Accept: application/json", user="root")
+            if reply.status == 200:
+                break
+            await asyncio.sleep(0.05)
+        assert reply.status == 200
+        assert (await curl(f"{gate.url}/docs/a.qvw", *at, user="alice")).status == 404
+        assert (await curl(gate.url + ADMIN, user="root")).status == 404
+        assert (await curl(f"{console.url}/docs/a.qvw", user="alice")).status == 200
+
+
+async def test_client_outside_the_networks_is_refused_before_the_sign_in(tmp_path: Path) -> None:
+    port = free_port()
+    file = write((tmp_path), 1, place=f'bind = "127.0.0.1:{port}"', network="10.0.0.0/8")
+    async with gateway(file):
+        reply = await curl(f"http://127.0.0.1:{port}{ADMIN}")
+        assert (reply.status, reply.values("www-authenticate")) == (403, [])
+
+
+# ---------------------------------------------------------------- right
+
+
+async def test_member_of_no_group_is_refused_though_access_rules_let_them_in(console: Console) -> None:
+    assert (await curl(f"{console.gate.url}/portal", user="alice")).status == 200
+    assert (await curl(console.url + ADMIN, user="alice")).status == 403
+    assert (await curl(console.url + ADMIN, user="mallory")).status == 403
+
+
+async def test_group_that_no_directory_has_shuts_the_console_and_check_names_it(tmp_path: Path) -> None:
+    port = free_port()
+    file = write(tmp_path, 1, place=f'bind = "127.0.0.1:{port}"')
+    file.write_text(file.read_text().replace('readers = ["DEMO\\\\readers"]', 'readers = ["DEMO\\\\raeders"]'))
+    async with gateway(file):
+        reply = await curl(f"http://127.0.0.1:{port}{ADMIN}", user="root")
+        assert reply.status == 503
+        _, out, _ = await calgate("check", "-c", str(file), "--json")
+    assert any(one["subject"] == "console" and "raeders" in one["what"] for one in json.loads(out))
+
+
+async def test_roles_may_do_what_they_are_for_and_no_more(console: Console) -> None:
+    assigned = await console.post("root", "holders/assign", {"user": "DEMO\\carol"})
+    assert assigned.json == {"outcomes": [{"text": "DEMO\\carol has a Named CAL now.", "done": True}]}
+    [row] = [row for row in await console.rows("rita", "holders") if row["user"] == "DEMO\\carol"]
+    for user in ("helen", "rita"):
+        assert (await console.post(user, "holders/remove", {"row": [row["id"]]})).status == 403
+    assert (await console.post("rita", "holders/end", {"row": [row["id"]]})).status == 403
+    assert (await console.post("rita", "sessions/end", {"row": []})).status == 403
+    assert (await console.get("helen", "settings")).status == 404
+    assert (await console.post("root", "holders/remove", {"row": [row["id"]]})).status == 200
+    assert not [row for row in await console.rows("rita", "holders") if row["user"] == "DEMO\\carol"]
+
+
+async def test_helpdesk_ends_a_session_cal_and_a_session(console: Console) -> None:
+    assert (await curl(f"{console.gate.url}/docs/a.qvw", user="alice")).status == 200
+    [row] = await console.rows("helen", "holders?search=alice")
+    reply = await console.post("helen", "holders/end", {"row": [row["id"]]})
+    assert reply.status == 200
+    [signed_in, *_] = await console.rows("helen", "sessions?search=alice")
+    reply = await console.post("helen", "sessions/end", {"row": [signed_in["id"]]})
+    assert "has ended" in str(reply.json)
+    await console.post("root", "holders/force", {"row": [row["id"]]})
+
+
+# ---------------------------------------------------------------- other sites, stale pages
+
+
+@pytest.mark.parametrize("site", ["same-site", "cross-site"])
+async def test_requests_of_other_origins_are_refused_except_a_navigation(console: Console, site: str) -> None:
+    fetch = ("-H", f"Sec-Fetch-Site: {site}")
+    assert (await console.get("root", "holders", *fetch)).status == 403
+    for mode, destination in (("navigate", "iframe"), ("no-cors", "script"), ("cors", "empty")):
+        framed = ("-H", f"Sec-Fetch-Mode: {mode}", "-H", f"Sec-Fetch-Dest: {destination}")
+        assert (await console.get("root", "holders", *fetch, *framed)).status == 403
+    navigation = ("-H", "Sec-Fetch-Mode: navigate", "-H", "Sec-Fetch-Dest: document")
+    assert (await console.get("root", "holders", *fetch, *navigation)).status == 200
+    assert (await console.post("root", "holders/assign", {"user": "DEMO\\dave"}, *fetch, *navigation)).status == 403
+
+
+async def test_change_needs_our_origin_and_the_token_of_this_session(console: Console) -> None:
+    change = {"user": "DEMO\\dave"}
+    assert (await console.post("root", "holders/assign", change, token="")).status == 403
+    assert (await console.post("root", "holders/assign", change, token="0" * 64)).status == 403
+    others = await console.token("helen")
+    assert (await console.post("root", "holders/assign", change, token=others)).status == 403
+    for origin in (console.gate.url, "http://evil.example", "null"):
+        token = await console.token("root")
+        words = (
+            "-H",
+            f"Cookie: {await console.cookie('root')}",
+            "-H",
+            f"X-Calgate-Token: {token}",
+            "-d",
+            "user=DEMO\\dave",
+        )
+        reply = await curl(f"{console.url}{ADMIN}holders/assign", "-H", f"Origin: {origin}", *words)
+        assert reply.status == 403, origin
+        reply = await curl(f"{console.url}{ADMIN}holders/assign", *words)  # no Origin at all
+        assert reply.status == 403
+    assert not [row for row in await console.rows("root", "holders") if row["user"] == "DEMO\\dave"]
+
+
+async def test_program_that_signs_in_with_each_request_needs_a_header_that_no_page_can_send(console: Console) -> None:
+    words = ("-H", f"Origin: {console.url}", "-H", "Accept: application/json", "-d", "user=DEMO\\nobody")
+    assert (await curl(f"{console.url}{ADMIN}holders/assign", *words, user="root")).status == 403
+    reply = await curl(f"{console.url}{ADMIN}holders/assign", *words, "-H", "X-Calgate-Change: 1", user="root")
+    assert reply.status == 409
+    assert "knows nobody" in str(reply.json)
+
+
+async def test_forged_identity_header_of_a_client_is_not_believed(console: Console) -> None:
+    said = json.dumps({"name": "DEMO\\root", "key": "x", "role": "admin", "address": "::1", "token": "", "host": ""})
+    forged = ("-H", f"X-Calgate-Console: {said}")
+    assert (await console.get("rita", "settings", *forged)).status == 404
+    assert (await curl(console.url + ADMIN, *forged)).status == 401
+
+
+async def test_page_forbids_frames_and_foreign_scripts(console: Console) -> None:
+    page = await console.get("root", "holders", accept="text/html")
+    [policy] = page.values("content-security-policy")
+    assert "frame-ancestors 'none'" in policy
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert page.values("x-frame-options") == ["DENY"]
+    assert page.values("cache-control") == ["no-store"]
+
+
+async def test_sign_out_closes_the_console_and_its_pages_token(console: Console) -> None:
+    other = Console(console.gate, console.url)
+    token = await other.token("root")
+    cookie = ("-H", f"Cookie: {await other.cookie('root')}")
+    out = await curl(f"{console.url}/_calgate/sign-out", *cookie, "-H", f"Origin: {console.url}", "-d", "")
+    assert out.status == 303
+    assert (await curl(console.url + ADMIN, *cookie)).status == 401
+    words = ("-H", f"Origin: {console.url}", "-H", f"X-Calgate-Token: {token}", "-d", "user=DEMO\\dave")
+    assert (await curl(f"{console.url}{ADMIN}holders/assign", *cookie, *words, user="root")).status == 403
+
+
+# ---------------------------------------------------------------- what is recorded, and the process
+
+
+async def test_record_of_a_change_names_the_person_their_address_and_their_reason(console: Console) -> None:
+    reply = await console.post("root", "holders/assign", {"user": "DEMO\\bob", "reason": "call 4711\nby phone"})
+    assert reply.status == 200
+    [record] = [row for row in await console.rows("root", "log?what=assigned") if row["name"] == "DEMO\\bob"]
+    assert (record["by"], record["reason"]) == ("DEMO\\root (console, 127.0.0.1)", "call 4711 by phone")
+    file = str(console.gate.settings)
+    code, _, errors = await calgate("cals", "remove", "DEMO\\bob", "-c", file, "--reason", "left the company")
+    assert code == 0, errors
+    _, out, _ = await calgate("cals", "log", "--what", "removed", "-c", file, "--json")
+    assert json.loads(out)[-1]["reason"] == "left the company"
+    _, out, _ = await calgate("cals", "log", "--what", "granted", "-c", file, "--json")
+    assert all("reason" not in record for record in json.loads(out))  # a reason is of one change, not of later ones
+
+
+async def test_denial_is_found_by_its_reference_in_any_case(console: Console) -> None:
+    for user in ("bob", "carol", "dave", "alice"):
+        denied = await curl(f"{console.gate.url}/docs/full.qvw", "-H", "Accept: application/json", user=user)
+        if denied.status == 403:
+            break
+    reference = str(denied.json["reference"])
+    [row, *_] = await console.rows("helen", f"denials?reference={reference.lower()}")
+    assert (row["user"], row["reference"]) == (f"DEMO\\{user}", reference)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("", "holders", "denials", "queue", "use", "log", "person?user=DEMO%5Calice", "sessions"),
+        *("why?user=DEMO%5Calice&document=a.qvw&at=2026-01-10%2010:42", "sign-ins", "servers", "health", "settings"),
+    ],
+)
+async def test_every_screen_answers_as_page_and_as_json(console: Console, path: str) -> None:
+    page = await console.get("root", path, accept="text/html")
+    assert page.status == 200
+    assert b"<h1>" in page.body
+    reply = await console.get("root", path)
+    assert reply.status == 200
+    assert reply.json["parts"]
+    assert "pass-Word" not in page.body.decode()
+
+
+async def test_ended_process_delays_no_user_and_comes_back(console: Console) -> None:
+    socket = console.gate.settings.parent / "state" / "console.sock"
+    assert stat.S_IMODE(socket.stat().st_mode) == 0o600
+    children = Path(f"/proc/{console.gate.process.pid}/task/{console.gate.process.pid}/children").read_text().split()
+    [process] = [int(pid) for pid in children if b"console-process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(process, signal.SIGKILL)
+    assert (await curl(f"{console.gate.url}/portal", user="alice")).status == 200
+    await until_served(console)
