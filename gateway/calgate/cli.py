@@ -5,7 +5,7 @@ import sys
 import click
 
 from calgate import plugin_loader
-from calgate.commands import access, check, config, demo, run, sessions, store, upstreams
+from calgate.commands import access, check, config, demo, pages, run, sessions, store, upstreams
 from calgate.commands.context import PluginCommandContext
 from calgate.console.process import console_process
 from calgate.plugin.errors import ConfigError
@@ -75,5 +75,6 @@ for _command in (
     sessions.sessions,
     store.store,
     upstreams.upstreams,
+    pages.pages,
 ):
     main.add_command(_command)

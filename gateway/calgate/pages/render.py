@@ -25,6 +25,7 @@ from calgate.dialect import DialectResponse
 from calgate.pages.denials import as_requested, pools_of
 from calgate.pages.languages import Language, Languages
 from calgate.pages.languages import mark as _
+from calgate.pages.look import Look, ask_link
 from calgate.pages.message import Message
 from calgate.pages.messages import words_for
 from calgate.pages.negotiation import prefers_page
@@ -68,7 +69,7 @@ def check_pages(section: PagesSection) -> None:
     """
     pages = Pages(section)
     if section.languages is not None:
-        pages.demand_languages()
+        pages.tags()
     if section.templates is not None:
         pages.demand_whole(section.templates)
 
@@ -81,6 +82,8 @@ class Pages:
         self._contact = settings.contact
         self._languages = Languages(settings.language, settings.languages)
         self._zone = ZoneInfo(timezone)
+        self._look = Look.read(settings)
+        self._ask_link = settings.ask_link
         self._frames = " ".join(("'self'", *embed_in))
         own = [FileSystemLoader(settings.templates)] if settings.templates else []
         self._templates = Environment(
@@ -91,7 +94,7 @@ class Pages:
             lstrip_blocks=True,
             extensions=["jinja2.ext.i18n"],
         )
-        self._templates.filters.update(moment=_moment, seats=_seats, breaks=_breaks)
+        self._templates.filters.update(moment=_moment, seats=_seats, breaks=_breaks, urlname=_url_name)
 
     def refuse(self, refusal: r.Refusal, viewer: PageContext) -> RenderedPage:
         """Returns the response to a refused request."""
@@ -133,13 +136,16 @@ class Pages:
 
     def _page(self, template: str, viewer: PageContext, **more: object) -> tuple[bytes, tuple[str, str]]:
         nonce = secrets.token_urlsafe(12)
+        language = self._languages.choose(viewer.accept_language)
         text = self._templates.get_template(template).render(
             viewer=viewer,
             path=_own_path(viewer.path),
             nonce=nonce,
             ask_again=ASK_AGAIN,
             zone=self._zone,
-            **_translation(self._languages.choose(viewer.accept_language)),
+            look=self._look,
+            ask_link=self._ask(viewer, more, language),
+            **_translation(language),
             **_facts(viewer, more.get("refusal")),
             **more,
         )
@@ -148,6 +154,18 @@ class Pages:
             f"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors {self._frames}"
         )
         return text.encode(), ("Content-Security-Policy", policy)
+
+    def _ask(self, viewer: PageContext, page: Mapping[str, object], language: Language) -> str:
+        path = _own_path(viewer.path)
+        refusal = page.get("refusal")
+        document = as_requested(refusal.document, path) if isinstance(refusal, r.NoCal) else path
+        values = {
+            "address": viewer.site + path,
+            "document": document,
+            "user": viewer.user or "",
+            "reference": viewer.reference,
+        }
+        return ask_link(self._ask_link, str(page.get("contact", "")), refusal, values, language)
 
     def _response(self, status: int, content_type: str, body: bytes, more: Sequence[tuple[str, str]]) -> RenderedPage:
         common = (
@@ -169,10 +187,9 @@ class Pages:
             parts.append(language.text(_("Reference %(reference)s."), reference=viewer.reference))
         return " ".join(parts)
 
-    def demand_languages(self) -> None:
-        """Reads every language. Raises ValueError."""
-        for _language in self._languages.every():
-            pass
+    def tags(self) -> Sequence[str]:
+        """Returns the languages that the pages have. Raises ValueError where a file cannot be used."""
+        return [language.tag for language in self._languages.every()]
 
     def demand_whole(self, folder: Path) -> None:
         """Renders every page once, so that a fault is found at start and not by the first user who is refused.
@@ -254,6 +271,11 @@ def _seats(pool: r.Pool) -> Sequence[tuple[float, float, bool]]:
         return [(0.0, share, True), (share, 100 - share, False)]
     step = 101 / pool.limit  # each CAL and the gap of 1 after it
     return [(round(seat * step, 2), round(step - 1, 2), seat < taken) for seat in range(pool.limit)]
+
+
+def _url_name(link: str) -> Markup:
+    """Writes a link as people read it: without its scheme, query and last slash."""
+    return _breaks(re.sub(r"^(https?://|mailto:)|[?#].*$", "", link).rstrip("/"))
 
 
 def _breaks(name: str) -> Markup:

@@ -1,9 +1,18 @@
 """One sample of each page with every field filled, to check templates with."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from calgate.pages.messages import words_for
-from calgate.plugin.errors import BadRequest, Forbidden, Refusal, SignInNeeded, Unavailable
+from calgate.plugin.errors import (
+    AccountRefused,
+    AuthenticationFailed,
+    BadRequest,
+    Forbidden,
+    Refusal,
+    SignInNeeded,
+    Unavailable,
+)
 from calgate.plugin.licensing import NoCal, Pool
 
 _POOLS = (
@@ -16,6 +25,34 @@ _POOLS = (
 
 def _no_cal(place: int | None) -> NoCal:
     return NoCal("sample", license="qlikview", document="sales/q1.qvw", pools=_POOLS, place=place, estimate=2_000.0)
+
+
+def sample_refusals(now: float) -> Mapping[str, Refusal]:
+    """Returns one refusal for each kind of page, by the name of the page."""
+    pools = [replace(pool, free_at=pool.free_at and now + pool.free_at) for pool in _POOLS]
+
+    def no_cal(place: int | None = None, code: str | None = None) -> NoCal:
+        return NoCal(
+            "sample",
+            license="qlikview",
+            document="sales/q1.qvw",
+            pools=pools,
+            place=place,
+            estimate=now + 1_500 if place else None,
+            code=code,
+        )
+
+    return {
+        "sign-in": SignInNeeded("sample"),
+        "sign-in-failed": AuthenticationFailed("sample"),
+        "account": AccountRefused("sample", code="account-locked"),
+        "forbidden": Forbidden("sample", rule="sales documents: nobody else"),
+        "denial": no_cal(),
+        "in-use-elsewhere": no_cal(code="in-use-elsewhere"),
+        "waiting": no_cal(place=3),
+        "unavailable": Unavailable("sample"),
+        "problem": BadRequest("sample"),
+    }
 
 
 def _sample(refusal: Refusal) -> Mapping[str, object]:

@@ -130,7 +130,8 @@ def test_names_from_outside_are_shown_as_text() -> None:
 )
 def test_links_stay_on_this_site(path: str) -> None:
     hrefs = re.findall(r'href="([^"]*)"', page(Forbidden("x"), replace(VIEWER, path=path)))
-    assert set(hrefs) <= {"/", "mailto:help@corp.example", "data:,"}  # the last is the empty icon
+    ours = [href for href in hrefs if not href.startswith("mailto:help@corp.example?subject=")]
+    assert set(ours) <= {"/", "mailto:help@corp.example", "data:,"}  # the last is the empty icon
 
 
 def test_policy_of_a_page_allows_only_its_own_style_and_script() -> None:
