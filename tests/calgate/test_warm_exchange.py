@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from calgate import routes
 from calgate.admission import Admission
+from calgate.config.model import Route as RouteSection
 from calgate.http.request import Request
 from calgate.licensing.leases import Licensing
 from calgate.plugin.access import Grant
@@ -430,3 +431,10 @@ async def test_command_of_qlikview_needs_no_task_and_opens_its_document(tmp_path
             assert [exchange.body for exchange in server.seen] == [command] * 3
             (session,) = warm.gateway.sessions.known()
             assert [lease.provisional for lease in session._leases.values()] == [False]
+
+
+def test_only_settings_that_exist_are_remembered_and_none_that_changes_who_a_request_is_for() -> None:
+    assert set(RouteSection.model_fields) >= routes._REMEMBERED_SETTINGS
+    for setting in ("sign_in", "authorization"):
+        assert setting in RouteSection.model_fields
+        assert not routes.has_only_remembered_settings({"path", "upstreams", setting})

@@ -6,18 +6,13 @@ belongs to one connection and to nothing else: not to an address, not to a cooki
 
 import asyncio
 import logging
-import re
-import socket
 import ssl
-import struct
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from aiohttp import HttpVersion, HttpVersion11, StreamReader, web
 from aiohttp.helpers import set_exception
-from aiohttp.http_exceptions import BadHttpMessage, BadHttpMethod, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import ERROR, _ErrInfo
@@ -25,19 +20,15 @@ from aiohttp.web_protocol import ERROR, _ErrInfo
 from calgate.http.address import canonical_address
 from calgate.http.headers import Header, RequestHeaderFilter, RequestHeaders
 from calgate.http.known_heads import Key, KnownHead, KnownHeads, split_line
-from calgate.plugin.errors import BadRequest, HeadersTooLarge, MethodRefused, Refusal
+from calgate.http.parse_errors import refusal_for
+from calgate.http.writable import WritableConnection, close_in_time
+from calgate.plugin.errors import Refusal
 from calgate.plugin.identity import Handshake
 
 HEADER_LIMIT = 65_536  # bytes of one header: a Kerberos ticket with 1000 groups is 12.7 KB of base64, more with claims
 FIELDS_LIMIT = 128
 _REMEMBERED = 4096  # bytes of headers that a connection keeps for its next request; it may be idle for long
-_COPIED = 16_384  # bytes up to which joining two pieces is cheaper than writing both
 _TOO_LATE = web.RequestPayloadError("the body was read after the response")
-_RESET = struct.pack("ii", 1, 0)  # linger on, 0 s: uvloop's abort alone ends the connection with FIN, not RST
-_SLOW_READER = 120.0  # seconds in which a client must read something, or its connection is closed
-
-# a whole request line in aiohttp's message about a method that llhttp does not know, such as TRACK and DEBUG
-_UNKNOWN_METHOD = re.compile(r"\n  b'([A-Z]{1,20}) [^ ']+ HTTP/1\.[01]'\n")
 
 logger = logging.getLogger(__name__)
 
@@ -122,19 +113,17 @@ class Server(Protocol):
     def broken(self, raw: RawRequest) -> web.StreamResponse: ...
 
 
-class ClientConnection(web.RequestHandler):
+class ClientConnection(WritableConnection):
     """One client connection: it owns the sign-in handshake, the upload and the response that are under way on it."""
 
     __slots__ = (
         "__weakref__",
         "_asleep",
         "_handshake",
-        "_has_response_begun",
         "_is_between_requests",
         "_is_flushing",
         "_last_headers",
         "_last_raw_headers",
-        "_on_backpressure",
         "_present_body",
         "_uploading",
         "address",
@@ -155,8 +144,6 @@ class ClientConnection(web.RequestHandler):
         self._asleep: asyncio.Future[None] | None = None  # what the task waits for while a request is served at once
         self._is_between_requests = True  # the parser has not begun a request
         self._is_flushing = False  # a response that was sent at once waits for a slow reader
-        self._has_response_begun = False  # bytes of a response to the present request were sent
-        self._on_backpressure: Callable[[bool], None] | None = None
         self._present_body: StreamReader | None = None  # of the present request, until its response is complete
         self._uploading: asyncio.Task[Any] | None = None  # the task that reads that body
         self._last_raw_headers: tuple[Header, ...] = ()
@@ -422,14 +409,6 @@ class ClientConnection(web.RequestHandler):
     def end_upload(self) -> None:
         self._uploading = None
 
-    def begin_response(self) -> None:
-        """Bytes of the response are sent from now on: an error can only end the connection."""
-        self._has_response_begun = True
-
-    def end_response(self) -> None:
-        """The response is complete: malformed bytes that follow get a response of their own."""
-        self._has_response_begun = False
-
     def _notice_broken_body(self) -> None:
         """Ends the last request's body with an error where it was not complete: the malformed bytes belong to it."""
         if not isinstance(self._messages[-1][0], _ErrInfo):
@@ -444,74 +423,12 @@ class ClientConnection(web.RequestHandler):
         """Whether no request is being served."""
         return not self._request_in_progress and not self._messages
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self._on_backpressure is not None:
-            self._on_backpressure(True)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._on_backpressure is not None:
-            self._on_backpressure(False)
-
-    def watch_backpressure(self, handler: Callable[[bool], None] | None) -> None:
-        """Calls `handler` with True when the client reads too slowly, and with False when it has caught up."""
-        self._on_backpressure = handler
-
     def upgrade(self, reader: "Reader") -> None:
         """Gives the connection's bytes to `reader` from now on, those that came early first: it ceases to be HTTP.
 
         Uses a private hook of aiohttp's (for its WebSocket reader), so the version is pinned and a test covers it.
         """
         self.set_parser(cast(Any, reader))
-
-    def send(self, data: bytes, more: bytes = b"") -> None:
-        """Sends bytes to the client in one write. Raises ConnectionResetError where it has disconnected."""
-        transport = self.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client has disconnected")
-        if len(more) < _COPIED:
-            transport.write(data + more)
-        else:
-            transport.writelines((data, more))
-
-    async def drain(self) -> None:
-        """Waits while the client reads too slowly. Raises ConnectionResetError where it reads nothing for long."""
-        while self._paused:
-            waiting = self._unsent
-            try:
-                async with asyncio.timeout(_SLOW_READER):
-                    await self._drain_helper()
-            except TimeoutError as error:
-                if self._unsent >= waiting:
-                    self.abort()
-                    raise ConnectionResetError("the client reads nothing") from error
-                self._drain_waiter = None  # aiohttp keeps the future that the timeout cancelled
-
-    @property
-    def _unsent(self) -> int:
-        return self.transport.get_write_buffer_size() if self.transport is not None else 0
-
-    def force_close(self) -> None:
-        """Like aiohttp's, but resets the connection in the middle of a response.
-
-        A clean close there would make the response look complete in HTTP/1.0.
-        """
-        if self._has_response_begun:
-            self.abort()
-        elif self.transport is not None:
-            close_in_time(self.transport)
-        super().force_close()
-
-    def abort(self) -> None:
-        """Resets the connection, so that the client knows that the response is incomplete."""
-        if self.transport is None:
-            return
-        sock = self.transport.get_extra_info("socket")  # None: TLS reports a lost connection with a delay
-        if sock is not None:
-            with suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self.transport.abort()
 
     @property
     def tls_connection(self) -> ssl.SSLObject | None:
@@ -525,29 +442,9 @@ class ClientConnection(web.RequestHandler):
         if self._has_response_begun:
             raise ConnectionResetError("the response had begun")
         if status == 400 and not isinstance(exc, Refusal):
-            return self.server.refuse(raw, _refusal_for(exc))
+            return self.server.refuse(raw, refusal_for(exc))
         logger.error("a bug in the gateway ended a request", exc_info=exc)
         return self.server.broken(raw)
-
-
-def _refusal_for(error: BaseException | None) -> Refusal:
-    if isinstance(error, BadHttpMethod) and (method := _UNKNOWN_METHOD.search(error.message)):
-        return MethodRefused(f"method {method[1]!r}")
-    kind: type[Refusal] = HeadersTooLarge if _is_too_large(error) else BadRequest
-    return kind(f"malformed or ambiguous HTTP: {type(error).__name__}")
-
-
-def _is_too_large(error: BaseException | None) -> bool:
-    """Whether a header is too long, or there are too many; for the latter aiohttp has no class of its own."""
-    too_many = isinstance(error, BadHttpMessage) and error.message == "Too many headers received"
-    return too_many or isinstance(error, LineTooLong)
-
-
-def close_in_time(transport: asyncio.Transport) -> None:
-    """Closes a connection; aborts it later if the peer never reads what is still to be sent."""
-    if transport.get_write_buffer_size():
-        asyncio.get_running_loop().call_later(_SLOW_READER, transport.abort)
-    transport.close()
 
 
 class Reader(Protocol):

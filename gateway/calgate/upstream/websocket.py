@@ -8,7 +8,8 @@ import asyncio
 import struct
 from collections.abc import Callable
 
-from calgate.http.connection import ClientConnection, close_in_time
+from calgate.http.connection import ClientConnection
+from calgate.http.writable import close_in_time
 from calgate.plugin.tasks import start_task
 from calgate.upstream.connection import UpstreamConnection
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from calgate.http import connection
+from calgate.http import writable
 from calgate.http.connection import ClientConnection, RawRequest
 from calgate.http.response import Response
 from calgate.http.server import HttpServer
@@ -61,7 +61,7 @@ async def asked_for(body: Body | bytes) -> AsyncIterator[tuple[socket.socket, Ht
 async def test_slow_reader_keeps_its_connection_while_it_reads_something(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection, "_SLOW_READER", 0.3)
+    monkeypatch.setattr(writable, "_SLOW_READER", 0.3)
     async with asked_for(Body()) as (client, _):
         received = b""
         while piece := await asyncio.get_running_loop().sock_recv(client, 4096):
@@ -126,7 +126,7 @@ async def test_shutdown_waits_for_a_response_that_was_sent_at_once_to_be_read() 
 
 
 async def test_response_sent_at_once_closes_when_its_reader_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "_SLOW_READER", 0.1)
+    monkeypatch.setattr(writable, "_SLOW_READER", 0.1)
     async with served_at_once(SIZE) as (_, slow):
         async with asyncio.timeout(5):
             while slow.transport is not None:
@@ -134,7 +134,7 @@ async def test_response_sent_at_once_closes_when_its_reader_takes_nothing(monkey
 
 
 async def test_connection_is_closed_when_its_reader_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "_SLOW_READER", 0.1)
+    monkeypatch.setattr(writable, "_SLOW_READER", 0.1)
     body = Body()
     async with asked_for(body):
         await asyncio.wait_for(body.closed.wait(), 5)
@@ -142,7 +142,7 @@ async def test_connection_is_closed_when_its_reader_takes_nothing(monkeypatch: p
 
 async def test_closed_connection_is_aborted_when_its_reader_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer is short enough to be given to the kernel's care at once."""
-    monkeypatch.setattr(connection, "_SLOW_READER", 0.1)
+    monkeypatch.setattr(writable, "_SLOW_READER", 0.1)
     async with asked_for(b"x" * 60_000) as (_, server), asyncio.timeout(5):
         while not server.connections:
             await asyncio.sleep(0.01)
