@@ -35,7 +35,7 @@ from calgate.pages import Pages
 from calgate.pipeline import Pipeline
 from calgate.plugin.errors import ConfigError
 from calgate.plugin.identity import NamesMechanisms
-from calgate.plugin.sign_on import ServerSignOn, SignOn
+from calgate.plugin.sign_on import PublishesKeys, ServerSignOn, SignOn
 from calgate.plugin_loader import StartedPlugins
 from calgate.routes import Route, authorization_faults, has_only_remembered_settings, hidden_routes, upstream_of
 from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, open_store
@@ -103,7 +103,10 @@ class Gateway:
         )
         known_heads = KnownHeads()
         self.sessions.on_drop = known_heads.forget_session
-        gateway_paths = GatewayPaths(core.session.same_site, self.sessions, self.licensing, refusals, self.health)
+        signing = [one for one in plugins.sign_on.values() if isinstance(one, PublishesKeys)]
+        gateway_paths = GatewayPaths(
+            core.session.same_site, self.sessions, self.licensing, refusals, self.health, signing
+        )
         self.console_roles = ConsoleRoles(core.console) if core.console is not None else None
         gate = None
         if self.console_roles is not None and console is not None:

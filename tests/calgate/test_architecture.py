@@ -14,7 +14,15 @@ import pytest
 pytestmark = pytest.mark.server
 
 ROOT = Path(__file__).parents[2]
-PLUGINS = ["calgate_negotiate", "calgate_ldap", "calgate_users", "calgate_cal", "calgate_headers", "calgate_delegation"]
+PLUGINS = [
+    "calgate_negotiate",
+    "calgate_ldap",
+    "calgate_users",
+    "calgate_cal",
+    "calgate_headers",
+    "calgate_delegation",
+    "calgate_assertion",
+]
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from urllib.parse import parse_qsl
 
@@ -15,15 +15,17 @@ from calgate.http.request import Request
 from calgate.http.response import Response, date
 from calgate.licensing.leases import Licensing
 from calgate.plugin.errors import CrossSite, Forbidden, MethodRefused, Unavailable
+from calgate.plugin.sign_on import PublishesKeys
 from calgate.telemetry import log
 
 PREFIX = "/_calgate/"
 _FROM = re.compile(r"from=(\d{1,3})")  # the first cookie that is still to be deleted
+_KEYS_FRESH = 300  # seconds that a reader may keep the keys; a new one is published for an hour before it signs
 _SIGNED_OUT = "signed out"  # the reason of a session that ended by its user's own sign-out
 
 
 class GatewayPaths:
-    """Serves sign-out, signed-out, free (is a CAL free?) and health."""
+    """Serves sign-out, signed-out, free (is a CAL free?), health and keys."""
 
     def __init__(
         self,
@@ -32,12 +34,14 @@ class GatewayPaths:
         licensing: Licensing,
         refusals: RefusalResponses,
         health: Callable[[], Awaitable[dict[str, object]]],
+        keys: Sequence[PublishesKeys] = (),
     ) -> None:
         self._same_site = same_site
         self._sessions = sessions
         self._licensing = licensing
         self._refusals = refusals
         self._health = health
+        self._keys = keys
 
     async def serve(self, request: Request) -> Response:
         """Returns the response to a request for one of the gateway's own paths; raises Forbidden for unknown ones."""
@@ -54,6 +58,9 @@ class GatewayPaths:
             case "health":
                 _demand_method(request, "GET", "HEAD")
                 return await self._health_response(strict=request.target.query == "strict")
+            case "keys" if self._keys:
+                _demand_method(request, "GET", "HEAD")
+                return self._published_keys()
             case _:
                 raise Forbidden("not one of the gateway's own paths")
 
@@ -123,6 +130,14 @@ class GatewayPaths:
         free = any(pool.occupied < pool.limit for pool in pools if pool.kind in kinds)
         headers = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"), (b"Date", date())]
         return Response(200, headers, json.dumps({"free": free}).encode() + b"\n")
+
+    def _published_keys(self) -> Response:
+        """Returns the public keys of all sign-ons that sign (JWK Set, RFC 7517, 5); public, so no session is needed."""
+        by_number = {key["kid"]: key for one in self._keys for key in one.public_keys()}
+        body = json.dumps({"keys": list(by_number.values())}).encode() + b"\n"
+        caching = b"public, max-age=%d" % _KEYS_FRESH
+        headers = [(b"Content-Type", b"application/jwk-set+json"), (b"Cache-Control", caching), (b"Date", date())]
+        return Response(200, headers, body)
 
     async def _health_response(self, *, strict: bool) -> Response:
         """Ready is 200, also while a dependency is away: all gateways share it. `?strict` wants those to be up, too."""

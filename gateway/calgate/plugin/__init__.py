@@ -81,6 +81,7 @@ from calgate.plugin.licensing import (
     QueuedAllocator,
     Released,
 )
+from calgate.plugin.named_groups import NamedGroups
 from calgate.plugin.names import Name, identity_of, parse_group, parse_user
 from calgate.plugin.options import SETTINGS_FILE, config_option, console, json_option
 from calgate.plugin.screens import (
@@ -111,7 +112,7 @@ from calgate.plugin.screens import (
 )
 from calgate.plugin.services import Event, Services, Site, Store
 from calgate.plugin.settings import Duration, Network, Secret, Section, is_origin, parse_duration
-from calgate.plugin.sign_on import DocumentServer, ServerSignOn, SignOn
+from calgate.plugin.sign_on import DocumentServer, PublishesKeys, ServerSignOn, SignOn
 from calgate.plugin.tasks import start_task
 from calgate.plugin.values import as_text, milliseconds
 
@@ -180,6 +181,7 @@ __all__ = [
     "MethodRefused",
     "Moment",
     "Name",
+    "NamedGroups",
     "NamesMechanisms",
     "Network",
     "NoCal",
@@ -193,6 +195,7 @@ __all__ = [
     "Person",
     "PluginModule",
     "Pool",
+    "PublishesKeys",
     "QueuedAllocator",
     "Refusal",
     "Released",

@@ -1,6 +1,6 @@
 """How does the document server learn who you are?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -21,6 +21,14 @@ class SignOn(Protocol):
 
         Raises Forbidden if a value cannot be written in the header's encoding.
         """
+
+
+@runtime_checkable
+class PublishesKeys(Protocol):
+    """A sign-on that signs: the gateway publishes its public keys at `/_calgate/keys`, to everybody."""
+
+    def public_keys(self) -> Sequence[Mapping[str, str]]:
+        """Returns the keys as JWK (RFC 7517), each with `kid`."""
 
 
 @dataclass(frozen=True, slots=True)
