@@ -50,7 +50,7 @@ class KnownHeads:
         self._heads: OrderedDict[Key, KnownHead] = OrderedDict()
         self._bytes = 0
         self._of_session: dict[str, set[Key]] = {}
-        self._seen: dict[int, None] = {}  # hashes: a block that never comes again must not push out others
+        self._seen: set[int] = set()  # hashes: a block that never comes again must not push out others
 
     def find(self, key: Key) -> KnownHead | None:
         """Returns how the block reads, where it is known."""
@@ -63,11 +63,11 @@ class KnownHeads:
         """Notes that a block came; returns whether it came before."""
         digest = hash(key)
         if digest in self._seen:
-            del self._seen[digest]
+            self._seen.remove(digest)
             return True
         if len(self._seen) >= _MOST_SEEN:
-            del self._seen[next(iter(self._seen))]
-        self._seen[digest] = None
+            self._seen.clear()  # in their order would cost each request a search
+        self._seen.add(digest)
         return False
 
     def add(self, key: Key, head: KnownHead) -> None:

@@ -57,7 +57,7 @@ def test_block_counts_as_seen_again_from_the_second_time() -> None:
     assert heads.is_seen_again(key())
 
 
-def test_blocks_that_came_once_are_forgotten_in_their_order() -> None:
+def test_blocks_that_came_once_are_forgotten_after_many_others() -> None:
     heads = KnownHeads()
     assert not heads.is_seen_again(key())
     for number in range(1024):
