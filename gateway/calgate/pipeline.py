@@ -99,7 +99,7 @@ class Pipeline:
         admission = self.answer_from_memory(request, route)
         if admission is not None:
             return admission
-        signed_in = await self._sign_in.find(request)
+        signed_in = await self._sign_in.find(request, stores_later=True)
         request.user = signed_in.session.name
         request.sign_in_headers = signed_in.response_headers
         if signed_in.storing is None:

@@ -60,8 +60,8 @@ class SignIn:
         self._metrics = metrics
         self._tracks_browsers = tracks_browsers
 
-    async def find(self, request: Request) -> SignedIn:
-        """Returns the signed-in request; a new session may still be on its way to the store, see `SignedIn.storing`.
+    async def find(self, request: Request, *, stores_later: bool = False) -> SignedIn:
+        """Returns the signed-in request. `stores_later`: the caller waits for `SignedIn.storing` of a new session.
 
         Raises SignInNeeded (also while the handshake goes on), AuthenticationFailed, AccountRefused, CrossSite,
         TooManySignIns or Unavailable.
@@ -71,7 +71,7 @@ class SignIn:
         session = await self._sessions.find(session_id)
         if session is None or (session.lapsed and request.method in _SAFE):
             csrf.demand_may_sign_in(request.method, request.headers, self._embed_in)
-            return await self._sign_in(request, session_id, None)
+            return await self._sign_in(request, session_id, None, stores_later=stores_later)
         if self._handshakes.has_credentials(request) and not session.was_proved_by(_credentials(request)):
             return await self._sign_in_again(request, session_id, session)
         return self._with_cookies(request, session) or await self._by_session(request, session)
@@ -146,7 +146,9 @@ class SignIn:
         response_headers = [*headers, *session.cookies.take_expiries()] if session.cookies.has_stale else [*headers]
         return SignedIn(session, await self._sessions.cookies_up(session, request.headers.cookies), response_headers)
 
-    async def _sign_in(self, request: Request, session_id: str, live: Session | None) -> SignedIn:
+    async def _sign_in(
+        self, request: Request, session_id: str, live: Session | None, *, stores_later: bool = False
+    ) -> SignedIn:
         """Takes the next step of the handshake; once it is complete, keeps the same person's live session."""
         identity, token = await self._handshakes.shake_hands(request)
         person = await self._person_of(request, identity)
@@ -154,7 +156,7 @@ class SignIn:
         if live is not None and not live.lapsed and live.person_key == person.key:
             live.remember_proof(_credentials(request))
             return await self._by_session(request, live, *([token] if token is not None else []))
-        signed_in = await complete(self._begin(request, identity, person, session_id, token))
+        signed_in = await complete(self._begin(request, identity, person, session_id, token, stores_later=stores_later))
         signed_in.session.remember_proof(_credentials(request))
         return signed_in
 
@@ -187,11 +189,10 @@ class SignIn:
         person: Person,
         previous_id: str,
         token: Header | None,
+        *,
+        stores_later: bool = False,
     ) -> SignedIn:
-        """Begins the session, and starts to store it and to end the one before it, which belong together.
-
-        Whoever sends the headers to the client waits for `SignedIn.storing` first.
-        """
+        """Begins the session and ends the one before it: two steps in the store that belong together."""
         previous = await self._sessions.owner(previous_id)
         is_same = previous is not None and previous.person_key == person.key
         carried = previous.cookies.known if previous is not None and is_same else None
@@ -205,6 +206,8 @@ class SignIn:
             browser=hash_id(browser_id) if browser_id else "",
         )
         storing = start(self._store(request, session, previous))
+        if not stores_later:
+            await storing
         headers = [session_cookie(request.scheme, session_id, self._section.same_site)]
         if browser_id and browser_id != browser_id_of(request):
             headers.append(browser_cookie(request.scheme, browser_id, self._section.same_site))
@@ -212,11 +215,12 @@ class SignIn:
             headers.append(token)
         if is_same:
             cookies = await self._sessions.cookies_up(session, request.headers.cookies)
-            return SignedIn(session, cookies, headers, storing)
+            return SignedIn(session, cookies, headers, storing if stores_later else None)
         # a shared PC: the cookies in this browser may be another user's session at the document server
         left_behind = previous.cookies.known if previous is not None else ()
         session.cookies.set_stale(cookies_named(request.headers.cookies.names, left_behind))
-        return SignedIn(session, b"", headers + session.cookies.take_expiries(), storing)
+        headers += session.cookies.take_expiries()
+        return SignedIn(session, b"", headers, storing if stores_later else None)
 
     async def _store(self, request: Request, session: Session, previous: Session | None) -> None:
         await self._sessions.store(session)

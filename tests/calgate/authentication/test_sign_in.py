@@ -9,7 +9,7 @@ import pytest
 from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.session import Session
 from calgate.authentication.settings import SessionSection
-from calgate.authentication.sign_in import SignedIn, SignIn
+from calgate.authentication.sign_in import SignIn
 from calgate.http.headers import Cookies, RequestHeaders
 from calgate.http.request import Request
 from calgate.plugin.errors import AuthenticationFailed, Refusal, SignInNeeded, Unavailable
@@ -90,13 +90,6 @@ class Connection:
 
 
 class Site:
-    async def find(self, request: Request) -> SignedIn:
-        """Signs in, and waits until a new session is stored."""
-        signed_in = await self.sign_in.find(request)
-        if signed_in.storing is not None:
-            await signed_in.storing
-        return signed_in
-
     def __init__(self) -> None:
         self.scheme, self.store, self.connection = Scheme(), Store(), Connection()
         self.handshakes = Handshakes([cast(Any, self.scheme)], None)
@@ -123,7 +116,7 @@ def site() -> Site:
 @pytest.fixture
 async def live(site: Site) -> str:
     """Alice's session id."""
-    await site.find(site.request("alice"))
+    await site.sign_in.find(site.request("alice"))
     site.scheme.steps.clear()
     return "id-of-alice"
 
@@ -131,7 +124,7 @@ async def live(site: Site) -> str:
 async def test_same_person_keeps_session_and_cookies_and_gets_the_proof(site: Site, live: str) -> None:
     """A client with mutual authentication REQUIRED sends a token with each request, and fails without a reply."""
     site.store.live[live]._proofs.clear()
-    signed_in = await site.find(site.request("alice", session=live))
+    signed_in = await site.sign_in.find(site.request("alice", session=live))
     assert signed_in.session is site.store.live[live]
     assert signed_in.response_headers == [(b"WWW-Authenticate", b"Negotiate " + base64.b64encode(b"proof"))]
     assert signed_in.cookies == b"doc=1"
@@ -140,26 +133,26 @@ async def test_same_person_keeps_session_and_cookies_and_gets_the_proof(site: Si
 
 async def test_credentials_that_proved_the_session_before_are_not_tried_again(site: Site, live: str) -> None:
     """A browser sends a password with every request; the directory must not be bound to each time."""
-    signed_in = await site.find(site.request("alice", session=live))
+    signed_in = await site.sign_in.find(site.request("alice", session=live))
     assert (site.scheme.steps, signed_in.session) == ([], site.store.live[live])
 
 
 async def test_another_person_on_a_live_session_ends_it(site: Site, live: str) -> None:
-    signed_in = await site.find(site.request("bob", session=live))
+    signed_in = await site.sign_in.find(site.request("bob", session=live))
     assert signed_in.session.name == "DEMO\\bob"
     assert (signed_in.cookies, site.store.ended) == (b"", ["alice"])
 
 
 async def test_new_sign_in_of_the_same_person_ends_the_session_before(site: Site, live: str) -> None:
     site.store.live[live].lapsed = True
-    signed_in = await site.find(site.request("alice", session=live))
+    signed_in = await site.sign_in.find(site.request("alice", session=live))
     assert signed_in.cookies == b"doc=1", "the same person keeps the document server's cookies"
     assert site.store.ended == ["alice"]
 
 
 async def test_first_token_on_a_live_session_is_challenged(site: Site, live: str) -> None:
     with pytest.raises(SignInNeeded) as raised:
-        await site.find(site.request("first", session=live, method="POST"))
+        await site.sign_in.find(site.request("first", session=live, method="POST"))
     assert raised.value.challenges == ("Negotiate " + base64.b64encode(b"challenge").decode(),)
     assert site.connection.handshake is site.scheme
 
@@ -167,14 +160,14 @@ async def test_first_token_on_a_live_session_is_challenged(site: Site, live: str
 async def test_failed_credentials_on_a_live_session_are_refused(site: Site, live: str) -> None:
     site.scheme.error = AuthenticationFailed("wrong")
     with pytest.raises(AuthenticationFailed):
-        await site.find(site.request("mallory", session=live))
+        await site.sign_in.find(site.request("mallory", session=live))
     assert site.store.ended == []
 
 
 @pytest.mark.parametrize("error", [AuthenticationFailed("x", code="ntlm-off"), Unavailable("no controller")])
 async def test_live_session_serves_where_its_credentials_cannot_be_tried(site: Site, live: str, error: Refusal) -> None:
     site.scheme.error = error
-    signed_in = await site.find(site.request("alice2", session=live))
+    signed_in = await site.sign_in.find(site.request("alice2", session=live))
     assert signed_in.session is site.store.live[live]
 
 
@@ -183,18 +176,18 @@ async def test_form_that_waits_for_a_challenge_is_not_forwarded_empty_where_none
 ) -> None:
     site.scheme.error = Unavailable("no controller")
     with pytest.raises(Unavailable):
-        await site.find(site.request("first", session=live, method="POST"))
+        await site.sign_in.find(site.request("first", session=live, method="POST"))
 
 
 async def test_request_with_a_session_and_no_token_ends_an_unfinished_handshake(site: Site, live: str) -> None:
     site.connection.handshake = site.scheme
-    await site.find(site.request(session=live))
+    await site.sign_in.find(site.request(session=live))
     assert site.connection.handshake is None
 
 
 async def test_handshake_of_several_steps_is_refused_behind_a_proxy(site: Site) -> None:
     with pytest.raises(AuthenticationFailed):
-        await site.find(site.request("first", behind_proxy=True))
+        await site.sign_in.find(site.request("first", behind_proxy=True))
     assert site.connection.handshake is None
 
 
