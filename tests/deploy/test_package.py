@@ -77,6 +77,26 @@ def inside(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
+def test_container_is_made_from_the_package(package: Path, system: Path, tmp_path: Path) -> None:
+    if shutil.which("buildah") is None:
+        pytest.skip("needs buildah")
+    (tmp_path / "dist").mkdir()
+    shutil.copy(package, tmp_path / "dist")
+    stored = ("--root", tmp_path / "images", "--runroot", tmp_path / "run", "--storage-driver", "vfs")
+    environment = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
+
+    def buildah(*words: str | Path) -> str:
+        return run("buildah", *stored, *words, env=environment).strip()
+
+    base = buildah("from", "scratch")
+    buildah("add", base, system, "/")
+    buildah("commit", base, "docker.io/library/debian:bookworm-slim")
+    buildah("bud", "--pull-never", "-f", ROOT / "deploy" / "Containerfile", "-t", "calgate", tmp_path)
+    container = buildah("from", "--pull-never", "localhost/calgate")
+    assert "0.1.0" in buildah("run", container, "--", "calgate", "--version")
+    assert "uid=10001(calgate) gid=10001(calgate)" in buildah("run", container, "--", "id")
+
+
 def test_package_is_installed_runs_and_is_removed_in_a_clean_system(system: Path) -> None:
     done = inside(system, "dpkg", "-i", "/tmp/calgate.deb")
     assert done.returncode == 0, done.stdout + done.stderr
