@@ -58,7 +58,9 @@ def test_example_settings_have_no_fault_with_every_comment_uncommented(etc: Path
     text = re.sub(r"^# (?=\[\w+\]$|\[\[[\w.]+\]\]|[a-z_]+ = )", "", example(etc), flags=re.MULTILINE)
     assert text.count("\n[users]\n") == 1
     assert text.count("\n[store]\n") == 1
-    (etc / "pages").mkdir()
+    for name in ("pages", "languages"):
+        (etc / name).mkdir()
+    (etc / "logo.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>', encoding="utf-8")
     file = etc / "calgate.toml"
     file.write_text(text, encoding="utf-8")
     settings = config.read(file)
