@@ -8,11 +8,11 @@ every incoming request, and a firewall lets only the gateway connect to the docu
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from calgate.plugin import Section, Services
+from calgate.plugin import NamedGroups, Section, Services
 from calgate_headers.headers import Headers
 from calgate_headers.template import Encoding, demand_name, parse
 
@@ -39,12 +39,32 @@ class Config(Section):
     headers: dict[Annotated[str, AfterValidator(_is_name)], Annotated[str, AfterValidator(_is_template)]] = Field(
         min_length=1
     )
-    """Header names, and templates for their values with {domain}, {account}, {name}, {display_name} and {key}."""
+    """Header names, and templates for their values with {domain}, {account}, {name}, {display_name} and {key}.
+    {attributes.mail} is an attribute that `[ldap] attributes` names, {groups} those of `groups` that the user is in:
+    without a value there is no header."""
     encoding: Encoding = "utf-8"
     """How names outside ASCII are written: "utf-8", "latin-1", or "percent" for percent-encoded UTF-8."""
+    groups: tuple[str, ...] = ()
+    """Groups that {groups} names where the user is in them, in this order; others are never named."""
+    separator: str = Field(default=",", min_length=1, pattern=r"^[\x20-\x7e]+$")
+    """What stands between two groups."""
+    limit: int = Field(default=8192, ge=64, le=65536)
+    """The most bytes of a value. A longer one is refused, never cut."""
+
+    @model_validator(mode="after")
+    def _groups_can_be_told_apart(self) -> Self:
+        uses = [name for name, text in self.headers.items() if parse(text).names_groups]
+        if bool(uses) != bool(self.groups):
+            raise ValueError("{groups} in a header and the setting groups belong together; give both or neither")
+        for group in self.groups:
+            if self.separator in group:
+                raise ValueError(f"the group {group!r} contains the separator {self.separator!r}; choose another")
+        return self
 
 
 @asynccontextmanager
 async def start(config: Config, services: Services) -> AsyncIterator[Headers]:
     """Yields the `SignOn` of one route."""
-    yield Headers({name: parse(text) for name, text in config.headers.items()}, config.encoding)
+    groups = NamedGroups(config.groups, services.directory) if config.groups else None
+    templates = {name: parse(text) for name, text in config.headers.items()}
+    yield Headers(templates, config.encoding, groups, config.separator, config.limit)

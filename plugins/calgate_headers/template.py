@@ -22,6 +22,8 @@ _FIELDS: Mapping[str, Callable[[Person], str]] = {
     "display_name": lambda person: person.display_name,
     "key": lambda person: person.key,
 }
+_GROUPS = "groups"
+_ATTRIBUTE = re.compile(r"attributes\.[A-Za-z][A-Za-z0-9-]*")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 _LITERAL = re.compile(r"[\x20-\x7e]*")
 _RESERVED = frozenset(
@@ -39,9 +41,20 @@ class Template:
 
     parts: tuple[tuple[str, str | None], ...]
 
-    def fill(self, person: Person, encoding: Encoding) -> str:
-        """Returns the value, one character for each byte on the wire. Raises Forbidden if a name cannot be written."""
-        text = "".join(literal + _written(person, field, encoding) for literal, field in self.parts)
+    @property
+    def names_groups(self) -> bool:
+        return any(field == _GROUPS for _, field in self.parts)
+
+    def fill(self, person: Person, encoding: Encoding, groups: str = "") -> str | None:
+        """Returns the value, one character for each byte on the wire.
+
+        None: the user has no such attribute, or is in none of the groups, so there is no header. Raises Forbidden if a
+        value cannot be written, or the directory does not know the attribute.
+        """
+        values = [_value(person, field, groups) for _, field in self.parts if field is not None]
+        if any(not value for field, value in values if _is_optional(field)):
+            return None
+        text = "".join(literal + _written(person, field, encoding, groups) for literal, field in self.parts)
         if text != text.strip(" \t"):
             raise Forbidden("sign-on: the header would lose the blank at the beginning or end of its value")
         return text
@@ -56,8 +69,9 @@ def parse(text: str) -> Template:
     for literal, field, spec, conversion in parts:
         if not _LITERAL.fullmatch(literal):
             raise ValueError(f"{text!r}: only ASCII is allowed outside the fields")
-        if field is not None and (field not in _FIELDS or spec or conversion):
-            known = ", ".join(f"{{{name}}}" for name in _FIELDS)
+        is_known = field is None or field in _FIELDS or field == _GROUPS or _ATTRIBUTE.fullmatch(field) is not None
+        if not is_known or spec or conversion:
+            known = ", ".join(f"{{{name}}}" for name in (*_FIELDS, _GROUPS, "attributes.mail"))
             raise ValueError(f"{text!r}: unknown field {{{field}}}; known are {known}")
     return Template(tuple((literal, field) for literal, field, _, _ in parts))
 
@@ -70,10 +84,27 @@ def demand_name(name: str) -> None:
         raise ValueError(f"{name} has a meaning in HTTP itself, so it cannot name the user")
 
 
-def _written(person: Person, field: str | None, encoding: Encoding) -> str:
+def _is_optional(field: str) -> bool:
+    return field not in _FIELDS
+
+
+def _value(person: Person, field: str, groups: str) -> tuple[str, str]:
+    """Returns the field, and its value for this user."""
+    if field in _FIELDS:
+        return field, _FIELDS[field](person)
+    if field == _GROUPS:
+        return field, groups
+    name = field.partition(".")[2]
+    value = person.attributes.get(name.lower())
+    if value is None:
+        raise Forbidden(f"sign-on: nothing is known of the attribute {name} of {person.name!r}; name it in [ldap]")
+    return field, value
+
+
+def _written(person: Person, field: str | None, encoding: Encoding, groups: str) -> str:
     if field is None:
         return ""
-    value = _FIELDS[field](person)
+    _, value = _value(person, field, groups)
     _demand_fit(person, field, value)
     try:
         match encoding:

@@ -27,7 +27,7 @@ async def start(config: Config, services: Services) -> AsyncIterator[Forest]:
     for settings in config.each_domain():
         pools.append(Pool(settings))
         caches.append(Cache(config.cache, config.grace))
-        domains.append(ActiveDirectory(pools[-1], settings.base, caches[-1]))
+        domains.append(ActiveDirectory(pools[-1], settings.base, caches[-1], attributes=settings.attributes))
 
     def on_event(event: Event) -> None:
         """Drops a person who was changed or signed out, on every gateway at once."""

@@ -22,7 +22,16 @@ _SECURITY_ENABLED = 0x80000000  # of groupType: distribution groups never appear
 class ActiveDirectory:
     """Fills `Directory`, `GroupHints`, `DomainInfo` and `DelegationInfo` for one domain. `now`: Unix time."""
 
-    def __init__(self, pool: Pool, base: str, cache: Cache, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        base: str,
+        cache: Cache,
+        now: Callable[[], float] = time.time,
+        attributes: Sequence[str] = (),
+    ) -> None:
+        """`attributes`: of people, in addition to those that the gateway needs."""
+        self._attributes = tuple(attributes)
         self._pool = pool
         self._base = base
         self._cache = cache
@@ -97,19 +106,20 @@ class ActiveDirectory:
         account.refuse_unless_usable(entry, f"{domain.name}\\{name}", self._now())
         groups = {account.sid_text(group) for group in entry.attributes["tokengroups"]}
         groups.add(f"{domain.sid}-{entry.number('primaryGroupID')}")
-        return Person(sid, domain.name, name, entry.text("displayName") or name, frozenset(groups))
+        attributes = {one.lower(): entry.text(one) for one in self._attributes}
+        return Person(sid, domain.name, name, entry.text("displayName") or name, frozenset(groups), attributes)
 
     def _find(self, connection: Connection, domain: Domain, identity: Identity) -> Entry | None:
         """Returns the user's object, read by its DN or SID: a search over several objects returns no tokenGroups."""
         if identity.sid is not None:
-            return connection.read(f"<SID={identity.sid}>", _PERSON) if _is_sid(identity.sid) else None
+            return connection.read(f"<SID={identity.sid}>", self._person_attributes) if _is_sid(identity.sid) else None
         if identity.mechanism == "":
             return self._find_typed(connection, domain, identity)
         return self._by_account(connection, identity.account) if domain.is_called(identity.domain) else None
 
     def _find_typed(self, connection: Connection, domain: Domain, identity: Identity) -> Entry | None:
         if not identity.domain and parse_user(identity.account).form == "dn":
-            return connection.read(identity.account, _PERSON)
+            return connection.read(identity.account, self._person_attributes)
         is_ours = not identity.domain or domain.is_called(identity.domain)
         by_upn = self._by_upn(connection, identity.account, domain.dns if is_ours else identity.domain)
         if "." in identity.domain and by_upn is not None:
@@ -126,7 +136,7 @@ class ActiveDirectory:
     def _only(self, connection: Connection, filter_: str) -> Entry | None:
         """Returns the only user who matches."""
         found = connection.find(self._base, f"(&(objectClass=user){filter_})", ["objectSid"])
-        return connection.read(found[0].dn, _PERSON) if len(found) == 1 else None
+        return connection.read(found[0].dn, self._person_attributes) if len(found) == 1 else None
 
     def _group(self, connection: Connection, group: str) -> str | None:
         name = parse_group(group)
@@ -188,6 +198,10 @@ class ActiveDirectory:
             return ""
         called = f"{self._own_domain(connection).name}\\{found[0].text('sAMAccountName')}"
         return f'the pre-Windows 2000 name of {found[0].dn} is {called}: write "{called.replace(chr(92), chr(92) * 2)}"'
+
+    @property
+    def _person_attributes(self) -> Sequence[str]:
+        return (*_PERSON, *self._attributes)
 
     def _own_domain(self, connection: Connection) -> Domain:
         if self._domain is None:

@@ -1,12 +1,13 @@
 """The plugin's section of the settings file."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from calgate.plugin import Duration, Secret, Section
 
@@ -50,6 +51,15 @@ class Bind(Section):
     """Its password: a string, or better { file = "..." } or { env = "..." }; re-read for every new connection."""
 
 
+_ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9-]*")  # RFC 4512, 1.4
+
+
+def _attribute(name: str) -> str:
+    if not _ATTRIBUTE.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of an LDAP attribute, such as mail")
+    return name
+
+
 Servers = Annotated[
     tuple[Annotated[ServerAddress, BeforeValidator(_address, json_schema_input_type=str)], ...], Field(min_length=1)
 ]
@@ -83,6 +93,8 @@ class Config(Section):
     """Time for which a user's groups and state are reused; a change in the domain takes effect within it."""
     grace: Duration = 0.0
     """Additional time for which they are reused while no domain controller responds."""
+    attributes: tuple[Annotated[str, AfterValidator(_attribute)], ...] = ()
+    """Attributes of users that sign-on headers may name, such as "mail"; the first value of each is read."""
     domains: tuple[OtherDomain, ...] = ()
     """Other domains whose users sign in here."""
 

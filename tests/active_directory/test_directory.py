@@ -122,3 +122,10 @@ def test_lab_ends_with_the_process_that_started_it(domain: Lab) -> None:
     """After a kill -9 of the tests the lab's anchor notices, for it watches this process."""
     anchor = (domain.folder / "anchor.pid").read_text().strip()
     assert str(os.getpid()) in Path(f"/proc/{anchor}/cmdline").read_text().split("\0")
+
+
+async def test_attributes_that_the_settings_name_are_read_and_those_without_a_value_are_empty(domain: Lab) -> None:
+    async with directory(domain, attributes=("sn", "mail")) as people:
+        bjoern = await people.look_up(named("björn"))
+    assert bjoern is not None
+    assert bjoern.attributes == {"sn": "Müller", "mail": ""}

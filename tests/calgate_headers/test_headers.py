@@ -1,6 +1,9 @@
 """The sign-on headers: the exact name, or a refusal."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import cast
 from urllib.parse import unquote
 
 import pytest
@@ -9,10 +12,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from calgate.plugin.access import Grant
-from calgate.plugin.errors import Forbidden
-from calgate.plugin.identity import Person
+from calgate.plugin.errors import Forbidden, Unavailable
+from calgate.plugin.identity import Identity, Person
+from calgate.plugin.services import Services
 from calgate.plugin.sign_on import SignOn
-from calgate_headers import Config
+from calgate_headers import Config, start
 from calgate_headers.headers import Headers
 from calgate_headers.template import Encoding, parse
 
@@ -105,3 +109,86 @@ def test_headers_are_owned_by_the_sign_on_that_sets_them() -> None:
 def test_unusable_settings_are_faults_of_the_file(settings: dict[str, object], expected: str) -> None:
     with pytest.raises(ValidationError, match=expected):
         Config.model_validate(settings)
+
+
+# ---------------------------------------------------------------- attributes and groups
+
+BJÖRN = dataclasses.replace(
+    ALICE,
+    account="björn",
+    groups=frozenset({"g-sales", "g-hr"}),
+    attributes={"mail": "bjorn@corp.example", "employeeid": ""},
+)
+GRAFANA = {"X-Remote-User": "{account}", "X-Remote-Email": "{attributes.mail}", "X-Remote-Groups": "{groups}"}
+
+
+class Groups:
+    """As much of a directory as group names need."""
+
+    async def look_up(self, identity: Identity) -> Person | None:
+        return None
+
+    async def resolve(self, groups: Sequence[str]) -> Mapping[str, str | None]:
+        return {name: {"Sales": "g-sales", "HR": "g-hr", "Böards": "g-boards"}.get(name) for name in groups}
+
+
+async def remote(person: Person, **settings: object) -> Mapping[str, str]:
+    """Returns the headers that Grafana-like servers read."""
+    config = Config.model_validate({"headers": GRAFANA, "groups": ("Sales", "Böards", "HR"), **settings})
+    services = cast(Services, SimpleNamespace(directory=Groups()))
+    async with start(config, services) as sign_on:
+        assert sign_on.owned == {"x-remote-user", "x-remote-email", "x-remote-groups"}
+        return await sign_on.headers(person, GRANT, None)
+
+
+async def test_attributes_and_chosen_groups_are_named() -> None:
+    assert await remote(BJÖRN, encoding="latin-1") == {
+        "X-Remote-User": "björn",
+        "X-Remote-Email": "bjorn@corp.example",
+        "X-Remote-Groups": "Sales,HR",
+    }
+    assert (await remote(BJÖRN, separator="; "))["X-Remote-Groups"] == "Sales; HR"
+
+
+async def test_user_without_a_value_has_no_such_header() -> None:
+    """Absent is not empty: an empty e-mail could be everybody's."""
+    nobody = dataclasses.replace(BJÖRN, groups=frozenset(), attributes={"mail": ""})
+    assert list(await remote(nobody)) == ["X-Remote-User"]
+
+
+async def test_attribute_that_the_directory_was_not_told_to_read_is_refused() -> None:
+    with pytest.raises(Forbidden, match="nothing is known of the attribute mail"):
+        await remote(dataclasses.replace(BJÖRN, attributes={}))
+
+
+async def test_value_beyond_the_limit_is_refused_and_never_cut() -> None:
+    long = dataclasses.replace(BJÖRN, attributes={"mail": "x" * 65})
+    with pytest.raises(Forbidden, match="X-Remote-Email of CORP"):
+        await remote(long, limit=64)
+
+
+@pytest.mark.parametrize("mail", ["a\r\nX-Remote-User: boss", "a\0b", " a"])
+async def test_attribute_that_would_change_the_request_is_refused(mail: str) -> None:
+    with pytest.raises(Forbidden):
+        await remote(dataclasses.replace(BJÖRN, attributes={"mail": mail}))
+
+
+async def test_group_that_no_directory_has_makes_the_sign_on_unavailable() -> None:
+    with pytest.raises(Unavailable, match="no directory has the group Nowhere"):
+        await remote(BJÖRN, groups=("Sales", "Nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"groups": ()}, "belong together"),
+        ({"groups": ("Sales, North",)}, "contains the separator"),
+        ({"separator": "\n"}, "pattern"),
+        ({"headers": {"X-Remote-Email": "{attributes.}"}}, "unknown field"),
+        ({"headers": {"X-Remote-Email": "{groups!r}"}}, "unknown field"),
+    ],
+    ids=["no-groups", "separator", "line-break", "attribute", "conversion"],
+)
+def test_groups_that_could_not_be_told_apart_are_a_fault(settings: dict[str, object], fault: str) -> None:
+    with pytest.raises(ValidationError, match=fault):
+        Config.model_validate({"headers": GRAFANA, "groups": ("Sales",), **settings})

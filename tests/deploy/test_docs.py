@@ -29,7 +29,10 @@ DOCUMENTS = (
     *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "deploy/guide").glob("*.md")),
 )
 GUIDE = [document for document in DOCUMENTS if document.startswith("deploy/guide/")]
-PLUGINS = ("calgate_negotiate", "calgate_ldap", "calgate_users", "calgate_headers")
+PLUGINS = (
+    *("calgate_negotiate", "calgate_ldap", "calgate_users", "calgate_headers"),
+    *("calgate_delegation", "calgate_assertion"),
+)
 
 
 def text_of(document: str) -> str:

@@ -25,7 +25,7 @@ async def directory(lab: Lab, **more: Any) -> AsyncIterator[ActiveDirectory]:
     config = Config(**(settings | more))
     pool = Pool(config, clock)
     try:
-        yield ActiveDirectory(pool, config.base, Cache(lifetime, 0))
+        yield ActiveDirectory(pool, config.base, Cache(lifetime, 0), attributes=config.attributes)
     finally:
         pool.close()
 

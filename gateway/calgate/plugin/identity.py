@@ -1,7 +1,7 @@
 """Who are you? The values and roles of signing in, and of knowing people and their groups."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 
@@ -130,6 +130,7 @@ class Person:
     account: str
     display_name: str
     groups: frozenset[str]  # identifiers as `resolve` returns them: SIDs, or canonical names
+    attributes: Mapping[str, str] = field(default_factory=dict, hash=False)  # by lower-case name; "": has no value
 
     @property
     def name(self) -> str:
