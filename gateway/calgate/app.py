@@ -17,6 +17,7 @@ from calgate.authentication.completion import finish_all
 from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.sessions import Sessions
 from calgate.authentication.sign_in import SignIn
+from calgate.authentication.tokens import Tokens
 from calgate.config.model import Core, Settings
 from calgate.config.model import Route as RouteSection
 from calgate.endpoints.console import ConsoleClient, ConsoleGate, ConsoleRoles, open_client
@@ -34,7 +35,7 @@ from calgate.licensing.pool_metrics import keep_counting
 from calgate.pages import Pages
 from calgate.pipeline import Pipeline
 from calgate.plugin.errors import ConfigError
-from calgate.plugin.identity import NamesMechanisms
+from calgate.plugin.identity import CountsGuesses, NamesMechanisms
 from calgate.plugin.sign_on import PublishesKeys, ServerSignOn, SignOn
 from calgate.plugin_loader import StartedPlugins
 from calgate.routes import Route, authorization_faults, has_only_remembered_settings, hidden_routes, upstream_of
@@ -71,6 +72,7 @@ class Gateway:
         directory_state: DependencyState,
         traces: "Tracing | None" = None,
         console: ConsoleClient | None = None,
+        guesses: CountsGuesses | None = None,
     ) -> None:
         """Wires the parts; `load_balancers` has one for each route, in the order of the settings file."""
         core = settings.core
@@ -79,6 +81,8 @@ class Gateway:
         self.metrics = metrics
         self.rules = CurrentRules()
         self.sessions = Sessions(store, core.session, core.store.grace)
+        self.tokens = Tokens(store, core.store.grace, guesses, metrics)
+        self.sessions.further = lambda: self.tokens.sessions
         self.licensing = Licensing(plugins.allocator, self.sessions, {}, metrics)
         store.listen(self.licensing.on_event)
         self.drained = DrainedServers(store)
@@ -93,6 +97,7 @@ class Gateway:
             handshakes,
             plugins.directory,
             self.sessions,
+            self.tokens,
             core.session,
             metrics,
             tracks_browsers=self.licensing.counts_browsers,
@@ -195,7 +200,8 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             await stack.enter_async_context(_opened_load_balancer(route, metrics, traces)) for route in core.routes
         ]
         console = await stack.enter_async_context(open_client(core.state_dir)) if core.console is not None else None
-        gateway = Gateway(settings, plugins, store, load_balancers, metrics, directory_state, traces, console)
+        guesses = next((one for one in started.authenticators if isinstance(one, CountsGuesses)), None)
+        gateway = Gateway(settings, plugins, store, load_balancers, metrics, directory_state, traces, console, guesses)
         stack.push_async_callback(gateway.licensing.finish)
         stack.push_async_callback(finish_all, 2.0)
         async with asyncio.TaskGroup() as tasks:
@@ -251,6 +257,7 @@ def _expired(core: Core) -> Iterator[str]:
 
 def _background_work(core: Core, gateway: Gateway, plugins: StartedPlugins, state: DependencyState) -> Iterator[Work]:
     yield gateway.sessions.keep()
+    yield gateway.tokens.keep()
     yield gateway.licensing.report()
     yield background.keep_rules(core, plugins.directory, gateway.rules, gateway.licensing, state, gateway.console_roles)
     yield background.keep_drained(gateway.drained, gateway.load_balancers)

@@ -135,6 +135,8 @@ class Pipeline:
     async def _admit(self, request: Request, route: Route, signed_in: SignedIn) -> Admission:
         """Asks the questions that follow on the sign-in."""
         session = signed_in.session
+        if session.token is not None:
+            session.token.demand_route(route.name, delegates=route.server_sign_on is not None)
         body = await self._read_for(request, route)
         if body is not None:  # it may have taken its time: what holds now decides
             session = signed_in.session = await self._sessions.demand_live(session)

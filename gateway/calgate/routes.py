@@ -33,6 +33,11 @@ class Route:
     passes_authorization: bool = False  # the application's own credentials are forwarded
     is_remembered: bool = False  # requests may be answered from memory: `has_only_remembered_settings`
 
+    @property
+    def name(self) -> str:
+        """Host and path, as the settings file writes them."""
+        return self.host + self.path
+
     def covers(self, host: str, path: str) -> bool:
         """Whether this route serves a request; `path` matches whole segments, in any case.
 

@@ -77,6 +77,15 @@ local function fail(keys, args)
   return 0
 end
 
+-- Counts a guess that is known to be wrong, and that no account is known for.
+-- KEYS the count of the address. ARGV address limit, within, wait (ms)
+-- Returns 0, or above 0: the address must wait for that many ms, and nothing was counted
+local function guess(keys, args)
+  if failures(keys[1]) >= tonumber(args[1]) then return math.max(redis.call('PTTL', keys[1]), 1) end
+  count(keys[1], tonumber(args[1]), args[2], args[3])
+  return 0
+end
+
 -- Ends an attempt without counting it: no password was checked, or it was not found wrong. ARGV attempt's id
 local function withdraw(keys, args)
   leave(keys, args[1])
@@ -99,5 +108,6 @@ end
 
 redis.register_function('calgate_guard_v2_begin', begin)
 redis.register_function('calgate_guard_v2_fail', fail)
+redis.register_function('calgate_guard_v2_guess', guess)
 redis.register_function('calgate_guard_v2_withdraw', withdraw)
 redis.register_function('calgate_guard_v2_succeed', succeed)

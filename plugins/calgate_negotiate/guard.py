@@ -121,6 +121,12 @@ class Guard:
             attempt.is_abandoned = True
             raise
 
+    async def count_guess(self, address: str) -> None:
+        """Counts a guess at something that no account is known for. Raises TooManySignIns after too many failures."""
+        left = await self._store.call(f"{_LIBRARY}_guess", [self._keys.of("", address)[1]], self._limits[3:6])
+        if int(left):
+            raise TooManySignIns(f"too many failed sign-ins from {address}", int(left) / 1000)
+
     async def close(self) -> None:
         """Waits for attempts in progress to be counted, for `PATIENCE` seconds at most."""
         if self._running:

@@ -108,6 +108,10 @@ class NegotiateAuthenticator:
         is_refused = self._mechanisms.why_not_ntlm(peer) is not None
         return [scheme for scheme in self.schemes if scheme != "NTLM" or not is_refused]
 
+    async def count_guess(self, address: str) -> None:
+        if self._mechanisms.guard is not None:
+            await self._mechanisms.guard.count_guess(address)
+
     def begin(self, peer: Peer) -> "NegotiateHandshake":
         return NegotiateHandshake(self._mechanisms, peer)
 

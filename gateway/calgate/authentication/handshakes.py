@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 from calgate.authentication import passed_authorization
+from calgate.authentication.token import token_in
 from calgate.http.headers import Header
 from calgate.http.request import Request
 from calgate.plugin.errors import AuthenticationFailed, Refusal, SignInNeeded
@@ -108,6 +109,8 @@ class Handshakes:
 
         The schemes are offered again after a failure, but not without end.
         """
+        if token_in(request.headers.by_name.get(b"authorization")) is not None:
+            return ('Bearer realm="calgate", error="invalid_token"',)  # RFC 6750, section 3
         if isinstance(refusal, SignInNeeded):
             return refusal.challenges or self.challenges(request)
         return self.challenges(request) if request.connection.failed_sign_ins <= _CHALLENGES_AFTER_FAILURE else ()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from calgate.authentication.document_cookies import DocumentCookies
 from calgate.authentication.open_exchanges import OpenExchange, OpenWebSocket
+from calgate.authentication.token import Token
 from calgate.plugin.access import Grant
 from calgate.plugin.errors import Refusal
 from calgate.plugin.identity import Identity, Person
@@ -39,6 +40,7 @@ class Session:
     confirmed: bool = True  # its cookie has come back at least once
     believed_until: float = 0.0
     used_at: float = 0.0
+    token: Token | None = None  # the API token that signs in, instead of a cookie
     cookies: DocumentCookies = field(default_factory=DocumentCookies)  # those of the document server
     _grants: dict[GrantKey, Grant] = field(default_factory=dict)
     _grants_rules: object = None  # the rules that gave them; other rules give other grants

@@ -55,6 +55,7 @@ class Sessions:
         self._known: dict[str, Session] = {}
         self._reading: dict[str, asyncio.Task[Session | None]] = {}
         self._unconfirmed = UnconfirmedSessions(clock)
+        self.further: Callable[[], Sequence[Session]] = tuple  # returns those that no cookie leads to: API tokens
         self.on_drop: Callable[[str], None] = lambda _: None  # called with the key of a session that is forgotten
         store.library("calgate_session_v1", LIBRARY.read_text())
         store.listen(self._on_event)
@@ -365,11 +366,11 @@ class Sessions:
 
     def known(self) -> Sequence[Session]:
         """Returns this process's copies."""
-        return list(self._known.values())
+        return [*self._known.values(), *self.further()]
 
     def of_person(self, person_key: str) -> Sequence[Session]:
         """Returns this process's copies for one person."""
-        return [session for session in self._known.values() if session.person_key == person_key]
+        return [session for session in self.known() if session.person_key == person_key]
 
     # ------------------------------------------------------------ in the background
 

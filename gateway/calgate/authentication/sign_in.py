@@ -12,6 +12,8 @@ from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.session import Session
 from calgate.authentication.sessions import Sessions, hash_id
 from calgate.authentication.settings import SessionSection
+from calgate.authentication.token import token_in
+from calgate.authentication.tokens import Tokens
 from calgate.http.cookies import browser_cookie, browser_id_of, cookies_named, session_cookie, session_id_of
 from calgate.http.headers import Header
 from calgate.http.origin import normalize_origin
@@ -46,6 +48,7 @@ class SignIn:
         handshakes: Handshakes,
         directory: Directory,
         sessions: Sessions,
+        tokens: Tokens,
         section: SessionSection,
         metrics: Metrics,
         *,
@@ -55,6 +58,7 @@ class SignIn:
         self._handshakes = handshakes
         self._directory = directory
         self._sessions = sessions
+        self._tokens = tokens
         self._section = section
         self._embed_in = frozenset(normalize_origin(origin.rstrip("/")) for origin in section.embed_in)
         self._metrics = metrics
@@ -67,6 +71,8 @@ class SignIn:
         TooManySignIns or Unavailable.
         """
         self._demand_own_site(request)
+        if _has_token(request):
+            return await self._by_token(request)
         session_id = session_id_of(request)
         session = await self._sessions.find(session_id)
         if session is None or (session.lapsed and request.method in _SAFE):
@@ -82,6 +88,8 @@ class SignIn:
         Raises CrossSite.
         """
         self._demand_own_site(request)
+        if _has_token(request):
+            return None
         session = self._sessions.remembered(session_id_of(request))
         if session is None or session.ended or session.lapsed:
             return None
@@ -112,6 +120,12 @@ class SignIn:
         # forward-auth: a proxy takes Upgrade off, as a hop-by-hop header, and leaves Sec-WebSocket-Key
         websocket = request.names_websocket or b"sec-websocket-key" in headers.by_name
         csrf.demand_own_site(request.method, headers, request.own_origins, self._embed_in, websocket=websocket)
+
+    async def _by_token(self, request: Request) -> SignedIn:
+        """Signs a request in by its API token alone: a session that its cookie names is neither used nor touched."""
+        request.connection.take_handshake()
+        session = await self._tokens.session(request)
+        return SignedIn(session, await self._sessions.cookies_up(session, request.headers.cookies))
 
     def _with_cookies(self, request: Request, session: Session) -> SignedIn | None:
         """Signs a request in by its session; None where its cookies need the store or a further header."""
@@ -163,7 +177,12 @@ class SignIn:
     async def person(self, session: Session, now: float, refresh: float) -> Person:
         """Returns the session's person, as the directory (which has a cache) said at most `refresh` seconds ago."""
         if session.person is None or session.needs_person(now, refresh):
-            session.remember_person(await self._look_up(session.identity), now)
+            if session.token is not None:
+                session.token.demand_valid(now)
+            person = await self._look_up(session.identity)
+            if session.token is not None and person.key != session.person_key:
+                raise AccountRefused(f"{session.name} is another account than the token's", code="account-unknown")
+            session.remember_person(person, now)
         assert session.person is not None
         return session.person
 
@@ -250,6 +269,10 @@ class SignIn:
             open_for=open_for,
             is_office=is_office,
         )
+
+
+def _has_token(request: Request) -> bool:
+    return b"authorization" in request.headers.by_name and token_in(_credentials(request)) is not None
 
 
 def _credentials(request: Request) -> bytes:

@@ -21,6 +21,7 @@ import aiohttp
 from calgate.authentication.session import Session
 from calgate.authentication.sessions import hash_id
 from calgate.authentication.sign_in import SignedIn, SignIn
+from calgate.authentication.token import Token
 from calgate.endpoints.console_socket import NAME
 from calgate.endpoints.gateway_paths import PREFIX, GatewayPaths
 from calgate.endpoints.settings import ConsoleSection
@@ -31,7 +32,7 @@ from calgate.http.request import Request
 from calgate.http.response import Response, date
 from calgate.plugin.errors import CrossSite, Forbidden, MethodRefused, Unavailable
 from calgate.plugin.identity import Person
-from calgate.plugin.screens import ConsoleRole
+from calgate.plugin.screens import ROLES, ConsoleRole
 
 ADMIN = PREFIX + "admin/"
 IDENTITY = "X-Calgate-Console"
@@ -106,6 +107,8 @@ class ConsoleGate:
         request.user = signed_in.session.name
         request.sign_in_headers = signed_in.response_headers
         role = await self._role(signed_in.session)
+        if signed_in.session.token is not None:
+            role = role_of_token(signed_in.session.token, role, request.method)
         body = await request.read_body(_LARGEST) if request.method == "POST" else b""
         if request.method == "POST":
             _demand_intent(request, signed_in.session, body)
@@ -131,6 +134,19 @@ class ConsoleGate:
         if role is None:
             raise Forbidden("console: the user is in none of its groups")
         return role
+
+
+def role_of_token(token: Token, role: ConsoleRole, method: str) -> ConsoleRole:
+    """Returns the role with which an API token enters: its own, but not a higher one than the account has.
+
+    Raises Forbidden for a token that was made without --console, and for a change where --may-remove is missing.
+    """
+    own = next((one for one in ROLES if one == token.console), None)
+    if own is None:
+        raise Forbidden(f"console: API token {token.id} of {token.user} was made without --console")
+    if method not in _SAFE and not token.may_remove:
+        raise Forbidden(f"console: API token {token.id} of {token.user} was made without --may-remove: it only reads")
+    return min(role, own, key=ROLES.index)
 
 
 def not_found() -> Response:

@@ -75,6 +75,14 @@ class NamesMechanisms(Protocol):
 
 
 @runtime_checkable
+class CountsGuesses(Protocol):
+    """An authenticator that limits guesses by address; unknown API tokens then count towards the same limit."""
+
+    async def count_guess(self, address: str) -> None:
+        """Counts a guess from this address. Raises TooManySignIns once there were too many, and Unavailable."""
+
+
+@runtime_checkable
 class SelectiveAuthenticator(Protocol):
     """An authenticator that cannot sign in every client by every scheme, so that it offers them by client."""
 

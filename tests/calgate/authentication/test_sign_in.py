@@ -93,7 +93,7 @@ class Site:
     def __init__(self) -> None:
         self.scheme, self.store, self.connection = Scheme(), Store(), Connection()
         self.handshakes = Handshakes([cast(Any, self.scheme)], None)
-        values: Any = (self.handshakes, Directory(), self.store, SessionSection(), Metrics())
+        values: Any = (self.handshakes, Directory(), self.store, None, SessionSection(), Metrics())
         self.sign_in = SignIn(*values)
 
     def request(
