@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from calgate.pages import Pages
 from calgate.pages.settings import PagesSection
-from support.page_samples import NOW, VIEWER, every_page, no_cal
-from support.screenshots import ARGS, CHROMIUM, SCHEMES, respond
+from support.page_samples import LANGUAGES, NOW, VIEWER, every_page, no_cal
+from support.screenshots import ARGS, CHROMIUM, SCHEMES, TRANSLATED, respond
 
 pytestmark = [
     pytest.mark.browser,
@@ -57,6 +57,20 @@ def test_no_page_breaks_a_phone_or_locks_anybody_out(tab: Page) -> None:
         found = Axe().run(tab)
         assert found.violations_count == 0, f"{name}: {found.generate_report()}"
         assert tab.evaluate("document.documentElement.scrollWidth") <= 360, name
+
+
+@pytest.mark.parametrize("tab", LOOKS[:1], indirect=True, ids=SCHEMES[:1])
+def test_no_language_breaks_a_phone(tab: Page) -> None:
+    current = PAGES["no-cal"]
+    tab.route("**/*", lambda route: respond(route, current))
+    for language in LANGUAGES:
+        pages = every_page(language)
+        for name in TRANSLATED:
+            current = pages[name]
+            tab.goto("http://bi.corp.example/")
+            assert tab.evaluate("document.documentElement.scrollWidth") <= 360, (language, name)
+            if name == "no-cal":
+                assert Axe().run(tab).violations_count == 0, language
 
 
 def test_times_are_the_readers_own(tab: Page) -> None:
@@ -128,10 +142,10 @@ def test_denial_page_looks_by_itself_and_says_when_a_license_is_free(tab: Page) 
     tab.route("**/*", answer)
     tab.goto("http://bi.corp.example/doc")
     status, again = tab.locator("#status"), tab.locator("#again")
-    expect(status).to_have_text("This page looks every half minute whether a license is free.")
+    expect(status).to_have_text("This page checks every half minute whether a license is free.")
     expect(again).not_to_have_class("main")
     tab.clock.run_for(31_000)
-    expect(status).to_have_text("None is free yet; last looked at 07:00.")
+    expect(status).to_have_text("None is free yet; last checked at 07:00.")
     assert asked == ["http://bi.corp.example/_calgate/free?license=qlikview&kinds=session%2Cusage"]
     free = True
     tab.clock.run_for(31_000)
@@ -158,7 +172,7 @@ def test_denial_page_stops_looking_where_nobody_responds(tab: Page) -> None:
         tab.evaluate("new Promise(requestAnimationFrame)")
         if "stopped" in status.inner_text():
             break
-    expect(status).to_have_text("This page has stopped looking. Choose “Try again”.")
+    expect(status).to_have_text("This page has stopped checking. Choose “Try again”.")
 
 
 def test_json_for_the_waiting_page_has_what_its_script_reads() -> None:

@@ -25,6 +25,7 @@ from calgate.plugin.errors import (
 from calgate.plugin.licensing import NoCal, Pool
 
 NOW = 1_772_625_600.0  # 4 March 2026, 12:00 UTC
+LANGUAGES = ("de", "es", "fr", "it", "ja", "nl", "pl", "pt", "sv")  # besides English
 USER = "CORP\\an.account-name-of-forty-characters.long"  # 40 without the domain
 DOCUMENT = "sales/emea/quarterly_revenue_and_margin_analysis_by_region.qvw"  # 62 with its folders
 CONTACT = "bi-support@corp.example"
@@ -96,12 +97,13 @@ def refusals() -> Mapping[str, Refusal]:
     }
 
 
-def every_page() -> Mapping[str, RenderedPage]:
+def every_page(language: str = "") -> Mapping[str, RenderedPage]:
     """Returns each page as a browser receives it, by name."""
     pages = Pages(PagesSection(contact=CONTACT))
-    stranger = replace(VIEWER, user=None)
+    viewer = replace(VIEWER, accept_language=language)
+    stranger = replace(viewer, user=None)
     shown = {
-        name: pages.refuse(refusal, stranger if refusal.status in (400, 401, 429) else VIEWER)
+        name: pages.refuse(refusal, stranger if refusal.status in (400, 401, 429) else viewer)
         for name, refusal in refusals().items()
     }
-    return shown | {"sign-out": pages.sign_out(VIEWER), "signed-out": pages.signed_out(stranger)}
+    return shown | {"sign-out": pages.sign_out(viewer), "signed-out": pages.signed_out(stranger)}

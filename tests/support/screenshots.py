@@ -1,4 +1,7 @@
-"""Takes screenshots of every page, in desktop and phone size, light and dark: `make photos` writes them to .photos/."""
+"""Takes screenshots of every page, in desktop and phone size, light and dark: `make photos` writes them to .photos/.
+
+The pages that people see most are there in every language, and the README has one of them.
+"""
 
 import sys
 from pathlib import Path
@@ -7,7 +10,7 @@ from typing import Literal
 from playwright.sync_api import Browser, Route, sync_playwright
 
 from calgate.pages import RenderedPage
-from support.page_samples import NOW, every_page
+from support.page_samples import LANGUAGES, NOW, every_page
 
 CHROMIUM = "/usr/bin/chromium"
 ARGS = [
@@ -18,6 +21,8 @@ ARGS = [
     "--no-first-run",
 ]
 SIZES = {"desktop": (1280, 900), "phone": (360, 740)}
+TRANSLATED = ("no-cal", "waiting", "sign-in-needed", "forbidden")
+PICTURE = Path(__file__).parents[2] / "deploy" / "guide" / "pictures" / "denial.png"  # of the README
 SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 
 
@@ -49,7 +54,25 @@ def main(folder: Path, wanted: list[str]) -> None:
         for name, page in every_page().items():
             if not wanted or name in wanted:
                 take_screenshots(browser, name, page, folder)
+        for language in LANGUAGES:
+            pages = every_page(language)
+            for name in TRANSLATED:
+                if not wanted or name in wanted:
+                    take_screenshots(browser, f"{name}.{language}", pages[name], folder)
+        if not wanted:
+            take_picture_for_readme(browser)
         browser.close()
+
+
+def take_picture_for_readme(browser: Browser) -> None:
+    """Writes the denial page as it is in the README."""
+    context = browser.new_context(viewport={"width": 720, "height": 600}, color_scheme="light", timezone_id="UTC")
+    tab = context.new_page()
+    tab.clock.set_fixed_time(NOW)
+    tab.route("**/*", lambda route: respond(route, every_page("en-GB")["no-cal"]))
+    tab.goto("http://bi.corp.example/")
+    tab.screenshot(path=PICTURE, full_page=True)
+    context.close()
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ const reader = navigator.languages.find(sameLanguage) ?? page; // their region's
 for (const time of document.querySelectorAll("time[datetime]")) {
   const moment = new Date(time.dateTime);
   const today = moment.toDateString() === new Date().toDateString();
-  const clock = { hour: "2-digit", minute: "2-digit" };
   time.title = moment.toLocaleString(reader, { dateStyle: "full", timeStyle: "long" });
   time.textContent = today
-    ? moment.toLocaleTimeString(reader, clock)
-    : moment.toLocaleString(reader, { weekday: "short", day: "numeric", month: "short", ...clock });
+    ? moment.toLocaleTimeString(reader, { timeStyle: "short" })
+    : moment.toLocaleString(reader, { weekday: "short", day: "numeric", month: "short", hour: "numeric", minute: "2-digit" });
 }
