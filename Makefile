@@ -67,6 +67,7 @@ messages: $(VENV)/.test  ## bring the pages' translations up to date with the te
 
 photos: packages  ## write screenshots of every page to .photos/, in desktop and phone size, light and dark
 	@PYTHONPATH=tests $(BIN)/python tests/support/screenshots.py .photos
+	@PYTHONPATH=tests $(BIN)/python tests/support/console_screenshots.py .photos
 
 bench: $(VENV)/.test  ## run every benchmark, or one: make bench NAME=data_plane AGAINST=/other/checkout compares two checkouts
 	@tests/packages $(BIN)/python bench

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from calgate import config
 from calgate import demo as demonstration
 from calgate.app import Gateway
 from calgate.commands.context import open_services
-from calgate.http.settings import read_address
+from calgate.http.settings import Address, read_address
 from calgate.plugin.errors import ConfigError
-from calgate.processes.serve import public_url, serve
+from calgate.processes.console_process import ConsoleProcess
+from calgate.processes.serve import console_url, public_url, serve
+from calgate.processes.sockets import Role
 from calgate.processes.sockets import bind as bind_socket
 from calgate.telemetry import log
 
@@ -32,7 +35,15 @@ def demo(bind: str, folder: Path | None) -> None:
     bind_socket(
         address, "--bind"
     ).close()  # fails before it touches the files of a demonstration that runs there already
-    uvloop.run(_show(str(address), folder or _own_folder(address.port)))
+    uvloop.run(_show(str(address), str(_beside(address)), folder or _own_folder(address.port)))
+
+
+def _beside(address: Address) -> Address:
+    """Returns a free address for the console on the same host."""
+    host = address.host or "127.0.0.1"
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return Address(host, probe.getsockname()[1])
 
 
 def _own_folder(port: int) -> Path:
@@ -40,10 +51,10 @@ def _own_folder(port: int) -> Path:
     return Path(state) / "calgate" / f"demo-{port}"
 
 
-async def _show(bind: str, folder: Path) -> None:
+async def _show(bind: str, console: str, folder: Path) -> None:
     async with demonstration.serve() as upstream:
         try:
-            file = demonstration.prepare(folder, bind, upstream)
+            file = demonstration.prepare(folder, bind, upstream, console)
         except OSError as error:
             raise ConfigError([f"--folder {folder}: {error.strerror}: {error.filename}"], code=1) from error
         settings = config.read(file)
@@ -52,18 +63,35 @@ async def _show(bind: str, folder: Path) -> None:
             await store.redis.flushall()  # every demonstration starts empty
 
         url = public_url(settings)
+        process = ConsoleProcess(file)
 
         async def explain(gateway: Gateway) -> None:
             for person in demonstration.PEOPLE:
                 if person.owns_cal:
                     await _assign(file, f"DEMO\\{person.account}")
-            click.echo("\n".join(demonstration.things_to_try(url.rstrip("/"), file)))
+            click.echo("\n".join(demonstration.things_to_try(url.rstrip("/"), file, console_url(settings))))
             click.echo(f"\nready {url}")
+            process.use(is_wanted=True)
 
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve(settings, [("main", bind_socket(settings.core.listen.bind[0], "--bind"))], explain, stop)
+        sockets: list[tuple[Role, socket.socket]] = [
+            ("main", bind_socket(settings.core.listen.bind[0], "--bind")),
+            ("console", bind_socket(read_address(console), "console.bind")),
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_close_at_stop(process, stop))
+            try:
+                await serve(settings, sockets, explain, stop)
+            finally:
+                stop.set()
+
+
+async def _close_at_stop(process: ConsoleProcess, stop: asyncio.Event) -> None:
+    """Ends the console while open requests finish."""
+    await stop.wait()
+    await process.close()
 
 
 async def _assign(file: Path, user: str) -> None:

@@ -27,8 +27,9 @@ def draw(chart: Chart, zone: tzinfo = UTC) -> Markup:
                 '<text x="{}" y="{:.1f}" text-anchor="end">{}</text>'
             ).format(_LEFT, _WIDTH, y, y, _LEFT - 8, y + 4, mark)
         )
-    for number in range(_MARKS):
-        hour = hours * number // _MARKS
+    marks = min(_MARKS, hours)
+    for number in range(marks):
+        hour = hours * number // marks
         at = datetime.fromtimestamp(chart.begin + hour * 3600, UTC).astimezone(zone)
         text = at.strftime("%d %b %H:%M" if hours <= 72 else "%d %b")
         parts.append(Markup('<text x="{:.1f}" y="{}">{}</text>').format(_x(hour, hours), _HEIGHT - 6, text))

@@ -50,7 +50,7 @@ async def _serve(settings: config.Settings) -> None:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, listen(settings.core.state_dir)).start()
-        logger.info("console: serves the workers")
+        logger.debug("console: serves the workers")
         await stop.wait()
 
 

@@ -32,11 +32,16 @@ PEOPLE = (
     Person("mallory", "Mallory Mason", ("Contractors",), "is not in the group, so no CAL is looked for"),
 )
 
+ADMIN = Person("admin", "Ada Adler", ("CAL Admins",), "sees the console")
+
 _DOCUMENT = "/QvAJAXZfc/opendoc.htm?document=Sales.qvw&host=QVS@demo"
 
 
-def prepare(folder: Path, bind: str, upstream: str) -> Path:
-    """Writes the users file and the settings file into the folder, and returns the path of the latter."""
+def prepare(folder: Path, bind: str, upstream: str, console: str) -> Path:
+    """Writes the users file and the settings file into the folder, and returns the path of the latter.
+
+    `bind` and `console` are the addresses of the documents and of the console.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     users = folder / "users.toml"
     _write(users, _users())
@@ -47,6 +52,7 @@ def prepare(folder: Path, bind: str, upstream: str) -> Path:
         "STATE": str(folder / "state"),
         "USERS": str(users),
         "UPSTREAM": upstream,
+        "CONSOLE": console,
     }
     for name, value in values.items():
         template = template.replace(f'"@{name}@"', _toml_string(value))
@@ -54,7 +60,7 @@ def prepare(folder: Path, bind: str, upstream: str) -> Path:
     return settings
 
 
-def things_to_try(url: str, settings: Path) -> Sequence[str]:
+def things_to_try(url: str, settings: Path, console: str) -> Sequence[str]:
     """Returns the lines that a terminal shows about what to do next. `url` has no slash at its end."""
     return (
         f"Open {url}/ in a browser and sign in as one of these; the password of each is {PASSWORD}:",
@@ -65,6 +71,10 @@ def things_to_try(url: str, settings: Path) -> Sequence[str]:
         "",
         f"  {_curl('alice', url, '/')}",
         *(f"  {_curl(person.account, url, _DOCUMENT)}" for person in PEOPLE),
+        "",
+        f"To see the administrators' console, open this and sign in as DEMO\\{ADMIN.account}, with the same password:",
+        "",
+        f"  {console}",
         "",
         "To see who holds which CAL:",
         "",
@@ -86,7 +96,7 @@ def _curl(account: str, url: str, path: str) -> str:
 
 def _users() -> str:
     lines = ["# `calgate demo` writes this file at each start.", 'domains = ["DEMO"]', ""]
-    for person in PEOPLE:
+    for person in (*PEOPLE, ADMIN):
         lines += [
             "[[users]]",
             f'name = "{person.account}"',

@@ -168,10 +168,10 @@ class Parent:
 
     async def _end_all(self) -> None:
         notify("STOPPING=1")
-        await self._console.close()
         for child in self._workers.values():
             self._dismiss(child)
         self._sockets.close()
+        await self._console.close()  # while the workers finish
         if self._leaving:
             await asyncio.wait(self._leaving)
 

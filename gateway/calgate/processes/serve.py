@@ -70,11 +70,11 @@ def public_port(settings: Settings) -> int:
     return next((address.port for address in settings.core.listen.bind if address.port), 443)
 
 
-def console_url(settings: Settings) -> str | None:
-    """Returns the console's address as far as this machine knows it; None without a console."""
+def console_url(settings: Settings) -> str:
+    """Returns the console's address as far as this machine knows it; "" without a console."""
     console = settings.core.console
     if console is None:
-        return None
+        return ""
     scheme = "https" if settings.core.listen.tls else "http"
     if console.bind is not None:
         return f"{scheme}://{console.bind}/"

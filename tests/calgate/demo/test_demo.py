@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from calgate import config
-from calgate.demo import PASSWORD, PEOPLE, prepare, serve, things_to_try
+from calgate.demo import ADMIN, PASSWORD, PEOPLE, prepare, serve, things_to_try
 from calgate.dialect.qlikview import QlikView
 from calgate_users import ntlmv2, users_file
 
@@ -110,24 +110,27 @@ async def test_demonstration_server_stops_at_once_during_a_download() -> None:
 
 
 def test_demonstration_settings_have_no_fault(tmp_path: Path) -> None:
-    settings = config.read(prepare(tmp_path / 'a "b"', "127.0.0.1:8080", "http://127.0.0.1:9"))
+    settings = config.read(prepare(tmp_path / 'a "b"', "127.0.0.1:8080", "http://127.0.0.1:9", "127.0.0.1:8081"))
     (route,) = settings.core.routes
     assert route.upstreams == ("http://127.0.0.1:9",)
     assert settings.core.access[0].groups == ("DEMO\\BI Users",)
 
 
 def test_demonstration_users_can_sign_in_with_the_printed_password(tmp_path: Path) -> None:
-    prepare(tmp_path, "127.0.0.1:8080", "http://127.0.0.1:9")
-    prepare(tmp_path, "127.0.0.1:8080", "http://127.0.0.1:9")
+    prepare(tmp_path, "127.0.0.1:8080", "http://127.0.0.1:9", "127.0.0.1:8081")
+    prepare(tmp_path, "127.0.0.1:8080", "http://127.0.0.1:9", "127.0.0.1:8081")
     file = tmp_path / "users.toml"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     people = users_file.read(file).users
-    assert sorted(people) == sorted(f"demo\\{person.account}" for person in PEOPLE)
+    assert sorted(people) == sorted(f"demo\\{person.account}" for person in (*PEOPLE, ADMIN))
     assert {user.nt_hash for user in people.values()} == {ntlmv2.nt_hash(PASSWORD)}
 
 
 def test_dialect_reads_the_six_printed_commands(tmp_path: Path) -> None:
-    lines = [line.strip() for line in things_to_try("http://127.0.0.1:8080", tmp_path / "calgate.toml")]
+    lines = [
+        line.strip()
+        for line in things_to_try("http://127.0.0.1:8080", tmp_path / "calgate.toml", "http://127.0.0.1:8081/")
+    ]
     curls = [line for line in lines if line.startswith("curl ")]
     assert len(curls) == 6
     documents = [parse_qs(urlsplit(line.split("'")[1]).query)["document"] for line in curls if "opendoc" in line]

@@ -13,6 +13,7 @@ AWAITED = {  # files that await the tasks which they create, and so see their ex
     "gateway/calgate/app.py",
     "gateway/calgate/authentication/completion.py",
     "gateway/calgate/authentication/sessions.py",
+    "gateway/calgate/commands/demo.py",
     "gateway/calgate/demo/server.py",
     "gateway/calgate/licensing/leases.py",
     "gateway/calgate/pipeline.py",
