@@ -18,7 +18,8 @@ from jinja2 import (
     pass_context,
 )
 from jinja2.runtime import Context
-from markupsafe import Markup
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup, escape
 
 from calgate import plugin as r
 from calgate.dialect import DialectResponse
@@ -94,7 +95,7 @@ class Pages:
             lstrip_blocks=True,
             extensions=["jinja2.ext.i18n"],
         )
-        self._templates.filters.update(moment=_moment, seats=_seats, breaks=_breaks, urlname=_url_name)
+        self._templates.filters.update(moment=_moment, seats=_seats, breaks=_breaks, urlname=_url_name, script=_script)
 
     def refuse(self, refusal: r.Refusal, viewer: PageContext) -> RenderedPage:
         """Returns the response to a refused request."""
@@ -226,16 +227,21 @@ def _located(error: Exception, folder: Path, page: str) -> str:
 
 
 def _translation(language: Language) -> Mapping[str, object]:
-    """Returns what templates write a language with; what a translation says is markup, its values are text."""
+    """Returns what templates write a language with. Translations and values are text, never markup."""
 
     def text(text: str, /, **values: object) -> Markup:
-        return Markup(language.text(text)) % values  # noqa: S704 - a catalogue is as trusted as a template
+        return escape(language.text(text)) % values
 
     def plural(one: str, many: str, num: int, /, **values: object) -> Markup:
         shown = {"num": language.number(num), **values}
-        return Markup(language.catalogue.ngettext(one, many, num)) % shown  # noqa: S704 - as above
+        return escape(language.catalogue.ngettext(one, many, num)) % shown
 
     return {"language": language, "gettext": text, "ngettext": plural}
+
+
+def _script(text: Markup) -> Markup:
+    """Writes a translation as a string of JavaScript."""
+    return htmlsafe_json_dumps(text.unescape())
 
 
 def _facts(viewer: PageContext, refusal: object) -> Mapping[str, object]:

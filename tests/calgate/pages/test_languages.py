@@ -196,6 +196,17 @@ def test_default_without_texts_and_missing_folder_are_faults_of_the_settings(tmp
         check_pages(PagesSection(languages=tmp_path / "none"))
 
 
+def test_translation_is_text_on_the_page_and_in_its_script(tmp_path: Path) -> None:
+    texts = {"Start page": "<b>Koti</b> & 'muu'", "A license is free now": "</script>'\\\"&"}
+    entries = "".join(f'msgid "{text}"\nmsgstr {json.dumps(own)}\n\n' for text, own in texts.items())
+    (tmp_path / "fi.po").write_text(f"{FINNISH}\n{entries}", encoding="utf-8")
+    body = Pages(PagesSection(languages=tmp_path, language="fi")).refuse(no_cal(), VIEWER).body.decode()
+    assert "&lt;b&gt;Koti&lt;/b&gt; &amp; &#39;muu&#39;" in body
+    (written,) = re.findall(r"const words = (.*);", body)
+    assert json.loads(written) == texts["A license is free now"]
+    assert body.count("</script>") == 1
+
+
 def test_value_of_a_text_is_never_markup() -> None:
     evil = "<script>alert(1)</script>"
     language: Language = LANGUAGES.choose("de")
