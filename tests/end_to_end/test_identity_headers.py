@@ -1,6 +1,7 @@
 """Only the gateway says who the user is: whatever a client sends, the document server sees the gateway's word alone."""
 
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,3 +87,21 @@ async def test_hop_by_hop_headers_and_those_that_connection_names_are_dropped(
     names = {name.lower() for name, _ in server.seen[-1].fields}
     assert "x-other" in names
     assert not names & {"x-mine", "te", "keep-alive", "connection", "authorization"}
+
+
+async def test_header_that_a_user_has_no_value_for_is_not_the_clients_to_set(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    file = write_settings(tmp_path, server.port)
+    headers = '{ X-Remote-User = "{account}", X-Remote-Groups = "{groups}" }'
+    sign_on = f'sign_on = {{ headers = {headers}, groups = ["DEMO\\\\others"] }}\n'
+    text = re.sub(r"^sign_on = .*\n", lambda _: sign_on, file.read_text(), flags=re.MULTILINE)
+    file.write_text(text.replace('groups = ["DEMO\\\\app-users"]\n\n[licenses', "everybody = true\n\n[licenses"))
+    async with gateway(file) as gate:
+        for user, groups in (("alice", []), ("mallory", ["DEMO\\others"])):
+            cookie = await cookie_of(gate, user)
+            claim = ("-H", "x-remote-user: boss", "-H", "X-Remote_Groups: DEMO\\admins")
+            assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}", *claim)).status == 200
+            assert server.seen[-1].values("X-Remote-User") == [user]
+            assert server.seen[-1].values("X-Remote-Groups") == groups
+            assert "admins" not in str(server.seen[-1].fields)
