@@ -314,6 +314,15 @@ def test_tickets_of_whoever_runs_the_gateway_are_never_used(
         assert user_of(token, docs_keytab) == f"bob@{REALM}"
 
 
+async def test_token_that_is_sent_twice_is_a_replay(domain: Lab, config: Config, apache: int, tmp_path: Path) -> None:
+    """Why every try has a token of its own, also the retry of a request that was not read."""
+    with open_tickets(config, tmp_path) as tickets:
+        token = tickets.token(tickets.impersonate("alice"), "alice", SERVICE)
+    header = f"Authorization: Negotiate {base64.b64encode(token).decode()}"
+    replies = [await curl(f"http://{OLD_HOST}:{apache}/", "-H", header) for _ in range(2)]
+    assert [reply.status for reply in replies] == [200, 401]
+
+
 def test_process_has_no_default_tickets_once_delegation_is_on(
     domain: Lab, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
