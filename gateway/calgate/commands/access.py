@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from calgate import config
 from calgate.access.rules import AccessRequest, Rules, Verdict
 from calgate.access.settings import groups_of
 from calgate.commands.context import open_services
+from calgate.commands.moments import read_moment
 from calgate.config.model import Settings
 from calgate.dialect.document_names import canonical_document
 from calgate.plugin.errors import BadRequest, ConfigError, Refusal
@@ -32,12 +32,17 @@ def access() -> None:
 @click.option("--document", help="The document, as the URL names it.")
 @click.option("--path", default="/", show_default=True, help="The path of the request.")
 @click.option("--address", default="127.0.0.1", show_default=True, help="The client's address.")
+@click.option("--at", default="now", show_default=True, help="When, as 2026-01-10 10:42 in the site's time zone.")
 @json_option
-def explain(user: str, file: Path, document: str | None, path: str, address: str, as_json: bool) -> None:
+def explain(user: str, file: Path, document: str | None, path: str, address: str, at: str, as_json: bool) -> None:
     """Shows the verdict of every rule on USER ("CORP\\alice" or "alice@corp.example"). Exit 1: refused."""
     settings = config.read(file)
     name = _document_of(settings, document) if document is not None else None
-    person, verdicts = asyncio.run(_explain(settings, user, path, address, name))
+    try:
+        now = read_moment(at, settings.core.timezone)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--at") from error
+    person, verdicts = asyncio.run(_explain(settings, user, path, address, name, now))
     _show_json(person, verdicts) if as_json else _show(person, verdicts)
     decided = next((verdict for verdict in verdicts if verdict.decides), None)
     if decided is None or decided.outcome != "allow":
@@ -53,7 +58,7 @@ def _document_of(settings: Settings, written: str) -> str:
 
 
 async def _explain(
-    settings: Settings, user: str, path: str, address: str, document: str | None
+    settings: Settings, user: str, path: str, address: str, document: str | None, now: float
 ) -> tuple[Person, Sequence[Verdict]]:
     core = settings.core
     async with open_services(settings) as (_, plugins):
@@ -65,7 +70,7 @@ async def _explain(
     if person is None:
         raise ConfigError([f"{user}: no directory has this user; check the spelling"], code=1)
     rules = Rules(core.access, groups, core.timezone)
-    return person, rules.explain(AccessRequest(person, address, path, document), time.time())
+    return person, rules.explain(AccessRequest(person, address, path, document), now)
 
 
 def _show_json(person: Person, verdicts: Sequence[Verdict]) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from calgate.access.rules import AccessRequest, Rules, Verdict
 from calgate.access.settings import groups_of
+from calgate.commands.moments import read_moment
 from calgate.config.model import Settings
-from calgate.console.moments import read_moment
 from calgate.dialect.document_names import canonical_document
 from calgate.plugin.errors import BadRequest, Refusal
 from calgate.plugin.identity import Directory
