@@ -6,12 +6,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 from support.demonstration import Demo, demonstration, run
 from support.ports import free_port
 from support.screenshots import ARGS, CHROMIUM, SCHEMES, SIZES
 
+PICTURE = Path(__file__).parents[2] / "deploy" / "guide" / "pictures" / "console.png"  # of the README
 SCREENS = (
     *("overview", "holders", "denials", "queue", "use", "log", "person?user=DEMO%5Cdave", "sessions"),
     *("why?user=DEMO%5Cdave&document=Sales.qvw", "sign-ins", "servers", "health", "settings"),
@@ -34,6 +35,18 @@ async def open_console(page: Page, console: str) -> None:
     raise AssertionError(await page.content())
 
 
+async def take_picture_for_readme(browser: Browser, console: str) -> None:
+    """Writes the overview as it is in the README; unlike the denial page it shows the time of day."""
+    context = await browser.new_context(
+        http_credentials={"username": "DEMO\\admin", "password": "demo"}, viewport={"width": 1000, "height": 600}
+    )
+    page = await context.new_page()
+    await open_console(page, console)
+    await page.goto(f"{console}_calgate/admin/overview")
+    await page.screenshot(path=PICTURE)
+    await context.close()
+
+
 async def main(folder: Path) -> None:
     """Writes the images."""
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
@@ -42,6 +55,7 @@ async def main(folder: Path) -> None:
             for line in re.findall(r"^  (curl .*)$", demo.said, re.MULTILINE):
                 await run(line)
             browser = await play.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+            await take_picture_for_readme(browser, console_of(demo))
             for size, (width, height) in SIZES.items():
                 for scheme in SCHEMES:
                     context = await browser.new_context(
