@@ -15,6 +15,7 @@ from calgate.access.current import CurrentRules
 from calgate.access.warnings import warnings as access_warnings
 from calgate.authentication.completion import finish_all
 from calgate.authentication.handshakes import Handshakes
+from calgate.authentication.notes import Notes
 from calgate.authentication.sessions import Sessions
 from calgate.authentication.sign_in import SignIn
 from calgate.authentication.tokens import Tokens
@@ -24,6 +25,7 @@ from calgate.endpoints.console import ConsoleClient, ConsoleGate, ConsoleRoles, 
 from calgate.endpoints.gateway_paths import GatewayPaths
 from calgate.endpoints.preflight import Preflights
 from calgate.endpoints.refusals import RefusalResponses
+from calgate.endpoints.sign_in_pages import SignInPages
 from calgate.handler import Handler
 from calgate.http.cookies import OUR_COOKIES
 from calgate.http.headers import RequestHeaderFilter
@@ -92,7 +94,7 @@ class Gateway:
         self._directory_state = directory_state
         self.was_ready = False  # accepts requests, and has resolved the rules once
         self.is_stopping = False
-        handshakes = Handshakes(plugins.authenticators, self.certificates)
+        handshakes = Handshakes(plugins.authenticators, self.certificates, has_pages=bool(plugins.sign_in_methods))
         sign_in = SignIn(
             handshakes,
             plugins.directory,
@@ -104,13 +106,17 @@ class Gateway:
         )
         routes = list(_routes(core.routes, load_balancers, plugins.sign_on))
         refusals = RefusalResponses(
-            Pages(core.pages, embed_in=core.session.embed_in, timezone=core.timezone), listen.methods
+            Pages(core.pages, embed_in=core.session.embed_in, timezone=core.timezone),
+            listen.methods,
+            plugins.sign_in_methods,
+            handshakes.schemes,
         )
+        sign_in_pages = SignInPages(plugins.sign_in_methods, sign_in, handshakes, Notes(store), refusals)
         known_heads = KnownHeads()
         self.sessions.on_drop = known_heads.forget_session
         signing = [one for one in plugins.sign_on.values() if isinstance(one, PublishesKeys)]
         gateway_paths = GatewayPaths(
-            core.session.same_site, self.sessions, self.licensing, refusals, self.health, signing
+            core.session.same_site, self.sessions, self.licensing, refusals, sign_in_pages, self.health, signing
         )
         self.console_roles = ConsoleRoles(core.console) if core.console is not None else None
         gate = None
@@ -216,9 +222,9 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
 def _expect(metrics: Metrics, plugins: StartedPlugins) -> None:
     """Starts the counters that depend on the settings at 0."""
     metrics.expect_responses(_STATUSES)
-    for authenticator in plugins.authenticators:
-        if isinstance(authenticator, NamesMechanisms):
-            metrics.expect("sign_ins", authenticator.mechanisms)
+    for one in (*plugins.authenticators, *plugins.sign_in_methods.values()):
+        if isinstance(one, NamesMechanisms):
+            metrics.expect("sign_ins", one.mechanisms)
     for license in plugins.allocator.licenses if plugins.allocator is not None else ():
         metrics.expect_license(license)
 

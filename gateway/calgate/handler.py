@@ -4,9 +4,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from calgate.authentication.handshakes import Handshakes
-from calgate.endpoints import forward_auth
+from calgate.endpoints import PREFIX, forward_auth
 from calgate.endpoints.console import ADMIN, ConsoleGate, not_found
-from calgate.endpoints.gateway_paths import PREFIX, GatewayPaths
+from calgate.endpoints.gateway_paths import GatewayPaths
 from calgate.endpoints.preflight import Preflights
 from calgate.endpoints.refusals import InternalError, RefusalResponses
 from calgate.endpoints.settings import ForwardAuthSection

@@ -31,10 +31,11 @@ from calgate.plugin.licensing import Allocator
 from calgate.plugin.screens import ConsoleContext, Screen
 from calgate.plugin.services import Services, Store
 from calgate.plugin.settings import Section
+from calgate.plugin.sign_in_method import SignInMethod
 from calgate.plugin.sign_on import ServerSignOn, SignOn
 
 GROUP = "calgate.plugins"
-_STARTED = ("directory", "allocator", "authenticator")  # in this order; a sign-on is started for each route
+_STARTED = ("directory", "allocator", "authenticator", "sign-in")  # in this order; a sign-on is started for each route
 
 
 # ---------------------------------------------------------------- what is installed
@@ -153,6 +154,8 @@ class PluginSettings(Protocol):
     @property
     def has_tls(self) -> bool: ...
     @property
+    def can_be_https(self) -> bool: ...
+    @property
     def plugins(self) -> Mapping[str, Section]: ...
     @property
     def modules(self) -> Mapping[str, Plugin]: ...
@@ -167,6 +170,7 @@ class StartedPlugins:
     directory: Directory
     allocator: Allocator | None
     authenticators: Sequence[Authenticator]
+    sign_in_methods: Mapping[str, SignInMethod]  # by section
     sign_on: Mapping[int, SignOn | ServerSignOn]  # by the route's number
     services: Services
     activating: Sequence[Activates] = ()
@@ -213,29 +217,36 @@ async def start(
     settings: PluginSettings, store: Store, roles: Sequence[str] = _STARTED
 ) -> AsyncIterator[StartedPlugins]:
     """Starts the plugins of the given roles. Raises ConfigError (exit 1) if one cannot start with its settings."""
-    services = Services(store, settings.state_dir, has_tls=settings.has_tls)
+    services = Services(store, settings.state_dir, has_tls=settings.has_tls, can_be_https=settings.can_be_https)
     allocator: Allocator | None = None
     authenticators: list[Authenticator] = []
+    sign_in_methods: dict[str, SignInMethod] = {}
     activating: list[Activates] = []
     async with AsyncExitStack() as stack:
         for role in (role for role in _STARTED if role in roles):
-            started = [
-                await _enter(stack, settings, name, section, services) for name, section in _of_role(settings, role)
-            ]
+            by_section = {
+                name: await _enter(stack, settings, name, section, services)
+                for name, section in _of_role(settings, role)
+            }
+            started = list(by_section.values())
             activating += [one for one in started if isinstance(one, Activates)]
             if role == "directory":
                 verifier = next((one for one in started if isinstance(one, NtlmVerifier)), None)
                 services = dataclasses.replace(services, directory=Directories(started), ntlm_verifier=verifier)
             elif role == "allocator":
                 allocator = next(iter(started), None)
-            else:
+            elif role == "authenticator":
                 authenticators = started
+            else:
+                sign_in_methods = by_section
         sign_on = {
             number: await _enter(stack, settings, name, section, services)
             for number, (name, section) in settings.sign_on.items()
         }
         assert services.directory is not None
-        yield StartedPlugins(services.directory, allocator, authenticators, sign_on, services, activating)
+        yield StartedPlugins(
+            services.directory, allocator, authenticators, sign_in_methods, sign_on, services, activating
+        )
 
 
 def _of_role(settings: PluginSettings, role: str) -> Iterator[tuple[str, Section]]:
@@ -247,7 +258,11 @@ def _of_role(settings: PluginSettings, role: str) -> Iterator[tuple[str, Section
 async def _enter(
     stack: AsyncExitStack, settings: PluginSettings, name: str, section: Section, services: Services
 ) -> Any:
+    plugin = settings.modules[name]
+    siblings = {key: one for key, one in settings.plugins.items() if settings.modules[key].package == plugin.package}
     try:
-        return await stack.enter_async_context(settings.modules[name].module.start(section, services))
+        return await stack.enter_async_context(
+            plugin.module.start(section, dataclasses.replace(services, siblings=siblings))
+        )
     except (ValueError, OSError, ImportError) as error:
         raise ConfigError([f"{settings.file}: {name}: {error}"], code=1) from error

@@ -44,6 +44,7 @@ async def start(config: Config, services: Services) -> AsyncIterator[Authenticat
             ntlm_verifier=verifier,
             guard=guard,
             ntlm_from=config.ntlm_from,
+            offer_to=config.offer_to,
             channel_binding=policy,
         )
         watching = start_task(policy.follow(), "negotiate: binding certificate")

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import Field
 
@@ -21,7 +21,7 @@ from calgate.plugin import (
     AccountRefused,
     AuthenticationFailed,
     Duration,
-    NtlmProof,
+    Identity,
     Refusal,
     Section,
     Store,
@@ -64,6 +64,10 @@ class GuardSection(Section):
     """The limit of one client address, over all accounts."""
 
 
+class NothingLearnedError(AuthenticationFailed):
+    """The attempt failed, and says nothing about the password: it is not counted."""
+
+
 class UndecidedError(Unavailable):
     """The attempt was passed on, and its outcome is unknown: a domain controller may have counted a failure."""
 
@@ -90,10 +94,23 @@ class _Attempt:
     is_abandoned: bool = False
 
 
-class Guard:
-    """Limits the attempts that reach a verifier. `passed_on`: whether a domain controller counts failures too."""
+class Proof(Protocol):
+    """What a verifier returns."""
 
-    def __init__(self, store: Store, section: GuardSection, *, passed_on: bool) -> None:
+    @property
+    def identity(self) -> Identity: ...
+
+
+T = TypeVar("T", bound=Proof)
+
+
+class Guard:
+    """Limits the attempts that reach a verifier.
+
+    `passed_on`: whether a domain controller counts failures too. `reported`: whether sign-ins are reported as NTLM.
+    """
+
+    def __init__(self, store: Store, section: GuardSection, *, passed_on: bool, reported: bool = True) -> None:
         self._store = store
         self._limits: list[str | int] = [
             n
@@ -102,10 +119,12 @@ class Guard:
         ]
         self._limits.append(int(passed_on))
         self._keys = Keys(store.prefix)
-        self._running: set[asyncio.Task[NtlmProof]] = set()
+        self._most_reported = MAX_REPORTED if reported else 0
+        self._report = self._keys.report if reported else f"{self._keys.report}:none"
+        self._running: set[asyncio.Task[Any]] = set()
         store.library(_LIBRARY, files("calgate_negotiate").joinpath("guard.lua").read_text(encoding="utf-8"))
 
-    async def verify(self, account: str, address: str, verify: Callable[[], Awaitable[NtlmProof]]) -> NtlmProof:
+    async def verify(self, account: str, address: str, verify: Callable[[], Awaitable[T]]) -> T:
         """Returns the proof. Raises TooManySignIns after too many failures, or what `verify` raises.
 
         `account` is in one spelling, whatever the client typed. An attempt that has begun is carried out and counted in
@@ -132,7 +151,7 @@ class Guard:
         if self._running:
             await asyncio.wait(self._running, timeout=PATIENCE)
 
-    async def _attempt(self, attempt: _Attempt, verify: Callable[[], Awaitable[NtlmProof]]) -> NtlmProof:
+    async def _attempt(self, attempt: _Attempt, verify: Callable[[], Awaitable[T]]) -> T:
         arguments = [*self._limits, attempt.id]
         await self._begin(attempt, arguments)
         try:
@@ -140,15 +159,17 @@ class Guard:
         except UndecidedError:
             await self._store.call(f"{_LIBRARY}_fail", attempt.keys, arguments)
             raise
-        except (AccountRefused, Unavailable):  # no password was found wrong
+        except (AccountRefused, NothingLearnedError, Unavailable):  # no password was found wrong
             await self._store.call(f"{_LIBRARY}_withdraw", attempt.keys, [attempt.id])
             raise
         except BaseException:  # wrong, or not known to be right: fail closed
             await self._store.call(f"{_LIBRARY}_fail", attempt.keys, arguments)
             raise
         user = json.dumps([proof.identity.name, attempt.address], ensure_ascii=False)
-        keys = [*attempt.keys, self._keys.report]
-        await self._store.call(f"{_LIBRARY}_succeed", keys, [attempt.id, int(KNOWN_FOR * 1000), user, MAX_REPORTED])
+        keys = [*attempt.keys, self._report]
+        await self._store.call(
+            f"{_LIBRARY}_succeed", keys, [attempt.id, int(KNOWN_FOR * 1000), user, self._most_reported]
+        )
         return proof
 
     async def _begin(self, attempt: _Attempt, arguments: Sequence[str | int]) -> None:
@@ -167,7 +188,7 @@ class Guard:
             await self._store.call(f"{_LIBRARY}_withdraw", attempt.keys, [attempt.id])
             raise AuthenticationFailed("the client closed the connection before its attempt began")
 
-    def _finished(self, attempt: _Attempt, task: asyncio.Task[NtlmProof]) -> None:
+    def _finished(self, attempt: _Attempt, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is None or not attempt.is_abandoned:

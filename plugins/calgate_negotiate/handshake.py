@@ -66,6 +66,7 @@ class Mechanisms:
     ntlm_verifier: ntlm.Verifier | None = None  # None: NTLM is off
     guard: Guard | None = None  # limits the attempts that reach the verifier; None: no limit
     ntlm_from: Sequence[IPv4Network | IPv6Network] | None = None  # clients that may use NTLM; None: all
+    offer_to: Sequence[IPv4Network | IPv6Network] | None = None  # clients that are challenged; None: all
     channel_binding: ChannelBindingPolicy = field(default_factory=lambda: ChannelBindingPolicy("off", None))
 
     def why_not_ntlm(self, peer: Peer) -> AuthenticationFailed | None:
@@ -105,6 +106,8 @@ class NegotiateAuthenticator:
 
     def schemes_for(self, peer: Peer) -> Sequence[str]:
         """Leaves NTLM out if it is refused to this client: the browser's password box could never succeed."""
+        if not _is_in(peer.address, self._mechanisms.offer_to):
+            return []
         is_refused = self._mechanisms.why_not_ntlm(peer) is not None
         return [scheme for scheme in self.schemes if scheme != "NTLM" or not is_refused]
 

@@ -18,6 +18,7 @@ from calgate.plugin.identity import Authenticator, Continue, Handshake, Identity
 _TOKEN_LIMIT = 65_536
 # On one connection. Without any challenge a browser keeps a mistyped password; with one after every failure it loops.
 _CHALLENGES_AFTER_FAILURE = 2
+_FORM = "Calgate-Form"  # a 401 must have a challenge (RFC 9110, 15.5.2); browsers show the page for an unknown one
 
 
 class Bindings(Protocol):
@@ -29,15 +30,29 @@ class Bindings(Protocol):
 class Handshakes:
     """Starts and continues the handshakes of all authenticators."""
 
-    def __init__(self, authenticators: Sequence[Authenticator], bindings: Bindings | None) -> None:
+    def __init__(
+        self, authenticators: Sequence[Authenticator], bindings: Bindings | None, *, has_pages: bool = False
+    ) -> None:
+        """`has_pages`: whether a client that is offered no scheme can sign in on a page."""
         self._authenticators = tuple(authenticators)
         self._by_scheme = {name_of(scheme).lower(): (scheme, a) for a in authenticators for scheme in a.schemes}
         self._bindings = bindings
+        self._without_scheme = (_FORM,) if has_pages else ()
 
     def challenges(self, request: Request) -> tuple[str, ...]:
         """Returns the schemes that are offered to this client, in order."""
-        peer = self._peer(request)
+        peer = self.peer(request)
         return tuple(scheme for one in self._authenticators for scheme in schemes_for(one, peer))
+
+    @property
+    def schemes(self) -> Sequence[str]:
+        """The schemes without parameters, in order."""
+        return [name_of(scheme) for scheme, _ in self._by_scheme.values()]
+
+    def scheme_named(self, name: str) -> str:
+        """Returns the scheme that a path names in lower case, "" for an unknown one."""
+        known = self._by_scheme.get(name)
+        return name_of(known[0]) if known is not None else ""
 
     def has_credentials(self, request: Request) -> bool:
         """Whether the request carries credentials of a scheme that an authenticator knows."""
@@ -80,9 +95,9 @@ class Handshakes:
         raise SignInNeeded("the handshake goes on", [f"{scheme} {base64.b64encode(result.token).decode()}"])
 
     def _start(self, request: Request, scheme: str) -> Handshake:
-        return self._by_scheme[scheme.lower()][1].begin(self._peer(request))
+        return self._by_scheme[scheme.lower()][1].begin(self.peer(request))
 
-    def _peer(self, request: Request) -> Peer:
+    def peer(self, request: Request) -> Peer:
         binding = self._bindings.binding_of(request.connection.tls_connection) if self._bindings is not None else None
         return Peer(request.address, request.behind_proxy, binding if request.scheme == "https" else None)
 
@@ -112,7 +127,7 @@ class Handshakes:
         if token_in(request.headers.by_name.get(b"authorization")) is not None:
             return ('Bearer realm="calgate", error="invalid_token"',)  # RFC 6750, section 3
         if isinstance(refusal, SignInNeeded):
-            return refusal.challenges or self.challenges(request)
+            return refusal.challenges or self.challenges(request) or self._without_scheme
         return self.challenges(request) if request.connection.failed_sign_ins <= _CHALLENGES_AFTER_FAILURE else ()
 
 

@@ -174,6 +174,17 @@ class SignIn:
         signed_in.session.remember_proof(_credentials(request))
         return signed_in
 
+    async def begin(self, request: Request, identity: Identity) -> SignedIn:
+        """Begins a session for a user whom a sign-in method proved; ends the one that the browser had."""
+        person = await self._person_of(request, identity)
+        self._metrics.observe("sign-in", perf_counter() - request.started)
+        return await complete(self._begin(request, identity, person, session_id_of(request), None))
+
+    async def by_handshake(self, request: Request) -> SignedIn:
+        """Takes the next step of a handshake for a new session, whatever session the browser has."""
+        csrf.demand_may_sign_in(request.method, request.headers, self._embed_in)
+        return await self._sign_in(request, session_id_of(request), None)
+
     async def person(self, session: Session, now: float, refresh: float) -> Person:
         """Returns the session's person, as the directory (which has a cache) said at most `refresh` seconds ago."""
         if session.person is None or session.needs_person(now, refresh):

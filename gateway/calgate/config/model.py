@@ -207,6 +207,11 @@ class Settings:
         return self.core.listen.tls is not None
 
     @property
+    def can_be_https(self) -> bool:
+        """Whether users can reach the gateway over https: by its own certificate, or through a proxy that ends TLS."""
+        return self.has_tls or bool(self.core.listen.trusted_proxies)
+
+    @property
     def loggers(self) -> frozenset[str]:
         """The packages that log under the site's level: those of the plugins in use, whoever wrote them."""
         return frozenset(plugin.package for plugin in self.modules.values())

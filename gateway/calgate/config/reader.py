@@ -149,7 +149,7 @@ class _Reader:
             return  # a plugin that cannot be used may be the one that is missing
         roles = [plugin.role for plugin in loaded.values() if plugin is not None]
         for role, consequence in _NEEDED.items():
-            if role not in roles:
+            if role not in roles and not (role == "authenticator" and "sign-in" in roles):
                 installed = _listed(plugin_loader.usable(), role)
                 self._fault((), f"no {installed} section: {consequence}" if installed else f"no {role} is installed")
         allocators = sorted(name for name, one in loaded.items() if one is not None and one.role == "allocator")

@@ -1,1 +1,4 @@
 """The requests that the gateway responds to itself."""
+
+PREFIX = "/_calgate/"
+"""Begins the gateway's own paths."""

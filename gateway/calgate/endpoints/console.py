@@ -22,8 +22,9 @@ from calgate.authentication.session import Session
 from calgate.authentication.sessions import hash_id
 from calgate.authentication.sign_in import SignedIn, SignIn
 from calgate.authentication.token import Token
+from calgate.endpoints import PREFIX
 from calgate.endpoints.console_socket import NAME
-from calgate.endpoints.gateway_paths import PREFIX, GatewayPaths
+from calgate.endpoints.gateway_paths import GatewayPaths
 from calgate.endpoints.settings import ConsoleSection
 from calgate.http.cookies import session_id_of
 from calgate.http.headers import Header

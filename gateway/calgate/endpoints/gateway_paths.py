@@ -8,7 +8,9 @@ from urllib.parse import parse_qsl
 
 from calgate.authentication.completion import complete
 from calgate.authentication.sessions import Sessions
+from calgate.endpoints import PREFIX
 from calgate.endpoints.refusals import RefusalResponses
+from calgate.endpoints.sign_in_pages import SignInPages
 from calgate.http.cookies import UpstreamCookie, cookies_named, expire_cookies, session_cookie, session_id_of
 from calgate.http.origin import normalize_origin
 from calgate.http.request import Request
@@ -18,14 +20,14 @@ from calgate.plugin.errors import CrossSite, Forbidden, MethodRefused, Unavailab
 from calgate.plugin.sign_on import PublishesKeys
 from calgate.telemetry import log
 
-PREFIX = "/_calgate/"
+_SIGN_IN = "sign-in/"
 _FROM = re.compile(r"from=(\d{1,3})")  # the first cookie that is still to be deleted
 _KEYS_FRESH = 300  # seconds that a reader may keep the keys; a new one is published for an hour before it signs
 _SIGNED_OUT = "signed out"  # the reason of a session that ended by its user's own sign-out
 
 
 class GatewayPaths:
-    """Serves sign-out, signed-out, free (is a CAL free?), health and keys."""
+    """Serves sign-in pages, sign-out, signed-out, free (is a CAL free?), health and keys."""
 
     def __init__(
         self,
@@ -33,6 +35,7 @@ class GatewayPaths:
         sessions: Sessions,
         licensing: Licensing,
         refusals: RefusalResponses,
+        sign_in_pages: SignInPages,
         health: Callable[[], Awaitable[dict[str, object]]],
         keys: Sequence[PublishesKeys] = (),
     ) -> None:
@@ -40,13 +43,17 @@ class GatewayPaths:
         self._sessions = sessions
         self._licensing = licensing
         self._refusals = refusals
+        self._sign_in_pages = sign_in_pages
         self._health = health
         self._keys = keys
 
     async def serve(self, request: Request) -> Response:
         """Returns the response to a request for one of the gateway's own paths; raises Forbidden for unknown ones."""
+        path = request.target.path.removeprefix(PREFIX)
+        if path.startswith(_SIGN_IN):
+            return await self._sign_in_pages.serve(request, path.removeprefix(_SIGN_IN))
         request.connection.take_handshake()
-        match request.target.path.removeprefix(PREFIX):
+        match path:
             case "sign-out":
                 return await self._sign_out(request)
             case "signed-out":

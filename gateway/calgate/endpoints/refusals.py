@@ -1,14 +1,17 @@
 """Turns a refusal, or one of the gateway's own pages, into a response: `pages` writes the text, this adds headers."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from calgate.dialect import Dialect, DialectResponse
 from calgate.http.connection import RawRequest
 from calgate.http.request import Request
 from calgate.http.response import Response, date
-from calgate.pages import PageContext, Pages, RenderedPage
+from calgate.pages import PageContext, Pages, RenderedPage, SignInOption
 from calgate.plugin.errors import MethodRefused, Refusal
+from calgate.plugin.sign_in_method import ShowPage, SignInMethod
+from calgate.plugin.texts import mark as _
 
 
 class InternalError(Refusal):
@@ -18,11 +21,24 @@ class InternalError(Refusal):
     code = "internal-error"
 
 
+_LABELS = {"Negotiate": _("Use the account that you are signed in to Windows with")}
+_BY_PASSWORD = _("Sign in in the browser's own window")
+
+
 class RefusalResponses:
     """Makes the responses that no document server gives."""
 
-    def __init__(self, pages: Pages, methods: Sequence[str]) -> None:
+    def __init__(
+        self,
+        pages: Pages,
+        methods: Sequence[str],
+        sign_in_methods: Mapping[str, SignInMethod] = MappingProxyType({}),
+        schemes: Sequence[str] = (),
+    ) -> None:
+        """`methods` are those of HTTP that the gateway accepts, `schemes` those of WWW-Authenticate."""
         self._pages = pages
+        self._sign_in_methods = sign_in_methods
+        self._schemes = tuple(schemes)
         self._allow = ", ".join(methods).encode()
 
     def refuse(
@@ -36,7 +52,7 @@ class RefusalResponses:
     ) -> Response:
         """Returns the response to a refused request; `request` is None where it could not even be read."""
         if request is not None:
-            context = _context(request, dialect, request.user)
+            context = self._context(request, dialect, request.user, _names_of(challenges) if challenges else None)
         else:
             context = PageContext(
                 time.time(),
@@ -57,10 +73,52 @@ class RefusalResponses:
         return response
 
     def sign_out(self, request: Request, user: str | None) -> Response:
-        return _response(self._pages.sign_out(_context(request, None, user)))
+        return _response(self._pages.sign_out(self._context(request, None, user)))
 
     def signed_out(self, request: Request) -> Response:
-        return _response(self._pages.signed_out(_context(request, None, None)))
+        return _response(self._pages.signed_out(self._context(request, None, None)))
+
+    def sign_in_page(self, request: Request) -> Response:
+        """Returns the page with every way to sign in."""
+        return _response(self._pages.sign_in(self._context(request, None, None, ())))
+
+    def method_page(self, request: Request, method: str, page: ShowPage) -> Response:
+        """Returns the page that a sign-in method shows."""
+        return _response(self._pages.method_page(self._context(request, None, None), method, page))
+
+    def _options(self, request: Request, offered: Collection[str] | None) -> Sequence[SignInOption]:
+        options = [
+            SignInOption(name, method.label, method.form)
+            for name, method in self._sign_in_methods.items()
+            if request.scheme == "https" or not method.needs_https
+        ]
+        if offered is not None and self._sign_in_methods:
+            options += [
+                SignInOption(scheme.lower(), _LABELS.get(scheme, _BY_PASSWORD), None)
+                for scheme in self._schemes
+                if scheme not in offered
+            ]
+        return options
+
+    def _context(
+        self, request: Request, dialect: Dialect | None, user: str | None, offered: Collection[str] | None = None
+    ) -> PageContext:
+        """`offered`: schemes in the response; the page has links to the others. None: it has no such links."""
+
+        def write(words: str) -> DialectResponse | None:
+            return dialect.write_refusal(request.method, request.raw_target, words) if dialect is not None else None
+
+        return PageContext(
+            time.time(),
+            accept=request.headers.get(b"accept"),
+            accept_language=request.headers.get(b"accept-language"),
+            reference=request.reference,
+            site=request.host,
+            user=user,
+            path=request.back_to or request.raw_target,
+            methods=self._options(request, offered),
+            write=write,
+        )
 
 
 def _header_of(raw: RawRequest, wanted: bytes) -> str:
@@ -68,20 +126,8 @@ def _header_of(raw: RawRequest, wanted: bytes) -> str:
     return ", ".join(value.decode("latin-1") for name, value in raw.raw_headers if name.lower() == wanted)
 
 
-def _context(request: Request, dialect: Dialect | None, user: str | None) -> PageContext:
-    def write(words: str) -> DialectResponse | None:
-        return dialect.write_refusal(request.method, request.raw_target, words) if dialect is not None else None
-
-    return PageContext(
-        time.time(),
-        accept=request.headers.get(b"accept"),
-        accept_language=request.headers.get(b"accept-language"),
-        reference=request.reference,
-        site=request.host,
-        user=user,
-        path=request.raw_target,
-        write=write,
-    )
+def _names_of(challenges: Sequence[str]) -> Collection[str]:
+    return {challenge.partition(" ")[0] for challenge in challenges}
 
 
 def _response(page: RenderedPage) -> Response:

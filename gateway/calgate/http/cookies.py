@@ -14,7 +14,10 @@ COOKIE_HTTPS = b"__Host-calgate"
 COOKIE_HTTP = b"calgate"  # Chromium drops a __Host- cookie on plain http
 BROWSER_HTTPS = b"__Host-calgate-browser"
 BROWSER_HTTP = b"calgate-browser"
-OUR_COOKIES = frozenset({COOKIE_HTTPS, COOKIE_HTTP, BROWSER_HTTPS, BROWSER_HTTP})
+NOTE_HTTPS = b"__Host-calgate-note"
+NOTE_HTTP = b"calgate-note"
+OUR_COOKIES = frozenset({COOKIE_HTTPS, COOKIE_HTTP, BROWSER_HTTPS, BROWSER_HTTP, NOTE_HTTPS, NOTE_HTTP})
+_NOTE_LIFE = 600  # seconds
 _BROWSER_ID = re.compile(rb"[A-Za-z0-9_-]{22}")
 _BROWSER_LIFE = 400 * 86_400  # seconds: browsers keep no cookie for longer (RFC 6265bis, section 5.5)
 EXPIRY_ROOM = 2500  # bytes of Set-Cookie headers that delete cookies: nginx reads a response's head into 4 KB
@@ -172,6 +175,21 @@ def browser_cookie(scheme: str, browser_id: str, same_site: str) -> Header:
     """Returns the Set-Cookie header of a browser, which tells it apart from other browsers of its user."""
     name = BROWSER_HTTPS if scheme == "https" else BROWSER_HTTP
     return (b"Set-Cookie", _own_cookie(name, browser_id, scheme, same_site) + b"; Max-Age=%d" % _BROWSER_LIFE)
+
+
+def note_of(request: Request) -> bytes:
+    """Returns the sealed note in the request's cookie, b"" where there is none."""
+    return request.headers.cookies.ours.get(NOTE_HTTPS if request.scheme == "https" else NOTE_HTTP, b"")
+
+
+def note_cookie(scheme: str, sealed: bytes) -> Header:
+    """Returns the Set-Cookie header of a sealed note; an empty one deletes the cookie.
+
+    Lax: a provider's redirect back is a navigation from another site, and must bring the note along.
+    """
+    name = NOTE_HTTPS if scheme == "https" else NOTE_HTTP
+    value = _own_cookie(name, sealed.decode("ascii"), scheme, "Lax")
+    return (b"Set-Cookie", value + b"; Max-Age=%d" % (_NOTE_LIFE if sealed else 0))
 
 
 def _own_cookie(name: bytes, content: str, scheme: str, same_site: str) -> bytes:

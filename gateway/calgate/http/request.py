@@ -47,6 +47,7 @@ class Request:
     public_origins: Sequence[str] = ()  # of the settings file
     awaits_continue: bool = False  # the client sends no body before it gets "100 Continue" or a final response
     user: str | None = None  # CORP\\alice, once signed in: for pages and the log
+    back_to: str = ""  # on a page of the gateway: the path that the user wanted
     started: float = field(default_factory=perf_counter)
 
     _arrived: bytes | None = None  # the whole body, once it was taken from the connection

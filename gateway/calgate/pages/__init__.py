@@ -8,7 +8,17 @@ programs that prefer it, and the document server's own form for calls of its cli
 from calgate.pages.message import Message
 from calgate.pages.messages import words_for
 from calgate.pages.problem_json import headers
-from calgate.pages.render import PageContext, Pages, RenderedPage
+from calgate.pages.render import PageContext, Pages, RenderedPage, SignInOption, own_path
 from calgate.pages.settings import PagesSection
 
-__all__ = ["Message", "PageContext", "Pages", "PagesSection", "RenderedPage", "headers", "words_for"]
+__all__ = [
+    "Message",
+    "PageContext",
+    "Pages",
+    "PagesSection",
+    "RenderedPage",
+    "SignInOption",
+    "headers",
+    "own_path",
+    "words_for",
+]

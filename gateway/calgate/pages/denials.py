@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import unquote
 
-from calgate.pages.languages import mark as _
 from calgate.pages.languages import mark_plural
 from calgate.pages.message import Message
 from calgate.paths import fold
 from calgate.plugin.licensing import NoCal, Pool
+from calgate.plugin.texts import mark as _
 
 _FOR_OTHERS = ("not-assigned", "not-allocated")  # only an administrator can change that, so time does not help
 

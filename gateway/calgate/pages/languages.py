@@ -27,11 +27,6 @@ _MOST_RANGES = 20  # of one Accept-Language header; browsers send five or so
 _LONGEST_HEADER = 1000
 
 
-def mark(text: str) -> str:
-    """Marks a text for `make messages`; it is translated where it is shown."""
-    return text
-
-
 def mark_plural(one: str, many: str) -> tuple[str, str]:
     """Marks a text that depends on a number."""
     return one, many

@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 from calgate.pages.colors import variables
 from calgate.pages.languages import Language
-from calgate.pages.languages import mark as _
 from calgate.pages.settings import ASK_FIELDS, PagesSection
 from calgate.plugin.errors import Forbidden, Refusal
 from calgate.plugin.licensing import NoCal
+from calgate.plugin.texts import mark as _
 
 _TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".webp": "image/webp"}
 _LARGEST_LOGO = 64 * 1024  # it is sent with every page

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from calgate import plugin as r
 from calgate.pages.denials import message_for
 from calgate.pages.languages import ENGLISH, Language
-from calgate.pages.languages import mark as _
 from calgate.pages.message import Message
+from calgate.plugin.texts import mark as _
 
 _BY_NAME = (
     _("Open the site by its name, not by an IP address: Windows sign-in works with names only."),

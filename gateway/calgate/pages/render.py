@@ -25,7 +25,6 @@ from calgate import plugin as r
 from calgate.dialect import DialectResponse
 from calgate.pages.denials import as_requested, pools_of
 from calgate.pages.languages import Language, Languages
-from calgate.pages.languages import mark as _
 from calgate.pages.look import Look, ask_link
 from calgate.pages.message import Message
 from calgate.pages.messages import words_for
@@ -33,9 +32,19 @@ from calgate.pages.negotiation import prefers_page
 from calgate.pages.problem_json import ASK_AGAIN, headers, iso, problem, retry_after
 from calgate.pages.samples import SAMPLES
 from calgate.pages.settings import PagesSection
+from calgate.plugin.texts import mark as _
 
 _OURS = PackageLoader("calgate.pages")
 _SEATS_DRAWN = 24  # a pool with more CALs than this is drawn as one bar
+
+
+@dataclass(frozen=True, slots=True)
+class SignInOption:
+    """A sign-in method on a page: its form, or a link to its own page."""
+
+    name: str  # of its path
+    label: str
+    form: r.SignInForm | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,7 @@ class PageContext:
     site: str = ""  # the host as the browser names it
     user: str | None = None  # CORP\alice, where a user is signed in
     path: str = "/"  # path and query to try again; anything but a path of this site becomes "/"
+    methods: Sequence["SignInOption"] = ()  # by which the reader can sign in on a page
     write: Callable[[str], DialectResponse | None] = lambda words: (
         None
     )  # the dialect's own form, for calls of its client
@@ -111,6 +121,19 @@ class Pages:
         body, policy = self._page(words.template, viewer, words=words, refusal=refusal, contact=contact)
         return self._response(refusal.status, "text/html; charset=utf-8", body, (*fields, policy))
 
+    def sign_in(self, viewer: PageContext) -> RenderedPage:
+        """Returns the page with every way to sign in, without a challenge: the browser would sign in by itself."""
+        words = Message(_("Sign in"), _("The user who is signed in in this browser is signed out."))
+        return self._plain("sign-in.html", words, viewer)
+
+    def method_page(self, viewer: PageContext, method: str, page: r.ShowPage) -> RenderedPage:
+        """Returns the page that a sign-in method shows."""
+        words = Message(page.title, page.text).translated(self._languages.choose(viewer.accept_language))
+        body, policy = self._page(
+            "form.html", viewer, words=words, refusal=None, contact=self._contact, method=method, form=page.form
+        )
+        return self._response(200, "text/html; charset=utf-8", body, (policy,))
+
     def sign_out(self, viewer: PageContext) -> RenderedPage:
         """Returns the page whose button signs out: with a POST, so that no link or image can do it."""
         return self._plain(
@@ -140,7 +163,7 @@ class Pages:
         language = self._languages.choose(viewer.accept_language)
         text = self._templates.get_template(template).render(
             viewer=viewer,
-            path=_own_path(viewer.path),
+            path=own_path(viewer.path),
             nonce=nonce,
             ask_again=ASK_AGAIN,
             zone=self._zone,
@@ -157,7 +180,7 @@ class Pages:
         return text.encode(), ("Content-Security-Policy", policy)
 
     def _ask(self, viewer: PageContext, page: Mapping[str, object], language: Language) -> str:
-        path = _own_path(viewer.path)
+        path = own_path(viewer.path)
         refusal = page.get("refusal")
         document = as_requested(refusal.document, path) if isinstance(refusal, r.NoCal) else path
         values = {
@@ -256,7 +279,7 @@ def _facts(viewer: PageContext, refusal: object) -> Mapping[str, object]:
     return facts
 
 
-def _own_path(path: str) -> str:
+def own_path(path: str) -> str:
     """Returns a path of this site, else "/": to a browser `//host` and `/\\host` are other sites."""
     safe = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
     return path if safe else "/"

@@ -14,6 +14,7 @@ from calgate.plugin.errors import (
     Unavailable,
 )
 from calgate.plugin.licensing import NoCal, Pool
+from calgate.plugin.sign_in_method import SignInField, SignInForm
 
 _POOLS = (
     Pool("named", 20, 20, None, "not-assigned"),
@@ -59,7 +60,8 @@ def _sample(refusal: Refusal) -> Mapping[str, object]:
     return {"words": words_for(refusal), "refusal": refusal}
 
 
-_PLAIN = {"words": words_for(BadRequest("sample")), "refusal": None}
+_FORM = SignInForm([SignInField("user", "Name", autocomplete="username")])
+_PLAIN: Mapping[str, object] = {"words": words_for(BadRequest("sample")), "refusal": None}
 
 SAMPLES: Mapping[str, Mapping[str, object]] = {
     "sign-in.html": _sample(SignInNeeded("sample")),
@@ -68,6 +70,7 @@ SAMPLES: Mapping[str, Mapping[str, object]] = {
     "waiting.html": _sample(_no_cal(3)),
     "unavailable.html": _sample(Unavailable("sample")),
     "problem.html": _sample(BadRequest("sample")),
+    "form.html": {**_PLAIN, "method": "sample", "form": _FORM},
     "sign-out.html": _PLAIN,
     "signed-out.html": _PLAIN,
 }

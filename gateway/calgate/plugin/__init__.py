@@ -113,8 +113,10 @@ from calgate.plugin.screens import (
 )
 from calgate.plugin.services import Event, Services, Site, Store
 from calgate.plugin.settings import Duration, Network, Secret, Section, is_origin, parse_duration
+from calgate.plugin.sign_in_method import Redirect, ShowPage, SignInField, SignInForm, SignInMethod, SignInRequest
 from calgate.plugin.sign_on import DocumentServer, PublishesKeys, ServerSignOn, SignOn
 from calgate.plugin.tasks import start_task
+from calgate.plugin.texts import mark
 from calgate.plugin.values import as_text, milliseconds
 
 __all__ = [
@@ -199,6 +201,7 @@ __all__ = [
     "Pool",
     "PublishesKeys",
     "QueuedAllocator",
+    "Redirect",
     "Refusal",
     "Released",
     "RequestTimeout",
@@ -212,7 +215,12 @@ __all__ = [
     "ServerSignOn",
     "ServiceAccount",
     "Services",
+    "ShowPage",
+    "SignInField",
+    "SignInForm",
+    "SignInMethod",
     "SignInNeeded",
+    "SignInRequest",
     "SignOn",
     "Site",
     "Store",
@@ -229,6 +237,7 @@ __all__ = [
     "identity_of",
     "is_origin",
     "json_option",
+    "mark",
     "milliseconds",
     "parse_duration",
     "parse_group",

@@ -16,8 +16,9 @@ from calgate.plugin.screens import ConsoleContext, Screen
 from calgate.plugin.services import Services
 from calgate.plugin.settings import Section
 
-Role = Literal["directory", "allocator", "authenticator", "sign-on"]
-"""Plugins are started in this order. A site needs a directory and an authenticator; it has one allocator at most."""
+Role = Literal["directory", "allocator", "authenticator", "sign-in", "sign-on"]
+"""Plugins are started in this order. A site needs a directory, and an authenticator or a sign-in method ("sign-in"); it
+has one allocator at most."""
 
 
 @runtime_checkable

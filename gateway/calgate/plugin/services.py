@@ -1,12 +1,13 @@
 """What the core gives a plugin to work with: the store, its events, the directories."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
 from typing import Any, Protocol
 
 from calgate.plugin.identity import Directory, NtlmVerifier, Person
+from calgate.plugin.settings import Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,5 +89,7 @@ class Services:
     state_dir: Path
     directory: Directory | None = None  # all directories as one; None while directories themselves start
     has_tls: bool = True  # whether the gateway's own listener has a certificate
+    can_be_https: bool = True  # whether users can reach it over https: by its own certificate, or through a proxy
+    siblings: Mapping[str, Section] = field(default_factory=dict)  # sections of plugins of the same package
     ntlm_verifier: NtlmVerifier | None = None  # a started plugin that verifies NTLM responses, if any
     site: Site | None = None  # in commands and checks

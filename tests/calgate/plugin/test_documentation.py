@@ -26,8 +26,10 @@ from calgate.plugin import (
     screens,
     services,
     settings,
+    sign_in_method,
     sign_on,
     tasks,
+    texts,
     values,
 )
 
@@ -35,6 +37,7 @@ PAGE = Path(plugin.__file__).with_name("README.md")
 PARTS = {
     "Hooks of a plugin's module": hooks,
     "Who are you?": identity,
+    "Pages to sign in on": sign_in_method,
     "May you have this?": access,
     "Is there a CAL for you?": licensing,
     "How does the document server learn who you are?": sign_on,
@@ -47,6 +50,7 @@ PARTS = {
     "Settings": settings,
     "Values of the store": values,
     "Background tasks": tasks,
+    "Texts of pages": texts,
     "Refusals and faults": errors,
     "Channel binding": channel_binding,
 }

@@ -1,0 +1,76 @@
+"""Sign-in methods: users sign in on pages of the gateway, under `/_calgate/sign-in/NAME/`.
+
+A method returns data only. Cookies, redirects, the same-origin check, the page and the session are the core's.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from calgate.plugin.identity import Authenticated, Peer
+from calgate.plugin.texts import mark as _
+
+
+@dataclass(frozen=True, slots=True)
+class SignInField:
+    """One input of a form."""
+
+    name: str  # not "to", which is the core's
+    label: str
+    kind: Literal["text", "password"] = "text"
+    autocomplete: str = "off"  # "username", "current-password" or "new-password", for password managers
+
+
+@dataclass(frozen=True, slots=True)
+class SignInForm:
+    """A form that is posted to `/_calgate/sign-in/NAME/STEP`."""
+
+    fields: Sequence[SignInField]
+    button: str = _("Sign in")
+    step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SignInRequest:
+    """One request to a sign-in method."""
+
+    peer: Peer
+    method: str  # GET or POST; a POST is same-origin, urlencoded and at most 8 KB
+    step: str  # the part of the path after NAME/
+    query: Mapping[str, str]
+    form: Mapping[str, str]
+    note: bytes  # what the method stored in this browser within the last ten minutes; b"": nothing, or not ours
+    origin: str  # "https://bi.corp.example": the gateway's origin, as the browser names it
+    back_to: str  # the path on the gateway that the user wanted, checked by the core
+
+
+@dataclass(frozen=True, slots=True)
+class ShowPage:
+    """A page of the gateway. `note` is stored in the browser, sealed; b"" deletes the one that is there."""
+
+    title: str
+    text: str
+    form: SignInForm | None = None
+    note: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """The browser goes elsewhere, such as to a provider; `note` is stored in it, sealed."""
+
+    location: str
+    note: bytes = b""
+
+
+class SignInMethod(Protocol):
+    """Signs users in through pages of its own."""
+
+    label: str
+    """The link or heading on the sign-in page: "Sign in with your Windows password"."""
+    form: SignInForm | None
+    """Shown on the sign-in page itself; None: the page has a link to the method instead."""
+    needs_https: bool
+    """Whether it is offered and served over https only."""
+
+    async def handle(self, request: SignInRequest) -> ShowPage | Redirect | Authenticated:
+        """Carries out one request. Raises what `Handshake.step` raises: a failure is shown together with the form."""

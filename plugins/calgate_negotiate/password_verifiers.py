@@ -1,0 +1,85 @@
+"""Who verifies a password: the domain, or the users file."""
+
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from spnego._ntlm_raw.md4 import md4  # OpenSSL 3 has MD4 in its legacy provider only
+
+from calgate.plugin import Identity, NtlmAttempt, NtlmVerifier
+from calgate_negotiate.ntlm import canonical
+from calgate_negotiate.password_names import PasswordName
+
+if TYPE_CHECKING:
+    from calgate_negotiate.password_kerberos import DomainVerifier
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A password that was right, and whose it is."""
+
+    identity: Identity
+
+
+class PasswordVerifier(Protocol):
+    """Verifies passwords of the users of some domains."""
+
+    def knows(self, name: PasswordName) -> bool:
+        """Whether the domain of a name is one of its own."""
+
+    def canonical(self, name: PasswordName) -> str:
+        """Returns one spelling for every spelling of an account."""
+
+    async def verify(self, name: PasswordName, password: str) -> Attempt:
+        """Raises AuthenticationFailed, AccountRefused or Unavailable."""
+
+
+def open_domain(keytab: Path, realms: Mapping[str, str]) -> "DomainVerifier":
+    """Opens the domain's verifier, which needs python-gssapi. Raises ValueError if it or the keytab cannot be used."""
+    try:
+        from calgate_negotiate.password_kerberos import DomainVerifier
+    except ImportError as error:
+        raise ValueError(
+            f"python-gssapi cannot be imported ({error}); install libkrb5-dev and a C compiler, then:"
+            " pip install -r deploy/requirements-kerberos.txt"
+        ) from error
+    return DomainVerifier(keytab, realms)
+
+
+class FileVerifier:
+    """Verifies against hashes that another plugin has, as if the password had come by NTLM (MS-NLMP 3.3.2)."""
+
+    def __init__(self, hashes: NtlmVerifier) -> None:
+        self._hashes = hashes
+
+    def knows(self, name: PasswordName) -> bool:
+        """Whether the domain of a name is one of its own: every name without a domain belongs to the first."""
+        return True
+
+    def canonical(self, name: PasswordName) -> str:
+        """Returns one spelling for every spelling of an account."""
+        return canonical(_attempt(name, "", b""), self._hashes.domain)
+
+    async def verify(self, name: PasswordName, password: str) -> Attempt:
+        """Raises AuthenticationFailed, AccountRefused or Unavailable."""
+        proof = await self._hashes.verify(_attempt(name, password, secrets.token_bytes(8)))
+        return Attempt(replace(proof.identity, mechanism="password"))
+
+
+def _attempt(name: PasswordName, password: str, challenge: bytes) -> NtlmAttempt:
+    """Makes the response of a client that has the password."""
+    account = f"{name.account}@{name.suffix}" if name.suffix else name.account
+    big = "".join(upper if len(upper := one.upper()) == 1 else one for one in account)
+    key = hmac.digest(md4(password.encode("utf-16-le")), (big + name.domain).encode("utf-16-le"), "md5")
+    blob = b"\1\1" + bytes(26)
+    return NtlmAttempt(
+        domain=name.domain,
+        account=account,
+        workstation="",
+        challenge=challenge,
+        nt_response=hmac.digest(key, challenge + blob, "md5") + blob,
+        lm_response=bytes(24),
+    )
