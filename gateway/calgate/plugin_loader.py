@@ -26,7 +26,15 @@ from calgate.plugin.hooks import (
     PluginModule,
     Role,
 )
-from calgate.plugin.identity import Authenticator, Directory, GroupMembers, Identity, NtlmVerifier, Person
+from calgate.plugin.identity import (
+    Authenticator,
+    Directory,
+    GroupMembers,
+    Identity,
+    NtlmVerifier,
+    PasswordChanger,
+    Person,
+)
 from calgate.plugin.licensing import Allocator
 from calgate.plugin.screens import ConsoleContext, Screen
 from calgate.plugin.services import Services, Store
@@ -232,13 +240,17 @@ async def start(
             activating += [one for one in started if isinstance(one, Activates)]
             if role == "directory":
                 verifier = next((one for one in started if isinstance(one, NtlmVerifier)), None)
-                services = dataclasses.replace(services, directory=Directories(started), ntlm_verifier=verifier)
+                changer = next((one for one in started if isinstance(one, PasswordChanger)), None)
+                services = dataclasses.replace(
+                    services, directory=Directories(started), ntlm_verifier=verifier, password_changer=changer
+                )
             elif role == "allocator":
                 allocator = next(iter(started), None)
             elif role == "authenticator":
                 authenticators = started
             else:
                 sign_in_methods = by_section
+                authenticators += [one for one in started if isinstance(one, Authenticator)]
         sign_on = {
             number: await _enter(stack, settings, name, section, services)
             for number, (name, section) in settings.sign_on.items()

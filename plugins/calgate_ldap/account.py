@@ -11,6 +11,7 @@ REQUIRED = ("objectClass", "objectSid", "sAMAccountName", "primaryGroupID", "tok
 _DISABLED = 0x0002  # ADS_UF_ACCOUNT_DISABLE, of userAccountControl
 _LOCKED = 0x0010  # ADS_UF_LOCKOUT, of the computed attribute: lockoutTime remains set after a lock has ended
 _NEVER = (0, 0x7FFFFFFFFFFFFFFF)
+_RESTRICTED = "0000052D"  # ERROR_PASSWORD_RESTRICTION, at the beginning of a server's message
 _EPOCH = 116_444_736_000_000_000  # 1970 as a FILETIME, in 100 ns since 1601
 
 
@@ -27,6 +28,12 @@ def refuse_unless_usable(entry: Entry, name: str, now: float) -> None:
         raise AccountRefused(f"{name} has expired", code="account-expired")
     if entry.number("msDS-User-Account-Control-Computed") & _LOCKED:
         raise AccountRefused(f"{name} is locked", code="account-locked")
+
+
+def password_policy(message: str) -> str:
+    """Returns what a user can act on in a server's message about a new password; the rest is for the log."""
+    policy = "it is too short, too simple, too much like an earlier one, or changed too soon after the last change"
+    return policy if message.startswith(_RESTRICTED) else "the domain's rules do not allow it"
 
 
 def sid_text(binary: bytes) -> str:

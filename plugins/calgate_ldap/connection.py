@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 import ldap3
 from ldap3.core.exceptions import (
+    LDAPConstraintViolationResult,
     LDAPException,
     LDAPInvalidCredentialsResult,
     LDAPInvalidDNSyntaxResult,
     LDAPNoSuchObjectResult,
     LDAPSessionTerminatedByServerError,
+    LDAPUnwillingToPerformResult,
 )
 from ldap3.utils.conv import escape_filter_chars
 
@@ -221,6 +223,22 @@ class Connection:
         control = (result.get("controls") or {}).get(_PAGED_RESULTS) or {}
         return entries, (control.get("value") or {}).get("cookie") or None
 
+    def change_password(self, dn: str, old: str, new: str) -> str:
+        """Changes a user's password by the right of everybody who knows it (MS-ADTS 3.1.1.3.1.5.1).
+
+        Returns "" if it is changed, or the server's message. Raises Unavailable if the connection is lost:
+        the change may have been made, so it is not tried again on another server.
+        """
+        change = {"unicodePwd": [(ldap3.MODIFY_DELETE, [_quoted(old)]), (ldap3.MODIFY_ADD, [_quoted(new)])]}
+        try:
+            self._ldap.modify(dn, change)  # type: ignore[no-untyped-call]
+        except (LDAPConstraintViolationResult, LDAPUnwillingToPerformResult, LDAPInvalidCredentialsResult) as error:
+            return str(error.message) or error.description
+        except (LDAPException, OSError) as error:
+            self.close()
+            raise Unavailable(f"{self.address}: {_why(error)}", code="directory-unavailable") from error
+        return ""
+
     def close(self) -> None:
         """Closes the socket without an unbind: the server may be one that does not respond."""
         if self._ldap.socket is not None:
@@ -231,6 +249,11 @@ def escape(value: str) -> str:
     """Returns the value escaped for a filter (RFC 4515 section 3)."""
     escaped: str = escape_filter_chars(value)
     return escaped
+
+
+def _quoted(password: str) -> bytes:
+    """Returns the value of unicodePwd (MS-ADTS 3.1.1.3.1.5)."""
+    return f'"{password}"'.encode("utf-16-le")
 
 
 # the "data" codes of Active Directory's diagnostic message for result 49

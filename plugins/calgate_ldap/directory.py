@@ -4,7 +4,18 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from calgate.plugin import DelegationRights, Identity, Lockout, Name, Person, ServiceAccount, parse_group, parse_user
+from calgate.plugin import (
+    AccountRefused,
+    AuthenticationFailed,
+    DelegationRights,
+    Identity,
+    Lockout,
+    Name,
+    Person,
+    ServiceAccount,
+    parse_group,
+    parse_user,
+)
 from calgate_ldap import account, delegation, domain_info
 from calgate_ldap.cache import Cache
 from calgate_ldap.connection import Connection, Entry, escape
@@ -16,6 +27,8 @@ logger = logging.getLogger(__name__)
 _PERSON = ("displayName", *account.REQUIRED)
 _GROUP = ("objectClass", "objectSid", "groupType")
 _IN_CHAIN = "1.2.840.113556.1.4.1941"  # LDAP_MATCHING_RULE_IN_CHAIN: nested groups too
+_INVALID_OLD = "00000056"  # ERROR_INVALID_PASSWORD, at the beginning of a server's message
+_LOCKED_OUT = "00000775"  # ERROR_ACCOUNT_LOCKED_OUT
 _SECURITY_ENABLED = 0x80000000  # of groupType: distribution groups never appear in tokenGroups
 
 
@@ -67,6 +80,10 @@ class ActiveDirectory:
         """Returns what an administrator may have meant by a group that `resolve` does not find, or ""."""
         return await self._pool.query(lambda connection: self._hint(connection, parse_group(group)))
 
+    async def change_password(self, identity: Identity, old: str, new: str) -> str | None:
+        """Like `PasswordChanger.change_password`, but returns None for an account of another domain."""
+        return await self._pool.query(lambda connection: self._change_password(connection, identity, old, new))
+
     async def holders(self, service: str) -> Sequence[ServiceAccount]:
         return await self._pool.query(lambda connection: domain_info.read_holders(connection, self._base, service))
 
@@ -116,6 +133,19 @@ class ActiveDirectory:
         if identity.mechanism == "":
             return self._find_typed(connection, domain, identity)
         return self._by_account(connection, identity.account) if domain.is_called(identity.domain) else None
+
+    def _change_password(self, connection: Connection, identity: Identity, old: str, new: str) -> str | None:
+        entry = self._find_typed(connection, self._own_domain(connection), identity)
+        if entry is None:
+            return None
+        if not (message := connection.change_password(entry.dn, old, new)):
+            return ""
+        if message.startswith(_INVALID_OLD):
+            raise AuthenticationFailed(f"ldap: the old password of {identity.account} is wrong ({message})")
+        if message.startswith(_LOCKED_OUT):
+            raise AccountRefused(f"ldap: {identity.account}: {message}", code="account-locked")
+        logger.info("ldap: the domain does not accept a new password of %s: %s", identity.account, message)
+        return account.password_policy(message)
 
     def _find_typed(self, connection: Connection, domain: Domain, identity: Identity) -> Entry | None:
         if not identity.domain and parse_user(identity.account).form == "dn":

@@ -7,7 +7,7 @@ the same code and has not been tested.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from calgate.plugin import DelegationRights, Identity, Lockout, Person, ServiceAccount
+from calgate.plugin import AuthenticationFailed, DelegationRights, Identity, Lockout, Person, ServiceAccount
 from calgate_ldap.directory import ActiveDirectory
 
 _OF_A_DOMAIN = "S-1-5-21-"  # well-known and built-in groups begin differently (MS-DTYP 2.4.2.4)
@@ -49,6 +49,13 @@ class Forest:
             if (found := await domain.members_of(group)) is not None:
                 return found
         return None
+
+    async def change_password(self, identity: Identity, old: str, new: str) -> str:
+        """Fills `PasswordChanger`."""
+        for domain in self._domains:
+            if (reason := await domain.change_password(identity, old, new)) is not None:
+                return reason
+        raise AuthenticationFailed(f"ldap: no domain has an account {identity.name}")
 
     async def hint(self, group: str) -> str:
         hints = [await domain.hint(group) for domain in self._domains]

@@ -4,18 +4,18 @@ The domain verifies the password by Kerberos, or the users file by its hashes. F
 of NTLM, and answered no sooner than a second after the request: an unknown name would be told by its time otherwise.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from pydantic import Field
 
 from calgate.plugin import (
+    AccountRefused,
     Authenticated,
-    AuthenticationFailed,
     MethodRefused,
-    Refusal,
+    PasswordChanger,
+    Peer,
     Section,
     Services,
     ShowPage,
@@ -26,16 +26,15 @@ from calgate.plugin import (
 )
 from calgate.plugin import mark as _
 from calgate_negotiate.guard import Guard, GuardSection
-from calgate_negotiate.password_names import PasswordName
-from calgate_negotiate.password_verifiers import Attempt, FileVerifier, PasswordVerifier, open_domain
+from calgate_negotiate.password_attempts import PasswordAttempts
+from calgate_negotiate.password_basic import BasicHandshake
+from calgate_negotiate.password_change import STEP, PasswordChange
+from calgate_negotiate.password_verifiers import FileVerifier, PasswordVerifier, open_domain
 from calgate_negotiate.settings import Config as NegotiateConfig
 
 __all__ = ["Config", "role", "start", "warnings"]
 
 role = "sign-in"
-
-_SLOWEST = 1.0  # seconds that a failure takes at least: unknown and known names differ by 15 to 90 ms otherwise
-_LONGEST_PASSWORD = 256  # characters: Windows allows 127 in its own dialogs, and 256 in the directory
 
 
 class Config(Section):
@@ -46,6 +45,11 @@ class Config(Section):
     keytab's realm, with its first label as the name of the domain."""
     keytab: Path | None = None
     """The keytab that proves that the domain responded, and not somebody in its place. Left out: negotiate.keytab."""
+    basic: bool = False
+    """Whether programs may send name and password as `Authorization: Basic`, over https. It is offered to nobody, and
+    each request without the session cookie is verified again."""
+    change: bool = True
+    """Whether users can change an expired password on a page, which [ldap] does for them."""
     insecure: bool = False
     """Whether passwords may be sent in clear text, for a trial without TLS."""
 
@@ -77,7 +81,10 @@ async def start(config: Config, services: Services) -> AsyncIterator[SignInMetho
         section = beside.guard if beside is not None else GuardSection()
         guard = Guard(services.store, section, passed_on=keytab is not None, reported=False)
         stack.push_async_callback(guard.close)
-        yield PasswordForm(verifiers, guard, needs_https=not config.insecure)
+        attempts = PasswordAttempts(verifiers, guard)
+        changer = services.password_changer if config.change and keytab is not None else None
+        make = PasswordFormWithBasic if config.basic else PasswordForm
+        yield make(attempts, needs_https=not config.insecure, changer=changer)
 
 
 def warnings(config: Config) -> Sequence[str]:
@@ -94,14 +101,9 @@ class PasswordForm:
     mechanisms = ("password",)
 
     def __init__(
-        self,
-        verifiers: Sequence[PasswordVerifier],
-        guard: Guard,
-        *,
-        needs_https: bool,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        self, attempts: PasswordAttempts, *, needs_https: bool, changer: PasswordChanger | None = None
     ) -> None:
-        """`verifiers`: the first that knows the domain of a name decides, and the first of all without a domain."""
+        """`changer`: where users can change an expired password; None: they cannot."""
         self.needs_https = needs_https
         self.form: SignInForm | None = SignInForm(
             [
@@ -109,37 +111,35 @@ class PasswordForm:
                 SignInField("password", _("Password"), kind="password", autocomplete="current-password"),
             ]
         )
-        self._verifiers = tuple(verifiers)
-        self._guard = guard
-        self._sleep = sleep
+        self._attempts = attempts
+        self._change = PasswordChange(attempts, changer) if changer is not None else None
 
     async def handle(self, request: SignInRequest) -> ShowPage | Authenticated:
         """Shows the form, or verifies what was entered into it."""
+        if request.step == STEP and self._change is not None:
+            return await self._change.handle(request) or self._page()
         if request.step:
-            raise MethodRefused("the password form has one page", ("GET",))
+            raise MethodRefused("the password form has no such page", ("GET",))
         if request.method != "POST":
-            return ShowPage(self.label, _("Write your name as DOMAIN\\name, or as name@domain."), self.form)
-        loop = asyncio.get_running_loop()
-        earliest = loop.time() + _SLOWEST
+            return self._page()
+        user, password = request.form.get("user", ""), request.form.get("password", "")
         try:
-            attempt = await self._verify(request)
-        except Refusal:
-            await self._sleep(max(0.0, earliest - loop.time()))
-            raise
+            attempt = await self._attempts.verify(user, password, request.peer.address)
+        except AccountRefused as refusal:
+            if refusal.code != "password-expired" or self._change is None:
+                raise
+            return self._change.page(user)
         return Authenticated(attempt.identity)
 
-    async def _verify(self, request: SignInRequest) -> Attempt:
-        name = PasswordName.read(request.form.get("user", ""))
-        password = request.form.get("password", "")
-        if not password or len(password) > _LONGEST_PASSWORD or "\0" in password:
-            raise AuthenticationFailed(f"a password of {len(password)} characters is not passed on")
-        verifier = self._verifier_of(name)
-        if verifier is None:
-            raise AuthenticationFailed(f"there is no domain {name.domain} here; name it in password.realms")
-        account = verifier.canonical(name)
-        return await self._guard.verify(account, request.peer.address, lambda: verifier.verify(name, password))
+    def _page(self) -> ShowPage:
+        return ShowPage(self.label, _("Write your name as DOMAIN\\name, or as name@domain."), self.form)
 
-    def _verifier_of(self, name: PasswordName) -> PasswordVerifier | None:
-        if not name.domain:
-            return self._verifiers[0]
-        return next((one for one in self._verifiers if one.knows(name)), None)
+
+class PasswordFormWithBasic(PasswordForm):
+    """Fills the role of an `Authenticator` too: programs send name and password with a request."""
+
+    schemes: Sequence[str] = ()
+    unoffered_schemes: Sequence[str] = ("Basic",)
+
+    def begin(self, peer: Peer) -> BasicHandshake:
+        return BasicHandshake(self._attempts, peer, needs_https=self.needs_https)

@@ -24,6 +24,7 @@ bind = ["127.0.0.1:{port}", "127.0.0.80:{port}"]
 [negotiate]
 keytab = "{keytab}"
 {negotiate}
+{password}
 
 [ldap]
 servers = [{servers}]
@@ -66,7 +67,7 @@ class Front:
 
 @asynccontextmanager
 async def front(lab: Lab, folder: Path, **more: str) -> AsyncIterator[Front]:
-    """Starts both; `more` goes into the settings: listen, store, session, negotiate, ldap, servers, ca, keytab."""
+    """Starts both; `more` goes into the settings: listen, session, negotiate, password, ldap, keytab and so on."""
     (folder / "secret").write_text(SERVICE_PASSWORD)
     async with document_server() as server:
         values = {
@@ -77,6 +78,7 @@ async def front(lab: Lab, folder: Path, **more: str) -> AsyncIterator[Front]:
             "session": "",
             "keytab": str(lab.keytab),
             "negotiate": "",
+            "password": "",
             "servers": f'"ldaps://dc1.{DOMAIN}"',
             "ca": str(lab.ca),
             "ldap": "",

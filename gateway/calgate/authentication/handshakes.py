@@ -13,7 +13,7 @@ from calgate.authentication.token import token_in
 from calgate.http.headers import Header
 from calgate.http.request import Request
 from calgate.plugin.errors import AuthenticationFailed, Refusal, SignInNeeded
-from calgate.plugin.identity import Authenticator, Continue, Handshake, Identity, Peer, schemes_for
+from calgate.plugin.identity import Authenticator, Continue, Handshake, Identity, Peer, schemes_for, unoffered_schemes
 
 _TOKEN_LIMIT = 65_536
 # On one connection. Without any challenge a browser keeps a mistyped password; with one after every failure it loops.
@@ -35,7 +35,10 @@ class Handshakes:
     ) -> None:
         """`has_pages`: whether a client that is offered no scheme can sign in on a page."""
         self._authenticators = tuple(authenticators)
-        self._by_scheme = {name_of(scheme).lower(): (scheme, a) for a in authenticators for scheme in a.schemes}
+        self._offered = {name_of(scheme).lower(): (scheme, a) for a in authenticators for scheme in a.schemes}
+        self._by_scheme = self._offered | {
+            scheme.lower(): (scheme, one) for one in authenticators for scheme in unoffered_schemes(one)
+        }
         self._bindings = bindings
         self._without_scheme = (_FORM,) if has_pages else ()
 
@@ -47,11 +50,11 @@ class Handshakes:
     @property
     def schemes(self) -> Sequence[str]:
         """The schemes without parameters, in order."""
-        return [name_of(scheme) for scheme, _ in self._by_scheme.values()]
+        return [name_of(scheme) for scheme, _ in self._offered.values()]
 
     def scheme_named(self, name: str) -> str:
         """Returns the scheme that a path names in lower case, "" for an unknown one."""
-        known = self._by_scheme.get(name)
+        known = self._offered.get(name)
         return name_of(known[0]) if known is not None else ""
 
     def has_credentials(self, request: Request) -> bool:
@@ -99,7 +102,8 @@ class Handshakes:
 
     def peer(self, request: Request) -> Peer:
         binding = self._bindings.binding_of(request.connection.tls_connection) if self._bindings is not None else None
-        return Peer(request.address, request.behind_proxy, binding if request.scheme == "https" else None)
+        bound = binding if request.scheme == "https" else None
+        return Peer(request.address, request.behind_proxy, bound, request.scheme)
 
     def _read_authorization(self, request: Request) -> tuple[str, str]:
         """Returns the scheme and its credentials as they came: only their authenticator knows how to read them."""

@@ -50,6 +50,7 @@ from calgate.plugin.hooks import (
     Role,
 )
 from calgate.plugin.identity import (
+    AcceptsUnoffered,
     Authenticated,
     Authenticator,
     Continue,
@@ -63,10 +64,12 @@ from calgate.plugin.identity import (
     NtlmAttempt,
     NtlmProof,
     NtlmVerifier,
+    PasswordChanger,
     Peer,
     Person,
     SelectiveAuthenticator,
     schemes_for,
+    unoffered_schemes,
 )
 from calgate.plugin.licensing import (
     CAL_KINDS,
@@ -123,6 +126,7 @@ __all__ = [
     "CAL_KINDS",
     "DENIAL_REASONS",
     "SETTINGS_FILE",
+    "AcceptsUnoffered",
     "AccountRefused",
     "Action",
     "Activates",
@@ -195,6 +199,7 @@ __all__ = [
     "NtlmVerifier",
     "Outcome",
     "Part",
+    "PasswordChanger",
     "Peer",
     "Person",
     "PluginModule",
@@ -244,4 +249,5 @@ __all__ = [
     "parse_user",
     "schemes_for",
     "start_task",
+    "unoffered_schemes",
 ]

@@ -12,6 +12,7 @@ class Peer:
     address: str  # the client's, as seen through trusted proxies
     behind_proxy: bool  # the connection is a trusted proxy's, which may carry many users
     channel_binding: bytes | None = None  # "tls-server-end-point:" + certificate hash (RFC 5929); None: no TLS
+    scheme: str = "http"  # "https": what is sent is encrypted, as far as the gateway or a trusted proxy can tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Handshake(Protocol):
         """
 
 
+@runtime_checkable
 class Authenticator(Protocol):
     """Proves which user is at the other end of a connection."""
 
@@ -88,6 +90,19 @@ class SelectiveAuthenticator(Protocol):
 
     def schemes_for(self, peer: Peer) -> Sequence[str]:
         """Returns those of `schemes` that can succeed for this client, in order."""
+
+
+@runtime_checkable
+class AcceptsUnoffered(Protocol):
+    """An authenticator with schemes that programs use unasked: no challenge and no page offers them."""
+
+    unoffered_schemes: Sequence[str]
+    """Accepted in addition to `schemes`."""
+
+
+def unoffered_schemes(authenticator: Authenticator) -> Sequence[str]:
+    """Returns the schemes that an authenticator accepts and offers to nobody."""
+    return authenticator.unoffered_schemes if isinstance(authenticator, AcceptsUnoffered) else ()
 
 
 def schemes_for(authenticator: Authenticator, peer: Peer) -> Sequence[str]:
@@ -162,6 +177,18 @@ class GroupMembers(Protocol):
         """Returns the keys of the users in a group given by name, nested groups included; None: no such group.
 
         Raises Unavailable.
+        """
+
+
+@runtime_checkable
+class PasswordChanger(Protocol):
+    """A directory in which users can change their own password, an expired one too, over a connection with TLS."""
+
+    async def change_password(self, identity: Identity, old: str, new: str) -> str:
+        """Returns "" if the password is changed, or why the domain does not accept the new one, for the user to read.
+
+        The identity is one that a user typed: its mechanism is "". Raises AuthenticationFailed for a wrong old password
+        or an unknown account, AccountRefused or Unavailable.
         """
 
 

@@ -6,7 +6,7 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any, Protocol
 
-from calgate.plugin.identity import Directory, NtlmVerifier, Person
+from calgate.plugin.identity import Directory, NtlmVerifier, PasswordChanger, Person
 from calgate.plugin.settings import Section
 
 
@@ -92,4 +92,5 @@ class Services:
     can_be_https: bool = True  # whether users can reach it over https: by its own certificate, or through a proxy
     siblings: Mapping[str, Section] = field(default_factory=dict)  # sections of plugins of the same package
     ntlm_verifier: NtlmVerifier | None = None  # a started plugin that verifies NTLM responses, if any
+    password_changer: PasswordChanger | None = None  # a started directory in which users can change a password, if any
     site: Site | None = None  # in commands and checks

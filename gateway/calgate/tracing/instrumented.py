@@ -17,6 +17,7 @@ from calgate.plugin.identity import (
     Peer,
     Person,
     schemes_for,
+    unoffered_schemes,
 )
 from calgate.plugin.licensing import Activity, Allocator, Claimant, Lease, Lost, Pool
 from calgate.telemetry.dependency import DependencyState
@@ -135,6 +136,7 @@ class TracedAuthenticator:
         self._authenticator = authenticator
         self._tracing = tracing
         self.schemes = authenticator.schemes
+        self.unoffered_schemes = unoffered_schemes(authenticator)
 
     def schemes_for(self, peer: Peer) -> Sequence[str]:
         return schemes_for(self._authenticator, peer)

@@ -1,0 +1,102 @@
+"""The page on which a user replaces an expired password, reached only by the right one.
+
+The note binds the page to the browser that entered the password, and to the account. The old password is entered again:
+it is kept in no session, no note and no store.
+"""
+
+import logging
+from collections.abc import Mapping
+
+from calgate.plugin import (
+    Authenticated,
+    AuthenticationFailed,
+    Identity,
+    PasswordChanger,
+    ShowPage,
+    SignInField,
+    SignInForm,
+    SignInRequest,
+    Unavailable,
+)
+from calgate_negotiate.guard import NothingLearnedError
+from calgate_negotiate.password_attempts import PasswordAttempts, demand_possible
+from calgate_negotiate.password_names import PasswordName
+from calgate_negotiate.password_verifiers import Attempt
+
+logger = logging.getLogger(__name__)
+
+STEP = "change"
+_NOTE = b"change\0"
+_LONGEST_REASON = 200
+_FORM = SignInForm(
+    [
+        SignInField("old", "Old password", kind="password", autocomplete="current-password"),
+        SignInField("new", "New password", kind="password", autocomplete="new-password"),
+        SignInField("again", "New password, once more", kind="password", autocomplete="new-password"),
+    ],
+    button="Change password",
+    step=STEP,
+)
+
+
+class _NewPasswordRefusedError(NothingLearnedError):
+    """The old password was right, and the domain does not accept the new one."""
+
+
+class _ChangedError(NothingLearnedError):
+    """The password is changed, and the domain controller that was asked next does not know it yet."""
+
+
+class PasswordChange:
+    """Shows the page, and changes the password."""
+
+    def __init__(self, attempts: PasswordAttempts, changer: PasswordChanger) -> None:
+        self._attempts = attempts
+        self._changer = changer
+
+    def page(self, user: str, why: str = "") -> ShowPage:
+        """Returns the page for the user whose expired password was right; `why`: what was wrong with the new one."""
+        text = why or "You entered the right password, but it has expired. Choose a new one to sign in."
+        return ShowPage("Change your password", text, _FORM, _NOTE + user.encode("utf-8"))
+
+    async def handle(self, request: SignInRequest) -> ShowPage | Authenticated | None:
+        """Carries out a change; None without a note: the page was not reached by the right password."""
+        if not request.note.startswith(_NOTE):
+            return None
+        user = request.note.removeprefix(_NOTE).decode("utf-8")
+        if request.method != "POST":
+            return self.page(user)
+        if why := _fault(request.form):
+            return self.page(user, why)
+        name = PasswordName.read(user)
+        old, new = request.form["old"], request.form["new"]
+        address = request.peer.address
+        try:
+            attempt = await self._attempts.carry_out(name, address, lambda: self._change(name, old, new, address))
+        except _NewPasswordRefusedError as refusal:
+            return self.page(user, f"The domain does not accept the new password: {refusal.detail}")
+        except _ChangedError:
+            return ShowPage("Your password is changed", "Sign in with the new password; it may take a few minutes.")
+        return Authenticated(attempt.identity)
+
+    async def _change(self, name: PasswordName, old: str, new: str, address: str) -> Attempt:
+        identity = Identity(name.domain or name.suffix, name.account, mechanism="")
+        if reason := await self._changer.change_password(identity, old, new):
+            raise _NewPasswordRefusedError(reason[:_LONGEST_REASON])
+        logger.info("password: %s changed an expired password from %s", identity.account, address)
+        try:
+            return await self._attempts.verifier_of(name).verify(name, new)
+        except (AuthenticationFailed, Unavailable) as refusal:
+            raise _ChangedError(f"the new password does not work yet: {refusal.detail}") from refusal
+
+
+def _fault(form: Mapping[str, str]) -> str:
+    """Returns what is wrong with the entries as such; no server is asked about them."""
+    try:
+        demand_possible(form.get("old", ""))
+        demand_possible(form.get("new", ""))
+    except AuthenticationFailed:
+        return "Enter the old password, and the new one twice; a password has at most 256 characters."
+    if form["new"] != form.get("again"):
+        return "The two new passwords differ. Enter the new one twice."
+    return ""
