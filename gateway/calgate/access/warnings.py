@@ -13,7 +13,8 @@ def warnings(rules: Sequence[Rule]) -> Sequence[str]:
     return [
         sentence
         for index, rule in enumerate(rules)
-        for sentence in (_widened(rule, rules[index + 1 :]), _hidden(rule, rules[index + 1 :]))
+        for later in [[other for other in rules[index + 1 :] if not other.anonymous]]  # those see no signed-in user
+        for sentence in (_widened(rule, later), _hidden(rule, later))
         if sentence
     ]
 
@@ -22,7 +23,7 @@ def _widened(rule: Rule, later: Sequence[Rule]) -> str | None:
     """Finds a rule whose documents a rule below it opens to other users."""
     if rule.deny or not rule.documents:
         return None
-    for other in (one for one in later if not one.anonymous):
+    for other in later:
         if other.deny and other.enforce and _covers(other, rule.documents) and not _is_narrow(other):
             return None
         if not other.deny and _covers(other, rule.documents):

@@ -333,3 +333,12 @@ def test_rule_that_denies_everybody_denies_requests_without_sign_in_too() -> Non
 def test_anonymous_rule_with_users_is_a_fault(other: Mapping[str, object]) -> None:
     with pytest.raises(ValidationError, match="anonymous = true is for requests without a user"):
         Rule.model_validate({"name": "public", "anonymous": True, **other})
+
+
+def test_anonymous_rule_below_one_for_everybody_is_reached_and_widens_nothing() -> None:
+    sales, everybody, public = (
+        Rule.model_validate(table)
+        for table in (SALES, {"name": "all", "everybody": True, "paths": ["/x"]}, {"name": "public", "anonymous": True})
+    )
+    assert warnings([sales, public]) == []
+    assert warnings([everybody.model_copy(update={"paths": ()}), public]) == []
