@@ -56,7 +56,9 @@ def denials_screen(licenses: Licenses) -> Screen:
             of_user = not user or user in f"{record['name']} {record['user']}".casefold()
             return not reference and record.what in DENIALS and of_user
 
-        found, more = await _read(licenses, name, visitor, inputs.get("before"), is_wanted)
+        found, more = await _read(
+            licenses, name, visitor, inputs.get("before"), is_wanted, ends_at_denial=bool(reference)
+        )
         parts: list[Part] = [search]
         if reference:
             waiting = [
@@ -123,8 +125,12 @@ async def _read(
     is_wanted: Callable[[Record], bool],
     *,
     most: int = ROWS,
+    ends_at_denial: bool = False,
 ) -> tuple[Sequence[Record], str]:
-    """Returns the newest matching records before an id, and the id to go on from; "" at the end."""
+    """Returns the newest matching records before an id, and the id to go on from; "" at the end.
+
+    `ends_at_denial`: nothing before the first denial that matches is looked for; a reference number has one.
+    """
     found: list[Record] = []
     read = 0
     start = before if before.replace("-", "").isdigit() else "+"
@@ -132,6 +138,8 @@ async def _read(
         read += 1
         if is_wanted(record):
             found.append(record)
+            if ends_at_denial and record.what in DENIALS:
+                return found, ""
         if len(found) >= most or read >= _MOST_READ:
             return found, record.id
     return found, ""
