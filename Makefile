@@ -55,7 +55,7 @@ quick: $(VENV)/.test  ## run the unit tests that start no server, in seconds: -m
 
 fuzz: $(VENV)/.test  ## feed RUNS hostile inputs to each reader of tokens: make fuzz RUNS=250000
 	@$(PIP) install --require-hashes -r tests/fuzz/requirements.txt
-	@for target in spnego ntlm pac ticket explain authorization; do \
+	@for target in spnego ntlm pac ticket explain authorization openid_token openid_provider; do \
 	  echo "$$target: $(RUNS) inputs"; \
 	  $(BIN)/python tests/fuzz/tokens.py $$target -runs=$(RUNS) 2>&1 | tee .fuzz.log | grep -E 'DONE|ERROR|Exception'; \
 	  grep -q DONE .fuzz.log || { cat .fuzz.log; exit 1; }; done; rm -f .fuzz.log

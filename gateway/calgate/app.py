@@ -16,6 +16,7 @@ from calgate.access.warnings import warnings as access_warnings
 from calgate.authentication.completion import finish_all
 from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.notes import Notes
+from calgate.authentication.session_names import SessionNames
 from calgate.authentication.sessions import Sessions
 from calgate.authentication.sign_in import SignIn
 from calgate.authentication.tokens import Tokens
@@ -25,6 +26,7 @@ from calgate.endpoints.console import ConsoleClient, ConsoleGate, ConsoleRoles, 
 from calgate.endpoints.gateway_paths import GatewayPaths
 from calgate.endpoints.preflight import Preflights
 from calgate.endpoints.refusals import RefusalResponses
+from calgate.endpoints.session_end import SessionEnd
 from calgate.endpoints.sign_in_pages import SignInPages
 from calgate.handler import Handler
 from calgate.http.cookies import OUR_COOKIES
@@ -111,7 +113,16 @@ class Gateway:
             plugins.sign_in_methods,
             handshakes.schemes,
         )
-        sign_in_pages = SignInPages(plugins.sign_in_methods, sign_in, handshakes, Notes(store), refusals)
+        sign_in_pages = SignInPages(
+            plugins.sign_in_methods,
+            sign_in,
+            handshakes,
+            Notes(store),
+            refusals,
+            SessionNames(store, self.sessions, core.session.lifetime),
+            SessionEnd(self.sessions, self.licensing),
+            core.session.same_site,
+        )
         known_heads = KnownHeads()
         self.sessions.on_drop = known_heads.forget_session
         signing = [one for one in plugins.sign_on.values() if isinstance(one, PublishesKeys)]

@@ -31,7 +31,7 @@ DOCUMENTS = (
 GUIDE = [document for document in DOCUMENTS if document.startswith("deploy/guide/")]
 PLUGINS = (
     *("calgate_negotiate", "calgate_negotiate.password", "calgate_ldap", "calgate_users", "calgate_headers"),
-    *("calgate_delegation", "calgate_assertion"),
+    *("calgate_delegation", "calgate_assertion", "calgate_oidc"),
 )
 
 

@@ -15,14 +15,21 @@ from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["calgate_negotiate", "calgate.authentication.handshakes", "spnego"]):
+with atheris.instrument_imports(
+    include=["calgate_negotiate", "calgate_oidc", "calgate.authentication.handshakes", "spnego"]
+):
     import spnego._ntlm_raw.messages
 
     from calgate.authentication import handshakes
     from calgate_negotiate import channel_binding, handshake, ntlm, ntlm_messages, pac, spnego, ticket
     from calgate_negotiate.explain import explain
+    from calgate_oidc import discovery, person, provider, tokens
+    from calgate_oidc.settings import Config as OidcConfig
 
 import contextlib
+
+from joserfc import jws
+from joserfc.jwk import ECKey
 
 from calgate.commands.check import explain as explain_text
 from calgate.plugin.errors import Refusal
@@ -128,6 +135,38 @@ def authorization(data: bytes) -> None:
         run(conversation.step(*READER._read_authorization(SignInRequest(text))))  # type: ignore[arg-type]
 
 
+ISSUER = "https://idp.example"
+EXPECTED = tokens.Expected(ISSUER, "calgate")
+OPENID = OidcConfig.model_validate(
+    {"issuer": ISSUER, "client": {"id": "calgate", "secret": "x"}, "person": {"sid": "onprem_sid"}}
+)
+SIGNING = ECKey.generate_key("P-256", {"kid": "k"})
+KEYS = discovery.read_keys({"keys": [SIGNING.as_dict(private=False)]})
+
+
+def openid_token(data: bytes) -> None:
+    """Reads bytes as a token, and as the claims of a token whose signature is right."""
+    readers: list[Callable[[str], object]] = [
+        lambda text: tokens.read_id_token(text, KEYS, EXPECTED, nonce="n", now=1.8e9, proved_since=1.8e9),
+        lambda text: tokens.read_logout_token(text, KEYS, EXPECTED, now=1.8e9),
+    ]
+    signed = jws.serialize_compact({"alg": "ES256", "kid": "k"}, data, SIGNING, algorithms=["ES256"])
+    for text in (data.decode("latin-1"), signed):
+        for read in readers:
+            with contextlib.suppress(tokens.TokenRefusedError):
+                read(text)
+
+
+def openid_provider(data: bytes) -> None:
+    """Reads bytes as a response of the provider: discovery, keys, and the claims of a token."""
+    with contextlib.suppress(discovery.ProviderFaultError, Refusal):
+        document = provider.read_object(data, ISSUER, 200)
+        for read in (lambda: discovery.read_metadata(document, ISSUER), lambda: discovery.read_keys(document)):
+            with contextlib.suppress(discovery.ProviderFaultError):
+                read()
+        person.identity_of(document, OPENID)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "spnego": spnego_token,
     "ntlm": ntlm_message,
@@ -135,6 +174,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "ticket": kerberos_ticket,
     "explain": explained,
     "authorization": authorization,
+    "openid_token": openid_token,
+    "openid_provider": openid_provider,
 }
 
 

@@ -18,7 +18,7 @@ from calgate.plugin.identity import Authenticator, Continue, Handshake, Identity
 _TOKEN_LIMIT = 65_536
 # On one connection. Without any challenge a browser keeps a mistyped password; with one after every failure it loops.
 _CHALLENGES_AFTER_FAILURE = 2
-_FORM = "Calgate-Form"  # a 401 must have a challenge (RFC 9110, 15.5.2); browsers show the page for an unknown one
+FORM = "Calgate-Form"  # a 401 must have a challenge (RFC 9110, 15.5.2); browsers show the page for an unknown one
 
 
 class Bindings(Protocol):
@@ -40,7 +40,7 @@ class Handshakes:
             scheme.lower(): (scheme, one) for one in authenticators for scheme in unoffered_schemes(one)
         }
         self._bindings = bindings
-        self._without_scheme = (_FORM,) if has_pages else ()
+        self._without_scheme = (FORM,) if has_pages else ()
 
     def challenges(self, request: Request) -> tuple[str, ...]:
         """Returns the schemes that are offered to this client, in order."""

@@ -132,6 +132,10 @@ class Sessions:
         """Returns the session a cookie belonged to, even if it has ended, as long as the store keeps its record."""
         return await self._read_once(hash_id(session_id)) if session_id else None
 
+    async def of_key(self, key: str) -> Session | None:
+        """Returns the session of a key, even if it has ended, as long as the store keeps its record."""
+        return await self._read(key, keep=False)
+
     def new(
         self,
         identity: Identity,

@@ -110,6 +110,11 @@ REFUSALS: Mapping[str, Help] = {
         "`wbinfo --ping-dc`; `systemctl status winbind`",
         "ntlm.md",
     ),
+    "provider-unavailable": Help(
+        "The OpenID Connect provider does not respond, or its response cannot be used",
+        "`calgate check` tries it; the log line `oidc: …` has the reason",
+        "oidc.md",
+    ),
     "rules-unresolved": Help(
         "An access rule that might apply names a group that no directory has",
         "`calgate check` names the group: correct its name in the settings file",

@@ -2,27 +2,29 @@
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from urllib.parse import parse_qsl
 
 from calgate.authentication.completion import complete
+from calgate.authentication.session import Session
 from calgate.authentication.sessions import Sessions
 from calgate.endpoints import PREFIX
 from calgate.endpoints.refusals import RefusalResponses
+from calgate.endpoints.session_end import SessionEnd
 from calgate.endpoints.sign_in_pages import SignInPages
-from calgate.http.cookies import UpstreamCookie, cookies_named, expire_cookies, session_cookie, session_id_of
+from calgate.http.cookies import cookies_named, expire_cookies, session_cookie, session_id_of
 from calgate.http.origin import normalize_origin
 from calgate.http.request import Request
 from calgate.http.response import Response, date
 from calgate.licensing.leases import Licensing
 from calgate.plugin.errors import CrossSite, Forbidden, MethodRefused, Unavailable
 from calgate.plugin.sign_on import PublishesKeys
-from calgate.telemetry import log
 
 _SIGN_IN = "sign-in/"
 _FROM = re.compile(r"from=(\d{1,3})")  # the first cookie that is still to be deleted
 _KEYS_FRESH = 300  # seconds that a reader may keep the keys; a new one is published for an hour before it signs
+_AT_PROVIDER = "at="  # how the user had signed in
 _SIGNED_OUT = "signed out"  # the reason of a session that ended by its user's own sign-out
 
 
@@ -42,6 +44,7 @@ class GatewayPaths:
         self._same_site = same_site
         self._sessions = sessions
         self._licensing = licensing
+        self._session_end = SessionEnd(sessions, licensing)
         self._refusals = refusals
         self._sign_in_pages = sign_in_pages
         self._health = health
@@ -80,44 +83,47 @@ class GatewayPaths:
             return self._refusals.sign_out(request, live.name if live is not None else None)
         if not self._is_same_origin(request):
             raise CrossSite("a sign-out from another site's page")
-        cookies = await complete(self._end_session(request, session_id))
-        return self._after_sign_out(request, cookies, 0)
-
-    async def _end_session(self, request: Request, session_id: str) -> Collection[UpstreamCookie]:
-        """Ends the session and releases its CALs; returns the cookies that the document server gave it."""
         session = await self._sessions.owner(session_id)
-        if session is None:
-            return ()
-        failed_halfway = session.ended == _SIGNED_OUT
-        is_first = await self._sessions.end(session.key, _SIGNED_OUT)
-        if is_first or failed_halfway:
-            await self._licensing.release(session)
-        if is_first:
-            log.decision("signed out", reference=request.reference, user=session.name, address=request.address)
-        return session.cookies.known
+        if session is not None:
+            await complete(self._session_end.end(request, session, _SIGNED_OUT))
+        return self._after_sign_out(request, session, 0)
 
     async def _signed_out(self, request: Request) -> Response:
         """Shows that the user is signed out; before that deletes the cookies that earlier responses had no room for."""
-        begin = _FROM.fullmatch(request.raw_target.partition("?")[2])
+        query = request.raw_target.partition("?")[2]
+        begin = _FROM.fullmatch(query)
         if begin is None:
-            return self._refusals.signed_out(request)
+            return self._at_provider(request, query.removeprefix(_AT_PROVIDER))
         with suppress(Unavailable):
             session = await self._sessions.owner(session_id_of(request))
             if session is not None and session.ended:
-                return self._after_sign_out(request, session.cookies.known, int(begin[1]))
+                return self._after_sign_out(request, session, int(begin[1]))
         return self._refusals.signed_out(request)
 
-    def _after_sign_out(self, request: Request, cookies: Collection[UpstreamCookie], begin: int) -> Response:
+    def _at_provider(self, request: Request, mechanism: str) -> Response:
+        """Shows that the user is signed out, and ends the session at the provider next where they signed in by one.
+
+        By a refresh: the sign-out is a form, and our form-action policy holds for the redirects that follow it.
+        """
+        response = self._refusals.signed_out(request)
+        if path := self._sign_in_pages.sign_out_path(mechanism):
+            response.headers.append((b"Refresh", b"0; url=" + path.encode()))
+        return response
+
+    def _after_sign_out(self, request: Request, session: Session | None, begin: int) -> Response:
         """Deletes as many cookies as one response has room for, and leads on.
 
         The session cookie, which names the record of the others, is the last to go.
         """
+        cookies = session.cookies.known if session is not None else ()
         deletions, left = expire_cookies(cookies_named(request.headers.cookies.names, cookies)[begin:])
         path = b"/_calgate/signed-out"
         following = begin + len(deletions)
         if left and following < len(cookies):
             path += b"?from=%d" % following
         else:
+            if session is not None and self._sign_in_pages.sign_out_path(session.identity.mechanism):
+                path += b"?" + (_AT_PROVIDER + session.identity.mechanism).encode()
             deletions.insert(0, session_cookie(request.scheme, "", self._same_site))
         headers = [(b"Location", path), (b"Cache-Control", b"no-store"), (b"Date", date())]
         return Response(303, headers + deletions)

@@ -3,14 +3,18 @@
 import time
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
+from urllib.parse import quote
 
+from calgate.authentication.handshakes import FORM
 from calgate.dialect import Dialect, DialectResponse
+from calgate.endpoints import PREFIX
 from calgate.http.connection import RawRequest
 from calgate.http.request import Request
 from calgate.http.response import Response, date
-from calgate.pages import PageContext, Pages, RenderedPage, SignInOption
+from calgate.pages import PageContext, Pages, RenderedPage, SignInOption, own_path
+from calgate.pages.negotiation import prefers_page
 from calgate.plugin.errors import MethodRefused, Refusal
-from calgate.plugin.sign_in_method import ShowPage, SignInMethod
+from calgate.plugin.sign_in_method import ProviderSignIn, ShowPage, SignInMethod
 from calgate.plugin.texts import mark as _
 
 
@@ -52,6 +56,8 @@ class RefusalResponses:
     ) -> Response:
         """Returns the response to a refused request; `request` is None where it could not even be read."""
         if request is not None:
+            if provider := self._provider_at_once(request, challenges):
+                return provider
             context = self._context(request, dialect, request.user, _names_of(challenges) if challenges else None)
         else:
             context = PageContext(
@@ -72,6 +78,27 @@ class RefusalResponses:
             response.keep_alive = False  # it is not known where the next request would begin
         return response
 
+    def _provider_at_once(self, request: Request, challenges: Sequence[str]) -> Response | None:
+        """Returns the redirect to a provider instead of a sign-in page with nothing but the link to it, else None.
+
+        Only where the whole window goes there: a provider refuses to be framed, and a fetch could not follow.
+        """
+        headers = request.headers
+        is_window = headers.get(b"sec-fetch-dest") == "document" if b"sec-fetch-dest" in headers.by_name else True
+        if list(challenges) != [FORM] or request.method != "GET" or not is_window:
+            return None
+        if not prefers_page(headers.get(b"accept")):
+            return None
+        for name, method in self._sign_in_methods.items():
+            if (
+                isinstance(method, ProviderSignIn)
+                and method.starts_at_once
+                and (request.scheme == "https" or not method.needs_https)
+            ):
+                location = f"{PREFIX}sign-in/{name}?to={quote(own_path(request.raw_target), safe='/')}".encode()
+                return Response(303, [(b"Location", location), (b"Cache-Control", b"no-store"), (b"Date", date())])
+        return None
+
     def sign_out(self, request: Request, user: str | None) -> Response:
         return _response(self._pages.sign_out(self._context(request, None, user)))
 
@@ -87,8 +114,9 @@ class RefusalResponses:
         return _response(self._pages.method_page(self._context(request, None, None), method, page))
 
     def _options(self, request: Request, offered: Collection[str] | None) -> Sequence[SignInOption]:
+        is_chosen = offered == ()  # the page for somebody else: a provider must not sign the first in again by itself
         options = [
-            SignInOption(name, method.label, method.form)
+            SignInOption(_fresh(name, method) if is_chosen else name, method.label, method.form)
             for name, method in self._sign_in_methods.items()
             if request.scheme == "https" or not method.needs_https
         ]
@@ -119,6 +147,10 @@ class RefusalResponses:
             methods=self._options(request, offered),
             write=write,
         )
+
+
+def _fresh(name: str, method: SignInMethod) -> str:
+    return f"{name}/{method.fresh_step}" if isinstance(method, ProviderSignIn) else name
 
 
 def _header_of(raw: RawRequest, wanted: bytes) -> str:

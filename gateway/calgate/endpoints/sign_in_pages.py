@@ -5,13 +5,15 @@ origin: SameSite does not help where there is no cookie yet, and a token would n
 """
 
 from collections.abc import Mapping
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.notes import Notes
+from calgate.authentication.session_names import SessionNames
 from calgate.authentication.sign_in import SignedIn, SignIn
 from calgate.endpoints import PREFIX
 from calgate.endpoints.refusals import RefusalResponses
+from calgate.endpoints.session_end import SessionEnd
 from calgate.http.cookies import note_cookie, note_of
 from calgate.http.origin import normalize_origin
 from calgate.http.request import Request
@@ -19,10 +21,11 @@ from calgate.http.response import Response, date
 from calgate.pages import own_path
 from calgate.plugin.errors import AuthenticationFailed, BadRequest, CrossSite, Forbidden, MethodRefused, SignInNeeded
 from calgate.plugin.identity import Authenticated
-from calgate.plugin.sign_in_method import Redirect, ShowPage, SignInMethod, SignInRequest
+from calgate.plugin.sign_in_method import ProviderSignIn, Redirect, ShowPage, SignInMethod, SignInRequest
 
 _LONGEST_FORM = 8192
 _MOST_FIELDS = 20
+_SIGNED_OUT_THERE = "signed out at the provider"
 
 
 class FormSignInFailed(AuthenticationFailed):
@@ -41,8 +44,14 @@ class SignInPages:
         handshakes: Handshakes,
         notes: Notes,
         refusals: RefusalResponses,
+        names: SessionNames,
+        session_end: SessionEnd,
+        same_site: str,
     ) -> None:
         self._methods = methods
+        self._names = names
+        self._session_end = session_end
+        self._same_site = same_site
         self._sign_in = sign_in
         self._handshakes = handshakes
         self._notes = notes
@@ -52,12 +61,15 @@ class SignInPages:
         """Returns the response to a request for `/_calgate/sign-in/REST`; raises a Refusal."""
         if request.method not in ("GET", "HEAD", "POST"):
             raise MethodRefused(f"method {request.method} for {request.target.path}", ("GET", "HEAD", "POST"))
+        name, _, step = rest.partition("/")
+        method = self._methods.get(name)
+        if isinstance(method, ProviderSignIn) and step in method.notice_steps:
+            return await self._notice(request, name, method, step)
         query = _read(request.raw_target.partition("?")[2])
         form: dict[str, str] = {}
         if request.method == "POST":
             form = await self._form(request)
         request.back_to = _back_to(form.pop("to", "") or query.pop("to", ""))
-        name, _, step = rest.partition("/")
         if name in self._methods or not name:
             request.connection.take_handshake()  # our own paths end one that goes on
         if not name:
@@ -90,7 +102,11 @@ class SignInPages:
         except AuthenticationFailed as refusal:
             raise FormSignInFailed(refusal.detail, code=refusal.code) from refusal
         if isinstance(result, Authenticated):
-            return self._signed_in(request, await self._sign_in.begin(request, result.identity))
+            signed_in = await self._sign_in.begin(request, result.identity)
+            await self._names.add(name, result.session_names, signed_in.session.key)
+            if result.back_to:
+                request.back_to = _back_to(result.back_to)
+            return self._signed_in(request, signed_in)
         if isinstance(result, Redirect):
             response = _see_other(result.location)
         else:
@@ -112,11 +128,30 @@ class SignInPages:
         return self._signed_in(request, await self._sign_in.by_handshake(request))
 
     def _signed_in(self, request: Request, signed_in: SignedIn) -> Response:
-        response = _see_other(request.back_to)
+        # a strict cookie would not come back at the end of a redirect that began at another site
+        is_own = self._same_site != "Strict" or request.headers.get(b"sec-fetch-site") == "same-origin"
+        response = _see_other(request.back_to) if is_own else _refresh(request.back_to)
         response.headers += signed_in.response_headers
         if note_of(request):
             response.headers.append(note_cookie(request.scheme, b""))
         return response
+
+    async def _notice(self, request: Request, name: str, method: ProviderSignIn, step: str) -> Response:
+        """Lets a provider's server end sessions, such as by a back-channel logout."""
+        request.connection.take_handshake()
+        if request.method != "POST":
+            raise MethodRefused(f"method {request.method} for {request.target.path}", ("POST",))
+        for session_name in await method.notice(step, await self._urlencoded(request)):
+            for key in await self._names.sessions(name, session_name):
+                await self._session_end.end_key(request, key, _SIGNED_OUT_THERE)
+        return Response(200, [(b"Cache-Control", b"no-store"), (b"Date", date())])
+
+    def sign_out_path(self, mechanism: str) -> str:
+        """Returns the path that ends the session at the provider where the user signed in by one, else ""."""
+        for name, method in self._methods.items():
+            if isinstance(method, ProviderSignIn) and mechanism in method.mechanisms and method.sign_out_step:
+                return f"{PREFIX}sign-in/{name}/{method.sign_out_step}"
+        return ""
 
     async def _form(self, request: Request) -> dict[str, str]:
         """Returns the fields of a form of our own page. Raises CrossSite, BadRequest or TooLarge."""
@@ -126,6 +161,9 @@ class SignInPages:
             raise CrossSite("a form without Sec-Fetch-Site and Origin, so nobody knows which site sent it")
         if site != "same-origin" if site else normalize_origin(origin) not in request.own_origins:
             raise CrossSite("a form from another site's page")
+        return await self._urlencoded(request)
+
+    async def _urlencoded(self, request: Request) -> dict[str, str]:
         kind = request.headers.get(b"content-type").partition(";")[0].strip().lower()
         if kind != "application/x-www-form-urlencoded":
             raise Forbidden(f"the body of a sign-in form is urlencoded, not {kind[:60] or 'without a type'}")
@@ -152,6 +190,12 @@ def _back_to(path: str) -> str:
     """Returns the path to go to after signing in: one of this site's documents, never of our own pages."""
     safe = own_path(path or "/")
     return "/" if safe.lower().startswith(PREFIX) else safe
+
+
+def _refresh(path: str) -> Response:
+    target = quote(path, safe="/?&=%+,:@!$'()*~").encode()
+    headers = [(b"Refresh", b"0; url=" + target), (b"Cache-Control", b"no-store"), (b"Content-Type", b"text/plain")]
+    return Response(200, [*headers, (b"Date", date())], b"You are signed in.\n")
 
 
 def _see_other(location: str) -> Response:

@@ -83,6 +83,10 @@ _UNAVAILABLE: Mapping[str, tuple[str, str]] = {
     "store-unavailable": (_("Licenses cannot be checked right now"), _("The gateway cannot reach its store.")),
     "directory-unavailable": (_("Groups cannot be checked right now"), _("The directory is not responding.")),
     "logon-server-unavailable": (_("Sign-in is not possible right now"), _("No domain controller is responding.")),
+    "provider-unavailable": (
+        _("Sign-in is not possible right now"),
+        _("The sign-in provider is not responding."),
+    ),
     "rules-unresolved": (
         _("Access cannot be decided right now"),
         _("A group that the access rules name could not be found in the directory."),

@@ -116,7 +116,15 @@ from calgate.plugin.screens import (
 )
 from calgate.plugin.services import Event, Services, Site, Store
 from calgate.plugin.settings import Duration, Network, Secret, Section, is_origin, parse_duration
-from calgate.plugin.sign_in_method import Redirect, ShowPage, SignInField, SignInForm, SignInMethod, SignInRequest
+from calgate.plugin.sign_in_method import (
+    ProviderSignIn,
+    Redirect,
+    ShowPage,
+    SignInField,
+    SignInForm,
+    SignInMethod,
+    SignInRequest,
+)
 from calgate.plugin.sign_on import DocumentServer, PublishesKeys, ServerSignOn, SignOn
 from calgate.plugin.tasks import start_task
 from calgate.plugin.texts import mark
@@ -204,6 +212,7 @@ __all__ = [
     "Person",
     "PluginModule",
     "Pool",
+    "ProviderSignIn",
     "PublishesKeys",
     "QueuedAllocator",
     "Redirect",

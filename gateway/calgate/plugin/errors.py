@@ -123,13 +123,20 @@ class TooManySignIns(Refusal):
 class Unavailable(Refusal):
     """A service that the decision needs is not responding. This is not a denial, and is never cached as one.
 
-    Codes: `store-unavailable`, `directory-unavailable`, `logon-server-unavailable`, `rules-unresolved`, `starting`,
-    `no-upstream`.
+    Codes: `store-unavailable`, `directory-unavailable`, `logon-server-unavailable`, `provider-unavailable` (where users
+    sign in by OpenID Connect), `rules-unresolved`, `starting`, `no-upstream`.
     """
 
     status = 503
     code = "store-unavailable"
-    further_codes = ("directory-unavailable", "logon-server-unavailable", "rules-unresolved", "starting", "no-upstream")
+    further_codes = (
+        "directory-unavailable",
+        "logon-server-unavailable",
+        "provider-unavailable",
+        "rules-unresolved",
+        "starting",
+        "no-upstream",
+    )
 
     def __init__(self, detail: str, *, code: str | None = None, retry_after: float = 10) -> None:
         super().__init__(detail, code=code)

@@ -45,6 +45,8 @@ class Authenticated:
 
     identity: Identity
     token: bytes | None = None
+    back_to: str = ""  # of a sign-in method that knows which path the user wanted; the core checks it
+    session_names: Sequence[str] = ()  # by which the method can end the session later
 
 
 class Handshake(Protocol):

@@ -3,9 +3,9 @@
 A method returns data only. Cookies, redirects, the same-origin check, the page and the session are the core's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from calgate.plugin.identity import Authenticated, Peer
 from calgate.plugin.texts import mark as _
@@ -74,3 +74,25 @@ class SignInMethod(Protocol):
 
     async def handle(self, request: SignInRequest) -> ShowPage | Redirect | Authenticated:
         """Carries out one request. Raises what `Handshake.step` raises: a failure is shown together with the form."""
+
+
+@runtime_checkable
+class ProviderSignIn(Protocol):
+    """A sign-in method whose users have a session at a provider as well, which outlives the one of the gateway."""
+
+    mechanisms: Sequence[str]
+    """The values of `Identity.mechanism` that it proves."""
+    starts_at_once: bool
+    """Whether a browser that is offered no scheme goes to the provider at once, instead of to the sign-in page."""
+    fresh_step: str
+    """The step that has the provider ask the user again who they are, so that somebody else can sign in."""
+    sign_out_step: str
+    """The step that ends the session at the provider, after the user has signed out here; "": it stays."""
+    notice_steps: Collection[str]
+    """Steps under which the provider's own server may POST: no browser sends these, so no origin is demanded."""
+
+    async def notice(self, step: str, form: Mapping[str, str]) -> Sequence[str]:
+        """Takes a POST of the provider's server; returns names of sessions (`Authenticated.session_names`) to end.
+
+        Raises BadRequest for one that proves nothing, or Unavailable.
+        """

@@ -27,7 +27,9 @@ class Site:
         self.session.cookies = DocumentCookies({SetCookie.parse(value, "/").cookie: "" for value in values})
         self.is_ending, self.may_end, self.is_released = asyncio.Event(), asyncio.Event(), asyncio.Event()
         refusals = SimpleNamespace(signed_out=lambda request: "the signed-out page")
-        self.paths = GatewayPaths(*cast(Any, ("Lax", self, self, refusals, None, None)))
+        self.paths = GatewayPaths(
+            *cast(Any, ("Lax", self, self, refusals, SimpleNamespace(sign_out_path=lambda mechanism: ""), None))
+        )
 
     async def owner(self, session_id: str) -> Session | None:
         return self.session if session_id else None
