@@ -8,7 +8,7 @@ import pytest
 from calgate.cli import main
 from calgate.plugin import SETTINGS_FILE
 
-WITHOUT_FILE = ("calgate demo", "calgate config schema", "calgate cals plan")  # they work without a settings file
+WITHOUT_FILE = ("calgate demo", "calgate config schema", "calgate cals plan", "calgate keys new")  # they need none
 
 
 def commands(group: click.Group, path: str = "calgate") -> Iterator[tuple[str, click.Command]]:
