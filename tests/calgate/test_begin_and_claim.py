@@ -29,7 +29,7 @@ async def site(folder: Path, *, license: str = "session = { in_license = 1 }") -
 @asynccontextmanager
 async def _gateway(folder: Path, server: DocumentServer, license: str) -> AsyncIterator[tuple[Gateway, str]]:
     async with open_gateway(read(write_settings(folder, server.port, license=license))) as gateway:
-        await gateway.rules.wait(5)
+        await gateway.rules.wait(30)
         async with await asyncio.get_running_loop().create_server(gateway.server, "127.0.0.1", 0) as listener:
             yield gateway, f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
             await gateway.server.shutdown(0.1)

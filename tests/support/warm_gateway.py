@@ -56,7 +56,7 @@ class Warm:
 async def warm_gateway(file: Path, server: DocumentServer, path: str = "/page") -> AsyncIterator[Warm]:
     """Starts a gateway in this process, with alice signed in on a connection; `path` is requested until it is warm."""
     async with open_gateway(read(file)) as gateway:
-        await gateway.rules.wait(5)
+        await gateway.rules.wait(30)
         listener = await asyncio.get_running_loop().create_server(gateway.server, "127.0.0.1", 0)
         async with listener:
             port = listener.sockets[0].getsockname()[1]
