@@ -72,7 +72,7 @@ async def test_sign_on_that_is_not_installed_is_a_fault_that_names_those_that_ar
 ) -> None:
     code, _, said = await calgate("run", "-c", str(write_with_it(tmp_path, server.port)))
     assert code == 2
-    assert "no sign-on plugin 'signed' is installed; there is headers" in said
+    assert "no sign-on plugin 'signed' is installed; there is assertion, delegation, headers" in said
 
 
 # ---------------------------------------------------------------- a sign-on to one document server
