@@ -26,10 +26,11 @@ from calgate.plugin import (
 )
 from calgate.plugin import mark as _
 from calgate_negotiate.guard import Guard, GuardSection
+from calgate_negotiate.load_password_kerberos import open_domain
 from calgate_negotiate.password_attempts import PasswordAttempts
 from calgate_negotiate.password_basic import BasicHandshake
 from calgate_negotiate.password_change import STEP, PasswordChange
-from calgate_negotiate.password_verifiers import FileVerifier, PasswordVerifier, open_domain
+from calgate_negotiate.password_verifiers import FileVerifier, PasswordVerifier
 from calgate_negotiate.settings import Config as NegotiateConfig
 
 __all__ = ["Config", "role", "start", "warnings"]

@@ -2,19 +2,14 @@
 
 import hmac
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from spnego._ntlm_raw.md4 import md4  # OpenSSL 3 has MD4 in its legacy provider only
 
 from calgate.plugin import Identity, NtlmAttempt, NtlmVerifier
 from calgate_negotiate.ntlm import canonical
 from calgate_negotiate.password_names import PasswordName
-
-if TYPE_CHECKING:
-    from calgate_negotiate.password_kerberos import DomainVerifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +30,6 @@ class PasswordVerifier(Protocol):
 
     async def verify(self, name: PasswordName, password: str) -> Attempt:
         """Raises AuthenticationFailed, AccountRefused or Unavailable."""
-
-
-def open_domain(keytab: Path, realms: Mapping[str, str]) -> "DomainVerifier":
-    """Opens the domain's verifier, which needs python-gssapi. Raises ValueError if it or the keytab cannot be used."""
-    try:
-        from calgate_negotiate.password_kerberos import DomainVerifier
-    except ImportError as error:
-        raise ValueError(
-            f"python-gssapi cannot be imported ({error}); install libkrb5-dev and a C compiler, then:"
-            " pip install -r deploy/requirements-kerberos.txt"
-        ) from error
-    return DomainVerifier(keytab, realms)
 
 
 class FileVerifier:

@@ -178,12 +178,12 @@ class SignIn:
         """Begins a session for a user whom a sign-in method proved; ends the one that the browser had."""
         person = await self._person_of(request, identity)
         self._metrics.observe("sign-in", perf_counter() - request.started)
-        return await _stored(await complete(self._begin(request, identity, person, session_id_of(request), None)))
+        return await complete(self._begin(request, identity, person, session_id_of(request), None))
 
     async def by_handshake(self, request: Request) -> SignedIn:
         """Takes the next step of a handshake for a new session, whatever session the browser has."""
         csrf.demand_may_sign_in(request.method, request.headers, self._embed_in)
-        return await _stored(await self._sign_in(request, session_id_of(request), None))
+        return await self._sign_in(request, session_id_of(request), None)
 
     async def person(self, session: Session, now: float, refresh: float) -> Person:
         """Returns the session's person, as the directory (which has a cache) said at most `refresh` seconds ago."""
@@ -284,13 +284,6 @@ class SignIn:
 
 def _has_token(request: Request) -> bool:
     return b"authorization" in request.headers.by_name and token_in(_credentials(request)) is not None
-
-
-async def _stored(signed_in: SignedIn) -> SignedIn:
-    """Waits until a new session is in the store. Raises Unavailable."""
-    if signed_in.storing is not None:
-        await asyncio.shield(signed_in.storing)
-    return signed_in
 
 
 def _credentials(request: Request) -> bytes:
