@@ -42,6 +42,7 @@ async def write(domain: Lab, tmp_path: Path) -> AsyncIterator[Write]:
                 "domain": DOMAIN,
                 "base": BASE,
                 "upstream": str(server.port),
+                "password": "",
             } | more
             file = tmp_path / "calgate.toml"
             file.write_text(SETTINGS.format(**values).replace('path = "/"', f'host = "{HOST}"\npath = "/"'))
