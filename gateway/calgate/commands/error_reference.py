@@ -77,7 +77,9 @@ REFUSALS: Mapping[str, Help] = {
         "change its logon hours or workstations in the directory",
         "keep-out.md",
     ),
-    "password-expired": Help("The password has expired", "the user changes it on a Windows machine"),
+    "password-expired": Help(
+        "The password has expired", "the user changes it on a Windows machine, or on the page of [password]"
+    ),
     "account-unknown": Help(
         "The proof is valid, and no directory has the account",
         "add the domain of the account to `[[ldap.domains]]`, or the user to the users file",
