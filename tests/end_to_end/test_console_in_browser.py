@@ -16,6 +16,7 @@ from support.screenshots import ARGS, CHROMIUM
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.timeout(300),
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs Chromium"),
 ]
 

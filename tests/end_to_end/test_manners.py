@@ -46,7 +46,7 @@ async def test_refusal_of_an_unreadable_request_follows_accept_and_has_a_referen
         assert [line["reference"] for line in gate.decisions("refused")][-1] == reference
         page = await raw(gate.port, b"GET / HTTP/1.1\r\nAccept: text/html\r\n" + fields + b"\r\n")
         assert b"Content-Type: text/html" in page
-        assert b"\r\nVary: Accept\r\n" in page
+        assert b"\r\nVary: Accept, Accept-Language\r\n" in page
         assert b"\r\nDate: " in page
 
 
