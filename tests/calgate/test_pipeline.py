@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from calgate.dialect import Use
 from calgate.pipeline import Pipeline
 from calgate.plugin.licensing import Claimant, Lease
 
@@ -19,3 +20,18 @@ def test_request_that_claimed_no_cal_returns_none(served: bool | None, reference
     pipeline._settle(cast(Any, None), lease, polls=polls, served=served)
     claimed = reference == "R" and not polls
     assert settled == ([served] if served or claimed else [])
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "renews"),
+    [("GET", "open", True), ("POST", "use", True), ("GET", "poll", False), ("HEAD", "open", False)],
+)
+async def test_cal_is_renewed_by_requests_that_use_the_document_only(method: str, kind: Any, renews: bool) -> None:
+    lease = Lease("demo", "session", Claimant("S-1", "DEMO\\alice", "pc"), "a")
+    noted: list[Lease] = []
+    licensing = SimpleNamespace(known=lambda *_: lease, note=noted.append)
+    pipeline = Pipeline([], *cast(Any, (None, None, licensing, None, None)))
+    request, route = SimpleNamespace(method=method), SimpleNamespace(license="demo")
+    found = await pipeline._license(*cast(Any, (request, route, None, None, Use(kind, "a"))))
+    assert found is lease
+    assert noted == ([lease] if renews else [])
