@@ -35,6 +35,7 @@ def etc(tmp_path: Path) -> Path:
         "http.keytab",
         "ad-ca.pem",
         "ldap.secret",
+        "oidc.secret",
         "forward-auth.secret",
         "terminator.pem",
     ):
