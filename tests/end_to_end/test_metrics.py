@@ -35,21 +35,28 @@ async def figures_once(admin: int, condition: Callable[[Figures], bool]) -> Figu
     pytest.fail(f"it never came to pass; there is {sorted(map(str, figures.samples))}")
 
 
+def has_reported_all(figures: Figures) -> bool:
+    """Whether both workers have reported everything that the four requests caused: each reports once a second."""
+    return (
+        figures.of("calgate_refusals_total", code="no-cal") == 1
+        and figures.of("calgate_refusals_total", code="forbidden") == 1
+        and figures.of("calgate_store_calls_total", operation="calgate_cal_settle") == 2
+        and figures.of("calgate_store_calls_total", operation="calgate_session_begin", outcome="ok") == 4
+        and figures.of("calgate_claims_total") == 2
+        and figures.of("calgate_denials_total") == 1
+        and figures.of("calgate_stage_seconds_count", stage="whole") >= 6
+        and figures.of("calgate_loop_lag_seconds_count") >= 2
+        and any(sample.name == "calgate_queue_waiting" for sample in figures.samples)
+    )
+
+
 async def test_metrics_count_requests_calls_and_cals(server: DocumentServer, tmp_path: Path) -> None:
     admin = free_port()
     settings = write_settings(tmp_path, server.port, listen=f'workers = 2\nadmin = "127.0.0.1:{admin}"')
     async with gateway(settings) as gate:
         for user, status in (("alice", 200), ("bob", 200), ("carol", 403), ("mallory", 403)):
             assert (await curl(f"{gate.url}/docs/sales", user=user)).status == status
-        figures = await figures_once(
-            admin,
-            lambda f: (
-                f.of("calgate_refusals_total", code="no-cal") == 1
-                and f.of("calgate_store_calls_total", operation="calgate_cal_settle") == 2
-                and f.of("calgate_claims_total") == 2
-                and f.of("calgate_refusals_total", code="forbidden") == 1
-            ),
-        )
+        figures = await figures_once(admin, has_reported_all)
         assert figures.of("calgate_requests_total", status="200") == 2
         assert figures.of("calgate_claims_total", kind="session") == 2
         assert figures.of("calgate_sign_ins_total", mechanism="ntlm") == 4

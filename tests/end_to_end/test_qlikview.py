@@ -33,15 +33,16 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tup
 
 
 @pytest.fixture
-def gate(running: tuple[Gateway, DocumentServer]) -> Gateway:
-    return running[0]
-
-
-@pytest.fixture
 def server(running: tuple[Gateway, DocumentServer]) -> DocumentServer:
     running[1].seen.clear()
     running[1].behaviour = answer_plainly
     return running[1]
+
+
+@pytest.fixture
+def gate(running: tuple[Gateway, DocumentServer], server: DocumentServer) -> Gateway:
+    """Returns the gateway; its document server behaves plainly again, whatever an earlier test made of it."""
+    return running[0]
 
 
 async def test_missing_document_takes_no_cal(gate: Gateway, server: DocumentServer) -> None:
