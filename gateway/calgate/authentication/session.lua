@@ -78,9 +78,11 @@ local function discard(keys, args)
 end
 
 -- KEYS the person's index. ARGV session, longest life of a session (ms). Removes from the index the sessions that must
--- be over by now. Returns 1.
+-- be over by now. The index is in order of time, to the microsecond: whoever removes the oldest must not find the
+-- newest instead where both were added within a millisecond. Returns 1.
 local function enlist(keys, args)
-  local now = now_ms()
+  local t = redis.call('TIME')
+  local now = t[1] * 1000 + t[2] / 1000
   redis.call('ZADD', keys[1], now + tonumber(args[2]), args[1])
   redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', now)
   redis.call('PEXPIRE', keys[1], tonumber(args[2]))
