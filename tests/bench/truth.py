@@ -136,6 +136,7 @@ async def _planned(license: Lab) -> plan.Plan:
 
 def _mix_next_year(made: plan.Plan, after: Sequence[Wish]) -> float:
     """Returns the rate of those without a Named CAL in the year after the plan, with the mix that it calls cheapest."""
-    row = next(row for row in made.mix if row.label == "cheapest")
-    named = frozenset(candidate.user for candidate in made.named)
+    row = made.mixes.cheapest
+    assert row is not None
+    named = frozenset(candidate.user for candidate in made.mixes.candidates)
     return Replays(after, Rules(named=named, retry=RETRY)).rate(row.session)

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from html import escape
 
 from calgate_cal.planner import picture, text
+from calgate_cal.planner.mix_table import Row
 from calgate_cal.planner.plan import Plan
 
-_NAMES = 24  # users that fit on the second page
+_NAMES = 20  # users that fit on the second page
 _NOTES = 8
 
 STYLE = """
@@ -22,9 +23,9 @@ p { margin: .3rem 0 } .soft, figcaption { color: var(--soft) } figure { margin: 
 .proof { background: var(--tint); border-radius: 8px; padding: .6rem .9rem; break-inside: avoid }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; break-inside: avoid }
 th, td { text-align: right; padding: .2rem .5rem; border-bottom: 1px solid var(--line) }
-th:first-child, td:first-child { text-align: left } tr.chosen { font-weight: 600; background: var(--tint) }
+th:first-child, td:first-child { text-align: left; white-space: nowrap }
+tr.chosen { font-weight: 600; background: var(--tint) }
 svg { width: 100%; height: auto; font-size: 11px; fill: var(--ink) }
-.label0, .label1 { paint-order: stroke; stroke: #fff; stroke-width: 4px }
 .bar, .cell { fill: var(--accent) } .grid { stroke: var(--line) } .band { fill: var(--accent); fill-opacity: .18 }
 .curve { fill: none; stroke: var(--accent); stroke-width: 2 } .mark { fill: var(--accent); stroke: #fff }
 .level0 { stroke: var(--ink); stroke-dasharray: 5 3 } .level1 { stroke: var(--warn); stroke-dasharray: 2 3 }
@@ -33,7 +34,7 @@ svg { width: 100%; height: auto; font-size: 11px; fill: var(--ink) }
 ul { margin: .3rem 0; padding-left: 1.2rem }
 @media print {
   @page { size: A4; margin: 13mm }
-  body { padding: 0; font-size: 9.5pt; max-width: none }
+  body { padding: 0; font-size: 9pt; line-height: 1.35; max-width: none }
   h2 { margin-top: 8pt }
   svg { height: 46mm }
   .second { break-before: page }
@@ -72,20 +73,35 @@ def html(plan: Plan, *, with_names: bool) -> str:
 
 def answer(plan: Plan) -> str:
     """Returns the sentence for the manager who signs."""
-    cheapest = next((row for row in plan.mix if row.label == "cheapest" and row.named), None)
-    if cheapest is not None and cheapest.price is not None:
-        return (
-            f"Buy {cheapest.named} Named and {cheapest.session} Session CALs: the cheapest mix that keeps denials below"
-            f" {text.percent(plan.below)}."
-        )
+    below, have = text.percent(plan.below), plan.now.session
+    best = plan.mixes.cheapest
+    if best is not None and best.price is not None:
+        return f"Have {_mix_in_words(plan, best)}: the cheapest mix found that keeps denials below {below}."
+    if have is not None and have >= plan.advice.recommended:
+        return f"Your {have} Session CALs are enough: {plan.advice.recommended} keep denials below {below}."
     named = f" and keep {plan.now.named} Named CALs" if plan.now.named else ""
-    have = plan.now.session
-    enough = f"Your {have} Session CALs are enough" if have is not None and have >= plan.advice.recommended else ""
-    return (
-        f"{enough}: {plan.advice.recommended} keep denials below {text.percent(plan.below)}."
-        if enough
-        else f"Have {plan.advice.recommended} Session CALs{named}: that keeps denials below {text.percent(plan.below)}."
-    )
+    return f"Have {plan.advice.recommended} Session CALs{named}: that keeps denials below {below}."
+
+
+def _mix_in_words(plan: Plan, best: Row) -> str:
+    """Writes 15 Named CALs (5 more than now) and 9 Session CALs (as now)."""
+    now, known = plan.now, plan.now.session is not None
+    parts = [(best.named, "Named", now.named if known else None), (best.document, "Document", None)]
+    parts.append((best.session, "Session", now.session))
+    written = [
+        f"{count} {kind} CAL{'' if count == 1 else 's'}{_change(count, had)}"
+        for count, kind, had in parts
+        if count or had
+    ]
+    return f"{', '.join(written[:-1])}{' and ' if len(written) > 1 else ''}{written[-1]}"
+
+
+def _change(count: int, had: int | None) -> str:
+    if had is None:
+        return ""
+    if count == had:
+        return " (as now)"
+    return f" ({abs(count - had)} {'more' if count > had else 'fewer'} than now)"
 
 
 def _figure(title: str, svg: str, caption: str = "") -> str:
@@ -105,13 +121,16 @@ def _judged(plan: Plan) -> int:
 
 def _numbers(plan: Plan) -> str:
     advice = plan.advice
-    sure = f"{advice.low} to {advice.high}" if advice.is_certain else "4 weeks are needed to say how sure"
-    grows = f"use grows {text.percent(advice.trend)} in as long again" if advice.trend else ""
-    rows = [["As it was", str(advice.plain), sure], ["Recommended", str(advice.recommended), grows]]
+    rows = [
+        ["As it was", str(advice.plain), text.span(plan)],
+        ["Recommended", str(advice.recommended), text.reason(plan)],
+    ]
     if plan.now.session is not None:
         rows.append(["You have", str(plan.now.session), f"{text.percent(plan.now.rate)} denied"])
     rows.append(["Nobody denied", str(plan.curve[-1].cals), ""])
-    return "<h2>The number of Session CALs</h2>" + table(["", "Session CALs", ""], rows)
+    title = f"Session CALs for less than {text.percent(plan.below)} denied"
+    beside = f", besides {plan.now.named} Named CALs" if plan.now.named else ""
+    return f"<h2>{escape(title + beside)}</h2>" + table(["", "Session CALs", ""], rows)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], chosen: int | None = None) -> str:
@@ -125,30 +144,28 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], chosen: int | 
 
 
 def _mix(plan: Plan) -> str:
-    if not plan.mix:
-        return f"<p class=soft>{escape(plan.mix_refused)}</p>" if plan.mix_refused else ""
-    rows = [
-        [
-            f"{text.mix(row)}{f' ({row.label})' if row.label else ''}",
-            "-" if row.price is None else f"{row.price:,.10g}",
-            *(text.percent(row.rate), text.percent(row.worst_month)),
-            "-" if row.new_people is None else text.percent(row.new_people),
-        ]
-        for row in plan.mix
-    ]
-    chosen = next((number for number, row in enumerate(plan.mix) if row.label == "cheapest"), None)
-    return "<h2>Mixes</h2>" + table(["", "price", "denied", "worst month", "new people"], rows, chosen)
+    if plan.mixes.refused:
+        return f"<p class=soft>{escape(plan.mixes.refused)}</p>"
+    if not plan.mixes.rows:
+        return ""
+    headings, rows = text.mixes(plan)
+    rows = [[f"{row[0].strip()}{f' ({row[-1]})' if row[-1] else ''}", *row[1:-1]] for row in rows]
+    chosen = next((number for number, row in enumerate(plan.mixes.rows) if row is plan.mixes.cheapest), None)
+    return "<h2>Mixes of Named and Session CALs</h2>" + table(headings[:-1], rows, chosen)
 
 
 def _named(plan: Plan) -> str:
-    if not plan.named:
+    listed = plan.mixes.candidates
+    if not listed:
         return ""
     items = "".join(
         f"<li>{escape(text.name(plan, it.user))}: {it.hours:.1f} h a week, saves {it.saves:.1f}</li>"
-        for it in plan.named[:_NAMES]
+        for it in listed[:_NAMES]
     )
-    more = f"<p class=soft>and {len(plan.named) - _NAMES} more</p>" if len(plan.named) > _NAMES else ""
-    return f'<h2>Who would get a Named CAL</h2><ol class="names">{items}</ol>{more}'
+    more = f"<p class=soft>and {len(listed) - _NAMES} more</p>" if len(listed) > _NAMES else ""
+    title = f"Who {text.named_heading(plan)}"
+    told = '<p class="soft">Hours of use a week, and how many Session CALs a Named CAL of this user saves.</p>'
+    return f'<h2>{title}</h2>{told}<ol class="names">{items}</ol>{more}'
 
 
 def _what_if(plan: Plan) -> str:
@@ -159,16 +176,17 @@ def _what_if(plan: Plan) -> str:
 
 
 def _notes(plan: Plan) -> str:
-    notes = text.notes_of(plan)
-    items = "".join(f"<li>{escape(note)}</li>" for note in notes[:_NOTES])
+    items = "".join(f"<li>{escape(note)}</li>" for note in text.notes_of(plan)[:_NOTES])
     return f"<h2>What to know about the data</h2><ul>{items}</ul>" if items else ""
 
 
 def _method(plan: Plan) -> str:
+    mixes = f" {text.MIXES}" if plan.mixes.rows else ""
+    estimate = " Figures marked ~ depend on an estimate." if plan.estimated else ""
     return (
-        "<h2>How it was worked out</h2><p class=soft>Every visit of the history was played again with each number of"
-        " Session CALs: a user who comes while all are taken is denied. A user who tries again within an hour counts"
-        " once. The recommended number is the 90th percentile when whole weeks are drawn again and again, with the"
-        " trend of use. The proof plans with the first half only and plays the second."
-        f"{' Figures marked ~ rest on an estimate.' if plan.estimated else ''}</p>"
+        f"<h2>How it was worked out</h2><p class=soft>{escape(text.TERMS)} Every visit of the history was played"
+        " again with each number of Session CALs: a user who comes while all are taken is denied. A user who tries"
+        " again within an hour counts once. The recommended number is enough in nine of ten draws of the weeks, and"
+        f" for the growth of use that these weeks show.{escape(mixes)} The proof makes a plan from the first half alone"
+        f" and plays the second half with it.{estimate}</p>"
     )

@@ -6,9 +6,10 @@ from calgate_cal.planner import curve
 from calgate_cal.planner.plan import Plan
 
 WIDTH, HEIGHT = 720, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 14, 14, 30
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 104, 14, 30  # the names of the lines stand on the right
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _CELL = 25
+_LINE = 13  # between the labels of two lines
 
 
 def use_over_time(plan: Plan) -> str:
@@ -42,12 +43,14 @@ def _daily_peaks(plan: Plan) -> dict[int, int]:
 
 
 def _levels(lines: dict[str, int], most: int) -> list[str]:
-    drawn = []
-    for number, (label, cals) in enumerate(lines.items()):
+    drawn: list[str] = []
+    written: list[float] = []  # where labels stand, from the highest line down
+    for number, (label, cals) in sorted(enumerate(lines.items()), key=lambda line: -line[1][1]):
         y = _up(cals, most)
+        written.append(max(y + 4, written[-1] + _LINE) if written else y + 4)
         drawn.append(
             f'<line class="level{number}" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="label{number}" x="{WIDTH - _RIGHT}" y="{y - 4:.1f}" text-anchor="end">{label}: {cals}</text>'
+            f'<text class="label{number}" x="{WIDTH - _RIGHT + 6}" y="{written[-1]:.1f}">{label}: {cals}</text>'
         )
     return drawn
 

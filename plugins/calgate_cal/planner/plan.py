@@ -2,12 +2,14 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from calgate_cal.planner import collector, curve, hidden, mix, notes, people
+from calgate_cal.planner import collector, curve, hidden, notes, people
 from calgate_cal.planner.advice import Advice, Point, Replays, Rules, advise, points
 from calgate_cal.planner.clock import Calendar
 from calgate_cal.planner.history import History, SourceError
+from calgate_cal.planner.mix import Prices
+from calgate_cal.planner.mix_table import MixTable, Present, Wanted, table
 from calgate_cal.planner.proof import Proof, prove
 from calgate_cal.planner.replay import VENDOR, Clocks, Retry
 from calgate_cal.planner.wishes import Retries, Visit, Wish, link, merge
@@ -28,7 +30,7 @@ class Options:
     queue: bool = False
     named: int | None = None  # how many there are now
     session: int | None = None
-    prices: mix.Prices | None = None
+    prices: Prices | None = None
     below: float = 0.01
     growth: float = 0.0
     exclude: Sequence[str] = ()
@@ -40,6 +42,11 @@ class Options:
     retry: bool = True  # False: users who are denied go away
     by_user: bool = False  # one Session CAL a user, whatever the machine
     seed: int = 1
+
+    @property
+    def mixing(self) -> Wanted:
+        """What is wanted of a mix."""
+        return Wanted(self.below, self.prices, self.margin, keep_named=self.keep_named, seed=self.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +60,6 @@ class Now:
     worst_month: float = 0.0
     worst_hour: int = 0  # of the week
     worst_hour_rate: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One mix."""
-
-    named: int
-    document: int
-    session: int
-    price: float | None
-    rate: float
-    worst_month: float
-    new_people: float | None  # rate of users who came in the second half only; None: nobody is new
-    label: str  # "now", "cheapest" or ""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A user who would get a Named CAL, or a Document CAL where that is cheaper and serves them as well."""
-
-    user: str
-    kind: str  # "named" or "document"
-    hours: float  # a week
-    weeks: int  # in which they came
-    saves: float  # Session CALs
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +89,7 @@ class Plan:
     now: Now
     advice: Advice
     curve: Sequence[Point]
-    mix: Sequence[Row]
-    mix_refused: str  # why there is none
-    named: Sequence[Candidate]
+    mixes: MixTable
     hardly_used: Sequence[str]
     proof: Proof | None
     by_hour_of_week: Sequence[Sequence[float]]
@@ -169,7 +149,8 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
     named = options.named if options.named is not None else len(prepared.owners)
     now = _now(replays, named, session, calendar)
     made = points(replays, advice, _shown(advice, session))
-    rows, refused, candidates = _mix(replays, advice, now, prepared.owners, options, calendar)
+    present = Present(replays, now.named, session, prepared.owners, advice.recommended)
+    mixes = table(present, options.mixing, calendar)
     judged = replays.at(session if session is not None else advice.recommended)
     what_if = {
         text: Replays(replays.wishes, change(replays), replays.first) for text, change in options.what_if.items()
@@ -183,9 +164,7 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
         now=now,
         advice=advice,
         curve=made,
-        mix=rows,
-        mix_refused=refused,
-        named=candidates,
+        mixes=mixes,
         hardly_used=_hardly_used(replays.wishes, prepared.owners, options.clocks),
         proof=prove(replays, calendar, options.below, options.seed),
         by_hour_of_week=curve.by_hour_of_week(
@@ -247,94 +226,6 @@ def _shown(advice: Advice, session: int | None) -> set[int]:
     """The numbers that are replayed exactly: near the answer, what there is now and the 5 % point."""
     near = set(range(max(0, advice.plain - 2), advice.plain + 3)) | ({session} if session is not None else set())
     return near | {advice.counts.need(0.05), advice.low, advice.high, advice.recommended}
-
-
-def _mix(
-    replays: Replays, advice: Advice, now: Now, owners: Sequence[str], options: Options, calendar: Calendar
-) -> tuple[list[Row], str, list[Candidate]]:
-    """Returns the mixes to show, or why there is none, and who would get a Named CAL."""
-    weeks = curve.whole_weeks(replays.wishes[replays.first :], calendar)
-    if len(weeks) < mix.WEEKS_AT_LEAST:
-        return [], f"a mix of Named and Session CALs needs {mix.WEEKS_AT_LEAST} whole weeks, not {len(weeks)}", []
-    nobody = Replays(replays.wishes, replace(replays.rules, named=frozenset()), replays.first)
-    alone = advise(nobody, calendar, options.below, options.seed).recommended if owners else advice.recommended
-    rows = [] if options.keep_named and owners else [_row(nobody, [], 0, alone, options, calendar)]
-    if now.session is not None:
-        rows.insert(0, replace(_row(nobody, owners, now.named, now.session, options, calendar), label="now"))
-    if options.prices is None:
-        return rows, "", []
-    made = curve.one_pass(nobody.wishes, options.clocks, first=nobody.first)
-    keep = owners if options.keep_named else ()
-    mixes = mix.Mixes(made, weeks, calendar, below=options.below, margin=options.margin, keep=keep, seed=options.seed)
-
-    def session(named: int) -> int:
-        return mixes.session(named) if named else alone
-
-    one_document = _who_need_one_document(nobody.wishes, options.prices)
-    costs = mix.costs(mixes.order, one_document, options.prices)
-    best = mix.cheapest(session, costs, options.prices.session, len(keep))
-    chosen, cals = mixes.order[:best], session(best)
-    if best:
-        row = _row(nobody, chosen, best, cals, options, calendar, one_document)
-        rows.append(replace(row, rate=mixes.rate(best, cals), label="cheapest"))
-    else:
-        rows[-1] = replace(rows[-1], label="cheapest")
-    return rows, "", _candidates(chosen, made, cals, calendar, one_document)
-
-
-def _who_need_one_document(wishes: Sequence[Wish], prices: mix.Prices) -> set[str]:
-    """Returns users who opened one document only, if a Document CAL is cheaper than a Named one."""
-    if prices.document is None or prices.document >= prices.named:
-        return set()
-    return people.of_one_document(wishes)
-
-
-def _row(
-    nobody: Replays,
-    named: Sequence[str],
-    count: int,
-    session: int,
-    options: Options,
-    calendar: Calendar,
-    one_document: Collection[str] = (),
-) -> Row:
-    replays = Replays(nobody.wishes, replace(nobody.rules, named=frozenset(named)), nobody.first)
-    denied = set(replays.at(session).denied)
-    prices = options.prices
-    documents = sum(user in one_document for user in named)
-    price = None
-    if prices is not None:
-        price = (count - documents) * prices.named + session * prices.session + documents * (prices.document or 0)
-    month = curve.worst_month(replays.wishes, denied, named, calendar, replays.first)
-    new = _new_people(replays.wishes, denied, set(named))
-    return Row(count - documents, documents, session, price, replays.rate(session), month, new, "")
-
-
-def _new_people(wishes: Sequence[Wish], denied: set[int], named: set[str]) -> float | None:
-    half = (wishes[0].begin + wishes[-1].begin) / 2
-    known = {wish.user for wish in wishes if wish.begin < half}
-    new = [index for index, wish in enumerate(wishes) if wish.user not in known and wish.user not in named]
-    return sum(index in denied for index in new) / len(new) if new else None
-
-
-def _candidates(
-    chosen: Sequence[str], made: curve.Pass, session: int, calendar: Calendar, one_document: Collection[str]
-) -> list[Candidate]:
-    hours, present = made.leases.hours(), dict[str, set[int]]()
-    for begin, user in zip(made.leases.begins, made.leases.users, strict=True):
-        present.setdefault(user, set()).add(calendar.slot(begin).week)
-    weeks = max(1, len(set().union(*present.values())))
-    saved = mix.savings(made, session)
-    return [
-        Candidate(
-            user,
-            "document" if user in one_document else "named",
-            hours[user] / weeks,
-            len(present[user]),
-            saved.get(user, 0.0),
-        )
-        for user in chosen
-    ]
 
 
 def _hardly_used(wishes: Sequence[Wish], owners: Sequence[str], clocks: Clocks) -> list[str]:

@@ -2,14 +2,28 @@
 
 from collections.abc import Sequence
 
-from calgate_cal.planner.plan import Candidate, Plan, Row
+from calgate_cal.planner.mix_table import KEPT, NOW, Candidate, Row
+from calgate_cal.planner.plan import Plan
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _CANDIDATES = 40  # that are named in the text; JSON names all
+_SMALLEST = 0.0005  # a rate below it is not shown as 0
+
+TERMS = (
+    "A CAL is the license that a user needs to open documents. A Named CAL belongs to one user. A Session CAL belongs"
+    " to nobody: whoever comes takes one, and gives it back after the visit."
+)
+MIXES = (
+    "Each row of the mixes is all that you would have then, not what to buy in addition. Where Named users are chosen"
+    " anew, the Session part has a margin, because a choice made for the past fits the future less well; otherwise it"
+    " is the recommended number."
+)
 
 
 def percent(rate: float) -> str:
-    """Writes 0.6 %, 11.2 % or 19 %."""
+    """Writes 0.6 %, 11.2 % or 19 %; 0 % only where there is none at all."""
+    if 0 < rate < _SMALLEST:
+        return "< 0.1 %"
     value = rate * 100
     return f"{value:.1f} %" if value < 20 and round(value, 1) % 1 else f"{value:.0f} %"
 
@@ -58,13 +72,15 @@ def now(plan: Plan) -> list[str]:
         have = f"you have {now.named} Named CALs; " if now.named else ""
         return [f"{have}how many Session CALs there are is not known (--session N marks it in every table)"]
     sure = "~ " if plan.estimated else ""
+    were = "were" if plan.closed is None else "would be"
     lines = [
-        f"you have {now.named} Named and {now.session} Session: {sure}{percent(now.rate)} of Session visits were denied"
-        f" ({now.denied:,} of {total:,})"
+        f"you have {now.named} Named and {now.session} Session: {sure}{percent(now.rate)} of Session visits {were}"
+        f" denied ({sure}{now.denied:,} of {total:,}){'' if plan.closed is None else ' behind calgate'}"
     ]
     if plan.estimated:
         lines.append(
-            f"about {plan.estimated:,} people were probably turned away: this log has no denials, so ~ marks estimates"
+            f"this log has no denials: about {plan.estimated:,} people were probably turned away; figures that depend"
+            " on this estimate are marked ~"
         )
     return lines
 
@@ -80,12 +96,11 @@ def _retries(plan: Plan) -> list[str]:
 def _numbers(plan: Plan) -> list[str]:
     advice, below = plan.advice, percent(plan.below)
     what_if = list(plan.what_if)
-    lines = [f"{'':20}Session CALs   below {below}", f"  {'as it was':18}{advice.plain:>8}      {_span(plan)}"]
-    grows = f"use grows {percent(advice.trend)} in as long again" if advice.trend else "90 % of the weeks drawn again"
-    if advice.is_certain:
-        lines.append(f"  {'recommended':18}{advice.recommended:>8}      {grows}")
-    else:
-        lines.append(f"  {'recommended':18}{advice.recommended:>8}      4 weeks are needed to say how sure")
+    lines = [
+        f"{'':20}Session CALs   for less than {below} denied",
+        f"  {'as it was':18}{advice.plain:>8}      {span(plan)}",
+        f"  {'recommended':18}{advice.recommended:>8}      {reason(plan)}",
+    ]
     if plan.now.session is not None:
         worst = hour_of_week(plan.now.worst_hour)
         lines.append(
@@ -96,11 +111,24 @@ def _numbers(plan: Plan) -> list[str]:
     return [*lines, "", *_curve(plan)]
 
 
-def _span(plan: Plan) -> str:
+def span(plan: Plan) -> str:
+    """Says how far the number that was needed varies with the weeks."""
     advice = plan.advice
-    if not advice.is_certain or advice.low == advice.high:
+    if not advice.is_certain:
         return ""
-    return f"{advice.low} to {advice.high}"
+    if advice.low == advice.high:
+        return "the same in all draws of the weeks"
+    return f"{advice.low} to {advice.high} in most draws of the weeks"
+
+
+def reason(plan: Plan) -> str:
+    """Says why the recommended number is what it is."""
+    advice = plan.advice
+    if not advice.is_certain:
+        return "4 weeks are needed to say how sure"
+    if advice.trend:
+        return f"use grows: {percent(advice.trend)} more expected in {advice.weeks} weeks"
+    return "enough in nine of ten draws of the weeks"
 
 
 def _curve(plan: Plan) -> list[str]:
@@ -135,15 +163,32 @@ def _shown(plan: Plan) -> set[int]:
 
 
 def _mix(plan: Plan) -> list[str]:
-    if plan.mix_refused:
-        return [plan.mix_refused]
-    if not plan.mix:
+    if plan.mixes.refused:
+        return [plan.mixes.refused]
+    headings, rows = mixes(plan)
+    if not rows:
         return []
-    rows = [["mix", "price", "denied", "worst month", "new people", ""], *(_cells(row) for row in plan.mix)]
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
-    return [
-        "  " + "   ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    cells = [headings, *rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
+    lines = ["   ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return [f"  {line}" for line in lines]
+
+
+def mixes(plan: Plan) -> tuple[list[str], list[list[str]]]:
+    """Returns headings and rows of the table of mixes; without a column that would be empty."""
+    shown = plan.mixes.rows
+    has_new = any(row.new_people is not None for row in shown)
+    headings = ["in all", "price", "denied", "worst month", *(["people who are new"] if has_new else []), ""]
+    rows = []
+    for row in shown:
+        new = "-" if row.new_people is None else percent(row.new_people)
+        price = "-" if row.price is None else f"{row.price:,.10g}"
+        cells = [mix(row, width=3), price, percent(row.rate), percent(row.worst_month), *([new] if has_new else [])]
+        rows.append([*cells, _LABELS.get(row.label, row.label)])
+    return headings, rows
+
+
+_LABELS = {NOW: "you have", KEPT: "your Named CALs kept"}
 
 
 def mix(row: Row, width: int = 0) -> str:
@@ -152,20 +197,23 @@ def mix(row: Row, width: int = 0) -> str:
     return f"{row.named} Named{document} + {row.session:>{width}} Session"
 
 
-def _cells(row: Row) -> list[str]:
-    new = "-" if row.new_people is None else percent(row.new_people)
-    price = "-" if row.price is None else f"{row.price:,.10g}"
-    return [mix(row, width=3), price, percent(row.rate), percent(row.worst_month), new, row.label]
+def named_heading(plan: Plan) -> str:
+    """Says whom the list of people names; "" if there is none."""
+    listed = plan.mixes.candidates
+    if not listed:
+        return ""
+    if plan.mixes.are_owners:
+        return "keeps a Named CAL"
+    return f"would get {'a Document or Named CAL' if any(it.kind == 'document' for it in listed) else 'a Named CAL'}"
 
 
 def _named(plan: Plan) -> list[str]:
-    lines = []
-    if plan.named:
-        kinds = "a Document or Named CAL" if any(it.kind == "document" for it in plan.named) else "a Named CAL"
-        lines.append(f"would get {kinds} (hours a week, weeks present, Session CALs saved):")
-        lines += [f"  {_candidate(plan, number, each)}" for number, each in enumerate(plan.named[:_CANDIDATES], 1)]
-        if len(plan.named) > _CANDIDATES:
-            lines.append(f"  and {len(plan.named) - _CANDIDATES} more (--json names all)")
+    lines, listed = [], plan.mixes.candidates
+    if listed:
+        lines.append(f"{named_heading(plan)} (hours a week, weeks present, Session CALs saved):")
+        lines += [f"  {_candidate(plan, number, each)}" for number, each in enumerate(listed[:_CANDIDATES], 1)]
+        if len(listed) > _CANDIDATES:
+            lines.append(f"  and {len(listed) - _CANDIDATES} more (--json names all)")
     if plan.hardly_used:
         users = ", ".join(name(plan, user) for user in plan.hardly_used)
         lines.append(f"have a Named CAL and hardly use it: {len(plan.hardly_used)} of {plan.now.named} ({users})")
@@ -186,8 +234,8 @@ def proof(plan: Plan) -> str:
         return "proof: one half of the time has no visits, so nothing can be proved"
     right = f"{made.right} would have been {'enough' if made.right <= made.planned else 'needed'}"
     return (
-        f"proof: planned on {date(plan, plan.since)} to {date(plan, made.split - 1)}: {made.planned}. After that"
-        f" {percent(made.rate)} would have been denied; {right}"
+        f"proof: planned on {date(plan, plan.since)} to {date(plan, made.split - 1)} alone: {made.planned} Session"
+        f" CALs. With them {percent(made.rate)} would have been denied after that; {right}"
     )
 
 
@@ -196,8 +244,9 @@ def notes_of(plan: Plan) -> list[str]:
     notes = list(plan.prepared.notes)
     if plan.closed is not None:
         notes.append(
-            "closing the browser frees a CAL in QlikView; calgate cannot see it, so the CAL stays taken for the idle"
-            f" timeout longer: planned that way, {plan.advice.plain} instead of {plan.closed} Session CALs"
+            "QlikView frees a CAL when the browser is closed; behind calgate it stays taken until the idle timeout,"
+            f" since a proxy cannot see that: for this history {plan.advice.plain} Session CALs instead of"
+            f" {plan.closed}"
         )
     return notes
 
@@ -241,16 +290,16 @@ def as_json(plan: Plan, *, with_names: bool) -> dict[str, object]:
             "trend": advice.trend,
             "below": plan.below,
         },
-        "mix": [_row(row) for row in plan.mix],
+        "mix": [_row(row) for row in plan.mixes.rows],
         "named": [
             {"user": name(plan, it.user), "kind": it.kind, "hours": it.hours, "weeks": it.weeks, "saves": it.saves}
-            for it in (plan.named if with_names else ())
+            for it in (plan.mixes.candidates if with_names else ())
         ],
         "hardly_used": [name(plan, user) for user in plan.hardly_used] if with_names else len(plan.hardly_used),
         "proof": None
         if proof is None
         else {"planned": proof.planned, "rate": proof.rate, "right": proof.right, "split": proof.split},
-        "notes": [*notes_of(plan), *([plan.mix_refused] if plan.mix_refused else [])],
+        "notes": [*notes_of(plan), *([plan.mixes.refused] if plan.mixes.refused else [])],
         "by_hour_of_week": [list(day) for day in plan.by_hour_of_week],
         "what_if": {text: _what_if(plan, text) for text in plan.what_if},
     }

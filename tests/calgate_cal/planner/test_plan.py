@@ -159,7 +159,7 @@ def test_a_source_that_cannot_be_read_is_one_line_and_exit_1(plan: Plan) -> None
 
 def test_the_difference_that_an_unseen_close_makes_is_reported(plan: Plan, tmp_path: Path) -> None:
     made = planned(plan(site_logs(tmp_path, 4), "--json"))
-    (note,) = [note for note in made["notes"] if "closing the browser" in note]
+    (note,) = [note for note in made["notes"] if "the browser is closed" in note]
     needs = [int(word) for word in note.split() if word.isdigit()]
     assert needs[0] == made["recommended"]["as_it_was"] > needs[1]
 
@@ -168,6 +168,21 @@ def test_users_who_hold_named_cals_keep_them_only_if_wanted(plan: Plan, tmp_path
     folder = site_logs(tmp_path, 9)
     words = ("--named", "3", "--session", "8", "--price", "named=20,session=10", "--json")
     free, kept = planned(plan(folder, *words)), planned(plan(folder, *words, "--keep-named"))
-    assert [row["named"] for row in free["mix"]] == [3, 0]  # a Named CAL costs more than it saves
-    assert [row["named"] for row in kept["mix"]] == [3, 3]
+    assert [(row["named"], row["label"]) for row in free["mix"]] == [(3, "now"), (0, "cheapest"), (3, "kept")]
+    assert [(row["named"], row["label"]) for row in kept["mix"]] == [(3, "now"), (3, "cheapest")]
     assert [it["user"] for it in kept["named"]] == ["CORP\\user00", "CORP\\user01", "CORP\\user02"]
+
+
+def test_the_present_named_cals_are_a_mix_at_the_recommended_number_and_can_be_the_cheapest(
+    plan: Plan, tmp_path: Path
+) -> None:
+    folder = site_logs(tmp_path, 26, users=120)
+    words = ("--named", "10", "--session", "6", "--price", "named=1,session=10")
+    made = planned(plan(folder, *words, "--json"))
+    (cheapest,) = (row for row in made["mix"] if row["label"] == "cheapest")
+    assert (cheapest["named"], cheapest["session"]) == (10, made["recommended"]["session"])
+    assert cheapest["price"] == min(row["price"] for row in made["mix"] if row["label"] != "now")
+    assert len(made["named"]) == 10
+    output = plan(folder, *words).output
+    assert "keeps a Named CAL" in output
+    assert "would get" not in output
