@@ -19,6 +19,7 @@ class Player:
         self._wishes = wishes
         self._retry = retry
         self._leases: dict[int, Lease] = {}
+        self._rest: dict[int, float] = {}  # of wishes that an hour of a Usage CAL has served: the seconds that remain
         self.denied: set[int] = set()
 
     async def play(self) -> set[int]:
@@ -49,7 +50,12 @@ class Player:
             if self._retry is not None and at + self._retry.gap <= wish.begin + self._retry.patience:
                 heappush(events, (at + self._retry.gap, _TAKES, index))
             return
-        end = at + wish.used - wish.begin
+        end = at + self._rest.get(index, wish.used - wish.begin)
+        lease = self._leases[index]
+        if lease.kind == "usage" and lease.until is not None and lease.until < end:
+            self._rest[index] = end - lease.until  # the hour is over: the next use claims again
+            heappush(events, (lease.until, _TAKES, index))
+            return
         while at + 10 * MINUTE < end:  # else the idle timeout ends it though it is in use
             at += 10 * MINUTE
             heappush(events, (at, _TOUCHES, index))

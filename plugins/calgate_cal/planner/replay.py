@@ -1,6 +1,5 @@
 """Replays wishes with another number of Session CALs and other clocks: who would have been denied, exactly."""
 
-import math
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -78,23 +77,21 @@ class _UsageCals:
         self._begun: deque[float] = deque()
         self._running: dict[tuple[str, str], float] = {}
 
-    def take(self, now: float, wish: Wish) -> bool:
-        """Serves a wish from the hour that is running, or from as many free CALs as it has hours."""
+    def take(self, now: float, wish: Wish) -> float | None:
+        """Returns the end of the hour that runs for this user and document, or that begins now; None: none is free."""
         if not self._count:
-            return False
+            return None
         key = (wish.user, wish.document)
-        until = now + wish.used - wish.begin
         running = self._running.get(key, 0.0)
-        if running > now and running >= until:
-            return True
-        hours = max(1, math.ceil((until - max(now, running)) / USAGE_SERVES))
+        if running > now:
+            return running
         while self._begun and self._begun[0] + USAGE_RETURNS <= now:
             self._begun.popleft()
-        if len(self._begun) + hours > self._count:
-            return False
-        self._begun.extend([now] * hours)
-        self._running[key] = max(now, running) + hours * USAGE_SERVES
-        return True
+        if len(self._begun) >= self._count:
+            return None
+        self._begun.append(now)
+        self._running[key] = now + USAGE_SERVES
+        return now + USAGE_SERVES
 
 
 class _Pool:
@@ -130,20 +127,21 @@ class _Pool:
             heappop(self._departures)
         return None
 
-    def take(self, now: float, wish: Wish) -> bool:
-        """Serves a wish from its holder's own lease, or from a free CAL; False if there is neither.
+    def take(self, now: float, wish: Wish, used: float) -> float | None:
+        """Serves a wish until `used` from its holder's own lease, or from a free CAL; None if there is neither.
 
-        The order is the vendor's: a Session CAL, a Usage CAL, a Session CAL reclaimed from an idle holder.
+        Returns `used`, or the end of a Usage CAL's hour that comes before it. The order is the vendor's: a Session
+        CAL, a Usage CAL, a Session CAL reclaimed from an idle holder.
         """
         holder = wish.holder
         lease = self._leases.get(holder)
-        used = now + wish.used - wish.begin
         if lease is None:
             if len(self._leases) >= self._seats:
-                if self._usage.take(now, wish):
-                    return True
+                hour = self._usage.take(now, wish)
+                if hour is not None:
+                    return min(hour, used)
                 if not self._reclaim(now):
-                    return False
+                    return None
             lease = self._leases[holder] = _Lease(now, used, 0.0, signed_out=wish.signed_out)
         elif used >= lease.used:
             lease.used, lease.signed_out = used, wish.signed_out
@@ -155,7 +153,7 @@ class _Pool:
         if end != lease.end:
             lease.end = end
             heappush(self._departures, (end, holder))
-        return True
+        return used
 
     def _reclaim(self, now: float) -> bool:
         """Frees the lease that has been idle longest and is past its minimum; False if there is none."""
@@ -192,19 +190,26 @@ def denied(
         return Outcome(gone, list(gone))
     pool, outcome = _Pool(seats, clocks, usage), Outcome()
     again: list[tuple[float, int]] = []
+    refused: set[int] = set()
+    rest: dict[int, float] = {}  # of wishes that an hour of a Usage CAL has served: the seconds that remain
     free_until, take = pool.free_until, pool.take
     for now, index, wish in _attempts(wishes, again, named):
         free_until(now)
-        first = now == wish.begin
-        if take(now, wish):
-            if not first:
+        used = now + rest.get(index, wish.used - wish.begin)
+        served = take(now, wish, used)
+        if served is not None:
+            if index in refused and index not in rest:
                 outcome.waited[index] = now - wish.begin
+            if served < used:
+                rest[index] = used - served
+                heappush(again, (served, index))
             continue
-        if first:
+        if index not in refused:
+            refused.add(index)
             outcome.denied.append(index)
         if retry is not None and now + retry.gap <= wish.begin + retry.patience:
             heappush(again, (now + retry.gap, index))
-        else:
+        elif index not in rest:
             outcome.never_served.append(index)
     return outcome
 
@@ -270,35 +275,65 @@ def queued(
 
     Users who have waited `patience` seconds give up; None: they wait until they are served.
     """
-    pool, outcome = _Pool(seats, clocks or Clocks(), usage), Outcome()
-    queue: deque[int] = deque()
-    for index, wish in enumerate(wishes):
-        if wish.user in named:
-            continue
-        _offer(wishes, pool, queue, wish.begin, patience, outcome)
-        if queue or not pool.take(wish.begin, wish):
-            outcome.denied.append(index)
-            queue.append(index)
-    _offer(wishes, pool, queue, float("inf"), patience, outcome)
+    queue = _Queue(_Pool(seats, clocks or Clocks(), usage), wishes, patience)
+    for now, index, _ in _attempts(wishes, queue.again, named):
+        queue.offer(now)
+        queue.arrive(now, index)
+    queue.offer(float("inf"))
+    outcome = queue.outcome
     outcome.never_served.extend(index for index in outcome.denied if index not in outcome.waited)
     return outcome
 
 
-def _offer(
-    wishes: Sequence[Wish], pool: _Pool, queue: deque[int], until: float, patience: float | None, outcome: Outcome
-) -> None:
-    """Gives each CAL that comes free up to `until` to the head of the queue."""
-    while queue:
-        at = pool.next_departure()
-        if at is None or at > until:
-            return
-        pool.free_until(at)
-        while queue:
-            wish = wishes[queue[0]]
-            if patience is not None and at > wish.begin + patience:
-                queue.popleft()
-            elif pool.take(at, wish):
-                outcome.waited[queue.popleft()] = at - wish.begin
-            else:
-                break
-    pool.free_until(until)
+class _Queue:
+    """First come, first served, and each offer is taken at once."""
+
+    def __init__(self, pool: _Pool, wishes: Sequence[Wish], patience: float | None) -> None:
+        self._pool = pool
+        self._wishes = wishes
+        self._patience = patience
+        self._waiting: deque[tuple[float, int]] = deque()  # since when
+        self._rest: dict[int, float] = {}  # of wishes that an hour of a Usage CAL has served: the seconds that remain
+        self._kept: set[int] = set()
+        self.again: list[tuple[float, int]] = []
+        self.outcome = Outcome()
+
+    def arrive(self, now: float, index: int) -> None:
+        """Serves a wish, or puts it at the end of the queue."""
+        if self._waiting or not self._serve(now, index):
+            if index not in self._kept:
+                self._kept.add(index)
+                self.outcome.denied.append(index)
+            self._waiting.append((now, index))
+
+    def offer(self, until: float) -> None:
+        """Gives each CAL that comes free up to `until` to the head of the queue."""
+        waiting = self._waiting
+        while waiting:
+            at = self._pool.next_departure()
+            if at is None or at > until:
+                return
+            self._pool.free_until(at)
+            while waiting:
+                since, index = waiting[0]
+                if self._patience is not None and at > since + self._patience:
+                    waiting.popleft()
+                    continue
+                continues = index in self._rest
+                if not self._serve(at, index):
+                    break
+                if not continues:
+                    self.outcome.waited[index] = at - self._wishes[index].begin
+                waiting.popleft()
+        self._pool.free_until(until)
+
+    def _serve(self, now: float, index: int) -> bool:
+        wish = self._wishes[index]
+        used = now + self._rest.get(index, wish.used - wish.begin)
+        served = self._pool.take(now, wish, used)
+        if served is None:
+            return False
+        if served < used:
+            self._rest[index] = used - served
+            heappush(self.again, (served, index))
+        return True

@@ -23,7 +23,7 @@ def history(generator: random.Random) -> list[Wish]:
     for _ in range(generator.randrange(5, 25)):
         holder = (f"u{generator.randrange(6)}", generator.choice(("pc", "laptop")))
         begin = free_at.get(holder, 0) + generator.choice((1, 2, 5, 10, 20, 40, 90))
-        length = generator.choice((0, 1, 3, 10, 14, 15, 16, 40))
+        length = generator.choice((0, 1, 3, 10, 14, 15, 16, 40, 70, 150))
         free_at[holder] = begin + length + 61  # a retry within the hour must not overlap the next visit
         at, signed_out = TEN + begin * MINUTE, generator.random() < 0.5
         wishes.append(Wish(at, False, at + length * MINUTE, signed_out, holder[0], holder, "session"))
