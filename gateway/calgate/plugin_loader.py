@@ -261,6 +261,13 @@ async def start(
         )
 
 
+def with_siblings(services: Services, settings: PluginSettings, name: str) -> Services:
+    """Returns the services of one plugin, with the sections of the other plugins of its package."""
+    package = settings.modules[name].package
+    siblings = {key: one for key, one in settings.plugins.items() if settings.modules[key].package == package}
+    return dataclasses.replace(services, siblings=siblings)
+
+
 def _of_role(settings: PluginSettings, role: str) -> Iterator[tuple[str, Section]]:
     """The configured sections of a role, in the order that their plugins want."""
     names = sorted(settings.plugins, key=lambda name: settings.modules[name].order)
@@ -270,11 +277,8 @@ def _of_role(settings: PluginSettings, role: str) -> Iterator[tuple[str, Section
 async def _enter(
     stack: AsyncExitStack, settings: PluginSettings, name: str, section: Section, services: Services
 ) -> Any:
-    plugin = settings.modules[name]
-    siblings = {key: one for key, one in settings.plugins.items() if settings.modules[key].package == plugin.package}
+    services = with_siblings(services, settings, name)
     try:
-        return await stack.enter_async_context(
-            plugin.module.start(section, dataclasses.replace(services, siblings=siblings))
-        )
+        return await stack.enter_async_context(settings.modules[name].module.start(section, services))
     except (ValueError, OSError, ImportError) as error:
         raise ConfigError([f"{settings.file}: {name}: {error}"], code=1) from error

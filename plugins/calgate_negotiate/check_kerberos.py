@@ -45,17 +45,9 @@ async def compared(subject: str, context: CheckContext, compare: Callable[[Domai
 
 
 async def _before_a_ticket(file: Path, context: CheckContext) -> AsyncIterator[Finding]:
-    keys: Sequence[Key] = ()
-    try:
-        keys = await asyncio.to_thread(keytab.read, file)
-    except OSError as error:
-        what, _, remedy = keytab.why_unreadable(file, error).partition("; ")
-        yield Finding("fail", "keytab", what, remedy)
-    except ValueError as error:
-        yield Finding("fail", "keytab", f"{file}: {error}", _EXPORT)
-    else:
-        for finding in await asyncio.to_thread(lambda: list(_keytab(file, keys))):
-            yield finding
+    keys, found = await asyncio.to_thread(check_keytab, file)
+    for finding in found:
+        yield finding
     if context.registry is not None:
         yield await compared("clock", context, partial(_clock, now=context.now))
     if not context.hosts:
@@ -66,7 +58,19 @@ async def _before_a_ticket(file: Path, context: CheckContext) -> AsyncIterator[F
         if name.level == "fail":
             yield Finding("untried", "SPN", f"the holder of HTTP/{host}: the name is not in the DNS")
         elif context.registry is not None:
-            yield await compared("SPN", context, partial(_spn, host=host, keys=keys))
+            yield await compared("SPN", context, partial(check_holder, service=f"HTTP/{host}", keys=keys))
+
+
+def check_keytab(file: Path) -> tuple[Sequence[Key], Sequence[Finding]]:
+    """Returns the entries of a keytab, and what is to be said of the file."""
+    try:
+        keys = keytab.read(file)
+    except OSError as error:
+        what, _, remedy = keytab.why_unreadable(file, error).partition("; ")
+        return (), [Finding("fail", "keytab", what, remedy)]
+    except ValueError as error:
+        return (), [Finding("fail", "keytab", f"{file}: {error}", _EXPORT)]
+    return keys, list(_keytab(file, keys))
 
 
 def _keytab(file: Path, keys: Sequence[Key]) -> Iterator[Finding]:
@@ -115,8 +119,8 @@ async def _clock(registry: DomainInfo, now: Callable[[], float]) -> Finding:
     return Finding("ok", "clock", "agrees with the domain controller's")
 
 
-async def _spn(registry: DomainInfo, host: str, keys: Sequence[Key]) -> Finding:
-    service = f"HTTP/{host}"
+async def check_holder(registry: DomainInfo, service: str, keys: Sequence[Key]) -> Finding:
+    """Compares the account that holds an SPN with the keys of a keytab."""
     held_by = await registry.holders(service)
     if not held_by:
         return Finding(

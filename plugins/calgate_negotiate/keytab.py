@@ -46,6 +46,14 @@ def service_types(keys: Sequence[Key]) -> frozenset[int]:
     return frozenset(key.encryption_type for key in keys if key.principal.startswith("HTTP/"))
 
 
+def own_key(keys: Sequence[Key]) -> Key:
+    """Returns the key under which the gateway requests a ticket for itself. Raises ValueError if there is none."""
+    for key in keys:
+        if key.principal.startswith("HTTP/") and key.encryption_type in AES:
+            return key
+    raise ValueError("the keytab has no AES key of an HTTP/ name")
+
+
 def _entries(data: bytes) -> Iterator[Key]:
     at = 2
     while at + 4 <= len(data):

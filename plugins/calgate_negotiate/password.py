@@ -6,9 +6,6 @@ of NTLM, and answered no sooner than a second after the request: an unknown name
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
-
-from pydantic import Field
 
 from calgate.plugin import (
     AccountRefused,
@@ -16,7 +13,6 @@ from calgate.plugin import (
     MethodRefused,
     PasswordChanger,
     Peer,
-    Section,
     Services,
     ShowPage,
     SignInField,
@@ -30,42 +26,21 @@ from calgate_negotiate.load_password_kerberos import open_domain
 from calgate_negotiate.password_attempts import PasswordAttempts
 from calgate_negotiate.password_basic import BasicHandshake
 from calgate_negotiate.password_change import STEP, PasswordChange
+from calgate_negotiate.password_check import check
+from calgate_negotiate.password_settings import Config, negotiate_beside
 from calgate_negotiate.password_verifiers import FileVerifier, PasswordVerifier
-from calgate_negotiate.settings import Config as NegotiateConfig
 
-__all__ = ["Config", "role", "start", "warnings"]
+__all__ = ["Config", "check", "role", "start", "warnings"]
 
 role = "sign-in"
-
-
-class Config(Section):
-    """`[password]`: sign-in by name and password on a page."""
-
-    realms: dict[str, str] = Field(default_factory=dict)
-    """NetBIOS names of domains and their Kerberos realms; the first is for a name without a domain. Left out: the
-    keytab's realm, with its first label as the name of the domain."""
-    keytab: Path | None = None
-    """The keytab that proves that the domain responded, and not somebody in its place. Left out: negotiate.keytab."""
-    basic: bool = False
-    """Whether programs may send name and password as `Authorization: Basic`, over https. It is offered to nobody, and
-    each request without the session cookie is verified again."""
-    change: bool = True
-    """Whether users can change an expired password on a page, which [ldap] does for them."""
-    insecure: bool = False
-    """Whether passwords may be sent in clear text, for a trial without TLS."""
 
 
 @asynccontextmanager
 async def start(config: Config, services: Services) -> AsyncIterator[SignInMethod]:
     """Yields the sign-in method. Raises ValueError if a setting cannot be used."""
-    if not services.can_be_https and not config.insecure:
-        raise ValueError(
-            "passwords would be sent in clear text; set listen.tls, listen.trusted_proxies for a proxy that ends TLS,"
-            " or insecure = true for a trial"
-        )
-    negotiate = services.siblings.get("negotiate")
-    beside = negotiate if isinstance(negotiate, NegotiateConfig) else None
-    keytab = config.keytab or (beside.keytab if beside is not None else None)
+    if fault := config.fault_beside(services):
+        raise ValueError(fault)
+    keytab = config.keytab_beside(services)
     async with AsyncExitStack() as stack:
         verifiers: list[PasswordVerifier] = []
         if keytab is not None:
@@ -74,12 +49,8 @@ async def start(config: Config, services: Services) -> AsyncIterator[SignInMetho
             verifiers.append(domain)
         if services.ntlm_verifier is not None:
             verifiers.append(FileVerifier(services.ntlm_verifier))
-        if not verifiers:
-            raise ValueError(
-                "needs negotiate.keytab (it proves that the domain responded, and not somebody in its place) or a"
-                " [users] file"
-            )
-        section = beside.guard if beside is not None else GuardSection()
+        negotiate = negotiate_beside(services)
+        section = negotiate.guard if negotiate is not None else GuardSection()
         guard = Guard(services.store, section, passed_on=keytab is not None, reported=False)
         stack.push_async_callback(guard.close)
         attempts = PasswordAttempts(verifiers, guard)

@@ -37,11 +37,7 @@ class DomainVerifier:
     def __init__(self, keytab: Path, realms: Mapping[str, str]) -> None:
         """Raises ValueError if the keytab cannot be used."""
         self._acceptor = Acceptor(keytab)
-        own = next(
-            key
-            for key in keytabs.read(keytab)
-            if key.principal.startswith("HTTP/") and key.encryption_type in keytabs.AES
-        )
+        own = keytabs.own_key(keytabs.read(keytab))
         self._service = gssapi.Name(f"{own.principal}@{own.realm}", gssapi.NameType.kerberos_principal)
         self._realms = Realms(realms, own.realm)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="password")
@@ -50,6 +46,11 @@ class DomainVerifier:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._acceptor.close()
+
+    @property
+    def realms(self) -> Mapping[str, str]:
+        """The realms by the names of their domains; the first is for a name without a domain."""
+        return self._realms.by_domain
 
     def knows(self, name: PasswordName) -> bool:
         """Whether the domain of a name is one of its own."""

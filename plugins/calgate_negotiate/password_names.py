@@ -45,6 +45,11 @@ class Realms:
         self._netbios = {realm.casefold(): netbios for netbios, realm in self._by_domain.items()}
         self._first = next(iter(self._by_domain))
 
+    @property
+    def by_domain(self) -> Mapping[str, str]:
+        """The realms by the names of their domains, in the order of the settings."""
+        return self._by_domain
+
     def realm_of(self, name: PasswordName) -> str | None:
         """Returns the realm to ask; None for a domain that is not one of ours, which no server is asked about."""
         if not name.domain:

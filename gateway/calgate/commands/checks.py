@@ -177,7 +177,8 @@ async def _plugins(
         replace(services, site=site), hosts, registry, login, blocked, has_tls=settings.core.listen.tls is not None
     )
     for name in sorted(settings.plugins, key=lambda name: (settings.modules[name].role != "directory", name)):
-        async for finding in settings.modules[name].check(settings.plugins[name], context):
+        own = replace(context, services=plugin_loader.with_siblings(context.services, settings, name))
+        async for finding in settings.modules[name].check(settings.plugins[name], own):
             if finding.blocks:
                 blocked.setdefault(finding.blocks, finding.subject)
             yield finding
