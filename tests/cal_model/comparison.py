@@ -69,6 +69,7 @@ class Duel:
     "release": claim of the user and client
     "assign": kind, user, document · "remove", "undo": kind, claim of the user · "allocate": document, CALs
     "limit": kind, limit or None · "dynamic": kind, document or "", on or None · "finish": claim of the user, forced
+    "dismiss": claim of the user and client
     """
 
     steps = 0  # of all duels together
@@ -151,7 +152,7 @@ class Duel:
                 self._claims[number] = words[:3]
             case "settle" | "touch":
                 words[0] = self._back(words[0])
-            case "release" | "finish":
+            case "release" | "finish" | "dismiss":
                 user, client, _ = self._claims.get(self._back(words[0]), SOMEBODY)
                 words[:1] = user, client
             case "remove" | "undo":
@@ -168,7 +169,7 @@ class Duel:
         if what == "claim":
             user, client, document, held = words
             return [passes, what, user, client, document, "\n".join(GROUPS[user]), str(number), held]
-        if what in ("assign", "remove", "undo", "allocate", "limit", "dynamic", "finish"):
+        if what in ("assign", "remove", "undo", "allocate", "limit", "dynamic", "finish", "dismiss"):
             by = [passes, what, "test"]
             if what == "assign":
                 kind, user, document = words

@@ -68,7 +68,7 @@ def an_administrator_thinks_better_of_it(r: Random, duel: Duel) -> None:
 
 
 def somebody_leaves_while_others_wait(r: Random, duel: Duel) -> None:
-    """A CAL comes free for the queue; a lowered limit sometimes takes the offer back before it is used."""
+    """A CAL comes free for the queue; sometimes an administrator takes back the offer, or takes out the waiter."""
     if not duel.model.waiters():
         everybody_comes_at_once(r, duel)
     sessions = [cal for cal in duel.model.cals() if cal.kind == "session"]
@@ -80,6 +80,8 @@ def somebody_leaves_while_others_wait(r: Random, duel: Duel) -> None:
     duel.play([("finish", 0, duel.back_to(leaver.user, client=leaver.client), True), ("tend", 0)])
     if r.random() < 0.3:
         duel.play([("limit", 0, "session", 0), ("tend", 0), ("limit", 0, "session", None), ("tend", 0)])
+    if r.random() < 0.3:
+        duel.play([("dismiss", 0, duel.back_to(waiter.user, client=waiter.client)), ("tend", 0)])
     come = ("again", 0, duel.back_to(waiter.user, client=waiter.client), 0)
     duel.play([come, *(_visit(r) for _ in range(r.randint(1, 4)))])
 
@@ -129,7 +131,9 @@ def _visit(r: Random, what: str | None = None) -> Operation:
 
 
 def _order(r: Random) -> Operation:
-    what = r.choice(("assign", "remove", "remove", "undo", "allocate", "limit", "dynamic", "dynamic", "finish"))
+    what = r.choice(
+        ("assign", "remove", "remove", "undo", "allocate", "limit", "dynamic", "dynamic", "finish", "dismiss")
+    )
     passes = _while(r)
     kind, document = r.choice(ASSIGNABLE)
     match what:
@@ -143,4 +147,6 @@ def _order(r: Random) -> Operation:
             return what, passes, r.choice(("named", "document", "session", "usage")), r.choice((None, 0, 1, 2, 3))
         case "dynamic":
             return what, passes, kind, r.choice((document, "")), r.choice((True, False, None))
+        case "dismiss":
+            return what, passes, _back(r)
     return what, passes, _back(r), r.random() < 0.5

@@ -292,6 +292,14 @@ class Model(Rules):
             self._sign_out(cal)
         return "done"
 
+    def dismiss(self, user: str, client: str) -> str:
+        """Takes a waiter and any offer out of the queue; a page that is still open joins again at the end."""
+        holder = f"{user}|{client}"
+        if self.waiter(holder) is None:
+            return "has-none"
+        self._leave(holder)
+        return "done"
+
     # ------------------------------------------------------------ helpers
 
     def _assigned(self, kind: str, user: str, document: str) -> Cal | None:

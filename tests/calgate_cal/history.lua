@@ -44,6 +44,7 @@ local OPERATIONS = {
   limit = function(keys, _, args) return limit(keys, args) end,
   dynamic = function(keys, _, args) return dynamic(keys, args) end,
   finish = function(keys, _, args) return finish(keys, args) end,
+  dismiss = function(keys, _, args) return dismiss(keys, args) end,
 }
 
 redis.register_function(VERSION .. 'history', function(keys, args)

@@ -6,6 +6,7 @@ import pytest
 
 from cal_model.license import MINUTE, Lab
 from calgate_cal import lua
+from calgate_cal.admin import AdminError, LicenseAdmin
 
 License = Callable[..., Awaitable[Lab]]
 
@@ -107,6 +108,41 @@ async def test_sign_out_gives_up_the_position(full: Lab) -> None:
     await full.release("bob")
     assert await full.stands("bob") is None
     assert (await full.denial("carol")).place == 1
+
+
+async def test_dismissed_waiter_makes_way_and_joins_again_at_the_end(full: Lab) -> None:
+    await full.license_admin.dismiss("bob", "pc")
+    assert [(one.user, one.place) for one in await full.license_admin.queue()] == [("carol", 1)]
+    assert (await full.denial("bob")).place == 2
+
+
+async def test_offer_of_a_dismissed_waiter_goes_to_the_next(full: Lab) -> None:
+    await full.release("alice")
+    assert await full.stands("bob") == (1, "session")
+    await full.license_admin.dismiss("bob", "pc")
+    assert await full.stands("carol") == (1, "session")
+    assert await full.open("carol") == "session"
+
+
+async def test_dismissal_is_recorded_with_the_wait_the_administrator_and_the_reason(full: Lab) -> None:
+    await full.at(16 * MINUTE + 20)
+    admin = LicenseAdmin(
+        "q", full.license_admin.license, full.store, None, "CORP\\smith (console, ::1)", reason="left their desk"
+    )
+    await admin.dismiss("bob", "pc")
+    record = (await full.log())[-1]
+    assert (record["what"], record["name"], record["client"]) == ("gave-up", "CORP\\bob", "pc")
+    assert (record["waited"], record["by"]) == ("20000", "CORP\\smith (console, ::1)")
+    assert record["reason"] == "left their desk"
+
+
+async def test_dismissal_of_a_user_who_does_not_wait_changes_nothing(full: Lab) -> None:
+    before = await full.log()
+    for user, client in (("bob", "laptop"), ("alice", "pc"), ("dave", "pc")):
+        with pytest.raises(AdminError, match="do not wait"):
+            await full.license_admin.dismiss(user, client)
+    assert await full.log() == before
+    assert await full.stands("bob") == (1, None)
 
 
 async def test_waiter_who_is_assigned_a_cal_gets_it_at_the_next_poll(license: License) -> None:

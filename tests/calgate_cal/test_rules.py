@@ -47,6 +47,7 @@ FAULTS = {
     "time stopped by a record far ahead": ("newest - now <= MOST_AHEAD", "newest - now <= FOREVER"),
     "leases beyond the limit counted": ("- pool.beyond(license, kind)", "- 0 * pool.beyond(license, kind)"),
     "positions of one user unbounded": (">= MOST_OF_ONE_USER then", ">= 10 * MOST_OF_ONE_USER then"),
+    "a dismissed waiter kept": ("queue.leave(license, holder, 'gave-up', {'by', by})", "do end"),
     "visits joined over a longer pause": ("used < visit.used + idle then", "used < visit.used + 2 * idle then"),
     "a host's own allocation ignored": ("is_named and full or plain", "plain"),
 }
