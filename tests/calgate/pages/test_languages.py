@@ -135,7 +135,7 @@ def test_time_on_another_day_has_its_day() -> None:
 def test_denial_is_a_sentence_about_this_persons_licenses() -> None:
     assert "All 46 licenses open to you are in use." in text_of("en")
     assert "Alle 46 Lizenzen, die für Sie infrage kommen, sind vergeben." in text_of("de")
-    assert "Die nächste kann frei werden13:35 MEZ" in text_of("de")
+    assert "Nächste Lizenz voraussichtlich frei13:35 MEZ" in text_of("de")
 
 
 # ---------------------------------------------------------------- an administrator's own languages

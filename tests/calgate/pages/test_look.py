@@ -50,7 +50,7 @@ def test_mail_for_access_has_the_address_the_user_and_the_reference() -> None:
     assert fields["body"] == [
         "I need access to bi.corp.example/docs/a?b=1&c=Zoë.\r\n\r\nUser: CORP\\alice\r\nReference: 7F3K-92QD"
     ]
-    german = urlsplit(link_of(page(PagesSection(contact="bi@corp.example"), Forbidden("x"), "de"), "Um Zugriff bitten"))
+    german = urlsplit(link_of(page(PagesSection(contact="bi@corp.example"), Forbidden("x"), "de"), "Zugriff anfordern"))
     assert parse_qs(german.query)["body"][0].startswith("Ich brauche Zugriff auf bi.corp.example/")
 
 
