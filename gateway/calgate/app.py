@@ -132,7 +132,7 @@ class Gateway:
         self.console_roles = ConsoleRoles(core.console) if core.console is not None else None
         gate = None
         if self.console_roles is not None and console is not None:
-            gate = ConsoleGate(self.console_roles, sign_in, gateway_paths, console)
+            gate = ConsoleGate(self.console_roles, sign_in, gateway_paths, sign_in_pages, console)
         self._handler = Handler(
             Pipeline(routes, sign_in, self.sessions, self.licensing, self.rules, metrics),
             gateway_paths,

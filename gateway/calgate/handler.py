@@ -4,8 +4,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from calgate.authentication.handshakes import Handshakes
-from calgate.endpoints import PREFIX, forward_auth
-from calgate.endpoints.console import ADMIN, ConsoleGate, not_found
+from calgate.endpoints import ADMIN, PREFIX, forward_auth
+from calgate.endpoints.console import ConsoleGate, not_found
 from calgate.endpoints.gateway_paths import GatewayPaths
 from calgate.endpoints.preflight import Preflights
 from calgate.endpoints.refusals import InternalError, RefusalResponses

@@ -71,6 +71,7 @@ class PasswordForm:
 
     label = _("Sign in with your Windows name and password")
     mechanisms = ("password",)
+    fresh_step = ""
 
     def __init__(
         self, attempts: PasswordAttempts, *, needs_https: bool, changer: PasswordChanger | None = None
@@ -101,7 +102,7 @@ class PasswordForm:
             if refusal.code != "password-expired" or self._change is None:
                 raise
             return self._change.page(user)
-        return Authenticated(attempt.identity)
+        return Authenticated(attempt.identity, is_fresh=True)
 
     def _page(self) -> ShowPage:
         return ShowPage(self.label, _("Write your name as DOMAIN\\name, or as name@domain."), self.form)

@@ -77,7 +77,7 @@ class PasswordChange:
             return self.page(user, f"The domain does not accept the new password: {refusal.detail}")
         except _ChangedError:
             return ShowPage("Your password is changed", "Sign in with the new password; it may take a few minutes.")
-        return Authenticated(attempt.identity)
+        return Authenticated(attempt.identity, is_fresh=True)
 
     async def _change(self, name: PasswordName, old: str, new: str, address: str) -> Attempt:
         identity = Identity(name.domain or name.suffix, name.account, mechanism="")

@@ -30,7 +30,7 @@ def screens(context: ConsoleContext) -> Sequence[Screen]:
     """Makes the screen."""
     assert isinstance(context.section, Config)
     shown = _SignIns(GuardReport(context.services.store, context.section.guard))
-    actions = {"lift": Action("helpdesk", shown.lift)}
+    actions = {"lift": Action("helpdesk", shown.lift, takes_away=False)}
     return [Screen("sign-ins", "Sign-ins", shown.show, actions, group="people", order=40, about_user=shown.about)]
 
 

@@ -125,7 +125,9 @@ class OidcMethod:
         sid = claims.get("sid")
         if isinstance(sid, str) and sid:
             names.append(_session_name(sid))
-        return Authenticated(identity_of(claims, self._config), back_to=begun.back_to, session_names=names)
+        return Authenticated(
+            identity_of(claims, self._config), back_to=begun.back_to, session_names=names, is_fresh=begun.is_fresh
+        )
 
     async def _demand_begun_here(self, request: SignInRequest) -> Pending:
         """Returns the sign-in that this browser began: somebody else's answer would sign it in as them (login CSRF)."""

@@ -177,7 +177,7 @@ async def test_expired_password_is_changed_and_signs_in() -> None:
     form, changer, counter = changeable()
     note = await note_of(form)
     assert b"old-1" not in note
-    assert await form.handle(change(note, "old-1", "new-12")) == Authenticated(ALICE)
+    assert await form.handle(change(note, "old-1", "new-12")) == Authenticated(ALICE, is_fresh=True)
     assert changer.asked == [Identity("", "alice", mechanism="")]
     assert counter.accounts == ["corp\\alice"] * 2, "the change is limited like the sign-in"
 

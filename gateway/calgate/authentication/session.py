@@ -33,6 +33,7 @@ class Session:
     is_browser: bool
     created: float
     person: Person | None = None
+    proved_at: float = 0.0  # when the user was made to prove who they are; 0: they signed in without being asked
     browser: str = ""  # hash of the browser's id, where a license counts browsers; it outlives the session
     person_at: float = 0.0
     ended: str = ""  # the reason, once it is over

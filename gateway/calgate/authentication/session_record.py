@@ -22,6 +22,7 @@ def to_record(session: Session) -> Mapping[str, str]:
         "address": session.address,
         "browser": "1" if session.is_browser else "",
         "client": session.browser,
+        "proved": str(session.proved_at),
     } | cookie_fields(session.cookies.known)
 
 
@@ -38,6 +39,7 @@ def from_record(key: str, found: Mapping[str, str]) -> Session:
         bool(found["browser"]),
         float(found["created"]) / 1000,
         browser=found.get("client", ""),
+        proved_at=float(found.get("proved", 0)),
     )
 
 

@@ -145,6 +145,7 @@ class Sessions:
         is_browser: bool,
         cookies: Mapping[UpstreamCookie, str] | None = None,
         browser: str = "",
+        is_fresh: bool = False,
     ) -> tuple[Session, str]:
         """Makes a session, which is valid once `store` has written it, and its id.
 
@@ -168,6 +169,7 @@ class Sessions:
             used_at=now,
             cookies=DocumentCookies(cookies),
             browser=browser,
+            proved_at=now if is_fresh else 0.0,
         )
         return session, session_id
 

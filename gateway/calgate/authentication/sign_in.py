@@ -174,11 +174,14 @@ class SignIn:
         signed_in.session.remember_proof(_credentials(request))
         return signed_in
 
-    async def begin(self, request: Request, identity: Identity) -> SignedIn:
-        """Begins a session for a user whom a sign-in method proved; ends the one that the browser had."""
+    async def begin(self, request: Request, identity: Identity, *, is_fresh: bool) -> SignedIn:
+        """Begins a session for a user whom a sign-in method proved; ends the one that the browser had.
+
+        `is_fresh`: the user was made to prove who they are for this sign-in.
+        """
         person = await self._person_of(request, identity)
         self._metrics.observe("sign-in", perf_counter() - request.started)
-        return await complete(self._begin(request, identity, person, session_id_of(request), None))
+        return await complete(self._begin(request, identity, person, session_id_of(request), None, is_fresh=is_fresh))
 
     async def by_handshake(self, request: Request) -> SignedIn:
         """Takes the next step of a handshake for a new session, whatever session the browser has."""
@@ -221,6 +224,7 @@ class SignIn:
         token: Header | None,
         *,
         stores_later: bool = False,
+        is_fresh: bool = False,
     ) -> SignedIn:
         """Begins the session and ends the one before it: two steps in the store that belong together."""
         previous = await self._sessions.owner(previous_id)
@@ -234,6 +238,7 @@ class SignIn:
             is_browser=request.is_browser,
             cookies=carried,
             browser=hash_id(browser_id) if browser_id else "",
+            is_fresh=is_fresh,
         )
         storing = start(self._store(request, session, previous))
         if not stores_later:

@@ -30,7 +30,7 @@ class Token:
     networks: tuple[IPv4Network | IPv6Network, ...]  # none: from anywhere
     delegates: bool = False  # may be used where the document server is given credentials of the user
     console: str = ""  # the role with which it enters the administrators' console; "": it does not
-    may_remove: bool = False  # may make changes there, also those that take something away
+    may_remove: bool = False  # may take something away there
     last_used: float | None = None
     last_address: str = ""
     revoked: float | None = None

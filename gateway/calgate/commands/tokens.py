@@ -40,7 +40,7 @@ def tokens() -> None:
 @click.option("--network", "networks", multiple=True, help="Use from this network only, like 10.0.0.0/8. Repeatable.")
 @click.option("--delegate", is_flag=True, help="Allow routes whose sign-on gives credentials of the user to a server.")
 @click.option("--console", "role", type=click.Choice(_ROLES), help="Lets it enter the administrators' console.")
-@click.option("--may-remove", is_flag=True, help="Lets it change something in the console. Without it, it reads.")
+@click.option("--may-remove", is_flag=True, help="Lets it take something away in the console.")
 @json_option
 def new(
     user: str,

@@ -9,7 +9,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from calgate.console.chart import draw
-from calgate.endpoints.console import ADMIN
+from calgate.endpoints import ADMIN
 from calgate.plugin.screens import Link, Moment, Outcome, Screen, View, Visitor
 
 _GROUPS = {"licenses": "Licenses", "people": "People", "site": "Site"}
@@ -23,6 +23,19 @@ class Frame:
     token: str
     host: str
     here: str  # path and query of the page
+    can_prove: bool = False  # whether people are asked to prove who they are before they take something away
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Whether to carry out a change that waited until its visitor had proved who they are."""
+
+    screen: str  # its title
+    action: str  # "holders/remove"
+    values: Mapping[str, str]
+    selected: Sequence[str]
+    back: str
+    ways: Sequence[tuple[str, str]]  # label and path of each way to prove it, while that is still to be done
 
 
 class Pages:
@@ -33,7 +46,7 @@ class Pages:
         self._zone = zone
         self._zone_name = zone_name
         self._actions = {
-            f"{screen.path}/{name}": action.role for screen in screens for name, action in screen.actions.items()
+            f"{screen.path}/{name}": action for screen in screens for name, action in screen.actions.items()
         }
         self._templates = Environment(
             loader=ChoiceLoader([PackageLoader("calgate.console"), PackageLoader("calgate.pages")]),
@@ -47,7 +60,14 @@ class Pages:
         )
         self._templates.tests["a_part"] = lambda part, name: type(part).__name__ == name
 
-    def draw(self, frame: Frame, screen: Screen | None, view: View, outcomes: Sequence[Outcome]) -> tuple[bytes, str]:
+    def draw(
+        self,
+        frame: Frame,
+        screen: Screen | None,
+        view: View,
+        outcomes: Sequence[Outcome],
+        question: Question | None = None,
+    ) -> tuple[bytes, str]:
         """Returns the page, and its Content-Security-Policy."""
         nonce = token_urlsafe(12)
         text = self._templates.get_template("console.html").render(
@@ -57,7 +77,9 @@ class Pages:
             view=view,
             outcomes=outcomes,
             menu=self._menu(frame.visitor),
-            may=lambda action: action in self._actions and frame.visitor.may(self._actions[action]),
+            question=question,
+            may=lambda action: action in self._actions and frame.visitor.may(self._actions[action].role),
+            takes_away=lambda action: self._actions[action].takes_away,
             zone=self._zone_name,
             nonce=nonce,
         )

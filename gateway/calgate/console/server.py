@@ -14,8 +14,10 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 from aiohttp import web
 
 from calgate.console.as_json import cell, outcomes_as_json, view_as_json
-from calgate.console.pages import Frame, Pages
-from calgate.endpoints.console import ADMIN, IDENTITY
+from calgate.console.pages import Frame, Pages, Question
+from calgate.console.unproved import UnprovedChanges
+from calgate.endpoints import ADMIN
+from calgate.endpoints.console import IDENTITY, Removal
 from calgate.pages.negotiation import prefers_page
 from calgate.plugin.errors import Refusal
 from calgate.plugin.screens import ROLES, Inputs, Moment, Notice, Outcome, Screen, Table, View, Visitor
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 _LARGEST = 2 << 20  # bytes of a body
 _REMEMBERED = 200  # outcomes that wait for the page after a change
 _LONGEST_REASON = 500
+_CONFIRM = "confirm"  # the page of a change that waits until its visitor has proved who they are
+_PROVE = "This takes something away. Prove first that it is you: sign in again."
 _OWN_FIELDS = frozenset({"token", "reason", "back", "row"})
 
 
@@ -33,6 +37,8 @@ class _Caller:
     visitor: Visitor
     token: str
     host: str
+    removal: Removal
+    ways: Sequence[tuple[str, str]]
 
 
 class ConsoleServer:
@@ -44,6 +50,7 @@ class ConsoleServer:
         self._zone = zone
         self._pages = Pages(screens, zone, zone_name)
         self._outcomes: OrderedDict[str, tuple[str, Sequence[Outcome]]] = OrderedDict()
+        self._unproved = UnprovedChanges()
 
     async def respond(self, request: web.BaseRequest) -> web.StreamResponse:
         """Returns the response; a bug is logged, and ends nothing else."""
@@ -58,6 +65,8 @@ class ConsoleServer:
 
     async def _route(self, request: web.BaseRequest, caller: _Caller) -> web.StreamResponse:
         path, _, action = request.path.removeprefix(ADMIN).partition("/")
+        if path == _CONFIRM and request.method != "POST":
+            return self._confirm(request, caller)
         screen = self._screens.get(path or self._first)
         if screen is None or not caller.visitor.may(screen.role):
             return self._notice(request, caller, 404, "There is no such screen for your role.")
@@ -111,6 +120,8 @@ class ConsoleServer:
             values, selected = await _form(request)
         except ValueError as error:
             return self._notice(request, caller, 400, f"The form cannot be read: {error}")
+        if action.takes_away and caller.removal != "yes":
+            return self._refuse_removal(request, caller, screen, name, values, selected)
         reason = " ".join(values.get("reason", "").split())[:_LONGEST_REASON]
         visitor = replace(caller.visitor, reason=reason)
         inputs = Inputs({key: value for key, value in values.items() if key not in _OWN_FIELDS}, selected)
@@ -124,25 +135,63 @@ class ConsoleServer:
             status=303, headers={"Location": self._back(values.get("back", ""), screen, caller, outcomes)}
         )
 
+    # ------------------------------------------------------------ proof of identity
+
+    def _refuse_removal(
+        self,
+        request: web.BaseRequest,
+        caller: _Caller,
+        screen: Screen,
+        name: str,
+        values: Mapping[str, str],
+        selected: Sequence[str],
+    ) -> web.StreamResponse:
+        """Keeps the change of a page until its visitor has proved who they are; programs are told what to do."""
+        if caller.removal == "no":
+            text = "This API token was made without --may-remove, so it takes nothing away."
+            return self._notice(request, caller, 403, text)
+        if not prefers_page(request.headers.get("Accept", "")):
+            ways = [path for _, path in caller.ways]
+            return _json({"title": _PROVE, "status": 403, "code": "proof-needed", "sign_in": ways}, 403)
+        kept = {key: value for key, value in values.items() if key not in ("token", "back")}
+        back = _own_page(values.get("back", "")) or f"{ADMIN}{screen.path}"
+        change = Question(screen.title, f"{screen.path}/{name}", kept, selected, back, ())
+        mark = self._unproved.keep(caller.visitor.key, change)
+        return web.Response(status=303, headers={"Location": f"{ADMIN}{_CONFIRM}?change={mark}"})
+
+    def _confirm(self, request: web.BaseRequest, caller: _Caller) -> web.StreamResponse:
+        """Shows how to prove who one is, and after that the change that waited for it."""
+        change = self._unproved.find(request.query.get("change", ""), caller.visitor.key)
+        if change is None:
+            return self._notice(request, caller, 404, "No change of yours waits here any more. Make it again.")
+        ways = caller.ways if caller.removal == "prove" else ()
+        here = f"{request.path}?{request.query_string}"
+        return self._page(caller, None, View([]), here, (), 200, replace(change, ways=ways))
+
     def _back(self, written: str, screen: Screen, caller: _Caller, outcomes: Sequence[Outcome]) -> str:
         """Returns the page to go on with, which shows the outcomes once."""
         mark = token_urlsafe(9)
         self._outcomes[mark] = (caller.visitor.key, outcomes)
         while len(self._outcomes) > _REMEMBERED:
             self._outcomes.popitem(last=False)
-        parts = urlsplit(written)
-        is_ours = parts.path.startswith(ADMIN) and not parts.netloc and not parts.scheme
-        path, query = (parts.path, parts.query) if is_ours else (f"{ADMIN}{screen.path}", "")
+        path, _, query = (_own_page(written) or f"{ADMIN}{screen.path}").partition("?")
         kept = [(name, value) for name, value in parse_qsl(query, max_num_fields=100) if name != "done"]
         return f"{path}?{urlencode([*kept, ('done', mark)])}"
 
     # ------------------------------------------------------------ forms of a response
 
     def _page(
-        self, caller: _Caller, screen: Screen | None, view: View, here: str, outcomes: Sequence[Outcome], status: int
+        self,
+        caller: _Caller,
+        screen: Screen | None,
+        view: View,
+        here: str,
+        outcomes: Sequence[Outcome],
+        status: int,
+        question: Question | None = None,
     ) -> web.Response:
-        frame = Frame(caller.visitor, caller.token, caller.host, here)
-        body, policy = self._pages.draw(frame, screen, view, outcomes)
+        frame = Frame(caller.visitor, caller.token, caller.host, here, bool(caller.ways))
+        body, policy = self._pages.draw(frame, screen, view, outcomes, question)
         headers = {"Content-Security-Policy": policy, "X-Frame-Options": "DENY", "Cache-Control": "no-store"}
         return web.Response(status=status, body=body, content_type="text/html", charset="utf-8", headers=headers)
 
@@ -170,12 +219,20 @@ class ConsoleServer:
         return f"'{plain}" if is_formula else plain
 
 
+def _own_page(written: str) -> str:
+    """Returns path and query of a page of the console, "" for anything else."""
+    parts = urlsplit(written)
+    is_ours = parts.path.startswith(ADMIN) and not parts.netloc and not parts.scheme
+    return f"{parts.path}?{parts.query}" if is_ours else ""
+
+
 def _caller(request: web.BaseRequest) -> _Caller | None:
     """Reads who the worker says is there; None for anything that no worker sends."""
     try:
         said = json.loads(request.headers.get(IDENTITY, ""))
         visitor = Visitor(said["name"], said["key"], said["role"], said["address"])
-        return _Caller(visitor, said["token"], said["host"]) if visitor.role in ROLES else None
+        ways = [(str(label), str(path)) for label, path in said["ways"]]
+        return _Caller(visitor, said["token"], said["host"], said["removal"], ways) if visitor.role in ROLES else None
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -41,7 +41,10 @@ _MOST_FINDINGS = 500
 def servers_screen(settings: Settings, store: Store) -> Screen:
     """Returns the screen of the document servers."""
     servers = _Servers(settings, store)
-    actions = {"drain": Action("admin", servers.drain), "restore": Action("admin", servers.restore)}
+    actions = {
+        "drain": Action("admin", servers.drain),
+        "restore": Action("admin", servers.restore, takes_away=False),
+    }
     return Screen("servers", "Document servers", servers.show, actions, group="site", order=10)
 
 
@@ -69,7 +72,7 @@ class _Servers:
             *(Column("server", "Server"), Column("routes", "Routes")),
             *(Column("state", "Now, from this machine"), Column("drained", "Drained")),
         )
-        buttons = [Button("servers/drain", "Drain", is_grave=True), Button("servers/restore", "Restore")]
+        buttons = [Button("servers/drain", "Drain"), Button("servers/restore", "Restore")]
         return View([Table("", columns, rows, buttons=buttons)])
 
     async def drain(self, visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
@@ -117,7 +120,8 @@ async def _probe(http: aiohttp.ClientSession, server: str) -> str:
 def health_screen(settings: Settings) -> Screen:
     """Returns the screen that runs `calgate check`."""
     health = _Health(settings)
-    return Screen("health", "Health", health.show, {"run": Action("reader", health.run)}, group="site", order=20)
+    actions = {"run": Action("reader", health.run, takes_away=False)}
+    return Screen("health", "Health", health.show, actions, group="site", order=20)
 
 
 class _Health:

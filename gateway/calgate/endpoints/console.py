@@ -12,8 +12,10 @@ import hmac
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+from typing import Literal
 from urllib.parse import parse_qs
 
 import aiohttp
@@ -22,10 +24,11 @@ from calgate.authentication.session import Session
 from calgate.authentication.sessions import hash_id
 from calgate.authentication.sign_in import SignedIn, SignIn
 from calgate.authentication.token import Token
-from calgate.endpoints import PREFIX
+from calgate.endpoints import ADMIN, PREFIX
 from calgate.endpoints.console_socket import NAME
 from calgate.endpoints.gateway_paths import GatewayPaths
 from calgate.endpoints.settings import ConsoleSection
+from calgate.endpoints.sign_in_pages import SignInPages
 from calgate.http.cookies import session_id_of
 from calgate.http.headers import Header
 from calgate.http.origin import normalize_origin
@@ -35,15 +38,16 @@ from calgate.plugin.errors import CrossSite, Forbidden, MethodRefused, Unavailab
 from calgate.plugin.identity import Person
 from calgate.plugin.screens import ROLES, ConsoleRole
 
-ADMIN = PREFIX + "admin/"
 IDENTITY = "X-Calgate-Console"
 
 _SHARED_PATHS = frozenset({f"{PREFIX}sign-out", f"{PREFIX}signed-out"})
+_SIGN_IN = f"{PREFIX}sign-in/"
 _SAFE = frozenset({"GET", "HEAD"})
 _LARGEST = 1 << 20  # bytes of a form
 _WITHIN = 120.0  # seconds for a response of the console's process: a report reads a year of records
 _CONNECT_WITHIN = 5.0
 _PERSON_REFRESH = 10.0
+_PROOF_LIFE = 600.0  # seconds for which a proof of identity lets its session take things away
 _PASSED_ON = frozenset(
     {"content-type", "content-disposition", "content-security-policy", "location", "cache-control", "x-frame-options"}
 )
@@ -78,14 +82,36 @@ class ConsoleRoles:
         return None
 
 
+Removal = Literal["yes", "prove", "no"]
+"""Whether a visitor may take something away: yes, after they have proved again who they are, or not at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How a visitor enters."""
+
+    role: ConsoleRole
+    token: str  # that a change in this session must carry
+    removal: Removal
+    ways: Sequence[tuple[str, str]]  # label and path of each way to prove who they are
+
+
 class ConsoleGate:
     """Serves the console's origin."""
 
-    def __init__(self, roles: ConsoleRoles, sign_in: SignIn, gateway_paths: GatewayPaths, upstream: "ConsoleClient"):
+    def __init__(
+        self,
+        roles: ConsoleRoles,
+        sign_in: SignIn,
+        gateway_paths: GatewayPaths,
+        sign_in_pages: SignInPages,
+        upstream: "ConsoleClient",
+    ) -> None:
         self._roles = roles
         self._section = roles.section
         self._sign_in = sign_in
         self._gateway_paths = gateway_paths
+        self._sign_in_pages = sign_in_pages
         self._client = upstream
 
     def is_console_host(self, request: Request) -> bool:
@@ -97,7 +123,7 @@ class ConsoleGate:
         request.public_origins = ()  # those of the documents, which the console's own pages do not have
         self._demand_network(request)
         path = request.target.path
-        if path in _SHARED_PATHS:
+        if path in _SHARED_PATHS or path.startswith(_SIGN_IN):
             return await self._gateway_paths.serve(request)
         if path in ("/", ADMIN.rstrip("/")):
             return Response(303, [(b"Location", ADMIN.encode()), (b"Date", date())])
@@ -109,11 +135,23 @@ class ConsoleGate:
         request.sign_in_headers = signed_in.response_headers
         role = await self._role(signed_in.session)
         if signed_in.session.token is not None:
-            role = role_of_token(signed_in.session.token, role, request.method)
+            role = role_of_token(signed_in.session.token, role)
         body = await request.read_body(_LARGEST) if request.method == "POST" else b""
         if request.method == "POST":
             _demand_intent(request, signed_in.session, body)
-        return await self._client.forward(request, signed_in, role, token_of(signed_in.session), body)
+        entry = Entry(role, token_of(signed_in.session), *self._removal(request, signed_in.session))
+        return await self._client.forward(request, signed_in, entry, body)
+
+    def _removal(self, request: Request, session: Session) -> tuple[Removal, Sequence[tuple[str, str]]]:
+        """Returns whether the visitor may take something away, and by which ways they can prove who they are first.
+
+        With Negotiate alone nobody can be asked: Windows signs people in unseen.
+        """
+        if session.token is not None:
+            return ("yes" if session.token.may_remove else "no"), ()
+        ways = self._sign_in_pages.ways_to_prove(request)
+        is_proved = not ways or time.time() - session.proved_at < _PROOF_LIFE
+        return ("yes" if is_proved else "prove"), ways
 
     def _demand_network(self, request: Request) -> None:
         try:
@@ -137,16 +175,14 @@ class ConsoleGate:
         return role
 
 
-def role_of_token(token: Token, role: ConsoleRole, method: str) -> ConsoleRole:
+def role_of_token(token: Token, role: ConsoleRole) -> ConsoleRole:
     """Returns the role with which an API token enters: its own, but not a higher one than the account has.
 
-    Raises Forbidden for a token that was made without --console, and for a change where --may-remove is missing.
+    Raises Forbidden for a token that was made without --console.
     """
     own = next((one for one in ROLES if one == token.console), None)
     if own is None:
         raise Forbidden(f"console: API token {token.id} of {token.user} was made without --console")
-    if method not in _SAFE and not token.may_remove:
-        raise Forbidden(f"console: API token {token.id} of {token.user} was made without --may-remove: it only reads")
     return min(role, own, key=ROLES.index)
 
 
@@ -209,17 +245,17 @@ class ConsoleClient:
     def __init__(self, http: aiohttp.ClientSession) -> None:
         self._http = http
 
-    async def forward(
-        self, request: Request, signed_in: SignedIn, role: ConsoleRole, token: str, body: bytes
-    ) -> Response:
+    async def forward(self, request: Request, signed_in: SignedIn, entry: Entry, body: bytes) -> Response:
         """Returns the response of the console's process. Raises Unavailable while none runs."""
         session = signed_in.session
         identity = {
             "name": session.name,
             "key": session.person_key,
-            "role": role,
+            "role": entry.role,
             "address": request.address,
-            "token": token,
+            "token": entry.token,
+            "removal": entry.removal,
+            "ways": entry.ways,
             "reference": request.reference,
             "host": request.host,
         }

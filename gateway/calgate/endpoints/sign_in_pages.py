@@ -4,14 +4,14 @@ A page of another site must not sign anybody in (login CSRF), so a POST needs a 
 origin: SameSite does not help where there is no cookie yet, and a token would need one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl, quote
 
 from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.notes import Notes
 from calgate.authentication.session_names import SessionNames
 from calgate.authentication.sign_in import SignedIn, SignIn
-from calgate.endpoints import PREFIX
+from calgate.endpoints import ADMIN, PREFIX
 from calgate.endpoints.refusals import RefusalResponses
 from calgate.endpoints.session_end import SessionEnd
 from calgate.http.cookies import note_cookie, note_of
@@ -21,7 +21,7 @@ from calgate.http.response import Response, date
 from calgate.pages import own_path
 from calgate.plugin.errors import AuthenticationFailed, BadRequest, CrossSite, Forbidden, MethodRefused, SignInNeeded
 from calgate.plugin.identity import Authenticated
-from calgate.plugin.sign_in_method import ProviderSignIn, Redirect, ShowPage, SignInMethod, SignInRequest
+from calgate.plugin.sign_in_method import FreshSignIn, ProviderSignIn, Redirect, ShowPage, SignInMethod, SignInRequest
 
 _LONGEST_FORM = 8192
 _MOST_FIELDS = 20
@@ -102,7 +102,7 @@ class SignInPages:
         except AuthenticationFailed as refusal:
             raise FormSignInFailed(refusal.detail, code=refusal.code) from refusal
         if isinstance(result, Authenticated):
-            signed_in = await self._sign_in.begin(request, result.identity)
+            signed_in = await self._sign_in.begin(request, result.identity, is_fresh=result.is_fresh)
             await self._names.add(name, result.session_names, signed_in.session.key)
             if result.back_to:
                 request.back_to = _back_to(result.back_to)
@@ -153,6 +153,14 @@ class SignInPages:
                 return f"{PREFIX}sign-in/{name}/{method.sign_out_step}"
         return ""
 
+    def ways_to_prove(self, request: Request) -> Sequence[tuple[str, str]]:
+        """Returns label and path of each method by which a user of this request can prove again who they are."""
+        return [
+            (method.label, f"{PREFIX}sign-in/{name}/{method.fresh_step}".rstrip("/"))
+            for name, method in self._methods.items()
+            if isinstance(method, FreshSignIn) and (request.scheme == "https" or not method.needs_https)
+        ]
+
     async def _form(self, request: Request) -> dict[str, str]:
         """Returns the fields of a form of our own page. Raises CrossSite, BadRequest or TooLarge."""
         site = request.headers.get(b"sec-fetch-site")
@@ -187,9 +195,9 @@ def _read(text: str) -> dict[str, str]:
 
 
 def _back_to(path: str) -> str:
-    """Returns the path to go to after signing in: one of this site's documents, never of our own pages."""
+    """Returns the path to go to after signing in: a document's or a screen's, none of our other pages."""
     safe = own_path(path or "/")
-    return "/" if safe.lower().startswith(PREFIX) else safe
+    return "/" if safe.lower().startswith(PREFIX) and not safe.startswith(ADMIN) else safe
 
 
 def _refresh(path: str) -> Response:

@@ -117,6 +117,7 @@ from calgate.plugin.screens import (
 from calgate.plugin.services import Event, Services, Site, Store
 from calgate.plugin.settings import Duration, Network, Secret, Section, is_origin, parse_duration
 from calgate.plugin.sign_in_method import (
+    FreshSignIn,
     ProviderSignIn,
     Redirect,
     ShowPage,
@@ -172,6 +173,7 @@ __all__ = [
     "Finding",
     "Forbidden",
     "Form",
+    "FreshSignIn",
     "GatewayTimeout",
     "Grant",
     "GroupHints",

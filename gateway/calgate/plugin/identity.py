@@ -47,6 +47,7 @@ class Authenticated:
     token: bytes | None = None
     back_to: str = ""  # of a sign-in method that knows which path the user wanted; the core checks it
     session_names: Sequence[str] = ()  # by which the method can end the session later
+    is_fresh: bool = False  # the user proved who they are just now; a sign-in that can pass unseen does not
 
 
 class Handshake(Protocol):

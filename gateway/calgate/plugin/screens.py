@@ -61,7 +61,6 @@ class Button:
 
     action: str
     label: str
-    is_grave: bool = False  # it takes something away, so the page asks once more
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +139,6 @@ class Form:
     action: str
     label: str
     fields: Sequence[Field]
-    is_grave: bool = False
     asks_reason: bool = True
 
 
@@ -210,6 +208,12 @@ class Action:
 
     role: ConsoleRole
     run: Callable[[Visitor, Inputs], Awaitable[Sequence[Outcome]]]
+    takes_away: bool = True
+    """Whether it takes something away from somebody; an action that does not say counts as one that does.
+
+    The page then asks once more, people prove again who they are where the site can ask for that, and API tokens need
+    --may-remove.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,15 +77,21 @@ class SignInMethod(Protocol):
 
 
 @runtime_checkable
-class ProviderSignIn(Protocol):
+class FreshSignIn(Protocol):
+    """A sign-in method that can have users prove again who they are, whatever session they have."""
+
+    fresh_step: str
+    """The step for that; "" for the method's first page. A sign-in by it is `Authenticated.is_fresh`."""
+
+
+@runtime_checkable
+class ProviderSignIn(FreshSignIn, Protocol):
     """A sign-in method whose users have a session at a provider as well, which outlives the one of the gateway."""
 
     mechanisms: Sequence[str]
     """The values of `Identity.mechanism` that it proves."""
     starts_at_once: bool
     """Whether a browser that is offered no scheme goes to the provider at once, instead of to the sign-in page."""
-    fresh_step: str
-    """The step that has the provider ask the user again who they are, so that somebody else can sign in."""
     sign_out_step: str
     """The step that ends the session at the provider, after the user has signed out here; "": it stays."""
     notice_steps: Collection[str]

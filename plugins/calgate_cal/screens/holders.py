@@ -39,8 +39,8 @@ _COLUMNS = (
 _BUTTONS = (
     Button("holders/undo", "Undo removal"),
     Button("holders/end", "End Session CALs"),
-    Button("holders/remove", "Remove", is_grave=True),
-    Button("holders/force", "End at once, before the minimum", is_grave=True),
+    Button("holders/remove", "Remove"),
+    Button("holders/force", "End at once, before the minimum"),
 )
 _MOST_SELECTED = 1000
 
@@ -51,9 +51,9 @@ def holders_screen(licenses: Licenses) -> Screen:
     """Returns the screen of all CALs in use."""
     shown = _Holders(licenses)
     actions = {
-        "assign": Action("admin", shown.assign),
+        "assign": Action("admin", shown.assign, takes_away=False),
         "remove": Action("admin", shown.changing(_remove)),
-        "undo": Action("admin", shown.changing(_undo)),
+        "undo": Action("admin", shown.changing(_undo), takes_away=False),
         "end": Action("helpdesk", shown.changing(_end)),
         "force": Action("admin", shown.changing(_force)),
     }

@@ -32,7 +32,7 @@ _COLUMNS = (
     Column("kept_until", "Kept until"),
     Column("reference", "Reference"),
 )
-_DISMISS = Button("queue/dismiss", "Take out of the queue", is_grave=True)
+_DISMISS = Button("queue/dismiss", "Take out of the queue")
 
 
 def queue_screen(licenses: Licenses) -> Screen:

@@ -88,7 +88,6 @@ class _Use:
             Form(
                 *("Limit of a kind", "use/limit", "Set the limit"),
                 [license, Field("kind", "Kind", "session", kinds), Field("limit", "Most in use", hint="or: default")],
-                is_grave=True,
             ),
             Form(
                 *("Dynamic assignment", "use/dynamic", "Switch"),

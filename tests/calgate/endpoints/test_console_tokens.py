@@ -1,4 +1,4 @@
-"""API tokens in the administrators' console: in which role one enters, and what it may change."""
+"""API tokens in the administrators' console: in which role one enters."""
 
 from dataclasses import replace
 
@@ -13,16 +13,9 @@ TOKEN = Token("key", "id", "CORP", "svc", "S-1-5-1", "root", 0.0, 1.0, frozenset
 
 def test_token_without_a_role_does_not_enter_though_its_account_is_an_administrator() -> None:
     with pytest.raises(Forbidden, match="without --console"):
-        role_of_token(TOKEN, "admin", "GET")
+        role_of_token(TOKEN, "admin")
 
 
 def test_token_enters_in_its_own_role_but_in_none_higher_than_its_account_has() -> None:
-    assert role_of_token(replace(TOKEN, console="reader"), "admin", "GET") == "reader"
-    assert role_of_token(replace(TOKEN, console="admin"), "helpdesk", "GET") == "helpdesk"
-
-
-def test_token_changes_nothing_unless_it_says_so() -> None:
-    token = replace(TOKEN, console="admin")
-    with pytest.raises(Forbidden, match="without --may-remove"):
-        role_of_token(token, "admin", "POST")
-    assert role_of_token(replace(token, may_remove=True), "admin", "POST") == "admin"
+    assert role_of_token(replace(TOKEN, console="reader"), "admin") == "reader"
+    assert role_of_token(replace(TOKEN, console="admin"), "helpdesk") == "helpdesk"
