@@ -176,7 +176,10 @@ async def _ticket(file: Path, context: CheckContext, broken: str) -> Finding:
 
         identity = await asyncio.to_thread(sign_in, file, context.hosts[0], user, password)
     except (AuthenticationFailed, ValueError) as error:
-        remedy = "check the name and the password, and that krb5.conf finds the domain's KDCs"
+        remedy = (
+            "check the name and the password, and /etc/krb5.conf: it must find the domain's KDCs, and have rdns = false"
+            " where the address resolves to another name"
+        )
         return Finding("fail", "ticket", f"{user} for HTTP/{context.hosts[0]}: {error}", remedy)
     return Finding(
         "ok", "ticket", f"accepted from end to end: {identity.name}, {len(identity.groups)} groups in the PAC"

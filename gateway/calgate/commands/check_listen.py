@@ -63,11 +63,23 @@ async def _tcp(setting: str, address: Address, has_tls: bool) -> Finding:
         if error.errno == errno.EADDRINUSE:
             return await _in_use(setting, address, has_tls=has_tls and setting == "listen.bind")
         if error.errno == errno.EACCES:
-            remedy = "run the check as the service's user, or give the service CAP_NET_BIND_SERVICE"
-            return Finding("warn", setting, f"this user may not listen on {address}", remedy)
+            if await _is_listening(address):
+                return await _in_use(setting, address, has_tls=has_tls and setting == "listen.bind")
+            what = f"nothing listens on {address}, and this user may not try to"
+            remedy = "nothing, if the service has CAP_NET_BIND_SERVICE, which calgate.service gives it"
+            return Finding("note", setting, what, remedy)
         remedy = "write an address of this machine" if error.errno == errno.EADDRNOTAVAIL else ""
         return Finding("fail", setting, f"cannot listen on {address}: {error.strerror or error}", remedy)
     return Finding("ok", setting, f"{address} is free to listen on")
+
+
+async def _is_listening(address: Address) -> bool:
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(_RESPONSE_WITHIN):
+            _, writer = await asyncio.open_connection(_reachable(address), address.port)
+            writer.close()
+            return True
+    return False
 
 
 async def _in_use(setting: str, address: Address, *, has_tls: bool) -> Finding:
@@ -84,16 +96,19 @@ async def _response(address: Address, path: str, *, has_tls: bool) -> bytes:
     if has_tls:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # only to see whether it is a gateway
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104 - compared, not bound
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(_RESPONSE_WITHIN):
-            reader, writer = await asyncio.open_connection(host, address.port, ssl=context)
+            reader, writer = await asyncio.open_connection(_reachable(address), address.port, ssl=context)
             try:
                 writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
                 return await reader.read(4096)
             finally:
                 writer.close()
     return b""
+
+
+def _reachable(address: Address) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104 - compared, not bound
 
 
 async def _unix(setting: str, address: Address) -> Finding:

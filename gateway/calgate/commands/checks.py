@@ -61,6 +61,8 @@ async def check(
     except ConfigError as error:
         for fault in error.faults:
             yield Finding("fail", "start", fault)
+        sections = ", ".join(f"[{name}]" for name in settings.plugins)
+        yield Finding("untried", "plugins", f"{sections}: see start")
     async for finding in _upstreams(settings.core.routes):
         yield finding
     if settings.core.tracing is not None:

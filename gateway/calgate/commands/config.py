@@ -51,7 +51,7 @@ _COUNT = click.IntRange(0, 1_000_000)
 @click.option("--host", type=_HostName(), help="The site's name in the browser's address bar.")
 @click.option("--upstreams", type=_Upstreams(), help="The document servers, such as http://qvws1.corp.example.")
 @click.option("--group", help="The group whose members can open documents, such as CORP\\Analysts.")
-@click.option("--reader", help="The account that reads the directory, such as svc-calgate@corp.example.")
+@click.option("--reader", help="The account that reads the directory, such as svc-calgate-read@corp.example.")
 @click.option("--named", type=_COUNT, help="How many Named CALs were bought.")
 @click.option("--session", type=_COUNT, help="How many Session CALs were bought.")
 @click.option("--document", default=0, show_default=True, type=_COUNT, help="How many Document CALs were bought.")
@@ -89,7 +89,7 @@ def init(
         host=host or click.prompt("The site's name in the browser's address bar", type=_HostName()),
         upstreams=upstreams or click.prompt("Document servers, such as http://qvws1.corp.example", type=_Upstreams()),
         group=group or click.prompt("Group whose members can open documents, such as CORP\\Analysts"),
-        reader=reader or click.prompt("Account that reads the directory, such as svc-calgate@corp.example"),
+        reader=reader or click.prompt("Account that reads the directory, such as svc-calgate-read@corp.example"),
         cals={
             "named": click.prompt("Named CALs bought", type=_COUNT) if named is None else named,
             "document": document,

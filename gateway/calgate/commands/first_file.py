@@ -79,6 +79,7 @@ def text_of(domain: Domain, answers: Answers, folder: Path) -> str:
 
 def _license(answers: Answers) -> Table:
     license = _table(contact=answers.contact) if answers.contact else tomlkit.table()
+    license.add("enforce", tomlkit.item(True).comment("false: decide and log, and deny nobody (go-live.md)"))
     for kind, bought in answers.cals.items():
         if bought:
             license[kind] = _table(in_license=bought)
@@ -122,15 +123,17 @@ def remaining_steps(domain: Domain, answers: Answers, file: Path) -> Iterator[St
     )
     yield Step(
         f"a keytab with the keys of HTTP/{host}",
-        f"on a domain controller: setspn -S HTTP/{host} svc-calgate-http, then ktpass -princ HTTP/{host}@{domain.realm}"
-        f" -mapuser svc-calgate-http -crypto AES256-SHA1 -ptype KRB5_NT_PRINCIPAL -pass * -out http.keytab; the file"
+        f"on a domain controller: setspn -S HTTP/{host} svc-calgate, then ktpass -princ HTTP/{host}@{domain.realm}"
+        f" -mapuser svc-calgate -crypto AES256-SHA1 -ptype KRB5_NT_PRINCIPAL -pass * -out http.keytab; the file"
         f" belongs in {folder / 'http.keytab'} (deploy/guide/keytab.md has other ways)",
         folder / "http.keytab",
     )
-    if not domain.has_kdc_records:
-        yield Step(
-            f"a KDC of {domain.realm} in /etc/krb5.conf", f"the DNS has no SRV record _kerberos._tcp.{domain.name}"
-        )
+    kdc = "" if domain.has_kdc_records else f", and its KDC: the DNS has no SRV record _kerberos._tcp.{domain.name}"
+    yield Step(
+        f"the realm in /etc/krb5.conf{kdc}",
+        f"default_realm = {domain.realm} and rdns = false in [libdefaults], for calgate check --as and kinit"
+        " (deploy/guide/keytab.md)",
+    )
     yield Step(
         "the authority of the domain controllers' certificates",
         f"its certificate in PEM as {folder / 'ad-ca.pem'}: certutil -ca.cert on the CA, then openssl x509 -inform DER",
@@ -138,8 +141,12 @@ def remaining_steps(domain: Domain, answers: Answers, file: Path) -> Iterator[St
     )
     yield Step(
         f"the account {answers.reader}, which reads users and groups",
-        f"an ordinary account without further rights; its password alone in {folder / 'ldap.secret'}, mode 0640",
+        f"an ordinary account without further rights; its password alone in {folder / 'ldap.secret'}",
         folder / "ldap.secret",
+    )
+    yield Step(
+        "the right to read these files for the gateway's user",
+        f"chgrp calgate {folder}/* && chmod 0640 {folder}/*",
     )
     if not any(answers.cals.values()):
         yield Step("how many CALs were bought", "in_license in [licenses.qlikview.session] and its like; none are set")

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from getpass import getuser
 from pathlib import Path
 from typing import IO
 
@@ -51,6 +52,13 @@ class EmbeddedFaultError(Exception):
     """The private store cannot be started; the message has the folder and the server's last log lines."""
 
 
+def _unusable(state_dir: Path, folder: Path, error: OSError) -> EmbeddedFaultError:
+    if state_dir.exists():
+        return EmbeddedFaultError(f"state_dir: the private store's folder {folder}: {error.strerror}")
+    remedy = f"install -d -m 0700 -o {getuser()} {state_dir}"
+    return EmbeddedFaultError(f"state_dir: {state_dir} cannot be made ({error.strerror}); as root: {remedy}")
+
+
 @contextlib.asynccontextmanager
 async def private_server(state_dir: Path) -> AsyncIterator[str]:
     """Runs a server under `state_dir`/store, or attaches to a running one, and yields its socket.
@@ -63,7 +71,7 @@ async def private_server(state_dir: Path) -> AsyncIterator[str]:
         folder.chmod(0o700)
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise EmbeddedFaultError(f"state_dir: the private store's folder {folder}: {error.strerror}") from error
+        raise _unusable(state_dir, folder, error) from error
     keeper = _Keeper(folder, _short(folder / _SETTINGS["unixsocket"], handle))
     keeping = asyncio.create_task(keeper.keep(), name="private store")
     try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import json
 import re
 import socket
@@ -258,6 +259,35 @@ async def test_addresses_that_cannot_be_listened_on_fail(upstream: int, tmp_path
     ((level, subject, words),) = await told(write_settings(tmp_path, upstream, listen='admin = "192.0.2.1:9090"'))
     assert (level, subject) == ("fail", "listen.admin")
     assert "cannot listen on 192.0.2.1:9090: Cannot assign requested address → write an address of this" in words
+
+
+async def test_address_below_1024_is_looked_at_where_this_user_may_not_listen(
+    upstream: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refused(socket.socket):
+        def bind(self, address: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        monkeypatch.setattr("calgate.commands.check_listen.socket.socket", Refused)
+        port = other.getsockname()[1]
+        file = write_settings(tmp_path, upstream, port=port)
+        found = [one for one in await findings(file) if one.subject == "listen.bind"]
+        assert [(one.level, "CAP_NET_BIND_SERVICE" in one.remedy) for one in found] == [("note", True)]
+        other.listen()
+        found = [one for one in await findings(file) if one.subject == "listen.bind"]
+        assert [one.level for one in found] == ["fail"]
+        assert f"another program already listens on 127.0.0.1:{port}" in found[0].what
+
+
+async def test_what_needs_a_store_that_does_not_start_is_not_tried(upstream: int, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    file = write_settings(tmp_path, upstream)
+    file.write_text(re.sub(r'state_dir = ".*"', f'state_dir = "{tmp_path}/file/state"', file.read_text()))
+    found = {one.subject: one for one in await findings(file) if one.level in ("fail", "untried")}
+    assert (found["start"].level, "install -d -m 0700" in found["start"].what) == ("fail", True)
+    assert (found["plugins"].level, "[negotiate]" in found["plugins"].what) == ("untried", True)
 
 
 async def test_address_of_the_running_gateway_is_fine(upstream: int, tmp_path: Path) -> None:

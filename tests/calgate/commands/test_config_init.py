@@ -58,7 +58,9 @@ def test_file_has_no_fault_once_the_steps_that_remain_are_done(dns: str, tmp_pat
         "http://qv2.corp.example",
     ]
     assert "HTTP/bi.corp.example@CORP.EXAMPLE" in done.output
-    assert "krb5.conf" not in done.output, "the DNS names a KDC"
+    assert "default_realm = CORP.EXAMPLE and rdns = false" in done.output
+    assert "its KDC" not in done.output, "the DNS names one"
+    assert "chgrp calgate" in done.output
     assert f"calgate check -c {file}" in done.output
 
 

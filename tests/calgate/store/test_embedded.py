@@ -171,6 +171,15 @@ async def test_state_folder_that_cannot_be_created_is_a_fault(tmp_path: Path) ->
             raise AssertionError("it must not open")
 
 
+async def test_state_folder_that_is_missing_and_cannot_be_made_is_a_fault_that_says_how_to_make_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EmbeddedFaultError, match=r"file/state cannot be made .*: install -d -m 0700 -o \w+ /.*/state"):
+        async with open_store(HERE, tmp_path / "file" / "state"):
+            raise AssertionError("it must not open")
+
+
 async def test_missing_server_program_is_a_fault_that_names_the_remedies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
