@@ -5,8 +5,7 @@ import base64
 import hashlib
 import os
 import stat
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -22,145 +21,15 @@ from calgate_delegation.check import check
 from calgate_delegation.open_tickets import open_tickets
 from calgate_delegation.settings import Config
 from calgate_delegation.sign_on import Delegation
-from support.domain import ADDRESS, BASE, DOMAIN, HOST, OLD_HOST, PASSWORD, SERVICE_PASSWORD, Lab, run
+from support.domain import DOMAIN, HOST, OLD_HOST, PASSWORD, Lab
+from support.domain_delegation import REALM, SERVICE, apache, docs_keytab, in_front_of, seen
 from support.domain_directory import directory, named
 from support.gateway_process import DocumentServer as RecordingServer
-from support.gateway_process import Exchange, Gateway, curl, document_server, gateway
-from support.ports import free_port
+from support.gateway_process import Exchange, Gateway, curl, document_server
 
-SERVICE = f"HTTP/{OLD_HOST}"
-REALM = DOMAIN.upper()
-MODULES = Path("/usr/lib/apache2/modules")
+__all__ = ["apache", "docs_keytab"]  # fixtures
+
 FIVE = ("alice", "bob", "carol", "björn", "many1000")
-
-SETTINGS = """
-state_dir = "{folder}/state"
-
-[listen]
-bind = ["127.0.0.1:{port}", "127.0.0.80:{port}"]
-
-[negotiate]
-keytab = "{keytab}"
-ntlm = "domain"
-
-[ldap]
-servers = ["ldaps://dc1.{domain}"]
-ca = "{ca}"
-bind = {{ user = "gateway@{domain}", password = {{ file = "{folder}/secret" }} }}
-base = "{base}"
-
-[[access]]
-name = "everybody"
-everybody = true
-
-[[routes]]
-path = "/"
-upstreams = ["http://{host}:{upstream}"]
-sign_on = {{ plugin = "delegation", keytab = "{keytab}", account = "gateway@{realm}", service = "{service}" }}
-"""
-
-APACHE = """
-ServerRoot {folder}
-Listen {address}:{port}
-PidFile {folder}/pid
-ErrorLog {folder}/error.log
-User www-data
-Group www-data
-ServerName {host}
-LimitRequestFieldSize 16384
-LoadModule mpm_event_module {modules}/mod_mpm_event.so
-LoadModule authz_core_module {modules}/mod_authz_core.so
-LoadModule authz_user_module {modules}/mod_authz_user.so
-LoadModule authn_core_module {modules}/mod_authn_core.so
-LoadModule headers_module {modules}/mod_headers.so
-LoadModule dir_module {modules}/mod_dir.so
-LoadModule auth_gssapi_module {modules}/mod_auth_gssapi.so
-DocumentRoot {folder}/htdocs
-<Directory {folder}/htdocs>
-Require all granted
-</Directory>
-<Location />
-AuthType GSSAPI
-AuthName docs
-GssapiCredStore keytab:{folder}/keytab
-Require valid-user
-Header always set X-Seen "expr=%{{REMOTE_USER}}"
-</Location>
-<Location /bound/>
-AuthType GSSAPI
-AuthName docs
-GssapiCredStore keytab:{folder}/keytab
-GssapiConnectionBound On
-</Location>
-"""
-
-
-@pytest.fixture(scope="module")
-def docs_keytab(domain: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The keytab of the document server's account; the gateway's account may delegate to it by any protocol."""
-    keytab = tmp_path_factory.mktemp("docs") / "docs.keytab"
-    password = "Docs-Passw0rd-1!"
-    domain.samba_tool("user", "create", "docs", password)
-    domain.samba_tool("spn", "add", SERVICE, "docs")
-    attribute = "msDS-SupportedEncryptionTypes"
-    change = f"dn: CN=docs,CN=Users,{BASE}\nchangetype: modify\nreplace: {attribute}\n{attribute}: 24\n"
-    run("ldbmodify", "-H", str(domain.folder / "dc/private/sam.ldb"), stdin=change)
-    domain.samba_tool("user", "setpassword", "docs", f"--newpassword={password}")  # keys are made with a password
-    domain.samba_tool("domain", "exportkeytab", str(keytab), f"--principal={SERVICE}")
-    domain.samba_tool("delegation", "add-service", "gateway", SERVICE)
-    domain.samba_tool("delegation", "for-any-protocol", "gateway", "on")
-    yield keytab
-    domain.samba_tool("delegation", "for-any-protocol", "gateway", "off")
-    domain.samba_tool("delegation", "del-service", "gateway", SERVICE)
-    domain.samba_tool("user", "delete", "docs")
-
-
-@pytest.fixture(scope="module")
-def apache(domain: Lab, docs_keytab: Path) -> Iterator[int]:
-    """Starts Apache with Kerberos; returns its port. It responds with the user it sees in X-Seen."""
-    if not (MODULES / "mod_auth_gssapi.so").exists():
-        if os.environ.get("CI") == "true":
-            pytest.fail("needs apache2 and libapache2-mod-auth-gssapi")
-        pytest.skip("needs apache2 and libapache2-mod-auth-gssapi")
-    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to www-data
-        yield from started_apache(domain, docs_keytab, Path(name))
-
-
-def started_apache(lab: Lab, docs_keytab: Path, folder: Path) -> Iterator[int]:
-    folder.chmod(0o755)
-    (folder / "htdocs" / "bound").mkdir(parents=True)
-    for page in ("index.html", "bound/index.html"):
-        (folder / "htdocs" / page).write_text("hello")
-    keytab = folder / "keytab"
-    keytab.write_bytes(docs_keytab.read_bytes())
-    keytab.chmod(0o644)
-    port = free_port()
-    settings = folder / "apache.conf"
-    settings.write_text(
-        APACHE.format(folder=folder, address=ADDRESS, port=port, host=OLD_HOST, modules=MODULES), encoding="utf-8"
-    )
-    with lab.entered():
-        run("apache2", "-d", str(folder), "-f", str(settings), "-k", "start")
-    yield port
-    run("apache2", "-d", str(folder), "-f", str(settings), "-k", "stop")
-
-
-@asynccontextmanager
-async def in_front_of(
-    lab: Lab, folder: Path, upstream: int, host: str = "127.0.0.1", service: str = SERVICE
-) -> AsyncIterator[Gateway]:
-    """A gateway that delegates to a document server on this port."""
-    (folder / "secret").write_text(SERVICE_PASSWORD)
-    settings = folder / "calgate.toml"
-    values = {"keytab": lab.keytab, "domain": DOMAIN, "ca": lab.ca, "base": BASE, "realm": REALM}
-    server = {"upstream": upstream, "host": host, "service": service}
-    settings.write_text(SETTINGS.format(folder=folder, port=free_port(), **server, **values))
-    async with gateway(settings) as gate:
-        for _ in range(200):
-            if (await curl(f"http://{HOST}:{gate.port}/_calgate/health")).status == 200:
-                break
-            await asyncio.sleep(0.05)
-        yield gate
 
 
 async def sign_in(gate: Gateway, lab: Lab, folder: Path, account: str, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -170,10 +39,6 @@ async def sign_in(gate: Gateway, lab: Lab, folder: Path, account: str, monkeypat
     reply = await curl(f"http://{HOST}:{gate.port}/", "--negotiate", "-u", ":")
     assert reply.status == 200, (account, reply, gate.log.read_text()[-2000:])
     return next(cookie for cookie in reply.values("set-cookie") if "calgate=" in cookie).partition(";")[0]
-
-
-def seen(values: Sequence[str]) -> list[str]:
-    return [value.encode("latin-1").decode("utf-8") for value in values]
 
 
 # ---------------------------------------------------------------- the whole gateway
