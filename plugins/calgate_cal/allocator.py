@@ -25,6 +25,7 @@ from calgate.plugin import (
     Unavailable,
 )
 from calgate_cal import lua, replies, terms
+from calgate_cal.anonymous import denial_code, network_of
 from calgate_cal.known_leases import KnownLease, KnownLeases
 from calgate_cal.names import is_named
 from calgate_cal.pool_alerts import PoolAlerts
@@ -66,7 +67,8 @@ class CalAllocator:
         groups = "\n".join(sorted(self._groups(license, claimant)))
         belief = self._belief(self._known.of(license, claimant, document))
         who = (lua.part(claimant.user), claimant.name, lua.part(claimant.client))
-        reply = await self._call("claim", license, *who, document, groups, reference, *belief, lasting=_is_lasting)
+        asked = (*who, document, groups, reference, *belief, network_of(claimant))
+        reply = await self._call("claim", license, *asked, lasting=_is_lasting)
         if reply[0] == b"granted":
             lease = _lease(license, claimant, document, reply, self._clock())
             self._known.note(lease)
@@ -76,7 +78,7 @@ class CalAllocator:
             return replace(lease, reference=reference) if lease.provisional else lease
         if not self._config[license].enforce:
             return Lease(license, "unenforced", claimant, document)
-        raise _denial(license, document, self.licenses[license].contact, reply)
+        raise _denial(license, claimant, document, self.licenses[license].contact, reply)
 
     async def held(self, license: str, claimant: Claimant, document: str) -> Lease | None:
         """Returns what the claimant holds for the document; takes nothing and notes no use."""
@@ -129,7 +131,10 @@ class CalAllocator:
     async def pools(self, license: str) -> Sequence[Pool]:
         """Returns how full each pool is, also in an empty store."""
         reply = await self._call("state", license, read_only=True)
-        return [Pool(pool.kind, pool.limit, pool.occupied, pool.free_at) for pool in replies.state(reply).pools]
+        return [
+            Pool(pool.kind, pool.limit, pool.occupied, pool.free_at, anonymous=pool.anonymous)
+            for pool in replies.state(reply).pools
+        ]
 
     async def waiting(self, license: str) -> int:
         """Returns how many users wait in the queue."""
@@ -193,7 +198,7 @@ class CalAllocator:
             self._reassert.set()
 
     def _is_exempt(self, license: str, claimant: Claimant) -> bool:
-        return is_named(self.licenses[license].exempt_users, claimant)
+        return not claimant.is_anonymous and is_named(self.licenses[license].exempt_users, claimant)
 
     def _groups(self, license: str, claimant: Claimant) -> frozenset[str]:
         settings = self._config[license]
@@ -206,7 +211,8 @@ class CalAllocator:
         user, client, document = _whose(lease)
         known = self._known.same(lease)
         confirmed = self._age(known.confirmed) if known and lease.kind != "unenforced" else _NEVER
-        return [_kind(lease), lease.id, self._age(use.at), confirmed, user, who.name, client, document, groups]
+        whose = (user, who.name, client, document, groups, network_of(who))
+        return [_kind(lease), lease.id, self._age(use.at), confirmed, *whose]
 
     def _belief(self, known: KnownLease | None) -> Sequence[str | int]:
         """Returns what a claim says of a known lease, so that no holder is denied a lease that a failover forgot."""
@@ -269,10 +275,13 @@ def _lease(license: str, claimant: Claimant, document: str, reply: Sequence[Any]
     return Lease(license, kind.decode(), claimant, document, lease_id.decode(), bool(provisional), until)
 
 
-def _denial(license: str, document: str, contact: str, reply: Sequence[Any]) -> NoCal:
+def _denial(license: str, claimant: Claimant, document: str, contact: str, reply: Sequence[Any]) -> NoCal:
     _, code, pools, place, estimate, *is_poll = reply  # versions 1 and 2 do not tell polls from other denials
     full = [_pool(item) for item in json.loads(pools)]
     detail = ", ".join(f"{pool.kind} {pool.occupied}/{pool.limit} {pool.note}" for pool in full)
+    if claimant.is_anonymous:
+        plain, code_of_note = document.rpartition("|")[2], denial_code(full)
+        return NoCal(detail, license=license, document=plain, pools=(), contact=contact, code=code_of_note)
     return NoCal(
         detail or "the license has no CALs",
         license=license,

@@ -20,6 +20,7 @@ class PoolState:
     occupied: int
     offered: int  # kept for waiting users
     beyond: int  # leases in observe mode that a limit would have denied; not among the occupied
+    anonymous: int  # of the occupied: those of anonymous browsers
     free_at: float | None
 
     @property
@@ -74,6 +75,7 @@ class Holder:
     names: Sequence[str] = ()  # names that the user had before
     beyond: bool = False  # in observe mode: a limit would have denied it
     visits: Sequence[Visit] = ()  # open ones of a Named or Document CAL, the latest user first
+    anonymous: bool = False  # a browser on a public route: there is no user
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def _pool(pool: dict[str, Any]) -> PoolState:
         occupied=int(pool["occupied"]),
         offered=int(pool["offered"]),
         beyond=int(pool["beyond"]),
+        anonymous=int(pool["anonymous"]),
         free_at=seconds(pool.get("free_at")),
     )
 
@@ -151,6 +154,7 @@ def holder(lease: dict[str, Any]) -> Holder:
         names=lease.get("names", ()),
         beyond=lease.get("beyond", False),
         visits=_visits(lease),
+        anonymous="network" in lease,
     )
 
 

@@ -170,6 +170,18 @@ class Usage(Pool):
     them."""
 
 
+class Anonymous(Section):
+    """Session CALs for browsers on public routes, where nobody signs in."""
+
+    max: Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+    """The most Session CALs that such browsers hold at once, all together. They are part of the license's Session CALs:
+    users with a sign-in can take all of them."""
+
+    per_address: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 3
+    """The most of them that browsers at one address hold (IPv6: in one /64 network), so that one visitor cannot take
+    all. 3, because an office or a school often has one address."""
+
+
 class Exempt(Section):
     """Users and paths that take no CAL: monitoring."""
 
@@ -201,6 +213,10 @@ class License(Section):
     usage: Usage = Usage()
     """The pool of Usage CALs."""
 
+    anonymous: Anonymous | None = None
+    """Session CALs on routes with `sign_in = "off"`: `{ max = 2 }`. Without it a route without sign-in cannot name this
+    license."""
+
     queue: Switch = False
     """Lets denied users wait, first come first served. Off, because the vendor's server has no queue."""
 
@@ -213,6 +229,17 @@ class License(Section):
 
     contact: str = ""
     """Whom a denied user can ask, shown on the denial page: an address or a telephone number. Nothing unless set."""
+
+    @model_validator(mode="after")
+    def _anonymous_is_part_of_session(self) -> Self:
+        session = self.session
+        most = session.in_license if session.limit is None else session.limit
+        if self.anonymous is not None and self.anonymous.max > most:
+            raise ValueError(
+                f"anonymous.max: {self.anonymous.max} is more than the Session CALs that can be in use, {most};"
+                " anonymous CALs are part of session.in_license and session.limit"
+            )
+        return self
 
     @property
     def groups(self) -> frozenset[str]:
@@ -235,7 +262,8 @@ class License(Section):
     def terms(self) -> LicenseInfo:
         """What the core must know."""
         users = frozenset(map(normalize, self.exempt.users))
-        return LicenseInfo(self.client, self.contact, exempt_users=users, exempt_paths=self.exempt.paths)
+        anonymous = 0 if self.anonymous is None else self.anonymous.max
+        return LicenseInfo(self.client, self.contact, users, self.exempt.paths, anonymous)
 
 
 class Config(Section):

@@ -23,6 +23,8 @@ def encode(license: License, store: Store) -> str:
         "session": _pool(license.session) | _session(license.session),
         "usage": _pool(license.usage) | {"overdraft": license.usage.overdraft},
     }
+    if license.anonymous is not None:
+        terms["anonymous"] = license.anonymous.model_dump()
     return json.dumps(terms, sort_keys=True)
 
 

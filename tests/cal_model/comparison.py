@@ -15,6 +15,7 @@ from calgate_cal.terms import PROVISIONAL
 
 CLOCK = "local test_time = 0\nlocal function clock() return test_time end"
 GROUPS = {"ann": ("A",), "bob": ("B",), "cid": ("A", "B"), "dan": ()}
+NETWORKS = {"visitor1": "n1", "visitor2": "n1", "visitor3": "n2"}  # anonymous browsers, in no group
 SOMEBODY = ["ann", "pc", "d1"]
 START = 1_768_039_200_000
 
@@ -36,7 +37,8 @@ def terms(**kinds: dict[str, Any]) -> dict[str, Any]:
         whole[kind] |= kinds.get(kind, {})
     whole["session"]["shared"] = bool(whole["session"]["reserve"] or whole["session"]["max"])
     enforce = bool(kinds.get("enforce", True))
-    rest = {"channel": "test:news", "audit_keep": 400 * DAY, "provisional": int(PROVISIONAL * 1000)}
+    rest: dict[str, Any] = {"anonymous": kinds["anonymous"]} if "anonymous" in kinds else {}
+    rest |= {"channel": "test:news", "audit_keep": 400 * DAY, "provisional": int(PROVISIONAL * 1000)}
     return whole | rest | {"enforce": enforce, "queue": enforce and bool(kinds.get("queue"))}
 
 
@@ -168,7 +170,8 @@ class Duel:
         """Returns the operation as history.lua reads it."""
         if what == "claim":
             user, client, document, held = words
-            return [passes, what, user, client, document, "\n".join(GROUPS[user]), str(number), held]
+            groups = "\n".join(GROUPS.get(user, ()))
+            return [passes, what, user, client, document, groups, str(number), held, NETWORKS.get(user, "")]
         if what in ("assign", "remove", "undo", "allocate", "limit", "dynamic", "finish", "dismiss"):
             by = [passes, what, "test"]
             if what == "assign":
@@ -196,7 +199,8 @@ class Duel:
         return getattr(self.model, {"limit": "set_limit", "dynamic": "set_dynamic"}.get(what, what))(*words)
 
     def _claim(self, user: str, client: str, document: str, _held: int) -> Any:
-        claimant = Claimant(user, client, document, GROUPS[user], str(self._number))
+        groups, network = GROUPS.get(user, ()), NETWORKS.get(user, "")
+        claimant = Claimant(user, client, document, groups, str(self._number), network)
         reply = self.model.claim(claimant, f"n{self._number}")
         if reply[0] == "granted":
             self._got[self._number] = (reply[2], claimant)
@@ -248,8 +252,9 @@ class Duel:
         assert state[2] == len(waiters), f"{operation}: {state[2]} wait, by the rules {len(waiters)}"
         for kind, pool in pools.items():
             offered = len([w for w in waiters if w.offer == kind and w.kept_until > model.now])
-            said = (pool["occupied"], pool["beyond"], pool["limit"], pool["offered"])
-            rules = (model.occupied(kind), model.beyond(kind), model.limit(kind), offered)
+            said = (pool["occupied"], pool["beyond"], pool["limit"], pool["offered"], pool["anonymous"])
+            anonymous = len(model.anonymous()) if kind == "session" else 0
+            rules = (model.occupied(kind), model.beyond(kind), model.limit(kind), offered, anonymous)
             assert said == rules, f"{operation}: {pool}, by the rules {rules}"
         line = [(w.claimant.holder, w.offer, w.kept_until, w.claimant.document) for w in waiters]
         stored = [(f"{w['user']}|{w['client']}", w.get("offer"), w["kept_until"], w["document"]) for w in queue]
@@ -280,6 +285,9 @@ class Duel:
             assert not model.terms["enforce"] or model.occupied(kind) <= model.most(kind), (
                 f"{operation}: over the limit of {kind}"
             )
+        if any(event.what == "granted" and event.facts["claimant"].network for event in new):
+            assert len(model.anonymous()) <= model.terms["anonymous"]["max"], f"{operation}: too many anonymous"
+        assert all(cal.kind == "session" for cal in model.anonymous()), f"{operation}: an anonymous CAL of another kind"
 
 
 def _pending(cal: Cal) -> Any:

@@ -35,6 +35,7 @@ class Claimant:
     document: str
     groups: tuple[str, ...] = ()
     reference: str = ""
+    network: str = ""  # of an anonymous browser; "": a user
 
     @property
     def holder(self) -> str:
@@ -69,6 +70,7 @@ class Cal:
     refused: bool = False  # one of the requests was refused while others were under way
     over: bool = False  # ended by an event, not by its clock
     beyond: bool = False  # granted in observe mode, although a limit would have denied it
+    network: str = ""  # of an anonymous browser
     visits: dict[str, Visit] = field(default_factory=dict)  # client -> its open visit
 
     @property
@@ -151,6 +153,7 @@ def _apply(cals: dict[str, Cal], event: Event) -> None:  # noqa: C901 - a line a
             pending=None if assigned else [claimant.reference],
             used=None if assigned else event.at,
             beyond=facts.get("beyond", False),
+            network=claimant.network,
         )
         if not assigned:
             _visit(cals[facts["id"]], claimant.client, event.at)

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from cal_model.comparison import DAY, HOUR, MINUTE, Duel, Operation, terms
+from cal_model.comparison import DAY, HOUR, MINUTE, NETWORKS, Duel, Operation, terms
 
 USERS = ("ann", "bob", "cid", "dan")  # of groups A, B, both and none
+CLAIMANTS = (*USERS, *USERS, *USERS, *USERS, *NETWORKS)
 CLIENTS = ("pc", "pc", "laptop", "laptop", "phone", "tablet")
 DOCUMENTS = ("d1", "d1", "d2", "d2", "h|d1")
 ASSIGNABLE = (("named", ""), ("named", ""), ("document", "d1"), ("document", "d2"), ("document", "h|d1"))
@@ -33,7 +34,8 @@ def a_license(r: Random) -> dict[str, Any]:
     session |= pick({}, {}, {}, none) | {"overdraft": pick(0, 0, 1), "minimum": pick(15 * MINUTE, 15 * MINUTE, 0)}
     session |= pick({}, {"maximum": HOUR}) | pick({}, {"reclaimable_after": 5 * MINUTE})
     usage = pick({}, none, {"in_license": 2, "limit": 2})
-    options = {"queue": pick(True, False), "enforce": pick(True, True, True, False)}
+    options: dict[str, Any] = pick({}, {"anonymous": {"max": pick(1, 2), "per_address": pick(1, 1, 2)}})
+    options |= {"queue": pick(True, False), "enforce": pick(True, True, True, False)}
     return terms(named=named, document=document, session=session, usage=usage, **options)
 
 
@@ -118,7 +120,7 @@ def _visit(r: Random, what: str | None = None) -> Operation:
     passes = _while(r)
     match what:
         case "claim":
-            return what, passes, r.choice(USERS), r.choice(CLIENTS), r.choice(DOCUMENTS), r.randint(0, 4)
+            return what, passes, r.choice(CLAIMANTS), r.choice(CLIENTS), r.choice(DOCUMENTS), r.randint(0, 4)
         case "again":
             return what, passes, _back(r), r.randint(0, 4)
         case "settle":

@@ -65,7 +65,7 @@ class Model(Rules):
                 self._note("told", id=choice.cal.id, client=claimant.client, recorded=False)
             return denial
         if not choice.cal and not choice.kind:
-            if self.terms["enforce"]:
+            if self.terms["enforce"] or claimant.network:
                 return self._deny(claimant, "no-cal", choice.why)
             self._note("denied")
             choice = Choice(kind="session", beyond=True)
@@ -116,7 +116,7 @@ class Model(Rules):
 
     def _deny(self, claimant: Claimant, code: str, why: dict[str, str]) -> tuple[Any, ...]:
         pools, waiter = self.snapshots(why), self.waiter(claimant.holder)
-        waits = self.terms["queue"] and code == "no-cal"
+        waits = self.terms["queue"] and code == "no-cal" and not claimant.network
         if not (waits and waiter and claimant.document in waiter.asked):  # a waiting page's poll is no further denial
             self._note("denied")
         if not waits:

@@ -171,8 +171,13 @@ class Rules:
         return held
 
     def choose(self, claimant: Claimant) -> Choice:
-        """Follows QlikView's order; an idle holder loses a CAL only to a claimant who would be denied."""
+        """Decides what serves a claim."""
         held, why = self.held(claimant), dict[str, str]()
+        choose = self._choose_anonymous if claimant.network else self._choose_for_user
+        return choose(claimant, held, why)
+
+    def _choose_for_user(self, claimant: Claimant, held: dict[str, Cal], why: dict[str, str]) -> Choice:
+        """Follows QlikView's order; an idle holder loses a CAL only to a claimant who would be denied."""
         for kind in ("named", "document"):  # 1, 2: their own
             if kind in held and self.serves(held[kind]):
                 other = self._other_client(held[kind], claimant) if kind == "named" else None
@@ -189,6 +194,24 @@ class Rules:
             if self.has_room("session", claimant, without=idle) == "":
                 return Choice(kind="session", victim=idle)
         return Choice(why=why)  # 7: denied
+
+    def _choose_anonymous(self, claimant: Claimant, held: dict[str, Cal], why: dict[str, str]) -> Choice:
+        """Gives a browser that did not sign in a Session CAL, and never one that a user left idle."""
+        if "session" in held:
+            return Choice(cal=held["session"])
+        return Choice(kind="session") if self._may_have("session", claimant, held, why) else Choice(why=why)
+
+    def anonymous(self) -> list[Cal]:
+        """Returns the CALs of anonymous browsers."""
+        return [cal for cal in self.cals() if cal.network]
+
+    def _anonymous_bound(self, network: str) -> str:
+        """Returns why one more anonymous browser of this network gets none, "" if it can have one."""
+        bound = self.terms.get("anonymous", {"max": 0, "per_address": 0})
+        networks = [cal.network for cal in self.anonymous()]
+        if len(networks) >= bound["max"]:
+            return "anonymous-full"
+        return "address-full" if networks.count(network) >= bound["per_address"] else ""
 
     def _may_have(self, kind: str, claimant: Claimant, held: dict[str, Cal], why: dict[str, str]) -> bool:
         """Returns whether the claimant can take a new CAL of this kind; else `why` gets a code."""
@@ -210,11 +233,13 @@ class Rules:
 
     def has_room(self, kind: str, claimant: Claimant, without: Cal | None = None) -> str:
         """Empty if one more can be given to the claimant, else the reason. Offers to others count as occupied."""
-        most = self.most(kind)
+        most = self.limit(kind) if claimant.network else self.most(kind)
         out = [cal for cal in self._occupying(kind) if without is None or cal.id != without.id]
         offers = [w for w in self.waiters() if w.offer == kind and w.claimant.holder != claimant.holder]
         if len(out) >= most:
             return "full"
+        if claimant.network and (bound := self._anonymous_bound(claimant.network)):
+            return bound
         if kind == "document":
             document = self.cal_document(claimant.document)
             taken = [cal.document for cal in out] + [waiter.offer_document for waiter in offers]

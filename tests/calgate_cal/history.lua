@@ -9,11 +9,12 @@ local function claim_again(keys, had, args)
   if held and leases.field(held.kind, args[1], args[2], args[3]) == held.field then
     belief = {held.kind, held.id, '0', tostring(math.max(0, test_time - held.confirmed))}
   end
-  local reply = claim(keys, {args[1], 'CORP\\' .. args[1], args[2], args[3], args[4], args[5], unpack(belief)})
+  local reply = claim(keys, {args[1], 'CORP\\' .. args[1], args[2], args[3], args[4], args[5], belief[1], belief[2],
+    belief[3], belief[4], args[7]})
   if reply[1] == 'granted' then
     local kind = reply[2] == 'unenforced' and 'session' or reply[2]
     had[args[5]] = {kind = kind, id = reply[3], user = args[1], client = args[2], document = args[3],
-      groups = args[4], reference = args[5], confirmed = test_time, field = leases.field(kind, args[1], args[2], args[3])}
+      groups = args[4], network = args[7], reference = args[5], confirmed = test_time, field = leases.field(kind, args[1], args[2], args[3])}
   end
   return reply
 end
@@ -31,7 +32,7 @@ local OPERATIONS = {
     if not lease then return 'nothing' end
     local confirmed = math.max(0, test_time - lease.confirmed)
     local lost = touch(keys, {cjson.encode({{lease.kind, lease.id, args[2], confirmed, lease.user, 'CORP\\' .. lease.user, lease.client,
-      lease.document, lease.groups}})})
+      lease.document, lease.groups, lease.network}})})
     if #lost == 0 then lease.confirmed = test_time end
     return lost[2] or 'kept'
   end,

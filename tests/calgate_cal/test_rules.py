@@ -49,6 +49,11 @@ FAULTS = {
     "positions of one user unbounded": (">= MOST_OF_ONE_USER then", ">= 10 * MOST_OF_ONE_USER then"),
     "a dismissed waiter kept": ("queue.leave(license, holder, 'gave-up', {'by', by})", "do end"),
     "visits joined over a longer pause": ("used < visit.used + idle then", "used < visit.used + 2 * idle then"),
+    "anonymous browsers of one address unbounded": (
+        "pool.share(license, 'a:' .. network) >= terms.per_address",
+        "pool.share(license, 'a:' .. network) >= FOREVER",
+    ),
+    "anonymous browsers queued": ("code == 'no-cal' and not claimant.network", "code == 'no-cal'"),
     "a host's own allocation ignored": ("is_named and full or plain", "plain"),
 }
 

@@ -36,6 +36,13 @@ def test_settings_example_of_the_documentation_is_accepted() -> None:
         ({"named": {"in_license": 2, "limit": 3}}, ("q", "named"), "limit: 3 is more than in_license, 2"),
         ({"named": {"in_licence": 2}}, ("q", "named", "in_licence"), "Extra inputs"),
         ({"session": {"in_license": -1}}, ("q", "session", "in_license"), "greater than or equal to 0"),
+        ({"session": {"in_license": 1}, "anonymous": {"max": 2}}, ("q",), "anonymous.max: 2 is more than"),
+        ({"session": {"in_license": 4, "limit": 1}, "anonymous": {"max": 2}}, ("q",), "anonymous.max: 2 is more than"),
+        (
+            {"session": {"in_license": 4}, "anonymous": {"max": 0}},
+            ("q", "anonymous", "max"),
+            "greater than or equal to 1",
+        ),
         ({"session": {"maximum": "5m"}}, ("q", "session"), "maximum is shorter than minimum"),
         ({"session": {"minimum": 15}}, ("q", "session", "minimum"), "a duration is written like"),
         ({"session": {"in_license": 1, "reserve": [{"group": "g", "cals": 2}]}}, ("q", "session"), "2 CALs are kept"),

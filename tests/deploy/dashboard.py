@@ -20,6 +20,7 @@ PANELS: Sequence[tuple[str, str, Sequence[tuple[str, str]]]] = [
         "short",
         [
             ("max by (license, kind) (calgate_cals_in_use)", "{{license}} {{kind}}"),
+            ("max by (license, kind) (calgate_cals_anonymous) > 0", "{{license}} {{kind}} anonymous"),
             ("max by (license, kind) (calgate_cals_limit)", "limit {{license}} {{kind}}"),
         ],
     ),

@@ -158,6 +158,26 @@ REFUSALS: Mapping[str, Help] = {
         "the user continues on one of the two",
         "cals.md",
     ),
+    "cookie-needed": Help(
+        "A browser opened a document on a public route, and has not sent the cookie back that its CAL is tied to",
+        "nothing, for a program's first request; if visitors see the page, their browsers refuse the site's cookies",
+        "programs.md",
+    ),
+    "anonymous-full": Help(
+        "Browsers on public routes hold all the CALs that `anonymous.max` of the license allows",
+        "`calgate cals list` shows them; raise `anonymous.max` if users can spare more",
+        "programs.md",
+    ),
+    "address-full": Help(
+        "Browsers at one address, on public routes, hold all the CALs that `anonymous.per_address` allows",
+        "raise it if many visitors share an address; behind a proxy, name the proxy in `listen.trusted_proxies`",
+        "programs.md",
+    ),
+    "none-for-anonymous": Help(
+        "No Session CAL is free for a browser on a public route: users have them, wait for them, or have them reserved",
+        "`calgate cals list` shows who has them",
+        "programs.md",
+    ),
     InternalError.code: Help(
         "A fault of the gateway",
         "report it with the traceback in the log; in private if security could be affected (SECURITY.md)",

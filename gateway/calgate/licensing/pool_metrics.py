@@ -20,7 +20,7 @@ async def keep_counting(allocator: Allocator, metrics: Metrics, clock: Callable[
     while True:
         try:
             pools = [
-                [license, pool.kind, pool.occupied, pool.limit]
+                [license, pool.kind, pool.occupied, pool.limit, pool.anonymous]
                 for license in allocator.licenses
                 for pool in await allocator.pools(license)
             ]

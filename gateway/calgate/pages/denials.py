@@ -35,6 +35,37 @@ _OTHER_CODES: Mapping[str, Message] = {
         template="denial.html",
     ),
 }
+_WAIT = (
+    _("Wait for a license to come free."),
+    _("Close documents you no longer need and sign out, so that others can use the license."),
+)
+_NONE_FOR_VISITORS = _("No license is free for visitors")
+_ANONYMOUS: Mapping[str, Message] = {
+    "cookie-needed": Message(
+        _("Your browser must accept a cookie"),
+        _("You open this document without signing in, so the license that you use is tied to a cookie of this site."),
+        (_("Allow cookies for this site, then try again."),),
+        template="denial.html",
+    ),
+    "anonymous-full": Message(
+        _NONE_FOR_VISITORS,
+        _("All licenses that visitors can use without signing in are in use."),
+        _WAIT[:1],
+        template="denial.html",
+    ),
+    "address-full": Message(
+        _NONE_FOR_VISITORS,
+        _("Visitors at your network address already use as many licenses as they may use at once."),
+        _WAIT[:1],
+        template="denial.html",
+    ),
+    "none-for-anonymous": Message(
+        _NONE_FOR_VISITORS,
+        _("The licenses of this site are in use, or kept for its users."),
+        _WAIT[:1],
+        template="denial.html",
+    ),
+}
 _QUEUED = Message(
     _("You are in the queue"),
     _("No license is free for you just now. This page keeps your place and continues by itself; leave it open."),
@@ -45,10 +76,6 @@ _QUEUED = Message(
     ),
 )
 _TITLE = _("No license is free for you")
-_WAIT = (
-    _("Wait for a license to come free."),
-    _("Close documents you no longer need and sign out, so that others can use the license."),
-)
 _ASK = (_("If you need this document for your work, ask for a license."),)
 _ALL_OF_THE_SITE = mark_plural(
     "The only license of this site is in use.", "All %(num)s licenses of this site are in use."
@@ -67,6 +94,8 @@ def message_for(refusal: NoCal) -> Message:
     """Returns the message of a denial: its text is about this person's licenses."""
     if refusal.code in _OTHER_CODES:
         return _OTHER_CODES[refusal.code]
+    if refusal.code in _ANONYMOUS:
+        return _ANONYMOUS[refusal.code]
     if refusal.place is not None:
         return replace(_QUEUED, values={"place": refusal.place})
     concerned, others = pools_of(refusal)

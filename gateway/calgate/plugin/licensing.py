@@ -12,6 +12,7 @@ CAL_KINDS = ("named", "document", "session", "usage")
 DENIAL_REASONS = (
     *("full", "promised", "capped", "reserved", "quarantined", "not-allocated", "not-assigned", "no-cals"),
     *("in-use-elsewhere", "taken-over"),
+    *("anonymous-full", "address-full", "none-for-anonymous"),
 )
 """Why a claim was denied, for metrics: the note of the pool that came nearest to giving a CAL, or a code of NoCal."""
 
@@ -27,13 +28,17 @@ class Pool:
     note: str = (
         ""  # the code of the reason why it gave no CAL: "full", "not-assigned", "not-allocated", "reserved", "capped"
     )
+    anonymous: int = 0  # of the occupied: those of anonymous claimants
 
 
 class NoCal(Refusal):
     """Access was granted, but no CAL is available. Never names another user."""
 
     code = "no-cal"
-    further_codes = ("no-cal-held", "in-use-elsewhere", "taken-over")
+    further_codes = (
+        *("no-cal-held", "in-use-elsewhere", "taken-over"),
+        *("cookie-needed", "anonymous-full", "address-full", "none-for-anonymous"),
+    )
 
     def __init__(
         self,
@@ -73,12 +78,17 @@ class NoCal(Refusal):
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """A user at a client who claims a CAL. Two claimants with the same `user` and `client` are the same."""
+    """A user at a client who claims a CAL. Two claimants with the same `user` and `client` are the same.
+
+    An anonymous claimant is a browser on a public route: its `user` is made from its cookie and is no user's key, and
+    its `client` is the address that the cookie was given to. It gets what `LicenseInfo.anonymous` allows, and no more.
+    """
 
     user: str  # Person.key
     name: str  # CORP\alice, for people to read
     client: str  # the client machine's key, fixed when the web session began
     groups: frozenset[str] = frozenset()  # those of Allocator.groups that the user is in
+    is_anonymous: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +139,7 @@ class LicenseInfo:
     contact: str = ""
     exempt_users: frozenset[str] = frozenset()  # as the allocator compares them
     exempt_paths: tuple[str, ...] = ()  # each with everything below it, in any case
+    anonymous: int = 0  # CALs that anonymous claimants can hold at once; 0: they get none, and no public route names it
 
 
 @runtime_checkable
@@ -142,8 +153,9 @@ class Allocator(Protocol):
         """Claims a CAL in one round trip: atomic, and idempotent for one claimant and document.
 
         A claimant who was denied but queued keeps the position by claiming again at least every 30 seconds.
-        `reference` is the request's reference number: it is written to the record of the decision. Raises NoCal,
-        Unavailable.
+        `reference` is the request's reference number: it is written to the record of the decision. An anonymous
+        claimant is never queued, and its NoCal has no pools: strangers do not learn how many licenses there are. Raises
+        NoCal, Unavailable.
         """
 
     async def held(self, license: str, claimant: Claimant, document: str) -> Lease | None:

@@ -47,6 +47,7 @@ _GAUGES = {
 _OF_THE_STORE = {  # every worker and every gateway has the same values: use max, never sum
     "cals_in_use": "CALs in use or in quarantine, in the whole store.",
     "cals_limit": "CALs that can be in use, in the whole store.",
+    "cals_anonymous": "CALs in use by browsers that did not sign in, in the whole store; part of those in use.",
 }
 _QUEUE = ("queue_waiting", "Users who wait for a CAL, in the whole store.")  # use max, never sum
 _UPSTREAM = (

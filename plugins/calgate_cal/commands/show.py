@@ -96,11 +96,16 @@ def _pools(name: str, state: State, holders: Sequence[Holder], zone: tzinfo) -> 
     has_beyond = any(pool.beyond for pool in state.pools)
     if has_beyond:
         numbers.append("beyond the limit")
+    has_anonymous = any(pool.anonymous for pool in state.pools)
+    if has_anonymous:
+        numbers.append("anonymous")
     shown = table(f"License {name}", ("kind", *numbers, "next free by itself"), numbers)
     for pool in state.pools:
         counts = [pool.in_license, pool.limit, pool.occupied, _quarantined(holders, pool.kind), pool.free]
         if has_beyond:
             counts.append(pool.beyond)
+        if has_anonymous:
+            counts.append(pool.anonymous)
         shown.add_row(pool.kind, *map(str, counts), local(pool.free_at, zone))
     return shown
 

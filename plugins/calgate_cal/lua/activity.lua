@@ -61,16 +61,17 @@ local function touch_one(license, kind, claimant, id, age, confirmed)
 end
 
 -- Notes the uses of one license's leases in one batch.
--- ARGV: JSON of [[kind, id, age of the use, age of the store's last confirmation, user, name, client, document, groups],
---       …]
+-- ARGV: JSON of [[kind, id, age of the use, age of the store's last confirmation, user, name, client, document, groups,
+--       network of an anonymous browser or ''], …]
 -- Returns {index from 1, reason, index, reason, …} of the leases that are lost.
 local function touch(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local lost = {}
   for index, item in ipairs(cjson.decode(args[1])) do
-    local kind, id, age, confirmed, user, name, client, document, groups = unpack(item)
+    local kind, id, age, confirmed, user, name, client, document, groups, network = unpack(item)
     local claimant = new_claimant(user, name, client, document, lines(groups))
+    claimant.network = network_in(network)
     local reason = touch_one(license, kind, claimant, id, age, confirmed)
     if reason then
       lost[#lost + 1] = index

@@ -78,6 +78,9 @@ local STEPS = {
   {use_held, 'session'}, {take_new, 'session'}, {use_held, 'usage'}, {take_new, 'usage'}, {reclaim, 'session'},
 }
 
+-- An anonymous browser has Session CALs only, and never one that a user left idle.
+local ANONYMOUS_STEPS = {{use_held, 'session'}, {take_new, 'session'}}
+
 -- Returns the steps for the kinds that there are: worked out once, and kept with the kinds.
 local function steps_for(kinds)
   if not kinds.steps then
@@ -93,7 +96,7 @@ end
 -- are occupied; {why} with a code for each kind where there is none.
 function order.choose(license, claimant, held)
   local why = {}
-  for _, step in ipairs(steps_for(license.kinds)) do
+  for _, step in ipairs(claimant.network and ANONYMOUS_STEPS or steps_for(license.kinds)) do
     local choice = step[1](license, claimant, held, step[2], why)
     if choice then return choice end
   end

@@ -13,6 +13,10 @@ local function lines(text)
   return list
 end
 
+local function network_in(text)
+  return text and text ~= '' and text or nil
+end
+
 -- Appends to a list that has a bound; the oldest entry goes.
 local function append(list, value, most)
   list[#list + 1] = value
@@ -43,7 +47,8 @@ local function reassert(license, claimant, kind, id, age, confirmed)
   local granted = math.min(tonumber(id:match('^%d+')), license.now)
   local lease = {id = id, kind = kind, user = claimant.user, name = claimant.name, client = claimant.client,
     document = kind == 'document' and claimant.cal_document or claimant.document,
-    groups = #claimant.groups > 0 and claimant.groups or nil, granted = granted, field = field_of(claimant, kind)}
+    groups = #claimant.groups > 0 and claimant.groups or nil, granted = granted, network = claimant.network,
+    field = field_of(claimant, kind)}
   local used = math.max(granted, license.now - age)
   if redis.call('HEXISTS', license.leases, lease.field) == 1 then return false end
   if claimant.other_document and leases.read_held(license, claimant, kind, id) then return false end
@@ -145,6 +150,7 @@ local function grant(license, claimant, held, choice)
   local lease = {id = id, kind = kind, user = claimant.user, name = claimant.name, client = claimant.client,
     document = kind == 'document' and claimant.cal_document or claimant.document, granted = license.now, by = 'dynamic',
     pending = {claimant.reference}, field = field_of(claimant, kind), beyond = choice.beyond,
+    network = claimant.network,
     groups = license.terms.session.shared and #claimant.groups > 0 and claimant.groups or nil}
   leases.note_visit(license, lease, claimant.client, license.now)
   leases.write(license, lease, license.now, license.newest)
@@ -174,7 +180,7 @@ end
 -- Records a denial; not for the polls of a waiting page, which would be hundreds an hour.
 local function deny(license, claimant, code, why)
   local pools = snapshots(license, why)
-  local waits = license.terms.queue and code == 'no-cal'
+  local waits = license.terms.queue and code == 'no-cal' and not claimant.network
   local is_poll = waits and queue.polls(claimant.waiter, claimant.document)
   if not is_poll then
     record(license, license.terms.enforce and 'denied' or 'would-deny',
@@ -208,13 +214,15 @@ end
 
 -- Claims a CAL.
 -- ARGV: user, name, client, document, groups, reference, and of a lease that the gateway believes to hold (or ''):
---       kind, id, age of its last use, age of the store's last confirmation
+--       kind, id, age of its last use, age of the store's last confirmation; and the network of an anonymous browser ('':
+--       a user)
 -- Returns {'granted', kind, id, provisional, milliseconds it is good for or '', of a new one: number occupied, limit,
 --          milliseconds that the claimant waited or ''}
 --      or {'denied', code, pools as JSON, position or 0, time of the estimate or '', 1 for a poll of a waiting page}
 local function claim(keys, args)
   local claimant = new_claimant(args[1], args[2], args[3], args[4], lines(args[5]))
   claimant.reference = args[6]
+  claimant.network = network_in(args[11])
   local license = open(keys, claimant)
   if not license then return {'unconfigured'} end
   local texts = license.texts
@@ -231,7 +239,8 @@ local function claim(keys, args)
   local lease = choice.lease
   if choice.other == 'in-use-elsewhere' then return deny(license, claimant, choice.other, {named = choice.other}) end
   if choice.other == 'taken-over' then return tell_taken_over(license, claimant, lease) end
-  if choice.why and license.terms.enforce then return deny(license, claimant, 'no-cal', choice.why) end
+  -- in observe mode an anonymous browser is served without a CAL: strangers must not fill the store with leases
+  if choice.why and (license.terms.enforce or claimant.network) then return deny(license, claimant, 'no-cal', choice.why) end
   if choice.other == 'take-over' then take_over(license, lease, claimant) end
   if lease then
     use(license, lease, claimant)

@@ -13,6 +13,7 @@
 --   visits    open visits of a Named or Document CAL: {client, since, used}, the latest user first
 --   visiting  the client of visits[1] while the lease's last use is also that visit's
 --   beyond    granted in observe mode although a limit would have denied it
+--   network   the network of an anonymous browser, where nobody signed in; no user's lease has one
 local HOUR = 3600 * 1000
 local USAGE_KEPT = 28 * 24 * HOUR
 local MOST_VISITS = 20    -- of one lease; an older visit is recorded early
@@ -95,6 +96,7 @@ local function shares_of(license, kind, lease)
   if kind == 'document' then return {'d:' .. (lease.cal_document or lease.document)} end
   if kind ~= 'session' then return NO_SHARES end
   if lease.beyond and not license.terms.enforce then return {'b:session'} end
+  if lease.network then return {'a:', 'a:' .. lease.network} end
   if not license.terms.session.shared then return NO_SHARES end
   local shares = {}
   for _, group in ipairs(lease.groups or {}) do shares[#shares + 1] = 'g:' .. group end

@@ -15,7 +15,8 @@
 --   idle      sorted set: lease field -> last use, of Session CALs: the least recently used first
 --   shares    sorted set, all scores 0, ordered as text: "<share>\0<until>\0<member>"; one range is one share of a pool:
 --             "d:" a document's CALs, "g:" a group's, "o:" CALs offered to waiting users, "b:" leases beyond the limit
---             in observe mode, "w:" the queue positions of one user
+--             in observe mode, "w:" the queue positions of one user, "a:" anonymous browsers' CALs, "a:<network>" those of
+--             one network
 --   ended     sorted set: id of an ended lease -> until when that is remembered
 --   queue     sorted set: "<user>|<client>" -> sequence number, first come first served
 --   waiting   hash: "<user>|<client>" -> JSON of the waiter

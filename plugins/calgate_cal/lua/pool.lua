@@ -72,17 +72,29 @@ local function is_capped(license, claimant, given_up)
   return false
 end
 
--- Returns how many CALs of a kind can be occupied, overdraft included.
-local function most_of(license, kind)
-  return limit_of(license, kind) + (license.terms[kind].overdraft or 0)
+local NONE_ANONYMOUS = {max = 0, per_address = 0}
+
+-- Returns a code why one more anonymous browser of this network can have no CAL; nil where it can have one.
+local function anonymous_bound(license, network)
+  local terms = license.terms.anonymous or NONE_ANONYMOUS
+  if pool.share(license, 'a:') >= terms.max then return 'anonymous-full' end
+  if pool.share(license, 'a:' .. network) >= terms.per_address then return 'address-full' end
+  return nil
+end
+
+-- Returns how many CALs of a kind can be occupied, overdraft included; anonymous browsers get none of the overdraft.
+local function most_of(license, kind, network)
+  return limit_of(license, kind) + (not network and license.terms[kind].overdraft or 0)
 end
 
 -- Returns whether the claimant can have one more CAL of this kind, a code why not, the number occupied with it and the
 -- limit (a number above it is overdraft). `without` is a lease that would be taken away first.
 function pool.has_room(license, kind, claimant, without)
-  local most = most_of(license, kind)
+  local most = most_of(license, kind, claimant.network)
   local out = pool.occupied(license, kind) - (without and 1 or 0)
   if out >= most then return false, 'full' end
+  local bound = claimant.network and anonymous_bound(license, claimant.network)
+  if bound then return false, bound end
   local mine = claimant.waiter and claimant.waiter.offer == kind and claimant.waiter or nil
   local offered = license.terms.queue and pool.share(license, OFFERS[kind]) - (mine and 1 or 0) or 0
   local given_up = {without = without, mine = mine}

@@ -19,6 +19,7 @@ local function state(keys)
     snapshot.in_license = license.terms[kind].in_license
     snapshot.offered = pool.share(license, OFFERS[kind])
     snapshot.beyond = pool.beyond(license, kind)
+    snapshot.anonymous = kind == 'session' and pool.share(license, 'a:') or 0
     reply[#reply + 1] = cjson.encode(snapshot)
   end
   return reply

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from calgate.plugin import Bar, Bars, Cell, Inputs, Link, Part, Screen, View, Visitor
 from calgate_cal.audit import DENIALS
+from calgate_cal.replies import PoolState
 from calgate_cal.screens.licenses import Licenses, page
 
 _MOST_COUNTED = 10_000  # records of today; a busier site sees "at least"
@@ -26,7 +27,7 @@ async def _card(licenses: Licenses, name: str, visitor: Visitor) -> Part:
             pool.kind.capitalize(),
             pool.occupied,
             pool.limit,
-            _note(pool.offered, pool.limit, pool.in_license),
+            _note(pool),
             pool.free_at,
         )
         for pool in state.pools
@@ -41,9 +42,10 @@ async def _card(licenses: Licenses, name: str, visitor: Visitor) -> Part:
     return Bars(f"License {name}", bars, facts)
 
 
-def _note(offered: int, limit: int, in_license: int) -> str:
-    notes = [f"{offered} kept for waiting users"] if offered else []
-    notes += [f"limited to {limit} of the {in_license} in license"] if limit < in_license else []
+def _note(pool: PoolState) -> str:
+    notes = [f"{pool.anonymous} anonymous"] if pool.anonymous else []
+    notes += [f"{pool.offered} kept for waiting users"] if pool.offered else []
+    notes += [f"limited to {pool.limit} of the {pool.in_license} in license"] if pool.limit < pool.in_license else []
     return ", ".join(notes)
 
 

@@ -84,7 +84,7 @@ class Books:
     async def pools(self, license: str) -> Sequence[Pool]:
         if self.is_away:
             raise Unavailable("no store")
-        return [Pool("session", 6, 5)]
+        return [Pool("session", 6, 5, anonymous=2)]
 
     async def waiting(self, license: str) -> int:
         return 2
@@ -92,7 +92,7 @@ class Books:
 
 async def test_cal_metrics_are_absent_while_the_store_is_unreachable() -> None:
     books, metrics = Books(), Metrics()
-    read = {"at": 7, "pools": [["qlikview", "session", 5, 6]], "waiting": [["qlikview", 2]]}
+    read = {"at": 7, "pools": [["qlikview", "session", 5, 6, 2]], "waiting": [["qlikview", 2]]}
     for is_away, told in ((False, read), (True, {})):
         books.is_away = is_away
         counting = asyncio.create_task(pool_metrics.keep_counting(books, metrics, clock=lambda: 7))  # type: ignore[arg-type]
@@ -103,12 +103,16 @@ async def test_cal_metrics_are_absent_while_the_store_is_unreachable() -> None:
 
 def test_cal_metrics_are_those_of_the_worker_that_read_them_last() -> None:
     def worker(at: float, in_use: int) -> dict[str, object]:
-        return {"cals": {"at": at, "pools": [["qlikview", "session", in_use, 6]]}}
+        return {"cals": {"at": at, "pools": [["qlikview", "session", in_use, 6, 1]]}}
 
     text = exposition({"0": worker(10, 3), "1": worker(12, 4), "2": {"cals": {}}, "3": {}})
     [family] = [f for f in text_string_to_metric_families(text) if f.name == "calgate_cals_in_use"]
     assert [(sample.labels, sample.value) for sample in family.samples] == [
         ({"license": "qlikview", "kind": "session"}, 4)
+    ]
+    [anonymous] = [f for f in text_string_to_metric_families(text) if f.name == "calgate_cals_anonymous"]
+    assert [(sample.labels, sample.value) for sample in anonymous.samples] == [
+        ({"license": "qlikview", "kind": "session"}, 1)
     ]
 
 

@@ -18,7 +18,8 @@ local function clock() return tonumber(redis.call('GET', 'test:clock')) end
 --   idle      sorted set: lease field -> last use, of Session CALs: the least recently used first
 --   shares    sorted set, all scores 0, ordered as text: "<share>\0<until>\0<member>"; one range is one share of a pool:
 --             "d:" a document's CALs, "g:" a group's, "o:" CALs offered to waiting users, "b:" leases beyond the limit
---             in observe mode, "w:" the queue positions of one user
+--             in observe mode, "w:" the queue positions of one user, "a:" anonymous browsers' CALs, "a:<network>" those of
+--             one network
 --   ended     sorted set: id of an ended lease -> until when that is remembered
 --   queue     sorted set: "<user>|<client>" -> sequence number, first come first served
 --   waiting   hash: "<user>|<client>" -> JSON of the waiter
@@ -213,6 +214,7 @@ end
 --   visits    open visits of a Named or Document CAL: {client, since, used}, the latest user first
 --   visiting  the client of visits[1] while the lease's last use is also that visit's
 --   beyond    granted in observe mode although a limit would have denied it
+--   network   the network of an anonymous browser, where nobody signed in; no user's lease has one
 local HOUR = 3600 * 1000
 local USAGE_KEPT = 28 * 24 * HOUR
 local MOST_VISITS = 20    -- of one lease; an older visit is recorded early
@@ -295,6 +297,7 @@ local function shares_of(license, kind, lease)
   if kind == 'document' then return {'d:' .. (lease.cal_document or lease.document)} end
   if kind ~= 'session' then return NO_SHARES end
   if lease.beyond and not license.terms.enforce then return {'b:session'} end
+  if lease.network then return {'a:', 'a:' .. lease.network} end
   if not license.terms.session.shared then return NO_SHARES end
   local shares = {}
   for _, group in ipairs(lease.groups or {}) do shares[#shares + 1] = 'g:' .. group end
@@ -585,17 +588,29 @@ local function is_capped(license, claimant, given_up)
   return false
 end
 
--- Returns how many CALs of a kind can be occupied, overdraft included.
-local function most_of(license, kind)
-  return limit_of(license, kind) + (license.terms[kind].overdraft or 0)
+local NONE_ANONYMOUS = {max = 0, per_address = 0}
+
+-- Returns a code why one more anonymous browser of this network can have no CAL; nil where it can have one.
+local function anonymous_bound(license, network)
+  local terms = license.terms.anonymous or NONE_ANONYMOUS
+  if pool.share(license, 'a:') >= terms.max then return 'anonymous-full' end
+  if pool.share(license, 'a:' .. network) >= terms.per_address then return 'address-full' end
+  return nil
+end
+
+-- Returns how many CALs of a kind can be occupied, overdraft included; anonymous browsers get none of the overdraft.
+local function most_of(license, kind, network)
+  return limit_of(license, kind) + (not network and license.terms[kind].overdraft or 0)
 end
 
 -- Returns whether the claimant can have one more CAL of this kind, a code why not, the number occupied with it and the
 -- limit (a number above it is overdraft). `without` is a lease that would be taken away first.
 function pool.has_room(license, kind, claimant, without)
-  local most = most_of(license, kind)
+  local most = most_of(license, kind, claimant.network)
   local out = pool.occupied(license, kind) - (without and 1 or 0)
   if out >= most then return false, 'full' end
+  local bound = claimant.network and anonymous_bound(license, claimant.network)
+  if bound then return false, bound end
   local mine = claimant.waiter and claimant.waiter.offer == kind and claimant.waiter or nil
   local offered = license.terms.queue and pool.share(license, OFFERS[kind]) - (mine and 1 or 0) or 0
   local given_up = {without = without, mine = mine}
@@ -746,6 +761,9 @@ local STEPS = {
   {use_held, 'session'}, {take_new, 'session'}, {use_held, 'usage'}, {take_new, 'usage'}, {reclaim, 'session'},
 }
 
+-- An anonymous browser has Session CALs only, and never one that a user left idle.
+local ANONYMOUS_STEPS = {{use_held, 'session'}, {take_new, 'session'}}
+
 -- Returns the steps for the kinds that there are: worked out once, and kept with the kinds.
 local function steps_for(kinds)
   if not kinds.steps then
@@ -761,7 +779,7 @@ end
 -- are occupied; {why} with a code for each kind where there is none.
 function order.choose(license, claimant, held)
   local why = {}
-  for _, step in ipairs(steps_for(license.kinds)) do
+  for _, step in ipairs(claimant.network and ANONYMOUS_STEPS or steps_for(license.kinds)) do
     local choice = step[1](license, claimant, held, step[2], why)
     if choice then return choice end
   end
@@ -1041,6 +1059,10 @@ local function lines(text)
   return list
 end
 
+local function network_in(text)
+  return text and text ~= '' and text or nil
+end
+
 -- Appends to a list that has a bound; the oldest entry goes.
 local function append(list, value, most)
   list[#list + 1] = value
@@ -1071,7 +1093,8 @@ local function reassert(license, claimant, kind, id, age, confirmed)
   local granted = math.min(tonumber(id:match('^%d+')), license.now)
   local lease = {id = id, kind = kind, user = claimant.user, name = claimant.name, client = claimant.client,
     document = kind == 'document' and claimant.cal_document or claimant.document,
-    groups = #claimant.groups > 0 and claimant.groups or nil, granted = granted, field = field_of(claimant, kind)}
+    groups = #claimant.groups > 0 and claimant.groups or nil, granted = granted, network = claimant.network,
+    field = field_of(claimant, kind)}
   local used = math.max(granted, license.now - age)
   if redis.call('HEXISTS', license.leases, lease.field) == 1 then return false end
   if claimant.other_document and leases.read_held(license, claimant, kind, id) then return false end
@@ -1173,6 +1196,7 @@ local function grant(license, claimant, held, choice)
   local lease = {id = id, kind = kind, user = claimant.user, name = claimant.name, client = claimant.client,
     document = kind == 'document' and claimant.cal_document or claimant.document, granted = license.now, by = 'dynamic',
     pending = {claimant.reference}, field = field_of(claimant, kind), beyond = choice.beyond,
+    network = claimant.network,
     groups = license.terms.session.shared and #claimant.groups > 0 and claimant.groups or nil}
   leases.note_visit(license, lease, claimant.client, license.now)
   leases.write(license, lease, license.now, license.newest)
@@ -1202,7 +1226,7 @@ end
 -- Records a denial; not for the polls of a waiting page, which would be hundreds an hour.
 local function deny(license, claimant, code, why)
   local pools = snapshots(license, why)
-  local waits = license.terms.queue and code == 'no-cal'
+  local waits = license.terms.queue and code == 'no-cal' and not claimant.network
   local is_poll = waits and queue.polls(claimant.waiter, claimant.document)
   if not is_poll then
     record(license, license.terms.enforce and 'denied' or 'would-deny',
@@ -1236,13 +1260,15 @@ end
 
 -- Claims a CAL.
 -- ARGV: user, name, client, document, groups, reference, and of a lease that the gateway believes to hold (or ''):
---       kind, id, age of its last use, age of the store's last confirmation
+--       kind, id, age of its last use, age of the store's last confirmation; and the network of an anonymous browser ('':
+--       a user)
 -- Returns {'granted', kind, id, provisional, milliseconds it is good for or '', of a new one: number occupied, limit,
 --          milliseconds that the claimant waited or ''}
 --      or {'denied', code, pools as JSON, position or 0, time of the estimate or '', 1 for a poll of a waiting page}
 local function claim(keys, args)
   local claimant = new_claimant(args[1], args[2], args[3], args[4], lines(args[5]))
   claimant.reference = args[6]
+  claimant.network = network_in(args[11])
   local license = open(keys, claimant)
   if not license then return {'unconfigured'} end
   local texts = license.texts
@@ -1259,7 +1285,8 @@ local function claim(keys, args)
   local lease = choice.lease
   if choice.other == 'in-use-elsewhere' then return deny(license, claimant, choice.other, {named = choice.other}) end
   if choice.other == 'taken-over' then return tell_taken_over(license, claimant, lease) end
-  if choice.why and license.terms.enforce then return deny(license, claimant, 'no-cal', choice.why) end
+  -- in observe mode an anonymous browser is served without a CAL: strangers must not fill the store with leases
+  if choice.why and (license.terms.enforce or claimant.network) then return deny(license, claimant, 'no-cal', choice.why) end
   if choice.other == 'take-over' then take_over(license, lease, claimant) end
   if lease then
     use(license, lease, claimant)
@@ -1356,16 +1383,17 @@ local function touch_one(license, kind, claimant, id, age, confirmed)
 end
 
 -- Notes the uses of one license's leases in one batch.
--- ARGV: JSON of [[kind, id, age of the use, age of the store's last confirmation, user, name, client, document, groups],
---       …]
+-- ARGV: JSON of [[kind, id, age of the use, age of the store's last confirmation, user, name, client, document, groups,
+--       network of an anonymous browser or ''], …]
 -- Returns {index from 1, reason, index, reason, …} of the leases that are lost.
 local function touch(keys, args)
   local license = open(keys)
   if not license then return {'unconfigured'} end
   local lost = {}
   for index, item in ipairs(cjson.decode(args[1])) do
-    local kind, id, age, confirmed, user, name, client, document, groups = unpack(item)
+    local kind, id, age, confirmed, user, name, client, document, groups, network = unpack(item)
     local claimant = new_claimant(user, name, client, document, lines(groups))
+    claimant.network = network_in(network)
     local reason = touch_one(license, kind, claimant, id, age, confirmed)
     if reason then
       lost[#lost + 1] = index
@@ -1723,6 +1751,7 @@ local function state(keys)
     snapshot.in_license = license.terms[kind].in_license
     snapshot.offered = pool.share(license, OFFERS[kind])
     snapshot.beyond = pool.beyond(license, kind)
+    snapshot.anonymous = kind == 'session' and pool.share(license, 'a:') or 0
     reply[#reply + 1] = cjson.encode(snapshot)
   end
   return reply

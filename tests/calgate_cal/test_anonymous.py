@@ -1,0 +1,166 @@
+"""Anonymous CALs: Session CALs of browsers on public routes, where nobody signs in."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from cal_model.license import MINUTE, SALES, Lab
+from calgate.plugin.licensing import Activity, Claimant, Lease, NoCal
+from calgate_cal.anonymous import network_of
+
+License = Callable[..., Awaitable[Lab]]
+
+
+def visitor(number: int, address: str = "192.0.2.1") -> Claimant:
+    return Claimant(f"anonymous:{number:06}", f"anonymous-{number:06}", address, is_anonymous=True)
+
+
+async def claim(q: Lab, claimant: Claimant, document: str = SALES) -> Lease:
+    return await q.allocator.claim("q", claimant, document, reference=f"r-{claimant.user}")
+
+
+async def visit(q: Lab, claimant: Claimant, document: str = SALES) -> str:
+    """Claims, and the document server serves: returns the kind of CAL, or the code of the denial."""
+    try:
+        lease = await claim(q, claimant, document)
+    except NoCal as no:
+        return no.code
+    await q.allocator.settle(lease, served=True)
+    return lease.kind
+
+
+async def test_anonymous_browsers_get_session_cals_up_to_max_which_are_part_of_the_limit(license: License) -> None:
+    q = await license(session={"in_license": 3}, anonymous={"max": 2, "per_address": 9})
+    assert [await visit(q, visitor(number)) for number in (1, 1, 2, 3)] == [
+        "session",
+        "session",
+        "session",
+        "anonymous-full",
+    ]
+    assert await q.occupied() == {"session": 2}
+    assert [await q.open(user) for user in ("bob", "carol")] == ["session", "no-cal"]
+    [session] = [pool for pool in await q.allocator.pools("q") if pool.kind == "session"]
+    assert (session.occupied, session.anonymous) == (3, 2)
+
+
+async def test_anonymous_browser_gets_no_other_kind_and_nothing_that_is_beyond_the_limit(license: License) -> None:
+    q = await license(
+        named={"in_license": 2, "dynamic": True},
+        usage={"in_license": 2},
+        session={"in_license": 1, "overdraft": 1},
+        anonymous={"max": 1},
+    )
+    assert await q.open("bob", client="pc") == "named"
+    assert await visit(q, visitor(1)) == "session"
+    assert await visit(q, visitor(2)) == "none-for-anonymous"
+    assert await q.occupied() == {"named": 1, "session": 1}
+
+
+async def test_browsers_at_one_address_hold_per_address_and_one_of_another_address_gets_its_own(
+    license: License,
+) -> None:
+    q = await license(session={"in_license": 9}, anonymous={"max": 4, "per_address": 2})
+    assert [await visit(q, visitor(number)) for number in (1, 2, 3)] == ["session", "session", "address-full"]
+    assert await visit(q, visitor(4, "2001:db8:1:2::1")) == "session"
+    assert await visit(q, visitor(5, "2001:db8:1:2:ffff::9")) == "session"
+    assert await visit(q, visitor(6, "2001:db8:1:2:aaaa::9")) == "anonymous-full"
+    await q.allocator.release("q", visitor(1))
+    await q.at(15 * MINUTE)
+    assert await visit(q, visitor(7, "2001:db8:1:2:bbbb::9")) == "address-full"
+    assert await visit(q, visitor(8, "::ffff:192.0.2.1")) == "session"
+
+
+@pytest.mark.parametrize(
+    ("client", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1:2:3:4", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("not an address", "unknown"),
+    ],
+)
+def test_network_of_an_anonymous_claimant_is_its_address_or_the_first_half_of_it(client: str, network: str) -> None:
+    assert network_of(visitor(1, client)) == network
+    assert network_of(Claimant("S-1-5-21-1", "CORP\\bob", client)) == ""
+
+
+async def test_anonymous_browser_is_never_queued_and_overtakes_nobody_who_waits(license: License) -> None:
+    q = await license(session={"in_license": 1}, anonymous={"max": 1}, queue=True)
+    await q.open("bob")
+    assert (await q.denial("carol")).place == 1
+    with pytest.raises(NoCal) as denied:
+        await claim(q, visitor(1))
+    assert (denied.value.code, denied.value.place, denied.value.pools) == ("none-for-anonymous", None, ())
+    assert len(await q.license_admin.queue()) == 1
+    await q.license_admin.end("bob", None, force=True)
+    assert await visit(q, visitor(1)) == "none-for-anonymous", "the CAL is kept for who waits"
+    assert await q.open("carol") == "session"
+
+
+async def test_anonymous_browser_takes_no_cal_that_a_user_left_idle_and_loses_its_own_idle_one(
+    license: License,
+) -> None:
+    q = await license(session={"in_license": 1, "reclaimable_after": "5m", "minimum": "1m"}, anonymous={"max": 1})
+    await q.open("bob")
+    await q.at(10 * MINUTE)
+    assert await visit(q, visitor(1)) == "none-for-anonymous"
+    await q.at(40 * MINUTE)
+    assert await visit(q, visitor(1)) == "session"
+    await q.at(50 * MINUTE)
+    assert await q.open("bob") == "session"
+    assert (await q.log())[-2]["what"] == "granted"
+    assert [holder.user for holder in await q.holders()] == ["bob"]
+
+
+async def test_reserved_cals_are_kept_from_anonymous_browsers(license: License) -> None:
+    q = await license(session={"in_license": 2, "reserve": [{"group": "Board", "cals": 1}]}, anonymous={"max": 2})
+    assert [await visit(q, visitor(number)) for number in (1, 2)] == ["session", "none-for-anonymous"]
+    assert await q.open("bob", groups="Board") == "session"
+
+
+async def test_anonymous_cal_comes_back_like_others_and_after_a_failover_to_its_own_browser(license: License) -> None:
+    q = await license(session={"in_license": 2, "minimum": "1m"}, anonymous={"max": 1})
+    lease = await claim(q, visitor(1))
+    await q.allocator.settle(lease, served=True)
+    lease = replace(lease, provisional=False, reference="")
+    await q.store.redis.flushall()  # a replica that has nothing yet
+    await q.at(MINUTE)
+    assert await q.allocator.touch([Activity(lease, q.time)]) == []
+    assert await visit(q, visitor(2)) == "anonymous-full", "the reasserted lease counts as an anonymous one"
+    await q.at(31 * MINUTE)
+    assert await visit(q, visitor(2)) == "session"
+
+
+async def test_observe_mode_serves_an_anonymous_browser_beyond_the_bounds_without_a_lease(license: License) -> None:
+    q = await license(session={"in_license": 1}, anonymous={"max": 1}, enforce=False)
+    assert [await visit(q, visitor(number)) for number in (1, 2, 3)] == ["session", "unenforced", "unenforced"]
+    assert len(await q.holders()) == 1, "strangers cannot fill the store with leases"
+    assert [entry["what"] for entry in await q.log()][-1] == "would-deny"
+    assert (await q.allocator.held("q", visitor(2), SALES)) is not None
+
+
+async def test_lists_and_records_tell_anonymous_holders_from_users(license: License) -> None:
+    q = await license(session={"in_license": 3}, anonymous={"max": 1})
+    await q.open("bob")
+    await q.at(1)
+    await visit(q, visitor(1))
+    await visit(q, visitor(2))
+    assert [(holder.name, holder.client, holder.anonymous) for holder in await q.holders()] == [
+        ("CORP\\bob", "pc", False),
+        ("anonymous-000001", "192.0.2.1", True),
+    ]
+    denied = (await q.log())[-1]
+    assert (denied["what"], denied["name"], denied["client"]) == ("denied", "anonymous-000002", "192.0.2.1")
+    [session] = [pool for pool in json.loads(denied["pools"]) if pool["kind"] == "session"]
+    assert session["note"] == "anonymous-full"
+    [(holder, _)] = await q.license_admin.end("anonymous-000001", None, force=True)
+    assert holder.user == "anonymous:000001"
+
+
+async def test_anonymous_claims_get_nothing_when_the_setting_is_gone(license: License) -> None:
+    q = await license(session={"in_license": 3})
+    assert await visit(q, visitor(1)) == "anonymous-full"
+    assert q.allocator.licenses["q"].anonymous == 0
