@@ -1,6 +1,8 @@
 """Signing in at an OpenID provider, through the whole gateway: by raw requests, and in Chromium."""
 
+import asyncio
 import re
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -9,8 +11,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import async_playwright, expect
 
+from support.aborted import sent, until_read
 from support.gateway_process import PASSWORD, DocumentServer, Gateway, Reply, curl, gateway, write_settings
 from support.oidc_provider import CLIENT, SECRET, TestProvider, provider
+from support.redis_servers import Server
 from support.screenshots import ARGS, CHROMIUM
 
 PAGE = ("-H", "Accept: text/html")
@@ -24,7 +28,9 @@ async def idp() -> AsyncIterator[TestProvider]:
         yield running
 
 
-def settings_for(folder: Path, server: DocumentServer, idp: TestProvider, *, more: str = "", session: str = "") -> Path:
+def settings_for(
+    folder: Path, server: DocumentServer, idp: TestProvider, *, more: str = "", session: str = "", store: str = ""
+) -> Path:
     section = f"""
 [oidc]
 issuer = "{idp.issuer}"
@@ -32,7 +38,7 @@ client = {{ id = "{CLIENT}", secret = "{SECRET}" }}
 person = {{ account = "account", domain = "DEMO" }}
 {more}
 """
-    file = write_settings(folder, server.port, session=session, more=section)
+    file = write_settings(folder, server.port, session=session, store=store, listen="workers = 1", more=section)
     text = file.read_text().replace('ntlm = "users"', 'ntlm = "users"\noffer_to = ["192.0.2.0/24"]')
     file.write_text(text)
     return file
@@ -103,6 +109,30 @@ async def test_user_signs_in_and_out_at_the_provider(site: Gateway, idp: TestPro
     assert leaving.values("location")[0].startswith(f"{idp.issuer}/end?")
     page = await curl(f"{site.url}/_calgate/signed-out?at=evil", *PAGE)
     assert (page.status, page.values("refresh")) == (200, [])
+
+
+async def test_notice_is_carried_out_though_the_provider_hangs_up(
+    server: DocumentServer, idp: TestProvider, tmp_path: Path
+) -> None:
+    """The same notice again is refused, so half of it would leave a session that nobody can end."""
+    store = Server(tmp_path / "redis").start()
+    file = settings_for(tmp_path, server, idp, store=f'url = "{store.url}"')
+    try:
+        async with gateway(file) as site:
+            cookie = cookie_in(await sign_in(site))
+            form = urlencode({"logout_token": idp.logout_token()})
+            lines = [f"POST {WAY}/logout HTTP/1.1", "Host: gate", f"Content-Length: {len(form)}"]
+            lines += ["Content-Type: application/x-www-form-urlencoded", "", form]
+            store.send(signal.SIGSTOP)
+            with sent(site, "\r\n".join(lines).encode()) as connection:
+                await until_read(site, connection)
+            assert (await curl(f"{site.url}/_calgate/health")).status == 200  # the worker has seen the reset
+            store.send(signal.SIGCONT)
+            async with asyncio.timeout(60):
+                while (await get(site, cookie)).status != 401:
+                    pass
+    finally:
+        store.stop()
 
 
 async def test_answers_that_are_not_this_browsers_sign_nobody_in(site: Gateway, idp: TestProvider) -> None:

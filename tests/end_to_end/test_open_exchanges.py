@@ -19,7 +19,7 @@ from support.gateway_process import (
     document_server,
     gateway,
 )
-from support.qlikview import CALL, held, update, write_qlikview
+from support.qlikview import CALL, OPEN, held, update, write_qlikview
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -34,8 +34,8 @@ async def leave_group(gate: Gateway, user: str) -> None:
     edit.add(people, user, domain="DEMO", display_name=None, groups=("others",), nt_hash=nt_hash)
 
 
-async def remove_cal(gate: Gateway, user: str) -> None:
-    assert (await calgate("cals", "remove", user, "-c", str(gate.settings)))[0] == 0
+async def end_cal(gate: Gateway, user: str) -> None:
+    assert (await calgate("cals", "end", user, "--force", "-c", str(gate.settings)))[0] == 0
 
 
 Loss = Callable[[Gateway, str], Awaitable[None]]
@@ -86,7 +86,7 @@ class Stream:
         self.left = asyncio.Event()
 
     async def __call__(self, exchange: Exchange) -> None:
-        if not exchange.path.endswith("/events"):
+        if not exchange.path.endswith("events"):
             await exchange.answer()
             return
         exchange.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\nevent 1\r\n")
@@ -94,19 +94,22 @@ class Stream:
         self.left.set()
 
 
-@pytest.mark.parametrize("loss", [end_sessions, leave_group])
-async def test_event_stream_is_reset_when_its_session_or_access_ends(
-    qlikview: tuple[Gateway, DocumentServer], loss: Loss
+@pytest.mark.parametrize(
+    ("loss", "path", "within"),
+    [(end_cal, f"{OPEN}&events", 5), (end_sessions, "/events", 5), (leave_group, "/events", 25)],
+)
+async def test_event_stream_is_reset_when_its_cal_its_session_or_its_access_ends(
+    qlikview: tuple[Gateway, DocumentServer], loss: Loss, path: str, within: float
 ) -> None:
     gate, server = qlikview
     server.behaviour = stream = Stream()
     cookie = await cookie_of(gate, "bob")
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
-    writer.write(f"GET /events HTTP/1.1\r\nHost: gate\r\nCookie: {cookie}\r\n\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: gate\r\nCookie: {cookie}\r\n\r\n".encode())
     assert b"event 1" in await asyncio.wait_for(reader.readuntil(b"event 1\r\n"), 10)
     await loss(gate, "bob")
     with contextlib.suppress(ConnectionError):
-        assert b"0\r\n\r\n" not in await asyncio.wait_for(reader.read(), 25), "the client takes it for whole"
+        assert b"0\r\n\r\n" not in await asyncio.wait_for(reader.read(), within), "the client takes it for whole"
     await asyncio.wait_for(stream.left.wait(), 5)
     writer.close()
 

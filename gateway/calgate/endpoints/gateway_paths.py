@@ -83,10 +83,15 @@ class GatewayPaths:
             return self._refusals.sign_out(request, live.name if live is not None else None)
         if not self._is_same_origin(request):
             raise CrossSite("a sign-out from another site's page")
+        session = await complete(self._end_session(request, session_id))
+        return self._after_sign_out(request, session, 0)
+
+    async def _end_session(self, request: Request, session_id: str) -> Session | None:
+        """Ends the session that a cookie belongs or belonged to, and returns it."""
         session = await self._sessions.owner(session_id)
         if session is not None:
-            await complete(self._session_end.end(request, session, _SIGNED_OUT))
-        return self._after_sign_out(request, session, 0)
+            await self._session_end.end(request, session, _SIGNED_OUT)
+        return session
 
     async def _signed_out(self, request: Request) -> Response:
         """Shows that the user is signed out; before that deletes the cookies that earlier responses had no room for."""

@@ -7,6 +7,7 @@ origin: SameSite does not help where there is no cookie yet, and a token would n
 from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qsl, quote
 
+from calgate.authentication.completion import complete
 from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.notes import Notes
 from calgate.authentication.session_names import SessionNames
@@ -102,8 +103,7 @@ class SignInPages:
         except AuthenticationFailed as refusal:
             raise FormSignInFailed(refusal.detail, code=refusal.code) from refusal
         if isinstance(result, Authenticated):
-            signed_in = await self._sign_in.begin(request, result.identity, is_fresh=result.is_fresh)
-            await self._names.add(name, result.session_names, signed_in.session.key)
+            signed_in = await complete(self._begin(request, name, result))
             if result.back_to:
                 request.back_to = _back_to(result.back_to)
             return self._signed_in(request, signed_in)
@@ -113,6 +113,12 @@ class SignInPages:
             response = self._refusals.method_page(request, name, result)
         response.headers += await self._note_headers(request, name, result)
         return response
+
+    async def _begin(self, request: Request, name: str, proved: Authenticated) -> SignedIn:
+        """Begins a session that the method can end later; without its names the provider's notices would miss it."""
+        signed_in = await self._sign_in.begin(request, proved.identity, is_fresh=proved.is_fresh)
+        await self._names.add(name, proved.session_names, signed_in.session.key)
+        return signed_in
 
     async def _note_headers(
         self, request: Request, name: str, result: ShowPage | Redirect
@@ -141,10 +147,17 @@ class SignInPages:
         request.connection.take_handshake()
         if request.method != "POST":
             raise MethodRefused(f"method {request.method} for {request.target.path}", ("POST",))
-        for session_name in await method.notice(step, await self._urlencoded(request)):
+        form = await self._urlencoded(request)
+        await complete(self._end_named(request, name, method, step, form))
+        return Response(200, [(b"Cache-Control", b"no-store"), (b"Date", date())])
+
+    async def _end_named(
+        self, request: Request, name: str, method: ProviderSignIn, step: str, form: Mapping[str, str]
+    ) -> None:
+        """Ends the sessions that a notice names. The method takes a notice once, so it must not be lost halfway."""
+        for session_name in await method.notice(step, form):
             for key in await self._names.sessions(name, session_name):
                 await self._session_end.end_key(request, key, _SIGNED_OUT_THERE)
-        return Response(200, [(b"Cache-Control", b"no-store"), (b"Date", date())])
 
     def sign_out_path(self, mechanism: str) -> str:
         """Returns the path that ends the session at the provider where the user signed in by one, else ""."""

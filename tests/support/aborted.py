@@ -1,0 +1,35 @@
+"""Requests whose client resets its connection, which cancels them in the gateway at once."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from support.gateway_process import Gateway
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no seconds: close() sends RST
+
+
+@contextmanager
+def sent(gate: Gateway, request: bytes) -> Iterator[socket.socket]:
+    """Sends a request; the connection is reset at the end of the block."""
+    with socket.create_connection(("127.0.0.1", gate.port)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        connection.sendall(request)
+        yield connection
+
+
+async def until_read(gate: Gateway, connection: socket.socket) -> None:
+    """Waits until the gateway has taken all bytes of a connection from its kernel buffer."""
+    async with asyncio.timeout(20):
+        while not _is_read(gate, connection):
+            await asyncio.sleep(0.01)
+
+
+def _is_read(gate: Gateway, connection: socket.socket) -> bool:
+    client = f":{connection.getsockname()[1]:04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    here = [line for line in lines if line[1].endswith(f":{gate.port:04X}") and line[2].endswith(client)]
+    return bool(here) and here[0][4].endswith(":00000000") and here[0][9] != "0"  # inode 0: not accepted yet
