@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,9 @@ class Client:
     """The options of one of the two libraries."""
 
     proving: Callable[[], AuthBase]  # raises unless the gateway's own token fits
+    proving_at_once: Callable[
+        [], AuthBase
+    ]  # the same, and the ticket goes with the first request, before any challenge
     bound: Callable[[], AuthBase]  # to the certificate (RFC 5929)
     unbound: Callable[[], AuthBase]
 
@@ -29,11 +33,17 @@ class Client:
 CLIENTS = {
     "requests-gssapi": Client(
         proving=lambda: requests_gssapi.HTTPSPNEGOAuth(mutual_authentication=requests_gssapi.REQUIRED),
+        proving_at_once=lambda: requests_gssapi.HTTPSPNEGOAuth(
+            mutual_authentication=requests_gssapi.REQUIRED, opportunistic_auth=True
+        ),
         bound=lambda: requests_gssapi.HTTPSPNEGOAuth(channel_bindings="tls-server-end-point"),
         unbound=requests_gssapi.HTTPSPNEGOAuth,
     ),
     "requests-kerberos": Client(
         proving=lambda: requests_kerberos.HTTPKerberosAuth(mutual_authentication=requests_kerberos.REQUIRED),
+        proving_at_once=lambda: requests_kerberos.HTTPKerberosAuth(
+            mutual_authentication=requests_kerberos.REQUIRED, force_preemptive=True
+        ),
         bound=requests_kerberos.HTTPKerberosAuth,  # it binds by itself
         unbound=lambda: requests_kerberos.HTTPKerberosAuth(send_cbt=False),
     ),
@@ -66,6 +76,23 @@ async def test_requests_signs_in_with_mutual_authentication_and_needs_no_second_
             assert (await get(running, domain, client.proving(), session)).status_code == 200
             assert (await get(running, domain, None, session)).status_code == 200
         assert running.users() == ["CORP\\alice"] * 2
+        assert len(running.gate.decisions("signed in")) == 1
+
+
+async def test_requests_gets_the_gateways_proof_with_every_response_of_its_session(
+    domain: Lab, tmp_path: Path, client: Client
+) -> None:
+    async with front(domain, tmp_path) as running:
+        await ready(running)
+        with requests.Session() as session:
+            replies = [await get(running, domain, client.proving_at_once(), session) for _ in range(4)]
+            post = partial(session.post, data={"a": "1"}, auth=client.proving_at_once(), verify=str(domain.ca))
+            replies.append(await asyncio.to_thread(post, f"{running.url}/form", timeout=30))
+        assert [reply.status_code for reply in replies] == [200] * 5
+        assert all(reply.headers["WWW-Authenticate"].startswith("Negotiate ") for reply in replies)
+        assert ["Set-Cookie" in reply.headers for reply in replies] == [True, False, False, False, False]
+        assert running.server.seen[-1].body == b"a=1"
+        assert running.users() == ["CORP\\alice"] * 5
         assert len(running.gate.decisions("signed in")) == 1
 
 

@@ -194,11 +194,18 @@ async def test_form_that_waits_for_a_challenge_arrives_whole_and_the_session_sta
     assert [(seen.path, seen.body) for seen in server.seen] == [("/form", FORM), ("/portal", b"")]
 
 
-async def test_curl_posts_a_form_with_ntlm_and_a_live_session(gate: Gateway, server: DocumentServer) -> None:
-    cookie = await live_session(gate, "alice")
+async def test_curl_posts_a_form_with_ntlm_and_a_live_session(
+    gate: Gateway, server: DocumentServer, tmp_path: Path
+) -> None:
+    jar = str(tmp_path / "jar")
+    assert (await curl(f"{gate.url}/docs/sales", "-c", jar, user="alice")).status == 200
     server.seen.clear()
-    assert (await curl(f"{gate.url}/form", "-H", cookie, "-d", "a=1", user="alice")).status == 200
+    posted = await curl(f"{gate.url}/form", "-b", jar, "-d", "a=1", user="alice")
+    assert (posted.status, posted.values("set-cookie")) == (200, [])
     assert [seen.body for seen in server.seen] == [FORM]
+    assert len(gate.decisions("signed in")) == 1
+    assert (await curl(f"{gate.url}/docs/sales", "-b", jar)).status == 200, "the session and its CAL are still there"
+    assert len(gate.decisions("CAL")) == 1
 
 
 async def test_another_person_on_a_live_session_signs_in_and_ends_it(gate: Gateway, server: DocumentServer) -> None:
