@@ -1,7 +1,7 @@
 """One request in, one response out: reads the request, sends it where it belongs, and makes a response of a refusal."""
 
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from calgate.authentication.handshakes import Handshakes
 from calgate.endpoints import ADMIN, PREFIX, forward_auth
@@ -18,7 +18,8 @@ from calgate.http.response import Response
 from calgate.http.settings import Listen
 from calgate.pipeline import Pipeline
 from calgate.plugin.errors import Refusal
-from calgate.routes import Route, find_route
+from calgate.reading import Reading
+from calgate.routes import Route, finder
 from calgate.telemetry import log
 from calgate.telemetry.metrics import Metrics
 from calgate.warm_exchange import WarmExchange
@@ -49,6 +50,7 @@ class Handler:
         console: ConsoleGate | None = None,
     ) -> None:
         self._pipeline = pipeline
+        self._find_route = finder(pipeline.routes)
         self._gateway_paths = gateway_paths
         self._preflights = preflights
         self._refusals = refusals
@@ -61,6 +63,7 @@ class Handler:
         self._hsts = _hsts(listen)
         self._forward_auth = forward_auth_section
         self._metrics = metrics
+        self._observe = metrics.timer("whole")
         self._tracing = tracing
         self._console = console
 
@@ -69,19 +72,34 @@ class Handler:
         try:
             request = self._read(raw)
             raw.request = request  # `serve` goes on with it: a body that has arrived is taken from the connection
-            if request.target.path.startswith(PREFIX) or not (raw.known is not None or request.is_plain):
-                return False
-            if self._console is not None and self._console.is_console_host(request):
-                return False
-            route = find_route(self._pipeline.routes, request.host, request.target.path)
-            raw.exchange = exchange = self._pipeline.begin(request, route, self._deliver)
+            reading = self._reading(request)
+            exchange = self._pipeline.begin(request, reading, self._deliver) if reading is not None else None
         except Refusal:  # `serve` meets it again, and makes the response
             return False
+        raw.exchange = exchange
         if exchange is None:
             return False
         if raw.key is not None and self._known_heads.is_seen_again(raw.key):
             self._known_heads.add(raw.key, _known_head(request, exchange.admission.session.key))
         return True
+
+    def _reading(self, request: Request) -> Reading | None:
+        """Returns what a plain request for a document server says; None for any other request. Raises its Refusal."""
+        known = request.raw.known
+        if known is not None:
+            reading = known.readings.get(request.raw_target)
+            if reading is not None:
+                return cast(Reading, reading)
+        elif not request.is_plain:
+            return None
+        if request.target.path.startswith(PREFIX):
+            return None
+        if self._console is not None and self._console.is_console_host(request):
+            return None
+        reading = self._pipeline.read(request, self._find_route(request.host, request.target.path))
+        if known is not None and reading is not None:
+            known.remember_reading(request.raw_target, reading)
+        return reading
 
     def _deliver(self, exchange: WarmExchange, response: Response) -> None:
         request = exchange.request
@@ -108,12 +126,12 @@ class Handler:
                 response = not_found()
             elif request.target.path == forward_auth.PATH:
                 request = forward_auth.described_request(request, self._forward_auth, self._methods)
-                route = find_route(self._pipeline.routes, request.host, request.target.path)
+                route = self._find_route(request.host, request.target.path)
                 response = await forward_auth.respond(request, route, self._pipeline)
             elif request.target.path.startswith(PREFIX):
                 response = await self._gateway_paths.serve(request)
             else:
-                route = find_route(self._pipeline.routes, request.host, request.target.path)
+                route = self._find_route(request.host, request.target.path)
                 response = self._preflights.response_to(request) or await self._pipeline.serve(request, route)
         except Refusal as refusal:
             code = refusal.code
@@ -180,7 +198,7 @@ class Handler:
             self._tracing.describe(request, _path_of(request, route), status)
         if request is None:
             return
-        self._metrics.observe("whole", perf_counter() - request.started)
+        self._observe(perf_counter() - request.started)
         if log.logs_access():
             facts: dict[str, object] = {
                 "user": request.user,

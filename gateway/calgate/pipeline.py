@@ -32,6 +32,7 @@ from calgate.plugin.errors import BadGateway, Forbidden, Refusal, RequestTimeout
 from calgate.plugin.identity import Person
 from calgate.plugin.licensing import Lease
 from calgate.plugin.sign_on import DocumentServer, ServerSignOn
+from calgate.reading import Reading
 from calgate.routes import Route
 from calgate.telemetry import log
 from calgate.telemetry.metrics import Metrics
@@ -68,7 +69,7 @@ class Pipeline:
         self._sessions = sessions
         self._licensing = licensing
         self._rules = rules
-        self._metrics = metrics
+        self._observe = metrics.timer("upstream")
 
     async def serve(self, request: Request, route: Route | None, begun: WarmExchange | None = None) -> Response | None:
         """Returns the response, or raises a Refusal; None: the request became a WebSocket, which is over.
@@ -96,7 +97,8 @@ class Pipeline:
         route = self._demand_route(request, route)
         if route.is_public:
             return await self._admit_anybody(request, route)
-        admission = self.answer_from_memory(request, route)
+        reading = self._read(request, route)
+        admission = self.answer_from_memory(request, reading) if reading is not None else None
         if admission is not None:
             return admission
         signed_in = await self._sign_in.find(request, stores_later=True)
@@ -176,18 +178,17 @@ class Pipeline:
 
     # ------------------------------------------------------------ without waiting
 
-    def answer_from_memory(self, request: Request, route: Route) -> Admission | None:
-        """Answers the four questions from what this process remembers; None where one of them needs more than that.
+    def read(self, request: Request, route: Route | None) -> Reading | None:
+        """Returns what a request says by itself; None where that cannot be remembered, or takes more than has arrived.
 
         Raises the Refusal of a request that can only be refused.
         """
-        signed_in = self._sign_in.remembered(request) if route.is_remembered else None
-        if signed_in is None:
-            return None
-        session, person = signed_in.session, signed_in.session.person
-        request.user = session.name
-        now = time.time()
-        if person is None or session.needs_person(now, PERSON_REFRESH):
+        route = self._demand_route(request, route)
+        return None if route.server_sign_on is not None else self._read(request, route)
+
+    def _read(self, request: Request, route: Route) -> Reading | None:
+        session = self._sign_in.session_named_by(request) if route.is_remembered else ""
+        if not session:
             return None
         body = None
         if self._body_limit(request, route):
@@ -195,7 +196,19 @@ class Pipeline:
             if body is None:
                 return None
         use = self._use_of(request, route, body)
-        grant = session.grant_for(_grant_key(request, route, use), self._rules.current, now)
+        return Reading(route, use, body, session, _grant_key(request, route, use))
+
+    def answer_from_memory(self, request: Request, reading: Reading) -> Admission | None:
+        """Answers the four questions from what this process remembers; None where one of them needs more than that."""
+        signed_in = self._sign_in.remembered(request, reading.session)
+        if signed_in is None:
+            return None
+        session, person, route, use = signed_in.session, signed_in.session.person, reading.route, reading.use
+        request.user = session.name
+        now = time.time()
+        if person is None or session.needs_person(now, PERSON_REFRESH):
+            return None
+        grant = session.grant_for(reading.grant, self._rules.current, now)
         sign_on = self._known_sign_on(route, session)
         if grant is None or sign_on is None:
             return None
@@ -204,22 +217,20 @@ class Pipeline:
             lease = self._known_lease(request, session, route.license, use)
             if lease is None:
                 return None
-        return Admission(route, signed_in, person, grant, lease, sign_on, body, use.kind == "poll")
+        return Admission(route, signed_in, person, grant, lease, sign_on, reading.body, use.kind == "poll")
 
-    def begin(self, request: Request, route: Route | None, deliver: Deliver) -> WarmExchange | None:
+    def begin(self, request: Request, reading: Reading, deliver: Deliver) -> WarmExchange | None:
         """Forwards a request that is answered from memory, without waiting; None: `serve` must.
 
-        `deliver` gets the response, unless the exchange needs `serve` after all. Raises what `answer_from_memory` does.
+        `deliver` gets the response, unless the exchange needs `serve` after all. Raises Unavailable.
         """
-        route = self._demand_route(request, route)
-        if route.server_sign_on is not None:
-            return None
-        admission = self.answer_from_memory(request, route)
+        admission = self.answer_from_memory(request, reading)
         if admission is None:
             return None
-        session, began = admission.session, perf_counter()
-        sent = route.forwarder.send_at_once(
-            request, session.key, admission.signed_in.cookies, admission.sign_on, admission.body, session.person_key
+        signed_in, began = admission.signed_in, perf_counter()
+        session = signed_in.session
+        sent = reading.route.forwarder.send_at_once(
+            request, session.key, signed_in.cookies, admission.sign_on, reading.body, session.person_key
         )
         return None if sent is None else WarmExchange(request, admission, sent, began, self, deliver)
 
@@ -231,7 +242,7 @@ class Pipeline:
         upstream_response = admission.route.forwarder.receive(request, exchange.sent)
         if upstream_response.cookies_set:
             return None
-        self._metrics.observe("upstream", perf_counter() - exchange.began)
+        self._observe(perf_counter() - exchange.began)
         self._settle_by(request, admission, upstream_response)
         return self._make_response(request, admission, upstream_response)
 
@@ -388,7 +399,7 @@ class Pipeline:
             sent=begun.sent if begun is not None else None,
             introduction=None if sign_on is None else _introduction(sign_on, admission),
         )
-        self._metrics.observe("upstream", perf_counter() - began)
+        self._observe(perf_counter() - began)
         if sign_on is not None and upstream_response.connection.status >= 400:
             _demand_signed_on(sign_on, admission, upstream_response)
         return upstream_response

@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -75,6 +76,10 @@ _REMEMBERED_SETTINGS = frozenset(
 )
 
 
+_FOUND = 4096  # hosts with paths whose route is remembered
+_LONGEST_FOUND = 512  # characters of both
+
+
 def has_only_remembered_settings(names: Collection[str]) -> bool:
     """Whether a route that sets these settings may answer requests from memory."""
     return _REMEMBERED_SETTINGS.issuperset(names)
@@ -86,6 +91,17 @@ def find_route(routes: Sequence[Route], host: str, path: str) -> Route | None:
         if route.covers(host, path):
             return route
     return None
+
+
+def finder(routes: Sequence[Route]) -> Callable[[str, str], Route | None]:
+    """Returns `find_route` for these routes, which remembers its results: a browser requests the same paths again."""
+    find = partial(find_route, routes)
+    remembered = lru_cache(_FOUND)(find)
+
+    def find_remembered(host: str, path: str) -> Route | None:
+        return remembered(host, path) if len(host) + len(path) <= _LONGEST_FOUND else find(host, path)
+
+    return find_remembered
 
 
 class HostAndPath(Protocol):

@@ -1,9 +1,13 @@
 """What the routes of a settings file mean together."""
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
 
 from calgate.plugin import Grant, Lease, Person
-from calgate.routes import authorization_faults
+from calgate.routes import Route, authorization_faults, find_route, finder
 
 
 @dataclass
@@ -25,3 +29,42 @@ def test_passed_authorization_beside_a_sign_on_that_sets_it_is_a_fault() -> None
     (fault,) = authorization_faults([Passing("strip"), Passing()], {1: SetsAuthorization()})
     assert fault.startswith('routes[2].authorization: "pass" cannot be combined')
     assert authorization_faults([Passing()], {0: SetsAuthorization(frozenset({"x-user"}))}) == []
+
+
+def route(number: int, host: str, path: str) -> Route:
+    parts: Any = SimpleNamespace()
+    return Route(number, host, path, None, None, None, parts)
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "number"),
+    [
+        ("bi.example", "/docs/a", 0),
+        ("bi.example:8443", "/DOCS", 0),
+        ("bi.example", "/docsx", 2),
+        ("other.example", "/docs/a", 2),
+        ("other.example", "/" + "a" * 600, 2),
+    ],
+)
+def test_remembered_route_is_the_one_that_is_found_each_time(host: str, path: str, number: int) -> None:
+    routes = [route(0, "bi.example", "/docs"), route(1, "bi.example", "/docs/b"), route(2, "", "/")]
+    find = finder(routes)
+    for _ in range(2):
+        found = find(host, path)
+        assert found is find_route(routes, host, path)
+        assert cast(Route, found).number == number
+
+
+def test_long_host_or_path_is_not_remembered() -> None:
+    asked: list[str] = []
+
+    class Noting(Route):
+        def covers(self, host: str, path: str) -> bool:
+            asked.append(path)
+            return False
+
+    parts: Any = SimpleNamespace()
+    find = finder([Noting(0, "", "/", None, None, None, parts)])
+    for path in ("/short", "/" + "a" * 600):
+        assert [find("h", path), find("h", path)] == [None, None]
+    assert asked == ["/short", "/" + "a" * 600, "/" + "a" * 600]

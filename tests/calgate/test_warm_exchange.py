@@ -18,7 +18,7 @@ from calgate.config.model import Route as RouteSection
 from calgate.http.request import Request
 from calgate.licensing.leases import Licensing
 from calgate.plugin.access import Grant
-from calgate.routes import Route
+from calgate.reading import Reading
 from support.gateway_process import Exchange, document_server, write_settings
 from support.qlikview import CALL, update, write_qlikview
 from support.warm_gateway import Warm, warm_gateway
@@ -85,9 +85,9 @@ async def test_answer_from_memory_is_the_first_step_of_a_task_too(warm: Warm, mo
     pipeline = warm.gateway._handler._pipeline
     answer = pipeline.answer_from_memory
 
-    def answer_and_note(request: Request, route: Route) -> Admission | None:
-        answered.append(answer(request, route))
-        return answer(request, route)
+    def answer_and_note(request: Request, reading: Reading) -> Admission | None:
+        answered.append(answer(request, reading))
+        return answer(request, reading)
 
     monkeypatch.setattr(pipeline, "answer_from_memory", answer_and_note)
     warm.send(method="POST", fields="Transfer-Encoding: chunked\r\n", body=b"1\r\na\r\n0\r\n\r\n")

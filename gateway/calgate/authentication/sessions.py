@@ -80,10 +80,10 @@ class Sessions:
         """
         if not session_id:
             return None
-        session = self.remembered(session_id)
+        key = hash_id(session_id)
+        session = self.remembered(key)
         if session is not None:
             return session
-        key = hash_id(session_id)
         now = self._clock()
         copy = self._known.get(key)
         try:
@@ -99,9 +99,9 @@ class Sessions:
         session.used_at = now
         return session
 
-    def remembered(self, session_id: str) -> Session | None:
-        """Returns the session of a cookie, if this process has a copy of it that is still believed."""
-        copy = self._known.get(hash_id(session_id))
+    def remembered(self, key: str) -> Session | None:
+        """Returns the session of a key, if this process has a copy of it that is still believed."""
+        copy = self._known.get(key)
         now = self._clock()
         if copy is None or now >= copy.believed_until or not copy.confirmed:
             return None

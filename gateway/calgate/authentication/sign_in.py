@@ -82,15 +82,18 @@ class SignIn:
             return await self._sign_in_again(request, session_id, session)
         return self._with_cookies(request, session) or await self._by_session(request, session)
 
-    def remembered(self, request: Request) -> SignedIn | None:
-        """Signs a warm request in from this process's copy of its session; None where that needs more.
+    def session_named_by(self, request: Request) -> str:
+        """Returns the key of the session in the request's cookie; "" for none, and for an API token. Raises CrossSite.
 
-        Raises CrossSite.
+        It says nothing of the session itself, and depends on nothing but the request.
         """
         self._demand_own_site(request)
-        if _has_token(request):
-            return None
-        session = self._sessions.remembered(session_id_of(request))
+        session_id = "" if _has_token(request) else session_id_of(request)
+        return hash_id(session_id) if session_id else ""
+
+    def remembered(self, request: Request, key: str) -> SignedIn | None:
+        """Signs a request in from this process's copy of the session that it names; None where that needs more."""
+        session = self._sessions.remembered(key)
         if session is None or session.ended or session.lapsed:
             return None
         if self._handshakes.has_credentials(request) and not session.was_proved_by(_credentials(request)):

@@ -7,12 +7,14 @@ read exactly these bytes as one whole head without a body, so this is no second 
 
 import re
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from calgate.http.headers import Header, RequestHeaders
 
 LONGEST = 4096  # bytes of one block of headers
-MOST_BYTES = 1 << 20  # of all blocks; what is read from a block takes about three times as much
+MOST_BYTES = 1 << 20  # of all blocks; what is read from a block takes about four times as much
+_MOST_READINGS = 32  # targets of one block
+_LONGEST_TARGET = 256  # characters of each
 _MOST_SEEN = 1024  # blocks of which it is known that they came once
 
 # a request line in its plainest form; any other is left to the parser
@@ -32,6 +34,14 @@ class KnownHead:
     address: str
     behind_proxy: bool
     session: str  # the key of the session whose cookie is in the block
+    readings: dict[str, object] = field(default_factory=dict)  # what the pipeline has read, by the request's target
+
+    def remember_reading(self, target: str, reading: object) -> None:
+        """Remembers what a request says with this target and these headers."""
+        if len(target) <= _LONGEST_TARGET:
+            if len(self.readings) >= _MOST_READINGS:
+                self.readings.clear()
+            self.readings[target] = reading
 
 
 def split_line(data: bytes) -> tuple[str, bytes] | None:

@@ -104,7 +104,7 @@ class Response:
 
     def _head(self, length: int | None, *, http_1_0: bool) -> bytes:
         lines = [b"HTTP/1.1 %d %b" % (self.status, self.reason)]
-        lines += [name + b": " + value for name, value in self.headers]
+        lines += map(b": ".join, self.headers)
         if length is not None:
             lines.append(b"Content-Length: %d" % length)
         elif self._chunked:

@@ -4,7 +4,7 @@ import re
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
@@ -72,9 +72,8 @@ class Metrics:
         for operation in ("look_up", "resolve"):
             self.expect_calls("directory", operation)
         self._times: dict[tuple[str, ...], _Times] = {}
-        # once or more for each request, so by plain keys: making a tuple takes as long as all the rest
-        self._responses: dict[int, int] = {}  # by status
-        self._stages: dict[str, _Times] = {}
+        # for each request, so by plain keys: making a tuple takes as long as all the rest
+        self._responses: defaultdict[int, int] = defaultdict(int)  # by status
         self.gauges: dict[str, float] = {}
         self.cals: dict[str, object] = {}  # as licensing/pool_metrics.py sets them
         self.upstreams: Mapping[str, bool] = {}  # whether each document server responds
@@ -85,12 +84,12 @@ class Metrics:
 
     def responded(self, status: int) -> None:
         """Counts a response; one of "requests"."""
-        self._responses[status] = self._responses.get(status, 0) + 1
+        self._responses[status] += 1
 
     def expect_responses(self, statuses: Iterable[int]) -> None:
         """Starts the counters of these statuses at 0."""
         for status in statuses:
-            self._responses.setdefault(status, 0)
+            self._responses[status] += 0
 
     def expect(self, name: str, labels: Iterable[str]) -> None:
         """Starts counters at 0: a counter that appears with 1 hides its first event from `increase()`."""
@@ -118,10 +117,11 @@ class Metrics:
 
     def observe(self, stage: str, seconds: float) -> None:
         """Records the duration of a stage: "sign-in", "claim", "upstream" (until its response begins), "whole"."""
-        times = self._stages.get(stage)
-        if times is None:
-            times = self._stages[stage] = self._times_of(("stage_seconds", stage))
-        times.add(seconds)
+        self.timer(stage)(seconds)
+
+    def timer(self, stage: str) -> Callable[[float], None]:
+        """Returns the function that records one stage, for what happens with each request."""
+        return self._times_of(("stage_seconds", stage)).add
 
     def called(self, whom: Literal["store", "directory"], operation: str, outcome: str, seconds: float) -> None:
         """Records a call to the store or a directory, and its outcome."""

@@ -10,7 +10,7 @@ from typing import cast
 
 import httptools
 
-from calgate.http.headers import Header
+from calgate.http.headers import Header, ResponseHeaders, sort_outbound
 from calgate.plugin.errors import BadGateway, Refusal
 from calgate.upstream.framing import check_status_line, read_framing
 from calgate.upstream.state import State
@@ -31,6 +31,7 @@ class _GoneError(Exception):
 
 # names of the module's own: an attribute of the enum costs a second lookup on the warm path
 IDLE, SENT, HEAD, BODY, COMPLETE, UPGRADED, FAILED, CLOSED = State
+_NO_HEADERS = ResponseHeaders([])
 _UNFINISHED = frozenset({SENT, HEAD, BODY, UPGRADED})
 
 
@@ -72,6 +73,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.status = 0
         self.reason = b""
         self.headers: list[Header] = []
+        self.sorted_headers = _NO_HEADERS  # once the head is complete
         self.length: int | None = None  # of the body, where it is known beforehand
         self._body: list[bytes] = []
         self._buffered = 0
@@ -139,8 +141,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_progress = on_progress
 
     def _report_progress(self) -> None:
-        """Tells the watcher; called last, because it may read the response and begin the next exchange."""
-        if self._on_progress is not None and self.state is not SENT and self.state is not HEAD:
+        """Wakes the reader, or tells the watcher: last, because that may read the response and begin another exchange.
+
+        Once for each piece of data, however many events the parser found in it.
+        """
+        if self._waiter is not None:
+            self._wake()
+        elif self._on_progress is not None and self.state is not SENT and self.state is not HEAD:
             self._on_progress()
 
     async def head(self) -> None:
@@ -272,7 +279,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.pause_reading()
         self.deadline = 0.0
         self.state = UPGRADED
-        self._wake()
 
     def eof_received(self) -> bool:
         return False
@@ -282,7 +288,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         if self.state is BODY and self._ends_with_connection and exc is None:
-            self._complete()
+            self.state = COMPLETE
         elif self.state is SENT:
             self._fail(Stale())
         elif self.state in _UNFINISHED:
@@ -322,14 +328,14 @@ class UpstreamConnection(asyncio.Protocol):
             return
         version = self._parser.get_http_version()
         check_status_line(version, self.status, self.reason)
-        self.length, is_chunked = read_framing(self.headers, version)
+        self.sorted_headers = sort_outbound(self.headers)
+        self.length, is_chunked = read_framing(self.sorted_headers, version)
         if self.status == 101:
             return  # llhttp raises HttpParserUpgrade next
         if self.length is None and not is_chunked and not self._without_body and self.status not in _BODYLESS:
             self._ends_with_connection = True
         self._is_persistent = self._parser.should_keep_alive() and not self._ends_with_connection
         self.state = COMPLETE if self._without_body else BODY
-        self._wake()
 
     def _skip_informational(self) -> None:
         self._informational += 1
@@ -350,17 +356,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._is_paused = True
             self._transport.pause_reading()
             self.deadline = 0.0  # the reader is slow, not the server
-        self._wake()
 
     def on_message_complete(self) -> None:
         if self.state is BODY:
-            self._complete()
+            self.state = COMPLETE
         elif self.status == 101 and self._parser is not None and not self._parser.should_upgrade():
             raise BadGateway("a 101 response without Upgrade")
-
-    def _complete(self) -> None:
-        self.state = COMPLETE
-        self._wake()
 
     # ------------------------------------------------------------ after an upgrade
 

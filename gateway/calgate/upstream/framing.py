@@ -5,9 +5,8 @@ llhttp accepts `gzip, chunked`, repeated lengths that agree, and status codes fr
 """
 
 import re
-from collections.abc import Sequence
 
-from calgate.http.headers import Header
+from calgate.http.headers import ResponseHeaders
 from calgate.plugin.errors import BadGateway
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -21,18 +20,12 @@ def check_status_line(version: str, status: int, reason: bytes) -> None:
         raise BadGateway("malformed status line in the document server's response")
 
 
-def read_framing(headers: Sequence[Header], version: str) -> tuple[int | None, bool]:
+def read_framing(headers: ResponseHeaders, version: str) -> tuple[int | None, bool]:
     """Returns the Content-Length, None where there is none, and whether the body is chunked.
 
     Raises BadGateway for framing that two parsers could read differently.
     """
-    lengths: list[bytes] = []
-    encodings: list[bytes] = []
-    for name, value in headers:
-        if len(name) == 14 and name.lower() == b"content-length":
-            lengths.append(value)
-        elif len(name) == 17 and name.lower() == b"transfer-encoding":
-            encodings.append(value)
+    lengths, encodings = headers.lengths, headers.encodings
     if encodings and (encodings != [b"chunked"] or lengths or version == "1.0"):
         raise BadGateway("ambiguous framing in the document server's response")
     if len(lengths) > 1 or (lengths and not (lengths[0].isdigit() and lengths[0].isascii())):

@@ -93,3 +93,13 @@ def test_bytes_of_forgotten_blocks_are_free_again() -> None:
         heads.forget_session("one")
     heads.add(key(), known := head())
     assert heads.find(key()) is known
+
+
+def test_readings_of_a_block_are_few_and_of_short_targets() -> None:
+    known = head()
+    for number in range(100):
+        known.remember_reading(f"/{number}", number)
+        assert len(known.readings) <= 32
+    assert known.readings["/99"] == 99
+    known.remember_reading("/" + "a" * 256, 1)
+    assert "/" + "a" * 256 not in known.readings

@@ -1,6 +1,7 @@
 """What the forwarder hands to the connection pool."""
 
 import asyncio
+from itertools import product
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import Mock
@@ -9,7 +10,7 @@ import pytest
 from aiohttp import HttpVersion11, StreamReader
 
 from calgate.http.connection import RawRequest
-from calgate.http.headers import RequestHeaderFilter
+from calgate.http.headers import RequestHeaderFilter, sort_outbound
 from calgate.http.request import Request, read_request
 from calgate.telemetry.metrics import Metrics
 from calgate.upstream.balancer import LoadBalancer, Server
@@ -29,7 +30,7 @@ class Recording(Upstream):
 
     async def send(self, request: UpstreamRequest, begun: UpstreamConnection | None = None) -> Any:
         self.sent.append(request)
-        return SimpleNamespace(status=200, headers=[])
+        return SimpleNamespace(status=200, headers=[], sorted_headers=sort_outbound([]))
 
 
 def incoming(method: str, *pieces: bytes, ends: bool = True, **headers: str) -> Request:
@@ -106,3 +107,37 @@ def test_control_character_in_a_sign_on_header_is_an_error() -> None:
     for value in ("a\r\nX: 1", "a\0", "a\n"):
         with pytest.raises(ValueError, match="control character"):
             encode_headers({"QVUSER": value})
+
+
+class Instant(Upstream):
+    """Takes every request at once and keeps it."""
+
+    has_idle = True
+
+    def __init__(self, host: str) -> None:
+        super().__init__(host, 80)
+        self.sent: list[UpstreamRequest] = []
+
+    def send_at_once(self, request: UpstreamRequest) -> Any:
+        self.sent.append(request)
+        return SimpleNamespace()
+
+
+async def test_equal_headers_are_put_together_again_for_anything_else_that_is_sent_with_them() -> None:
+    """Another user's sign-on, other cookies, another method or server: each time the message of a first request."""
+    request = incoming("GET", accept="*/*")
+    one, other = Instant("one"), Instant("other")
+    forwarders = {up.host: Forwarder(LoadBalancer([Server(up)], Metrics()), keep_host=False) for up in (one, other)}
+    sign_ons = (b"QVUSER: alice\r\n", b"QVUSER: bob\r\n", b"")
+    for method in ("GET", "POST", "GET"):
+        request.method = method
+        for host, cookies, sign_on in product(("one", "other"), (b"a=1", b""), sign_ons):
+            for path in ("/x", "/y"):
+                request.raw_target = path
+                assert forwarders[host].send_at_once(request, "session", cookies, sign_on, None, "alice") is not None
+                message = {"one": one, "other": other}[host].sent[-1].message
+                assert message.startswith(f"{method} {path} HTTP/1.1\r\nHost: {host}\r\naccept: */*\r\n".encode())
+                assert (b"\r\nCookie: a=1\r\n" in message) == bool(cookies)
+                assert message.endswith(b"\r\n" + sign_on + b"\r\n")
+                assert message.count(b"QVUSER") == bool(sign_on)
+                assert (b"Content-Length: 0" in message) == (method == "POST")
