@@ -1,4 +1,4 @@
-"""What survives when servers die, freeze and forget: real servers that are really killed."""
+"""What survives when Redis servers are killed, freeze, or lose data."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ MANY = {"named": {"in_license": 100_000, "dynamic": True}}
 
 
 class Gateway:
-    """One process's allocator, tending every half second."""
+    """The allocator of one process, which tends the license every half second."""
 
     def __init__(self, store: RedisStore, license: dict[str, Any]) -> None:
         config = Config.model_validate({"q": license})
@@ -37,7 +37,7 @@ class Gateway:
         self.license_admin = LicenseAdmin("q", config.licenses["q"], store, People(), "admin")
 
     async def hold(self, user: str, document: str = "d") -> Lease:
-        """Claims until the store replies, and is served."""
+        """Claims a CAL until the store replies, and settles it as served."""
         while True:
             try:
                 lease = await self.allocator.claim("q", who(user), document, reference=f"r-{user}")
@@ -52,7 +52,7 @@ class Gateway:
         found = [holder async for holder in self.license_admin.holders()]
         return sorted(
             found, key=lambda holder: [int(part) for part in holder.id.split("-")]
-        )  # there are several in a millisecond
+        )  # several are granted within a millisecond
 
 
 @contextlib.asynccontextmanager
@@ -65,7 +65,7 @@ async def gateway(section: StoreSection, folder: Path, **license: Any) -> AsyncI
 
 
 async def under_load(gateway: Gateway, harm: Callable[[], Awaitable[None]], tasks: int = 8) -> tuple[set[str], float]:
-    """Lets new users claim Named CALs all the time, and does harm meanwhile.
+    """Lets new users claim Named CALs continuously while `harm` runs.
 
     Returns the users who got one, and the longest time without a grant.
     """
@@ -127,7 +127,7 @@ async def test_flushed_functions_are_loaded_again_under_load(server: Server, tmp
 
         told, pause = await under_load(gate, flush)
         assert lost(told, await gate.holders()) == set()
-        assert pause < 3  # on a loaded machine; what counts is that each call got a reply
+        assert pause < 3  # generous for a loaded machine; the test is that each call got a reply
 
 
 async def test_store_frozen_for_20_seconds_denies_nobody_and_forgets_nothing(
@@ -173,7 +173,7 @@ async def test_grant_without_a_replicas_acknowledgement_is_503_and_its_retry_wai
             for _ in range(2):
                 with pytest.raises(Unavailable, match="0 of 1 replicas have acknowledged"):
                     await gate.allocator.claim("q", analyst, "d", reference="r1")
-            assert (await gate.hold("bob")).kind == "session"  # its holder's gateway can reassert it: no wait
+            assert (await gate.hold("bob")).kind == "session"  # the holder's gateway can reassert it, so nothing waits
             replica.send(signal.SIGCONT)
             lease = await gate.allocator.claim("q", analyst, "d", reference="r1")
             await gate.allocator.settle(lease, served=True)
@@ -244,7 +244,7 @@ async def test_session_cals_forgotten_by_a_failover_return_to_their_holders(
         await gate.store.redis.wait(2, 1000)
         for replica in sentinels.servers[1:]:
             replica.send(signal.SIGSTOP)
-        known = {user: await gate.hold(user) for user in ("cid", "dan")}  # what no replica has
+        known = {user: await gate.hold(user) for user in ("cid", "dan")}  # a CAL that no replica has
         sentinels.servers[0].send(signal.SIGKILL)
         for replica in sentinels.servers[1:]:
             replica.send(signal.SIGCONT)
@@ -323,7 +323,7 @@ async def test_cluster_serves_every_license_and_events_reach_every_gateway(tmp_p
         async with open_store(section, tmp_path) as store, open_store(section, tmp_path) as other:
             allocator = CalAllocator(Config.model_validate(licenses), store, "tester")
             heard: list[str] = []
-            other.listen(lambda news: heard.append(news.reason))
+            other.listen(lambda event: heard.append(event.reason))
             for name in licenses:
                 lease = await allocator.claim(name, who("alice"), "d", reference="r")
                 await allocator.settle(lease, served=True)
@@ -351,7 +351,7 @@ async def _first_answer(store: RedisStore, key: str = "calgate:{q}:state") -> No
         try:
             await store.execute("HSET", f"{key}-probe", "k", "v")
         except Unavailable:
-            assert time.monotonic() < deadline, "no failover"
+            assert time.monotonic() < deadline, "the store did not fail over"
             await asyncio.sleep(0.05)
         else:
             return

@@ -1,4 +1,4 @@
-"""Access rules through the real door: each refusal names its rule, and nothing is decided by a guess."""
+"""Access rules through a running gateway: each refusal names its rule, and unknown facts are refused."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""CALs through the real door: who gets one, who is denied and why, and what survives a crash."""
+"""CALs through a running gateway: who gets one, who is denied and why, and what survives a crash."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a network does to a gateway: resets, vanished clients, dawdlers, handshakes that nobody ends."""
+"""Network faults: resets, vanished clients, slow clients, unfinished handshakes."""
 
 import asyncio
 import contextlib
@@ -95,11 +95,11 @@ async def test_two_thousand_unfinished_handshakes_delay_nobody_and_are_freed(gat
 
 @pytest.mark.alone
 async def test_slow_clients_do_not_delay_others(gate: Gateway) -> None:
-    """Heads and bodies that come a byte now and then (slow-loris) cost a connection each, and others nothing."""
+    """Heads and bodies that arrive byte by byte (slowloris) occupy one connection each and delay nobody else."""
     cookie = await cookie_of(gate, "alice")
     stop = asyncio.Event()
 
-    async def dawdle(start: bytes) -> None:
+    async def send_slowly(start: bytes) -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", gate.port)
         writer.write(start)
         while not stop.is_set():
@@ -109,13 +109,13 @@ async def test_slow_clients_do_not_delay_others(gate: Gateway) -> None:
 
     head = b"GET / HTTP/1.1\r\nHost: g\r\nX-Slow: "
     body = f"POST /up HTTP/1.1\r\nHost: g\r\nCookie: {cookie}\r\nContent-Length: 100000\r\n\r\n".encode()
-    dawdlers = [asyncio.create_task(dawdle(start)) for start in (head, body) for _ in range(100)]
+    slow_clients = [asyncio.create_task(send_slowly(start)) for start in (head, body) for _ in range(100)]
     await asyncio.sleep(0.5)
     for _ in range(10):
         reply = await asyncio.wait_for(curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}"), 5)
         assert reply.status == 200
     stop.set()
-    await asyncio.gather(*dawdlers)
+    await asyncio.gather(*slow_clients)
 
 
 @pytest.mark.parametrize("times", [5, pytest.param(60, marks=pytest.mark.long)])
@@ -145,4 +145,4 @@ async def test_killed_worker_is_always_replaced(server: DocumentServer, tmp_path
             await until(lambda victim=victim: workers_of(gate) and victim not in workers_of(gate))
             with contextlib.suppress(TimeoutError):
                 reply = await asyncio.wait_for(curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}"), 20)
-            assert reply.status == 200, "the queue that the parent kept is served by the new one"
+            assert reply.status == 200, "the new worker serves the connections that waited in the parent's socket"

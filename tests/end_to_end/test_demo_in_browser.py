@@ -35,7 +35,7 @@ async def browser_of(account: str) -> AsyncIterator[tuple[BrowserContext, Page]]
         await browser.close()
 
 
-async def test_click_uses_the_document_and_sign_out_closes_the_websocket_for_good(
+async def test_click_uses_the_document_and_sign_out_closes_the_websocket_permanently(
     demo: Demo,
 ) -> None:
     async with browser_of("alice") as (context, page):

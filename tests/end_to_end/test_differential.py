@@ -1,6 +1,6 @@
-"""The same bytes through the gateway, nginx and HAProxy: each difference is one that the table explains in words.
+"""The same bytes through the gateway, nginx and HAProxy: `vectors.py` explains each difference.
 
-All three stand before a recording document server of the same kind, as a reverse proxy that its manual would set up.
+Each proxy forwards to a recording document server of its own and is configured as its manual suggests.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WATCHED = ("forwarded", "te", "keep-alive", "upgrade", "expect", "proxy-x")
 OF_PROXIES = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host")
-SILENCE = 0.4  # seconds after which no more is to come
+SILENCE = 0.4  # seconds without a byte after which the response is complete
 
 NGINX = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
@@ -56,15 +56,15 @@ defaults
     timeout server 10s
 frontend near
     bind 127.0.0.1:{port}
-    default_backend far
-backend far
+    default_backend documents
+backend documents
     server one 127.0.0.1:{upstream}
 """
 
 
 @dataclass(eq=False)
 class Stand:
-    """A proxy before a document server of its own."""
+    """A proxy with a document server of its own."""
 
     port: int
     server: DocumentServer
@@ -72,7 +72,7 @@ class Stand:
     arrived: list[str] = field(default_factory=list)
 
     async def record(self, exchange: Exchange) -> None:
-        """Notes a request once all of it is here: what is cut short or broken has not arrived."""
+        """Records a request once it is complete; a truncated or malformed one counts as not arrived."""
         if exchange.values("transfer-encoding"):
             body, trailers = await read_any_chunks(exchange.reader)
         else:
@@ -81,14 +81,14 @@ class Stand:
         await exchange.answer()
 
     async def try_out(self, vector: Vector) -> tuple[str, bytes]:
-        """What arrives at the document server, "" for nothing; and the proxy's answer."""
+        """Returns what arrives at the document server, "" if nothing does, and the proxy's response."""
         self.arrived.clear()
         answer = await raw(self.port, vector.sent.replace(b"COOKIE", self.cookie.encode()), within=SILENCE)
         return ", ".join(self.arrived), answer
 
 
 async def read_any_chunks(reader: asyncio.StreamReader) -> tuple[bytes, list[str]]:
-    """A body in chunks and its trailers; extensions are shown in the body, so that they are seen."""
+    """Reads a chunked body and its trailers; chunk extensions become part of the body, so that the test sees them."""
     body = b""
     while True:
         size, separator, extension = (await reader.readuntil(b"\r\n"))[:-2].partition(b";")
@@ -115,7 +115,7 @@ def describe(exchange: Exchange, body: bytes, trailers: list[str]) -> str:
 
 @contextlib.asynccontextmanager
 async def peer(program: str, text: str, folder: Path) -> AsyncIterator[Stand]:
-    """nginx or HAProxy, from its package, with this configuration."""
+    """Starts nginx or HAProxy with this configuration."""
     if shutil.which(program) is None:
         pytest.skip(f"needs {program}")
     async with document_server() as server:
@@ -142,12 +142,12 @@ async def _until_open(port: int, process: asyncio.subprocess.Process, out: Path)
             writer.close()
             return
         await asyncio.sleep(0.05)
-    raise AssertionError(f"it does not listen: {out.read_text()}")
+    raise AssertionError(f"the proxy does not listen: {out.read_text()}")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stands(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, Stand]]:
-    """The three, each ready."""
+    """Starts the gateway, nginx and HAProxy."""
     folder = tmp_path_factory.mktemp("differential")
     async with (
         document_server() as server,

@@ -1,4 +1,4 @@
-"""Raw bytes at the door: what can be read in two ways is read in none, and nothing of it is forwarded."""
+"""Raw bytes at the listener: a request that can be read in two ways is refused and never forwarded."""
 
 import asyncio
 from pathlib import Path
@@ -105,7 +105,7 @@ async def test_100_continue_is_never_sent_to_http_1_0(gate: Gateway, server: Doc
     cookie = await cookie_of(gate, "alice")
     head = f"POST /form HTTP/1.0\r\nHost: g\r\nContent-Length: 3\r\nExpect: 100-continue\r\nCookie: {cookie}\r\n\r\n"
     answer = await raw(gate.port, head.encode() + b"abc")
-    assert answer.startswith(b"HTTP/1.1 200 "), "or it would be taken for the final answer"
+    assert answer.startswith(b"HTTP/1.1 200 "), "an HTTP/1.0 client would take 100 Continue for the final response"
     assert server.seen[-1].body == b"abc"
 
 
@@ -157,7 +157,7 @@ async def test_truncated_response_is_seen_as_truncated_by_the_client(gate: Gatew
     cookie = await cookie_of(gate, "alice")
     server.behaviour = answer
     reply = await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")
-    assert reply.exit in (18, 56), "partial file, or reset"
+    assert reply.exit in (18, 56), "curl reports a partial file or a reset connection"
 
 
 async def test_response_that_ends_with_its_connection_is_complete(gate: Gateway, server: DocumentServer) -> None:
@@ -224,7 +224,7 @@ async def test_windows_alias_in_a_path_is_refused_unless_the_route_says_otherwis
 
 
 async def test_memory_of_a_worker_does_not_grow_with_what_strangers_send(gate: Gateway) -> None:
-    """Header names, hosts, cookies and origins of 60 KB each: without bounds 250 MB of caches."""
+    """Header names, hosts, cookies and origins of 60 KB each would fill unbounded caches with 250 MB."""
 
     async def strange(number: int) -> None:
         head = [
@@ -241,5 +241,5 @@ async def test_memory_of_a_worker_does_not_grow_with_what_strangers_send(gate: G
         for number in range(batch * 400, batch * 400 + 400):
             await strange(number)
         sizes.append(memory_of(gate))
-    # connections that have ended wait for the garbage collector, so the first two batches say nothing
+    # ended connections wait for the garbage collector, so the first two batches prove nothing
     assert sizes[3] - sizes[1] < 60_000_000, sizes

@@ -1,6 +1,6 @@
-"""Raw bytes on both faces: every message is framed anew, and what belongs to one hop stays there.
+"""Raw bytes from clients and document servers: every message gets new framing, and hop-by-hop headers are dropped.
 
-What is refused outright stands in `vectors.py` (requests) and in `REFUSED` below (replies).
+Requests that are refused are in `vectors.py`, responses that are refused in `REFUSED` below.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cookie(gate: Gateway) -> AsyncIterator[str]:
-    """A session of alice's."""
+    """Yields the session cookie of alice."""
     yield await cookie_of(gate, "alice")
 
 
@@ -48,7 +48,7 @@ def request(
     body: bytes = b"",
     last: bool = True,
 ) -> bytes:
-    """A request of a signed-in user; the last of its connection, unless told otherwise."""
+    """Returns the bytes of a signed-in user's request; `last` closes the connection after it."""
     lines = [line, "Host: g", *fields, f"Cookie: {cookie}", *(["Connection: close"] if last else []), "", ""]
     return "\r\n".join(lines).encode("latin-1") + body
 
@@ -58,7 +58,7 @@ def says(*pieces: bytes, then_closes: bool = False) -> "Speech":
 
 
 class Speech:
-    """A document server that says these bytes; to /next it answers as it should."""
+    """A document server that sends these bytes in response to everything but /next."""
 
     def __init__(self, pieces: Sequence[bytes], *, then_closes: bool) -> None:
         self._pieces = pieces
@@ -76,7 +76,7 @@ class Speech:
 
 
 async def replied(gate: Gateway, server: DocumentServer, cookie: str, speech: Speech, line: str = PORTAL) -> bytes:
-    """What the client gets of this response, without the gateway's Date; the request after it must get its own."""
+    """Returns what the client receives of this response, without Date; the next request must get its own response."""
     server.behaviour = speech
     answer = re.sub(rb"Date: [^\r]*\r\n", b"", await raw(gate.port, request(cookie, line), within=2), count=1)
     following = await raw(gate.port, request(cookie, "GET /next HTTP/1.1"), within=2)
@@ -93,7 +93,7 @@ CHUNKED = "Transfer-Encoding: chunked"
 async def test_chunk_extensions_and_trailers_of_a_request_are_dropped(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
-    """The recording server takes neither: it would hang up (RFC 9112, section 7.1)."""
+    """The recording server would close its connection if either reached it (RFC 9112, section 7.1)."""
     body = b"3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nQVUSER: EVIL\\root\r\nX-Late: 1\r\n\r\n"
     answer = await raw(gate.port, request(cookie, HEAD, CHUNKED, "Trailer: X-Late", body=body))
     assert answer.startswith(b"HTTP/1.1 200 ")
@@ -113,7 +113,7 @@ async def test_late_malformed_chunk_ends_both_connections(gate: Gateway, server:
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1 ") == 1
     assert b"\r\nConnection: close\r\n" in answer
-    assert server.seen == [], "a body without its end is no request"
+    assert server.seen == [], "a request with an unfinished body was forwarded"
 
 
 async def test_malformed_request_is_400_on_a_kept_connection(
@@ -175,7 +175,7 @@ async def test_pipelined_requests_are_served_in_order(gate: Gateway, server: Doc
 async def test_each_request_has_its_own_headers_on_a_kept_connection(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
-    """Equal ones are not sorted again; a field more, less or another is noticed each time."""
+    """Equal headers are not parsed again, so each added, missing or changed header must be noticed."""
     wanted = [["X-A: 1"], ["X-A: 1"], ["X-A: 2"], ["X-A: 2", "X-B: 3"], [], ["X-A: 1"]]
     asked = [request(cookie, "GET /f HTTP/1.1", *fields, last=n == 5) for n, fields in enumerate(wanted)]
     stranger = b"GET /f HTTP/1.1\r\nHost: g\r\nX-A: 1\r\n\r\n"
@@ -237,7 +237,7 @@ async def test_100_continue_is_not_sent_before_a_refusal(gate: Gateway, server: 
     for sent, status in ((foreign, 403), (request("none=0", HEAD, *expecting, last=False), 401)):
         answer = await raw(gate.port, sent, within=0.5)
         assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
-        assert b"connection: close" in answer.lower(), "whether the body follows is not known"
+        assert b"connection: close" in answer.lower(), "the gateway cannot know whether the body follows"
     assert server.seen == []
 
 
@@ -306,7 +306,7 @@ async def test_connection_still_speaks_http_after_a_declined_websocket(
     assert [exchange.path for exchange in server.seen] == ["/live", "/second"]
 
 
-# ---------------------------------------------------------------- replies
+# ---------------------------------------------------------------- responses
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -398,7 +398,7 @@ async def test_malformed_chunk_in_a_response_cuts_the_response_short(
 async def test_truncated_response_is_seen_as_truncated_in_http_1_0(
     gate: Gateway, server: DocumentServer, cookie: str
 ) -> None:
-    """There a body ends with its connection; so speaks nginx to those behind it by default."""
+    """In HTTP/1.0, which nginx uses by default, a body ends with its connection."""
 
     async def break_off(exchange: Exchange) -> None:
         exchange.writer.write(OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
@@ -457,16 +457,18 @@ async def test_malformed_forwarded_headers_of_a_trusted_proxy_are_400(
             assert (await curl(f"{gate.url}/portal", "-H", field)).status == 400, field
         lines = ("-H", "X-Forwarded-For: 10.1.1.1", "-H", "X-Forwarded-For: 198.51.100.7")
         assert (await curl(f"{gate.url}/portal", *lines, user="alice")).status == 401
-        assert gate.decisions("sign-in failed")[-1]["address"] == "198.51.100.7", "the one our own proxy saw"
+        assert gate.decisions("sign-in failed")[-1]["address"] == "198.51.100.7", (
+            "not the address that the trusted proxy saw"
+        )
 
 
-# ---------------------------------------------------------------- what all of this stands on
+# ---------------------------------------------------------------- the parser that all of this depends on
 
 
 async def test_gateway_does_not_start_without_llhttp(
     server: DocumentServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Most smuggling faults of aiohttp's were its Python parser's."""
+    """Most request smuggling faults of aiohttp were in its Python parser."""
     file = write_settings(tmp_path_factory.mktemp("slow"), server.port)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "calgate", "run", "-c", str(file)),

@@ -1,8 +1,8 @@
-"""Grammar fuzz of both faces: requests as browsers never send them, and replies as no document server should.
+"""Grammar-based fuzzing: requests that no browser sends, and responses that no document server should send.
 
-What is looked at: the gateway answers or closes, and never hangs; it does not crash; one request on the near side is
-never two on the far side; and no reply reaches a request that it does not belong to. `make fuzz-http` runs it at
-length, both faces side by side.
+The gateway must respond or close, and never hang or crash; one request of a client must never become two at the
+document server; and no response may reach a request that it does not belong to. `make fuzz-http` runs both for longer,
+side by side.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ from support.gateway_process import (
     write_settings,
 )
 
-AT_ONCE = 32  # messages an example: they are sent side by side, and wait together for what stays silent
-QUIET = 0.1  # seconds without a byte from anybody: those that are still open wait for more of their message
+AT_ONCE = 32  # messages in one example, sent at the same time so that they share the wait for silent connections
+QUIET = 0.1  # seconds without a byte on any connection: the open ones are waiting for the rest of their message
 EXAMPLES = int(os.environ.get("CALGATE_FUZZ_MESSAGES", "4000")) // AT_ONCE
 FUZZ = settings(
     max_examples=EXAMPLES,
@@ -40,11 +40,11 @@ FUZZ = settings(
 
 
 class Stage:
-    """A gateway and a document server for all examples; hypothesis is synchronous, so the loop is driven by hand."""
+    """A gateway and a document server for all examples; runs its own event loop, as hypothesis is synchronous."""
 
     def __init__(self, folder: Path) -> None:
         self.loop = uvloop.new_event_loop()
-        self.ids: set[str] = set()  # of every request that has reached the document server
+        self.ids: set[str] = set()  # of all requests that have reached the document server
         self.count = 0
         self.began = time.monotonic()
         self._heard = 0
@@ -53,7 +53,7 @@ class Stage:
 
     async def _open(self, folder: Path) -> None:
         self.server: DocumentServer = await self._stack.enter_async_context(document_server())
-        more = 'answer_timeout = "30s"'  # this is about bytes: a machine that is busy otherwise fails nothing
+        more = 'answer_timeout = "30s"'  # a busy machine must not make the test fail
         self.gate: Gateway = await self._stack.enter_async_context(
             gateway(write_settings(folder, self.server.port, route=more))
         )
@@ -66,7 +66,7 @@ class Stage:
         self.loop.close()
 
     def ask(self, *requests: bytes, patience: float = QUIET) -> list[bytes]:
-        """What the gateway answers to each of these, all at once, until it closes or nobody hears more of it."""
+        """Sends all requests at once; returns what arrives for each until the gateway closes or is silent."""
         return self.loop.run_until_complete(self._ask_all(requests, patience))
 
     async def _ask_all(self, requests: Sequence[bytes], patience: float) -> list[bytes]:
@@ -108,7 +108,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     opened.close()
 
 
-# ---------------------------------------------------------------- the near side
+# ---------------------------------------------------------------- requests
 
 BLANKS = st.sampled_from([b" ", b"", b"\t", b"  ", b"\x0b", b"\0"])
 ENDS = st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\r\n", b""])
@@ -146,7 +146,7 @@ BODIES = st.sampled_from(
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
-    """One request, more or less; its number and the session's cookie are put in where ID and COOKIE stand."""
+    """Draws the bytes of a request, valid or not; its number and the session cookie later replace ID and COOKIE."""
     line = draw(METHODS) + draw(BLANKS) + draw(TARGETS) + draw(BLANKS) + draw(VERSIONS) + draw(ENDS)
     fields = [b"Host: g\r\n"] if draw(st.integers(0, 9)) else []
     fields.append(b"Cookie: COOKIE\r\nConnection: close\r\n")
@@ -181,7 +181,7 @@ def test_one_request_is_never_two_upstream(stage: Stage, batch: list[bytes]) -> 
     assert stage.workers == before, "a worker has crashed"
 
 
-# ---------------------------------------------------------------- the far side
+# ---------------------------------------------------------------- responses
 
 STATUS_LINES = st.sampled_from(
     [b"HTTP/1.1 200 OK"] * 6
@@ -204,7 +204,7 @@ REPLY_BODIES = st.sampled_from(
 
 @st.composite
 def replies(draw: st.DrawFn) -> tuple[bytes, bool]:
-    """A reply, more or less, and whether the server closes after it."""
+    """Draws the bytes of a response, valid or not, and whether the server closes the connection after it."""
     text = draw(STATUS_LINES) + draw(ENDS)
     for _ in range(draw(st.integers(0, 3))):
         text += draw(REPLY_NAMES) + b":" + draw(BLANKS) + draw(VALUES) + draw(ENDS)

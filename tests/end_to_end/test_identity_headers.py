@@ -1,4 +1,4 @@
-"""Only the gateway says who the user is: whatever a client sends, the document server sees the gateway's word alone."""
+"""Only the gateway sets identity headers: whatever a client sends, the document server sees the gateway's values."""
 
 import random
 import re
@@ -21,15 +21,15 @@ OURS = (
 
 
 def spellings(name: str, chance: random.Random) -> Iterator[str]:
-    """The name in several cases, with `_` for `-`, and with blanks about it."""
+    """Yields the name in several cases, with `_` for `-`, and with blanks around it."""
     cases = {name, name.lower(), name.upper(), "".join(chance.choice([c.lower(), c.upper()]) for c in name)}
     for case in sorted(cases):
         yield from (case, case.replace("-", "_"), f"{case} ", f" {case}", f"{case}\t")
 
 
 def claims() -> Iterator[tuple[str, str]]:
-    """Field lines that claim to be ours, each with a Connection field that may ask for ours to be taken away."""
-    chance = random.Random(7)  # the same every time
+    """Yields forged identity headers, each with a Connection header that might make the gateway drop its own."""
+    chance = random.Random(7)  # a fixed seed: the same cases in every run
     for name in OURS:
         for spelling in spellings(name, chance):
             for connection in ("close", f"close, {name}", f"close, {spelling.strip()}"):
@@ -53,12 +53,12 @@ async def test_identity_header_is_dropped_in_any_spelling(gate: Gateway, server:
             assert exchange.values("X-Forwarded-Proto") == ["http"]
         passed += status == 200
         refused += status == 400
-    assert passed >= 12, "claims under our own names are dropped, not refused"
-    assert refused >= 300, "underscores, blanks and a Connection that names ours are refused"
+    assert passed >= 12, "headers with exactly our names are dropped, not refused"
+    assert refused >= 300, "underscores, blanks, and a Connection header that names one of ours are refused"
 
 
 async def test_owned_name_with_an_underscore_also_covers_the_dash(server: DocumentServer, tmp_path: Path) -> None:
-    """A CGI, and ASP.NET's server variables, make one name of the two."""
+    """CGI and the server variables of ASP.NET map both spellings to one name."""
     settings = write_settings(tmp_path, server.port)
     settings.write_text(settings.read_text().replace("QVUSER", "QV_USER"))
     async with gateway(settings) as gate:

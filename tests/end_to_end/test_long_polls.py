@@ -1,4 +1,4 @@
-"""Long polls through the real door: a request that waits for news does not outlive what let it in."""
+"""Long polls through a running gateway: a waiting request ends with its session and with its CAL."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class Waiting:
-    """A document server with no news, and what became of who waits for them."""
+    """A document server that never responds to a poll; records when polls arrive and when they end."""
 
     def __init__(self) -> None:
         self.came = asyncio.Event()
@@ -38,7 +38,7 @@ async def waiting(server: DocumentServer) -> AsyncIterator[Waiting]:
 
 
 async def poll(gate: Gateway, waiting: Waiting, user: str) -> "asyncio.Task[tuple[int, str]]":
-    """Opens a document and waits for its news; the status that comes, and the refusal's code."""
+    """Opens a document and starts a poll; the task returns its status and the code of the refusal."""
     cookie = await cookie_of(gate, user)
     assert (await curl(f"{gate.url}/docs/a", "-b", cookie)).status == 200
 

@@ -1,4 +1,4 @@
-"""The figures for Prometheus, of a real gateway of two workers."""
+"""The Prometheus metrics of a running gateway with two workers."""
 
 import asyncio
 import re
@@ -14,39 +14,39 @@ from support.gateway_process import DocumentServer, curl, gateway, workers_of, w
 from support.ports import free_port
 
 
-class Figures:
-    """What `/metrics` says at one moment, summed over the workers where they count apart."""
+class Metrics:
+    """The metrics at one moment, summed over the workers where each worker has its own."""
 
     def __init__(self, text: str) -> None:
         self.samples: list[Sample] = [s for family in text_string_to_metric_families(text) for s in family.samples]
 
     def of(self, name: str, **labels: str) -> float:
-        """The sum of the samples of a name that have these labels."""
+        """Returns the sum of a metric's samples that have these labels."""
         return sum(s.value for s in self.samples if s.name == name and labels.items() <= s.labels.items())
 
 
-async def figures_once(admin: int, condition: Callable[[Figures], bool]) -> Figures:
-    """The figures, as soon as the workers' reports make the condition true: each reports once a second."""
+async def metrics_once(admin: int, condition: Callable[[Metrics], bool]) -> Metrics:
+    """Returns the metrics as soon as they fulfil the condition; each worker reports once a second."""
     for _ in range(200):
-        figures = Figures((await curl(f"http://127.0.0.1:{admin}/metrics")).body.decode())
-        if condition(figures):
-            return figures
+        metrics = Metrics((await curl(f"http://127.0.0.1:{admin}/metrics")).body.decode())
+        if condition(metrics):
+            return metrics
         await asyncio.sleep(0.1)
-    pytest.fail(f"it never came to pass; there is {sorted(map(str, figures.samples))}")
+    pytest.fail(f"the condition was never fulfilled; there is {sorted(map(str, metrics.samples))}")
 
 
-def has_reported_all(figures: Figures) -> bool:
+def has_reported_all(metrics: Metrics) -> bool:
     """Whether both workers have reported everything that the four requests caused: each reports once a second."""
     return (
-        figures.of("calgate_refusals_total", code="no-cal") == 1
-        and figures.of("calgate_refusals_total", code="forbidden") == 1
-        and figures.of("calgate_store_calls_total", operation="calgate_cal_settle") == 2
-        and figures.of("calgate_store_calls_total", operation="calgate_session_begin", outcome="ok") == 4
-        and figures.of("calgate_claims_total") == 2
-        and figures.of("calgate_denials_total") == 1
-        and figures.of("calgate_stage_seconds_count", stage="whole") >= 6
-        and figures.of("calgate_loop_lag_seconds_count") >= 2
-        and any(sample.name == "calgate_queue_waiting" for sample in figures.samples)
+        metrics.of("calgate_refusals_total", code="no-cal") == 1
+        and metrics.of("calgate_refusals_total", code="forbidden") == 1
+        and metrics.of("calgate_store_calls_total", operation="calgate_cal_settle") == 2
+        and metrics.of("calgate_store_calls_total", operation="calgate_session_begin", outcome="ok") == 4
+        and metrics.of("calgate_claims_total") == 2
+        and metrics.of("calgate_denials_total") == 1
+        and metrics.of("calgate_stage_seconds_count", stage="whole") >= 6
+        and metrics.of("calgate_loop_lag_seconds_count") >= 2
+        and any(sample.name == "calgate_queue_waiting" for sample in metrics.samples)
     )
 
 
@@ -56,22 +56,22 @@ async def test_metrics_count_requests_calls_and_cals(server: DocumentServer, tmp
     async with gateway(settings) as gate:
         for user, status in (("alice", 200), ("bob", 200), ("carol", 403), ("mallory", 403)):
             assert (await curl(f"{gate.url}/docs/sales", user=user)).status == status
-        figures = await figures_once(admin, has_reported_all)
-        assert figures.of("calgate_requests_total", status="200") == 2
-        assert figures.of("calgate_claims_total", kind="session") == 2
-        assert figures.of("calgate_sign_ins_total", mechanism="ntlm") == 4
+        metrics = await metrics_once(admin, has_reported_all)
+        assert metrics.of("calgate_requests_total", status="200") == 2
+        assert metrics.of("calgate_claims_total", kind="session") == 2
+        assert metrics.of("calgate_sign_ins_total", mechanism="ntlm") == 4
         for stage, least in (("sign-in", 4), ("claim", 2), ("upstream", 2), ("whole", 6)):
-            assert figures.of("calgate_stage_seconds_count", stage=stage) >= least
+            assert metrics.of("calgate_stage_seconds_count", stage=stage) >= least
         for operation, calls in (("calgate_cal_claim", 3), ("calgate_session_begin", 4)):
-            assert figures.of("calgate_store_calls_total", operation=operation, outcome="ok") == calls
-            assert figures.of("calgate_store_call_seconds_count", operation=operation) == calls
-        assert figures.of("calgate_directory_calls_total", operation="look_up", outcome="found") >= 4
-        assert figures.of("calgate_directory_call_seconds_count", operation="resolve") >= 2
-        assert figures.of("calgate_loop_lag_seconds_count") >= 2
-        assert figures.of("calgate_denials_total", license="demo", reason="full") == 1
-        assert figures.of("calgate_denials_total") == 1
-        assert [s.value for s in figures.samples if s.name == "calgate_upstream_up"] == [1, 1]
-        assert [s.value for s in figures.samples if s.name == "calgate_queue_waiting"] == [0]
+            assert metrics.of("calgate_store_calls_total", operation=operation, outcome="ok") == calls
+            assert metrics.of("calgate_store_call_seconds_count", operation=operation) == calls
+        assert metrics.of("calgate_directory_calls_total", operation="look_up", outcome="found") >= 4
+        assert metrics.of("calgate_directory_call_seconds_count", operation="resolve") >= 2
+        assert metrics.of("calgate_loop_lag_seconds_count") >= 2
+        assert metrics.of("calgate_denials_total", license="demo", reason="full") == 1
+        assert metrics.of("calgate_denials_total") == 1
+        assert [s.value for s in metrics.samples if s.name == "calgate_upstream_up"] == [1, 1]
+        assert [s.value for s in metrics.samples if s.name == "calgate_queue_waiting"] == [0]
 
 
 async def test_cal_metrics_appear_once_with_several_workers(server: DocumentServer, tmp_path: Path) -> None:
@@ -80,17 +80,17 @@ async def test_cal_metrics_appear_once_with_several_workers(server: DocumentServ
     async with gateway(settings) as gate:
         assert (await curl(f"{gate.url}/docs/sales", user="alice")).status == 200
         old = workers_of(gate)
-        gate.process.send_signal(signal.SIGHUP)  # new workers ask at once, and not only after ten seconds
-        figures = await figures_once(
+        gate.process.send_signal(signal.SIGHUP)  # new workers query the store at once, not after ten seconds
+        metrics = await metrics_once(
             admin, lambda f: not set(old) & set(workers_of(gate)) and f.of("calgate_cals_in_use", kind="session") > 0
         )
-        rows = [sample for sample in figures.samples if sample.name.startswith("calgate_cals_")]
+        rows = [sample for sample in metrics.samples if sample.name.startswith("calgate_cals_")]
         assert {(s.name, s.labels["license"], s.labels["kind"], s.value) for s in rows} >= {
             ("calgate_cals_in_use", "demo", "session", 1),
             ("calgate_cals_in_use", "demo", "named", 0),
             ("calgate_cals_limit", "demo", "session", 2),
         }
-        assert len(rows) == 8, "four kinds, two figures each"
+        assert len(rows) == 8, "two metrics for each of the four kinds"
         assert not any("worker" in sample.labels for sample in rows)
 
 
@@ -102,4 +102,4 @@ async def test_metric_names_and_texts_follow_prometheus_conventions(server: Docu
     for family in text_string_to_metric_families(reply.body.decode()):
         assert re.fullmatch(r"calgate_[a-z_]+", family.name)
         assert family.documentation.endswith(".")
-        assert family.type != "histogram" or family.name.endswith("_seconds"), "base units"
+        assert family.type != "histogram" or family.name.endswith("_seconds"), "durations are in seconds, the base unit"

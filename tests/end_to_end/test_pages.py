@@ -1,4 +1,4 @@
-"""The gateway's own pages through the real door: as the client asked for them, and as an administrator made them."""
+"""The pages of a running gateway: in the form that the client prefers, and with an administrator's templates."""
 
 import re
 from pathlib import Path

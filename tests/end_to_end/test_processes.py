@@ -1,4 +1,4 @@
-"""Workers, signals, reloads and upgrades: what a running service goes through without losing anybody."""
+"""Workers, signals, reloads and upgrades: a running service loses no request."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ from support.ports import free_port
 
 @dataclass
 class Load:
-    """Clients that ask again and again, each on connections of its own; counts what did not succeed."""
+    """Counts the requests of clients that send one after the other, each on a new connection."""
 
     succeeded: int = 0
     failed: list[str] = field(default_factory=list)
@@ -58,7 +58,7 @@ async def load(gate: Gateway, cookie: str, clients: int = 8, *, pause: float = 0
             if answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"</h1>"):
                 counted.succeeded += 1
             else:
-                counted.failed.append(answer[:60].decode("latin-1") or "an empty answer")
+                counted.failed.append(answer[:60].decode("latin-1") or "an empty response")
             await asyncio.sleep(pause)
 
     clients_ = [asyncio.create_task(client()) for _ in range(clients)]
@@ -70,16 +70,16 @@ async def load(gate: Gateway, cookie: str, clients: int = 8, *, pause: float = 0
 
 
 async def until(condition: "object", seconds: float = 60) -> None:
-    """Waits until a callable answers true."""
+    """Waits until a callable returns a true value."""
     for _ in range(int(seconds / 0.05)):
         if condition():  # type: ignore[operator]
             return
         await asyncio.sleep(0.05)
-    pytest.fail("it never came to pass")
+    pytest.fail("the condition was never fulfilled")
 
 
 def listening_on(port: int) -> int:
-    """How many sockets listen on a port of 127.0.0.1, however many programs have each."""
+    """Returns how many sockets listen on a port of 127.0.0.1; processes that share a socket count once."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(row[1] == f"0100007F:{port:04X}" and row[3] == "0A" for row in rows)
 
@@ -103,7 +103,7 @@ async def test_crashed_worker_is_replaced_and_only_its_connections_fail(server: 
             before = counted.succeeded
             await until(lambda: counted.succeeded > before + 50)
         assert other in workers_of(gate)
-        assert len(counted.failed) <= 8, "at most what was under way in it"
+        assert len(counted.failed) <= 8, "more requests failed than the killed worker was serving"
         assert any("worker 0 ended (signal SIGKILL)" in str(line["event"]) for line in gate.decisions())
 
 
@@ -304,7 +304,7 @@ async def test_sigusr2_keeps_the_requests_of_workers_from_before_a_reload(
             await until(lambda said=said, before=before: gate.log.read_text().count(said) > before, seconds=60)
         let_go.set()
         assert (await asking).body == b"whole"
-        await until(lambda: not Path(f"/proc/{first}").exists())  # not even as a zombie
+        await until(lambda: not Path(f"/proc/{first}").exists())  # not even a zombie process
 
 
 async def test_workers_end_when_their_parent_is_killed(server: DocumentServer, tmp_path: Path) -> None:
@@ -322,11 +322,11 @@ async def test_metrics_and_readiness_have_their_own_listener(server: DocumentSer
             await curl(f"{gate.url}/docs/sales", user="alice")
         await curl(f"{gate.url}/portal", user="mallory")
 
-        async def figures() -> str:
+        async def metrics() -> str:
             return (await curl(f"http://127.0.0.1:{admin}/metrics")).body.decode()
 
         for _ in range(300):
-            text = await figures()
+            text = await metrics()
             granted = re.findall(r'calgate_claims_total\{kind="session",worker="\d"\} (\d+)', text)
             if sum(map(int, granted)) == 4 and 'code="forbidden"' in text:  # each worker reports once a second
                 break
@@ -338,7 +338,7 @@ async def test_metrics_and_readiness_have_their_own_listener(server: DocumentSer
         assert (await curl(f"http://127.0.0.1:{admin}/healthz")).status == 200
         readyz = await curl(f"http://127.0.0.1:{admin}/readyz")
         assert (readyz.status, readyz.json["status"], readyz.json["degraded"]) == (200, "ready", [])
-        assert (await curl(f"{gate.url}/metrics")).status == 401, "no user reaches them"
+        assert (await curl(f"{gate.url}/metrics")).status == 401, "users must not reach the metrics"
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGHUP, b"200"), (signal.SIGTERM, b"503")])
@@ -354,7 +354,7 @@ async def test_health_on_a_kept_connection_is_ready_at_a_reload_and_not_when_the
         gate.process.send_signal(sent)
         if sent == signal.SIGHUP:
             await until(lambda: "settings reloaded" in gate.log.read_text())
-        await asyncio.sleep(0.2)  # the worker learns of it
+        await asyncio.sleep(0.2)  # until the worker knows
         writer.write(request)
         assert b" %b " % status in await reader.readuntil(b"\r\n\r\n")
         writer.close()
@@ -368,7 +368,7 @@ async def test_kept_connection_gets_connection_close_at_a_reload(server: Documen
 async def test_sign_in_completes_on_its_connection_while_the_worker_is_replaced(
     server: DocumentServer, tmp_path: Path
 ) -> None:
-    """A challenge that came with `Connection: close` would send the client's answer to a connection that knows none."""
+    """With `Connection: close` on the challenge, the client's token would arrive on another connection."""
     async with gateway(write_settings(tmp_path, server.port)) as gate:
         reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
 
@@ -406,7 +406,7 @@ async def test_tls_handshake_completes_during_a_reload(server: DocumentServer, t
         incoming.write(await reader.read(65536))
         gate.process.send_signal(signal.SIGHUP)
         await until(lambda: "settings reloaded" in gate.log.read_text())
-        await asyncio.sleep(0.3)  # the old worker hears that it is to finish
+        await asyncio.sleep(0.3)  # until the old worker knows that it must finish
         answer = b""
         with contextlib.suppress(ssl.SSLWantReadError):
             tls.do_handshake()
@@ -421,7 +421,7 @@ async def test_tls_handshake_completes_during_a_reload(server: DocumentServer, t
 
 
 async def until_drained(gate: Gateway, cookie: str) -> None:
-    """Has the settings read anew, and waits until the old worker says of an answer that it is the last."""
+    """Reloads the settings, and waits until the old worker sends `Connection: close` with a response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
     head = b""
     while b"Connection: close\r\n" not in head:
@@ -431,7 +431,7 @@ async def until_drained(gate: Gateway, cookie: str) -> None:
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
         assert head.startswith(b"HTTP/1.1 200 ")
         await reader.readuntil(b"</h1>")
-        await asyncio.sleep(0.1)  # at work, but not at every moment
+        await asyncio.sleep(0.1)  # a busy connection that is idle now and then
     assert await reader.read() == b""
     writer.close()
 
@@ -501,7 +501,7 @@ async def test_sockets_from_systemd_are_served(server: DocumentServer, tmp_path:
 
 
 def proxy_2(client: str, command: int = 0x21) -> bytes:
-    """A version 2 header for a client over IPv4."""
+    """Returns a PROXY header of version 2 for a client over IPv4."""
     addresses = socket.inet_aton(client) + socket.inet_aton("127.0.0.1") + struct.pack(">HH", 4711, 80)
     return b"\r\n\r\n\0\r\nQUIT\n" + struct.pack(">BBH", command, 0x11, len(addresses)) + addresses
 
@@ -557,7 +557,7 @@ async def test_proxy_header_that_arrives_during_a_reload_is_waited_for(server: D
         await asyncio.sleep(0.2)
         gate.process.send_signal(signal.SIGHUP)
         await until(lambda: "settings reloaded" in gate.log.read_text())
-        await asyncio.sleep(0.3)  # the old worker hears that it is to finish
+        await asyncio.sleep(0.3)  # until the old worker knows that it must finish
         writer.write(b".100.7 127.0.0.1 4711 80\r\nGET /_calgate/health HTTP/1.1\r\nHost: g\r\n\r\n")
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
         writer.close()
@@ -582,7 +582,7 @@ async def test_client_that_stops_reading_does_not_delay_the_stop(server: Documen
 
 
 async def test_response_cut_short_by_the_stop_is_seen_as_incomplete(server: DocumentServer, tmp_path: Path) -> None:
-    """Also in HTTP/1.0, where a body ends with its connection: so speaks nginx to those behind it by default."""
+    """Also in HTTP/1.0, which nginx uses by default and in which a body ends with its connection."""
 
     async def begin(exchange: Exchange) -> None:
         exchange.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")

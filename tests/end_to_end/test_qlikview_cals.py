@@ -1,4 +1,4 @@
-"""QlikView's URLs and calls that take CALs, through the real door."""
+"""QlikView's URLs and calls that take CALs, through a running gateway."""
 
 import asyncio
 import json
@@ -67,7 +67,7 @@ DYNAMIC = "named = { in_license = 2, dynamic = true }"
 async def test_mistyped_document_burns_no_named_cal_though_its_page_is_always_there(
     server: DocumentServer, tmp_path: Path
 ) -> None:
-    """As QlikView does: opendoc.htm is the same page for every name, and the first call's XML tells what is wrong."""
+    """In QlikView opendoc.htm is the same page for every name, and the XML of the first call reports the error."""
 
     async def answer(exchange: Exchange) -> None:
         if exchange.request_line.startswith("GET"):
@@ -93,14 +93,14 @@ async def test_mistyped_document_burns_no_named_cal_though_its_page_is_always_th
 
 
 async def states(gate: Gateway) -> list[tuple[str, str]]:
-    """Who holds what, and whether for good."""
+    """Returns the holders of CALs, and whether each CAL is provisional or permanent."""
     code, out, err = await calgate("cals", "list", "-c", str(gate.settings), "--json")
     assert code == 0, err
     return [(holder["name"].removeprefix("DEMO\\"), holder["state"]) for holder in json.loads(out)["holders"]]
 
 
 async def settled(gate: Gateway) -> list[tuple[str, str]]:
-    """The same, once the answer has been told to the store: that happens beside it."""
+    """Returns the same once no CAL is provisional: leases are settled in the background."""
     for _ in range(20):
         found = await states(gate)
         if "provisional" not in dict(found).values():

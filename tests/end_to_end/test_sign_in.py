@@ -1,4 +1,4 @@
-"""Signing in through the real door: curl and raw connections, the session cookie, sign-out."""
+"""Signing in through a running gateway: curl and raw connections, the session cookie, sign-out."""
 
 import asyncio
 import json

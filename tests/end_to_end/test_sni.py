@@ -1,4 +1,4 @@
-"""Several certificates on one listener: each name gets its own, and a sign-in is bound to its own too."""
+"""Several certificates on one listener: each name gets its own, and a sign-in is bound to that certificate."""
 
 import asyncio
 import base64
@@ -18,7 +18,7 @@ FIRST, SECOND = "bi.demo.example", "old.demo.example"
 
 
 def certificate(folder: Path, name: str) -> Path:
-    """A self-signed certificate for a name, beside its key."""
+    """Creates a self-signed certificate for a name, with its key next to it; returns the path of the certificate."""
     pem = folder / f"{name}.pem"
     words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
     words += ["-keyout", str(pem.with_suffix(".key")), "-out", str(pem), "-subj", f"/CN={name}"]
@@ -41,7 +41,7 @@ async def connect(gate: Gateway, name: str | None) -> tuple[asyncio.StreamReader
 
 
 async def served(gate: Gateway, name: str | None) -> bytes:
-    """The certificate that a name is served with, DER."""
+    """Returns the certificate that the gateway presents for a name, in DER."""
     _, writer = await connect(gate, name or "")
     der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     writer.close()
@@ -49,7 +49,7 @@ async def served(gate: Gateway, name: str | None) -> bytes:
 
 
 async def sign_in(gate: Gateway, name: str, bound_to: Path) -> int:
-    """The status of an NTLM sign-in under a name, bound to a certificate."""
+    """Signs in by NTLM, bound to a certificate, on a connection for this name; returns the status."""
     binding = GssChannelBindings(application_data=certificate_binding(bound_to))
     client = spnego.client(
         "DEMO\\alice", PASSWORD, protocol="ntlm", channel_bindings=binding, options=spnego.NegotiateOptions.use_ntlm
@@ -77,7 +77,7 @@ async def test_each_sni_name_gets_its_certificate_and_others_the_first(server: D
 
 
 async def test_sign_in_is_bound_to_the_certificate_of_its_connection(server: DocumentServer, tmp_path: Path) -> None:
-    """Whatever the Host field says: here it is the first name every time."""
+    """The Host header does not matter: it is always the first name here."""
     async with gateway(settings(tmp_path, server)) as gate:
         first, second = tmp_path / f"{FIRST}.pem", tmp_path / f"{SECOND}.pem"
         assert await sign_in(gate, FIRST, first) == 200
@@ -87,7 +87,7 @@ async def test_sign_in_is_bound_to_the_certificate_of_its_connection(server: Doc
 
 
 async def test_large_responses_over_tls_are_complete(server: DocumentServer, tmp_path: Path) -> None:
-    """A head and a body of more than a few KB are handed to the connection as two pieces."""
+    """Headers and a body of more than a few KB are written to the connection separately."""
     sizes = (1, 16_383, 16_384, 100_000, 3_000_000)
     bodies = {f"/{size}": random.Random(size).randbytes(size) for size in sizes}
 

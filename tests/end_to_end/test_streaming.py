@@ -1,4 +1,4 @@
-"""Bodies of a gigabyte, both ways, with readers and writers of different speeds: the gateway holds next to nothing."""
+"""Bodies of a gigabyte in both directions, with slow readers: the gateway buffers almost nothing."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ PIECE = b"\0" * (1 << 20)
 
 
 async def sample(gate: Gateway, samples: list[int]) -> None:
-    """A sample a second (and one at once)."""
+    """Samples the workers' memory every second, beginning now."""
     while True:
         samples.append(memory_of(gate))
         await asyncio.sleep(1)
@@ -39,7 +39,7 @@ async def test_gigabyte_response_is_not_buffered_for_a_slow_reader(gate: Gateway
         assert piece
         received += len(piece)
         if received % (128 << 20) < len(piece):
-            await asyncio.sleep(0.3)  # a reader slower than the server: what is not taken must wait over there
+            await asyncio.sleep(0.3)  # a slow reader: the rest of the body must wait at the document server
     sampling.cancel()
     writer.close()
     assert received == GIGABYTE
@@ -98,7 +98,9 @@ async def test_response_before_the_end_of_the_upload_is_delivered(gate: Gateway,
     async def refuse(exchange: Exchange) -> None:
         await exchange.answer(b"too large", status="413 Content Too Large", fields=["Connection: close"])
         exchange.writer.write_eof()
-        while await exchange.reader.read(1 << 20):  # a server that just closed would reset its own answer away
+        while await exchange.reader.read(
+            1 << 20
+        ):  # closing with unread bytes would reset the connection and lose the response
             pass
 
     cookie = await cookie_of(gate, "alice")
@@ -112,7 +114,7 @@ async def test_response_before_the_end_of_the_upload_is_delivered(gate: Gateway,
 
 
 async def test_concurrent_responses_reach_their_own_requests(gate: Gateway, server: DocumentServer) -> None:
-    """Each sets a new cookie, which is written to the store between the reply's arrival and its passing on."""
+    """Each response sets a new cookie, which is written to the store before the response is forwarded."""
 
     async def own(exchange: Exchange) -> None:
         number = exchange.path.partition("?")[2]
@@ -131,7 +133,7 @@ async def test_concurrent_responses_reach_their_own_requests(gate: Gateway, serv
 
 
 async def test_connection_serves_another_request_after_an_early_response(gate: Gateway, server: DocumentServer) -> None:
-    """What is left of the upload is read and thrown away, by one reader, and the next request is answered."""
+    """The rest of the upload is read and discarded once, and then the next request is served."""
 
     async def at_once(exchange: Exchange) -> None:
         await exchange.answer(b"taken", fields=["Date: now"])

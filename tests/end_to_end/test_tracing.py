@@ -103,7 +103,7 @@ async def until(condition: Callable[[], object]) -> None:
 async def test_sign_in_with_a_claim_is_one_trace_without_secrets(server: DocumentServer, tmp_path: Path) -> None:
     async with receiver() as there:
         more = tracing(there.port, 'service = "bi-gate"\nheaders = { X-Key = "k-1" }')
-        # one worker: another would ask the directory anew
+        # one worker: another would query the directory again
         settings = write_settings(tmp_path, server.port, listen="workers = 1", more=more)
         async with gateway(settings) as gate:
             reply = await curl(f"{gate.url}/docs/sales", user="alice")

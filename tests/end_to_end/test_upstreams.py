@@ -1,4 +1,4 @@
-"""Several document servers behind one route: who goes where, and what happens when one goes away."""
+"""Several document servers behind one route: which one serves a session, and what happens when one fails."""
 
 import asyncio
 import contextlib
@@ -63,7 +63,7 @@ async def test_sessions_of_a_failed_server_move_and_the_others_stay(tmp_path: Pa
         for cookie in cookies:
             assert await ask(gate, cookie) == 200
             posted = await curl(f"{gate.url}/form", "-H", f"Cookie: {cookie}", "-d", "a=1")
-            assert posted.status == 200, "nothing was sent to the one that is gone, so a POST may move as well"
+            assert posted.status == 200, "nothing had been sent to the failed server, so a POST is retried as well"
         assert len(two.seen) >= 2 * len(cookies)
         assert set(homes.values()) == {one, two}
 
@@ -81,7 +81,7 @@ async def test_slow_uploads_of_one_user_leave_connections_to_others(tmp_path: Pa
         while len(server.writers) < 3:
             await asyncio.sleep(0.01)
         assert [await ask(gate, other) for _ in range(3)] == [200, 200, 200]
-        assert await ask(gate, slow) == 503, "the user's own requests wait, and then fail"
+        assert await ask(gate, slow) == 503, "further requests of the same user wait and then fail"
         assert "requests of this user were using" in gate.log.read_text()
 
 
@@ -102,7 +102,7 @@ async def test_slow_upload_does_not_count_as_a_failure_of_the_server(tmp_path: P
     async with two_servers(tmp_path, 'answer_timeout = "1s"') as (gate, *_):
         cookie = await cookie_of(gate, "user0")
 
-        async def dawdle() -> bytes:
+        async def upload_slowly() -> bytes:
             reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
             writer.write(f"POST /form HTTP/1.1\r\nHost: g\r\nCookie: {cookie}\r\nContent-Length: 3\r\n\r\n".encode())
             for piece in (b"a", b"=", b"1"):
@@ -112,7 +112,7 @@ async def test_slow_upload_does_not_count_as_a_failure_of_the_server(tmp_path: P
             writer.close()
             return answer
 
-        assert await asyncio.gather(*(dawdle() for _ in range(3))) == [b"HTTP/1.1 200 OK\r\n"] * 3
+        assert await asyncio.gather(*(upload_slowly() for _ in range(3))) == [b"HTTP/1.1 200 OK\r\n"] * 3
         assert "marked down" not in gate.log.read_text()
 
 

@@ -1,4 +1,4 @@
-"""WebSockets through the real door: bytes both ways, closed by the gateway when the session ends."""
+"""WebSockets through a running gateway: bytes both ways, closed by the gateway when the session ends."""
 
 import asyncio
 import base64
@@ -89,12 +89,12 @@ async def test_websocket_echoes_and_negotiates_extensions_end_to_end(gate: Gatew
     assert head.startswith("HTTP/1.1 101 ")
     assert "Sec-WebSocket-Extensions: x-agreed" in head
     assert server.seen[-1].values("QVUSER") == ["DEMO\\alice"]
-    assert await read_frame(reader) == (1, b"hello, early"), "bytes that came with the 101 are kept"
+    assert await read_frame(reader) == (1, b"hello, early"), "bytes that arrived with the 101 were lost"
     for payload in (b"a", b"b" * 200, b"c" * 100_000):
         writer.write(frame(payload, mask=True))
         assert await read_frame(reader) == (1, payload)
     writer.write(frame(b"ping", opcode=9, mask=True))
-    assert await read_frame(reader) == (9, b"ping"), "pings are the two ends' own"
+    assert await read_frame(reader) == (9, b"ping"), "pings are forwarded, not answered by the gateway"
     writer.write(frame(struct.pack(">H", 1000), opcode=8, mask=True))
     assert (await read_frame(reader))[0] == 8
     assert await reader.read() == b""
@@ -102,7 +102,7 @@ async def test_websocket_echoes_and_negotiates_extensions_end_to_end(gate: Gatew
 
 
 def greeting(cookie: str) -> bytes:
-    """A 101 with a cookie, which is written to the store before the tunnel begins."""
+    """Returns a 101 response with a cookie, which is written to the store before the tunnel begins."""
     lines = (
         "HTTP/1.1 101 Switching Protocols",
         "Upgrade: websocket",
@@ -116,7 +116,7 @@ def greeting(cookie: str) -> bytes:
 async def test_bytes_right_after_a_101_are_forwarded(gate: Gateway, server: DocumentServer) -> None:
     async def greet(exchange: Exchange) -> None:
         exchange.writer.write(greeting(exchange.path[1:]))
-        await asyncio.sleep(0)  # two writes, and so most often two reads
+        await asyncio.sleep(0)  # two writes, which mostly arrive as two reads
         exchange.writer.write(frame(b"hello"))
         await exchange.reader.read()
 
@@ -226,7 +226,7 @@ async def test_upgrade_to_another_protocol_is_dropped(gate: Gateway, server: Doc
 
 
 async def closed_with(reader: asyncio.StreamReader, within: float) -> int:
-    """The code of the Close frame that comes; whatever comes before it is passed over."""
+    """Skips frames until a Close frame arrives, and returns its status code."""
     async with asyncio.timeout(within):
         while True:
             opcode, payload = await read_frame(reader)
@@ -235,7 +235,7 @@ async def closed_with(reader: asyncio.StreamReader, within: float) -> int:
 
 
 async def say(writer: asyncio.StreamWriter, every: float, *, opcode: int) -> None:
-    """The same word again and again, until cancelled."""
+    """Sends a frame every few seconds until cancelled."""
     while True:
         writer.write(frame(b"x", opcode=opcode, mask=True))
         await asyncio.sleep(every)
@@ -254,11 +254,11 @@ async def test_data_keeps_session_and_cal_alive_and_pings_do_not(server: Documen
             assert head.startswith("HTTP/1.1 101 "), head
             talking.append(tasks.create_task(say(ends[user][1], 0.5, opcode=opcode)))
         began = time.time()
-        assert await closed_with(ends["bob"][0], within=25) == 1008, "his session has ended: pings are no use"
-        await asyncio.sleep(max(0.0, began + 12 - time.time()))  # longer than a session lives unused
+        assert await closed_with(ends["bob"][0], within=25) == 1008, "pings do not count as use, so bob's session ends"
+        await asyncio.sleep(max(0.0, began + 12 - time.time()))  # longer than the idle timeout of a session
         _, out, _ = await calgate("cals", "list", "-c", str(settings), "--json")
         used = {holder["name"]: holder["last_used"] for holder in json.loads(out)["holders"]}
-        assert used["DEMO\\alice"] > began + 5, "data is a use of the CAL"
+        assert used["DEMO\\alice"] > began + 5, "data frames count as use of the CAL"
         assert used["DEMO\\bob"] < began + 5
         alice_closed = asyncio.create_task(closed_with(ends["alice"][0], within=3))
         await asyncio.wait({alice_closed}, timeout=0.5)
@@ -285,7 +285,7 @@ async def test_websocket_is_closed_with_1001_when_idle(server: DocumentServer, t
         cookie = await cookie_of(gate, "alice")
         server.behaviour = echo
         _, reader, writer = await open_websocket(gate, cookie)
-        for _ in range(4):  # longer than it may be silent; pings are something said
+        for _ in range(4):  # longer than websocket_idle; pings count as traffic
             await asyncio.sleep(0.5)
             writer.write(frame(b"x", opcode=9, mask=True))
         assert await closed_with(reader, within=5) == 1001

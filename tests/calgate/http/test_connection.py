@@ -39,7 +39,7 @@ class Body:
 
 @asynccontextmanager
 async def asked_for(body: Body | bytes) -> AsyncIterator[tuple[socket.socket, HttpServer]]:
-    """A client that has asked for the body, with little room for it on its way; and the door that it stands at."""
+    """Yields a client that has requested the body through small socket buffers, and the server."""
 
     async def serve(_: object) -> Response:
         return Response(200, [], body) if isinstance(body, bytes) else Response(200, [], body_stream=body)
