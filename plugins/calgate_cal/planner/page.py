@@ -7,7 +7,7 @@ from calgate_cal.planner import picture, text
 from calgate_cal.planner.mix_table import Row
 from calgate_cal.planner.plan import Plan
 
-_NAMES = 20  # users that fit on the second page
+_NAMES = 16  # users that fit on the second page
 _NOTES = 8
 
 STYLE = """
@@ -76,7 +76,8 @@ def answer(plan: Plan) -> str:
     below, have = text.percent(plan.below), plan.now.session
     best = plan.mixes.cheapest
     if best is not None and best.price is not None:
-        return f"Have {_mix_in_words(plan, best)}: the cheapest mix found that keeps denials below {below}."
+        growth = ", also as use grows" if plan.advice.trend else ""
+        return f"Have {_mix_in_words(plan, best)}: the cheapest mix found that keeps denials below {below}{growth}."
     if have is not None and have >= plan.advice.recommended:
         return f"Your {have} Session CALs are enough: {plan.advice.recommended} keep denials below {below}."
     named = f" and keep {plan.now.named} Named CALs" if plan.now.named else ""
@@ -112,7 +113,10 @@ def _figure(title: str, svg: str, caption: str = "") -> str:
 def _band(plan: Plan) -> str:
     if not plan.advice.is_certain:
         return "Too few whole weeks to show how certain this is: 4 are needed."
-    return f"Band: 80 % of draws of the same weeks. Dotted line: {text.percent(plan.below)}."
+    return (
+        f"Band: eight of ten random draws of these weeks. Dotted line: {text.percent(plan.below)}. The recommended"
+        " number includes the growth of use; the curve does not."
+    )
 
 
 def _judged(plan: Plan) -> int:
@@ -122,11 +126,13 @@ def _judged(plan: Plan) -> int:
 def _numbers(plan: Plan) -> str:
     advice = plan.advice
     rows = [
-        ["As it was", str(advice.plain), text.span(plan)],
+        ["Enough for the past", str(advice.plain), text.span(plan)],
         ["Recommended", str(advice.recommended), text.reason(plan)],
     ]
     if plan.now.session is not None:
-        rows.append(["You have", str(plan.now.session), f"{text.percent(plan.now.rate)} denied"])
+        rows.append(
+            ["You have", str(plan.now.session), f"{'~ ' if plan.estimated else ''}{text.percent(plan.now.rate)} denied"]
+        )
     rows.append(["Nobody denied", str(plan.curve[-1].cals), ""])
     title = f"Session CALs for less than {text.percent(plan.below)} denied"
     beside = f", besides {plan.now.named} Named CALs" if plan.now.named else ""
@@ -151,7 +157,15 @@ def _mix(plan: Plan) -> str:
     headings, rows = text.mixes(plan)
     rows = [[f"{row[0].strip()}{f' ({row[-1]})' if row[-1] else ''}", *row[1:-1]] for row in rows]
     chosen = next((number for number, row in enumerate(plan.mixes.rows) if row is plan.mixes.cheapest), None)
-    return "<h2>Mixes of Named and Session CALs</h2>" + table(headings[:-1], rows, chosen)
+    return f"<h2>Mixes of Named and Session CALs{_prices(plan)}</h2>" + table(headings[:-1], rows, chosen)
+
+
+def _prices(plan: Plan) -> str:
+    prices = plan.prices
+    if prices is None:
+        return ""
+    document = "" if prices.document is None else f", Document {prices.document:,.10g}"
+    return f" (prices: Named {prices.named:,.10g}{document}, Session {prices.session:,.10g})"
 
 
 def _named(plan: Plan) -> str:
@@ -164,7 +178,10 @@ def _named(plan: Plan) -> str:
     )
     more = f"<p class=soft>and {len(listed) - _NAMES} more</p>" if len(listed) > _NAMES else ""
     title = f"Who {text.named_heading(plan)}"
-    told = '<p class="soft">Hours of use a week, and how many Session CALs a Named CAL of this user saves.</p>'
+    told = (
+        '<p class="soft">Hours of use a week, and how many Session CALs this user holds on average while all are taken:'
+        " what a Named CAL saves.</p>"
+    )
     return f'<h2>{title}</h2>{told}<ol class="names">{items}</ol>{more}'
 
 
@@ -181,12 +198,14 @@ def _notes(plan: Plan) -> str:
 
 
 def _method(plan: Plan) -> str:
-    mixes = f" {text.MIXES}" if plan.mixes.rows else ""
-    estimate = " Figures marked ~ depend on an estimate." if plan.estimated else ""
-    return (
-        f"<h2>How it was worked out</h2><p class=soft>{escape(text.TERMS)} Every visit of the history was played"
-        " again with each number of Session CALs: a user who comes while all are taken is denied. A user who tries"
-        " again within an hour counts once. The recommended number is enough in nine of ten draws of the weeks, and"
-        f" for the growth of use that these weeks show.{escape(mixes)} The proof makes a plan from the first half alone"
-        f" and plays the second half with it.{estimate}</p>"
-    )
+    parts = [
+        text.TERMS,
+        "Every visit of the history was played again with each number of Session CALs: a user who comes while all are"
+        " taken is denied, and one who tries again within an hour counts once. To see how certain a number is, weeks"
+        " are drawn at random a thousand times, as if the time had consisted of them; the recommended number is enough"
+        " in nine of ten draws, and for the growth of use that these weeks show.",
+        text.MIXES if plan.mixes.rows else "",
+        "The proof makes a plan from the first half alone and plays the second half with it.",
+        "Figures marked ~ depend on an estimate." if plan.estimated else "",
+    ]
+    return f"<h2>How it was worked out</h2><p class=soft>{escape(' '.join(filter(None, parts)))}</p>"

@@ -90,6 +90,7 @@ class Plan:
     advice: Advice
     curve: Sequence[Point]
     mixes: MixTable
+    prices: Prices | None
     hardly_used: Sequence[str]
     proof: Proof | None
     by_hour_of_week: Sequence[Sequence[float]]
@@ -165,6 +166,7 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
         advice=advice,
         curve=made,
         mixes=mixes,
+        prices=options.prices,
         hardly_used=_hardly_used(replays.wishes, prepared.owners, options.clocks),
         proof=prove(replays, calendar, options.below, options.seed),
         by_hour_of_week=curve.by_hour_of_week(

@@ -15,8 +15,8 @@ TERMS = (
 )
 MIXES = (
     "Each row of the mixes is all that you would have then, not what to buy in addition. Where Named users are chosen"
-    " anew, the Session part has a margin, because a choice made for the past fits the future less well; otherwise it"
-    " is the recommended number."
+    " anew, the Session part has a margin, because a choice made for the past fits the future less well; in the other"
+    " rows it is the recommended number, which includes the growth of use."
 )
 
 
@@ -79,8 +79,8 @@ def now(plan: Plan) -> list[str]:
     ]
     if plan.estimated:
         lines.append(
-            f"this log has no denials: about {plan.estimated:,} people were probably turned away; figures that depend"
-            " on this estimate are marked ~"
+            f"this log does not record denials: about {plan.estimated:,} people were probably turned away at the time;"
+            " figures that depend on this estimate are marked ~"
         )
     return lines
 
@@ -117,8 +117,8 @@ def span(plan: Plan) -> str:
     if not advice.is_certain:
         return ""
     if advice.low == advice.high:
-        return "the same in all draws of the weeks"
-    return f"{advice.low} to {advice.high} in most draws of the weeks"
+        return "the same whichever weeks are drawn"
+    return f"{advice.low} to {advice.high}, depending on the weeks drawn"
 
 
 def reason(plan: Plan) -> str:
@@ -127,7 +127,7 @@ def reason(plan: Plan) -> str:
     if not advice.is_certain:
         return "4 weeks are needed to say how sure"
     if advice.trend:
-        return f"use grows: {percent(advice.trend)} more expected in {advice.weeks} weeks"
+        return f"use grows: {percent(advice.trend)} more hours expected in the next {advice.weeks} weeks"
     return "enough in nine of ten draws of the weeks"
 
 
@@ -203,7 +203,7 @@ def named_heading(plan: Plan) -> str:
     if not listed:
         return ""
     if plan.mixes.are_owners:
-        return "keeps a Named CAL"
+        return "has a Named CAL and keeps it"
     return f"would get {'a Document or Named CAL' if any(it.kind == 'document' for it in listed) else 'a Named CAL'}"
 
 
@@ -232,10 +232,10 @@ def proof(plan: Plan) -> str:
     made = plan.proof
     if made is None:
         return "proof: one half of the time has no visits, so nothing can be proved"
-    right = f"{made.right} would have been {'enough' if made.right <= made.planned else 'needed'}"
+    right = f"{made.right} would have been {'enough' if made.right <= made.planned else 'needed'} to stay below"
     return (
         f"proof: planned on {date(plan, plan.since)} to {date(plan, made.split - 1)} alone: {made.planned} Session"
-        f" CALs. With them {percent(made.rate)} would have been denied after that; {right}"
+        f" CALs. With them {percent(made.rate)} would have been denied after that; {right} {percent(plan.below)}"
     )
 
 
@@ -243,10 +243,11 @@ def notes_of(plan: Plan) -> list[str]:
     """Returns what must be known about the data."""
     notes = list(plan.prepared.notes)
     if plan.closed is not None:
+        idle = plan.replays.rules.clocks.idle_timeout / 60
         notes.append(
-            "QlikView frees a CAL when the browser is closed; behind calgate it stays taken until the idle timeout,"
-            f" since a proxy cannot see that: for this history {plan.advice.plain} Session CALs instead of"
-            f" {plan.closed}"
+            "QlikView frees a CAL when the browser is closed. calgate, the gateway in front of it, cannot see that, so"
+            f" the CAL stays taken until it has not been used for {idle:.0f} minutes (idle_timeout): {plan.closed}"
+            f" Session CALs would be enough for this history without calgate, {plan.advice.plain} are needed with it"
         )
     return notes
 
