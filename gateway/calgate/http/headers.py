@@ -4,8 +4,11 @@ The order is the point: first the hop-by-hop headers and those that `Connection`
 that only the gateway may set, in any spelling; only then are the gateway's own headers added (RFC 9110, 7.6.1).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
+from operator import itemgetter
+from typing import Generic, TypeVar
 
 from calgate.plugin.errors import BadRequest, HeadersTooLarge
 
@@ -55,6 +58,8 @@ _OURS = frozenset(
 _OUR_PREFIXES = (b"x-forwarded-", b"x-remote-", b"remote-", b"proxy-")
 _TOTAL_LIMIT = 256 * 1024  # bytes of all headers: four of the longest; the parser limits each, and their number
 _NAMES_REMEMBERED = 1000  # spellings; clients may invent more, which are decided each time
+_ORDERS_REMEMBERED = 256  # orders of names; beyond it all are decided again
+_ORDER_REMEMBERED = 1024  # bytes of the names in one
 _NAME_REMEMBERED = 64  # bytes of a name; longer ones, up to 64 KB, are decided each time
 _ONLY_ONCE = frozenset({b"authorization", b"host", b"content-length", b"transfer-encoding", b"origin", b"upgrade"})
 _OPTIONS = frozenset({b"", b"close", b"keep-alive", b"upgrade"})  # in Connection, and not the name of a header
@@ -121,6 +126,46 @@ _READ_TOO = frozenset(
 )
 
 
+_name_of, _value_of = itemgetter(0), itemgetter(1)
+Order = TypeVar("Order")
+
+
+class _Orders(Generic[Order]):
+    """What becomes of the headers of a message, by their names in their order: a browser sends a few orders only.
+
+    Going through the names of each message took a third of the time of a request.
+    """
+
+    def __init__(self, decide: Callable[[Sequence[bytes]], Order]) -> None:
+        self._decide = decide
+        self._known: dict[tuple[bytes, ...], Order] = {}
+
+    def find(self, names: tuple[bytes, ...]) -> Order:
+        """Returns what becomes of these headers. Raises what the decision raises."""
+        order = self._known.get(names)
+        if order is None:
+            order = self._decide(names)
+            if sum(map(len, names)) <= _ORDER_REMEMBERED:
+                if len(self._known) >= _ORDERS_REMEMBERED:
+                    self._known.clear()
+                self._known[names] = order
+        return order
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+@dataclass(frozen=True, slots=True)
+class _RequestOrder:
+    """One place for each header of the request, but in `read`: the lower-case names of those that are read."""
+
+    is_forwarded: Sequence[bool]
+    is_cookie: Sequence[bool]
+    is_read: Sequence[bool]
+    read: Sequence[bytes]
+    has_repeated: bool
+
+
 class RequestHeaderFilter:
     """Sorts the headers of requests. How a name is handled is decided once for each spelling that clients send."""
 
@@ -129,39 +174,40 @@ class RequestHeaderFilter:
         self._owned = frozenset(name.replace(b"_", b"-") for name in owned)
         self._our_cookies = our_cookies
         self._known: dict[bytes, tuple[int, bytes]] = {}  # by spelling: the handling, and the name in lower case
+        self._orders = _Orders(self._order_of)
 
-    def sort(self, raw_headers: Iterable[Header]) -> RequestHeaders:
+    def sort(self, raw_headers: Sequence[Header]) -> RequestHeaders:
         """Returns the sorted headers. Raises BadRequest, and HeadersTooLarge for too many bytes.
 
         Refused are: two of a header that may occur once, `_` in a name (CGI reads it as `-`), and a Connection header
         that names one of the gateway's, which would strip what the gateway is there to add.
         """
-        by_name: dict[bytes, bytes] = {}
-        kept: list[Header] = []
-        cookies: list[bytes] = []
-        size = 0
-        known = self._known.get
-        for header in raw_headers:
-            name, value = header
-            size += len(name) + len(value)
-            handling, lower = known(name) or self._decide(name)
-            if handling is _FORWARD:
-                kept.append(header)
-            elif handling is _COOKIE:
-                cookies.append(value)
-            else:
-                if handling is _FORWARD_AND_READ:
-                    kept.append(header)
-                if lower in by_name:
-                    _join(by_name, lower, value)
-                else:
-                    by_name[lower] = value
+        names = tuple(map(_name_of, raw_headers))
+        order = self._orders.find(names)
+        size = sum(map(len, names)) + sum(map(len, map(_value_of, raw_headers)))
         if size > _TOTAL_LIMIT:
             raise HeadersTooLarge(f"headers of more than {_TOTAL_LIMIT} bytes")
+        read = zip(order.read, map(_value_of, compress(raw_headers, order.is_read)), strict=True)
+        by_name = _joined(read) if order.has_repeated else dict(read)
+        kept: Iterable[Header] = compress(raw_headers, order.is_forwarded)
         if b"connection" in by_name:
             kept = self._obey_connection(kept, by_name[b"connection"])
+        cookies = [*map(_value_of, compress(raw_headers, order.is_cookie))]
         return RequestHeaders(
             as_lines(kept), _split_cookies(cookies, self._our_cookies) if cookies else NO_COOKIES, by_name, size
+        )
+
+    def _order_of(self, names: Sequence[bytes]) -> "_RequestOrder":
+        """Decides what becomes of headers with these names, in this order. Raises BadRequest."""
+        decided = [self._known.get(name) or self._decide(name) for name in names]
+        is_read = [handling in (_READ, _FORWARD_AND_READ) for handling, _ in decided]
+        read = [lower for _, lower in compress(decided, is_read)]
+        return _RequestOrder(
+            [handling in (_FORWARD, _FORWARD_AND_READ) for handling, _ in decided],
+            [handling is _COOKIE for handling, _ in decided],
+            is_read,
+            read,
+            has_repeated=len(set(read)) < len(read),
         )
 
     def _decide(self, name: bytes) -> tuple[int, bytes]:
@@ -184,7 +230,7 @@ class RequestHeaderFilter:
         stays = lower in _HOP_BY_HOP or lower in _OURS or lower.replace(b"_", b"-") in self._owned
         return stays or lower == b"cookie" or lower.startswith(_OUR_PREFIXES)
 
-    def _obey_connection(self, kept: list[Header], connection: bytes) -> list[Header]:
+    def _obey_connection(self, kept: Iterable[Header], connection: bytes) -> Iterable[Header]:
         named = {token.strip().lower() for token in connection.split(b",")}
         named -= _OPTIONS
         if not named:
@@ -200,10 +246,17 @@ def as_lines(headers: Iterable[Header]) -> bytes:
     return lines + b"\r\n" if lines else b""
 
 
-def _join(by_name: dict[bytes, bytes], lower: bytes, value: bytes) -> None:
-    if lower in _ONLY_ONCE:
-        raise BadRequest(f"two {lower.decode('latin-1')} headers")
-    by_name[lower] += b", " + value
+def _joined(read: Iterable[Header]) -> dict[bytes, bytes]:
+    """Returns the values by name; repeated ones as one list. Raises BadRequest for two of what may occur once."""
+    by_name: dict[bytes, bytes] = {}
+    for name, value in read:
+        if name not in by_name:
+            by_name[name] = value
+        elif name in _ONLY_ONCE:
+            raise BadRequest(f"two {name.decode('latin-1')} headers")
+        else:
+            by_name[name] += b", " + value
+    return by_name
 
 
 @dataclass(slots=True, eq=False)
@@ -213,43 +266,50 @@ class ResponseHeaders:
     kept: list[Header]
     may_need_rewrite: bool = False  # one of them may name the document server
     has_date: bool = False
-    lengths: list[bytes] = field(default_factory=list)  # the values of Content-Length
-    encodings: list[bytes] = field(default_factory=list)  # the values of Transfer-Encoding
+    lengths: Sequence[bytes] = ()  # the values of Content-Length
+    encodings: Sequence[bytes] = ()  # the values of Transfer-Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class _ResponseOrder:
+    """One place for each header of the response."""
+
+    is_kept: Sequence[bool]
+    is_length: Sequence[bool]
+    is_encoding: Sequence[bool]
+    is_connection: Sequence[bool]
+    may_need_rewrite: bool
+    has_date: bool
+    has_offer: bool
 
 
 def sort_outbound(raw_headers: Sequence[Header]) -> ResponseHeaders:
     """Removes hop-by-hop headers, those that Connection names, framing, and offers of Negotiate and NTLM."""
-    kept: list[Header] = []
-    outbound = ResponseHeaders(kept)
-    named: frozenset[bytes] = frozenset()
-    for header in raw_headers:
-        handling = _outbound_handling.get(header[0]) or _decide_outbound(header[0])
-        if handling is _KEEP:
-            kept.append(header)
-        elif handling is _LENGTH:
-            outbound.lengths.append(header[1])
-        elif handling is _DATE:
-            kept.append(header)
-            outbound.has_date = True
-        elif handling is _CONNECTION:
-            if header[1] != b"keep-alive":
-                named |= {token.strip().lower() for token in header[1].split(b",")} - _OPTIONS
-        elif handling is not _DROP:
-            _sort_rare(handling, header, outbound)
-    if named:
-        outbound.kept = [(name, value) for name, value in kept if name.lower() not in named]
-    return outbound
+    order = _outbound_orders.find(tuple(map(_name_of, raw_headers)))
+    kept = [*compress(raw_headers, order.is_kept)]
+    for value in map(_value_of, compress(raw_headers, order.is_connection)):
+        if value != b"keep-alive":
+            kept = _without_named(kept, value)
+    if order.has_offer:
+        kept = [header for header in kept if not _is_offer(header)]
+    return ResponseHeaders(
+        kept,
+        order.may_need_rewrite,
+        order.has_date,
+        [*map(_value_of, compress(raw_headers, order.is_length))],
+        [*map(_value_of, compress(raw_headers, order.is_encoding))],
+    )
 
 
-def _sort_rare(handling: int, header: Header, outbound: ResponseHeaders) -> None:
-    if handling is _REWRITE:
-        outbound.kept.append(header)
-        outbound.may_need_rewrite = True
-    elif handling is _ENCODING:
-        outbound.encodings.append(header[1])
-    # Negotiate and NTLM belong to a connection, and the upstream connection is not the browser's
-    elif handling is _OFFER and not header[1].strip().lower().startswith((b"negotiate", b"ntlm")):
-        outbound.kept.append(header)
+def _without_named(kept: Iterable[Header], connection: bytes) -> list[Header]:
+    named = {token.strip().lower() for token in connection.split(b",")} - _OPTIONS
+    return [(name, value) for name, value in kept if name.lower() not in named]
+
+
+def _is_offer(header: Header) -> bool:
+    """Whether it offers Negotiate or NTLM: they belong to a connection, and the upstream one is not the browser's."""
+    name, value = header
+    return name.lower() == b"www-authenticate" and value.strip().lower().startswith((b"negotiate", b"ntlm"))
 
 
 _KEEP, _DROP, _REWRITE, _OFFER, _CONNECTION, _DATE, _LENGTH, _ENCODING = range(1, 9)
@@ -262,6 +322,22 @@ _OUTBOUND = {
     b"www-authenticate": _OFFER,
     **dict.fromkeys((b"set-cookie", b"location", b"content-location", b"refresh"), _REWRITE),
 }
+
+
+def _outbound_order(names: Sequence[bytes]) -> _ResponseOrder:
+    decided = [_outbound_handling.get(name) or _decide_outbound(name) for name in names]
+    return _ResponseOrder(
+        [handling in (_KEEP, _REWRITE, _DATE, _OFFER) for handling in decided],
+        [handling is _LENGTH for handling in decided],
+        [handling is _ENCODING for handling in decided],
+        [handling is _CONNECTION for handling in decided],
+        may_need_rewrite=_REWRITE in decided,
+        has_date=_DATE in decided,
+        has_offer=_OFFER in decided,
+    )
+
+
+_outbound_orders = _Orders(_outbound_order)
 
 
 def _decide_outbound(name: bytes) -> int:

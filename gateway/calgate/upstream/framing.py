@@ -26,7 +26,7 @@ def read_framing(headers: ResponseHeaders, version: str) -> tuple[int | None, bo
     Raises BadGateway for framing that two parsers could read differently.
     """
     lengths, encodings = headers.lengths, headers.encodings
-    if encodings and (encodings != [b"chunked"] or lengths or version == "1.0"):
+    if encodings and ([*encodings] != [b"chunked"] or lengths or version == "1.0"):
         raise BadGateway("ambiguous framing in the document server's response")
     if len(lengths) > 1 or (lengths and not (lengths[0].isdigit() and lengths[0].isascii())):
         raise BadGateway("ambiguous Content-Length in the document server's response")

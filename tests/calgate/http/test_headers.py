@@ -1,5 +1,7 @@
 """Header filters: which headers of requests and responses are forwarded, read, dropped and refused."""
 
+from itertools import permutations
+
 import pytest
 
 from calgate.http import headers
@@ -160,6 +162,34 @@ def test_response_names_are_remembered_up_to_a_bound_and_then_decided_each_time(
     sort_outbound([(b"x-%d" % number, b"1") for number in range(NAMES + 50)])
     assert len(remembered) == NAMES
     assert sort_outbound([(b"Keep-Alive", b"5"), (b"X-Late", b"1")]).kept == [(b"X-Late", b"1")]
+
+
+def test_orders_of_names_are_remembered_up_to_a_bound_and_decided_alike_each_time(
+    header_filter: RequestHeaderFilter,
+) -> None:
+    for order in permutations([b"Host", b"X-A", b"Cookie", b"QVUSER", b"Accept", b"Accept"]):
+        for values in (b"123456", b"abcdef"):
+            raw = [(name, values[place : place + 1]) for place, name in enumerate(order)]
+            assert same(header_filter.sort(raw), sort(*raw))
+        assert len(header_filter._orders) <= 256
+
+
+def same(one: RequestHeaders, other: RequestHeaders) -> bool:
+    """Whether two requests were sorted alike."""
+    return all(getattr(one, name) == getattr(other, name) for name in ("forwarded", "cookies", "by_name", "size"))
+
+
+def test_long_order_of_names_is_not_remembered(header_filter: RequestHeaderFilter) -> None:
+    header_filter.sort([(b"x-%d" % number, b"1") for number in range(1000)])
+    assert len(header_filter._orders) == 0
+
+
+def test_names_that_are_refused_are_refused_each_time(header_filter: RequestHeaderFilter) -> None:
+    for _ in range(2):
+        with pytest.raises(BadRequest, match="underscore"):
+            header_filter.sort([(b"X_A", b"1")])
+        with pytest.raises(BadRequest, match="two host headers"):
+            header_filter.sort([(b"Host", b"a"), (b"host", b"a")])
 
 
 # ---------------------------------------------------------------- responses
