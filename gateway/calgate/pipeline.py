@@ -45,6 +45,7 @@ from calgate.warm_exchange import Deliver, WarmExchange
 logger = logging.getLogger(__name__)
 
 PERSON_REFRESH = 10.0  # seconds between a session's queries to the directory, which has a cache of its own
+_PERSON_AHEAD = 7.0  # seconds after which a query in the background is begun
 _BODY_WITHIN = 120.0  # seconds for the whole of a body that the dialect must see; such bodies are small
 _OTHER = Use("other")
 _PUBLIC = Grant('sign_in = "off"')  # what a public route serves, apart from documents
@@ -206,8 +207,11 @@ class Pipeline:
         session, person, route, use = signed_in.session, signed_in.session.person, reading.route, reading.use
         request.user = session.name
         now = time.time()
-        if person is None or session.needs_person(now, PERSON_REFRESH):
+        age = now - session.person_at
+        if person is None or age > PERSON_REFRESH:
             return None
+        if age > _PERSON_AHEAD:
+            self._sign_in.refresh_person(session)
         grant = session.grant_for(reading.grant, self._rules.current, now)
         sign_on = self._known_sign_on(route, session)
         if grant is None or sign_on is None:

@@ -57,6 +57,7 @@ sign_on = {{ headers = {{ QVUSER = '{{domain}}\\{{account}}' }} }}
 [[routes]]
 upstreams = ["{upstream}"]
 {upstream_ca}
+connections_per_user = 1000  # every session is bob's, who stands for many users
 license = "bench"
 opens = '^/(?P<document>1k|100k|10m)$'
 sign_on = {{ headers = {{ QVUSER = '{{domain}}\\{{account}}' }} }}

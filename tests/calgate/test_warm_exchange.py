@@ -18,6 +18,8 @@ from calgate.config.model import Route as RouteSection
 from calgate.http.request import Request
 from calgate.licensing.leases import Licensing
 from calgate.plugin.access import Grant
+from calgate.plugin.errors import AccountRefused
+from calgate.plugin.identity import Identity, Person
 from calgate.reading import Reading
 from support.gateway_process import Exchange, document_server, write_settings
 from support.qlikview import CALL, update, write_qlikview
@@ -185,6 +187,50 @@ async def test_warm_request_is_judged_again_when_the_hours_of_a_rule_begin(
             monkeypatch.setattr("calgate.pipeline.time", SimpleNamespace(time=lambda: boundary + 1))
             assert (await warm.get())[0].startswith(b"HTTP/1.1 403")
             assert len(warm.tasks) == 1
+
+
+async def test_person_is_looked_up_ahead_of_time_and_by_one_query(warm: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
+    (session,) = warm.gateway.sessions.known()
+    sign_in = warm.gateway._handler._pipeline._sign_in
+    held, queries, look_up = asyncio.Event(), 0, sign_in._look_up
+
+    async def slow(identity: Identity) -> Person:
+        nonlocal queries
+        queries += 1
+        await held.wait()
+        return await look_up(identity)
+
+    monkeypatch.setattr(sign_in, "_look_up", slow)
+    session.person_at = before = time.time() - 8
+    for _ in range(3):
+        assert (await warm.get())[0].startswith(b"HTTP/1.1 200")
+    held.set()
+    async with asyncio.timeout(5):
+        while session.person_at == before:
+            await asyncio.sleep(0.005)
+    assert (queries, warm.tasks) == (1, [])
+
+
+async def test_person_whose_early_query_fails_is_looked_up_when_the_time_is_over(
+    warm: Warm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory that is away, or an account that was disabled: the early query decides nothing."""
+    (session,) = warm.gateway.sessions.known()
+    sign_in = warm.gateway._handler._pipeline._sign_in
+    asked = asyncio.Event()
+
+    async def refuse(identity: Identity) -> Person:
+        asked.set()
+        raise AccountRefused("disabled", code="account-disabled")
+
+    monkeypatch.setattr(sign_in, "_look_up", refuse)
+    session.person_at = time.time() - 8
+    assert (await warm.get())[0].startswith(b"HTTP/1.1 200")
+    await asyncio.wait_for(asked.wait(), 5)
+    assert warm.tasks == []
+    session.person_at = time.time() - 11
+    assert (await warm.get())[0].startswith(b"HTTP/1.1 403")
+    assert len(warm.tasks) == 1
 
 
 # ------------------------------------------------------------ exchanges that are handed over to a task

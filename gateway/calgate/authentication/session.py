@@ -36,6 +36,7 @@ class Session:
     proved_at: float = 0.0  # when the user was made to prove who they are; 0: they signed in without being asked
     browser: str = ""  # hash of the browser's id, where a license counts browsers; it outlives the session
     person_at: float = 0.0
+    refreshed_from: float = -1.0  # the `person_at` at which a refresh in the background began
     ended: str = ""  # the reason, once it is over
     lapsed: bool = False  # over, but so recently that it still serves a POST
     confirmed: bool = True  # its cookie has come back at least once

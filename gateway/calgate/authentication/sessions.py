@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from calgate.authentication import unconfirmed
@@ -19,6 +19,7 @@ from calgate.authentication.document_cookies import DocumentCookies
 from calgate.authentication.session import EXPIRED, Session
 from calgate.authentication.session_record import from_record, to_record
 from calgate.authentication.settings import SessionSection
+from calgate.authentication.shared_calls import SharedCalls
 from calgate.authentication.unconfirmed import UnconfirmedSessions
 from calgate.http.cookies import SetCookie, UpstreamCookie
 from calgate.http.headers import Cookies
@@ -30,6 +31,7 @@ from calgate.plugin.values import as_text, milliseconds
 LIBRARY = Path(__file__).with_name("session.lua")
 COPY_LIFE = 15.0  # seconds a copy is believed: what a lost message can cost
 _KEEP_EVERY = 5.0  # seconds between rounds that renew the copies in use
+_RENEWED_AT_ONCE = 50  # one after the other takes a turn of the loop each: half a second for each under heavy load
 _OUTLIVES = 86_400.0  # seconds that a record outlives its session: it still says whose browser this was
 _COOKIES_KEPT = 7 * 86_400.0  # seconds, at least, for which it is known to whom the document server gave a cookie
 _SHARED_WITHIN = 30.0  # seconds in which sign-ins that began together can share a new browser id
@@ -53,7 +55,8 @@ class Sessions:
         self._grace = grace
         self._clock = clock
         self._known: dict[str, Session] = {}
-        self._reading: dict[str, asyncio.Task[Session | None]] = {}
+        self._reading: SharedCalls[Session | None] = SharedCalls()
+        self._judging: SharedCalls[None] = SharedCalls()
         self._unconfirmed = UnconfirmedSessions(clock)
         self.further: Callable[[], Sequence[Session]] = tuple  # returns those that no cookie leads to: API tokens
         self.on_drop: Callable[[str], None] = lambda _: None  # called with the key of a session that is forgotten
@@ -208,21 +211,8 @@ class Sessions:
         return as_text(await self._store.call("calgate_session_v1_browser", [key], args))
 
     async def _read_once(self, key: str) -> Session | None:
-        """Reads a session, with one round trip for all requests that wait for the same one.
-
-        A browser sends a burst of requests when it comes back to a page whose copy has expired; without this each of
-        them would use a connection to the store of its own.
-        """
-        reading = self._reading.get(key)
-        if reading is None:
-            reading = self._reading[key] = asyncio.get_running_loop().create_task(self._read(key))
-            reading.add_done_callback(lambda task: self._forget_reading(key, task))
-        return await asyncio.shield(reading)
-
-    def _forget_reading(self, key: str, task: "asyncio.Task[Session | None]") -> None:
-        del self._reading[key]
-        if not task.cancelled():
-            task.exception()  # all who waited may have gone: asyncio would report that nobody retrieved it
+        """Reads a session, with one round trip for all requests that wait for the same one."""
+        return await self._reading.result(key, partial(self._read, key))
 
     async def _read(self, key: str, *, keep: bool = True) -> Session | None:
         """Reads a session from the store; `keep` moves the end of its idle time."""
@@ -299,16 +289,20 @@ class Sessions:
         """
         if not cookies.line:
             return b""
-        line = session.cookies.forwarded(cookies)
-        if line is not None:
-            return line
-        digests = session.cookies.unjudged(cookies)
-        try:
-            replies = await asyncio.gather(
-                *(self._store.execute("HMGET", self._cookies_key(ago), *digests) for ago in (0, 1))
-            )
-        except Unavailable:
-            return cookies.line if unjudged else b""
+        while (line := session.cookies.forwarded(cookies)) is None:
+            digests = session.cookies.unjudged(cookies)
+            try:
+                # by the object, not by its key: each request on a public route has a session of its own
+                await self._judging.result((session, *digests), partial(self._judge, session, digests))
+            except Unavailable:
+                return cookies.line if unjudged else b""
+        return line
+
+    async def _judge(self, session: Session, digests: Sequence[str]) -> None:
+        """Notes which of these cookies the document server gave to another user."""
+        replies = await asyncio.gather(
+            *(self._store.execute("HMGET", self._cookies_key(ago), *digests) for ago in (0, 1))
+        )
         foreign = {
             digest
             for reply in replies
@@ -316,9 +310,6 @@ class Sessions:
             if person is not None and as_text(person) != session.person_key
         }
         session.cookies.judge(digests, foreign)
-        line = session.cookies.forwarded(cookies)
-        assert line is not None
-        return line
 
     # ------------------------------------------------------------ the end
 
@@ -389,8 +380,9 @@ class Sessions:
             used = [s for s in self._known.values() if self._is_in_use(s, last)]
             last = now
             with suppress(Unavailable):  # the store itself logs it once; the copies live on for the grace time
-                for session in used:
-                    await self._renew(session, was_used=session.used_at >= last - _KEEP_EVERY)
+                for at in range(0, len(used), _RENEWED_AT_ONCE):
+                    some = used[at : at + _RENEWED_AT_ONCE]
+                    await asyncio.gather(*(self._renew(s, was_used=s.used_at >= last - _KEEP_EVERY) for s in some))
             for key, session in list(self._known.items()):
                 if now > session.believed_until + self._grace:
                     self._drop(key, "not known any more")  # with its open exchanges: nothing could close them later

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -20,6 +21,7 @@ from calgate.http.origin import normalize_origin
 from calgate.http.request import Request
 from calgate.plugin.errors import AccountRefused, AuthenticationFailed, CrossSite, Refusal, Unavailable
 from calgate.plugin.identity import Directory, Identity, Person
+from calgate.plugin.tasks import start_task
 from calgate.telemetry import log
 from calgate.telemetry.metrics import Metrics
 
@@ -63,6 +65,7 @@ class SignIn:
         self._embed_in = frozenset(normalize_origin(origin.rstrip("/")) for origin in section.embed_in)
         self._metrics = metrics
         self._tracks_browsers = tracks_browsers
+        self._refreshing: set[asyncio.Task[None]] = set()
 
     async def find(self, request: Request, *, stores_later: bool = False) -> SignedIn:
         """Returns the signed-in request. `stores_later`: the caller waits for `SignedIn.storing` of a new session.
@@ -202,6 +205,21 @@ class SignIn:
             session.remember_person(person, now)
         assert session.person is not None
         return session.person
+
+    def refresh_person(self, session: Session) -> None:
+        """Looks the session's person up again in the background, once for each time that they were looked up.
+
+        Otherwise all requests under way when the time is over would wait for the same query.
+        """
+        if session.refreshed_from != session.person_at:
+            session.refreshed_from = session.person_at
+            task = start_task(self._refresh(session), "sign-in: refreshing a person")
+            self._refreshing.add(task)
+            task.add_done_callback(self._refreshing.discard)
+
+    async def _refresh(self, session: Session) -> None:
+        with suppress(Refusal):  # the first request after the time is over meets it again
+            await self.person(session, time.time(), 0)
 
     # ------------------------------------------------------------ from identity to session
 

@@ -4,15 +4,18 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from calgate.authentication import sessions as session_module
+from calgate.authentication.anonymous import anonymous_session
 from calgate.authentication.session import Session
 from calgate.authentication.sessions import COPY_LIFE, Sessions
 from calgate.authentication.settings import SessionSection
 from calgate.authentication.unconfirmed import MOST
+from calgate.http.headers import Cookies
 from calgate.plugin.identity import Identity, Person
 from calgate.plugin.services import Store
 from calgate.store import StoreSection, open_store
@@ -115,3 +118,54 @@ async def test_sign_ins_without_cookies_end_no_session_that_another_worker_serve
     assert await lives(store, section, browsers)
     assert not await lives(store, section, scripts[0])
     assert await lives(store, section, scripts[-1])
+
+
+async def test_requests_with_the_same_cookies_ask_once_whose_they_are(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, _ = await begin(store, SessionSection())
+    sessions = Sessions(store, SessionSection(), 0)
+    commands: list[object] = []
+    execute = store.execute
+
+    async def noted(*command: str | int | float | bytes) -> object:
+        commands.append(command[0])
+        return await execute(*command)
+
+    monkeypatch.setattr(store, "execute", noted)
+    cookies = Cookies({}, (b"a", b"b"), b"a=1; b=2")
+    lines = await asyncio.gather(*(sessions.cookies_up(session, cookies) for _ in range(20)))
+    assert lines == [b"a=1; b=2"] * 20
+    assert commands == ["HMGET"] * 2
+    strangers = [anonymous_session("192.0.2.7") for _ in range(3)]
+    assert await asyncio.gather(*(sessions.cookies_up(one, cookies) for one in strangers)) == [b"a=1; b=2"] * 3
+
+
+async def test_copies_in_use_are_renewed_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, two hundred would take longer under load than a copy is believed."""
+    monkeypatch.setattr(session_module, "_KEEP_EVERY", 0.02)
+    sessions = Sessions(store, SessionSection(), 0)
+    identity = Identity("CORP", "alice", "kerberos", sid=SID)
+    ids = [(await begin_session(sessions, identity, ALICE, "192.0.2.7", is_browser=True))[1] for _ in range(5)]
+    for one in ids:
+        assert await sessions.find(one) is not None
+    under_way = most = 0
+    call = store.call
+
+    async def noted(function: str, *args: Any, **options: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await call(function, *args, **options)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(store, "call", noted)
+    keeping = asyncio.create_task(sessions.keep())
+    async with asyncio.timeout(5):
+        while most < 5:
+            for session in sessions.known():
+                session.note_use(time.time())
+            await asyncio.sleep(0.005)
+    keeping.cancel()
