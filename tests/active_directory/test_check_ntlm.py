@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from calgate.plugin.checks import CheckContext
-from calgate_negotiate import winbind
+from calgate_negotiate import wbclient
 from calgate_negotiate.check import check as check_negotiate
 from calgate_negotiate.settings import Config
 from support.certificates import Authority
@@ -77,7 +77,7 @@ async def test_check_reports_a_winbindd_without_a_domain_controller(domain: Lab)
 
 
 async def test_check_reports_a_missing_winbind_library(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winbind, "LIBRARY", "libnowhere.so.0")
+    monkeypatch.setattr(wbclient, "LIBRARY", "libnowhere.so.0")
     assert (await report(write())).only("fail", "winbindd", "install winbind and join the domain") == []
 
 

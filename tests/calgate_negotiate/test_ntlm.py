@@ -14,7 +14,7 @@ from spnego._ntlm_raw.messages import Authenticate, Challenge
 
 from calgate.plugin.errors import AccountRefused, AuthenticationFailed, Refusal
 from calgate.plugin.identity import Authenticated, Continue, Identity, SelectiveAuthenticator, schemes_for
-from calgate_negotiate import der, ntlm_messages, winbind
+from calgate_negotiate import der, ntlm_messages, wbclient
 from calgate_negotiate import spnego as tokens
 from calgate_negotiate.handshake import Mechanisms, NegotiateAuthenticator, State
 from calgate_negotiate.ntlm import PluginVerifier
@@ -276,14 +276,14 @@ async def test_anonymous_sign_in_is_refused(users_file: Path) -> None:
 @pytest.mark.parametrize(("flags", "is_guest"), [(0x20, False), (0x21, True)])
 def test_guest_sign_in_is_refused(flags: int, is_guest: bool) -> None:
     """winbindd's reply from a domain with its Guest account enabled, for any name and password."""
-    sid = winbind._Sid(1, 2, (0, 0, 0, 0, 0, 5), (21, 501))
-    sids = (winbind._SidWithAttributes * 1)(winbind._SidWithAttributes(sid, 7))
-    info = winbind._Info(user_flags=flags, account_name=b"Guest", domain_name=b"CORP", sid_count=1, sids=sids)
+    sid = wbclient.Sid(1, 2, (0, 0, 0, 0, 0, 5), (21, 501))
+    sids = (wbclient.SidWithAttributes * 1)(wbclient.SidWithAttributes(sid, 7))
+    info = wbclient.UserInfo(user_flags=flags, account_name=b"Guest", domain_name=b"CORP", sid_count=1, sids=sids)
     if is_guest:
         with pytest.raises(AuthenticationFailed, match="signed the user in as a guest"):
-            winbind._proof(info)
+            wbclient.proof_of(info)
     else:
-        assert winbind._proof(info).identity.sid == "S-1-5-21-501"
+        assert wbclient.proof_of(info).identity.sid == "S-1-5-21-501"
 
 
 async def test_ntlm_through_a_trusted_proxy_is_refused(users_file: Path) -> None:
