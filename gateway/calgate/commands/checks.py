@@ -1,20 +1,14 @@
 """Tries everything real that a settings file names, and reports findings that can be acted on."""
 
 import asyncio
-import contextlib
-import os
-import socket
-import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from redis.exceptions import ResponseError
-
 from calgate import plugin_loader
 from calgate.access.settings import Rule, groups_of
 from calgate.access.warnings import warnings as access_warnings
-from calgate.commands import check_listen
+from calgate.commands import check_listen, check_store, check_upstreams
 from calgate.commands.context import open_services
 from calgate.commands.site import SettingsSite
 from calgate.config.model import Route, Settings
@@ -25,13 +19,9 @@ from calgate.plugin.identity import Directory, GroupHints
 from calgate.plugin.names import identity_of
 from calgate.plugin.services import Services
 from calgate.plugin.sign_on import DocumentServer, ServerSignOn
-from calgate.plugin.values import as_text
 from calgate.routes import authorization_faults, hidden_routes
-from calgate.store import RedisStore
 from calgate.tracing.settings import TracingSection
 
-ANSWER_WITHIN = 5.0  # seconds, for a document server
-OLDEST_STORE = 7
 _HOST_MUST_BE_KEPT = Finding(
     "note",
     "proxy",
@@ -52,7 +42,7 @@ async def check(
         yield finding
     try:
         async with open_services(settings) as (store, plugins):
-            async for finding in _store(store, is_private=settings.core.store.embedded):
+            async for finding in check_store.check(store, is_private=settings.core.store.embedded):
                 yield finding
             async for finding in _plugins(settings, plugins.services, public, login):
                 yield finding
@@ -63,7 +53,7 @@ async def check(
             yield Finding("fail", "start", fault)
         sections = ", ".join(f"[{name}]" for name in settings.plugins)
         yield Finding("untried", "plugins", f"{sections}: see start")
-    async for finding in _upstreams(settings.core.routes):
+    async for finding in check_upstreams.check(settings.core.routes):
         yield finding
     if settings.core.tracing is not None:
         yield await asyncio.to_thread(_receiver_of_spans, settings.core.tracing)
@@ -95,73 +85,6 @@ def _receiver_of_spans(section: TracingSection) -> Finding:
     if is_receiving(section):
         return Finding("ok", "tracing", f"{section.endpoint} takes spans")
     return Finding("warn", "tracing", f"{section.endpoint} takes no spans", "start it, or correct [tracing]")
-
-
-# ---------------------------------------------------------------- store
-
-
-async def _store(store: RedisStore, *, is_private: bool) -> AsyncIterator[Finding]:
-    try:
-        await store.ping()
-        info = _info(await store.execute("INFO", "server"))
-    except Unavailable as refusal:
-        is_refused = any(word in refusal.detail for word in ("password", "NOAUTH", "WRONGPASS", "NOPERM", "auth"))
-        remedy = "correct user and password in [store]" if is_refused else "start it, or correct [store]"
-        yield Finding("fail", "store", refusal.detail, remedy)
-        return
-    version = str(info.get("valkey_version") or info.get("redis_version", "?"))
-    name = "Valkey" if "valkey_version" in info else "Redis"
-    if int(version.partition(".")[0] or 0) < OLDEST_STORE:
-        yield Finding(
-            "fail", "store", f"{name} {version} has no functions", f"{name} {OLDEST_STORE} or later is needed"
-        )
-        return
-    try:
-        await store.execute("FUNCTION", "LIST")
-    except (ResponseError, Unavailable) as error:
-        remedy = "allow the user of store.url the commands of @scripting: ACL SETUSER NAME +@scripting"
-        yield Finding("fail", "store", f"{name} {version} forbids functions ({_why(error)})", remedy)
-        return
-    yield Finding("ok", "store", f"{name} {version} responds{', a private one' if is_private else ''}")
-    if not is_private:
-        async for finding in _keeping(store):
-            yield finding
-
-
-async def _keeping(store: RedisStore) -> AsyncIterator[Finding]:
-    """Checks whether the store persists what it is given: an assignment that is lost was paid for."""
-    try:
-        options = {name: await _setting(store, name) for name in ("appendonly", "maxmemory-policy")}
-    except (ResponseError, Unavailable) as error:  # hosted stores forbid CONFIG
-        yield Finding(
-            "note",
-            "store",
-            f"forbids CONFIG, so its settings are unknown ({_why(error)})",
-            "check persistence and eviction there",
-        )
-        return
-    if options["appendonly"] != "yes":
-        yield Finding("warn", "store", "no append-only file: a crash loses assignments", "appendonly yes")
-    if options["maxmemory-policy"] not in ("", "noeviction"):
-        policy = options["maxmemory-policy"]
-        yield Finding("warn", "store", f"can evict leases ({policy})", "maxmemory-policy noeviction")
-
-
-def _why(error: ResponseError | Unavailable) -> str:
-    return error.detail if isinstance(error, Unavailable) else str(error)
-
-
-def _info(said: object) -> Mapping[str, str]:
-    """Returns the fields of INFO, which the client library may have parsed already."""
-    if isinstance(said, Mapping):
-        return {as_text(name): as_text(value) for name, value in said.items()}
-    return dict(line.split(":", 1) for line in as_text(said).splitlines() if ":" in line)
-
-
-async def _setting(store: RedisStore, name: str) -> str:
-    said = await store.execute("CONFIG", "GET", name)
-    pairs = list(said.items()) if isinstance(said, Mapping) else list(zip(said[::2], said[1::2], strict=True))
-    return as_text(pairs[0][1]) if pairs else ""
 
 
 # ---------------------------------------------------------------- plugins and rules
@@ -275,58 +198,3 @@ async def _hints(directory: Directory, groups: Sequence[str]) -> list[str]:
     members = directory.members if isinstance(directory, plugin_loader.Directories) else (directory,)
     hints = [await one.hint(group) for group in groups for one in members if isinstance(one, GroupHints)]
     return list(filter(None, hints))
-
-
-# ---------------------------------------------------------------- document servers
-
-
-async def _upstreams(routes: Sequence[Route]) -> AsyncIterator[Finding]:
-    """Yields a finding for each document server; one that fails is reported once, however many routes have it."""
-    failed = set[str]()
-    for route in routes:
-        for url in (url for url in route.upstreams if url not in failed):
-            finding = await _upstream(route, url)
-            if finding.level == "fail":
-                failed.add(url)
-            yield finding
-
-
-async def _upstream(route: Route, url: str) -> Finding:
-    try:
-        async with asyncio.timeout(ANSWER_WITHIN):
-            status = await _knock(route, url)
-    except TimeoutError:
-        return Finding(
-            "fail", url, f"silent for {ANSWER_WITHIN:.0f} s", "start the document server, or open the firewall"
-        )
-    except socket.gaierror:
-        return Finding("fail", url, "the name has no address", "correct the name in `upstreams`, or the DNS")
-    except ssl.SSLCertVerificationError as error:
-        return Finding(
-            "fail", url, f"its certificate is refused: {error.verify_message}", "set the route's upstream_ca"
-        )
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        return Finding("fail", url, f"cannot be reached: {reason}", "start the document server, or correct `upstreams`")
-    except ValueError as error:
-        return Finding("fail", url, f"{error}", "start the document server, or correct `upstreams`")
-    return Finding("ok", url, f"responds ({status})")
-
-
-async def _knock(route: Route, url: str) -> str:
-    parts = urlsplit(url)
-    assert parts.hostname is not None
-    is_tls = parts.scheme == "https"
-    context = ssl.create_default_context(cafile=route.upstream_ca) if is_tls else None
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port or (443 if is_tls else 80), ssl=context)
-    try:
-        head = f"HEAD {route.path} HTTP/1.1\r\nHost: {route.host or parts.netloc}\r\nConnection: close\r\n\r\n"
-        writer.write(head.encode("latin-1"))
-        line = (await reader.readline()).decode("latin-1").strip()
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-    if not line.startswith("HTTP/1."):
-        raise ValueError(f"not an HTTP/1.1 server: {line[:40]!r}")
-    return line.partition(" ")[2]

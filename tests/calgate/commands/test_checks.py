@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from calgate import config
 from calgate.cli import main
+from calgate.commands import check_store, check_upstreams
 from calgate.commands import checks as checking
 from calgate.plugin.checks import Finding
 from calgate.plugin.errors import ConfigError, Unavailable
@@ -101,7 +102,7 @@ class OldStore:
 
 
 async def test_store_without_functions_fails() -> None:
-    (found,) = [finding async for finding in checking._store(OldStore(), is_private=False)]  # type: ignore[arg-type]
+    (found,) = [finding async for finding in check_store.check(OldStore(), is_private=False)]  # type: ignore[arg-type]
     assert (found.level, found.what, found.remedy) == (
         "fail",
         "Redis 6.2.14 has no functions",
@@ -125,7 +126,7 @@ async def test_directory_that_disappears_during_the_check_fails(upstream: int, t
 async def test_document_server_that_accepts_and_stays_silent_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checking, "ANSWER_WITHIN", 0.1)
+    monkeypatch.setattr(check_upstreams, "ANSWER_WITHIN", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         assert await told(write_settings(tmp_path, port)) == [
