@@ -1,41 +1,26 @@
 """Renders messages and facts with templates; an administrator can replace any template."""
 
-import re
 import secrets
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from jinja2 import (
-    ChoiceLoader,
-    Environment,
-    FileSystemLoader,
-    PackageLoader,
-    StrictUndefined,
-    TemplateError,
-    pass_context,
-)
-from jinja2.runtime import Context
-from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup, escape
+from jinja2 import TemplateError
 
 from calgate import plugin as r
 from calgate.dialect import DialectResponse
 from calgate.pages.denials import as_requested, pools_of
+from calgate.pages.environment import OURS, environment, located, translation
 from calgate.pages.languages import Language, Languages
 from calgate.pages.look import Look, ask_link
 from calgate.pages.message import Message
 from calgate.pages.messages import words_for
 from calgate.pages.negotiation import prefers_page
-from calgate.pages.problem_json import ASK_AGAIN, headers, iso, problem, retry_after
+from calgate.pages.problem_json import ASK_AGAIN, headers, problem, retry_after
 from calgate.pages.samples import SAMPLES
 from calgate.pages.settings import PagesSection
 from calgate.plugin.texts import mark as _
-
-_OURS = PackageLoader("calgate.pages")
-_SEATS_DRAWN = 24  # a pool with more CALs than this is drawn as one bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +81,7 @@ class Pages:
         self._look = Look.read(settings)
         self._ask_link = settings.ask_link
         self._frames = " ".join(("'self'", *embed_in))
-        own = [FileSystemLoader(settings.templates)] if settings.templates else []
-        self._templates = Environment(
-            loader=ChoiceLoader([*own, _OURS]),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            extensions=["jinja2.ext.i18n"],
-        )
-        self._templates.filters.update(moment=_moment, seats=_seats, breaks=_breaks, urlname=_url_name, script=_script)
+        self._templates = environment(settings.templates)
 
     def refuse(self, refusal: r.Refusal, viewer: PageContext) -> RenderedPage:
         """Returns the response to a refused request."""
@@ -169,7 +145,7 @@ class Pages:
             zone=self._zone,
             look=self._look,
             ask_link=self._ask(viewer, more, language),
-            **_translation(language),
+            **translation(language),
             **_facts(viewer, more.get("refusal")),
             **more,
         )
@@ -222,7 +198,7 @@ class Pages:
         """
         if not folder.is_dir():
             raise ValueError(f"templates: {folder} is not a folder")
-        ours = {name for name in _OURS.list_templates() if not name.startswith("_")}
+        ours = {name for name in OURS.list_templates() if not name.startswith("_")}
         named = sorted(file.name for file in folder.glob("*.html") if not file.name.startswith("_"))
         faults = [
             f"{folder / name}: there is no such page; there are {', '.join(sorted(ours))}, and parts begin with _"
@@ -233,38 +209,9 @@ class Pages:
             try:
                 self._page(name, PageContext(0.0, user="CORP\\sample"), contact="", **sample)
             except (TemplateError, TypeError, AttributeError, ValueError) as error:  # all that a template can raise
-                faults.append(_located(error, folder, name))
+                faults.append(located(error, folder, name))
         if faults:
             raise ValueError("\n".join(dict.fromkeys(faults)))
-
-
-def _located(error: Exception, folder: Path, page: str) -> str:
-    """Adds the template's file and line: of the syntax error, else of the innermost template in the traceback."""
-    file, line = getattr(error, "filename", None), getattr(error, "lineno", None)
-    if line is None:
-        places = [
-            (f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__) if f.filename.endswith(".html")
-        ]
-        file, line = places[-1] if places else (None, None)
-    return f"{file or folder / page}, line {line or 1}: {error}"
-
-
-def _translation(language: Language) -> Mapping[str, object]:
-    """Returns what templates write a language with. Translations and values are text, never markup."""
-
-    def text(text: str, /, **values: object) -> Markup:
-        return escape(language.text(text)) % values
-
-    def plural(one: str, many: str, num: int, /, **values: object) -> Markup:
-        shown = {"num": language.number(num), **values}
-        return escape(language.catalogue.ngettext(one, many, num)) % shown
-
-    return {"language": language, "gettext": text, "ngettext": plural}
-
-
-def _script(text: Markup) -> Markup:
-    """Writes a translation as a string of JavaScript."""
-    return htmlsafe_json_dumps(text.unescape())
 
 
 def _facts(viewer: PageContext, refusal: object) -> Mapping[str, object]:
@@ -283,30 +230,3 @@ def own_path(path: str) -> str:
     """Returns a path of this site, else "/": to a browser `//host` and `/\\host` are other sites."""
     safe = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
     return path if safe else "/"
-
-
-@pass_context
-def _moment(context: Context, moment: float) -> Markup:
-    """Formats a time in the site's zone; the page's script converts it to the reader's."""
-    words = context["language"].time(moment, context["viewer"].now, context["zone"])
-    return Markup('<time datetime="{}">{}</time>').format(iso(moment), words)
-
-
-def _seats(pool: r.Pool) -> Sequence[tuple[float, float, bool]]:
-    """Draws a pool 100 units wide: (left, width, is taken) for each CAL, or for two bars where there are many CALs."""
-    taken = min(pool.occupied, pool.limit)
-    if pool.limit > _SEATS_DRAWN:
-        share = 100 * taken / pool.limit
-        return [(0.0, share, True), (share, 100 - share, False)]
-    step = 101 / pool.limit  # each CAL and the gap of 1 after it
-    return [(round(seat * step, 2), round(step - 1, 2), seat < taken) for seat in range(pool.limit)]
-
-
-def _url_name(link: str) -> Markup:
-    """Writes a link as people read it: without its scheme, query and last slash."""
-    return _breaks(re.sub(r"^(https?://|mailto:)|[?#].*$", "", link).rstrip("/"))
-
-
-def _breaks(name: str) -> Markup:
-    """Allows a line break after each part of a long name."""
-    return Markup("<wbr>").join(re.split(r"(?<=[/\\_.@-])", name))
