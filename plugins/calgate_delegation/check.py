@@ -6,7 +6,7 @@ A KDC refuses with one code (BADOPTION) whichever condition is not met, so the c
 import asyncio
 from collections.abc import AsyncIterator
 
-from calgate.plugin import CheckContext, DelegationInfo, DomainInfo, Finding, Person, Refusal, Unavailable, identity_of
+from calgate.plugin import CheckContext, DelegationInfo, DomainInfo, Finding, Identity, Person, Refusal, identity_of
 from calgate_delegation.open_tickets import open_tickets
 from calgate_delegation.settings import Config
 
@@ -34,12 +34,16 @@ async def _allowed(config: Config, service: str, context: CheckContext) -> Findi
         holders = await info.holders(service)
         if len(holders) != 1:
             return _not_one_holder(service, [holder.name for holder in holders])
-        account = config.account.partition("@")[0]
+        account, _, realm = config.account.partition("@")
+        assert context.services.directory is not None
+        if await context.services.directory.look_up(Identity(realm, account, "delegation")) is None:
+            remedy = "set sign_on.account to the logon name of the account whose keys are in the keytab"
+            return Finding("fail", service, f"no directory has the gateway's account {config.account}", remedy)
         rights = await info.delegation(account, service)
-    except Unavailable as refusal:
+    except Refusal as refusal:
         return Finding("fail", service, f"no reply about it: {refusal.detail}", "check the domain controllers")
     if rights.by_service:
-        what = f"the account that holds it, {holders[0].name}, allows {account} (resource-based; not tried with Samba)"
+        what = f"the account that holds it, {holders[0].name}, allows {account} (resource-based; Samba refuses it)"
         return Finding("ok", service, what)
     if rights.is_listed and rights.any_protocol:
         return Finding("ok", service, f'{account} may delegate to it, by "any authentication protocol"')

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from calgate.plugin import (
+    AccountRefused,
     DocumentServer,
     Event,
     Forbidden,
@@ -109,19 +110,21 @@ class Delegation:
     # ------------------------------------------------------------ in a thread
 
     def _token(self, person: Person, service: str) -> bytes:
-        return self._tickets.token(self._credentials(person), person.account, service)
-
-    def _credentials(self, person: Person) -> "gssapi.Credentials":
+        """A refusal is never kept: what the domain forbade when a ticket was issued may be allowed by now."""
         kept = self._kept.get(person.key)
         if kept is not None and kept[0] > self._now():
-            return kept[1]
+            try:
+                return self._tickets.token(kept[1], person.account, service)
+            except AccountRefused:
+                self._kept.pop(person.key, None)
         changes = self._changes
         credentials = self._tickets.impersonate(person.account)
+        token = self._tickets.token(credentials, person.account, service)
         if changes == self._changes:  # else they may be those of the person before the change
             self._kept[person.key] = (self._now() + self._config.cache, credentials)
             while len(self._kept) > _LARGEST:
                 self._kept.popitem(last=False)
-        return credentials
+        return token
 
     # ------------------------------------------------------------ in the event loop
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import gssapi
 
-from calgate.plugin import AccountRefused, Forbidden, Refusal, Unavailable
+from calgate.plugin import AccountRefused, Refusal, Unavailable
 from calgate_delegation.settings import Config
 
 _KERBEROS = gssapi.MechType.kerberos
@@ -24,8 +24,10 @@ _CLIENT_UNKNOWN = 6
 _numbers = itertools.count(1)
 
 
-class NotDelegatedError(Forbidden):
+class NotDelegatedError(AccountRefused):
     """The KDC refuses the delegation (BADOPTION), without saying which condition of it is not met."""
+
+    code = "not-delegated"
 
 
 class Tickets:
@@ -38,7 +40,7 @@ class Tickets:
         self._store = {"client_keytab": f"FILE:{keys}", "ccache": f"MEMORY:calgate-delegation-{next(_numbers)}"}
 
     def impersonate(self, account: str) -> gssapi.Credentials:
-        """Returns the credentials of a user of our realm (S4U2Self). Raises AccountRefused, Forbidden, Unavailable."""
+        """Returns the credentials of a user of our realm (S4U2Self). Raises AccountRefused, Unavailable."""
         own = self._own([_KERBEROS, _SPNEGO])
         name = gssapi.Name(f"{account}@{self._config.realm}", gssapi.NameType.kerberos_principal)
         try:
@@ -59,7 +61,7 @@ class Tickets:
         return own
 
     def token(self, credentials: gssapi.Credentials, account: str, service: str) -> bytes:
-        """Returns a token for one request to a service (S4U2Proxy). Raises Forbidden, Unavailable."""
+        """Returns a token for one request to a service (S4U2Proxy). Raises AccountRefused, Unavailable."""
         target = gssapi.Name(f"{service}@{self._config.realm}", gssapi.NameType.kerberos_principal)
 
         def step(mechanism: gssapi.OID) -> bytes:

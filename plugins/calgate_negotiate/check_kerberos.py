@@ -171,6 +171,8 @@ async def _ticket(file: Path, context: CheckContext, broken: str) -> Finding:
     if broken or "login" in context.blocked:
         return Finding("untried", "ticket", f"no sign-in from end to end: see {broken or context.blocked['login']}")
     user, password = context.login
+    if not password:
+        return Finding("note", "ticket", f"no sign-in was tried: there is no password of {user}")
     try:
         from calgate_negotiate.check_sign_in import sign_in
 

@@ -79,7 +79,7 @@ async def test_check_reports_a_ca_file_without_a_certificate(write: Write, tmp_p
     (tmp_path / "empty.pem").write_text("")
     assert (await report(write(ca=str(tmp_path / "empty.pem")))).only(
         "fail", "start", "give the CA's certificate"
-    ) == []
+    ) == ["plugins"]
 
 
 async def test_check_reports_a_stopped_domain_controller_once(domain: Lab, write: Write) -> None:

@@ -220,8 +220,9 @@ def test_state_of_the_account_is_the_reason_why_there_is_no_ticket(
 def test_services_that_the_domain_does_not_name_are_refused(config: Config, tmp_path: Path) -> None:
     with open_tickets(config, tmp_path) as tickets:
         alice = tickets.impersonate("alice")
-        with pytest.raises(Forbidden, match="does not let gateway@"):
+        with pytest.raises(AccountRefused, match="does not let gateway@") as refused:
             tickets.token(alice, "alice", f"ldap/dc1.{DOMAIN}")
+        assert refused.value.code == "not-delegated"
         with pytest.raises(Refusal, match="no account holds HTTP/nowhere"):
             tickets.token(alice, "alice", "HTTP/nowhere")
 
@@ -279,6 +280,23 @@ async def test_tickets_of_a_person_are_kept_until_the_person_changes(
             listener(Changed("person-changed", alice.key))
         await sign_on.introduce(server, alice, grant, None)
         assert impersonated == ["alice", "alice"]
+
+
+async def test_user_who_was_refused_is_passed_on_as_soon_as_the_domain_allows_it(
+    domain: Lab, config: Config, docs_keytab: Path, tmp_path: Path
+) -> None:
+    async with directory(domain) as people, delegation(domain, config, tmp_path) as (sign_on, _):
+        alice, bob = await people.look_up(named("alice")), await people.look_up(named("bob"))
+        assert alice is not None
+        assert bob is not None
+        assert await sign_on.token(bob, SERVICE)
+        domain.samba_tool("delegation", "for-any-protocol", "gateway", "off")
+        try:
+            with pytest.raises(AccountRefused):
+                await sign_on.token(alice, SERVICE)
+        finally:
+            domain.samba_tool("delegation", "for-any-protocol", "gateway", "on")
+        assert user_of(await sign_on.token(alice, SERVICE), docs_keytab) == f"alice@{REALM}"
 
 
 class Changed:

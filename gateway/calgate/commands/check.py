@@ -84,7 +84,9 @@ def explain(token: str) -> list[Finding]:
 
 
 def _password(from_stdin: bool) -> str:
-    return sys.stdin.readline().rstrip("\r\n") if from_stdin else str(click.prompt("Password", hide_input=True))
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    return str(click.prompt("Password (Enter: try no sign-in)", hide_input=True, default="", show_default=False))
 
 
 def _print_json(findings: Sequence[Finding]) -> None:

@@ -85,6 +85,11 @@ REFUSALS: Mapping[str, Help] = {
         "add the domain of the account to `[[ldap.domains]]`, or the user to the users file",
         "groups.md",
     ),
+    "not-delegated": Help(
+        "The route signs users in by Kerberos delegation, and the domain does not let the gateway act for this user",
+        "`calgate check --as USER` names what is missing in the domain",
+        "delegation.md",
+    ),
     "forbidden": Help(
         "No access rule grants the request, or one denies it",
         "`calgate access explain USER --document D` shows every rule's verdict",

@@ -64,7 +64,7 @@ class Route(Section):
     """The host name that the route is for, without a port; by default any."""
     path: Annotated[str, AfterValidator(_path)] = "/"
     """The route serves this path and everything below it, in any case. The first route that fits a request serves
-    it.
+    it. The path goes to the document server unchanged.
     """
     upstreams: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(min_length=1)
     """The document servers, each as scheme, host and port. A session stays with one of them."""

@@ -76,6 +76,10 @@ _ACCOUNTS: Mapping[str, tuple[str, str]] = {
         _("Your account is not known here"),
         _("You were identified, but the directory has no such account."),
     ),
+    "not-delegated": (
+        _("The document server cannot sign you in"),
+        _("You may open this, but the domain does not let this site sign you in at the document server."),
+    ),
 }
 
 _WAITS = _("Nothing is wrong with your account. Try again in a moment.")

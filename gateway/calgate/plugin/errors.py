@@ -85,14 +85,21 @@ class AuthenticationFailed(Refusal):
 
 
 class AccountRefused(Refusal):
-    """The user is authenticated, but the account may not sign in.
+    """The user is authenticated, but the account may not sign in here, or not at the document server.
 
     Codes: `account-disabled`, `account-expired`, `account-locked`, `account-restricted` (not now or not from there),
-    `password-expired`, `account-unknown`.
+    `password-expired`, `account-unknown`, `not-delegated` (the domain does not let the gateway act in the user's name).
     """
 
     code = "account-disabled"
-    further_codes = ("account-expired", "account-locked", "account-restricted", "password-expired", "account-unknown")
+    further_codes = (
+        "account-expired",
+        "account-locked",
+        "account-restricted",
+        "password-expired",
+        "account-unknown",
+        "not-delegated",
+    )
 
 
 class Forbidden(Refusal):

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 AWAITED = {  # files that await the tasks which they create, and so see their exceptions
     "gateway/calgate/app.py",
     "gateway/calgate/authentication/completion.py",
-    "gateway/calgate/authentication/sessions.py",
+    "gateway/calgate/authentication/shared_calls.py",
     "gateway/calgate/commands/demo.py",
     "gateway/calgate/demo/server.py",
     "gateway/calgate/licensing/leases.py",
