@@ -77,9 +77,9 @@ async def test_check_reports_a_fault_of_all_servers_once(write: Write, tmp_path:
 
 async def test_check_reports_a_ca_file_without_a_certificate(write: Write, tmp_path: Path) -> None:
     (tmp_path / "empty.pem").write_text("")
-    assert (await report(write(ca=str(tmp_path / "empty.pem")))).only(
-        "fail", "start", "give the CA's certificate"
-    ) == ["plugins"]
+    assert (await report(write(ca=str(tmp_path / "empty.pem")))).only("fail", "start", "give the CA's certificate") == [
+        "plugins"
+    ]
 
 
 async def test_check_reports_a_stopped_domain_controller_once(domain: Lab, write: Write) -> None:
