@@ -153,7 +153,7 @@ class PassesAuthorization(Protocol):
 def authorization_faults(
     routes: Sequence[PassesAuthorization], sign_ons: Mapping[int, SignOn | ServerSignOn]
 ) -> Sequence[str]:
-    """Returns a fault for each route where the client's Authorization header would stand beside the sign-on's own."""
+    """Returns a fault for each route that would forward both the client's Authorization header and the sign-on's."""
     return [
         f'routes[{number + 1}].authorization: "pass" cannot be combined with a sign_on that sets Authorization itself;'
         " remove one of the two"

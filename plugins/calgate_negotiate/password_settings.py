@@ -1,4 +1,4 @@
-"""The section `[password]` of the settings file, and what it takes from the sections beside it."""
+"""The section `[password]` of the settings file, and what it takes from other sections."""
 
 from pathlib import Path
 

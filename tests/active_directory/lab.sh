@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A Windows domain of its own on this machine: a Samba domain controller, and beside it a joined member with winbindd, in
-# private network and mount namespaces. Nothing is written outside FOLDER; two labs side by side do not meet.
+# A Windows domain of its own on this machine: a Samba domain controller and a joined member with winbindd, in
+# private network and mount namespaces. Nothing is written outside FOLDER; two labs at once do not interfere.
 #
 #   lab.sh up FOLDER [CACHE.tgz [OWNER]]   provision (or unpack CACHE), start; ends by itself when process OWNER does
-#   lab.sh exec FOLDER COMMAND...          run beside the member: its hosts file, krb5.conf and winbindd's socket
+#   lab.sh exec FOLDER COMMAND...          run as on the member: with its hosts file, krb5.conf and winbindd's socket
 #   lab.sh dc FOLDER stop|start            the domain controller alone
 #   lab.sh winbindd FOLDER stop|start      the member's winbindd alone
 #   lab.sh partner FOLDER start [CACHE.tgz]|stop   another domain of another forest, which ours trusts and which trusts ours

@@ -1,6 +1,6 @@
-"""A warm request: calgate beside bare nginx and beside Apache with mod_auth_gssapi, mod_authnz_ldap and mod_proxy.
+"""A warm request: calgate compared with nginx and with Apache with mod_auth_gssapi, mod_authnz_ldap and mod_proxy.
 
-All proxies forward to the same backend and are loaded in turn, in one run. Where a scenario says nothing else: load
+All proxies forward to the same backend and are loaded in turn, in one run. Unless a scenario says otherwise: load
 and backend on core 0, the proxy under load alone on core 1, one worker, 32 kept connections, a browser's headers,
 signed in, a sign-on header set, no access log. Two workers have both cores, and share them with the load.
 """

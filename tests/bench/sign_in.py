@@ -1,4 +1,4 @@
-"""A Kerberos sign-in from end to end: calgate beside Apache with mod_auth_gssapi on the same domain."""
+"""A Kerberos sign-in from end to end: calgate compared with Apache with mod_auth_gssapi on the same domain."""
 
 import os
 import statistics

@@ -1,4 +1,4 @@
-"""Plans beside a known truth: a year of 500 people, played through the real allocator and planned from its records.
+"""Plans compared with a known truth: a year of 500 people, played through the allocator and planned from its records.
 
 The people of a seed come at known rates. The license has three Session CALs fewer than below 1 % takes, so people are
 denied, and try again every 5 minutes for half an hour. The plan sees the records alone; the truth is an exact replay of

@@ -38,8 +38,9 @@ async def session(server: DocumentServer, folder: Path) -> str:
 async def test_signed_in_request_is_admitted_with_its_user_and_cal(server: DocumentServer, tmp_path: Path) -> None:
     cookie = await session(server, tmp_path)
     async with gateway(write_settings(tmp_path, server.port, listen=TRUSTED, more=SECRET)) as gate:
-        reply = await ask(gate, cookie)
+        reply = await ask(gate, f"first=1; {cookie}; other=2")
         assert reply.status == 200
+        assert reply.values("cookie") == ["first=1; other=2"], "what the proxy must forward, without the session"
         assert reply.values("x-calgate-user") == ["DEMO\\bob"]
         assert reply.values("qvuser") == ["DEMO\\bob"]
         assert reply.values("x-calgate-cal") == ["session"]

@@ -295,16 +295,19 @@ async def test_websocket_is_closed_with_1001_when_idle(server: DocumentServer, t
 async def test_101_that_does_not_fit_the_key_is_502(gate: Gateway, server: DocumentServer) -> None:
     cookie = await cookie_of(gate, "alice")
     good = base64.b64encode(hashlib.sha1(base64.b64encode(b"0" * 16) + GUID).digest()).decode()
-    fields = [f"Sec-WebSocket-Accept: {good}"]
-    for wrong in ([], [f"Sec-WebSocket-Accept: {good[::-1]}"], fields * 2):
+    upgrade, accept = "Upgrade: websocket", f"Sec-WebSocket-Accept: {good}"
+    for wrong in (
+        *([upgrade], [upgrade, f"Sec-WebSocket-Accept: {good[::-1]}"], [upgrade, accept, accept]),
+        *([accept], ["Upgrade: h2c", accept], [upgrade, "Upgrade: h2c", accept]),
+    ):
 
         async def switch(exchange: Exchange, wrong: list[str] = wrong) -> None:
-            lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", *wrong, "", ""]
+            lines = ["HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", *wrong, "", ""]
             exchange.writer.write("\r\n".join(lines).encode() + frame(b"hello"))
 
         server.behaviour = switch
         head, _, writer = await open_websocket(gate, cookie)
-        assert head.startswith("HTTP/1.1 502 ")
+        assert head.startswith("HTTP/1.1 502 "), wrong
         writer.close()
 
 

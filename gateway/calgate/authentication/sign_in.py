@@ -28,7 +28,7 @@ from calgate.telemetry.metrics import Metrics
 _OFFICE = "office"  # in the User-Agent of Word and Excel, which fetch a link themselves before they open the browser
 _AGE_BEHIND_PROXY = 1.0  # seconds; a proxy's connection is older than the request on it
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-# Codes of credentials that cannot succeed here whoever sent them; beside a live session they are ignored.
+# Codes of credentials that cannot succeed here whoever sent them; with a live session they are ignored.
 _KINDS_NOT_ACCEPTED = frozenset({"ntlm-off", "ntlm-behind-proxy", "binding-missing"})
 
 

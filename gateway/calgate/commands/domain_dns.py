@@ -31,7 +31,7 @@ class Domain:
 def resolver_of(server: str | None) -> dns.resolver.Resolver:
     """Returns a resolver that asks this server, ADDRESS or ADDRESS:PORT; None: the machine's own servers.
 
-    Raises ValueError where the address is none, and where the machine has no DNS server.
+    Raises ValueError if the address is invalid, or the machine has no DNS server.
     """
     if server is None:
         try:

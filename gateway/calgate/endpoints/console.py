@@ -214,8 +214,8 @@ def _demand_own_page(request: Request) -> None:
 def _demand_intent(request: Request, session: Session, body: bytes) -> None:
     """Demands that a change was meant: our own origin, and the session's token.
 
-    A program that signs in anew with each request has no session to have a token of. It sends X-Calgate-Change, which
-    no page of another origin can do without a preflight, and the console answers none.
+    A program that signs in with each request has no session that could have a token. It sends X-Calgate-Change, which
+    no page of another origin can do without a preflight, and the console allows none.
     """
     origin = request.headers.get(b"origin")
     if normalize_origin(origin) not in request.own_origins:

@@ -1,7 +1,7 @@
 """Headers of requests that were read before: the same bytes of the same client are not read again.
 
 A browser repeats its headers byte for byte, in polls and for the pictures and scripts of a page; only the request line
-differs. What is remembered is how the headers read, never a decision: each request is judged anew. aiohttp's parser has
+differs. Only how the headers read is remembered, never a decision: each request is judged again. aiohttp's parser has
 read exactly these bytes as one whole head without a body, so this is no second parser.
 """
 

@@ -3,7 +3,7 @@
 from importlib import resources
 
 VERSION = "calgate_cal_v3"
-"""Name of the library and prefix of its functions, which are server-wide: the next version runs beside this one."""
+"""Name of the library and prefix of its functions, which are server-wide: the next version runs alongside this one."""
 
 KEY_NAMES = (
     *("state", "leases", "named", "document", "session", "usage", "used", "idle", "shares", "ended"),

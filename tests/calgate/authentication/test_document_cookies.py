@@ -75,3 +75,18 @@ def test_pair_that_the_document_server_sets_again_for_this_user_is_forwarded() -
     assert cookies.forwarded(line) == b""
     cookies.note([set_cookie("lang=en")])
     assert cookies.forwarded(line) == b"lang=en"
+
+
+def test_what_a_session_remembers_of_received_cookies_is_bounded() -> None:
+    cookies = DocumentCookies()
+    for number in range(1000):
+        line = f"script{number}=1".encode()
+        digests = cookies.unjudged(received(line))
+        cookies.judge(digests, [])
+        assert cookies.forwarded(received(line)) == line
+    assert len(cookies._judged) <= 512
+    assert len(cookies._lines) <= 16
+    long = b"; ".join(b"c%d=1" % number for number in range(1000))
+    cookies.judge(cookies.unjudged(received(long)), [])
+    assert cookies.forwarded(received(long)) == long
+    assert long not in cookies._lines

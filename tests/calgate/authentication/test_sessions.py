@@ -15,6 +15,7 @@ from calgate.authentication.session import Session
 from calgate.authentication.sessions import COPY_LIFE, Sessions
 from calgate.authentication.settings import SessionSection
 from calgate.authentication.unconfirmed import MOST
+from calgate.http.cookies import SetCookie
 from calgate.http.headers import Cookies
 from calgate.plugin.identity import Identity, Person
 from calgate.plugin.services import Store
@@ -139,6 +140,27 @@ async def test_requests_with_the_same_cookies_ask_once_whose_they_are(
     assert commands == ["HMGET"] * 2
     strangers = [anonymous_session("192.0.2.7") for _ in range(3)]
     assert await asyncio.gather(*(sessions.cookies_up(one, cookies) for one in strangers)) == [b"a=1; b=2"] * 3
+
+
+async def test_cookies_of_a_response_are_saved_together_and_known_ones_keep_no_response_waiting(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, _ = await begin(store, SessionSection())
+    sessions = Sessions(store, SessionSection(), 0)
+    functions: list[str] = []
+    call = store.call
+
+    async def noted(function: str, *args: Any, **options: Any) -> Any:
+        functions.append(function.rpartition("_v1_")[2])
+        return await call(function, *args, **options)
+
+    monkeypatch.setattr(store, "call", noted)
+    cookies = [SetCookie.parse(b"c%d=1" % number, "/portal") for number in range(50)]
+    await sessions.note_cookies(session, cookies)
+    assert sorted(functions) == ["claim_cookies", "note"]
+    await sessions.note_cookies(session, cookies)
+    await sessions.note_cookies(session, [SetCookie.parse(b"c1=2", "/portal")])
+    assert len(functions) == 2
 
 
 async def test_copies_in_use_are_renewed_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

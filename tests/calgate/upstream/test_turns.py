@@ -53,6 +53,16 @@ def test_released_connection_goes_to_the_request_that_waited_longest() -> None:
     assert turns.take_idle("d") is None
 
 
+def test_idle_connection_is_not_taken_without_a_turn_by_a_user_who_has_their_share() -> None:
+    turns = Turns(3, 1)
+    first, second = take(turns, "a", "b")
+    open_for(turns, first)
+    idle = open_for(turns, second)
+    turns.release(idle)
+    assert turns.take_idle("a") is None
+    assert turns.take_idle("c") is idle
+
+
 def test_idle_connection_is_taken_without_a_turn() -> None:
     turns = Turns(1, 1)
     connection = open_for(turns, take(turns, "a")[0])
