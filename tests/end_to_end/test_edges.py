@@ -79,6 +79,12 @@ async def test_header_of_70_kb_is_431_without_its_bytes_in_the_log(gate: Gateway
     assert "secret" not in gate.log.read_text()
 
 
+async def test_long_path_of_a_refused_request_does_not_fill_the_log(gate: Gateway) -> None:
+    answer = await raw(gate.port, b"GET /" + b"a" * 5_000 + b" HTTP/1.1\r\nHost: g\r\n\r\n", within=1)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert all(len(str(line["path"])) <= 1_000 for line in gate.decisions() if "path" in line)
+
+
 async def test_unlisted_method_is_405_with_allow(gate: Gateway, server: DocumentServer) -> None:
     reply = await curl(f"{gate.url}/portal", "-X", "TRACE", user="alice")
     assert reply.status == 405

@@ -158,6 +158,7 @@ async def test_location_with_the_scheme_of_the_document_server_gets_the_public_o
 
 
 async def test_malformed_forwarded_header_is_logged_with_its_reason(gate: Gateway, server: DocumentServer) -> None:
-    assert (await through_proxy(gate, "/portal", "a=b", "X-Forwarded-For: unknown")).status == 400
+    for name, value in (("X-Forwarded-For", "unknown"), ("X-Forwarded-Host", "bi.example/../x")):
+        assert (await through_proxy(gate, "/portal", "a=b", f"{name}: {value}")).status == 400
+        assert name in str(gate.decisions("refused")[-1]["reason"])
     assert server.seen == []
-    assert "X-Forwarded-For" in str(gate.decisions("refused")[-1]["reason"])

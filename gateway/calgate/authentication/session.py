@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from calgate.authentication.document_cookies import DocumentCookies
 from calgate.authentication.open_exchanges import OpenExchange, OpenWebSocket
@@ -19,6 +20,12 @@ _MOST_PROOFS = 4
 
 EXPIRED = "expired"  # the reason of a session that ended by time alone
 GrantKey = tuple[int, str, str, str]  # route, path, document, address: rules may name networks
+
+
+@lru_cache(4096)
+def hash_id(session_id: str) -> str:
+    """Returns the key that the store knows a session by."""
+    return hashlib.sha256(session_id.encode("latin-1")).hexdigest()
 
 
 @dataclass(slots=True, eq=False)

@@ -5,19 +5,17 @@ is renewed in the background while it is used. A sign-out and an administrator's
 """
 
 import asyncio
-import hashlib
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 
-from calgate.authentication import unconfirmed
 from calgate.authentication.completion import complete, start
 from calgate.authentication.document_cookies import DocumentCookies
-from calgate.authentication.session import EXPIRED, Session
-from calgate.authentication.session_record import from_record, to_record
+from calgate.authentication.session import EXPIRED, Session, hash_id
+from calgate.authentication.session_record import from_record
+from calgate.authentication.session_store import SessionStore
 from calgate.authentication.settings import SessionSection
 from calgate.authentication.shared_calls import SharedCalls
 from calgate.authentication.unconfirmed import UnconfirmedSessions
@@ -26,22 +24,12 @@ from calgate.http.headers import Cookies
 from calgate.plugin.errors import SignInNeeded, Unavailable
 from calgate.plugin.identity import Identity, Person
 from calgate.plugin.services import Event, Store
-from calgate.plugin.values import as_text, milliseconds
+from calgate.plugin.values import milliseconds
 
-LIBRARY = Path(__file__).with_name("session.lua")
 COPY_LIFE = 15.0  # seconds a copy is believed: what a lost message can cost
 _KEEP_EVERY = 5.0  # seconds between rounds that renew the copies in use
 _RENEWED_AT_ONCE = 50  # one after the other takes a turn of the loop each: half a second for each under heavy load
-_OUTLIVES = 86_400.0  # seconds that a record outlives its session: it still says whose browser this was
-_COOKIES_KEPT = 7 * 86_400.0  # seconds, at least, for which it is known to whom the document server gave a cookie
-_SHARED_WITHIN = 30.0  # seconds in which sign-ins that began together can share a new browser id
 _LATE_POST = 300.0  # seconds after its end in which a session still serves a POST, so that a long form is not lost
-
-
-@lru_cache(4096)
-def hash_id(session_id: str) -> str:
-    """Returns the key that the store knows a session by."""
-    return hashlib.sha256(session_id.encode("latin-1")).hexdigest()
 
 
 class Sessions:
@@ -50,8 +38,7 @@ class Sessions:
     def __init__(
         self, store: Store, section: SessionSection, grace: float, clock: Callable[[], float] = time.time
     ) -> None:
-        self._store = store
-        self._section = section
+        self._store = SessionStore(store, section, clock)
         self._grace = grace
         self._clock = clock
         self._known: dict[str, Session] = {}
@@ -60,19 +47,7 @@ class Sessions:
         self._unconfirmed = UnconfirmedSessions(clock)
         self.further: Callable[[], Sequence[Session]] = tuple  # returns those that no cookie leads to: API tokens
         self.on_drop: Callable[[str], None] = lambda _: None  # called with the key of a session that is forgotten
-        store.library("calgate_session_v1", LIBRARY.read_text())
         store.listen(self._on_event)
-
-    def _record_key(self, key: str) -> str:
-        return f"{self._store.prefix}:session:{key}"
-
-    def _index_key(self, person_key: str) -> str:
-        return f"{self._store.prefix}:sessions-of:{person_key}"
-
-    @property
-    def _first_idle(self) -> float:
-        """Seconds that a session is stored until its cookie comes back once."""
-        return min(unconfirmed.LIFE, self._section.idle)
 
     # ------------------------------------------------------------ on the request path
 
@@ -129,7 +104,7 @@ class Sessions:
     async def _confirm(self, session: Session) -> None:
         session.confirmed = True
         self._unconfirmed.remove((session.person_key, session.address), session.key)
-        await self._enlist(session)
+        await self._store.enlist(session)
 
     async def owner(self, session_id: str) -> Session | None:
         """Returns the session a cookie belonged to, even if it has ended, as long as the store keeps its record."""
@@ -179,10 +154,7 @@ class Sessions:
     async def store(self, session: Session) -> None:
         """Writes a new session to the store. Raises Unavailable."""
         key = session.key
-        spans = [self._section.lifetime, self._first_idle, unconfirmed.LIFE]
-        args: list[str | int | float | bytes] = [milliseconds(span) for span in spans]
-        args += [word for pair in to_record(session).items() for word in pair]
-        await self._store.call("calgate_session_v1_begin", [self._record_key(key)], args)
+        await self._store.begin(session)
         self._known[key] = session
         excess = self._unconfirmed.add((session.person_key, session.address), key)
         if excess is not None:
@@ -191,24 +163,10 @@ class Sessions:
     async def browser(
         self, person_key: str, address: str, presented: str, *, user_agent: str, open_for: float, is_office: bool
     ) -> str:
-        """Returns the id of the browser that a person signs in with.
-
-        A browser that restores five tabs signs in five times before it has been given an id; these share one: the
-        sign-ins whose connection was open already (for `open_for` seconds) when the id was given out. Office fetches a
-        link itself and then opens the browser, which has cookies of its own: it shares the browser's id.
-        """
-        owner = hash_id(f"{person_key} {address}".encode().decode("latin-1"))
-        args: list[str | int | float | bytes] = [
-            secrets.token_urlsafe(16),
-            presented,
-            hash_id(user_agent)[:16],
-            milliseconds(open_for),
-            int(is_office),
-            milliseconds(_SHARED_WITHIN),
-            milliseconds(self._section.lifetime),
-        ]
-        key = f"{self._store.prefix}:browsers-of:{owner}"
-        return as_text(await self._store.call("calgate_session_v1_browser", [key], args))
+        """Returns the id of the browser that a person signs in with, see `SessionStore`."""
+        return await self._store.browser(
+            person_key, address, presented, user_agent=user_agent, open_for=open_for, is_office=is_office
+        )
 
     async def _read_once(self, key: str) -> Session | None:
         """Reads a session, with one round trip for all requests that wait for the same one."""
@@ -216,16 +174,10 @@ class Sessions:
 
     async def _read(self, key: str, *, keep: bool = True) -> Session | None:
         """Reads a session from the store; `keep` moves the end of its idle time."""
-        idle = milliseconds(self._section.idle) if keep else 0
-        reply = await self._store.call(
-            "calgate_session_v1_look", [self._record_key(key)], [idle, milliseconds(_OUTLIVES)]
-        )
-        record = _text(reply)
-        if not record:
+        now_ms, found = await self._store.read(key, keep=keep)
+        if not found:
             self._drop(key, EXPIRED)
             return None
-        now_ms = float(record[0])
-        found = dict(zip(record[1::2], record[2::2], strict=True))
         over = min(float(found["idle_until"]), float(found["expires"]))
         ended = found.get("ended", "") or (EXPIRED if now_ms >= over + milliseconds(_LATE_POST) else "")
         lapsed = not ended and now_ms >= over
@@ -238,12 +190,8 @@ class Sessions:
             session.believed_until = self._clock() + COPY_LIFE
             if key not in self._known:
                 self._known[key] = session
-                await self._enlist(session)
+                await self._store.enlist(session)
         return session
-
-    async def _enlist(self, session: Session) -> None:
-        span = milliseconds(self._section.lifetime)
-        await self._store.call("calgate_session_v1_enlist", [self._index_key(session.person_key)], [session.key, span])
 
     # ------------------------------------------------------------ the document server's cookies
 
@@ -260,26 +208,11 @@ class Sessions:
 
     async def _save_cookies(self, session: Session) -> None:
         fields, claimed, given_up = session.cookies.take_unsaved()
-        flat = [word for pair in fields.items() for word in pair]
-        saving = [self._store.call("calgate_session_v1_note", [self._record_key(session.key)], flat)]
-        if claimed or given_up:
-            args: list[str | int | float | bytes] = [
-                milliseconds(2 * _COOKIES_KEPT),
-                session.person_key,
-                len(given_up),
-                *given_up,
-                *claimed,
-            ]
-            saving.append(self._store.call("calgate_session_v1_claim_cookies", [self._cookies_key(0)], args))
-        failures = [one for one in await asyncio.gather(*saving, return_exceptions=True) if one is not None]
-        for failure in failures:
-            if isinstance(failure, BaseException):
-                session.cookies.put_back(fields)
-                raise failure
-
-    def _cookies_key(self, ago: int) -> str:
-        """Returns the key under which this period's, or an earlier period's, cookies and their users are kept."""
-        return f"{self._store.prefix}:cookies-set:{int(self._clock() // _COOKIES_KEPT) - ago}"
+        try:
+            await self._store.save_cookies(session, fields, claimed, given_up)
+        except BaseException:
+            session.cookies.put_back(fields)
+            raise
 
     async def cookies_up(self, session: Session, cookies: Cookies, *, unjudged: bool = True) -> bytes:
         """Returns the Cookie header to forward: without those that the document server gave to another user.
@@ -300,46 +233,24 @@ class Sessions:
 
     async def _judge(self, session: Session, digests: Sequence[str]) -> None:
         """Notes which of these cookies the document server gave to another user."""
-        replies = await asyncio.gather(
-            *(self._store.execute("HMGET", self._cookies_key(ago), *digests) for ago in (0, 1))
-        )
-        foreign = {
-            digest
-            for reply in replies
-            for digest, person in zip(digests, reply, strict=True)
-            if person is not None and as_text(person) != session.person_key
-        }
-        session.cookies.judge(digests, foreign)
+        session.cookies.judge(digests, await self._store.foreign_cookies(digests, session.person_key))
 
     # ------------------------------------------------------------ the end
 
     async def end(self, key: str, reason: str) -> bool:
         """Ends a session on every gateway at once; returns False if it had ended before."""
-        ended = await self._store.call(
-            "calgate_session_v1_finish", [self._record_key(key)], [reason, milliseconds(_OUTLIVES)]
-        )
+        ended = await self._store.finish(key, reason)
         self._drop(key, reason)
-        await self._store.publish(Event("session-ended", key, reason))
-        return bool(ended)
+        await self._store.publish_end(key, reason)
+        return ended
 
     async def live_of(self, person_key: str) -> list[Session]:
         """Returns the person's live sessions, on all gateways."""
-        keys = _text(await self._store.execute("ZRANGE", self._index_key(person_key), 0, -1))
-        sessions = [await self._peek(key) for key in keys]
-        return [session for session in sessions if session is not None]
-
-    async def _peek(self, key: str) -> Session | None:
-        """Reads a live session without renewing it."""
-        record = await self._store.execute("HGETALL", self._record_key(key))
-        found = {as_text(name): as_text(value) for name, value in record.items()}
-        over = min(float(found.get("idle_until", 0)), float(found.get("expires", 0))) / 1000
-        return from_record(key, found) if found and not found.get("ended") and time.time() < over else None
+        return await self._store.live_of(person_key)
 
     async def every(self) -> list[Session]:
         """Returns all live sessions. Walks the whole store in steps: for administrators, not for requests."""
-        keys = self._store.redis.scan_iter(match=self._record_key("*"), count=500)
-        found = [await self._peek(as_text(key).rpartition(":")[2]) async for key in keys]
-        return [session for session in found if session is not None]
+        return [session async for session in self._store.every()]
 
     def _drop(self, key: str, reason: str) -> None:
         session = self._known.pop(key, None)
@@ -388,9 +299,7 @@ class Sessions:
                     self._drop(key, "not known any more")  # with its open exchanges: nothing could close them later
             with suppress(Unavailable):
                 for key in self._unconfirmed.take_excess():
-                    await self._store.call(
-                        "calgate_session_v1_discard", [self._record_key(key)], [milliseconds(self._first_idle)]
-                    )
+                    await self._store.discard(key)
 
     def _is_in_use(self, session: Session, last: float) -> bool:
         """Whether a copy is renewed. A single request of a client without cookies is not reason enough."""
@@ -404,7 +313,3 @@ class Sessions:
         await self._read(session.key, keep=was_used)
         if session.cookies.has_unsaved:
             await self._save_cookies(session)
-
-
-def _text(values: Sequence[object]) -> list[str]:
-    return [as_text(value) for value in values]

@@ -10,8 +10,8 @@ from calgate.authentication import csrf
 from calgate.authentication.anonymous import anonymous_session
 from calgate.authentication.completion import complete, start
 from calgate.authentication.handshakes import Handshakes
-from calgate.authentication.session import Session
-from calgate.authentication.sessions import Sessions, hash_id
+from calgate.authentication.session import Session, hash_id
+from calgate.authentication.sessions import Sessions
 from calgate.authentication.settings import SessionSection
 from calgate.authentication.token import token_in
 from calgate.authentication.tokens import Tokens

@@ -20,8 +20,7 @@ from urllib.parse import parse_qs
 
 import aiohttp
 
-from calgate.authentication.session import Session
-from calgate.authentication.sessions import hash_id
+from calgate.authentication.session import Session, hash_id
 from calgate.authentication.sign_in import SignedIn, SignIn
 from calgate.authentication.token import Token
 from calgate.endpoints import ADMIN, PREFIX

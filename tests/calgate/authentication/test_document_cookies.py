@@ -1,5 +1,6 @@
 """The document server's cookies of one session: remembered, bounded, forwarded and deleted."""
 
+from calgate.authentication import document_cookies
 from calgate.authentication.document_cookies import MOST, DocumentCookies, cookie_fields
 from calgate.http.cookies import SetCookie, digest_of
 from calgate.http.headers import Cookies
@@ -84,9 +85,9 @@ def test_what_a_session_remembers_of_received_cookies_is_bounded() -> None:
         digests = cookies.unjudged(received(line))
         cookies.judge(digests, [])
         assert cookies.forwarded(received(line)) == line
-    assert len(cookies._judged) <= 512
-    assert len(cookies._lines) <= 16
-    long = b"; ".join(b"c%d=1" % number for number in range(1000))
+    assert len(cookies._judged) <= document_cookies._MOST_JUDGED
+    assert len(cookies._lines) <= document_cookies._MOST_LINES
+    long = b"; ".join(b"c%d=%060d" % (number, number) for number in range(200))
     cookies.judge(cookies.unjudged(received(long)), [])
     assert cookies.forwarded(received(long)) == long
     assert long not in cookies._lines

@@ -110,7 +110,8 @@ async def test_requests_that_wait_for_one_session_read_it_from_the_store_once(
     server: Server, sessions: Known, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = 0
-    call = sessions._store.call
+    store = sessions._store._store
+    call = store.call
 
     async def counted(function: str, *words: Any, **more: Any) -> Any:
         nonlocal reads
@@ -120,7 +121,7 @@ async def test_requests_that_wait_for_one_session_read_it_from_the_store_once(
     _, cookie = await sessions.begun()
     await sessions.find(cookie)
     sessions.now += COPY_LIFE
-    monkeypatch.setattr(sessions._store, "call", counted)
+    monkeypatch.setattr(store, "call", counted)
     found = await asyncio.gather(*(sessions.find(cookie) for _ in range(200)))
     assert len({id(session) for session in found}) == 1
     assert reads == 1
