@@ -21,6 +21,10 @@ class Counting(QlikView):
         self.readings += 1
         return super().classify(method, target, body, content_type)
 
+    def needs_body(self, method: str, target: str) -> int:
+        self.readings += 1
+        return super().needs_body(method, target)
+
 
 @pytest.fixture
 def counting() -> Counting:
@@ -54,3 +58,12 @@ def test_long_request_is_read_each_time(cached: CachedDialect, counting: Countin
     for _ in range(2):
         assert cached.classify("POST", CALL, body, "text/plain").document == "sales.qvw"
     assert counting.readings == 2
+
+
+@pytest.mark.parametrize(("length", "readings"), [(100, 1), (60_000, 2)])
+def test_need_of_a_body_is_remembered_for_short_targets_only(
+    cached: CachedDialect, counting: Counting, length: int, readings: int
+) -> None:
+    for _ in range(2):
+        cached.needs_body("POST", f"{CALL}?x={'x' * length}")
+    assert counting.readings == readings
