@@ -46,6 +46,7 @@ from calgate.routes import Route, authorization_faults, has_only_remembered_sett
 from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, open_store
 from calgate.telemetry.dependency import DependencyState
 from calgate.telemetry.metrics import Metrics
+from calgate.telemetry.worker_states import WorkerStates
 from calgate.tracing.instrumented import instrument
 from calgate.tracing.settings import FIELDS
 from calgate.upstream.balancer import LoadBalancer, Server
@@ -90,6 +91,7 @@ class Gateway:
         self.licensing = Licensing(plugins.allocator, self.sessions, {}, metrics)
         store.listen(self.licensing.on_event)
         self.drained = DrainedServers(store)
+        self.worker_states = WorkerStates(store) if core.console is not None else None
         self.load_balancers = load_balancers
         self._store = store
         self._plugins = plugins
@@ -170,12 +172,15 @@ class Gateway:
 
         "ready" lasts from the time that the rules were resolved until the stop, whatever is away meanwhile.
         """
-        degraded = [] if self._store.ready else ["store"]
-        if not self.directory_is_up:
-            degraded.append("directory")
+        degraded = self.degraded()
         self.was_ready = self.was_ready or self.rules.are_resolved
         status = "stopping" if self.is_stopping else "ready" if self.was_ready else "starting"
         return {"status": status, "degraded": degraded}
+
+    def degraded(self) -> Sequence[str]:
+        """Returns the dependencies that are not responding."""
+        degraded = [] if self._store.ready else ["store"]
+        return degraded if self.directory_is_up else [*degraded, "directory"]
 
     @property
     def directory_is_up(self) -> bool:
@@ -278,6 +283,8 @@ def _background_work(core: Core, gateway: Gateway, plugins: StartedPlugins, stat
     yield gateway.licensing.report()
     yield background.keep_rules(core, plugins.directory, gateway.rules, gateway.licensing, state, gateway.console_roles)
     yield background.keep_drained(gateway.drained, gateway.load_balancers)
+    if gateway.worker_states is not None:
+        yield background.keep_reporting(gateway.worker_states, gateway.degraded, gateway.load_balancers)
     if gateway.certificates is not None:
         yield background.keep_certificates(gateway.certificates)
     yield from (load_balancer.watch() for load_balancer in gateway.load_balancers)

@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import os
+import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from calgate.access.current import CurrentRules
 from calgate.access.rules import Rules
@@ -15,6 +18,7 @@ from calgate.licensing.leases import Licensing
 from calgate.plugin.errors import Unavailable
 from calgate.plugin.identity import Directory
 from calgate.telemetry.dependency import DependencyState
+from calgate.telemetry.worker_states import ServerState, WorkerState, WorkerStates
 from calgate.upstream.balancer import LoadBalancer
 from calgate.upstream.drained import DrainedServers
 
@@ -23,6 +27,9 @@ logger = logging.getLogger(__name__)
 _RESOLVE_EVERY = 300.0  # seconds: groups can be renamed or created while the gateway runs
 _RETRY_AFTER = 3.0  # seconds, while the directory or the store does not respond
 _CERTIFICATES_EVERY = 5.0  # seconds
+_STATE_EVERY = 1.0  # seconds: what has changed is reported so soon
+_REPORT_EVERY = 10.0  # seconds: what has not changed, so that readers see that the worker is alive
+_LAST_WITHIN = 0.5  # seconds that a worker's end waits for the store
 
 
 async def keep_rules(
@@ -87,6 +94,35 @@ async def keep_drained(servers: DrainedServers, load_balancers: Sequence[LoadBal
         for load_balancer in load_balancers:
             load_balancer.set_drained(drained)
         await servers.wait_for_change()
+
+
+async def keep_reporting(
+    states: WorkerStates, degraded: Callable[[], Sequence[str]], load_balancers: Sequence[LoadBalancer]
+) -> None:
+    """Reports what this worker knows of the servers that it depends on, for the console; runs until cancelled."""
+    said, at = WorkerState("", 0), 0.0
+    try:
+        while True:
+            state = _state(degraded(), load_balancers)
+            if state != said or asyncio.get_running_loop().time() - at >= _REPORT_EVERY:
+                with suppress(Unavailable):
+                    await states.report(state)
+                    said, at = state, asyncio.get_running_loop().time()
+            await asyncio.sleep(_STATE_EVERY)
+    finally:
+        with suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(_LAST_WITHIN):
+                await states.withdraw(said)
+
+
+def _state(degraded: Sequence[str], load_balancers: Sequence[LoadBalancer]) -> WorkerState:
+    servers: dict[str, ServerState] = {}
+    for one in (state for load_balancer in load_balancers for state in load_balancer.server_states()):
+        known = servers.get(one.name)
+        # one that several routes name must respond for all of them
+        worse = known is None or (one.is_up, -(one.failed_at or 0)) < (known.is_up, -(known.failed_at or 0))
+        servers[one.name] = one if known is None or worse else known
+    return WorkerState(socket.gethostname(), os.getpid(), degraded, list(servers.values()))
 
 
 async def keep_certificates(certificates: Certificates) -> None:

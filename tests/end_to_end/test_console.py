@@ -8,6 +8,7 @@ import signal
 import stat
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -310,6 +311,41 @@ async def test_every_screen_answers_as_page_and_as_json(console: Console, path: 
     assert reply.status == 200
     assert reply.json["parts"]
     assert "pass-Word" not in page.body.decode()
+
+
+async def test_overview_has_the_use_of_today_and_says_that_all_is_well(console: Console) -> None:
+    await curl(f"{console.gate.url}/docs/a.qvw", user="alice")  # served, or denied because all are in use
+    for _ in range(400):
+        parts: Any = (await console.get("rita", "")).json["parts"]
+        [card] = [part for part in parts if part["kind"] == "bars"]
+        today = max(max(bar["today"], default=0) for bar in card["bars"])
+        if today:
+            break
+        await asyncio.sleep(0.05)
+    assert today >= 1
+    page = (await console.get("rita", "", accept="text/html")).body.decode()
+    assert '<svg class="spark"' in page
+    assert "Nothing is known to be unwell." in page
+
+
+async def test_server_that_does_not_respond_is_down_for_every_worker_and_unwell_on_the_overview(tmp_path: Path) -> None:
+    port = free_port()
+    async with gateway(write(tmp_path, 1, place=f'bind = "127.0.0.1:{port}"')) as gate:  # nothing listens on port 1
+        console = Console(gate, f"http://127.0.0.1:{port}")
+        await until_served(console)
+        assert (await curl(f"{gate.url}/portal", user="alice")).status == 502
+        for _ in range(200):
+            rows = [row for row in await console.rows("rita", "servers") if row.get("failed_at")]
+            if len(rows) > 1:
+                break
+            await asyncio.sleep(0.05)
+        [all_workers, *each] = rows
+        assert str(all_workers["up"]).startswith("0 of ")
+        assert {row["up"] for row in each} == {"down"}
+        assert all("Connect" in str(row["failure"]) or "connect" in str(row["failure"]) for row in rows)
+        overview = (await console.get("rita", "", accept="text/html")).body.decode()
+        assert "http://127.0.0.1:1 is down for" in overview
+        assert "Nothing is known to be unwell" not in overview
 
 
 async def test_ended_process_delays_no_user_and_comes_back(console: Console) -> None:

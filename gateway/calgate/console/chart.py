@@ -1,5 +1,6 @@
 """Draws values over time as SVG: a line for each series, its limit dashed. No script is needed to read it."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 
 from markupsafe import Markup, escape
@@ -8,6 +9,7 @@ from calgate.plugin.screens import Chart, Series
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 960, 300, 44, 16, 28
 _MARKS = 6  # times below the chart
+_DAY, _SPARK = 24, 24  # hours, and the height of a line of one day
 
 
 def draw(chart: Chart, zone: tzinfo = UTC) -> Markup:
@@ -36,6 +38,20 @@ def draw(chart: Chart, zone: tzinfo = UTC) -> Markup:
     for number, one in enumerate(chart.series):
         parts += _line(number, one, most, hours)
     return Markup("").join([*parts, Markup("</svg>")])
+
+
+def spark(values: Sequence[int], limit: int) -> Markup:
+    """Returns the use of today as a small line from midnight to midnight."""
+    most = max([1, limit, *values])
+    points = " ".join(
+        f"{(hour + edge) * 100 / max(_DAY, len(values)):.2f},{_SPARK * (1 - value / most):.2f}"
+        for hour, value in enumerate(values)
+        for edge in (0, 1)
+    )
+    return Markup(
+        '<svg class="spark" viewBox="0 -1 100 {}" preserveAspectRatio="none" role="img" aria-label="{}">'
+        '<line class="grid" x1="0" x2="100" y1="{}" y2="{}"/><polyline class="line" points="{}"/></svg>'
+    ).format(_SPARK + 2, f"Use of today by hour; most in use: {max(values)}", _SPARK, _SPARK, points)
 
 
 def _line(number: int, series: Series, most: int, hours: int) -> list[Markup]:

@@ -8,7 +8,7 @@ from secrets import token_urlsafe
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from calgate.console.chart import draw
+from calgate.console.chart import draw, spark
 from calgate.endpoints import ADMIN
 from calgate.plugin.screens import Link, Moment, Outcome, Screen, View, Visitor
 
@@ -56,7 +56,10 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(
-            cell=self._cell, moment=lambda at: self._cell(Moment(at)), svg=lambda chart: draw(chart, zone)
+            cell=self._cell,
+            moment=lambda at: self._cell(Moment(at)),
+            svg=lambda chart: draw(chart, zone),
+            spark=lambda bar: spark(bar.today, bar.limit),
         )
         self._templates.tests["a_part"] = lambda part, name: type(part).__name__ == name
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from calgate.commands.site import SettingsSite
 from calgate.config.model import Settings
 from calgate.console.people import person_screen, sessions_screen
-from calgate.console.site_screens import health_screen, servers_screen, settings_screen
+from calgate.console.servers import servers_screen
+from calgate.console.site_screens import health_screen, settings_screen
 from calgate.console.why import why_screen
 from calgate.plugin.screens import ConsoleContext, Screen
 from calgate.plugin_loader import StartedPlugins

@@ -20,7 +20,7 @@ from calgate.endpoints import ADMIN
 from calgate.endpoints.console import IDENTITY, Removal
 from calgate.pages.negotiation import prefers_page
 from calgate.plugin.errors import Refusal
-from calgate.plugin.screens import ROLES, Inputs, Moment, Notice, Outcome, Screen, Table, View, Visitor
+from calgate.plugin.screens import ROLES, Inputs, Moment, Notice, Outcome, Part, Screen, Table, View, Visitor
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +93,8 @@ class ConsoleServer:
             view = await screen.show(visitor, inputs)
             if screen.path == "person" and inputs.get("user"):
                 view = await self._with_panels(view, visitor, inputs.get("user"))
+            if screen.path == self._first:
+                view = replace(view, parts=[*await self._what_is_unwell(visitor), *view.parts])
         except Refusal as refusal:
             return View([Notice(refusal.detail, "fail")]), refusal.status
         return view, 200
@@ -106,6 +108,13 @@ class ConsoleServer:
                 except Refusal as refusal:
                     parts.append(Notice(f"{screen.title}: {refusal.detail}", "fail"))
         return replace(view, parts=parts)
+
+    async def _what_is_unwell(self, visitor: Visitor) -> Sequence[Part]:
+        parts: list[Part] = []
+        for screen in self._screens.values():
+            if screen.on_overview is not None and visitor.may(screen.role):
+                parts += await screen.on_overview(visitor)
+        return parts or [Notice("Nothing is known to be unwell.", "ok")]
 
     async def _act(self, request: web.BaseRequest, caller: _Caller, screen: Screen, name: str) -> web.StreamResponse:
         action = screen.actions.get(name)

@@ -1,117 +1,38 @@
-"""The site's screens: document servers, health, effective settings."""
+"""The site's screens: health and effective settings."""
 
 import asyncio
 import time
 from collections.abc import Sequence
-
-import aiohttp
+from pathlib import Path
 
 from calgate.commands.checks import check
 from calgate.config.effective import effective_settings
 from calgate.config.model import Settings
+from calgate.http.tls import certificate_expiry
 from calgate.plugin.checks import Finding
 from calgate.plugin.screens import (
     Action,
-    Button,
     Cell,
     Column,
+    Facts,
     Field,
     Form,
     Inputs,
+    Moment,
     Notice,
     Outcome,
+    Part,
     Screen,
     Search,
     Table,
     View,
     Visitor,
 )
-from calgate.plugin.services import Store
 from calgate.plugin.tasks import start_task
-from calgate.upstream.drained import DrainedServers
 
-_PROBE_WITHIN = 3.0  # seconds
-_CHECK_WITHIN = 60.0
+_CHECK_WITHIN = 60.0  # seconds
 _MOST_FINDINGS = 500
-
-
-# ---------------------------------------------------------------- document servers
-
-
-def servers_screen(settings: Settings, store: Store) -> Screen:
-    """Returns the screen of the document servers."""
-    servers = _Servers(settings, store)
-    actions = {
-        "drain": Action("admin", servers.drain),
-        "restore": Action("admin", servers.restore, takes_away=False),
-    }
-    return Screen("servers", "Document servers", servers.show, actions, group="site", order=10)
-
-
-class _Servers:
-    def __init__(self, settings: Settings, store: Store) -> None:
-        self._routes = settings.core.routes
-        self._drained = DrainedServers(store)
-
-    async def show(self, visitor: Visitor, inputs: Inputs) -> View:
-        drained = await self._drained.read()
-        names = list(dict.fromkeys(url for route in self._routes for url in route.upstreams))
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE_WITHIN)) as http:
-            states = await asyncio.gather(*(_probe(http, name) for name in names))
-        rows: list[dict[str, Cell]] = [
-            {
-                "id": name,
-                "server": name,
-                "routes": ", ".join(f"{r.host}{r.path}" for r in self._routes if name in r.upstreams),
-                "state": state,
-                "drained": "drained" if name in drained else "",
-            }
-            for name, state in zip(names, states, strict=True)
-        ]
-        columns = (
-            *(Column("server", "Server"), Column("routes", "Routes")),
-            *(Column("state", "Now, from this machine"), Column("drained", "Drained")),
-        )
-        buttons = [Button("servers/drain", "Drain"), Button("servers/restore", "Restore")]
-        return View([Table("", columns, rows, buttons=buttons)])
-
-    async def drain(self, visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
-        """Drains the selected servers; a route keeps at least one."""
-        drained = set(await self._drained.read())
-        outcomes = []
-        for name in self._known(inputs):
-            lonely = next(
-                (r for r in self._routes if name in r.upstreams and not set(r.upstreams) - drained - {name}), None
-            )
-            if lonely is not None:
-                outcomes.append(Outcome(f"{name} is the last server of {lonely.host}{lonely.path}.", is_done=False))
-                continue
-            await self._drained.change(name, drained=True)
-            drained.add(name)
-            outcomes.append(Outcome(f"{name} is drained: new sessions go to other servers."))
-        return outcomes or [Outcome("No server was selected.", is_done=False)]
-
-    async def restore(self, visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
-        """Restores the selected servers."""
-        for name in self._known(inputs):
-            await self._drained.change(name, drained=False)
-        done = [Outcome(f"{name} takes sessions again.") for name in self._known(inputs)]
-        return done or [Outcome("No server was selected.", is_done=False)]
-
-    def _known(self, inputs: Inputs) -> Sequence[str]:
-        names = {url for route in self._routes for url in route.upstreams}
-        return [name for name in inputs.selected if name in names]
-
-
-async def _probe(http: aiohttp.ClientSession, server: str) -> str:
-    """Returns whether a document server responds to anything at all."""
-    began = time.monotonic()
-    try:
-        # whether its certificate is right is for `check` to say; this shows whether it is there
-        async with http.get(server, allow_redirects=False, ssl=False) as response:
-            return f"responds ({response.status}, {(time.monotonic() - began) * 1000:.0f} ms)"
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        return f"does not respond: {error or 'no response in time'}"
+_SOON = 14  # days before a certificate's end, as in the alert rules
 
 
 # ---------------------------------------------------------------- health
@@ -121,7 +42,7 @@ def health_screen(settings: Settings) -> Screen:
     """Returns the screen that runs `calgate check`."""
     health = _Health(settings)
     actions = {"run": Action("reader", health.run, takes_away=False)}
-    return Screen("health", "Health", health.show, actions, group="site", order=20)
+    return Screen("health", "Health", health.show, actions, group="site", order=20, on_overview=health.unwell)
 
 
 class _Health:
@@ -146,7 +67,17 @@ class _Health:
         form = Form("", "health/run", "Run the check now", (), asks_reason=False)
         state = Notice("The check is running; findings appear as they come.") if is_running else None
         table = Table("Findings", columns, rows, empty="The check has not been run since this process started.")
-        return View([*([state] if state else [form]), table], is_live=is_running)
+        ended = [Facts("Last run", {"Ended": Moment(self._ended_at)})] if self._ended_at is not None else []
+        return View([*([state] if state else [form, *ended]), table], is_live=is_running)
+
+    async def unwell(self, visitor: Visitor) -> Sequence[Part]:
+        """Returns certificates that end soon, and how many faults the last run of the check found."""
+        faults = sum(one.level == "fail" for one in self._findings)
+        found = f"The last check found {faults} {'fault' if faults == 1 else 'faults'}; see Health."
+        parts: list[Part] = [Notice(found, "fail")] if faults else []
+        listen = self._settings.core.listen
+        files = [tls.certificate for tls in (listen.tls, *listen.sni) if tls is not None]
+        return parts + [notice for file in files for notice in await asyncio.to_thread(_ends_soon, file)]
 
     async def run(self, visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
         """Begins a run, unless one is under way."""
@@ -166,6 +97,19 @@ class _Health:
             self._findings.append(Finding("fail", "check", f"did not end within {_CHECK_WITHIN:g} s"))
         except Exception as error:  # noqa: BLE001 - plugins' checks are foreign code
             self._findings.append(Finding("fail", "check", f"{type(error).__name__}: {error}"))
+        finally:
+            self._ended_at = time.time()
+
+
+def _ends_soon(certificate: Path) -> Sequence[Notice]:
+    try:
+        days = (certificate_expiry(certificate) - time.time()) / 86_400
+    except (OSError, ValueError) as error:
+        return [Notice(f"listen.tls: {certificate} cannot be read: {error}", "fail")]
+    if days < 0:
+        return [Notice(f"listen.tls: {certificate} has expired, so browsers refuse it; renew it.", "fail")]
+    soon = Notice(f"listen.tls: {certificate} expires in {days:.0f} days; renew it.", "warn")
+    return [soon] if days < _SOON else []
 
 
 # ---------------------------------------------------------------- settings

@@ -94,6 +94,7 @@ class Bar:
     limit: int
     note: str = ""
     next_at: float | None = None  # when the next one can come free
+    today: Sequence[int] = ()  # the most in use in each hour since midnight, drawn as a small line
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +229,7 @@ class Screen:
     group: Literal["licenses", "people", "site"] = "licenses"
     order: int = 50  # lower comes first in its group; the first screen of all is the overview
     about_user: Callable[[Visitor, str], Awaitable[Sequence[Part]]] | None = None  # its share of a user's own screen
+    on_overview: Callable[[Visitor], Awaitable[Sequence[Part]]] | None = None  # what is unwell, on the first screen
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from hashlib import blake2b
 
 from calgate.plugin.errors import BadGateway, GatewayTimeout, Unavailable
 from calgate.telemetry.metrics import Metrics
+from calgate.telemetry.worker_states import ServerState
 from calgate.upstream.pool import Unreachable, Upstream, UpstreamRequest
 from calgate.upstream.settings import HealthSection
 
@@ -34,6 +35,12 @@ class Server:
     down_until: float = 0.0
     is_healthy: bool = True  # by its health check
     is_drained: bool = False  # by an administrator: all sessions go to other servers
+    failed_at: float | None = None  # Unix time of the last failure
+    failure: str = ""
+
+    def note_failure(self, why: str) -> None:
+        """Remembers the last failure, for people."""
+        self.failed_at, self.failure = time.time(), why
 
     @property
     def is_simple(self) -> bool:
@@ -68,6 +75,7 @@ class LoadBalancer:
     def failed(self, member: Server, error: BadGateway | GatewayTimeout) -> None:
         """Counts a failed request. Where there are other servers, marks this one down; at once if unreachable."""
         self.metrics.count("upstream_failures", member.upstream.name)
+        member.note_failure(error.detail)
         member.failures += _FAILURES if isinstance(error, Unreachable) else 1
         if len(self.members) > 1 and member.failures >= _FAILURES and self.clock() >= member.down_until:
             member.down_until = self.clock() + _PAUSE
@@ -95,8 +103,16 @@ class LoadBalancer:
         A drained server can be up: it is the administrator who keeps sessions away from it.
         """
         for member in self.members:
-            has_failed = self.health is None and member.failures >= _FAILURES
-            yield member.upstream.name, member.is_healthy and not has_failed
+            yield member.upstream.name, self._is_up(member)
+
+    def server_states(self) -> Iterator[ServerState]:
+        """Yields the same with what an administrator wants to know of each server."""
+        for one in self.members:
+            yield ServerState(one.upstream.name, self._is_up(one), one.is_drained, one.failed_at, one.failure)
+
+    def _is_up(self, member: Server) -> bool:
+        has_failed = self.health is None and member.failures >= _FAILURES
+        return member.is_healthy and not has_failed
 
     # ------------------------------------------------------------ in the background
 
@@ -129,7 +145,9 @@ class LoadBalancer:
                 why,
             )
         member.is_healthy = is_healthy
-        if is_healthy:
+        if not is_healthy:
+            member.note_failure(f"health check: {why}")
+        else:
             member.down_until = 0.0
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from calgate.plugin import Bar, Bars, Cell, Inputs, Link, Part, Screen, View, Visitor
 from calgate_cal.audit import DENIALS
 from calgate_cal.replies import PoolState
+from calgate_cal.screens.day import Day, Peaks
 from calgate_cal.screens.licenses import Licenses, page
 
 _MOST_COUNTED = 10_000  # records of today; a busier site sees "at least"
@@ -13,13 +14,16 @@ _MOST_COUNTED = 10_000  # records of today; a busier site sees "at least"
 def overview_screen(licenses: Licenses) -> Screen:
     """Returns the first screen of all."""
 
+    day = Day(licenses)
+
     async def show(visitor: Visitor, inputs: Inputs) -> View:
-        return View([await _card(licenses, name, visitor) for name in licenses.names], is_live=True)
+        cards = [await _card(licenses, name, visitor, day.peaks(name, visitor)) for name in licenses.names]
+        return View(cards, is_live=True)
 
     return Screen("overview", "Overview", show, order=0)
 
 
-async def _card(licenses: Licenses, name: str, visitor: Visitor) -> Part:
+async def _card(licenses: Licenses, name: str, visitor: Visitor, today: Peaks) -> Part:
     admin = licenses.admin(name, visitor)
     state = await admin.state()
     bars = [
@@ -29,6 +33,7 @@ async def _card(licenses: Licenses, name: str, visitor: Visitor) -> Part:
             pool.limit,
             _note(pool),
             pool.free_at,
+            today.get(pool.kind, ()),
         )
         for pool in state.pools
         if pool.in_license

@@ -1,6 +1,7 @@
 """Which document servers are up, as metrics have it."""
 
 import asyncio
+import time
 
 from calgate.plugin.errors import BadGateway
 from calgate.telemetry.metrics import Metrics
@@ -25,6 +26,22 @@ async def test_server_without_health_check_is_down_from_the_third_failure_in_a_r
         assert list(balancer.states()) == [(upstream.name, True)], "an administrator drains it, it is up"
 
 
+async def test_last_failure_is_remembered_with_its_time_after_the_server_serves_again() -> None:
+    async with Upstream("127.0.0.1", 1) as upstream:
+        member = Server(upstream)
+        balancer = LoadBalancer([member], Metrics())
+        [state] = balancer.server_states()
+        assert (state.is_up, state.failed_at, state.failure) == (True, None, "")
+        before = time.time()
+        balancer.failed(member, Unreachable("connection refused"))
+        balancer.served(member)
+        balancer.set_drained([upstream.name])
+        [state] = balancer.server_states()
+        assert (state.name, state.is_up, state.is_drained) == (upstream.name, True, True)
+        assert before <= (state.failed_at or 0) <= time.time()
+        assert state.failure == "connection refused"
+
+
 async def test_health_check_decides_alone_where_there_is_one() -> None:
     async with Upstream("127.0.0.1", 1) as upstream:  # nothing listens there
         member = Server(upstream)
@@ -36,3 +53,4 @@ async def test_health_check_decides_alone_where_there_is_one() -> None:
             await asyncio.sleep(0.01)
         watching.cancel()
         assert list(balancer.states()) == [(upstream.name, False)]
+        assert member.failure.startswith("health check: ")
