@@ -73,9 +73,13 @@ class Console:
         data = ("-H", f"Cookie: {cookie}", "-d", json.dumps(values))
         return await curl(f"{self.url}{ADMIN}{path}", *words, *data, *options)
 
-    async def rows(self, user: str, path: str) -> list[dict[str, object]]:
+    async def parts(self, user: str, path: str) -> list[dict[str, Any]]:
         parts = (await self.get(user, path)).json["parts"]
         assert isinstance(parts, list)
+        return parts
+
+    async def rows(self, user: str, path: str) -> list[dict[str, object]]:
+        parts = await self.parts(user, path)
         return [row for part in parts if part["kind"] == "table" for row in part["rows"]]
 
 
@@ -293,7 +297,11 @@ async def test_denial_is_found_by_its_reference_in_any_case(console: Console) ->
             break
     reference = str(denied.json["reference"])
     [row, *_] = await console.rows("helen", f"denials?reference={reference.lower()}")
-    assert (row["user"], row["reference"]) == (f"DEMO\\{user}", reference)
+    assert (row["user"], row["reference"], row["code"]) == (f"DEMO\\{user}", reference, "no-cal")
+    for group in ("person", "document", "reason"):
+        [table] = [part for part in (await console.parts("helen", f"denials?group={group}")) if part["kind"] == "table"]
+        assert sum(one["denials"] for one in table["rows"]) >= 1
+    assert not await console.rows("helen", "denials?group=person&user=nobody")
 
 
 @pytest.mark.parametrize(

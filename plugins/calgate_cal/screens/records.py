@@ -1,9 +1,9 @@
 """Denials, found by the reference number that a user reads aloud, and the log of every decision and change."""
 
+import time
 from collections.abc import Callable, Sequence
 
 from calgate.plugin import (
-    Button,
     Cell,
     Column,
     Field,
@@ -19,6 +19,7 @@ from calgate.plugin import (
 )
 from calgate_cal.audit import DENIALS, Record
 from calgate_cal.reasons import WHY
+from calgate_cal.screens.denial_groups import ASSIGN, DAYS, GROUPS, grouped, groups_table, why
 from calgate_cal.screens.licenses import ROWS, Licenses, page, person, row_id
 
 _MOST_READ = 200_000  # records for one page: about a second
@@ -32,7 +33,6 @@ _COLUMNS = (
     Column("reference", "Reference"),
     Column("why", "Why"),
 )
-_ASSIGN = Button("holders/assign", "Assign a Named CAL")
 
 
 def denials_screen(licenses: Licenses) -> Screen:
@@ -41,11 +41,15 @@ def denials_screen(licenses: Licenses) -> Screen:
     async def show(visitor: Visitor, inputs: Inputs) -> View:
         name = licenses.chosen(inputs)
         reference, user = inputs.get("reference").casefold(), inputs.get("user").casefold()
+        document = inputs.get("document").casefold()
         search = Search(
             [
                 *licenses.field(inputs),
                 Field("reference", "Reference number", inputs.get("reference"), hint="7F3K-92QD"),
                 Field("user", "User", inputs.get("user")),
+                Field("document", "Document", inputs.get("document")),
+                Field("group", "Grouped by", inputs.get("group"), GROUPS),
+                Field("days", "Groups of the last", inputs.get("days") or "7", DAYS),
             ],
             "Find",
         )
@@ -54,7 +58,12 @@ def denials_screen(licenses: Licenses) -> Screen:
             if reference and record["reference"].casefold() == reference:
                 return True  # of any kind: a waiting page shows the reference of its latest poll
             of_user = not user or user in f"{record['name']} {record['user']}".casefold()
-            return not reference and record.what in DENIALS and of_user
+            is_named = of_user and document in record["document"].casefold()
+            return not reference and record.what in DENIALS and is_named
+
+        group = inputs.get("group")
+        if group in dict(GROUPS[1:]) and not reference:
+            return View([search, *await _groups(licenses, name, visitor, inputs, is_wanted)])
 
         found, more = await _read(
             licenses, name, visitor, inputs.get("before"), is_wanted, ends_at_denial=bool(reference)
@@ -86,6 +95,25 @@ def denials_screen(licenses: Licenses) -> Screen:
         return parts
 
     return Screen("denials", "Denials", show, order=20, about_user=about)
+
+
+async def _groups(
+    licenses: Licenses, name: str, visitor: Visitor, inputs: Inputs, is_wanted: Callable[[Record], bool]
+) -> Sequence[Part]:
+    days = inputs.get("days") if inputs.get("days") in dict(DAYS) else "7"
+    since = time.time() - int(days) * 86_400
+    found: list[Record] = []
+    read = 0
+    async for record in licenses.admin(name, visitor).latest_records():
+        read += 1
+        if record.at < since or read > _MOST_READ:
+            break
+        if is_wanted(record):
+            found.append(record)
+    parts: list[Part] = [groups_table(name, grouped(found, inputs.get("group")), inputs.get("group"))]
+    if read > _MOST_READ:
+        parts.insert(0, Notice(f"Only the latest {_MOST_READ:,} records were read; choose fewer days.", "warn"))
+    return parts
 
 
 def log_screen(licenses: Licenses) -> Screen:
@@ -146,7 +174,7 @@ async def _read(
 
 
 def _table(name: str, records: Sequence[Record], more: str, inputs: Inputs) -> Table:
-    values = {"license": name, "reference": inputs.get("reference"), "user": inputs.get("user")}
+    values = {"license": name, **{key: inputs.get(key) for key in ("reference", "user", "document")}}
     rows: list[dict[str, Cell]] = [
         {
             "id": row_id(name, record["user"] or record["name"]),
@@ -155,12 +183,13 @@ def _table(name: str, records: Sequence[Record], more: str, inputs: Inputs) -> T
             "document": record["document"],
             "client": record["client"],
             "reference": record["reference"],
-            "why": record["code"] or record.what,
+            "why": why(record),
+            "code": record["code"] or record.what,
         }
         for record in records
     ]
     later = page("denials", **values, before=more) if more else ""
-    return Table(f"Denials of {name}", _COLUMNS, rows, buttons=[_ASSIGN], empty="No denial was found.", later=later)
+    return Table(f"Denials of {name}", _COLUMNS, rows, buttons=[ASSIGN], empty="No denial was found.", later=later)
 
 
 def _pools(record: Record) -> Sequence[Part]:

@@ -1,0 +1,83 @@
+"""Denials counted by person, document or reason: where a CAL is missing."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlencode
+
+from calgate.plugin import DENIAL_REASONS, Button, Cell, Column, Link, Moment, Table
+from calgate_cal.audit import Record
+from calgate_cal.reasons import WHY
+from calgate_cal.screens.licenses import ROWS, person, row_id
+
+GROUPS = (("", "each denial"), ("person", "person"), ("document", "document"), ("reason", "reason"))
+DAYS = (("1", "1 day"), ("7", "7 days"), ("30", "30 days"), ("90", "90 days"))
+ASSIGN = Button("holders/assign", "Assign a Named CAL")
+_MOST_GROUPS = 10_000  # counted; a page shows the largest
+
+_COLUMNS = (
+    *(Column("denials", "Denials", is_number=True), Column("people", "People", is_number=True)),
+    *(Column("documents", "Documents", is_number=True), Column("latest", "Latest")),
+)
+
+
+@dataclass(slots=True)
+class Group:
+    """The denials that have one person, document or reason."""
+
+    first: Record
+    denials: int = 0
+    people: set[str] = field(default_factory=set)
+    documents: set[str] = field(default_factory=set)
+
+
+def why(record: Record) -> str:
+    """Returns why a claim was denied, in words: the note of the pool that came nearest to giving a CAL."""
+    code = record["code"]
+    if code not in DENIAL_REASONS:
+        notes = {str(pool["note"]) for pool in record.pools}
+        code = next((reason for reason in DENIAL_REASONS if reason in notes), code or record.what)
+    return WHY.get(code, code)
+
+
+def grouped(records: Iterable[Record], by: str) -> Sequence[Group]:
+    """Returns the groups of denials (newest first), the largest first."""
+    groups: dict[str, Group] = {}
+    for record in records:
+        key = {"person": record["user"], "document": record["document"]}.get(by) if by != "reason" else why(record)
+        group = groups.get(key or "")
+        if group is None:
+            if len(groups) >= _MOST_GROUPS:
+                continue
+            group = groups[key or ""] = Group(record)
+        group.denials += 1
+        group.people.add(record["user"])
+        group.documents.add(record["document"])
+    return sorted(groups.values(), key=lambda group: -group.denials)
+
+
+def groups_table(name: str, groups: Sequence[Group], by: str) -> Table:
+    """Returns the table of the largest groups; a person can be assigned a CAL from it."""
+    title = {"person": "User", "document": "Document", "reason": "Why"}[by]
+    rows = [_row(name, group, by) for group in groups[:ROWS]]
+    return Table(
+        *(f"Denials of {name} by {by}", (Column("of", title), *_COLUMNS), rows),
+        buttons=[ASSIGN] if by == "person" else (),
+        empty="No denial was found.",
+    )
+
+
+def _row(name: str, group: Group, by: str) -> dict[str, Cell]:
+    of: Cell = why(group.first)
+    if by == "person":
+        of = person(group.first["name"], group.first["user"])
+    elif by == "document":
+        query = urlencode({"license": name, "document": group.first["document"]})
+        of = Link(group.first["document"], f"denials?{query}")
+    return {
+        "id": row_id(name, group.first["user"]) if by == "person" else None,
+        "of": of,
+        "denials": group.denials,
+        "people": len(group.people),
+        "documents": len(group.documents),
+        "latest": Moment(group.first.at),
+    }

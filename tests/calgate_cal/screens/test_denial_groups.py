@@ -1,0 +1,49 @@
+"""Denials counted by person, document or reason."""
+
+import json
+
+from calgate_cal.audit import Record
+from calgate_cal.screens.denial_groups import grouped, groups_table, why
+
+
+def _denied(user: str, document: str, note: str = "full", *, code: str = "no-cal", at: float = 100.0) -> Record:
+    pools = json.dumps([{"kind": "named", "note": "not-assigned"}, {"kind": "session", "note": note}])
+    facts = {"user": f"S-{user}", "name": f"CORP\\{user}", "document": document, "code": code, "pools": pools}
+    return Record("1-0", at, "denied", facts)
+
+
+DENIALS = [
+    _denied("ann", "sales.qvw", at=300),
+    _denied("bob", "sales.qvw", at=200),
+    _denied("ann", "stock.qvw", "reserved"),
+    _denied("ann", "sales.qvw", code="in-use-elsewhere"),
+]
+
+
+def test_reason_is_the_note_of_the_pool_that_came_nearest_unless_the_denial_has_one_of_its_own() -> None:
+    assert why(DENIALS[0]) == "all are out"
+    assert why(DENIALS[2]) == "the free ones are reserved for other groups"
+    assert why(DENIALS[3]) == "the user's own CAL is in use on another machine"
+    assert why(Record("1-0", 1.0, "would-deny", {})) == "would-deny"
+
+
+def test_largest_group_comes_first_with_its_latest_denial() -> None:
+    people = grouped(DENIALS, "person")
+    assert [(one.first["name"], one.denials, len(one.documents)) for one in people] == [
+        ("CORP\\ann", 3, 2),
+        ("CORP\\bob", 1, 1),
+    ]
+    assert people[0].first.at == 300
+    assert [(one.first["document"], len(one.people)) for one in grouped(DENIALS, "document")] == [
+        ("sales.qvw", 2),
+        ("stock.qvw", 1),
+    ]
+    assert [one.denials for one in grouped(DENIALS, "reason")] == [2, 1, 1]
+
+
+def test_cal_is_assigned_to_a_person_of_the_table_and_to_nothing_else() -> None:
+    by_person = groups_table("qlikview", grouped(DENIALS, "person"), "person")
+    assert [button.action for button in by_person.buttons] == ["holders/assign"]
+    assert by_person.rows[0]["id"] == '["qlikview", "S-ann"]'
+    by_document = groups_table("qlikview", grouped(DENIALS, "document"), "document")
+    assert (by_document.buttons, by_document.rows[0]["id"]) == ((), None)
