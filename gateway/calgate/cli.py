@@ -5,7 +5,7 @@ import sys
 import click
 
 from calgate import plugin_loader
-from calgate.commands import access, check, config, demo, pages, run, sessions, store, tokens, upstreams
+from calgate.commands import access, changes, check, config, demo, pages, run, sessions, store, tokens, upstreams
 from calgate.commands.context import PluginCommandContext
 from calgate.console.process import console_process
 from calgate.plugin.errors import ConfigError
@@ -72,6 +72,7 @@ for _command in (
     check.check,
     config.config,
     access.access,
+    changes.changes,
     sessions.sessions,
     store.store,
     tokens.tokens,

@@ -5,9 +5,8 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 
-from calgate.plugin import Services, Unavailable
+from calgate.plugin import Services, Unavailable, actor
 from calgate_cal.allocator import CalAllocator
-from calgate_cal.audit import actor
 from calgate_cal.check import check
 from calgate_cal.commands import commands
 from calgate_cal.register import LastSeen, LicenseRegister, missing_cals

@@ -1,9 +1,6 @@
 """The records of every decision and change, as the functions in the store write them, and what follows from them."""
 
-import getpass
 import json
-import os
-import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -134,14 +131,3 @@ def _span(lease: str, record: Record) -> Span:
         *(lease, record["kind"], record["user"], record["name"], record["client"], record["document"], since),
         until=None,
     )
-
-
-def actor() -> str:
-    """Returns the operating system's user and machine, as root@gateway1; under sudo, the user who ran it."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's number without a name
-        user = "unknown"
-    if os.geteuid() == 0:  # only root's environment can be believed
-        user = os.environ.get("SUDO_USER", user)
-    return f"{user}@{socket.gethostname()}"

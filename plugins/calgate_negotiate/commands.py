@@ -10,7 +10,7 @@ from typing import TypeVar
 import click
 from rich.table import Table
 
-from calgate.plugin import CommandContext, Unavailable, config_option, console, json_option
+from calgate.plugin import CommandContext, Unavailable, actor, config_option, console, json_option, reason_option
 from calgate_negotiate.guard import Block, GuardReport
 from calgate_negotiate.settings import Config
 
@@ -70,9 +70,10 @@ def _lift(context: CommandContext) -> click.Command:
     @click.command()
     @click.argument("target")
     @config_option
-    def lift(target: str, file: Path) -> None:
+    @reason_option
+    def lift(target: str, file: Path, reason: str) -> None:
         """Delete the failures of TARGET: an account like CORP\\alice, or an address."""
-        lifted = _report(context, file, lambda report: report.lift(target))
+        lifted = _report(context, file, lambda report: report.lift(target, actor(), reason))
         if not lifted:
             raise click.ClickException(
                 f"{target}: no failures are counted; `calgate sign-ins blocked` lists those that are"

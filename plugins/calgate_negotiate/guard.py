@@ -20,6 +20,7 @@ from pydantic import Field
 from calgate.plugin import (
     AccountRefused,
     AuthenticationFailed,
+    ChangeLog,
     Duration,
     Identity,
     Refusal,
@@ -241,6 +242,7 @@ class GuardReport:
         self._redis = store.redis
         self._section = section
         self._keys = Keys(store.prefix)
+        self._changes = ChangeLog(store)
 
     async def blocks(self) -> AsyncIterator[Block]:
         """Yields the accounts and addresses that have to wait now, on every gateway."""
@@ -252,14 +254,16 @@ class GuardReport:
             if left > 0 and failures >= limit.failures - (kind == "account"):
                 yield Block(kind, account, address, failures, left / 1000)
 
-    async def lift(self, target: str) -> int:
-        """Deletes the failures of an account, or from an address. Returns how many counts that were."""
+    async def lift(self, target: str, by: str, reason: str) -> int:
+        """Deletes the failures of an account, or from an address, and records who did. Returns how many counts."""
         wanted = target.casefold()
         lifted = 0
         async for key, name in self._counts():
             _, account, address = self._keys.read(name)
             if wanted in (account.casefold(), address.casefold()):
                 lifted += await self._redis.delete(key)
+        if lifted:
+            await self._changes.record("block-lifted", target, by, reason)
         return lifted
 
     async def ntlm_sign_ins(self) -> list[tuple[str, str, int, int]]:

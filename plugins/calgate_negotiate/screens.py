@@ -57,7 +57,7 @@ class _SignIns:
         """Lifts the selected blocks."""
         outcomes = []
         for target in inputs.selected[:_MOST]:
-            lifted = await self._report.lift(target)
+            lifted = await self._report.lift(target, visitor.actor, visitor.reason)
             outcomes.append(Outcome(f"{target}: {'can sign in again' if lifted else 'was not blocked'}.", bool(lifted)))
         return outcomes or [Outcome("Nothing was selected.", is_done=False)]
 

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from click.testing import CliRunner
 
+from calgate.plugin.changes import ChangeLog
 from calgate.plugin.errors import AccountRefused, AuthenticationFailed, TooManySignIns, Unavailable
 from calgate.plugin.identity import Identity, NtlmAttempt, NtlmProof
 from calgate.plugin.services import Services
@@ -377,7 +378,12 @@ async def test_blocked_command_lists_a_block_and_lift_removes_it(
     blocks = json.loads(await asyncio.to_thread(run, "blocked", "--json"))
     assert [(block["kind"], block["account"], block["failures"]) for block in blocks] == [("account", "corp\\alice", 3)]
     assert "corp\\alice" in await asyncio.to_thread(run, "blocked")
-    await asyncio.to_thread(run, "lift", "CORP\\Alice")
+    await asyncio.to_thread(run, "lift", "CORP\\Alice", "--reason", "typed on the wrong keyboard")
+    [change] = [change async for change in ChangeLog(store).latest()]
+    assert (change.what, change.subject, change.reason) == (
+        *("block-lifted", "CORP\\Alice"),
+        "typed on the wrong keyboard",
+    )
     assert json.loads(await asyncio.to_thread(run, "blocked", "--json")) == []
     assert await attempt(guard, domain, HERE, right=True) == "in"
     missing = await asyncio.to_thread(

@@ -194,8 +194,10 @@ async def test_helpdesk_ends_a_session_cal_and_a_session(console: Console) -> No
     reply = await console.post("helen", "holders/end", {"row": [row["id"]]})
     assert reply.status == 200
     [signed_in, *_] = await console.rows("helen", "sessions?search=alice")
-    reply = await console.post("helen", "sessions/end", {"row": [signed_in["id"]]})
+    reply = await console.post("helen", "sessions/end", {"row": [signed_in["id"]], "reason": "left their desk"})
     assert "has ended" in str(reply.json)
+    [change] = [row for row in await console.rows("rita", "changes?search=left") if row["what"] == "session-ended"]
+    assert (change["by"], change["reason"]) == ("DEMO\\helen (console, 127.0.0.1)", "left their desk")
     await console.post("root", "holders/force", {"row": [row["id"]]})
 
 
@@ -308,7 +310,14 @@ async def test_denial_is_found_by_its_reference_in_any_case(console: Console) ->
     "path",
     [
         *("", "holders", "denials", "queue", "use", "log", "person?user=DEMO%5Calice", "sessions"),
-        *("why?user=DEMO%5Calice&document=a.qvw&at=2026-01-10%2010:42", "sign-ins", "servers", "health", "settings"),
+        *(
+            "why?user=DEMO%5Calice&document=a.qvw&at=2026-01-10%2010:42",
+            "sign-ins",
+            "servers",
+            "health",
+            "settings",
+            "changes",
+        ),
     ],
 )
 async def test_every_screen_answers_as_page_and_as_json(console: Console, path: str) -> None:

@@ -1,7 +1,10 @@
 """`calgate sessions` and `calgate upstreams` against a running gateway."""
 
+import getpass
 import json
+import os
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -71,3 +74,38 @@ async def test_only_document_server_of_a_route_is_drained_by_force_alone(gate: G
     assert (code, out.strip()) == (0, f"{upstream} is drained")
     code, _, _ = await calgate("upstreams", "restore", upstream, "-c", str(gate.settings))
     assert code == 0
+
+
+async def test_changes_by_commands_are_recorded_with_the_sudo_user_and_the_reason(
+    gate: Gateway, server: DocumentServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "smith")
+    await cookie_of(gate, "alice")
+    upstream, file = f"http://127.0.0.1:{server.port}", ("-c", str(gate.settings))
+    _, out, _ = await calgate(
+        *("tokens", "new", "alice", "--until", "2099-12-31", "--route", "/", "--reason", "nightly export"),
+        *("--json", *file),
+    )
+    token = json.loads(out)["id"]
+    for words in (
+        ("sessions", "end", "alice", "--reason", "lost\nlaptop"),
+        ("upstreams", "drain", upstream, "--force", "--reason", "patches"),
+        ("upstreams", "restore", upstream),
+        ("tokens", "revoke", token, "--reason", "export is gone"),
+    ):
+        code, _, said = await calgate(*words, *file)
+        assert code == 0, said
+    _, out, _ = await calgate("changes", "--json", *file)
+    changes = json.loads(out)
+    assert [(one["what"], one["subject"], one["reason"]) for one in changes] == [
+        ("token-revoked", f"{token} of DEMO\\alice", "export is gone"),
+        ("server-restored", upstream, ""),
+        ("server-drained", upstream, "patches"),
+        ("session-ended", "DEMO\\alice from 127.0.0.1", "lost laptop"),
+        ("token-made", f"{token} of DEMO\\alice", "nightly export"),
+    ]
+    user = "smith" if os.geteuid() == 0 else getpass.getuser()  # only root's environment is believed
+    assert {one["by"] for one in changes} == {f"{user}@{socket.gethostname()}"}
+    _, out, _ = await calgate("changes", "--most", "1", *file)
+    assert "export is gone" in out
+    assert "patches" not in out

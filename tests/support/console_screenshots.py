@@ -15,7 +15,7 @@ from support.screenshots import ARGS, CHROMIUM, SCHEMES, SIZES
 PICTURE = Path(__file__).parents[2] / "deploy" / "guide" / "pictures" / "console.png"  # of the README
 SCREENS = (
     *("overview", "holders", "denials", "queue", "use", "log", "person?user=DEMO%5Cdave", "sessions"),
-    *("why?user=DEMO%5Cdave&document=Sales.qvw", "sign-ins", "servers", "health", "settings"),
+    *("why?user=DEMO%5Cdave&document=Sales.qvw", "sign-ins", "servers", "health", "settings", "changes"),
 )
 
 

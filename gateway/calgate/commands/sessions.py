@@ -14,6 +14,7 @@ from calgate import config
 from calgate.authentication.session import Session
 from calgate.authentication.sessions import Sessions
 from calgate.commands.context import open_services
+from calgate.plugin.changes import ChangeLog, actor, reason_option
 from calgate.plugin.errors import ConfigError, Refusal, Unavailable
 from calgate.plugin.identity import Directory
 from calgate.plugin.names import Name, identity_of, parse_user
@@ -68,7 +69,8 @@ async def _every(settings: config.Settings) -> list[Session]:
 @click.argument("user", required=False)
 @config_option
 @click.option("--address", help="End the sessions from this address instead of (or as well as) a user's.")
-def end(user: str | None, file: Path, address: str | None) -> None:
+@reason_option
+def end(user: str | None, file: Path, address: str | None, reason: str) -> None:
     """Ends the sessions of USER, or those from an address, on every gateway at once.
 
     USER is any name that the user has, or had when signing in. A name that has passed on may mean two users, who are
@@ -76,7 +78,7 @@ def end(user: str | None, file: Path, address: str | None) -> None:
     """
     if user is None and address is None:
         raise click.UsageError("name a USER, or an --address")
-    ended = asyncio.run(_end(config.read(file), user, address))
+    ended = asyncio.run(_end(config.read(file), user, address, reason))
     users = Counter((session.name, session.person_key) for session in ended)
     for (name, key), count in sorted(users.items()) if len(users) > 1 else ():
         click.echo(f"{name} (key {key}): {_counted(count)}")
@@ -89,8 +91,9 @@ def _counted(count: int) -> str:
     return f"{count} session{'' if count == 1 else 's'} ended"
 
 
-async def _end(settings: config.Settings, user: str | None, address: str | None) -> list[Session]:
+async def _end(settings: config.Settings, user: str | None, address: str | None, reason: str) -> list[Session]:
     ended = []
+    by = actor()
     try:
         async with open_services(settings) as (store, plugins):
             sessions = Sessions(store, settings.core.session, 0)
@@ -99,8 +102,10 @@ async def _end(settings: config.Settings, user: str | None, address: str | None)
                 if address in (None, session.address) and (user is None or _is_of(session, user, key)):
                     # first, so that a user who signs in again at once is looked up again
                     await store.publish(Event("person-changed", session.person_key))
-                    if await sessions.end(session.key, "ended by an administrator"):
+                    if await sessions.end(session.key, f"ended by {by}"):
                         ended.append(session)
+                        what = f"{session.name} from {session.address}"
+                        await ChangeLog(store).record("session-ended", what, by, reason)
     except Unavailable as refusal:
         raise ConfigError([refusal.detail], code=1) from refusal
     return ended

@@ -19,6 +19,7 @@ from calgate import config
 from calgate.authentication.token import Token
 from calgate.authentication.token_store import TokenStore
 from calgate.commands.context import open_services
+from calgate.plugin.changes import ChangeLog, actor, reason_option
 from calgate.plugin.errors import ConfigError, Refusal, Unavailable
 from calgate.plugin.identity import Person
 from calgate.plugin.names import identity_of
@@ -41,6 +42,7 @@ def tokens() -> None:
 @click.option("--delegate", is_flag=True, help="Allow routes whose sign-on gives credentials of the user to a server.")
 @click.option("--console", "role", type=click.Choice(_ROLES), help="Lets it enter the administrators' console.")
 @click.option("--may-remove", is_flag=True, help="Lets it take something away in the console.")
+@reason_option
 @json_option
 def new(
     user: str,
@@ -51,6 +53,7 @@ def new(
     delegate: bool,
     role: str | None,
     may_remove: bool,
+    reason: str,
     as_json: bool,
 ) -> None:
     """Makes a token for the service account USER ("CORP\\svc-report") and shows it this once.
@@ -75,7 +78,7 @@ def new(
         console=role or "",
         may_remove=may_remove,
     )
-    token, secret = asyncio.run(_new(settings, user, description))
+    token, secret = asyncio.run(_new(settings, user, description, reason))
     if as_json:
         click.echo(json.dumps({**_row(token), "token": secret}, indent=2))
         return
@@ -115,13 +118,15 @@ def _network(text: str) -> IPv4Network | IPv6Network:
         raise click.UsageError(f"--network {text}: {error}; a network is written like 10.0.0.0/8") from None
 
 
-async def _new(settings: config.Settings, user: str, description: Token) -> tuple[Token, str]:
+async def _new(settings: config.Settings, user: str, description: Token, reason: str) -> tuple[Token, str]:
     async with open_services(settings) as (store, plugins):
         try:
             person = await plugins.directory.look_up(identity_of(user))
             if person is None:
                 raise ConfigError([f"{user}: no directory has this account; check the spelling"], code=1)
-            return await TokenStore(store).new(_for(person, description))
+            token, secret = await TokenStore(store).new(_for(person, description))
+            await ChangeLog(store).record("token-made", f"{token.id} of {token.user}", actor(), reason)
+            return token, secret
         except Refusal as refusal:
             raise ConfigError([f"{user}: {refusal.detail}"], code=1) from refusal
 
@@ -194,20 +199,24 @@ async def _every(settings: config.Settings) -> Sequence[Token]:
 @tokens.command()
 @click.argument("id_", metavar="ID")
 @config_option
-def revoke(id_: str, file: Path) -> None:
+@reason_option
+def revoke(id_: str, file: Path, reason: str) -> None:
     """Revokes the token ID on every gateway at once, and ends what is open under it. Exit 1: there is none."""
     settings = config.read(file)
-    if not asyncio.run(_revoke(settings, id_)):
+    if not asyncio.run(_revoke(settings, id_, reason)):
         click.echo(f"no valid token has the id {id_}; `calgate tokens list` shows them", err=True)
         raise SystemExit(1)
     click.echo(f"token {id_} is revoked")
 
 
-async def _revoke(settings: config.Settings, id_: str) -> bool:
+async def _revoke(settings: config.Settings, id_: str, reason: str) -> bool:
     try:
         async with open_services(settings) as (store, _):
             known = TokenStore(store)
             token = next((token for token in await known.every() if token.id == id_), None)
-            return token is not None and await known.revoke(token)
+            if token is None or not await known.revoke(token):
+                return False
+            await ChangeLog(store).record("token-revoked", f"{token.id} of {token.user}", actor(), reason)
+            return True
     except Unavailable as refusal:
         raise ConfigError([refusal.detail], code=1) from refusal

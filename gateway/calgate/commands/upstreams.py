@@ -11,6 +11,7 @@ from rich.table import Table
 from calgate import config
 from calgate.commands.context import open_services
 from calgate.config.model import Settings
+from calgate.plugin.changes import ChangeLog, actor, reason_option
 from calgate.plugin.errors import ConfigError, Unavailable
 from calgate.plugin.options import config_option, console, json_option
 from calgate.routes import upstream_of
@@ -45,7 +46,8 @@ def list_(file: Path, as_json: bool) -> None:
 @click.argument("upstream")
 @config_option
 @click.option("--force", is_flag=True, help="Also if it is the last one of a route, whose users then get 503.")
-def drain(upstream: str, file: Path, force: bool) -> None:
+@reason_option
+def drain(upstream: str, file: Path, force: bool, reason: str) -> None:
     """Drains UPSTREAM on every gateway: its sessions go to the route's other servers."""
     settings = config.read(file)
     name = _known(settings, upstream)
@@ -54,16 +56,17 @@ def drain(upstream: str, file: Path, force: bool) -> None:
         routes = ", ".join(f"{route.host}{route.path}" for route in emptied)
         fault = f"{upstream}: the only document server in use of {routes}, whose users would get 503; --force drains it"
         raise ConfigError([fault], code=1)
-    _change(settings, name, drained=True)
+    _change(settings, name, reason, drained=True)
 
 
 @upstreams.command()
 @click.argument("upstream")
 @config_option
-def restore(upstream: str, file: Path) -> None:
+@reason_option
+def restore(upstream: str, file: Path, reason: str) -> None:
     """Restores UPSTREAM on every gateway."""
     settings = config.read(file)
-    _change(settings, _known(settings, upstream), drained=False)
+    _change(settings, _known(settings, upstream), reason, drained=False)
 
 
 def _emptied_by(settings: Settings, name: str, drained: frozenset[str]) -> Sequence[config.Route]:
@@ -80,8 +83,8 @@ def _known(settings: Settings, upstream: str) -> str:
     return upstream.rstrip("/")
 
 
-def _change(settings: Settings, name: str, *, drained: bool) -> None:
-    asyncio.run(_set(settings, name, drained=drained))
+def _change(settings: Settings, name: str, reason: str, *, drained: bool) -> None:
+    asyncio.run(_set(settings, name, reason, drained=drained))
     click.echo(f"{name} is {'drained' if drained else 'in use'}")
 
 
@@ -97,9 +100,11 @@ async def _drained(settings: Settings) -> frozenset[str]:
         raise ConfigError([refusal.detail], code=1) from refusal
 
 
-async def _set(settings: Settings, name: str, *, drained: bool) -> None:
+async def _set(settings: Settings, name: str, reason: str, *, drained: bool) -> None:
     try:
         async with open_services(settings) as (store, _):
             await DrainedServers(store).change(name, drained=drained)
+            what = "server-drained" if drained else "server-restored"
+            await ChangeLog(store).record(what, name, actor(), reason)
     except Unavailable as refusal:
         raise ConfigError([refusal.detail], code=1) from refusal

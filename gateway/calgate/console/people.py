@@ -7,6 +7,7 @@ from urllib.parse import quote
 from calgate.authentication.session import Session
 from calgate.authentication.sessions import Sessions
 from calgate.config.model import Settings
+from calgate.plugin.changes import ChangeLog
 from calgate.plugin.errors import AccountRefused, Unavailable
 from calgate.plugin.identity import Directory
 from calgate.plugin.names import identity_of
@@ -79,6 +80,7 @@ class _Sessions:
     def __init__(self, settings: Settings, store: Store) -> None:
         self._store = store
         self._sessions = Sessions(store, settings.core.session, 0)
+        self._changes = ChangeLog(store)
         self._known: Sequence[Session] = ()
         self._believed_until = 0.0
 
@@ -119,6 +121,8 @@ class _Sessions:
             # first, so that a user who signs in again at once is looked up again
             await self._store.publish(Event("person-changed", session.person_key))
             await self._sessions.end(key, f"ended by {visitor.actor}")
+            what = f"{session.name} from {session.address}"
+            await self._changes.record("session-ended", what, visitor.actor, visitor.reason)
             outcomes.append(Outcome(f"The session of {session.name} from {session.address} has ended."))
         self._believed_until = 0.0
         return outcomes or [Outcome("No session was selected.", is_done=False)]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from calgate.commands.site import SettingsSite
 from calgate.config.model import Settings
+from calgate.console.changes import changes_screen
 from calgate.console.people import person_screen, sessions_screen
 from calgate.console.servers import servers_screen
 from calgate.console.site_screens import health_screen, settings_screen
@@ -26,6 +27,7 @@ def screens_of(settings: Settings, store: RedisStore, plugins: StartedPlugins, s
         servers_screen(settings, store),
         health_screen(settings),
         settings_screen(settings),
+        changes_screen(store),
     ]
     for name, section in settings.plugins.items():
         found += settings.modules[name].screens(ConsoleContext(section, services))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import aiohttp
 
 from calgate.config.model import Settings
+from calgate.plugin.changes import ChangeLog
 from calgate.plugin.screens import (
     Action,
     Button,
@@ -69,6 +70,7 @@ class _Servers:
         )
         self._drained = DrainedServers(store)
         self._states = WorkerStates(store)
+        self._changes = ChangeLog(store)
 
     async def show(self, visitor: Visitor, inputs: Inputs) -> View:
         drained, workers = await self._drained.read(), alive(await self._states.read())
@@ -131,7 +133,7 @@ class _Servers:
             if lonely is not None:
                 outcomes.append(Outcome(f"{name} is the last server of {lonely}.", is_done=False))
                 continue
-            await self._drained.change(name, drained=True)
+            await self._change(name, visitor, drained=True)
             drained.add(name)
             outcomes.append(Outcome(f"{name} is drained: new sessions go to other servers."))
         return outcomes or [Outcome("No server was selected.", is_done=False)]
@@ -139,9 +141,14 @@ class _Servers:
     async def restore(self, visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
         """Restores the selected servers."""
         for name in self._known(inputs):
-            await self._drained.change(name, drained=False)
+            await self._change(name, visitor, drained=False)
         done = [Outcome(f"{name} takes sessions again.") for name in self._known(inputs)]
         return done or [Outcome("No server was selected.", is_done=False)]
+
+    async def _change(self, name: str, visitor: Visitor, *, drained: bool) -> None:
+        await self._drained.change(name, drained=drained)
+        what = "server-drained" if drained else "server-restored"
+        await self._changes.record(what, name, visitor.actor, visitor.reason)
 
     def _known(self, inputs: Inputs) -> Sequence[str]:
         return [name for name in inputs.selected if name in self._names]

@@ -6,6 +6,7 @@ implements `PluginModule`; the optional hooks are the `Has...` protocols. README
 """
 
 from calgate.plugin.access import Grant
+from calgate.plugin.changes import Change, ChangeLog, actor, reason_option
 from calgate.plugin.channel_binding import certificate_binding
 from calgate.plugin.checks import (
     CheckContext,
@@ -150,6 +151,8 @@ __all__ = [
     "Bars",
     "Button",
     "Cell",
+    "Change",
+    "ChangeLog",
     "Chart",
     "CheckContext",
     "Claimant",
@@ -246,6 +249,7 @@ __all__ = [
     "Unavailable",
     "View",
     "Visitor",
+    "actor",
     "as_text",
     "certificate_binding",
     "config_option",
@@ -258,6 +262,7 @@ __all__ = [
     "parse_duration",
     "parse_group",
     "parse_user",
+    "reason_option",
     "schemes_for",
     "start_task",
     "unoffered_schemes",

@@ -12,9 +12,8 @@ from typing import Any
 import click
 from rich.table import Table
 
-from calgate.plugin import SETTINGS_FILE, CommandContext, Refusal, console, parse_duration
+from calgate.plugin import SETTINGS_FILE, CommandContext, Refusal, actor, console, parse_duration
 from calgate_cal.admin import AdminError, LicenseAdmin
-from calgate_cal.audit import actor
 from calgate_cal.settings import Config, License
 
 Work = Callable[..., Awaitable[None]]

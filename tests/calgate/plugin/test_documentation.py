@@ -14,6 +14,7 @@ import pytest
 from calgate import plugin
 from calgate.plugin import (
     access,
+    changes,
     channel_binding,
     checks,
     errors,
@@ -44,6 +45,7 @@ PARTS = {
     "What the core lends": services,
     "`calgate check` and commands": checks,
     "The administrators' console": screens,
+    "Records of changes": changes,
     "Names of users and groups": names,
     "Groups that a setting names": named_groups,
     "Options of commands": options,
