@@ -13,6 +13,7 @@ from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from calgate import background, dialect, plugin_loader, tracing
 from calgate.access.current import CurrentRules
 from calgate.access.warnings import warnings as access_warnings
+from calgate.authentication.anonymous import AnonymousBrowsers
 from calgate.authentication.completion import finish_all
 from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.notes import Notes
@@ -20,9 +21,10 @@ from calgate.authentication.session_names import SessionNames
 from calgate.authentication.sessions import Sessions
 from calgate.authentication.sign_in import SignIn
 from calgate.authentication.tokens import Tokens
-from calgate.config.model import Core, Settings
+from calgate.config.model import NO_ANONYMOUS_CALS, Core, Settings
 from calgate.config.model import Route as RouteSection
 from calgate.endpoints.console import ConsoleClient, ConsoleGate, ConsoleRoles, open_client
+from calgate.endpoints.cookie_check import CookieCheck
 from calgate.endpoints.gateway_paths import GatewayPaths
 from calgate.endpoints.preflight import Preflights
 from calgate.endpoints.refusals import RefusalResponses
@@ -42,7 +44,14 @@ from calgate.plugin.errors import ConfigError
 from calgate.plugin.identity import CountsGuesses, NamesMechanisms
 from calgate.plugin.sign_on import PublishesKeys, ServerSignOn, SignOn
 from calgate.plugin_loader import StartedPlugins
-from calgate.routes import Route, authorization_faults, has_only_remembered_settings, hidden_routes, upstream_of
+from calgate.routes import (
+    Route,
+    authorization_faults,
+    has_only_remembered_settings,
+    hidden_routes,
+    sign_in_path,
+    upstream_of,
+)
 from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, open_store
 from calgate.telemetry.dependency import DependencyState
 from calgate.telemetry.metrics import Metrics
@@ -87,7 +96,9 @@ class Gateway:
         self.rules = CurrentRules()
         self.sessions = Sessions(store, core.session, core.store.grace)
         self.tokens = Tokens(store, core.store.grace, guesses, metrics)
-        self.sessions.further = lambda: self.tokens.sessions
+        notes = Notes(store)
+        browsers = AnonymousBrowsers(notes, core.session)
+        self.sessions.further = lambda: [*self.tokens.sessions, *browsers.sessions]
         self.licensing = Licensing(plugins.allocator, self.sessions, {}, metrics)
         store.listen(self.licensing.on_event)
         self.drained = DrainedServers(store)
@@ -106,20 +117,23 @@ class Gateway:
             self.tokens,
             core.session,
             metrics,
+            browsers,
             tracks_browsers=self.licensing.counts_browsers,
         )
+        sign_in.on_left = self.licensing.release
         routes = list(_routes(core.routes, load_balancers, plugins.sign_on))
         refusals = RefusalResponses(
             Pages(core.pages, embed_in=core.session.embed_in, timezone=core.timezone),
             listen.methods,
             plugins.sign_in_methods,
             handshakes.schemes,
+            lambda host: sign_in_path(routes, host),
         )
         sign_in_pages = SignInPages(
             plugins.sign_in_methods,
             sign_in,
             handshakes,
-            Notes(store),
+            notes,
             refusals,
             SessionNames(store, self.sessions, core.session.lifetime),
             SessionEnd(self.sessions, self.licensing),
@@ -129,14 +143,21 @@ class Gateway:
         self.sessions.on_drop = known_heads.forget_session
         signing = [one for one in plugins.sign_on.values() if isinstance(one, PublishesKeys)]
         gateway_paths = GatewayPaths(
-            core.session.same_site, self.sessions, self.licensing, refusals, sign_in_pages, self.health, signing
+            core.session.same_site,
+            self.sessions,
+            self.licensing,
+            refusals,
+            sign_in_pages,
+            CookieCheck(browsers),
+            self.health,
+            signing,
         )
         self.console_roles = ConsoleRoles(core.console) if core.console is not None else None
         gate = None
         if self.console_roles is not None and console is not None:
             gate = ConsoleGate(self.console_roles, sign_in, gateway_paths, sign_in_pages, console)
         self._handler = Handler(
-            Pipeline(routes, sign_in, self.sessions, self.licensing, self.rules, metrics),
+            Pipeline(routes, sign_in, self.sessions, self.licensing, self.rules, metrics, browsers),
             gateway_paths,
             Preflights(core.session.embed_in, listen.methods),
             refusals,
@@ -263,6 +284,14 @@ def _demand_licenses(settings: Settings, plugins: StartedPlugins) -> None:
         f"{settings.file}: routes[{number}].license: {section} has no license {route.license!r}; there is {there}"
         for number, route in enumerate(settings.core.routes, 1)
         if route.license is not None and route.license not in known
+    ]
+    faults += [
+        f"{settings.file}: routes[{number}].license: {NO_ANONYMOUS_CALS.format(f'{section[:-1]}.{route.license}]')}"
+        for number, route in enumerate(settings.core.routes, 1)
+        if route.sign_in == "off"
+        and route.license is not None
+        and route.license in known
+        and not known[route.license].anonymous
     ]
     if faults:
         raise ConfigError(faults, code=1)

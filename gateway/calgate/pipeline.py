@@ -16,7 +16,7 @@ from calgate.access.current import CurrentRules
 from calgate.access.rechecks import EVERY, recheck
 from calgate.access.rules import AccessRequest, Verdict
 from calgate.admission import Admission
-from calgate.authentication.anonymous import ANONYMOUS
+from calgate.authentication.anonymous import ANONYMOUS, AnonymousBrowsers, cookie_needed
 from calgate.authentication.open_exchanges import JUDGED_AFTER, Forwarding, StreamedBody
 from calgate.authentication.session import GrantKey, Session
 from calgate.authentication.sessions import Sessions
@@ -64,8 +64,10 @@ class Pipeline:
         licensing: Licensing,
         rules: "CurrentRules",
         metrics: Metrics,
+        browsers: AnonymousBrowsers,
     ) -> None:
         self.routes = routes
+        self._browsers = browsers
         self._sign_in = sign_in
         self._sessions = sessions
         self._licensing = licensing
@@ -159,13 +161,33 @@ class Pipeline:
         return Admission(route, signed_in, person, grant, lease, sign_on, body, use.kind == "poll")
 
     async def _admit_anybody(self, request: Request, route: Route) -> Admission:
-        """Admits a request on a route without sign-in: a document that it opens must be allowed without a user."""
+        """Admits a request on a route without sign-in: a document that it opens must be allowed without a user.
+
+        Where the route has a license, the document needs a CAL as well, which belongs to the browser's cookie.
+        """
         signed_in = await self._sign_in.nobody(request)
         body = await self._read_for(request, route)
         use = self._use_of(request, route, body)
         grant = self._allow(request, route, signed_in.session, ANONYMOUS, use)
+        person, lease = ANONYMOUS, None
+        if route.license is not None and use.qualified is not None:
+            signed_in.session = session = await self._browser(request, route.license, use)
+            assert session.person is not None
+            person = session.person
+            lease = await self._license(request, route, session, person, use)
         passed = self._sign_in.passed_authorization(request) if route.passes_authorization else b""
-        return Admission(route, signed_in, ANONYMOUS, grant, None, passed, body, use.kind == "poll")
+        return Admission(route, signed_in, person, grant, lease, passed, body, use.kind == "poll")
+
+    async def _browser(self, request: Request, license: str, use: Use) -> Session:
+        """Returns the session of the browser whose cookie came back. Raises NoCal, with a first cookie, if none did."""
+        session = await self._browsers.find(request)
+        if session is not None:
+            return session
+        assert use.qualified is not None
+        if _takes_none(request, use):
+            raise self._licensing.none_held(license, use.qualified)
+        request.sign_in_headers = [await self._browsers.new_cookie(request)]
+        raise cookie_needed(license, use.qualified)
 
     def _demand_route(self, request: Request, route: Route | None) -> Route:
         if route is None:
@@ -329,7 +351,7 @@ class Pipeline:
         known = self._known_lease(request, session, route.license, use)
         if known is not None:
             return known
-        if use.kind == "poll" or is_prefetch_or_embed(request.method, request.headers.as_text()):
+        if _takes_none(request, use):
             return await licensing.demand_held(session, person, route.license, document)
         return await licensing.claim(request, session, person, route.license, document)
 
@@ -399,7 +421,7 @@ class Pipeline:
             signed_in.cookies,
             admission.sign_on,
             admission.body,
-            user=signed_in.session.person_key,
+            user=_user_of(signed_in.session),
             sent=begun.sent if begun is not None else None,
             introduction=None if sign_on is None else _introduction(sign_on, admission),
         )
@@ -487,6 +509,16 @@ class Pipeline:
             if not route.is_public:
                 admission.person = await self._sign_in.person(session, time.time(), PERSON_REFRESH)
         return self._allow(request, route, session, admission.person, self._use_of(request, route, admission.body))
+
+
+def _user_of(session: Session) -> str:
+    """Returns by whom connections to a document server are counted: anonymous browsers by their address."""
+    return session.key if session.is_anonymous else session.person_key
+
+
+def _takes_none(request: Request, use: Use) -> bool:
+    """Whether a request may only use a CAL that is held."""
+    return use.kind == "poll" or is_prefetch_or_embed(request.method, request.headers.as_text())
 
 
 def _introduction(sign_on: ServerSignOn, admission: Admission) -> Introduction:

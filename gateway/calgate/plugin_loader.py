@@ -14,6 +14,7 @@ from calgate.plugin.checks import CheckContext, CommandContext, Finding
 from calgate.plugin.errors import ConfigError, Unavailable
 from calgate.plugin.hooks import (
     Activates,
+    HasAnonymousLicenses,
     HasCheck,
     HasCommands,
     HasDefault,
@@ -84,6 +85,11 @@ class Plugin:
         """The licenses of the section, or None if they are only known once the plugin has started."""
         module = self.module
         return module.license_names(table) if isinstance(module, HasLicenseNames) else None
+
+    def anonymous_licenses(self, table: Mapping[str, object]) -> Collection[str] | None:
+        """Those of the licenses with anonymous CALs, or None if they are only known once the plugin has started."""
+        module = self.module
+        return module.anonymous_licenses(table) if isinstance(module, HasAnonymousLicenses) else None
 
     def warnings(self, section: Section) -> Sequence[str]:
         module = self.module

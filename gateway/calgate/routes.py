@@ -104,6 +104,18 @@ def finder(routes: Sequence[Route]) -> Callable[[str, str], Route | None]:
     return find_remembered
 
 
+def sign_in_path(routes: Sequence[Route], host: str) -> str:
+    """Returns the path of a host's route where users sign in, first of one with a license; "" if there is none."""
+    name = host.partition(":")[0]
+    reached = [
+        route
+        for route in routes
+        if not route.is_public and route.host in ("", name) and find_route(routes, name, route.path) is route
+    ]
+    best = next((route for route in reached if route.license is not None), reached[0] if reached else None)
+    return "" if best is None else best.path
+
+
 class HostAndPath(Protocol):
     """The settings that decide which requests a route covers."""
 

@@ -13,7 +13,7 @@ from calgate_cal.register import LastSeen, LicenseRegister, missing_cals
 from calgate_cal.screens import screens
 from calgate_cal.settings import Config, warnings
 
-__all__ = ["Config", "check", "commands", "license_names", "role", "screens", "start", "warnings"]
+__all__ = ["Config", "anonymous_licenses", "check", "commands", "license_names", "role", "screens", "start", "warnings"]
 
 role = "allocator"
 
@@ -26,6 +26,11 @@ _SEEN_EVERY = 60.0  # seconds
 def license_names(table: Mapping[str, object]) -> Collection[str]:
     """Returns the names of the licenses: each is a table of the section."""
     return table.keys()
+
+
+def anonymous_licenses(table: Mapping[str, object]) -> Collection[str]:
+    """Returns the names of the licenses with the setting `anonymous`."""
+    return [name for name, license in table.items() if isinstance(license, dict) and "anonymous" in license]
 
 
 @contextlib.asynccontextmanager

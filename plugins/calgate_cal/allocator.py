@@ -281,7 +281,7 @@ def _denial(license: str, claimant: Claimant, document: str, contact: str, reply
     detail = ", ".join(f"{pool.kind} {pool.occupied}/{pool.limit} {pool.note}" for pool in full)
     if claimant.is_anonymous:
         plain, code_of_note = document.rpartition("|")[2], denial_code(full)
-        return NoCal(detail, license=license, document=plain, pools=(), contact=contact, code=code_of_note)
+        return NoCal(detail, license=license, document=plain, pools=(), code=code_of_note)
     return NoCal(
         detail or "the license has no CALs",
         license=license,

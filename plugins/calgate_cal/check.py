@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from calgate.plugin import CheckContext, Finding, Refusal, Unavailable
+from calgate.plugin import CheckContext, Finding, Refusal, Store, Unavailable
 from calgate_cal import lua
 from calgate_cal.people import look_up
 from calgate_cal.register import LastSeen, LicenseRegister, missing_cals
+from calgate_cal.replies import state
 from calgate_cal.settings import Config, License
 
 _CLOCK_IS_WRONG = 60_000  # milliseconds (lua/license.lua)
@@ -88,6 +89,7 @@ async def _store(config: Config, context: CheckContext) -> Sequence[Finding]:
             )
             remedy = f"set the clock of the store's machine, then run `calgate cals clock --license {name}`"
             findings.append(Finding("warn", f"licenses.{name}", what, remedy))
+    findings += [finding for name, license in config.licenses.items() for finding in await _bound(name, license, store)]
     seen = LastSeen(context.services.state_dir)
     for name, what in (await missing_cals(LicenseRegister(store), seen.read(), config.licenses.keys())).items():
         remedy = (
@@ -96,3 +98,20 @@ async def _store(config: Config, context: CheckContext) -> Sequence[Finding]:
         )
         findings.append(Finding("warn", f"licenses.{name}", what, remedy))
     return findings
+
+
+async def _bound(name: str, license: License, store: Store) -> Sequence[Finding]:
+    """Returns a warning if an administrator limited the Session CALs to fewer than anonymous browsers can hold."""
+    if license.anonymous is None:
+        return ()
+    reply = await store.call(f"{lua.VERSION}_state", lua.keys(store.prefix, name), read_only=True)
+    if reply[0] == b"unconfigured":
+        return ()
+    limit = next(pool.limit for pool in state(reply).pools if pool.kind == "session")
+    if license.anonymous.max <= limit:
+        return ()
+    what = (
+        f"anonymous.max is {license.anonymous.max}, and `calgate cals limit session` has set the Session CALs to"
+        f" {limit}: browsers without sign-in can take all of them"
+    )
+    return [Finding("warn", f"licenses.{name}", what, "lower anonymous.max, or raise the limit")]

@@ -104,6 +104,16 @@ async def test_clock_that_was_ahead_is_reported_with_the_way_out(license: Licens
     assert await findings(q, tmp_path, {"q": {"session": {"in_license": 1}}}) == []
 
 
+async def test_limit_below_what_anonymous_browsers_can_hold_is_warned_about(license: License, tmp_path: Path) -> None:
+    settings = {"session": {"in_license": 3}, "anonymous": {"max": 2}}
+    q = await license(**settings)
+    await q.license_admin.limit("session", 2)
+    assert await findings(q, tmp_path, {"q": settings}) == []
+    await q.license_admin.limit("session", 1)
+    (finding,) = await findings(q, tmp_path, {"q": settings})
+    assert (finding.level, "anonymous.max is 2" in finding.what) == ("warn", True)
+
+
 async def test_renamed_license_is_reported_with_the_name_that_has_the_cals(license: License, tmp_path: Path) -> None:
     q = await license(named={"in_license": 2})
     await q.license_admin.assign("alice")

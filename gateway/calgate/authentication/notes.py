@@ -1,5 +1,7 @@
 """Notes: what a sign-in method keeps in a browser between two requests, sealed so that no browser can read or make one.
 
+The cookies of browsers on public routes are sealed in the same way.
+
 The key is in the store, so that every gateway can open the notes of every other; it is made by the first that needs it.
 """
 
@@ -25,12 +27,12 @@ class Notes:
             raise ValueError(f"a note of {len(note)} bytes does not fit into a cookie")
         return sealed
 
-    async def open(self, method: str, sealed: bytes) -> bytes:
-        """Returns the note; b"" for one that is older than ten minutes, another method's, or not ours."""
+    async def open(self, method: str, sealed: bytes, lifetime: float = LIFETIME) -> bytes:
+        """Returns the note; b"" for one that is older than its lifetime in seconds, another method's, or not ours."""
         if not sealed or len(sealed) > LONGEST:
             return b""
         try:
-            owner, _, note = (await self._key()).decrypt(sealed, ttl=LIFETIME).partition(b"\0")
+            owner, _, note = (await self._key()).decrypt(sealed, ttl=int(lifetime)).partition(b"\0")
         except InvalidToken:
             return b""
         return note if owner == method.encode() else b""

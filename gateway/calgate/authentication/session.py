@@ -49,6 +49,7 @@ class Session:
     confirmed: bool = True  # its cookie has come back at least once
     believed_until: float = 0.0
     used_at: float = 0.0
+    is_anonymous: bool = False  # a public route's: there is no user
     token: Token | None = None  # the API token that signs in, instead of a cookie
     cookies: DocumentCookies = field(default_factory=DocumentCookies)  # those of the document server
     _grants: dict[GrantKey, Grant] = field(default_factory=dict)

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 
 from calgate.authentication import csrf
-from calgate.authentication.anonymous import anonymous_session
+from calgate.authentication.anonymous import AnonymousBrowsers, anonymous_session
 from calgate.authentication.completion import complete, start
 from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.session import Session, hash_id
@@ -53,10 +54,13 @@ class SignIn:
         tokens: Tokens,
         section: SessionSection,
         metrics: Metrics,
+        browsers: AnonymousBrowsers,
         *,
         tracks_browsers: bool = False,
     ) -> None:
         """`tracks_browsers`: whether a license counts browsers, so that each needs an id that outlives its sessions."""
+        self._browsers = browsers
+        self.on_left: Callable[[Session], Coroutine[None, None, None]] | None = None  # an anonymous browser signed in
         self._handshakes = handshakes
         self._directory = directory
         self._sessions = sessions
@@ -269,6 +273,7 @@ class SignIn:
             headers.append(browser_cookie(request.scheme, browser_id, self._section.same_site))
         if token is not None:
             headers.append(token)
+        headers += await self._leave_anonymity(request)
         if is_same:
             cookies = await self._sessions.cookies_up(session, request.headers.cookies)
             return SignedIn(session, cookies, headers, storing if stores_later else None)
@@ -277,6 +282,16 @@ class SignIn:
         session.cookies.set_stale(cookies_named(request.headers.cookies.names, left_behind))
         headers += session.cookies.take_expiries()
         return SignedIn(session, b"", headers, storing if stores_later else None)
+
+    async def _leave_anonymity(self, request: Request) -> Sequence[Header]:
+        """Gives the CAL back that the browser had on a public route: its user has a name now."""
+        try:
+            left, headers = await self._browsers.leave(request)
+        except Unavailable:  # then its CAL comes back when it has been idle
+            return ()
+        if left is not None and self.on_left is not None:
+            start(self.on_left(left))
+        return headers
 
     async def _store(self, request: Request, session: Session, previous: Session | None) -> None:
         await self._sessions.store(session)

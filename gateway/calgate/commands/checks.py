@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from calgate import plugin_loader
 from calgate.access.settings import Rule, groups_of
 from calgate.access.warnings import warnings as access_warnings
-from calgate.commands import check_listen, check_store, check_upstreams
+from calgate.commands import check_anonymous, check_listen, check_store, check_upstreams
 from calgate.commands.context import open_services
 from calgate.commands.site import SettingsSite
 from calgate.config.model import Route, Settings
@@ -46,7 +46,7 @@ async def check(
                 yield finding
             async for finding in _plugins(settings, plugins.services, public, login):
                 yield finding
-            for finding in _sign_ons(settings, plugins):
+            for finding in (*_sign_ons(settings, plugins), *check_anonymous.check(settings)):
                 yield finding
     except ConfigError as error:
         for fault in error.faults:

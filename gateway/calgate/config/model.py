@@ -57,6 +57,13 @@ def _absolute(path: Path) -> Path:
     return path
 
 
+NO_ANONYMOUS_CALS = (
+    'sign_in = "off" leaves no user who could hold a CAL; let browsers hold some by anonymous = {{ max = 1 }} in {0},'
+    " or remove license, or sign_in"
+)
+"""The fault of a public route whose license has no anonymous CALs; {0} is the section of the license."""
+
+
 class Route(Section):
     """One of `[[routes]]`: what is served from where."""
 
@@ -105,6 +112,7 @@ class Route(Section):
     sign_in: Literal["on", "off"] = "on"
     """"off" makes the route public: nobody is signed in or challenged there, and a session cookie identifies nobody.
     Access rules are asked only where a request opens or uses a document; one with `anonymous = true` must allow it.
+    The route can have a license if that has `anonymous` CALs.
     """
     authorization: Literal["strip", "pass"] = "strip"
     """"pass" forwards the client's Authorization header, for an application that has credentials of its own. Never
@@ -128,8 +136,6 @@ class Route(Section):
             return self
         if self.sign_on is not None:
             raise ValueError('sign_in = "off" leaves no user whom sign_on could name; remove one of the two')
-        if self.license is not None:
-            raise ValueError('sign_in = "off" leaves no user who could hold a CAL; remove license, or sign_in')
         return self
 
 

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from calgate import plugin_loader
 from calgate.config.line_numbers import LineNumbers
-from calgate.config.model import Core, Settings
+from calgate.config.model import NO_ANONYMOUS_CALS, Core, Settings
 from calgate.pages.render import check_pages
 from calgate.pages.settings import PagesSection
 from calgate.plugin.errors import ConfigError
@@ -162,9 +162,10 @@ class _Reader:
         for number, route in enumerate(routes if isinstance(routes, list) else ()):
             name = route.get("license") if isinstance(route, dict) else None
             if isinstance(name, str):  # any other value is a fault of the route's own
-                self._check_license(name, ("routes", number, "license"), table)
+                is_public = route.get("sign_in") == "off"
+                self._check_license(name, ("routes", number, "license"), table, is_public=is_public)
 
-    def _check_license(self, name: str, path: KeyPath, table: Mapping[str, Any]) -> None:
+    def _check_license(self, name: str, path: KeyPath, table: Mapping[str, Any], *, is_public: bool) -> None:
         allocator = next((one for one in self._loaded.values() if one is not None and one.role == "allocator"), None)
         if allocator is None:
             if None not in self._loaded.values():
@@ -177,6 +178,10 @@ class _Reader:
         known = allocator.license_names(section) if isinstance(section, dict) else None
         if known is not None and name not in known:
             self._fault(path, f"there is no [{allocator.name}.{name}]{_nearest(name, known)}")
+        elif is_public and isinstance(section, dict):
+            anonymous = allocator.anonymous_licenses(section)
+            if anonymous is not None and name not in anonymous:
+                self._fault(path, NO_ANONYMOUS_CALS.format(f"[{allocator.name}.{name}]"))
 
     def _check_pages(self, section: PagesSection) -> None:
         try:

@@ -9,7 +9,8 @@ from urllib.parse import parse_qsl
 from calgate.authentication.completion import complete
 from calgate.authentication.session import Session
 from calgate.authentication.sessions import Sessions
-from calgate.endpoints import PREFIX
+from calgate.endpoints import PREFIX, cookie_check
+from calgate.endpoints.cookie_check import CookieCheck
 from calgate.endpoints.refusals import RefusalResponses
 from calgate.endpoints.session_end import SessionEnd
 from calgate.endpoints.sign_in_pages import SignInPages
@@ -29,7 +30,7 @@ _SIGNED_OUT = "signed out"  # the reason of a session that ended by its user's o
 
 
 class GatewayPaths:
-    """Serves sign-in pages, sign-out, signed-out, free (is a CAL free?), health and keys."""
+    """Serves sign-in pages, sign-out, signed-out, free (is a CAL free?), cookie (does it come back?), health, keys."""
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class GatewayPaths:
         licensing: Licensing,
         refusals: RefusalResponses,
         sign_in_pages: SignInPages,
+        cookie_check: CookieCheck,
         health: Callable[[], Awaitable[dict[str, object]]],
         keys: Sequence[PublishesKeys] = (),
     ) -> None:
@@ -47,6 +49,7 @@ class GatewayPaths:
         self._session_end = SessionEnd(sessions, licensing)
         self._refusals = refusals
         self._sign_in_pages = sign_in_pages
+        self._cookie_check = cookie_check
         self._health = health
         self._keys = keys
 
@@ -68,6 +71,9 @@ class GatewayPaths:
             case "health":
                 _demand_method(request, "GET", "HEAD")
                 return await self._health_response(strict=request.target.query == "strict")
+            case cookie_check.NAME:
+                _demand_method(request, "GET", "HEAD")
+                return await self._cookie_check.respond(request)
             case "keys" if self._keys:
                 _demand_method(request, "GET", "HEAD")
                 return self._published_keys()

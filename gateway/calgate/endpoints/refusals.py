@@ -1,13 +1,14 @@
 """Turns a refusal, or one of the gateway's own pages, into a response: `pages` writes the text, this adds headers."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from urllib.parse import quote
 
 from calgate.authentication.handshakes import FORM
 from calgate.dialect import Dialect, DialectResponse
 from calgate.endpoints import PREFIX
+from calgate.endpoints.cookie_check import redirect_to_check
 from calgate.http.connection import RawRequest
 from calgate.http.request import Request
 from calgate.http.response import Response, date
@@ -38,9 +39,14 @@ class RefusalResponses:
         methods: Sequence[str],
         sign_in_methods: Mapping[str, SignInMethod] = MappingProxyType({}),
         schemes: Sequence[str] = (),
+        sign_in_path: Callable[[str], str] = lambda host: "",
     ) -> None:
-        """`methods` are those of HTTP that the gateway accepts, `schemes` those of WWW-Authenticate."""
+        """`methods` are those of HTTP that the gateway accepts, `schemes` those of WWW-Authenticate.
+
+        `sign_in_path` returns the path of a host where users sign in, "" if there is none.
+        """
         self._pages = pages
+        self._sign_in_path = sign_in_path
         self._sign_in_methods = sign_in_methods
         self._schemes = tuple(schemes)
         self._allow = ", ".join(methods).encode()
@@ -58,6 +64,8 @@ class RefusalResponses:
         if request is not None:
             if provider := self._provider_at_once(request, challenges):
                 return provider
+            if to_check := redirect_to_check(request, refusal):
+                return to_check
             context = self._context(request, dialect, request.user, _names_of(challenges) if challenges else None)
         else:
             context = PageContext(
@@ -145,6 +153,7 @@ class RefusalResponses:
             user=user,
             path=request.back_to or request.raw_target,
             methods=self._options(request, offered),
+            sign_in_path=self._sign_in_path(request.host),
             write=write,
         )
 

@@ -16,7 +16,11 @@ BROWSER_HTTPS = b"__Host-calgate-browser"
 BROWSER_HTTP = b"calgate-browser"
 NOTE_HTTPS = b"__Host-calgate-note"
 NOTE_HTTP = b"calgate-note"
-OUR_COOKIES = frozenset({COOKIE_HTTPS, COOKIE_HTTP, BROWSER_HTTPS, BROWSER_HTTP, NOTE_HTTPS, NOTE_HTTP})
+ANONYMOUS_HTTPS = b"__Host-calgate-anonymous"
+ANONYMOUS_HTTP = b"calgate-anonymous"
+OUR_COOKIES = frozenset(
+    {COOKIE_HTTPS, COOKIE_HTTP, BROWSER_HTTPS, BROWSER_HTTP, NOTE_HTTPS, NOTE_HTTP, ANONYMOUS_HTTPS, ANONYMOUS_HTTP}
+)
 _NOTE_LIFE = 600  # seconds
 _BROWSER_ID = re.compile(rb"[A-Za-z0-9_-]{22}")
 _BROWSER_LIFE = 400 * 86_400  # seconds: browsers keep no cookie for longer (RFC 6265bis, section 5.5)
@@ -190,6 +194,18 @@ def note_cookie(scheme: str, sealed: bytes) -> Header:
     name = NOTE_HTTPS if scheme == "https" else NOTE_HTTP
     value = _own_cookie(name, sealed.decode("ascii"), scheme, "Lax")
     return (b"Set-Cookie", value + b"; Max-Age=%d" % (_NOTE_LIFE if sealed else 0))
+
+
+def anonymous_of(request: Request) -> bytes:
+    """Returns the sealed cookie of a browser on a public route, b"" where there is none."""
+    return request.headers.cookies.ours.get(ANONYMOUS_HTTPS if request.scheme == "https" else ANONYMOUS_HTTP, b"")
+
+
+def anonymous_cookie(scheme: str, sealed: bytes, same_site: str) -> Header:
+    """Returns the Set-Cookie header of a browser on a public route; an empty value deletes the cookie."""
+    name = ANONYMOUS_HTTPS if scheme == "https" else ANONYMOUS_HTTP
+    value = _own_cookie(name, sealed.decode("ascii"), scheme, same_site)
+    return (b"Set-Cookie", value if sealed else value + b"; Max-Age=0")
 
 
 def _own_cookie(name: bytes, content: str, scheme: str, same_site: str) -> bytes:

@@ -126,7 +126,7 @@ class Licensing:
             lease = await self._unless_gone(session, claiming)
             self._metrics.observe("claim", perf_counter() - began)
         except NoCal as refusal:
-            request.log_refusal("no CAL", refusal, user=person.name, license=license, document=document)
+            request.log_refusal("no CAL", refusal, user=claimant.name, license=license, document=document)
             if not refusal.is_poll:
                 self._metrics.denied(license, refusal.reason)
             raise
@@ -136,7 +136,7 @@ class Licensing:
         log.decision(
             "CAL",
             reference=request.reference,
-            user=person.name,
+            user=claimant.name,
             address=request.address,
             license=license,
             document=document,
@@ -162,7 +162,8 @@ class Licensing:
     def _claimant(self, session: Session, person: Person, license: str) -> Claimant:
         client = _client_of(session, self.terms(license).client)
         mine = frozenset(name for name, key in self._groups.items() if key is not None and key in person.groups)
-        return Claimant(person.key, person.name, client, mine)
+        name = session.name if session.is_anonymous else person.name
+        return Claimant(person.key, name, client, mine, session.is_anonymous)
 
     def note_known(self, session: Session, license: str, document: str) -> None:
         """Records use of the lease this process already holds, for callers that have not just claimed one."""
@@ -197,6 +198,9 @@ class Licensing:
         """Releases the CALs of a session that ended, unless another live session of that user and client is left."""
         if self._allocator is None:
             return
+        if session.is_anonymous:
+            await self._release_anonymous(self._allocator, session)
+            return
         others = await self._sessions.live_of(session.person_key)
         for license, terms in self._allocator.licenses.items():
             person = session.person
@@ -205,6 +209,14 @@ class Licensing:
             if any(_client_of(other, terms.client) == client for other in others):
                 continue
             await self._allocator.release(license, Claimant(session.person_key, name, client))
+
+    async def _release_anonymous(self, allocator: Allocator, session: Session) -> None:
+        """Releases the CALs of a browser whose user signs in or out, and ends what is open under them."""
+        session.forget_leases(lambda _: True, self._none_held_for, _CAL_GONE)
+        for license, terms in allocator.licenses.items():
+            if terms.anonymous:
+                claimant = Claimant(session.person_key, session.name, _client_of(session, terms.client))
+                await allocator.release(license, claimant)
 
     # ------------------------------------------------------------ in the background
 
@@ -267,7 +279,10 @@ def _client_of(session: Session, by: str) -> str:
     """Returns what tells the clients of one user apart, as the license's `client` says.
 
     A program without cookies would look like a new browser on every request, so it is identified by its address.
+    Anonymous browsers are told apart by their cookies as it is; their address bounds how many CALs they have.
     """
+    if session.is_anonymous:
+        return session.address
     if by == "browser":
         return session.browser or (session.key if session.is_browser else session.address)
     return "" if by == "user" else session.address

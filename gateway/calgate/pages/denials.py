@@ -66,6 +66,8 @@ _ANONYMOUS: Mapping[str, Message] = {
         template="denial.html",
     ),
 }
+ANONYMOUS_CODES = frozenset(_ANONYMOUS)
+"""Codes of denials on public routes, whose readers may have an account that they can sign in with."""
 _QUEUED = Message(
     _("You are in the queue"),
     _("No license is free for you just now. This page keeps your place and continues by itself; leave it open."),

@@ -10,7 +10,7 @@ from jinja2 import TemplateError
 
 from calgate import plugin as r
 from calgate.dialect import DialectResponse
-from calgate.pages.denials import as_requested, pools_of
+from calgate.pages.denials import ANONYMOUS_CODES, as_requested, pools_of
 from calgate.pages.environment import OURS, environment, located, translation
 from calgate.pages.languages import Language, Languages
 from calgate.pages.look import Look, ask_link
@@ -44,6 +44,7 @@ class PageContext:
     user: str | None = None  # CORP\alice, where a user is signed in
     path: str = "/"  # path and query to try again; anything but a path of this site becomes "/"
     methods: Sequence["SignInOption"] = ()  # by which the reader can sign in on a page
+    sign_in_path: str = ""  # where the reader of a public route's page can sign in instead; "": nowhere
     write: Callable[[str], DialectResponse | None] = lambda words: (
         None
     )  # the dialect's own form, for calls of its client
@@ -222,6 +223,7 @@ def _facts(viewer: PageContext, refusal: object) -> Mapping[str, object]:
         pools, others = pools_of(refusal)
         facts |= {"document": as_requested(refusal.document, viewer.path), "pools": pools, "other_pools": others}
         is_only_time = refusal.code == "no-cal" and all(pool.note == "full" for pool in pools)
+        facts["sign_in_path"] = viewer.sign_in_path if refusal.code in ANONYMOUS_CODES else ""
         facts["look_for"] = ",".join(pool.kind for pool in pools) if is_only_time else ""
     return facts
 

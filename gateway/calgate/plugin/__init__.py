@@ -38,6 +38,7 @@ from calgate.plugin.errors import (
 )
 from calgate.plugin.hooks import (
     Activates,
+    HasAnonymousLicenses,
     HasCheck,
     HasCommands,
     HasDefault,
@@ -182,6 +183,7 @@ __all__ = [
     "GroupHints",
     "GroupMembers",
     "Handshake",
+    "HasAnonymousLicenses",
     "HasCheck",
     "HasCommands",
     "HasDefault",

@@ -104,6 +104,14 @@ class HasLicenseNames(Protocol):
 
 
 @runtime_checkable
+class HasAnonymousLicenses(Protocol):
+    """Lets the settings reader check the `license` of a public route before anything starts; for allocators."""
+
+    def anonymous_licenses(self, table: Mapping[str, object]) -> Collection[str]:
+        """Returns those of `license_names` with CALs for anonymous claimants, as far as the section can be read."""
+
+
+@runtime_checkable
 class HasDefault(Protocol):
     """Is used by a setting that names no plugin."""
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from calgate.authentication.anonymous import AnonymousBrowsers
 from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.session import Session
 from calgate.authentication.settings import SessionSection
@@ -93,7 +94,9 @@ class Site:
     def __init__(self) -> None:
         self.scheme, self.store, self.connection = Scheme(), Store(), Connection()
         self.handshakes = Handshakes([cast(Any, self.scheme)], None)
-        values: Any = (self.handshakes, Directory(), self.store, None, SessionSection(), Metrics())
+        section = SessionSection()
+        browsers = AnonymousBrowsers(cast(Any, None), section)
+        values: Any = (self.handshakes, Directory(), self.store, None, section, Metrics(), browsers)
         self.sign_in = SignIn(*values)
 
     def request(

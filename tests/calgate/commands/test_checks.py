@@ -50,6 +50,28 @@ async def test_check_finds_no_fault_with_a_persistent_store(server: Server, upst
     assert any(finding.subject == "store" and "responds" in finding.what for finding in await findings(file))
 
 
+@pytest.mark.parametrize(
+    ("sign_in", "rule", "told"),
+    [
+        ("on", 'groups = ["DEMO\\\\app-users"]', [("licenses.demo", 'no route with sign_in = "off"')]),
+        ("off", 'groups = ["DEMO\\\\app-users"]', [("routes[1]", "no access rule has anonymous = true")]),
+        ("off", "anonymous = true", []),
+    ],
+    ids=["no-public-route", "no-rule", "whole"],
+)
+async def test_anonymous_cals_without_a_public_route_or_a_rule_are_warned_about(
+    upstream: int, tmp_path: Path, sign_in: str, rule: str, told: list[tuple[str, str]]
+) -> None:
+    license = "session = { in_license = 2 }\nanonymous = { max = 1 }"
+    file = write_settings(tmp_path, upstream, license=license, route=f'sign_in = "{sign_in}"')
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("sign_on =")]
+    file.write_text("\n".join(rule if line.startswith("groups =") else line for line in lines))
+    found = [finding for finding in await findings(file) if "anonymous" in finding.what and finding.level == "warn"]
+    assert [(finding.subject, words in finding.what) for finding, (_, words) in zip(found, told, strict=True)] == [
+        (subject, True) for subject, _ in told
+    ]
+
+
 async def test_store_without_persistence_is_warned_about(upstream: int, tmp_path: Path) -> None:
     forgetful = Server(tmp_path / "redis", maxmemory_policy="allkeys-lru", maxmemory="100mb").start()
     try:

@@ -28,7 +28,7 @@ class Site:
         self.is_ending, self.may_end, self.is_released = asyncio.Event(), asyncio.Event(), asyncio.Event()
         refusals = SimpleNamespace(signed_out=lambda request: "the signed-out page")
         self.paths = GatewayPaths(
-            *cast(Any, ("Lax", self, self, refusals, SimpleNamespace(sign_out_path=lambda mechanism: ""), None))
+            *cast(Any, ("Lax", self, self, refusals, SimpleNamespace(sign_out_path=lambda mechanism: ""), None, None))
         )
 
     async def owner(self, session_id: str) -> Session | None:
