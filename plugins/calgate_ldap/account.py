@@ -1,6 +1,7 @@
 """Reads accounts from a directory's attributes: SIDs, and whether an account may sign in now (MS-ADTS)."""
 
 from calgate.plugin import AccountRefused
+from calgate.plugin import mark as _
 from calgate_ldap.connection import Entry
 
 STATE = ("userAccountControl", "msDS-User-Account-Control-Computed", "accountExpires")
@@ -32,8 +33,12 @@ def refuse_unless_usable(entry: Entry, name: str, now: float) -> None:
 
 def password_policy(message: str) -> str:
     """Returns what a user can act on in a server's message about a new password; the rest is for the log."""
-    policy = "it is too short, too simple, too much like an earlier one, or changed too soon after the last change"
-    return policy if message.startswith(_RESTRICTED) else "the domain's rules do not allow it"
+    if message.startswith(_RESTRICTED):
+        return _(
+            "The domain does not accept the new password: it is too short, too simple or too much like an earlier one, "
+            "or the last change was too recent."
+        )
+    return _("The domain does not accept the new password.")
 
 
 def sid_text(binary: bytes) -> str:

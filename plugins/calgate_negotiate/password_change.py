@@ -18,6 +18,7 @@ from calgate.plugin import (
     SignInRequest,
     Unavailable,
 )
+from calgate.plugin import mark as _
 from calgate_negotiate.guard import NothingLearnedError
 from calgate_negotiate.password_attempts import PasswordAttempts, demand_possible
 from calgate_negotiate.password_names import PasswordName
@@ -27,14 +28,13 @@ logger = logging.getLogger(__name__)
 
 STEP = "change"
 _NOTE = b"change\0"
-_LONGEST_REASON = 200
 _FORM = SignInForm(
     [
-        SignInField("old", "Old password", kind="password", autocomplete="current-password"),
-        SignInField("new", "New password", kind="password", autocomplete="new-password"),
-        SignInField("again", "New password, once more", kind="password", autocomplete="new-password"),
+        SignInField("old", _("Old password"), kind="password", autocomplete="current-password"),
+        SignInField("new", _("New password"), kind="password", autocomplete="new-password"),
+        SignInField("again", _("New password, once more"), kind="password", autocomplete="new-password"),
     ],
-    button="Change password",
+    button=_("Change password"),
     step=STEP,
 )
 
@@ -56,8 +56,8 @@ class PasswordChange:
 
     def page(self, user: str, why: str = "") -> ShowPage:
         """Returns the page for the user whose expired password was right; `why`: what was wrong with the new one."""
-        text = why or "You entered the right password, but it has expired. Choose a new one to sign in."
-        return ShowPage("Change your password", text, _FORM, _NOTE + user.encode("utf-8"))
+        text = why or _("You entered the right password, but it has expired. Choose a new one to sign in.")
+        return ShowPage(_("Change your password"), text, _FORM, _NOTE + user.encode("utf-8"))
 
     async def handle(self, request: SignInRequest) -> ShowPage | Authenticated | None:
         """Carries out a change; None without a note: the page was not reached by the right password."""
@@ -74,15 +74,18 @@ class PasswordChange:
         try:
             attempt = await self._attempts.carry_out(name, address, lambda: self._change(name, old, new, address))
         except _NewPasswordRefusedError as refusal:
-            return self.page(user, f"The domain does not accept the new password: {refusal.detail}")
+            return self.page(user, refusal.detail)
         except _ChangedError:
-            return ShowPage("Your password is changed", "Sign in with the new password; it may take a few minutes.")
+            return ShowPage(
+                _("Your password is changed"),
+                _("Sign in with the new password. If it is not accepted yet, try again in a few minutes."),
+            )
         return Authenticated(attempt.identity, is_fresh=True)
 
     async def _change(self, name: PasswordName, old: str, new: str, address: str) -> Attempt:
         identity = Identity(name.domain or name.suffix, name.account, mechanism="")
         if reason := await self._changer.change_password(identity, old, new):
-            raise _NewPasswordRefusedError(reason[:_LONGEST_REASON])
+            raise _NewPasswordRefusedError(reason)
         logger.info("password: %s changed an expired password from %s", identity.account, address)
         try:
             return await self._attempts.verifier_of(name).verify(name, new)
@@ -96,7 +99,7 @@ def _fault(form: Mapping[str, str]) -> str:
         demand_possible(form.get("old", ""))
         demand_possible(form.get("new", ""))
     except AuthenticationFailed:
-        return "Enter the old password, and the new one twice; a password has at most 256 characters."
+        return _("Enter the old password, and the new one twice. A password has at most 256 characters.")
     if form["new"] != form.get("again"):
-        return "The two new passwords differ. Enter the new one twice."
+        return _("The two new passwords differ. Enter the new one twice.")
     return ""

@@ -114,12 +114,12 @@ class OidcMethod:
         begun = await self._demand_begun_here(request)
         await self._demand_issuer(request.query)
         if "error" in request.query:
-            raise AuthenticationFailed(
+            raise _refused(
                 f"oidc: the provider reports {_shown(request.query['error'])}:"
                 f" {_shown(request.query.get('error_description', ''))}"
             )
         if not request.query.get("code"):
-            raise AuthenticationFailed("oidc: the provider's answer has no code")
+            raise _refused("oidc: the provider's answer has no code")
         claims = await self._claims(request, begun)
         names = [_subject_name(str(claims["sub"]))]
         sid = claims.get("sid")
@@ -134,11 +134,11 @@ class OidcMethod:
         begun = pending.from_note(request.note)
         state = request.query.get("state", "")
         if begun is None or not secrets.compare_digest(state.encode(), begun.state.encode()):
-            raise AuthenticationFailed(
+            raise _refused(
                 "oidc: this browser did not begin this sign-in, or began another one since, or took over ten minutes"
             )
         if not await self._is_first("state", begun.state, _LIFE):
-            raise AuthenticationFailed("oidc: the provider's answer came before")
+            raise _refused("oidc: the provider's answer came before")
         return begun
 
     async def _demand_issuer(self, query: Mapping[str, str]) -> None:
@@ -148,7 +148,7 @@ class OidcMethod:
         if issuer is None and not metadata.sends_issuer:
             return
         if issuer != self._config.issuer:
-            raise AuthenticationFailed(f"oidc: the answer is from the issuer {_shown(issuer)}")
+            raise _refused(f"oidc: the answer is from the issuer {_shown(issuer)}")
 
     async def _claims(self, request: SignInRequest, begun: Pending) -> Claims:
         now = self._now()
@@ -161,7 +161,7 @@ class OidcMethod:
             token = await self._provider.id_token(request.query["code"], begun.verifier, request.origin + PATH + BACK)
             return await self._provider.verified(read)
         except (TokenRefusedError, CodeRefusedError) as error:
-            raise AuthenticationFailed(f"oidc: the ID token is refused: {error}") from error
+            raise _refused(f"oidc: the ID token is refused: {error}") from error
 
     async def _sign_out(self, request: SignInRequest) -> Redirect:
         """Ends the session at the provider (RP-Initiated Logout 1.0); without an ID token it asks the user first."""
@@ -193,6 +193,10 @@ def _subject_name(subject: str) -> str:
 def _shown(word: str | None) -> str:
     """Returns a stranger's text as the log can have it."""
     return repr(word)[:200]
+
+
+def _refused(detail: str) -> AuthenticationFailed:
+    return AuthenticationFailed(detail, code="provider-refused")
 
 
 def _unavailable(error: ProviderFaultError) -> Unavailable:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from calgate.plugin import Secret, Section
+from calgate.plugin import mark as _
 from calgate_oidc.addresses import is_safe_url
 
 # Users can choose these at many providers, or they are given again to somebody else: they prove no account.
@@ -71,7 +72,7 @@ class Config(Section):
     """How the provider knows the gateway."""
     person: PersonClaim
     """Which claim names the user in the directory. Groups always come from the directory."""
-    label: str = Field(default="Sign in with your company account", min_length=1, max_length=80)
+    label: str = Field(default=_("Sign in with your company account"), min_length=1, max_length=80)
     """The link on the sign-in page."""
     start: Literal["link", "at once"] = "link"
     """What a browser gets that is offered no other sign-in: the page with a "link", or the provider "at once"."""

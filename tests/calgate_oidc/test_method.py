@@ -216,7 +216,9 @@ async def test_token_with_wrong_claims_signs_nobody_in(
     method: OidcMethod, idp: TestProvider, claims: dict[str, Any]
 ) -> None:
     idp.claims = claims
-    assert isinstance(await failure(method), AuthenticationFailed)
+    refusal = await failure(method)
+    assert isinstance(refusal, AuthenticationFailed)
+    assert refusal.code == "provider-refused"
 
 
 @pytest.mark.parametrize("make", [unsigned, under_secret, lambda claims: "x.y.z", lambda claims: ""])

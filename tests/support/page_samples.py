@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from calgate.pages import PageContext, Pages, RenderedPage
+from calgate.pages import PageContext, Pages, RenderedPage, SignInOption
 from calgate.pages.settings import PagesSection
 from calgate.plugin.errors import (
     AccountRefused,
@@ -23,6 +23,10 @@ from calgate.plugin.errors import (
     Unavailable,
 )
 from calgate.plugin.licensing import NoCal, Pool
+from calgate_ldap.account import password_policy
+from calgate_negotiate.password import PasswordForm
+from calgate_negotiate.password_change import PasswordChange
+from calgate_oidc.settings import Config as OidcConfig
 
 NOW = 1_772_625_600.0  # 4 March 2026, 12:00 UTC
 LANGUAGES = ("de", "es", "fr", "it", "ja", "nl", "pl", "pt", "sv")  # besides English
@@ -42,6 +46,15 @@ VIEWER = PageContext(
     site="bi.corp.example",
     user=USER,
     path=f"/QvAJAXZfc/opendoc.htm?document={DOCUMENT}&host=QVS@bi",
+)
+
+
+FORM = PasswordForm(None, needs_https=True)  # type: ignore[arg-type]  # it is shown, and verifies nothing
+CHANGE = PasswordChange(None, None)  # type: ignore[arg-type]
+METHODS = (
+    SignInOption("password", FORM.label, FORM.form),
+    SignInOption("oidc", str(OidcConfig.model_fields["label"].default), None),
+    SignInOption("negotiate", "Use the account that you are signed in to Windows with", None),
 )
 
 
@@ -67,6 +80,7 @@ def refusals() -> Mapping[str, Refusal]:
         "ntlm-off": AuthenticationFailed(secret, code="ntlm-off"),
         "ntlm-behind-proxy": AuthenticationFailed(secret, code="ntlm-behind-proxy"),
         "binding-missing": AuthenticationFailed(secret, code="binding-missing"),
+        "provider-refused": AuthenticationFailed(secret, code="provider-refused"),
         "account-disabled": AccountRefused(secret),
         "account-expired": AccountRefused(secret, code="account-expired"),
         "account-locked": AccountRefused(secret, code="account-locked"),
@@ -84,6 +98,7 @@ def refusals() -> Mapping[str, Refusal]:
         "store-unavailable": Unavailable(secret),
         "directory-unavailable": Unavailable(secret, code="directory-unavailable"),
         "logon-server-unavailable": Unavailable(secret, code="logon-server-unavailable"),
+        "provider-unavailable": Unavailable(secret, code="provider-unavailable"),
         "rules-unresolved": Unavailable(secret, code="rules-unresolved"),
         "starting": Unavailable(secret, code="starting"),
         "no-upstream": Unavailable(secret, code="no-upstream"),
@@ -106,4 +121,15 @@ def every_page(language: str = "") -> Mapping[str, RenderedPage]:
         name: pages.refuse(refusal, stranger if refusal.status in (400, 401, 429) else viewer)
         for name, refusal in refusals().items()
     }
-    return shown | {"sign-out": pages.sign_out(viewer), "signed-out": pages.signed_out(stranger)}
+    offered = replace(stranger, methods=METHODS)
+    too_simple = password_policy("0000052D")
+    return shown | {
+        "sign-in": pages.sign_in(offered),
+        "sign-in-form": pages.refuse(SignInNeeded("SECRET DETAIL", ["Negotiate"]), offered),
+        "sign-in-form-failed": pages.refuse(AuthenticationFailed("SECRET DETAIL"), offered),
+        "provider-refused-form": pages.refuse(AuthenticationFailed("SECRET DETAIL", code="provider-refused"), offered),
+        "change-password": pages.method_page(stranger, "password", CHANGE.page(USER)),
+        "change-password-refused": pages.method_page(stranger, "password", CHANGE.page(USER, too_simple)),
+        "sign-out": pages.sign_out(viewer),
+        "signed-out": pages.signed_out(stranger),
+    }

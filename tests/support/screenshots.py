@@ -21,7 +21,7 @@ ARGS = [
     "--no-first-run",
 ]
 SIZES = {"desktop": (1280, 900), "phone": (360, 740)}
-TRANSLATED = ("no-cal", "waiting", "sign-in-needed", "forbidden")
+TRANSLATED = ("no-cal", "waiting", "sign-in-needed", "forbidden", "sign-in-form", "change-password-refused")
 PICTURE = Path(__file__).parents[2] / "deploy" / "guide" / "pictures" / "denial.png"  # of the README
 SCHEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 

@@ -67,6 +67,11 @@ REFUSALS: Mapping[str, Help] = {
         "if TLS ends in front of the gateway, name that certificate in `negotiate.binding_certificate`",
         "proxies.md",
     ),
+    "provider-refused": Help(
+        "The OpenID Connect provider did not sign the user in, or its answer was not this browser's",
+        f"{_LOG}; an answer is good for ten minutes, once, and in the browser that began",
+        "oidc.md",
+    ),
     "account-disabled": Help("The account is disabled in the directory", "enable it there", "keep-out.md"),
     "account-expired": Help("The account has expired in the directory", "extend it there", "keep-out.md"),
     "account-locked": Help(

@@ -42,7 +42,7 @@ class Language:
 
     def text(self, text: str, **values: object) -> str:
         """Returns the translation, with its values; English where there is none."""
-        found = self.catalogue.gettext(text)
+        found = self.catalogue.gettext(text) if text else ""  # a catalogue's translation of "" is its header
         return found % values if values else found
 
     def plural(self, one: str, many: str, number: int, **values: object) -> str:

@@ -55,6 +55,15 @@ _SIGN_IN: Mapping[str, Message] = {
         (_("Use a current version of your browser."), _("Do not use a proxy that decrypts connections.")),
         (_("Behind a TLS terminator, its certificate must be named in binding_certificate."),),
     ),
+    "provider-refused": Message(
+        _("That sign-in did not work"),
+        _(
+            "The sign-in provider did not sign you in, or its answer cannot be used: it took too long, was used "
+            "before, or is for another browser."
+        ),
+        (_("Begin again here, in this browser."),),
+        (_("The log has the precise reason under the reference number below."),),
+    ),
 }
 
 _ACCOUNTS: Mapping[str, tuple[str, str]] = {

@@ -76,12 +76,12 @@ class AuthenticationFailed(Refusal):
     """The credentials were verified and are wrong, or of a kind that is not accepted.
 
     Codes: `sign-in-failed`, `ntlm-off` (the browser sent NTLM where only Kerberos is on), `ntlm-behind-proxy`,
-    `binding-missing` (channel binding required).
+    `binding-missing` (channel binding required), `provider-refused` (the sign-in at a provider).
     """
 
     status = 401
     code = "sign-in-failed"
-    further_codes = ("ntlm-off", "ntlm-behind-proxy", "binding-missing")
+    further_codes = ("ntlm-off", "ntlm-behind-proxy", "binding-missing", "provider-refused")
 
 
 class AccountRefused(Refusal):

@@ -188,7 +188,7 @@ class PasswordChanger(Protocol):
     """A directory in which users can change their own password, an expired one too, over a connection with TLS."""
 
     async def change_password(self, identity: Identity, old: str, new: str) -> str:
-        """Returns "" if the password is changed, or why the domain does not accept the new one, for the user to read.
+        """Returns "" if the password is changed, or a sentence for the user: the domain does not accept the new one.
 
         The identity is one that a user typed: its mechanism is "". Raises AuthenticationFailed for a wrong old password
         or an unknown account, AccountRefused or Unavailable.

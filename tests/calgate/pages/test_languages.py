@@ -12,8 +12,9 @@ from calgate.pages import Pages
 from calgate.pages.languages import ENGLISH, OURS, Language, Languages, read_catalogue
 from calgate.pages.render import check_pages
 from calgate.pages.settings import PagesSection
+from calgate.plugin.sign_in_method import ShowPage
 from support.page_samples import LANGUAGES as TAGS
-from support.page_samples import NOW, VIEWER, no_cal, refusals
+from support.page_samples import NOW, VIEWER, every_page, no_cal, refusals
 from support.translations import extract, missing
 
 LANGUAGES = Languages()
@@ -46,15 +47,21 @@ def test_languages_are_those_that_the_pages_promise() -> None:
 
 @pytest.mark.parametrize("tag", TAGS)
 def test_page_in_another_language_has_no_english_sentence(tag: str) -> None:
-    for name, refusal in refusals().items():
-        body = PAGES.refuse(refusal, replace(VIEWER, accept_language=tag)).body.decode()
+    english = every_page()
+    for name, page in every_page(tag).items():
+        body = page.body.decode()
         assert f'<html lang="{tag}" dir="ltr">' in body
-        title, lead = (re.search(f"<{mark}>(.*?)</", body, re.DOTALL) for mark in ("h1", 'p class="lead"'))
-        english = PAGES.refuse(refusal, VIEWER).body.decode()
-        assert title is not None, name
-        assert lead is not None, name
-        assert f"<h1>{title[1]}</h1>" not in english, name
-        assert f'<p class="lead">{lead[1]}</p>' not in english, name
+        for mark in ("h1", 'p class="lead"', 'button class="main" type="submit"'):
+            texts = re.findall(f"<{mark}>(.*?)</", body, re.DOTALL)
+            assert texts or mark.startswith("button"), name
+            for text in texts:
+                assert f"<{mark}>{text}</" not in english[name].body.decode(), (name, text)
+
+
+def test_page_of_a_method_without_a_text_shows_none() -> None:
+    """The translation of an empty text is the head of the catalogue."""
+    body = PAGES.method_page(replace(VIEWER, accept_language="de"), "method", ShowPage("Title", "")).body
+    assert b"Project-Id-Version" not in body
 
 
 @pytest.mark.parametrize(
