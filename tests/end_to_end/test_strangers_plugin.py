@@ -187,6 +187,107 @@ async def test_route_with_a_ticket_for_one_server_has_no_verdict_for_another_pro
         assert "/_calgate/auth refuses its requests" in " ".join(out.split())
 
 
+# ---------------------------------------------------------------- a sign-in method
+
+PINS = """
+from contextlib import asynccontextmanager
+from calgate.plugin import Authenticated, AuthenticationFailed, Identity, Redirect, Section, ShowPage
+from calgate.plugin import SignInField, SignInForm
+
+role = "sign-in"
+
+class Config(Section):
+    pin: str
+
+class Pins:
+    label = "Sign in with a PIN"
+    form = SignInForm([SignInField("user", "Name", autocomplete="username")])
+    needs_https = False
+
+    def __init__(self, pin):
+        self.pin = pin
+
+    async def handle(self, request):
+        if request.step == "help":
+            return Redirect("https://help.example/pin", note=b"helped")
+        if request.step == "" and request.method == "POST":
+            asks = SignInForm([SignInField("pin", "PIN", kind="password")], button="Go", step="pin")
+            return ShowPage("What is your PIN?", "It is on your badge.", asks, note=request.form["user"].encode())
+        if request.step == "pin" and request.note and request.form.get("pin") == self.pin:
+            return Authenticated(Identity("DEMO", request.note.decode(), "pin"), back_to=request.query.get("then", ""))
+        raise AuthenticationFailed("pin: wrong, or asked in another browser")
+
+@asynccontextmanager
+async def start(config, services):
+    yield Pins(config.pin)
+"""
+
+
+@pytest.fixture
+def pins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sign-in methods of one module."""
+    site = install(tmp_path / "site", dict.fromkeys(("pin", "badge"), "strangers_pins"), {"strangers_pins": PINS})
+    monkeypatch.setenv("PYTHONPATH", str(site))
+
+
+def note_in(reply: Reply) -> str:
+    return next((one.partition(";")[0] for one in reply.values("set-cookie") if one.startswith("calgate-note=")), "")
+
+
+@pytest.mark.usefixtures("pins")
+async def test_strangers_sign_in_method_has_the_cores_pages_notes_and_checks(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    sections = '[pin]\npin = "4711"\n[badge]\npin = "4711"'
+    async with gateway(write_settings(tmp_path, server.port, more=sections)) as gate:
+
+        async def send(path: str, body: str, note: str = "", site: str = "same-origin") -> Reply:
+            headers = ("-H", f"Sec-Fetch-Site: {site}", "-H", "Accept: text/html", "-H", f"Cookie: {note}")
+            return await curl(f"{gate.url}/_calgate/sign-in/{path}", *headers, "--data", body)
+
+        page = await curl(f"{gate.url}/docs/sales", "-H", "Accept: text/html")
+        assert (page.status, page.body.count(b"Sign in with a PIN</h2>")) == (401, 2)
+        assert b'action="/_calgate/sign-in/badge/"' in page.body
+        asked = await send("pin/", "user=alice&to=/docs/sales")
+        note = note_in(asked)
+        assert (asked.status, b'action="/_calgate/sign-in/pin/pin"' in asked.body, "alice" in note) == (
+            200,
+            True,
+            False,
+        )
+        assert b'name="to" value="/docs/sales"' in asked.body
+        others = note_in(await send("badge/", "user=bob"))
+        for refused in (
+            await send("pin/pin", "pin=4711"),  # another browser
+            await send("pin/pin", "pin=4711", others),  # another method's note
+            await send("pin/pin", "pin=4711", f"{note[:-2]}xx"),
+            await send("pin/pin", "pin=4712", note),
+            await send("pin/pin", "pin=4711", note, site="cross-site"),
+        ):
+            assert (refused.status, refused.values("www-authenticate")) == (403, [])
+            assert not [one for one in refused.values("set-cookie") if one.startswith("calgate=")]
+        done = await send("pin/pin", "pin=4711&to=/docs/sales", note)
+        assert (done.status, done.values("location")) == (303, ["/docs/sales"])
+        cookie = next(one.partition(";")[0] for one in done.values("set-cookie") if one.startswith("calgate="))
+        assert (await curl(f"{gate.url}/docs/sales", "-H", f"Cookie: {cookie}")).status == 200
+        assert server.seen[-1].values("qvuser") == ["DEMO\\alice"]
+        assert gate.decisions("signed in")[-1]["mechanism"] == "pin"
+        for then in (
+            "//evil.example",
+            "/%5Cevil.example",
+            "https://evil.example",
+            "/_calgate/sign-out",
+            "javascript:1",
+        ):
+            elsewhere = await send(f"pin/pin?then={then}", "pin=4711", note)
+            assert elsewhere.values("location") == ["/"], then
+        helped = await curl(f"{gate.url}/_calgate/sign-in/pin/help")
+        assert (helped.status, helped.values("location")) == (303, ["https://help.example/pin"])
+        unknown = note_in(await send("pin/", "user=nobody"))
+        refused = await send("pin/pin", "pin=4711", unknown)
+        assert (refused.status, gate.decisions("sign-in refused")[-1]["code"]) == (403, "account-unknown")
+
+
 # ---------------------------------------------------------------- a site that has none of ours
 
 NONE_OF_OURS = """

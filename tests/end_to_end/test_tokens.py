@@ -172,6 +172,27 @@ async def test_request_of_another_sites_page_is_refused_with_a_token_too(gate: G
     assert server.seen == []
 
 
+async def test_token_is_taken_from_the_authorization_header_and_nowhere_else(
+    gate: Gateway, server: DocumentServer
+) -> None:
+    """In a URL it would be in logs and histories (RFC 6750, 2.3), and a page of another site could send it."""
+    token = (await made(gate, "--route", "/app"))["token"]
+    tries = (
+        (f"/app/x?access_token={token}",),
+        ("/app/x", "--data", f"access_token={token}"),
+        ("/app/x", "-H", f"Cookie: calgate={token}"),
+        ("/app/x", "-H", f"Cookie: access_token={token}"),
+        ("/app/x", "-H", f"X-Api-Key: {token}"),
+        ("/app/x", "-H", f"Proxy-Authorization: Bearer {token}"),
+        ("/app/x", "-u", f"alice:{token}"),
+        ("/app/x", "-u", f"{token}:"),
+    )
+    for path, *options in tries:
+        reply = await curl(f"{gate.url}{path}", "-k", "--interface", "127.0.0.12", *options)
+        assert (reply.status, reply.values("set-cookie")) == (401, []), options
+    assert server.seen == []
+
+
 @pytest.mark.parametrize("spelling", ["bearer  {}", "BEARER {} ", "Bearer\t{}", "Bearer {},x", "Bearer {} x"])
 async def test_odd_spelling_of_a_token_never_reaches_the_document_server(
     gate: Gateway, server: DocumentServer, spelling: str

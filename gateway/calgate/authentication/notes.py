@@ -5,6 +5,9 @@ The cookies of browsers on public routes are sealed in the same way.
 The key is in the store, so that every gateway can open the notes of every other; it is made by the first that needs it.
 """
 
+import time
+from collections.abc import Callable
+
 from cryptography.fernet import Fernet, InvalidToken
 
 from calgate.plugin.services import Store
@@ -16,13 +19,14 @@ LONGEST = 3000  # bytes of a sealed note: a browser keeps 4 KB with the name and
 class Notes:
     """Seals and opens notes; each belongs to one sign-in method."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store
+        self._clock = clock
         self._fernet: Fernet | None = None
 
     async def seal(self, method: str, note: bytes) -> bytes:
         """Returns the value of the cookie. Raises ValueError for a note that no cookie can carry, and Unavailable."""
-        sealed = (await self._key()).encrypt(method.encode() + b"\0" + note)
+        sealed = (await self._key()).encrypt_at_time(method.encode() + b"\0" + note, int(self._clock()))
         if len(sealed) > LONGEST:
             raise ValueError(f"a note of {len(note)} bytes does not fit into a cookie")
         return sealed
@@ -32,9 +36,10 @@ class Notes:
         if not sealed or len(sealed) > LONGEST:
             return b""
         try:
-            owner, _, note = (await self._key()).decrypt(sealed, ttl=int(lifetime)).partition(b"\0")
+            opened = (await self._key()).decrypt_at_time(sealed, int(lifetime), int(self._clock()))
         except InvalidToken:
             return b""
+        owner, _, note = opened.partition(b"\0")
         return note if owner == method.encode() else b""
 
     async def _key(self) -> Fernet:
