@@ -1,112 +1,27 @@
 """The administrators' console through the real listener: where it is, who enters, what they may do."""
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
 import stat
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from calgate_users import edit, ntlmv2
+from support.console_site import ADMIN, Console, running, until_served, write
 from support.gateway_process import (
-    PASSWORD,
-    DocumentServer,
-    Gateway,
-    Reply,
     calgate,
     curl,
     document_server,
     gateway,
-    write_settings,
 )
 from support.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-PEOPLE = {"root": "admins", "helen": "helpdesk", "rita": "readers"}
-ADMIN = "/_calgate/admin/"
-SECTION = """
-[console]
-{place}
-admins = ["DEMO\\\\admins"]
-helpdesk = ["DEMO\\\\helpdesk"]
-readers = ["DEMO\\\\readers"]
-networks = ["{network}"]
-"""
-
-
-class Console:
-    """A gateway with a console, and its visitors' sessions."""
-
-    def __init__(self, gate: Gateway, url: str) -> None:
-        self.gate = gate
-        self.url = url
-        self._cookies: dict[str, str] = {}
-
-    async def cookie(self, user: str) -> str:
-        if user not in self._cookies:
-            reply = await curl(self.url + ADMIN, user=user)
-            [cookie] = [c for c in reply.values("set-cookie") if "calgate=" in c]
-            self._cookies[user] = cookie.partition(";")[0]
-        return self._cookies[user]
-
-    async def get(self, user: str, path: str, *options: str, accept: str = "application/json") -> Reply:
-        cookie = await self.cookie(user)
-        return await curl(f"{self.url}{ADMIN}{path}", "-H", f"Cookie: {cookie}", "-H", f"Accept: {accept}", *options)
-
-    async def token(self, user: str) -> str:
-        return str((await self.get(user, "queue")).json["token"])
-
-    async def post(
-        self, user: str, path: str, values: Mapping[str, object], *options: str, token: str | None = None
-    ) -> Reply:
-        headers = {"Origin": self.url, "Content-Type": "application/json", "Accept": "application/json"}
-        headers["X-Calgate-Token"] = await self.token(user) if token is None else token
-        words = [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
-        cookie = await self.cookie(user)
-        data = ("-H", f"Cookie: {cookie}", "-d", json.dumps(values))
-        return await curl(f"{self.url}{ADMIN}{path}", *words, *data, *options)
-
-    async def parts(self, user: str, path: str) -> list[dict[str, Any]]:
-        parts = (await self.get(user, path)).json["parts"]
-        assert isinstance(parts, list)
-        return parts
-
-    async def rows(self, user: str, path: str) -> list[dict[str, object]]:
-        parts = await self.parts(user, path)
-        return [row for part in parts if part["kind"] == "table" for row in part["rows"]]
-
-
-def write(folder: Path, upstream: int, *, place: str, network: str = "127.0.0.0/8", more: str = "") -> Path:
-    """Writes the settings of a gateway with a console."""
-    for name, group in PEOPLE.items():
-        nt_hash = ntlmv2.nt_hash(PASSWORD)
-        edit.add(folder / "users.toml", name, domain="DEMO", display_name=None, groups=(group,), nt_hash=nt_hash)
-    return write_settings(folder, upstream, more=SECTION.format(place=place, network=network) + more)
-
-
-async def until_served(console: Console) -> None:
-    """Waits until the console's process serves: the gateway does not wait for it."""
-    for _ in range(400):
-        if (await console.get("root", "")).status == 200:
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(console.gate.log.read_text())
-
-
-@contextlib.asynccontextmanager
-async def running(folder: Path, server: DocumentServer) -> AsyncIterator[Console]:
-    port = free_port()
-    async with gateway(write(folder, server.port, place=f'bind = "127.0.0.1:{port}"')) as gate:
-        console = Console(gate, f"http://127.0.0.1:{port}")
-        await until_served(console)
-        yield console
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -11,6 +12,7 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from calgate.pages import Pages
 from calgate.pages.settings import PagesSection
+from support.keyboard import FOCUS, is_after
 from support.page_samples import LANGUAGES, NOW, VIEWER, every_page, no_cal
 from support.screenshots import ARGS, CHROMIUM, SCHEMES, TRANSLATED, respond
 
@@ -71,6 +73,45 @@ def test_no_language_breaks_a_phone(tab: Page) -> None:
             assert tab.evaluate("document.documentElement.scrollWidth") <= 360, (language, name)
             if name == "no-cal":
                 assert Axe().run(tab).violations_count == 0, language
+
+
+@pytest.mark.parametrize("tab", LOOKS[:1], indirect=True, ids=SCHEMES[:1])
+def test_keyboard_alone_reaches_everything_on_every_page_in_order_with_the_focus_visible(tab: Page) -> None:
+    current = ""
+    tab.route("**/*", lambda route: respond(route, PAGES[current]))
+    for name in PAGES:
+        current = name
+        tab.goto("http://bi.corp.example/")
+        there = tab.locator("a[href], button, input:not([type=hidden]), select, summary").filter(visible=True).count()
+        reached: list[Mapping[str, Any]] = []
+        while True:
+            tab.keyboard.press("Tab")
+            focus = tab.evaluate(FOCUS)
+            if focus is None or (reached and focus["index"] <= reached[0]["index"]):
+                break  # past the last, or at the first again
+            assert focus["visible"], (name, focus)
+            assert not reached or is_after(focus, reached[-1]), (name, focus, reached[-1])
+            reached.append(focus)
+        assert len(reached) == there, (name, reached)
+
+
+@pytest.mark.parametrize("tab", LOOKS[:1], indirect=True, ids=SCHEMES[:1])
+def test_denial_page_is_used_by_the_keyboard_alone(tab: Page) -> None:
+    opened: list[str] = []
+
+    def answer(route: Route) -> None:
+        opened.append(route.request.url)
+        respond(route, PAGES["no-cal"])
+
+    tab.route("**/*", answer)
+    tab.goto("http://bi.corp.example/doc")
+    for _ in range(20):
+        tab.keyboard.press("Tab")
+        if tab.evaluate(FOCUS)["name"] == "Try again":
+            break
+    with tab.expect_navigation():
+        tab.keyboard.press("Enter")
+    assert "/opendoc.htm?document=" in opened[-1]
 
 
 def test_times_are_the_readers_own(tab: Page) -> None:

@@ -1,0 +1,189 @@
+"""The console's pages in Chromium: frames, no script, the keyboard alone, roles, pages that are out of date."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from support.console_site import ADMIN, Console, running
+from support.gateway_process import PASSWORD, curl, document_server
+from support.keyboard import FOCUS, is_after
+from support.screenshots import ARGS, CHROMIUM
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.browser,
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs Chromium"),
+]
+SCREENS = (
+    *("overview", "holders", "denials", "denials?group=person", "queue", "use", "log", "person?user=alice"),
+    *("sessions", "why?user=alice&document=a.qvw", "sign-ins", "servers", "health", "settings", "changes"),
+)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def console(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Console]:
+    async with document_server() as server, running(tmp_path_factory.mktemp("console"), server) as started:
+        yield started
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as play:
+        started = await play.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        yield started
+        await started.close()
+
+
+@contextlib.asynccontextmanager
+async def tab_of(browser: Browser, user: str, *, script: bool = True) -> AsyncIterator[Page]:
+    """Opens a browser's tab as a user of the site."""
+    credentials: Any = {"username": f"DEMO\\{user}", "password": PASSWORD}
+    context = await browser.new_context(http_credentials=credentials, java_script_enabled=script)
+    yield await context.new_page()
+    await context.close()
+
+
+async def test_frame_of_the_console_stays_empty_even_in_a_page_of_its_own_origin(
+    console: Console, browser: Browser
+) -> None:
+    async with tab_of(browser, "root") as page:
+        await page.goto(f"{console.url}{ADMIN}holders")
+        await expect(page.get_by_role("heading", name="Who holds what")).to_be_visible()
+        framing = f'<iframe src="{console.url}{ADMIN}holders"></iframe>'
+        await page.route("**/framing", lambda route: route.fulfill(content_type="text/html", body=framing))
+        for origin in (console.url, console.gate.url, "http://evil.example"):
+            await page.goto(f"{origin}/framing")
+            frame = page.frames[1]
+            await frame.wait_for_load_state()
+            assert frame.url.startswith("chrome-error:"), origin
+            assert "Who holds what" not in await frame.content()
+
+
+async def test_every_screen_is_read_and_every_kind_of_action_done_without_script(
+    console: Console, browser: Browser
+) -> None:
+    async with tab_of(browser, "root", script=False) as page:
+        for screen in SCREENS:
+            response = await page.goto(f"{console.url}{ADMIN}{screen}")
+            assert response is not None
+            assert response.status == 200, screen
+            await expect(page.locator("h1")).to_be_visible()
+        status = page.get_by_role("status")
+
+        await page.goto(f"{console.url}{ADMIN}holders")  # a form
+        form = page.locator("form", has=page.get_by_role("button", name="Assign"))
+        await form.get_by_label("User").fill("DEMO\\carol")
+        await form.get_by_label("Reason").fill("new colleague")
+        await form.get_by_role("button", name="Assign").click()
+        await expect(status).to_have_text("DEMO\\carol has a Named CAL now.")
+
+        await page.get_by_label("User, document or client").fill("carol")  # a search
+        await page.get_by_role("button", name="Show").click()
+        await page.get_by_role("checkbox").check()  # a button of a table that takes something away
+        await page.get_by_text("Remove …").click()
+        await page.get_by_role("button", name="Remove now").click()
+        await expect(status).to_have_text("DEMO\\carol's Named CAL is free.")
+
+        await page.goto(f"{console.url}{ADMIN}servers")  # a button of a table
+        await page.get_by_role("checkbox").first.check()
+        await page.get_by_role("button", name="Restore", exact=True).click()
+        await expect(status).to_contain_text("takes sessions again")
+
+        await page.goto(f"{console.url}{ADMIN}use")  # a form that takes something away
+        form = page.locator("form", has=page.get_by_label("Most in use"))
+        await form.get_by_label("Most in use").fill("default")
+        await form.get_by_text("Set the limit …").click()
+        await form.get_by_role("button", name="Set the limit now").click()
+        await expect(status).to_contain_text("The limit of Session CALs is default now")
+
+        await page.goto(f"{console.url}{ADMIN}health")  # a form without fields
+        await page.get_by_role("button", name="Run the check now").click()
+        await expect(status).to_have_text("The check has begun.")
+
+
+async def test_action_is_done_by_the_keyboard_alone_with_the_focus_always_visible(
+    console: Console, browser: Browser
+) -> None:
+    assert (await console.post("root", "holders/assign", {"user": "DEMO\\dave"})).status == 200
+    async with tab_of(browser, "root") as page:
+        await page.goto(f"{console.url}{ADMIN}holders?search=dave")
+        await _tab_to(page, "User, document or client")
+        await _tab_to(page, "Select row 1")
+        await page.keyboard.press("Space")
+        await _tab_to(page, "Reason (for the log, optional)")
+        await page.keyboard.type("left the company")
+        await _tab_to(page, "Remove …")
+        await page.keyboard.press("Enter")
+        await _tab_to(page, "Remove now")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("status")).to_have_text("DEMO\\dave's Named CAL is free.")
+    [record] = [row for row in await console.rows("rita", "log?what=removed") if row["name"] == "DEMO\\dave"]
+    assert record["reason"] == "left the company"
+
+
+async def _tab_to(page: Page, name: str) -> None:
+    """Presses Tab until the element of this name has the focus; every element on the way shows its focus."""
+    last: dict[str, Any] | None = None
+    for _ in range(60):
+        await page.keyboard.press("Tab")
+        focus = await page.evaluate(FOCUS)
+        assert focus is not None, f"the focus left the page before {name}"
+        assert focus["visible"], focus
+        assert last is None or is_after(focus, last), (focus, last)
+        if focus["name"] == name:
+            return
+        last = focus
+    raise AssertionError(f"{name} is not reached")
+
+
+async def test_roles_see_only_what_they_may_do_and_a_page_that_is_changed_does_no_more(
+    console: Console, browser: Browser
+) -> None:
+    assert (await console.post("root", "holders/assign", {"user": "DEMO\\carol"})).status == 200
+    assert (await curl(f"{console.gate.url}/portal", user="alice")).status == 200
+    for user, offered in (("rita", set[str]()), ("helen", {"End Session CALs"})):
+        async with tab_of(browser, user) as page:
+            await page.goto(f"{console.url}{ADMIN}holders")
+            content = page.locator("main")
+            buttons = {
+                *await content.get_by_role("button").all_inner_texts(),
+                *await content.locator("summary").all_inner_texts(),
+            }
+            assert {text.removesuffix(" …").removesuffix(" now") for text in buttons if text} - {"Show"} == offered
+            await expect(page.get_by_role("link", name="Settings")).to_have_count(0)
+    async with tab_of(browser, "helen") as page:
+        await page.goto(f"{console.url}{ADMIN}holders?search=carol")
+        await page.get_by_role("checkbox").check()
+        button = page.locator("button[formaction]").first
+        await button.evaluate(f"one => {{ one.formAction = '{ADMIN}holders/remove'; one.click() }}")
+        await expect(page.get_by_text("Your role may not do this; it takes admin.")).to_be_visible()
+    async with tab_of(browser, "alice") as page:  # whom access rules let in
+        response = await page.goto(f"{console.url}{ADMIN}")
+        assert response is not None
+        assert response.status == 403
+        await expect(page.get_by_text("Who holds what")).to_have_count(0)
+    assert await console.rows("root", "holders?search=carol")
+
+
+async def test_page_from_before_the_sign_out_changes_nothing_though_the_browser_signs_in_again(
+    console: Console, browser: Browser
+) -> None:
+    async with tab_of(browser, "root") as page:
+        await page.goto(f"{console.url}{ADMIN}holders")
+        form = page.locator("form", has=page.get_by_role("button", name="Assign"))
+        await form.get_by_label("User").fill("DEMO\\bob")
+        other = await page.context.new_page()
+        await other.goto(f"{console.url}{ADMIN}")
+        await other.get_by_role("button", name="Sign out").click()
+        await expect(other.get_by_role("heading", name="You are signed out")).to_be_visible()
+        await other.goto(f"{console.url}{ADMIN}")  # signs in again, with another session
+        await expect(other.get_by_role("button", name="Sign out")).to_be_visible()
+        await form.get_by_role("button", name="Assign").click()
+        await page.wait_for_url("**/holders/assign")  # refused: what is done leads back to the screen
+        await expect(page.get_by_role("status")).to_have_count(0)
+    assert not await console.rows("rita", "holders?search=bob")
