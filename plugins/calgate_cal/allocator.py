@@ -31,6 +31,7 @@ from calgate_cal.names import is_named
 from calgate_cal.pool_alerts import PoolAlerts
 from calgate_cal.register import LicenseRegister
 from calgate_cal.settings import Config
+from calgate_cal.settling import Outcome, Settling
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class CalAllocator:
         store.library(lua.VERSION, lua.source())
         store.listen(self._on_event)
         self._alerts = PoolAlerts(clock)
+        self._settling = Settling(self._settle)
         self._reassert = asyncio.Event()
         self.is_active = asyncio.Event()
         self._history: dict[str, bytes] = {}  # license -> id of the server's history, from the last reply
@@ -96,10 +98,18 @@ class CalAllocator:
             return
         if served is False:
             self._known.forget(lease)
-        code = "" if served is None else int(served)
+        code = "" if served is None else str(int(served))
         settled = (_kind(lease), *_whose(lease), lease.id, lease.reference, code)
         is_lasting = code != "" and _kind(lease) != "session"
-        await self._call("settle", lease.license, *settled, lasting=lambda _: is_lasting)
+        await self._settling.settle(Outcome(lease.license, settled, is_lasting))
+
+    async def _settle(self, license: str, outcomes: Sequence[Outcome]) -> None:
+        is_lasting = any(outcome.is_lasting for outcome in outcomes)
+        if len(outcomes) == 1:
+            await self._call("settle", license, *outcomes[0].args, lasting=lambda _: is_lasting)
+            return
+        batch = json.dumps([outcome.args for outcome in outcomes])
+        await self._call("settle_all", license, batch, lasting=lambda _: is_lasting)
 
     async def touch(self, activity: Sequence[Activity]) -> Sequence[Lost]:
         """Reports uses, and returns the leases that are lost."""

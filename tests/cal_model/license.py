@@ -31,6 +31,7 @@ class Lab:
         self.time = TEN
         self.people = people or People()
         self.allocator = CalAllocator(self.config, store, "tester", clock=lambda: self.time)
+        self.allocator._settling.pause = 0.0
         self.license_admin = LicenseAdmin("q", self.config.licenses["q"], store, self.people, "admin")
         store.library(lua.VERSION, lua.source(clock=CLOCK))
         self._requests = 0

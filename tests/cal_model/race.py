@@ -33,6 +33,7 @@ async def race(url: str, until: float, queue: bool) -> None:
     config = Config.model_validate({"q": license(queue=queue)})
     async with open_store(StoreSection(url=url), Path(tempfile.gettempdir())) as store:
         allocator = CalAllocator(config, store, "racer")
+        allocator._settling.pause = 0.0
         while time.time() < until:
             claimant = who(f"user{random.randrange(USERS)}", f"pc{os.getpid()}" if queue else "pc")
             reference = f"{os.getpid()}.{random.randrange(10**9)}"

@@ -34,6 +34,7 @@ class Gateway:
         config = Config.model_validate({"q": license})
         self.store = store
         self.allocator = CalAllocator(config, store, "tester")
+        self.allocator._settling.pause = 0.0  # clients here settle one after the other
         self.license_admin = LicenseAdmin("q", config.licenses["q"], store, People(), "admin")
 
     async def hold(self, user: str, document: str = "d") -> Lease:

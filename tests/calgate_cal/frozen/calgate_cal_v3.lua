@@ -1328,33 +1328,50 @@ local function keep(license, lease, used)
   leases.write(license, lease, used)
 end
 
--- Reports how a request ended that a provisional lease was made for. The result does not depend on the order in which
--- the requests end.
--- ARGV: kind, user, client, document, id, reference, and whether it was served (1 or 0; '' for an inconclusive response)
+-- Settles one provisional lease. The result does not depend on the order in which its requests end.
 -- Returns 1 if that decided anything, else 0.
-local function settle(keys, args)
-  local license = open(keys)
-  if not license then return {'unconfigured'} end
-  local claimant = new_claimant(args[2], '', args[3], args[4], NO_GROUPS)
+local function settle_one(license, kind, user, client, document, id, ended, served)
+  local claimant = new_claimant(user, '', client, document, NO_GROUPS)
   name_document(claimant, license.settings)
-  local lease = leases.read_held(license, claimant, args[1], args[5])
-  if not lease or lease.id ~= args[5] or not lease.pending then return 0 end
-  if args[7] == '1' then
+  local lease = leases.read_held(license, claimant, kind, id)
+  if not lease or lease.id ~= id or not lease.pending then return 0 end
+  if served == '1' then
     keep(license, lease, leases.last_use(license, lease))
     return 1
   end
   local pending = {}
   for _, reference in ipairs(lease.pending) do
-    if reference ~= args[6] then pending[#pending + 1] = reference end
+    if reference ~= ended then pending[#pending + 1] = reference end
   end
-  lease.refused = lease.refused or args[7] == '0' or nil
+  lease.refused = lease.refused or served == '0' or nil
   if lease.refused and #pending == 0 then
-    leases.finish(license, lease, 'taken-back', 'refused', {'reference', args[6]})
+    leases.finish(license, lease, 'taken-back', 'refused', {'reference', ended})
     return 1
   end
   lease.pending = pending
   leases.write(license, lease, leases.last_use(license, lease))
   return 0
+end
+
+-- Reports how a request ended that a provisional lease was made for.
+-- ARGV: kind, user, client, document, id, reference, and whether it was served ('1' or '0'; '' for an inconclusive
+--       response)
+-- Returns 1 if that decided anything, else 0.
+local function settle(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  return settle_one(license, unpack(args))
+end
+
+-- Reports how several requests ended, as `settle` does.
+-- ARGV: JSON of [[the arguments of settle], …]
+-- Returns how many of them decided anything.
+local function settle_all(keys, args)
+  local license = open(keys)
+  if not license then return {'unconfigured'} end
+  local decided = 0
+  for _, item in ipairs(cjson.decode(args[1])) do decided = decided + settle_one(license, unpack(item)) end
+  return decided
 end
 
 -- Notes the use of one lease. Returns why the lease is lost, or nil.
@@ -1459,6 +1476,7 @@ local function tend(keys, args)
 end
 
 redis.register_function(VERSION .. 'settle', settle)
+redis.register_function(VERSION .. 'settle_all', settle_all)
 redis.register_function(VERSION .. 'touch', touch)
 redis.register_function(VERSION .. 'release', release)
 redis.register_function(VERSION .. 'tend', tend)
