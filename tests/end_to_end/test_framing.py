@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 import pytest_asyncio
 
+from support.aborted import until_read
 from support.gateway_process import (
     BODY,
     DocumentServer,
@@ -106,7 +107,7 @@ async def test_chunk_extensions_and_trailers_of_a_request_are_dropped(
 async def test_late_malformed_chunk_ends_both_connections(gate: Gateway, server: DocumentServer, cookie: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
     writer.write(request(cookie, HEAD, CHUNKED, body=b"3\r\nabc\r\n", last=False))
-    await asyncio.sleep(0.1)  # the head and the first chunk are on their way
+    await until_read(gate, writer.get_extra_info("sockname"))
     writer.write(b"zz\r\n\r\n" + request(cookie, "GET /second HTTP/1.1"))
     answer = await asyncio.wait_for(reader.read(), 5)
     writer.close()

@@ -125,7 +125,7 @@ async def test_notice_is_carried_out_though_the_provider_hangs_up(
             lines += ["Content-Type: application/x-www-form-urlencoded", "", form]
             store.send(signal.SIGSTOP)
             with sent(site, "\r\n".join(lines).encode()) as connection:
-                await until_read(site, connection)
+                await until_read(site, connection.getsockname())
             assert (await curl(f"{site.url}/_calgate/health")).status == 200  # the worker has seen the reset
             store.send(signal.SIGCONT)
             async with asyncio.timeout(60):

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from calgate_users import edit, ntlmv2
+from support.aborted import until_read
 from support.gateway_process import (
     PASSWORD,
     DocumentServer,
@@ -16,6 +17,7 @@ from support.gateway_process import (
     Gateway,
     calgate,
     cookie_of,
+    curl,
     document_server,
     gateway,
 )
@@ -47,6 +49,7 @@ async def slow_post(gate: Gateway, path: str, cookie: str, body: bytes) -> Async
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
     lines = [f"POST {path} HTTP/1.1", "Host: gate", f"Cookie: {cookie}", f"Content-Length: {len(body)}", "", ""]
     writer.write("\r\n".join(lines).encode() + body[:-1])
+    await until_read(gate, writer.get_extra_info("sockname"))
 
     async def finish() -> int:
         writer.write(body[-1:])
@@ -71,9 +74,11 @@ async def test_post_whose_body_came_after_the_loss_is_refused_and_takes_no_cal(
     cookie = await cookie_of(gate, "alice")
     server.seen.clear()
     async with slow_post(gate, CALL, cookie, update("Sales.qvw").encode()) as finish:
-        await asyncio.sleep(0.5)  # the gateway has read the head
         await loss(gate, "alice")
-        await asyncio.sleep(0 if status == 401 else 12)  # the directory is asked every ten seconds
+        async with asyncio.timeout(30):  # a session queries the directory every ten seconds
+            while (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")).status != status:
+                await asyncio.sleep(0.2)
+        server.seen.clear()
         assert await finish() == status
     assert server.seen == []
     assert await held(gate) == []
@@ -119,7 +124,6 @@ async def test_upload_ends_with_its_session(qlikview: tuple[Gateway, DocumentSer
     server.seen.clear()
     cookie = await cookie_of(gate, "carol")
     async with slow_post(gate, "/upload", cookie, b"x" * 1000) as finish:
-        await asyncio.sleep(0.5)
         await end_sessions(gate, "carol")
         assert await finish() == 401
     assert [seen for seen in server.seen if seen.path == "/upload"] == []

@@ -84,7 +84,7 @@ async def test_sign_out_that_waits_for_the_store_is_carried_out_though_its_clien
     store.send(signal.SIGSTOP)
     try:
         with sent(gate, sign_out(cookie)) as connection:
-            await until_read(gate, connection)
+            await until_read(gate, connection.getsockname())
         assert (await curl(f"{gate.url}/_calgate/health")).status == 200  # the worker has seen the reset
     finally:
         store.send(signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""Requests whose client resets its connection, which cancels them in the gateway at once."""
+"""Connections that a test resets, which cancels their requests at once, or whose bytes the gateway must have read."""
 
 import asyncio
 import socket
@@ -21,15 +21,14 @@ def sent(gate: Gateway, request: bytes) -> Iterator[socket.socket]:
         yield connection
 
 
-async def until_read(gate: Gateway, connection: socket.socket) -> None:
-    """Waits until the gateway has taken all bytes of a connection from its kernel buffer."""
+async def until_read(gate: Gateway, client: tuple[str, int]) -> None:
+    """Waits until the gateway has taken all bytes of this client's connection from its kernel buffer."""
     async with asyncio.timeout(20):
-        while not _is_read(gate, connection):
+        while not _is_read(gate, f":{client[1]:04X}"):
             await asyncio.sleep(0.01)
 
 
-def _is_read(gate: Gateway, connection: socket.socket) -> bool:
-    client = f":{connection.getsockname()[1]:04X}"
+def _is_read(gate: Gateway, client: str) -> bool:
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     here = [line for line in lines if line[1].endswith(f":{gate.port:04X}") and line[2].endswith(client)]
     return bool(here) and here[0][4].endswith(":00000000") and here[0][9] != "0"  # inode 0: not accepted yet
