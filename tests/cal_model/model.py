@@ -8,7 +8,7 @@ Redis. Times are milliseconds; a CAL whose time is over is simply not there.
 from dataclasses import replace
 from typing import Any
 
-from cal_model.events import HOUR, MOST_AHEAD, MOST_OF_ONE_USER, Cal, Choice, Claimant, Event
+from cal_model.events import HOUR, MINUTE, MOST_AHEAD, MOST_OF_ONE_USER, Cal, Choice, Claimant, Event
 from cal_model.rules import Rules
 
 
@@ -17,6 +17,7 @@ class Model(Rules):
 
     def __init__(self, terms: dict[str, Any]) -> None:
         super().__init__(terms)
+        self.denied_until: dict[str, int] = {}  # network of anonymous browsers -> when a denial is recorded again
         self.visited: list[tuple[str, str, int, int]] = []  # CAL, client, since, used
 
     def _note(self, what: str, *, recorded: bool = True, **facts: Any) -> None:
@@ -117,7 +118,8 @@ class Model(Rules):
     def _deny(self, claimant: Claimant, code: str, why: dict[str, str]) -> tuple[Any, ...]:
         pools, waiter = self.snapshots(why), self.waiter(claimant.holder)
         waits = self.terms["queue"] and code == "no-cal" and not claimant.network
-        if not (waits and waiter and claimant.document in waiter.asked):  # a waiting page's poll is no further denial
+        is_poll = waits and waiter and claimant.document in waiter.asked  # a waiting page's, which is no further denial
+        if not is_poll and not self._is_recorded(claimant.network):
             self._note("denied")
         if not waits:
             return "denied", code, pools, 0, None
@@ -128,6 +130,13 @@ class Model(Rules):
         else:
             self._note("polled", claimant=claimant, recorded=False)
         return ("denied", code, pools, *self.place(claimant.holder))
+
+    def _is_recorded(self, network: str) -> bool:
+        """Of the denials of anonymous browsers in one network, one a minute is recorded."""
+        if not network or self.denied_until.get(network, 0) > self.now:
+            return bool(network)
+        self.denied_until[network] = self.now + MINUTE
+        return False
 
     def settle(self, cal_id: str, reference: str, *, served: bool | None) -> None:
         """Reports how the request ended that a provisional CAL was granted for; None: inconclusive."""
@@ -213,6 +222,7 @@ class Model(Rules):
         for cal in self.all_cals():
             if not cal.over and self.ends(cal) <= self.now:
                 self._end(cal)
+        self.denied_until = {network: until for network, until in self.denied_until.items() if until > self.now}
         self.tend_queue()
 
     # ------------------------------------------------------------ administrators

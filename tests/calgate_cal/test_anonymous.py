@@ -164,3 +164,21 @@ async def test_anonymous_claims_get_nothing_when_the_setting_is_gone(license: Li
     q = await license(session={"in_license": 3})
     assert await visit(q, visitor(1)) == "anonymous-full"
     assert q.allocator.licenses["q"].anonymous == 0
+
+
+async def test_denials_of_one_network_are_recorded_once_a_minute_so_that_strangers_cannot_fill_the_stream(
+    license: License,
+) -> None:
+    q = await license(session={"in_license": 3}, anonymous={"max": 1})
+    await visit(q, visitor(1))
+    before = len(await q.log())
+    for number in range(2, 9):
+        assert await visit(q, visitor(number)) == "anonymous-full"
+    assert len(await q.log()) == before + 1
+    assert await visit(q, visitor(9, "192.0.2.9")) == "anonymous-full"
+    await q.at(MINUTE)
+    assert await visit(q, visitor(2)) == "anonymous-full"
+    assert len(await q.log()) == before + 3
+    await q.at(10 * MINUTE)
+    await q.tend()
+    assert await q.store.redis.zcard("calgate:{q}:ended") == 0

@@ -233,6 +233,10 @@ async def test_open_response_ends_with_the_cal(gate: Gateway, server: DocumentSe
     reply = await asyncio.wait_for(open_response, 10)
     assert b"hello" in reply.body
     assert reply.exit != 0, "the client must not take what it has for the whole"
+    server.behaviour = Exchange.answer
+    assert (await browser.open("/stream/docs/welcome")).status == 200
+    [another] = await holders(gate, "stream")
+    assert another["id"] != holder["id"], "the gateway has forgotten the CAL that has ended"
 
 
 async def test_session_cookie_takes_no_cal_of_its_user_on_a_public_route(

@@ -17,7 +17,7 @@
 --             "d:" a document's CALs, "g:" a group's, "o:" CALs offered to waiting users, "b:" leases beyond the limit
 --             in observe mode, "w:" the queue positions of one user, "a:" anonymous browsers' CALs, "a:<network>" those of
 --             one network
---   ended     sorted set: id of an ended lease -> until when that is remembered
+--   ended     sorted set: id of an ended lease, or "denied|<network>" of anonymous browsers -> until when that is remembered
 --   queue     sorted set: "<user>|<client>" -> sequence number, first come first served
 --   waiting   hash: "<user>|<client>" -> JSON of the waiter
 --   classes   sorted set, all scores 0: "<class>\0<sequence>\0<user>|<client>": waiters without an offer, by class

@@ -70,7 +70,7 @@ async def test_browser_is_known_by_its_cookie_on_every_gateway_and_keeps_its_fir
 async def test_cookie_that_is_not_ours_is_nobodys() -> None:
     site = Site()
     cookie = await site.cookie()
-    note = await Notes(cast(Any, site.store)).seal("password", b"1 abc 192.0.2.1")
+    note = await Notes(cast(Any, site.store)).seal("password", b"1000000 abcdef 192.0.2.1")
     for wrong in (b"", b"x", b"anonymous:1", cookie[:-2], cookie[:-6] + b"AAAA==", note, b"A" * 4000, b"\xff\xfe"):
         assert await site.browsers.find(request(wrong)) is None, wrong
     assert await Site().browsers.find(request(cookie)) is None, "another site's key"

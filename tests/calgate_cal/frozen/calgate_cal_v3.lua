@@ -20,7 +20,7 @@ local function clock() return tonumber(redis.call('GET', 'test:clock')) end
 --             "d:" a document's CALs, "g:" a group's, "o:" CALs offered to waiting users, "b:" leases beyond the limit
 --             in observe mode, "w:" the queue positions of one user, "a:" anonymous browsers' CALs, "a:<network>" those of
 --             one network
---   ended     sorted set: id of an ended lease -> until when that is remembered
+--   ended     sorted set: id of an ended lease, or "denied|<network>" of anonymous browsers -> until when that is remembered
 --   queue     sorted set: "<user>|<client>" -> sequence number, first come first served
 --   waiting   hash: "<user>|<client>" -> JSON of the waiter
 --   classes   sorted set, all scores 0: "<class>\0<sequence>\0<user>|<client>": waiters without an offer, by class
@@ -1050,6 +1050,7 @@ end
 
 local MOST_PENDING = 100   -- references of one provisional lease; of more, only the latest can still decide it
 local MOST_TOLD = 20
+local DENIAL_KEPT = 60 * 1000   -- in which one denial of anonymous browsers is recorded for a network
 local NO_GROUPS = {}
 
 local function lines(text)
@@ -1223,12 +1224,21 @@ local function snapshots(license, why)
   return cjson.encode(pools)
 end
 
+-- Returns whether a denial of an anonymous browser was recorded lately for its network, and notes that one is: strangers
+-- can make any number of cookies, and must not fill the audit stream.
+local function is_recorded(license, network)
+  local member = 'denied|' .. network
+  if tonumber(redis.call('ZSCORE', license.ended, member) or 0) > license.now then return true end
+  redis.call('ZADD', license.ended, license.now + DENIAL_KEPT, member)
+  return false
+end
+
 -- Records a denial; not for the polls of a waiting page, which would be hundreds an hour.
 local function deny(license, claimant, code, why)
   local pools = snapshots(license, why)
   local waits = license.terms.queue and code == 'no-cal' and not claimant.network
   local is_poll = waits and queue.polls(claimant.waiter, claimant.document)
-  if not is_poll then
+  if not is_poll and not (claimant.network and is_recorded(license, claimant.network)) then
     record(license, license.terms.enforce and 'denied' or 'would-deny',
       fields_of(claimant, '', {'code', code, 'pools', pools}))
   end
