@@ -118,12 +118,15 @@ def full_hour(at: float, calendar: Calendar) -> float:
     return at - local.minute * 60 - local.second - local.microsecond / 1e6
 
 
-def hourly_peaks(used: Sequence[Span], begin: float, until: float) -> list[int]:
-    """Returns the most CALs in use at once in each hour since `begin`, which is a full one."""
+def hourly_peaks(used: Sequence[Span], begin: float, until: float, throughout: int = 0) -> list[int]:
+    """Returns the most CALs in use at once in each hour since `begin`, which is a full one.
+
+    `throughout`: how many more were in use for the whole time.
+    """
     count = _hours(begin, until)
     peaks = [0] * count
-    steps = sorted([(span.since, 1) for span in used] + [(_end(span, until), -1) for span in used])
-    now = 0
+    steps = sorted([(begin, 0), *((span.since, 1) for span in used), *((_end(span, until), -1) for span in used)])
+    now = throughout
     for (at, change), (then, _) in pairwise([*steps, (until, 0)]):
         now += change
         if then <= begin or then == at:

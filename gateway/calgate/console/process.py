@@ -22,6 +22,7 @@ from calgate.telemetry import log
 logger = logging.getLogger(__name__)
 
 _DRAIN = 2.0  # seconds that open requests have at the end
+_SWITCH = 0.0005  # seconds after which a screen gets its turn while a thread replays a year; Python has 5 ms
 
 
 @click.command("console-process", hidden=True)
@@ -31,6 +32,7 @@ def console_process(file: Path) -> None:
     settings = config.read(file)
     section = settings.core.log
     log.start(section.format, section.level, settings.loggers)
+    sys.setswitchinterval(_SWITCH)
     asyncio.run(_serve(settings))
 
 

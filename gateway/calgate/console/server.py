@@ -79,9 +79,12 @@ class ConsoleServer:
     async def _show(self, request: web.BaseRequest, caller: _Caller, screen: Screen) -> web.StreamResponse:
         values = dict(parse_qsl(request.query_string, max_num_fields=100))
         view, status = await self._view(screen, caller.visitor, Inputs(values))
+        wants_page = prefers_page(request.headers.get("Accept", "")) and not values.get("csv")
+        if view.is_partial and not wants_page:
+            return _json({"title": "Something is still being read; try again in a few seconds.", "status": 503}, 503)
         if values.get("csv") and status == 200:
             return self._csv(screen, view)
-        if not prefers_page(request.headers.get("Accept", "")):
+        if not wants_page:
             return _json(view_as_json(screen, view, caller.token), status)
         owner, outcomes = self._outcomes.pop(values.get("done", ""), ("", ()))
         shown = outcomes if owner == caller.visitor.key else ()

@@ -161,6 +161,7 @@ class View:
 
     parts: Sequence[Part]
     is_live: bool = False  # the page refreshes itself
+    is_partial: bool = False  # something is still being read: the page says so, and programs get 503
 
 
 @dataclass(frozen=True, slots=True)

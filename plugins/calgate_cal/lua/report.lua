@@ -32,6 +32,13 @@ local function ahead(keys)
   return {math.max(0, license.newest - clock())}
 end
 
+-- Returns a lease with its last use and whether it serves its holder.
+local function shown(license, lease)
+  lease.last_used = leases.last_use(license, lease)
+  if license.terms then lease.serves = leases.serves(license, lease) end
+  return lease
+end
+
 -- Returns the leases, a page at a time. ARGV: cursor, about how many. Returns {cursor, JSON of a lease …}
 local function holders(keys, args)
   local license, unknown = open(keys)
@@ -41,11 +48,20 @@ local function holders(keys, args)
   for index = 1, #page[2], 2 do
     local field, text = page[2][index], page[2][index + 1]
     local lease = field:sub(1, 1) ~= '@' and leases.read(license, cmsgpack.unpack(text).kind, field, text)
-    if lease then
-      lease.last_used = leases.last_use(license, lease)
-      if license.terms then lease.serves = leases.serves(license, lease) end
-      reply[#reply + 1] = cjson.encode(lease)
-    end
+    if lease then reply[#reply + 1] = cjson.encode(shown(license, lease)) end
+  end
+  return reply
+end
+
+-- Returns the leases of some fields, without those that have ended. ARGV: fields. Returns {JSON of a lease …}
+local function held(keys, args)
+  local license, unknown = open(keys)
+  license = license or unknown
+  local reply = {}
+  for _, field in ipairs(args) do
+    local text = redis.call('HGET', license.leases, field)
+    local lease = text and leases.read(license, cmsgpack.unpack(text).kind, field, text)
+    if lease then reply[#reply + 1] = cjson.encode(shown(license, lease)) end
   end
   return reply
 end
@@ -86,5 +102,6 @@ end
 read_only('state', state)
 read_only('ahead', ahead)
 read_only('holders', holders)
+read_only('held', held)
 read_only('queue', waiting)
 read_only('export', export)

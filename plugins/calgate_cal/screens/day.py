@@ -6,15 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from calgate.plugin import Refusal, Visitor, start_task
-from calgate_cal.audit import Record
 from calgate_cal.planner.clock import Calendar
-from calgate_cal.replies import KINDS, Holder
-from calgate_cal.report import full_hour, hourly_peaks, spans
 from calgate_cal.screens.licenses import Licenses
 
 _BELIEVED = 5.0  # seconds, as often as the page refreshes itself; longer where the records of the day take long to read
 _BELIEVED_TIMES = 20
-_MOST_RECORDS = 200_000
 
 Peaks = Mapping[str, Sequence[int]]
 
@@ -44,18 +40,11 @@ class Day:
         self._until[name] = time.monotonic() + max(_BELIEVED, _BELIEVED_TIMES * (time.monotonic() - began))
 
     async def _read(self, name: str, visitor: Visitor) -> Peaks:
-        admin = self._licenses.admin(name, visitor)
-        midnight = datetime.now(admin.zone).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
-        now = time.time()
-        records = []
-        async for record in admin.records(midnight, now):
-            records.append(record)
-            if len(records) > _MOST_RECORDS:
-                return {}
-        holders = await self._licenses.holders(name, visitor)
-        return await asyncio.to_thread(_peaks, records, holders, full_hour(midnight, Calendar(admin.zone)), now)
-
-
-def _peaks(records: Sequence[Record], holders: Sequence[Holder], begin: float, now: float) -> Peaks:
-    used = spans(records, holders)
-    return {kind: hourly_peaks([span for span in used if span.kind == kind], begin, now) for kind in KINDS}
+        book, index = self._licenses.book(name), self._licenses.index(name)
+        held = await index.holders() if await book.is_current() else None
+        if held is None:
+            return {}
+        zone, now = self._licenses.admin(name, visitor).zone, time.time()
+        midnight = datetime.now(zone).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+        _, hours = await self._licenses.peaks(name).since(midnight, now, book, held.values(), Calendar(zone))
+        return hours

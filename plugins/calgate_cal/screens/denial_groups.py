@@ -4,9 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
-from calgate.plugin import DENIAL_REASONS, Button, Cell, Column, Link, Moment, Table
-from calgate_cal.audit import Record
-from calgate_cal.reasons import WHY
+from calgate.plugin import Button, Cell, Column, Link, Moment, Table
+from calgate_cal.screens.found_records import Entry
 from calgate_cal.screens.licenses import ROWS, person, row_id
 
 GROUPS = (("", "each denial"), ("person", "person"), ("document", "document"), ("reason", "reason"))
@@ -24,34 +23,25 @@ _COLUMNS = (
 class Group:
     """The denials that have one person, document or reason."""
 
-    first: Record
+    first: Entry
     denials: int = 0
     people: set[str] = field(default_factory=set)
     documents: set[str] = field(default_factory=set)
 
 
-def why(record: Record) -> str:
-    """Returns why a claim was denied, in words: the note of the pool that came nearest to giving a CAL."""
-    code = record["code"]
-    if code not in DENIAL_REASONS:
-        notes = {str(pool["note"]) for pool in record.pools}
-        code = next((reason for reason in DENIAL_REASONS if reason in notes), code or record.what)
-    return WHY.get(code, code)
-
-
-def grouped(records: Iterable[Record], by: str) -> Sequence[Group]:
+def grouped(denials: Iterable[Entry], by: str) -> Sequence[Group]:
     """Returns the groups of denials (newest first), the largest first."""
     groups: dict[str, Group] = {}
-    for record in records:
-        key = {"person": record["user"], "document": record["document"]}.get(by) if by != "reason" else why(record)
-        group = groups.get(key or "")
+    for denial in denials:
+        key = {"person": denial.user, "document": denial.document, "reason": denial.why}[by]
+        group = groups.get(key)
         if group is None:
             if len(groups) >= _MOST_GROUPS:
                 continue
-            group = groups[key or ""] = Group(record)
+            group = groups[key] = Group(denial)
         group.denials += 1
-        group.people.add(record["user"])
-        group.documents.add(record["document"])
+        group.people.add(denial.user)
+        group.documents.add(denial.document)
     return sorted(groups.values(), key=lambda group: -group.denials)
 
 
@@ -67,14 +57,14 @@ def groups_table(name: str, groups: Sequence[Group], by: str) -> Table:
 
 
 def _row(name: str, group: Group, by: str) -> dict[str, Cell]:
-    of: Cell = why(group.first)
+    of: Cell = group.first.why
     if by == "person":
-        of = person(group.first["name"], group.first["user"])
+        of = person(group.first.name, group.first.user)
     elif by == "document":
-        query = urlencode({"license": name, "document": group.first["document"]})
-        of = Link(group.first["document"], f"denials?{query}")
+        query = urlencode({"license": name, "document": group.first.document})
+        of = Link(group.first.document, f"denials?{query}")
     return {
-        "id": row_id(name, group.first["user"]) if by == "person" else None,
+        "id": row_id(name, group.first.user) if by == "person" else None,
         "of": of,
         "denials": group.denials,
         "people": len(group.people),

@@ -1,7 +1,7 @@
 """Who holds what: search, filter, sort; assign, remove, undo, end."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from calgate.plugin import (
     Action,
@@ -12,6 +12,7 @@ from calgate.plugin import (
     Form,
     Inputs,
     Moment,
+    Notice,
     Outcome,
     Part,
     Refusal,
@@ -44,6 +45,10 @@ _BUTTONS = (
 )
 _MOST_SELECTED = 1000
 
+READING_HOLDERS = Notice(
+    "The holders are being read for the first time since the console started. They appear here by themselves."
+)
+
 Change = Callable[[LicenseAdmin, Sequence[str]], Awaitable[str]]
 
 
@@ -63,14 +68,24 @@ def holders_screen(licenses: Licenses) -> Screen:
 class _Holders:
     def __init__(self, licenses: Licenses) -> None:
         self._licenses = licenses
+        self._listed: tuple[object, Sequence[str]] = (None, ())  # the latest selection, for its next page
 
     async def show(self, visitor: Visitor, inputs: Inputs) -> View:
         name = self._licenses.chosen(inputs)
-        kept = _sorted(_filtered(await self._licenses.holders(name, visitor), inputs), inputs.get("sort"))
+        index = self._licenses.index(name)
+        held = await index.holders()
+        if held is None:
+            return View(
+                [self._search(inputs), READING_HOLDERS, self._form(inputs, name)], is_live=True, is_partial=True
+            )
+        kept = self._selected(held, (name, index.version), inputs)
         begin = number(inputs.get("from"))
-        rows = kept if inputs.get("csv") else kept[begin : begin + ROWS]
-        if not inputs.get("csv"):
-            rows = await self._licenses.admin(name, visitor).with_current_names(rows)
+        if inputs.get("csv"):
+            rows = [held[field] for field in kept]
+        else:
+            now = await index.now(kept[begin : begin + ROWS])
+            shown = [now[field] for field in kept[begin : begin + ROWS] if field in now]
+            rows = await self._licenses.admin(name, visitor).with_current_names(shown)
         kept_values = {key: inputs.get(key) for key in ("search", "kind", "unused", "sort")} | {"license": name}
         table = Table(
             f"{len(kept)} CALs",
@@ -84,16 +99,27 @@ class _Holders:
         )
         return View([self._search(inputs), table, self._form(inputs, name)])
 
+    def _selected(self, held: Mapping[str, Holder], version: object, inputs: Inputs) -> Sequence[str]:
+        """Returns the fields of the holders that match, in order."""
+        key = (version, *(inputs.get(name) for name in ("search", "kind", "unused", "sort")))
+        if self._listed[0] != key:
+            self._listed = (key, _sorted(_filtered(held, inputs), inputs.get("sort")))
+        return self._listed[1]
+
     async def about(self, visitor: Visitor, user: str) -> Sequence[Part]:
         parts: list[Part] = []
         wanted = user.casefold()
         for name in self._licenses.names:
-            held = [
-                holder
-                for holder in await self._licenses.holders(name, visitor)
-                if wanted in (holder.user.casefold(), holder.name.casefold())
+            index = self._licenses.index(name)
+            held = await index.holders()
+            if held is None:
+                parts.append(READING_HOLDERS)
+                continue
+            fields = [
+                field for field, holder in held.items() if wanted in (holder.user.casefold(), holder.name.casefold())
             ]
-            rows = [_row(name, holder) for holder in held[:ROWS]]
+            now = await index.now(fields[:ROWS])
+            rows = [_row(name, holder) for holder in now.values()]
             parts.append(Table(f"CALs of {name}", _COLUMNS, rows, buttons=_BUTTONS, empty="Holds no CAL."))
             parts.append(self._form(Inputs({"user": user}), name))
         return parts
@@ -136,7 +162,6 @@ class _Holders:
                 outcomes.append(Outcome(str(error), is_done=False))
         for license, user in dict.fromkeys(wanted):
             outcomes.append(await self._assign(license, user, inputs.get("document") or None, visitor))
-        self._licenses.changed()
         return outcomes or [Outcome("Name a user.", is_done=False)]
 
     async def _assign(self, license: str, user: str, document: str | None, visitor: Visitor) -> Outcome:
@@ -163,7 +188,6 @@ class _Holders:
                     outcomes.append(Outcome(await change(self._licenses.admin(license, visitor), rest)))
                 except AdminError as error:
                     outcomes.append(Outcome(f"{error}.", is_done=False))
-            self._licenses.changed()
             return outcomes or [Outcome("No row was selected.", is_done=False)]
 
         return run
@@ -205,27 +229,31 @@ def _demand(holds: bool, otherwise: str) -> None:
 # ---------------------------------------------------------------- rows
 
 
-def _filtered(holders: Sequence[Holder], inputs: Inputs) -> Sequence[Holder]:
+def _filtered(held: Mapping[str, Holder], inputs: Inputs) -> Sequence[tuple[str, Holder]]:
     wanted, kind, days = inputs.get("search").casefold(), inputs.get("kind"), number(inputs.get("unused"))
     latest = time.time() - days * 86_400
     return [
-        holder
-        for holder in holders
+        (field, holder)
+        for field, holder in held.items()
         if (not kind or holder.kind == kind)
         and (not wanted or wanted in f"{holder.name} {holder.user} {holder.document} {holder.client}".casefold())
         and (not days or (holder.last_used or holder.since) < latest)
     ]
 
 
-def _sorted(holders: Sequence[Holder], sort: str) -> Sequence[Holder]:
-    match sort:
-        case "used":
-            return sorted(holders, key=lambda one: one.last_used or one.since)
-        case "since":
-            return sorted(holders, key=lambda one: one.since)
-        case "kind":
-            return sorted(holders, key=lambda one: (KINDS.index(one.kind), one.name.casefold()))
-    return sorted(holders, key=lambda one: (one.name.casefold(), one.kind))
+def _sorted(holders: Sequence[tuple[str, Holder]], sort: str) -> Sequence[str]:
+    return [field for field, _ in sorted(holders, key=lambda one: _ORDERS.get(sort, _by_name)(one[1]))]
+
+
+def _by_name(holder: Holder) -> tuple[str, str]:
+    return holder.name.casefold(), holder.kind
+
+
+_ORDERS: Mapping[str, Callable[[Holder], tuple[object, ...]]] = {
+    "used": lambda one: (one.last_used or one.since,),
+    "since": lambda one: (one.since,),
+    "kind": lambda one: (KINDS.index(one.kind), one.name.casefold()),
+}
 
 
 def _row(license: str, holder: Holder) -> dict[str, Cell]:

@@ -1,18 +1,18 @@
 """What all screens share: the licenses, links, and pages of a table."""
 
 import json
-import time
+import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote, urlencode
 
 from calgate.plugin import ConsoleContext, Field, Inputs, Link, Services, Visitor
 from calgate_cal.admin import AdminError, LicenseAdmin
-from calgate_cal.replies import Holder
+from calgate_cal.screens.holder_index import HolderIndex
+from calgate_cal.screens.peaks import Peaks
+from calgate_cal.screens.record_book import RecordBook
 from calgate_cal.settings import Config, License
 
 ROWS = 50  # of a page
-_QUICK = 0.25  # seconds: holders that are read so quickly are read each time
-_BELIEVED = 20  # others are shown again for this many times as long as reading them took
 
 
 class Licenses:
@@ -22,7 +22,9 @@ class Licenses:
         assert isinstance(context.section, Config)
         self._licenses: Mapping[str, License] = context.section.licenses
         self._services: Services = context.services
-        self._holders: dict[str, tuple[float, Sequence[Holder]]] = {}  # with the time until which they are believed
+        self._indexes: dict[str, HolderIndex] = {}
+        self._books: dict[str, RecordBook] = {}
+        self._peaks: dict[str, Peaks] = {}
 
     @property
     def names(self) -> Sequence[str]:
@@ -49,25 +51,35 @@ class Licenses:
             return [Field("license", "", self.names[0], is_hidden=True)]
         return [Field("license", "License", self.chosen(inputs), [(name, name) for name in self.names])]
 
-    async def holders(self, name: str, visitor: Visitor) -> Sequence[Holder]:
-        """Returns every holder of a license. Where there are very many, as of some seconds ago."""
-        until, known = self._holders.get(name, (0.0, ()))
-        began = time.monotonic()
-        if began > until:
-            found = {holder.id: holder async for holder in self.admin(name, visitor).holders()}
-            known = list(found.values())
-            ended = time.monotonic()
-            self._holders[name] = (ended + (_BELIEVED * (ended - began) if ended - began > _QUICK else 0), known)
-        return known
+    def index(self, name: str) -> HolderIndex:
+        """Returns the holders of a license, as this process keeps them."""
+        if name not in self._indexes:
+            self._indexes[name] = HolderIndex(self._reader(name))
+        return self._indexes[name]
 
-    def changed(self) -> None:
-        """Forgets what holders were read: something has changed."""
-        self._holders.clear()
+    def book(self, name: str) -> RecordBook:
+        """Returns the records of a license, as this process keeps them."""
+        if name not in self._books:
+            self._books[name] = RecordBook(self._reader(name))
+        return self._books[name]
+
+    def peaks(self, name: str) -> Peaks:
+        """Returns how many CALs of a license were in use in each hour, as this process keeps it."""
+        return self._peaks.setdefault(name, Peaks())
+
+    def _reader(self, name: str) -> LicenseAdmin:
+        services = self._services
+        return LicenseAdmin(*(name, self._licenses[name], services.store, services.directory, "console", services.site))
 
 
 def number(text: str) -> int:
     """Returns a number of a query, 0 for anything else."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
+
+
+def is_record_id(text: str) -> bool:
+    """Returns whether a text of a query can be a record's id."""
+    return bool(re.fullmatch(r"\d{1,20}-\d{1,20}", text, re.ASCII))
 
 
 def person(name: str, key: str = "") -> Link:

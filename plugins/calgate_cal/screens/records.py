@@ -17,12 +17,16 @@ from calgate.plugin import (
     View,
     Visitor,
 )
+from calgate_cal.admin import LicenseAdmin
 from calgate_cal.audit import DENIALS, Record
 from calgate_cal.reasons import WHY
-from calgate_cal.screens.denial_groups import ASSIGN, DAYS, GROUPS, grouped, groups_table, why
-from calgate_cal.screens.licenses import ROWS, Licenses, page, person, row_id
+from calgate_cal.screens.denial_groups import ASSIGN, DAYS, GROUPS, grouped, groups_table
+from calgate_cal.screens.found_records import Entry, entry_of, why
+from calgate_cal.screens.licenses import ROWS, Licenses, is_record_id, page, person, row_id
 
-_MOST_READ = 200_000  # records for one page: about a second
+_MOST_READ = 50_000  # records for one page: about a second
+_MOST_IN_CSV = 200_000
+_UNTIL_READ = 2_000  # records that are looked through while all are read for the first time
 _OF_A_PERSON = 10
 
 _COLUMNS = (
@@ -54,21 +58,18 @@ def denials_screen(licenses: Licenses) -> Screen:
             "Find",
         )
 
-        def is_wanted(record: Record) -> bool:
-            if reference and record["reference"].casefold() == reference:
-                return True  # of any kind: a waiting page shows the reference of its latest poll
-            of_user = not user or user in f"{record['name']} {record['user']}".casefold()
-            is_named = of_user and document in record["document"].casefold()
-            return not reference and record.what in DENIALS and is_named
+        def is_wanted(entry: Entry) -> bool:
+            return (not user or entry.is_about(user)) and document in entry.document.casefold()
 
         group = inputs.get("group")
         if group in dict(GROUPS[1:]) and not reference:
-            return View([search, *await _groups(licenses, name, visitor, inputs, is_wanted)])
+            return await _groups(licenses, name, visitor, inputs, is_wanted, search)
 
-        found, more = await _read(
-            licenses, name, visitor, inputs.get("before"), is_wanted, ends_at_denial=bool(reference)
+        # a reference can be of another record than a denial: a waiting page shows that of its latest poll
+        found, more, is_whole = await _denials(
+            *(licenses, name, visitor, is_wanted), reference=reference, before=inputs.get("before")
         )
-        parts: list[Part] = [search]
+        parts: list[Part] = [search, *([] if is_whole else [_READING])]
         if reference:
             waiting = [
                 one for one in await licenses.admin(name, visitor).queue() if one.reference.casefold() == reference
@@ -79,17 +80,16 @@ def denials_screen(licenses: Licenses) -> Screen:
         parts.append(_table(name, found, more, inputs))
         if reference and len(found) == 1:
             parts += _pools(found[0])
-        return View(parts)
+        return View(parts, is_live=not is_whole, is_partial=not is_whole)
 
     async def about(visitor: Visitor, user: str) -> Sequence[Part]:
         wanted = user.casefold()
         parts: list[Part] = []
         for name in licenses.names:
-            found, _ = await _read(
-                *(licenses, name, visitor, ""),
-                lambda one: one.what in DENIALS and wanted in (one["name"].casefold(), one["user"].casefold()),
-                most=_OF_A_PERSON,
+            found, _, is_whole = await _denials(
+                *(licenses, name, visitor, lambda entry: entry.is_of(wanted)), most=_OF_A_PERSON
             )
+            parts += [] if is_whole else [_READING]
             parts.append(_table(name, found, "", Inputs({})))
             parts += _pools(found[0]) if found else []
         return parts
@@ -98,22 +98,30 @@ def denials_screen(licenses: Licenses) -> Screen:
 
 
 async def _groups(
-    licenses: Licenses, name: str, visitor: Visitor, inputs: Inputs, is_wanted: Callable[[Record], bool]
-) -> Sequence[Part]:
+    licenses: Licenses,
+    name: str,
+    visitor: Visitor,
+    inputs: Inputs,
+    is_wanted: Callable[[Entry], bool],
+    search: Search,
+) -> View:
     days = inputs.get("days") if inputs.get("days") in dict(DAYS) else "7"
     since = time.time() - int(days) * 86_400
-    found: list[Record] = []
-    read = 0
-    async for record in licenses.admin(name, visitor).latest_records():
-        read += 1
-        if record.at < since or read > _MOST_READ:
-            break
-        if is_wanted(record):
-            found.append(record)
-    parts: list[Part] = [groups_table(name, grouped(found, inputs.get("group")), inputs.get("group"))]
-    if read > _MOST_READ:
-        parts.insert(0, Notice(f"Only the latest {_MOST_READ:,} records were read; choose fewer days.", "warn"))
-    return parts
+    book = licenses.book(name)
+    is_whole = await book.is_current()
+    if is_whole:
+        entries = book.denials_since(since)
+    else:
+        latest, _ = await _read(licenses.admin(name, visitor), "", _is_denial, most=_UNTIL_READ, of=_UNTIL_READ)
+        entries = [entry_of(record) for record in latest if record.at >= since]
+    groups = grouped((entry for entry in entries if is_wanted(entry)), inputs.get("group"))
+    parts: list[Part] = [search, *([] if is_whole else [_READING])]
+    parts.append(groups_table(name, groups, inputs.get("group")))
+    return View(parts, is_live=not is_whole, is_partial=not is_whole)
+
+
+def _is_denial(record: Record) -> bool:
+    return record.what in DENIALS
 
 
 def log_screen(licenses: Licenses) -> Screen:
@@ -128,14 +136,17 @@ def log_screen(licenses: Licenses) -> Screen:
                 return False
             return not wanted or any(wanted in value.casefold() for value in record.facts.values())
 
-        most = _MOST_READ if inputs.get("csv") else ROWS
-        found, more = await _read(licenses, name, visitor, inputs.get("before"), is_wanted, most=most)
+        most, of = (_MOST_IN_CSV, _MOST_IN_CSV) if inputs.get("csv") else (ROWS, _MOST_READ)
+        admin = licenses.admin(name, visitor)
+        found, more = await _read(admin, inputs.get("before"), is_wanted, most=most, of=of)
         values = {"license": name, "search": inputs.get("search"), "what": what}
         table = Table(
             "",
             _LOG_COLUMNS,
             [_log_row(record) for record in found],
-            empty="No record matches.",
+            empty=f"No record matches among the {_MOST_READ:,} before; More looks further."
+            if more
+            else "No record matches.",
             later=page("log", **values, before=more) if more else "",
             csv=page("log", **values, csv=1),
         )
@@ -145,30 +156,50 @@ def log_screen(licenses: Licenses) -> Screen:
     return Screen("log", "Log", show, order=60)
 
 
-async def _read(
+_READING = Notice("The records are being read for the first time since the console started; below are the latest.")
+
+
+async def _denials(
     licenses: Licenses,
     name: str,
     visitor: Visitor,
-    before: str,
-    is_wanted: Callable[[Record], bool],
+    is_wanted: Callable[[Entry], bool],
     *,
+    reference: str = "",
+    before: str = "",
     most: int = ROWS,
-    ends_at_denial: bool = False,
-) -> tuple[Sequence[Record], str]:
-    """Returns the newest matching records before an id, and the id to go on from; "" at the end.
+) -> tuple[Sequence[Record], str, bool]:
+    """Returns the newest denials that match, the id to go on from ("": none), and whether all records were looked at.
 
-    `ends_at_denial`: nothing before the first denial that matches is looked for; a reference number has one.
+    A reference number has one denial.
     """
+    admin, book = licenses.admin(name, visitor), licenses.book(name)
+    if await book.is_current():
+        before = before if is_record_id(before) else ""
+        entries = book.find(is_wanted, reference=reference, before=before, most=most)
+        more = entries[-1].id if len(entries) == most else ""
+        return await admin.records_of([entry.id for entry in entries]), more, True
+
+    def matches(record: Record) -> bool:
+        if reference:
+            return record["reference"].casefold() == reference
+        return record.what in DENIALS and is_wanted(entry_of(record))
+
+    found, more = await _read(admin, before, matches, most=most, of=_UNTIL_READ)
+    return found, more, False
+
+
+async def _read(
+    admin: LicenseAdmin, before: str, is_wanted: Callable[[Record], bool], *, most: int, of: int
+) -> tuple[Sequence[Record], str]:
+    """Returns the newest matching records among so many before an id, and the id to go on from; "" at the end."""
     found: list[Record] = []
     read = 0
-    start = before if before.replace("-", "").isdigit() else "+"
-    async for record in licenses.admin(name, visitor).latest_records(start):
+    async for record in admin.latest_records(before if is_record_id(before) else "+"):
         read += 1
         if is_wanted(record):
             found.append(record)
-            if ends_at_denial and record.what in DENIALS:
-                return found, ""
-        if len(found) >= most or read >= _MOST_READ:
+        if len(found) >= most or read >= of:
             return found, record.id
     return found, ""
 

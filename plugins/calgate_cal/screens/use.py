@@ -1,9 +1,8 @@
 """Use over time with the limits, what another number of Session CALs would have done, and changing the limits."""
 
-import asyncio
+import math
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from calgate.plugin import (
     Action,
@@ -14,6 +13,7 @@ from calgate.plugin import (
     Field,
     Form,
     Inputs,
+    Moment,
     Notice,
     Outcome,
     Part,
@@ -24,20 +24,15 @@ from calgate.plugin import (
     View,
     Visitor,
 )
-from calgate_cal import report as reports
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.planner.clock import Calendar
-from calgate_cal.planner.plan import Options, prepare
-from calgate_cal.planner.recorded import history_of, options_of
-from calgate_cal.planner.sources.audit import Window
 from calgate_cal.replies import KINDS
-from calgate_cal.report import Report
+from calgate_cal.report import HOUR
+from calgate_cal.screens.found_records import Entry
 from calgate_cal.screens.licenses import Licenses, number
+from calgate_cal.screens.what_if import WhatIf, WhatIfs
 
 _DAYS = (("1", "1 day"), ("7", "7 days"), ("30", "30 days"), ("90", "90 days"), ("400", "400 days"))
-_BELIEVED = 120.0  # seconds: 400 days take many seconds to read
-_REMEMBERED = 16  # reports
-_MOST_RECORDS = 2_000_000
 
 
 def use_screen(licenses: Licenses) -> Screen:
@@ -54,30 +49,29 @@ def use_screen(licenses: Licenses) -> Screen:
 class _Use:
     def __init__(self, licenses: Licenses) -> None:
         self._licenses = licenses
-        self._reports: OrderedDict[tuple[str, str], tuple[float, Report]] = OrderedDict()
-        self._one_at_a_time = asyncio.Lock()
+        self._what_ifs = WhatIfs()
 
     async def show(self, visitor: Visitor, inputs: Inputs) -> View:
         name = self._licenses.chosen(inputs)
         days = inputs.get("days") if inputs.get("days") in dict(_DAYS) else "7"
         search = Search([*self._licenses.field(inputs), Field("days", "The last", days, _DAYS)])
-        admin = self._licenses.admin(name, visitor)
-        try:
-            report = await self._report(admin, days)
-        except AdminError as error:
-            return View([search, Notice(str(error), "warn"), *self._forms(name)])
-        return View([search, *_parts(report), *self._forms(name)])
-
-    async def _report(self, admin: LicenseAdmin, days: str) -> Report:
-        key = (admin.name, days)
-        async with self._one_at_a_time:  # two reports at once would need the memory of both
-            at, known = self._reports.get(key, (0.0, None))
-            if known is None or time.monotonic() - at > _BELIEVED:
-                known = await _make(admin, float(days) * 86_400)
-                self._reports[key] = (time.monotonic(), known)
-                while len(self._reports) > _REMEMBERED:
-                    self._reports.popitem(last=False)
-            return known
+        admin, book = self._licenses.admin(name, visitor), self._licenses.book(name)
+        is_current = await book.is_current()
+        held = await self._licenses.index(name).holders() if is_current else None
+        if held is None:
+            reading = Notice(
+                f"The records are being read for the first time since the console started: {book.count:,} so far."
+                " This page shows them by itself."
+            )
+            return View([search, reading, *self._forms(name)], is_live=True, is_partial=True)
+        limits = {pool.kind: pool.limit for pool in (await admin.state()).pools}
+        now = time.time()
+        since = now - float(days) * 86_400
+        begin, hours = await self._licenses.peaks(name).since(since, now, book, held.values(), Calendar(admin.zone))
+        session = limits.get("session", 0)
+        what_if = await self._what_ifs.get(admin, float(days) * 86_400, book.reader, held.values(), session)
+        parts = [*_used(begin, hours, limits), *_denied(book.denials_since(since), begin, now)]
+        return View([search, *parts, *_what_if(what_if, session), *self._forms(name)], is_live=what_if is None)
 
     def _forms(self, name: str) -> Sequence[Part]:
         license = Field("license", "", name, is_hidden=True)
@@ -114,7 +108,7 @@ class _Use:
             await self._admin(visitor, inputs).limit(kind, None if limit == "default" else int(limit))
         except AdminError as error:
             return [Outcome(f"{error}.", is_done=False)]
-        self._reports.clear()
+        self._what_ifs.forget()
         return [Outcome(f"The limit of {kind.capitalize()} CALs is {limit} now; nobody loses a CAL by it.")]
 
     async def dynamic(self, visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
@@ -142,51 +136,41 @@ class _Use:
         return self._licenses.admin(inputs.get("license") or self._licenses.names[0], visitor)
 
 
-async def _make(admin: LicenseAdmin, seconds: float) -> Report:
-    """Makes a report. The work is done in a thread, so that other screens respond meanwhile."""
-    now = time.time()
-    calendar = Calendar(admin.zone)
-    records = []
-    async for record in admin.records(now - seconds, now):
-        records.append(record)
-        if len(records) > _MOST_RECORDS:
-            raise AdminError(f"there are more than {_MOST_RECORDS} records; choose fewer days")
-    window = Window(max(now - seconds, records[0].at) if records else now - seconds, now)
-    holders = list({holder.id: holder async for holder in admin.holders()}.values())
-    limits = {pool.kind: pool.limit for pool in (await admin.state()).pools}
-    options = options_of(admin.license, Options())
-
-    def work() -> Report:
-        prepared = prepare(history_of(records, holders, window, options), options, calendar)
-        return reports.make(admin.name, records, holders, prepared, window, calendar, limits)
-
-    return await asyncio.to_thread(work)
+def _used(begin: float, hours: Mapping[str, Sequence[int]], limits: Mapping[str, int]) -> Sequence[Part]:
+    series = [Series(kind.capitalize(), peaks, limits.get(kind) or None) for kind, peaks in hours.items()]
+    if not series:
+        return [Notice("Nothing was in use in this time.")]
+    return [Chart("Most CALs in use in each hour", begin, series)]
 
 
-def _parts(report: Report) -> Sequence[Part]:
-    series = [Series(kind.capitalize(), peaks, report.now.get(kind) or None) for kind, peaks in report.hours.items()]
+def _denied(denials: Sequence[Entry], begin: float, now: float) -> Sequence[Part]:
+    counts = [0] * max(1, math.ceil((now - begin) / HOUR))
+    for denial in denials:
+        counts[min(len(counts) - 1, max(0, int((denial.at - begin) // HOUR)))] += 1
+    facts: dict[str, Cell] = {"Denials": len(denials), "Users denied": len({denial.user for denial in denials})}
+    chart = Chart("Denials in each hour", begin, [Series("Denials", counts)])
+    return [Facts("In this time", facts), *([chart] if denials else [])]
+
+
+def _what_if(made: WhatIf | None, session: int) -> Sequence[Part]:
+    if made is None:
+        return [
+            Notice(
+                "What another number of Session CALs would have done is being worked out. It appears here by itself."
+            )
+        ]
     facts: dict[str, Cell] = {
-        "Denials": report.attempts,
-        "Users denied": report.denied_users,
-        "Rate of denials": f"{report.rate:.1%}",
-        "Session CALs for less than 1%": report.below if report.below is not None else "unknown",
+        "Rate of denials": f"{made.rate:.1%}",
+        "Session CALs for less than 1%": made.below,
+        "Worked out": Moment(made.at),
     }
     rows: list[dict[str, Cell]] = [
-        {"cals": cals, "denied": denied, "now": "as it is now" if cals == report.now.get("session") else ""}
-        for cals, denied in sorted(report.what_if.items())
+        {"cals": cals, "denied": denied, "now": "as it is now" if cals == session else ""}
+        for cals, denied in sorted(made.denied.items())
     ]
     columns = (
         Column("cals", "Session CALs", is_number=True),
         Column("denied", "Users' attempts denied", is_number=True),
         Column("now", ""),
     )
-    chart: Part = Notice("Nothing was in use in this time.")
-    if series:
-        chart = Chart("Most CALs in use in each hour", report.begin, series)
-    denied = Chart("Denials in each hour", report.begin, [Series("Denials", report.denied_by_hour)])
-    return [
-        chart,
-        Facts("In this time", facts),
-        *([denied] if report.attempts else []),
-        Table("With another number", columns, rows),
-    ]
+    return [Facts("With another number", facts), Table("", columns, rows)]

@@ -24,6 +24,7 @@ AWAITED = {  # files that await the tasks which they create, and so see their ex
     "gateway/calgate/upstream/connection.py",
     "plugins/calgate_cal/__init__.py",
     "plugins/calgate_ldap/cache.py",
+    "plugins/calgate_cal/screens/background.py",
     "plugins/calgate_negotiate/guard.py",
 }
 

@@ -3,7 +3,8 @@
 import json
 
 from calgate_cal.audit import Record
-from calgate_cal.screens.denial_groups import grouped, groups_table, why
+from calgate_cal.screens.denial_groups import grouped, groups_table
+from calgate_cal.screens.found_records import entry_of, why
 
 
 def _denied(user: str, document: str, note: str = "full", *, code: str = "no-cal", at: float = 100.0) -> Record:
@@ -28,22 +29,22 @@ def test_reason_is_the_note_of_the_pool_that_came_nearest_unless_the_denial_has_
 
 
 def test_largest_group_comes_first_with_its_latest_denial() -> None:
-    people = grouped(DENIALS, "person")
-    assert [(one.first["name"], one.denials, len(one.documents)) for one in people] == [
+    people = grouped(map(entry_of, DENIALS), "person")
+    assert [(one.first.name, one.denials, len(one.documents)) for one in people] == [
         ("CORP\\ann", 3, 2),
         ("CORP\\bob", 1, 1),
     ]
     assert people[0].first.at == 300
-    assert [(one.first["document"], len(one.people)) for one in grouped(DENIALS, "document")] == [
+    assert [(one.first.document, len(one.people)) for one in grouped(map(entry_of, DENIALS), "document")] == [
         ("sales.qvw", 2),
         ("stock.qvw", 1),
     ]
-    assert [one.denials for one in grouped(DENIALS, "reason")] == [2, 1, 1]
+    assert [one.denials for one in grouped(map(entry_of, DENIALS), "reason")] == [2, 1, 1]
 
 
 def test_cal_is_assigned_to_a_person_of_the_table_and_to_nothing_else() -> None:
-    by_person = groups_table("qlikview", grouped(DENIALS, "person"), "person")
+    by_person = groups_table("qlikview", grouped(map(entry_of, DENIALS), "person"), "person")
     assert [button.action for button in by_person.buttons] == ["holders/assign"]
     assert by_person.rows[0]["id"] == '["qlikview", "S-ann"]'
-    by_document = groups_table("qlikview", grouped(DENIALS, "document"), "document")
+    by_document = groups_table("qlikview", grouped(map(entry_of, DENIALS), "document"), "document")
     assert (by_document.buttons, by_document.rows[0]["id"]) == ((), None)

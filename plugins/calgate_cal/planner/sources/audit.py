@@ -1,7 +1,8 @@
 """Calgate's own records: what a license granted, refused and saw used."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from calgate_cal.audit import DENIALS, Record
 from calgate_cal.planner.history import History
@@ -30,7 +31,7 @@ def history(
     A visit that began before the window is known from the record of its end, or from its holder: it is present in the
     history, and only counts where it begins within the window. A grant that was taken back is no visit.
     """
-    reader = _Reader(window, idle_timeout, link)
+    reader = RecordReader(window, idle_timeout, link)
     for record in records:
         if record.at < window.until:
             reader.follow(record)
@@ -39,8 +40,8 @@ def history(
     return reader.history
 
 
-class _Reader:
-    """Follows the records, oldest first."""
+class RecordReader:
+    """Follows the records, oldest first. The `history` of a reader that goes on for long has many windows in it."""
 
     def __init__(self, window: Window, idle_timeout: float, link: float) -> None:
         self._owners: set[str] = set()
@@ -70,6 +71,23 @@ class _Reader:
             self._signed_out[lease] = record.at
         if record["overdraft"] and record.what == "granted":
             self.history.counts["overdraft"] += 1
+
+    def within(self, window: Window) -> "RecordReader":
+        """Returns a reader whose history is that of a window of the records so far; this one can go on meanwhile."""
+        reader = RecordReader(window, self._idle_timeout, self._link)
+        reader.history = replace(
+            self.history,
+            owners=reader._owners,
+            since=window.since,
+            visits=[visit for visit in self.history.visits if visit.end >= window.since],
+            denials=[denial for denial in self.history.denials if denial.at >= window.since],
+            names=dict(self.history.names),
+            counts=Counter(),
+            other_denials=Counter(),
+        )
+        reader._granted = dict(self._granted)
+        reader._signed_out = dict(self._signed_out)
+        return reader
 
     def add_holder(self, holder: Holder) -> None:
         """Adds the visits of a CAL that is in use."""
@@ -117,7 +135,7 @@ class _Reader:
         ended = float(record["ended"]) / 1000
         used = float(record["used"]) / 1000 if record["used"] else ended - self._idle_timeout
         signed_out = self._signed_out.pop(lease, ended if record.what in _SIGN_OUTS else None)
-        client = record["client"] or (granted["client"] if granted else "")
+        client = self.history.share(record["client"] or (granted["client"] if granted else ""))
         self._add(lease, kind, self._user(record), client, used, signed_out, ended)
 
     def _add(

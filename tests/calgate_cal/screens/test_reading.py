@@ -1,0 +1,233 @@
+"""The console's screens about licenses: how much of the store a view reads, and that what they keep is what it has."""
+
+import random
+from collections.abc import Awaitable, Callable
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cal_model.license import DAY, HOUR, MINUTE, TEN, Lab
+from calgate.plugin import ConsoleContext, Inputs, NoCal, Notice, Screen, Services, Store, Table, View, Visitor
+from calgate_cal.audit import DENIALS
+from calgate_cal.planner.clock import Calendar
+from calgate_cal.planner.sources import audit
+from calgate_cal.planner.sources.audit import Window
+from calgate_cal.report import full_hour, hourly_peaks, spans
+from calgate_cal.screens import background, screens
+from calgate_cal.screens.holder_index import HolderIndex
+from calgate_cal.screens.peaks import Peaks
+from calgate_cal.screens.record_book import RecordBook
+
+Make = Callable[..., Awaitable[Lab]]
+ROOT = Visitor("CORP\\root", "root", "admin", "10.0.0.1")
+MANY = 700  # holders: more than a page of the screen, and than a call to the store returns
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits for what is read for the first time, however slow the machine is."""
+    monkeypatch.setattr(background, "PATIENCE", 60.0)
+
+
+class CountingStore:
+    """Counts the calls to a store, and the records that it returns."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.prefix = store.prefix
+        self.redis = store.redis
+        self.library = store.library
+        self.calls = 0
+        self.records = 0
+
+    async def call(self, *args: Any, **options: Any) -> Any:
+        self.calls += 1
+        return await self._store.call(*args, **options)
+
+    async def execute(self, *command: Any) -> Any:
+        self.calls += 1
+        reply = await self._store.execute(*command)
+        if command[0] in ("XRANGE", "XREVRANGE"):
+            self.records += len(reply)
+        return reply
+
+
+def console_of(lab: Lab, folder: Path) -> tuple[CountingStore, dict[str, Screen]]:
+    store = CountingStore(lab.store)
+    services = Services(store, folder, directory=lab.people)  # type: ignore[arg-type]
+    return store, {screen.path: screen for screen in screens(ConsoleContext(lab.config, services))}
+
+
+def tables(view: View) -> list[Table]:
+    return [part for part in view.parts if isinstance(part, Table)]
+
+
+async def fill(lab: Lab) -> None:
+    """Gives many users a Named CAL, and writes as many denials."""
+    for number in range(MANY):
+        await lab.open(f"u{number:03}")
+    key = "calgate:{q}:audit"
+    for number in range(MANY):
+        user = f"d{number % 50}"
+        await lab.store.redis.xadd(
+            key,
+            {
+                "what": "denied",
+                "user": user,
+                "name": f"CORP\\{user}",
+                "reference": f"R{number}",
+                "document": "a.qvw",
+            },
+        )
+
+
+async def test_warm_view_reads_what_it_shows_and_no_more(license: Make, tmp_path: Path) -> None:
+    lab = await license(named={"in_license": 1000, "dynamic": True})
+    await fill(lab)
+    store, shown = console_of(lab, tmp_path)
+    views: dict[str, Any] = {}
+    looks = {
+        "holders": Inputs({"search": "u6", "from": "50"}),
+        "denials": Inputs({"user": "d7"}),
+        "log": Inputs({}),
+        "overview": Inputs({}),
+    }
+    for path, inputs in looks.items():
+        await shown[path].show(ROOT, inputs)
+    for path, inputs in looks.items():
+        before = store.calls, store.records
+        views[path] = await shown[path].show(ROOT, inputs)
+        assert store.calls - before[0] <= 20, path
+        assert store.records - before[1] <= (1000 if path == "log" else 60), path
+    [holders] = tables(views["holders"])
+    assert (holders.title, len(holders.rows), holders.later) == ("100 CALs", 50, "")
+    assert [row["id"] for row in holders.rows] == sorted(str(row["id"]) for row in holders.rows)
+    [denials] = tables(views["denials"])
+    assert [row["reference"] for row in denials.rows] == [f"R{number}" for number in range(657, 0, -50)]
+    for path in ("holders", "denials"):
+        about = shown[path].about_user
+        assert about is not None
+        before = store.calls, store.records
+        parts = await about(ROOT, "CORP\\d7")
+        assert store.calls - before[0] <= 20, path
+        assert store.records - before[1] <= 20, path
+        assert all(len(part.rows) <= 10 for part in parts if isinstance(part, Table))
+
+
+async def test_view_says_that_it_is_partial_while_the_store_is_read_for_the_first_time(
+    license: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = await license(named={"in_license": 1000, "dynamic": True})
+    await fill(lab)
+    monkeypatch.setattr(background, "PATIENCE", 0.0)
+    _, shown = console_of(lab, tmp_path)
+    for path in ("holders", "use"):
+        view = await shown[path].show(ROOT, Inputs({}))
+        assert (view.is_partial, view.is_live, tables(view)) == (True, True, []), path
+        assert any(isinstance(part, Notice) and "for the first time" in part.text for part in view.parts)
+    monkeypatch.setattr(background, "PATIENCE", 60.0)
+    for path in ("holders", "use"):
+        view = await shown[path].show(ROOT, Inputs({}))
+        assert (view.is_partial, len(tables(view)) > 0) == (False, True), path
+
+
+async def happen(lab: Lab, chance: random.Random) -> None:
+    """Something happens to a user's CALs."""
+    user, admin = f"user{chance.randrange(6)}", lab.license_admin
+    match chance.randrange(6):
+        case 0 | 1 | 2:
+            document = chance.choice(("sales.qvw", "hr.qvw", "www|sales.qvw"))
+            await lab.open(user, document, client=chance.choice(("pc", "phone")))
+        case 3:
+            await lab.release(user)
+        case 4:
+            [one, *_] = [*await lab.holders(), None]
+            if one is not None and one.kind == "session":
+                await admin.end_one(one.user, one.client, force=chance.random() < 0.5)
+            elif one is not None and one.kind == "named" and one.state == "quarantined":
+                await admin.undo_for(one.user, one.name)
+            elif one is not None and one.kind == "named":
+                await admin.remove_from(one.user, one.name)
+        case 5:
+            await lab.tend()
+
+
+async def test_kept_holders_are_those_of_the_store_whatever_happens(license: Make) -> None:
+    """Every kind of CAL begins, is used, signed out, removed, given back, ended and lapses, in a random order."""
+    lab = await license(
+        named={"in_license": 3, "dynamic": True},
+        document={"in_license": 3, "dynamic": True},
+        session={"in_license": 2},
+        usage={"in_license": 2},
+        client="address",
+    )
+    admin = lab.license_admin
+    await admin.allocate("sales.qvw", 2)
+    index = HolderIndex(admin)
+    chance = random.Random(7)
+    now = 0.0
+    for step in range(250):
+        now += chance.choice((1, MINUTE, 20 * MINUTE, 2 * HOUR))
+        await lab.at(now)
+        await happen(lab, chance)
+        if step % 5 == 0:
+            await lab.tend()
+            kept = await index.holders()
+            assert kept is not None
+            found = {field: holder async for field, holder in admin.holders_by_field()}
+            assert {field: (one.id, one.state) for field, one in kept.items()} == {
+                field: (one.id, one.state) for field, one in found.items()
+            }, step
+
+
+async def test_book_that_follows_has_the_peaks_visits_and_denials_of_all_records(license: Make) -> None:
+    lab = await license(session={"in_license": 2, "minimum": "5m", "idle_timeout": "10m"})
+    admin, calendar = lab.license_admin, Calendar(UTC)
+    book, index, peaks = RecordBook(admin), HolderIndex(admin), Peaks()
+    chance = random.Random(3)
+    now = 0.0
+    for step in range(120):
+        now += chance.choice((MINUTE, 10 * MINUTE, HOUR))
+        await lab.at(now)
+        try:
+            lease = await lab.claim(f"user{chance.randrange(5)}", reference=f"R{step}")
+            await lab.allocator.settle(lease, served=True)
+        except NoCal:
+            pass
+        await lab.tend()
+        if step % 20 != 19:
+            continue
+        held = await index.holders()
+        assert held is not None
+        assert await book.is_current()
+        records = [record async for record in admin.records(0)]
+        until, since = TEN + now + 1, TEN + now - DAY
+        begin, hours = await peaks.since(since, until, book, held.values(), calendar)
+        used = [span for span in spans(records, held.values()) if span.until is None or span.until > begin]
+        assert begin == full_hour(since, calendar)
+        assert hours.get("session", [0]) == hourly_peaks(used, begin, until), step
+        whole = audit.history(records, list(held.values()), Window(0, until), idle_timeout=600, link=3600)
+        reader = book.reader.within(Window(since, until))
+        for holder in held.values():
+            reader.add_holder(holder)
+        assert sorted(reader.history.visits) == sorted(visit for visit in whole.visits if visit.end >= since)
+        assert reader.history.denials == [denial for denial in whole.denials if denial.at >= since]
+        denials = [record for record in records if record.what in DENIALS]
+        assert [entry.id for entry in book.denials_since(0)] == [record.id for record in reversed(denials)]
+        wanted = denials[len(denials) // 2]
+        [entry] = book.find(lambda _: True, reference=wanted["reference"].casefold(), most=50)
+        assert entry.id == wanted.id
+
+
+async def test_book_begins_again_when_the_records_are_others(license: Make) -> None:
+    lab = await license(session={"in_license": 1})
+    book = RecordBook(lab.license_admin)
+    await lab.open("ann")
+    await lab.denial("bob")
+    assert await book.is_current()
+    await lab.store.redis.delete("calgate:{q}:audit")
+    await lab.at(HOUR)
+    assert await book.is_current()
+    assert book.denials_since(0) == []
