@@ -4,7 +4,8 @@ Sixteen clients (redis-benchmark) on a unix socket; the empty function gets the 
 are granted and recorded; "renewed" claims find the claimant's lease. Rounds alternate, and medians are printed. A claim
 that records its use writes two sorted sets. Leaving them behind and correcting them when somebody counts was tried:
 where uses are hours apart each of them is written after all, and a renewed claim with a million leases took 39.2 µs
-instead of 33.9.
+instead of 33.9. With the last uses spread over eight hours, a renewed claim as it is took 2.2, 3.8 and 6.1 times as
+long as the empty function with 10, 10,000 and 1,000,000 leases, on a busy machine.
 """
 
 import csv
@@ -27,7 +28,7 @@ from support.redis_servers import Server
 
 SIZES = (10, 10_000, 1_000_000)
 # how much of the server's CPU time for a claim, new or renewed, an empty function takes as well: rates move by 2 x
-GOALS = {10: (0.3, 0.45), 10_000: (0.3, 0.35), 1_000_000: (0.2, 0.2)}
+GOALS = {10: (0.3, 0.45), 10_000: (0.3, 0.37), 1_000_000: (0.2, 0.33)}
 ROUNDS = 3
 CALLS = 30_000
 TOUCHED = 500

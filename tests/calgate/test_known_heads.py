@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from calgate.plugin.access import Grant
 from support.gateway_process import Exchange, document_server, write_settings
 from support.warm_gateway import Warm, warm_gateway
 
@@ -66,6 +67,15 @@ async def test_known_headers_grant_nothing(warm: Warm, path: str) -> None:
     again = await warm.get(path)
     assert parsed(warm) == before + 1
     assert reply[0].partition(b"\r\n")[0] == again[0].partition(b"\r\n")[0]
+
+
+async def test_path_of_the_gateway_is_never_served_from_the_table(warm: Warm) -> None:
+    (session,) = warm.gateway.sessions.known()
+    session.remember_grant((0, "/_calgate/health", "", "127.0.0.1"), warm.gateway.rules.current, Grant("app users"))
+    for _ in range(3):
+        await warm.get("/_calgate/health")
+    assert len(warm.tasks) == 3
+    assert warm.server.seen == []
 
 
 async def test_exchange_with_known_headers_is_handed_over(warm: Warm) -> None:

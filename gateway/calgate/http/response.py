@@ -72,15 +72,19 @@ class Response:
 
     def begin(self, raw: RawRequest) -> None:
         """Sends the head, and with it the body where all of it has arrived."""
-        self._connection = raw.connection
-        self._connection.begin_response()
-        self._is_head = raw.method == "HEAD"
-        whole: bytes | None = self.body
+        connection = self._connection = raw.connection
+        connection.begin_response()
+        self._is_head = is_head = raw.method == "HEAD"
+        stream = self.body_stream
+        whole = self.body if stream is None else stream.take_whole()
+        has_body = not is_head and self.status not in _BODYLESS
+        if whole is not None and has_body and self.keep_alive and raw.keep_alive and raw.version is HttpVersion11:
+            self.body_stream = None
+            connection.send(b"%b\r\nContent-Length: %d\r\n\r\n" % (self._status_and_headers(), len(whole)), whole)
+            return
         length: int | None = len(self.body)
-        if self.body_stream is not None:
-            whole = self.body_stream.take_whole()
-            length = self.body_stream.length if whole is None or self._is_head else len(whole)
-        has_body = not self._is_head and self.status not in _BODYLESS
+        if stream is not None:
+            length = stream.length if whole is None or is_head else len(whole)
         if length is None and has_body:
             self._chunked = raw.version >= HttpVersion11
             self.keep_alive = self.keep_alive and self._chunked
@@ -102,9 +106,11 @@ class Response:
                 self.body_stream.close()
             raise
 
+    def _status_and_headers(self) -> bytes:
+        return b"\r\n".join((b"HTTP/1.1 %d %b" % (self.status, self.reason), *map(b": ".join, self.headers)))
+
     def _head(self, length: int | None, *, http_1_0: bool) -> bytes:
-        lines = [b"HTTP/1.1 %d %b" % (self.status, self.reason)]
-        lines += map(b": ".join, self.headers)
+        lines = [self._status_and_headers()]
         if length is not None:
             lines.append(b"Content-Length: %d" % length)
         elif self._chunked:

@@ -42,10 +42,10 @@ class Turns:
 
     def take_idle(self, user: str, owner: str = "") -> UpstreamConnection | None:
         """Takes an idle connection of this owner, if there is one that the user may have at once."""
-        held = self._held.get(user, 0)
-        if not self.idle or self._waiting or held >= self.per_user:
+        idle, held = self.idle, self._held.get(user, 0)
+        if not idle or self._waiting or held >= self.per_user:
             return None
-        connection = self._pop_idle(owner)
+        connection = idle.pop() if idle[-1].owner == owner else self._pop_idle(owner)
         if connection is not None:
             self._held[user] = held + 1
         return connection

@@ -118,6 +118,7 @@ async def test_response_sent_at_once_is_under_way_until_a_slow_client_has_read_i
 async def test_shutdown_waits_for_a_response_that_was_sent_at_once_to_be_read() -> None:
     async with served_at_once(SIZE) as (client, connection):
         stopping = asyncio.create_task(connection.shutdown(10))
+        assert not (await asyncio.wait({stopping}, timeout=0.2))[0], "the process would end before the client has read"
         received = b""
         while piece := await asyncio.get_running_loop().sock_recv(client, 65_536):
             received += piece
