@@ -44,6 +44,7 @@ from calgate.plugin.errors import ConfigError
 from calgate.plugin.identity import CountsGuesses, NamesMechanisms
 from calgate.plugin.sign_on import PublishesKeys, ServerSignOn, SignOn
 from calgate.plugin_loader import StartedPlugins
+from calgate.questions import Questions
 from calgate.routes import (
     Route,
     authorization_faults,
@@ -156,8 +157,9 @@ class Gateway:
         gate = None
         if self.console_roles is not None and console is not None:
             gate = ConsoleGate(self.console_roles, sign_in, gateway_paths, sign_in_pages, console)
+        questions = Questions(sign_in, self.sessions, self.licensing, self.rules, browsers)
         self._handler = Handler(
-            Pipeline(routes, sign_in, self.sessions, self.licensing, self.rules, metrics, browsers),
+            Pipeline(routes, questions, self.sessions, self.licensing, metrics),
             gateway_paths,
             Preflights(core.session.embed_in, listen.methods),
             refusals,

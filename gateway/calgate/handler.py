@@ -96,7 +96,7 @@ class Handler:
             return None
         if self._console is not None and self._console.is_console_host(request):
             return None
-        reading = self._pipeline.read(request, self._find_route(request.host, request.target.path))
+        reading = self._pipeline.questions.read(request, self._find_route(request.host, request.target.path))
         if known is not None and reading is not None:
             known.remember_reading(request.raw_target, reading)
         return reading
@@ -127,7 +127,7 @@ class Handler:
             elif request.target.path == forward_auth.PATH:
                 request = forward_auth.described_request(request, self._forward_auth, self._methods)
                 route = self._find_route(request.host, request.target.path)
-                response = await forward_auth.respond(request, route, self._pipeline)
+                response = await forward_auth.respond(request, route, self._pipeline.questions)
             elif request.target.path.startswith(PREFIX):
                 response = await self._gateway_paths.serve(request)
             else:

@@ -84,14 +84,14 @@ async def test_redirect_and_strict_transport_security_are_rewritten_without_a_ta
 async def test_answer_from_memory_is_the_first_step_of_a_task_too(warm: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunked upload needs a task; its questions are answered by the same function."""
     answered: list[object] = []
-    pipeline = warm.gateway._handler._pipeline
-    answer = pipeline.answer_from_memory
+    questions = warm.gateway._handler._pipeline.questions
+    answer = questions.answer_from_memory
 
     def answer_and_note(request: Request, reading: Reading) -> Admission | None:
         answered.append(answer(request, reading))
         return answer(request, reading)
 
-    monkeypatch.setattr(pipeline, "answer_from_memory", answer_and_note)
+    monkeypatch.setattr(questions, "answer_from_memory", answer_and_note)
     warm.send(method="POST", fields="Transfer-Encoding: chunked\r\n", body=b"1\r\na\r\n0\r\n\r\n")
     assert (await warm.receive())[0].startswith(b"HTTP/1.1 200")
     assert len(warm.tasks) == 1
@@ -184,14 +184,14 @@ async def test_warm_request_is_judged_again_when_the_hours_of_a_rule_begin(
             boundary = session._grants[0, "/page", "", "127.0.0.1"].until
             assert boundary is not None
             session.person_at = boundary  # so that only the grant is out of date
-            monkeypatch.setattr("calgate.pipeline.time", SimpleNamespace(time=lambda: boundary + 1))
+            monkeypatch.setattr("calgate.questions.time", SimpleNamespace(time=lambda: boundary + 1))
             assert (await warm.get())[0].startswith(b"HTTP/1.1 403")
             assert len(warm.tasks) == 1
 
 
 async def test_person_is_looked_up_ahead_of_time_and_by_one_query(warm: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
     (session,) = warm.gateway.sessions.known()
-    sign_in = warm.gateway._handler._pipeline._sign_in
+    sign_in = warm.gateway._handler._pipeline.questions._sign_in
     held, queries, look_up = asyncio.Event(), 0, sign_in._look_up
 
     async def slow(identity: Identity) -> Person:
@@ -216,7 +216,7 @@ async def test_person_whose_early_query_fails_is_looked_up_when_the_time_is_over
 ) -> None:
     """A directory that is away, or an account that was disabled: the early query decides nothing."""
     (session,) = warm.gateway.sessions.known()
-    sign_in = warm.gateway._handler._pipeline._sign_in
+    sign_in = warm.gateway._handler._pipeline.questions._sign_in
     asked = asyncio.Event()
 
     async def refuse(identity: Identity) -> Person:

@@ -14,8 +14,8 @@ from calgate.endpoints.settings import ForwardAuthSection
 from calgate.http.request import Request
 from calgate.http.response import Response, date
 from calgate.http.target import read_target, to_origin_form
-from calgate.pipeline import Pipeline
 from calgate.plugin.errors import BadRequest, Forbidden, MethodRefused
+from calgate.questions import Questions
 from calgate.routes import Route
 
 PATH = "/_calgate/auth"
@@ -45,7 +45,7 @@ def described_request(request: Request, section: ForwardAuthSection | None, meth
     )
 
 
-async def respond(request: Request, route: Route | None, pipeline: Pipeline) -> Response:
+async def respond(request: Request, route: Route | None, questions: Questions) -> Response:
     """Returns a positive verdict, with the user; every other verdict is a Refusal.
 
     The proxy does not report how the request ends, so a new CAL counts as used.
@@ -56,8 +56,8 @@ async def respond(request: Request, route: Route | None, pipeline: Pipeline) -> 
             "forward-auth: the sign-on of this route is valid for one document server and one request, so another proxy"
             " cannot send it; let the gateway forward this route"
         )
-    admission = await pipeline.admit(request, route)
-    pipeline.settle(admission, served=True)
+    admission = await questions.admit(request, route)
+    questions.settle(admission, served=True)
     person = admission.person
     headers = [
         # empty, not absent, where nobody is signed in: it replaces what the client may have sent under this name

@@ -6,9 +6,8 @@ from typing import Any, cast
 import pytest
 
 from calgate.dialect import Use
-from calgate.pipeline import Pipeline
 from calgate.plugin.licensing import Claimant, Lease
-from calgate.telemetry.metrics import Metrics
+from calgate.questions import Questions
 
 
 @pytest.mark.parametrize("served", [True, False, None])
@@ -16,9 +15,9 @@ from calgate.telemetry.metrics import Metrics
 def test_request_that_claimed_no_cal_returns_none(served: bool | None, reference: str, polls: bool) -> None:
     settled: list[bool | None] = []
     licensing = SimpleNamespace(settle=lambda session, lease, *, served: settled.append(served))
-    pipeline = Pipeline([], *cast(Any, (None, None, licensing, None, Metrics(), None)))
+    questions = Questions(*cast(Any, (None, None, licensing, None, None)))
     lease = Lease("demo", "named", Claimant("S-1", "DEMO\\alice", "pc"), "a", provisional=True, reference=reference)
-    pipeline._settle(cast(Any, None), lease, polls=polls, served=served)
+    questions._settle(cast(Any, None), lease, polls=polls, served=served)
     claimed = reference == "R" and not polls
     assert settled == ([served] if served or claimed else [])
 
@@ -31,8 +30,8 @@ async def test_cal_is_renewed_by_requests_that_use_the_document_only(method: str
     lease = Lease("demo", "session", Claimant("S-1", "DEMO\\alice", "pc"), "a")
     noted: list[Lease] = []
     licensing = SimpleNamespace(known=lambda *_: lease, note=noted.append)
-    pipeline = Pipeline([], *cast(Any, (None, None, licensing, None, Metrics(), None)))
+    questions = Questions(*cast(Any, (None, None, licensing, None, None)))
     request, route = SimpleNamespace(method=method), SimpleNamespace(license="demo")
-    found = await pipeline._license(*cast(Any, (request, route, None, None, Use(kind, "a"))))
+    found = await questions._license(*cast(Any, (request, route, None, None, Use(kind, "a"))))
     assert found is lease
     assert noted == ([lease] if renews else [])
