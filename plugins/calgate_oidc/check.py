@@ -25,8 +25,12 @@ async def check(config: Config, context: CheckContext) -> AsyncIterator[Finding]
     except OSError as error:
         yield Finding("fail", "oidc.ca", f"the CA file cannot be used: {error}", "give the CA's certificate as PEM")
     for host in context.hosts:
-        uris = f"https://{host}{PATH}{BACK} (redirect), https://{host}{PATH}{LOGOUT} (back-channel logout)"
-        yield Finding("note", "oidc", f"to be registered at the provider: {uris}, and .../_calgate/signed-out")
+        what = (
+            f"to be registered at the provider: https://{host}{PATH}{BACK} (redirect URI),"
+            f" https://{host}{PATH}{LOGOUT} (back-channel logout, session required),"
+            f" https://{host}/_calgate/signed-out (post-logout redirect URI)"
+        )
+        yield Finding("note", "oidc", what)
 
 
 async def _provider(config: Config, provider: Provider, context: CheckContext) -> AsyncIterator[Finding]:
@@ -34,16 +38,24 @@ async def _provider(config: Config, provider: Provider, context: CheckContext) -
         metadata = await provider.metadata()
         keys = await provider.keys()
     except ProviderFaultError as error:
-        yield Finding(
-            "fail", config.issuer, str(error), "compare oidc.issuer; open the firewall to the provider; oidc.ca"
-        )
+        yield Finding("fail", config.issuer, str(error), remedy_for(str(error)))
         return
-    yield Finding("ok", config.issuer, f"it responds, and lists {len(keys)} keys that verify tokens")
+    verify = "1 key that verifies" if len(keys) == 1 else f"{len(keys)} keys that verify"
+    yield Finding("ok", config.issuer, f"it responds, and lists {verify} tokens")
     offset = await provider.clock_offset(context.now)
     if offset is not None:
         yield _clock(offset)
     for finding in _advice(config, metadata):
         yield finding
+
+
+def remedy_for(fault: str) -> str:
+    """Returns what to do about a fault of the provider."""
+    if "CERTIFICATE_VERIFY_FAILED" in fault:
+        return "set oidc.ca to the certificate of the CA that signed the provider's"
+    if "issuer" in fault:
+        return "write oidc.issuer exactly as the provider's discovery document has it"
+    return "compare oidc.issuer, and open the firewall to the provider"
 
 
 def _clock(offset: float) -> Finding:
@@ -56,7 +68,9 @@ def _clock(offset: float) -> Finding:
 def _advice(config: Config, metadata: Metadata) -> Sequence[Finding]:
     claim = config.person.sid or config.person.account
     found = []
-    if metadata.claims and claim not in metadata.claims:
+    if claim in metadata.claims:
+        found.append(Finding("ok", "oidc.person", f"the provider lists the claim {claim}"))
+    elif metadata.claims:
         what = f"the provider does not list the claim {claim}, on which every sign-in depends"
         found.append(
             Finding("warn", "oidc.person", what, "add the claim to the ID token; some providers list only a few")

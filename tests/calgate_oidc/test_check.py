@@ -8,7 +8,7 @@ import pytest
 
 from calgate.plugin import CheckContext, Finding
 from calgate_oidc import warnings
-from calgate_oidc.check import check
+from calgate_oidc.check import check, remedy_for
 from calgate_oidc.settings import Config
 from support.oidc_provider import CLIENT, SECRET, provider
 
@@ -31,11 +31,23 @@ def levels(found: list[Finding]) -> dict[str, str]:
 async def test_check_reads_discovery_keys_and_clock_and_says_what_to_register() -> None:
     async with provider() as idp:
         found = await findings(config_of(idp.issuer))
-        assert levels(found) == {idp.issuer: "ok", "oidc clock": "ok", "oidc": "note"}
-        assert "lists 1 keys" in found[0].what
-        assert "https://bi.example/_calgate/sign-in/oidc/back (redirect)" in found[-1].what
+        assert levels(found) == {idp.issuer: "ok", "oidc clock": "ok", "oidc.person": "ok", "oidc": "note"}
+        assert "lists 1 key that verifies" in found[0].what
+        assert "https://bi.example/_calgate/sign-in/oidc/back (redirect URI)" in found[-1].what
         late = await findings(config_of(idp.issuer), time.time() + 120)
         assert levels(late)["oidc clock"] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] unable to get issuer certificate", "set oidc.ca"),
+        ("the discovery document is of the issuer 'https://x/'", "write oidc.issuer exactly"),
+        ("no response in time", "open the firewall"),
+    ],
+)
+def test_remedy_is_for_the_fault(fault: str, remedy: str) -> None:
+    assert remedy in remedy_for(fault)
 
 
 async def test_check_warns_of_what_the_provider_cannot_do() -> None:

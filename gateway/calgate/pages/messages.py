@@ -98,7 +98,7 @@ _UNAVAILABLE: Mapping[str, tuple[str, str]] = {
     "logon-server-unavailable": (_("Sign-in is not possible right now"), _("No domain controller is responding.")),
     "provider-unavailable": (
         _("Sign-in is not possible right now"),
-        _("The sign-in provider is not responding."),
+        _("The sign-in provider is not responding, or does not accept this site."),
     ),
     "rules-unresolved": (
         _("Access cannot be decided right now"),
