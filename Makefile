@@ -53,9 +53,10 @@ test: packages  ## run every test but the long ones, several at once
 quick: $(VENV)/.test  ## run the unit tests that start no server, in seconds: -m "not server" in tests/calgate and tests/calgate_*
 	@$(BIN)/python -m pytest -q -m "not server and not long" tests/calgate tests/calgate_*
 
-fuzz: $(VENV)/.test  ## feed RUNS hostile inputs to each reader of tokens: make fuzz RUNS=250000
+fuzz: $(VENV)/.test  ## feed RUNS hostile inputs to each reader of tokens and forms: make fuzz RUNS=250000
 	@$(PIP) install --require-hashes -r tests/fuzz/requirements.txt
-	@for target in spnego ntlm pac ticket explain authorization openid_token openid_provider; do \
+	@for target in spnego ntlm pac ticket explain authorization openid_token openid_provider \
+    sign_in_form sealed_note; do \
 	  echo "$$target: $(RUNS) inputs"; \
 	  $(BIN)/python tests/fuzz/tokens.py $$target -runs=$(RUNS) 2>&1 | tee .fuzz.log | grep -E 'DONE|ERROR|Exception'; \
 	  grep -q DONE .fuzz.log || { cat .fuzz.log; exit 1; }; done; rm -f .fuzz.log

@@ -1,4 +1,4 @@
-"""Hostile bytes for every function that reads a client's token, guided by coverage (atheris). `make fuzz` runs it.
+"""Hostile bytes for every reader of a client's tokens and forms, guided by coverage (atheris). `make fuzz` runs it.
 
     python tests/fuzz/tokens.py TARGET [--plant] [libFuzzer's own options, such as -runs=1000000]
 
@@ -16,23 +16,32 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(
-    include=["calgate_negotiate", "calgate_oidc", "calgate.authentication.handshakes", "spnego"]
+    include=[
+        *("calgate_negotiate", "calgate_oidc", "spnego", "calgate.endpoints.sign_in_pages"),
+        *("calgate.authentication.handshakes", "calgate.authentication.notes", "calgate.authentication.anonymous"),
+    ]
 ):
     import spnego._ntlm_raw.messages
 
-    from calgate.authentication import handshakes
-    from calgate_negotiate import channel_binding, handshake, ntlm, ntlm_messages, pac, spnego, ticket
+    from calgate.authentication import anonymous, handshakes, notes
+    from calgate.endpoints import sign_in_pages
+    from calgate_negotiate import channel_binding, handshake, ntlm, ntlm_messages, pac, password_change, spnego, ticket
     from calgate_negotiate.explain import explain
+    from calgate_negotiate.password_names import PasswordName
     from calgate_oidc import discovery, person, provider, tokens
     from calgate_oidc.settings import Config as OidcConfig
 
 import contextlib
+from types import SimpleNamespace
 
 from joserfc import jws
 from joserfc.jwk import ECKey
 
+from calgate.authentication.settings import SessionSection
 from calgate.commands.check import explain as explain_text
-from calgate.plugin.errors import Refusal
+from calgate.endpoints import PREFIX
+from calgate.http.headers import Cookies, RequestHeaders
+from calgate.plugin.errors import Refusal, TooLarge
 from calgate.plugin.identity import Identity, NtlmAttempt, NtlmProof, Peer
 
 SEEDS = Path(__file__).with_name("seeds.json")
@@ -167,6 +176,80 @@ def openid_provider(data: bytes) -> None:
         person.identity_of(document, OPENID)
 
 
+class FormRequest:
+    """A POST of a form of our own page."""
+
+    def __init__(self, body: bytes) -> None:
+        kind, site = b"application/x-www-form-urlencoded", b"same-origin"
+        self.headers = RequestHeaders(by_name={b"content-type": kind, b"sec-fetch-site": site})
+        self._body = body
+
+    async def read_body(self, limit: int) -> bytes:
+        if len(self._body) > limit:
+            raise TooLarge("longer than a form")
+        return self._body
+
+
+class FormReader(sign_in_pages.SignInPages):
+    """The gateway's own reader of forms, without what else a sign-in needs."""
+
+    def __init__(self) -> None:
+        pass
+
+
+FORMS = FormReader()
+
+
+def sign_in_form(data: bytes) -> None:
+    """Reads bytes as the body of a sign-in form: where to go afterwards, the name, and the new password."""
+    with contextlib.suppress(Refusal):
+        form = run(FORMS._form(FormRequest(data)))  # type: ignore[arg-type]
+        path = sign_in_pages._back_to(form.pop("to", ""))
+        assert path.startswith("/"), path
+        assert not path.lower().startswith(("//", "/\\", PREFIX)), path
+        password_change._fault(form)
+        PasswordName.read(form.get("user", ""))
+
+
+class NoteStore:
+    """Has the key of the notes, and nothing else."""
+
+    prefix = "calgate"
+
+    async def execute(self, *command: str | bytes) -> bytes:
+        return base64.urlsafe_b64encode(bytes(32))
+
+
+NOTES = notes.Notes(NoteStore())  # type: ignore[arg-type]
+BROWSERS = anonymous.AnonymousBrowsers(NOTES, SessionSection())
+GENUINE = run(BROWSERS.new_cookie(SimpleNamespace(address="192.0.2.1", scheme="http")))[1]  # type: ignore[arg-type]
+
+
+def browser_of(cookie: bytes) -> object:
+    """Returns what the gateway makes of a cookie on a public route."""
+    headers = RequestHeaders(cookies=Cookies({b"calgate-anonymous": cookie}, (), b""))
+    return run(BROWSERS.find(SimpleNamespace(headers=headers, scheme="http")))  # type: ignore[arg-type]
+
+
+def sealed_note(data: bytes) -> None:
+    """Reads bytes as a sealed note: as they are, put into a genuine one, and sealed for another owner."""
+    genuine = GENUINE.partition(b";")[0].partition(b"=")[2]
+    at = data[0] % len(genuine) if data else 0
+    for forged in (
+        data,
+        genuine[:at] + data[1:] + genuine[at:],
+        genuine[:at] + data[1:] + genuine[at + len(data) - 1 :],
+    ):
+        if forged != genuine:
+            assert run(NOTES.open("password", forged)) == b""
+            assert browser_of(forged) is None
+    note = data[:1500]
+    sealed = run(NOTES.seal("password", note))
+    assert run(NOTES.open("password", sealed)) == note
+    assert run(NOTES.open("oidc", sealed)) == b""
+    assert browser_of(sealed) is None
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "spnego": spnego_token,
     "ntlm": ntlm_message,
@@ -176,6 +259,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "authorization": authorization,
     "openid_token": openid_token,
     "openid_provider": openid_provider,
+    "sign_in_form": sign_in_form,
+    "sealed_note": sealed_note,
 }
 
 

@@ -5,6 +5,7 @@ The cookies of browsers on public routes are sealed in the same way.
 The key is in the store, so that every gateway can open the notes of every other; it is made by the first that needs it.
 """
 
+import base64
 import time
 from collections.abc import Callable
 
@@ -33,7 +34,7 @@ class Notes:
 
     async def open(self, method: str, sealed: bytes, lifetime: float = LIFETIME) -> bytes:
         """Returns the note; b"" for one that is older than its lifetime in seconds, another method's, or not ours."""
-        if not sealed or len(sealed) > LONGEST:
+        if not sealed or len(sealed) > LONGEST or not _is_canonical(sealed):
             return b""
         try:
             opened = (await self._key()).decrypt_at_time(sealed, int(lifetime), int(self._clock()))
@@ -48,3 +49,11 @@ class Notes:
             await self._store.execute("SET", name, Fernet.generate_key(), "NX")
             self._fernet = Fernet(await self._store.execute("GET", name))
         return self._fernet
+
+
+def _is_canonical(sealed: bytes) -> bool:
+    """Whether this is the one spelling of what it decodes to: the decoder skips characters that it does not know."""
+    try:
+        return base64.urlsafe_b64encode(base64.urlsafe_b64decode(sealed)) == sealed
+    except ValueError:
+        return False

@@ -71,6 +71,7 @@ async def test_cookie_that_is_not_ours_is_nobodys() -> None:
     site = Site()
     cookie = await site.cookie()
     note = await Notes(cast(Any, site.store)).seal("password", b"1000000 abcdef 192.0.2.1")
+    assert await site.browsers.find(request(cookie[:9] + b"@" + cookie[9:])) is None, "a cookie has one spelling"
     for wrong in (b"", b"x", b"anonymous:1", cookie[:-2], cookie[:-6] + b"AAAA==", note, b"A" * 4000, b"\xff\xfe"):
         assert await site.browsers.find(request(wrong)) is None, wrong
     assert await Site().browsers.find(request(cookie)) is None, "another site's key"
