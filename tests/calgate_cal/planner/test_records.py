@@ -1,8 +1,10 @@
 """What the planner makes of records that the real functions wrote, under a clock that the test moves."""
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
 from cal_model.license import HOUR, MINUTE, TEN, Lab
+from calgate.plugin.licensing import Claimant, NoCal
 from calgate_cal.planner.curve import one_pass
 from calgate_cal.planner.plan import Options, Prepared, prepare
 from calgate_cal.planner.recorded import options_of, recorded
@@ -74,6 +76,17 @@ async def test_a_denial_of_a_second_machine_is_no_wish_and_is_reported(license: 
     made = await planned(q, HOUR)
     assert denied(made) == [1, 0]
     assert "1 denial that more CALs would not have prevented: in-use-elsewhere" in made.notes
+
+
+async def test_a_denial_by_the_bounds_of_anonymous_browsers_is_no_wish_and_is_reported(license: License) -> None:
+    q = await license(session={"in_license": 2}, anonymous={"max": 1})
+    for number, address in enumerate(("192.0.2.1", "192.0.2.2")):
+        visitor = Claimant(f"anonymous:{number}", f"anonymous-{number}", address, is_anonymous=True)
+        with contextlib.suppress(NoCal):
+            await q.allocator.settle(await q.allocator.claim("q", visitor, "sales.qvw", reference="r"), served=True)
+    made = await planned(q, HOUR)
+    assert denied(made) == [1, 0]
+    assert "1 denial that more CALs would not have prevented: anonymous-full" in made.notes
 
 
 async def test_visits_on_usage_cals_are_wishes_for_session_cals(license: License) -> None:

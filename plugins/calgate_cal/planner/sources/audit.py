@@ -12,7 +12,8 @@ from calgate_cal.replies import Holder
 NAME = "records"
 
 _SIGN_OUTS = ("signed-out", "ended")
-_NO_NEED = ("capped", "reserved", "quarantined")  # notes of the Session pool: more CALs would not have helped
+# notes of the Session pool: more CALs would not have helped
+_NO_NEED = ("capped", "reserved", "quarantined", "anonymous-full", "address-full")
 
 
 @dataclass(frozen=True, slots=True)
