@@ -1,13 +1,13 @@
 """What the routes of a settings file mean together."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from calgate.plugin import Grant, Lease, Person
-from calgate.routes import Route, authorization_faults, find_route, finder
+from calgate.routes import Route, authorization_faults, find_route, finder, sign_in_path
 
 
 @dataclass
@@ -68,3 +68,15 @@ def test_long_host_or_path_is_not_remembered() -> None:
     for path in ("/short", "/" + "a" * 600):
         assert [find("h", path), find("h", path)] == [None, None]
     assert asked == ["/short", "/" + "a" * 600, "/" + "a" * 600]
+
+
+def test_sign_in_path_is_that_of_a_route_of_the_host_which_requests_reach() -> None:
+    def signing(host: str, path: str, license: str | None = None, *, is_public: bool = False) -> Route:
+        return replace(route(0, host, path), license=license, is_public=is_public)
+
+    public, start, licensed = signing("", "/public", "q", is_public=True), signing("", "/"), signing("bi", "/docs", "q")
+    assert sign_in_path([public], "bi") == ""
+    assert sign_in_path([public, start], "bi:8443") == "/"
+    assert sign_in_path([public, licensed, start], "bi") == "/docs", "the route with a license comes first"
+    assert sign_in_path([public, licensed, start], "other") == "/"
+    assert sign_in_path([public, start, licensed], "bi") == "/", "the other is hidden"

@@ -49,7 +49,9 @@ PAGE = ("-H", "Accept: text/html")
 
 
 def settings_with_public_routes(folder: Path, port: int) -> Path:
-    file = write_settings(folder, port, listen='trusted_proxies = ["127.0.0.2/32"]')
+    file = write_settings(
+        folder, port, listen='trusted_proxies = ["127.0.0.2/32"]', more='[forward_auth]\nsecret = "open sesame"'
+    )
     text = file.read_text().replace("[[access]]\n", RULES, 1)
     routes = "".join(PUBLIC.format(site=site, port=port) for site in SITES)
     file.write_text(text.replace("[[routes]]\n", f"{routes}\n[[routes]]\n", 1))
@@ -247,6 +249,13 @@ async def test_session_cookie_takes_no_cal_of_its_user_on_a_public_route(
     assert (await browser.open("/user/docs/welcome")).status == 200
     assert server.seen[-1].values("qvuser") == []
     assert [holder["anonymous"] for holder in await holders(gate, "user")] == [True]
+
+
+async def test_forward_auth_refuses_a_public_route_with_a_license(gate: Gateway) -> None:
+    described = ("X-Calgate-Secret: open sesame", "X-Forwarded-Method: GET", "X-Forwarded-Uri: /full/docs/welcome")
+    options = [word for line in described for word in ("-H", line)]
+    refused = await curl(f"{gate.url}/_calgate/auth", *through_proxy("192.0.2.8"), *options, *PAGE)
+    assert (refused.status, refused.values("set-cookie")) == (403, [])
 
 
 async def _soon(holds: object) -> bool:

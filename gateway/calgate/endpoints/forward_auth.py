@@ -51,6 +51,11 @@ async def respond(request: Request, route: Route | None, questions: Questions) -
     The proxy does not report how the request ends, so a new CAL counts as used.
     """
     _demand_body(request, route)
+    if route is not None and route.is_public and route.license is not None:
+        raise Forbidden(
+            "forward-auth: a CAL without sign-in begins with a cookie and a redirect, which another proxy does not pass"
+            " on; let the gateway forward this route"
+        )
     if route is not None and route.server_sign_on is not None:
         raise Forbidden(
             "forward-auth: the sign-on of this route is valid for one document server and one request, so another proxy"

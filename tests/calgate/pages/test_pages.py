@@ -105,6 +105,22 @@ def test_denial_for_another_reason_says_it_and_shows_no_pools() -> None:
         assert json.loads(PAGES.refuse(refusal, PROGRAM).body)["code"] == code
 
 
+def test_denial_on_a_public_route_says_the_reason_and_where_to_sign_in() -> None:
+    said = {
+        "cookie-needed": "Allow cookies for this site",
+        "anonymous-full": "All licenses that visitors can use",
+        "address-full": "Visitors at your network address",
+        "none-for-anonymous": "kept for its users",
+    }
+    link = 'href="/qlikview">Sign in with an account'
+    for code, words in said.items():
+        refusal = NoCal("x", license="l", document="d", pools=(), code=code)
+        assert words in page(refusal)
+        assert link not in page(refusal), "no route of this host signs in"
+        assert link in page(refusal, replace(VIEWER, sign_in_path="/qlikview"))
+    assert link not in page(no_cal(), replace(VIEWER, sign_in_path="/qlikview")), "a signed-in user"
+
+
 def test_pools_that_were_not_bought_are_not_shown() -> None:
     none = NoCal("x", license="l", document="d", pools=[Pool("session", 2, 2), Pool("usage", 0, 0)])
     assert "Session CALs" in page(none)
