@@ -90,7 +90,7 @@ async def test_cal_metrics_appear_once_with_several_workers(server: DocumentServ
             ("calgate_cals_in_use", "demo", "named", 0),
             ("calgate_cals_limit", "demo", "session", 2),
         }
-        assert len(rows) == 8, "two metrics for each of the four kinds"
+        assert len(rows) == 12, "three metrics for each of the four kinds"
         assert not any("worker" in sample.labels for sample in rows)
 
 
