@@ -57,7 +57,7 @@ sign_on = {{ headers = {{ QVUSER = '{{domain}}\\{{account}}' }} }}
 [[routes]]
 upstreams = ["{upstream}"]
 {upstream_ca}
-connections_per_user = 1000  # every session is bob's, who stands for many users
+{per_user}
 license = "bench"
 opens = '^/(?P<document>1k|100k|10m)$'
 sign_on = {{ headers = {{ QVUSER = '{{domain}}\\{{account}}' }} }}
@@ -230,6 +230,8 @@ def calgate(
             second=backend.second, sockets=backend.sockets,
             upstream=f"https://127.0.0.1:{backend.tls}" if tls else f"http://127.0.0.1:{backend.port}",
             upstream_ca=f'upstream_ca = "{backend.ca}"' if tls else "",
+            # every session is bob's, who stands for many users; another checkout may not have the setting
+            per_user="connections_per_user = 1000" if python == servers.PYTHON else "",
             access=str(access).lower(), bind_password=labs.SERVICE_PASSWORD, workers=workers, listen=listen,
         )
         + more
