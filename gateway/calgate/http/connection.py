@@ -389,7 +389,7 @@ class ClientConnection(WritableConnection):
         """
         if self._last_headers is not None and raw_headers == self._last_raw_headers:
             return self._last_headers
-        headers = header_filter.sort(raw_headers)
+        headers = header_filter.sort(raw_headers, self._last_headers)
         is_small = headers.size <= _REMEMBERED
         self._last_raw_headers, self._last_headers = (raw_headers, headers) if is_small else ((), None)
         return headers

@@ -179,6 +179,23 @@ def same(one: RequestHeaders, other: RequestHeaders) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in ("forwarded", "cookies", "by_name", "size"))
 
 
+def test_percent_sign_in_a_name_or_a_value_is_forwarded_as_it_is(header_filter: RequestHeaderFilter) -> None:
+    for _ in range(2):
+        raw = [(b"X%d-%%", b"%b 100%"), (b"%b", b"%s")]
+        assert header_filter.sort(raw).forwarded == b"X%d-%%: %b 100%\r\n%b: %s\r\n"
+
+
+def test_cookies_of_the_request_before_are_split_again_unless_they_are_the_same(
+    header_filter: RequestHeaderFilter,
+) -> None:
+    first = header_filter.sort([(b"Cookie", b"a=1; calgate=x"), (b"Referer", b"1")])
+    again = header_filter.sort([(b"Cookie", b"a=1; calgate=x"), (b"Referer", b"2")], first)
+    assert again.cookies is first.cookies
+    for others in ([b"a=1; calgate=y"], [b"a=1", b"calgate=x"], [b"a=1; calgate=x", b"b=2"], []):
+        raw = [(b"Cookie", value) for value in others]
+        assert header_filter.sort(raw, first).cookies == sort(*raw).cookies
+
+
 def test_long_order_of_names_is_not_remembered(header_filter: RequestHeaderFilter) -> None:
     header_filter.sort([(b"x-%d" % number, b"1") for number in range(1000)])
     assert len(header_filter._orders) == 0
