@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.demonstration import demonstration, run
+from support.gateway_process import calgate
 from support.ports import free_port
 
 
@@ -57,4 +58,16 @@ async def test_demo_starts_again_after_kill_9(tmp_path: Path) -> None:
     async with demonstration(folder, port) as demo:
         lines = re.findall(r"^  (curl .*)$", demo.said, re.MULTILINE)
         assert "DEMO\\bob" in await run(lines[2])
+        assert await demo.stop(signal.SIGTERM) < 5
+
+
+async def test_busy_morning_has_people_who_read_wait_and_are_let_in_within_a_minute(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    async with demonstration(folder, free_port(), "--busy") as demo, asyncio.timeout(60):
+        assert "administrators' console" in demo.said
+        seen: set[str] = set()
+        while not {"granted", "denied", "waits", "offered", "signed-out"} <= seen:
+            await asyncio.sleep(1)
+            _, out, _ = await calgate("cals", "log", "-c", str(folder / "calgate.toml"), "--json")
+            seen = {record["what"] for record in json.loads(out or "[]")}
         assert await demo.stop(signal.SIGTERM) < 5

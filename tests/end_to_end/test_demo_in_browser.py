@@ -63,7 +63,7 @@ async def test_user_without_a_cal_sees_why_on_a_new_and_on_an_open_page(demo: De
             answer = await late.goto(demo.url + DOCUMENT)
             assert answer is not None
             assert answer.status == 403
-            await expect(late.get_by_role("heading", level=1)).to_have_text("No license is free for you")
+            await expect(late.get_by_role("heading", level=1)).to_have_text("You are in the queue")
             await expect(late.locator("section .pools")).to_contain_text("2 of 2 in use")
         await page.route("**/QvsViewClient.aspx**", lambda route: route.continue_(post_data=other_document()))
         await page.get_by_role("button", name="Q3").click()

@@ -28,11 +28,11 @@ class Demo:
 
 
 @contextlib.asynccontextmanager
-async def demonstration(folder: Path, port: int) -> AsyncIterator[Demo]:
+async def demonstration(folder: Path, port: int, *options: str) -> AsyncIterator[Demo]:
     """Starts a demonstration and yields it when it is ready; stops it at the end."""
     bind = f"127.0.0.1:{port}"
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "calgate", "demo", "--bind", bind, "--folder", str(folder)),
+        *(sys.executable, "-m", "calgate", "demo", "--bind", bind, "--folder", str(folder), *options),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

@@ -16,6 +16,7 @@ from calgate.app import Gateway
 from calgate.commands.context import open_services
 from calgate.http.settings import Address, read_address
 from calgate.plugin.errors import ConfigError
+from calgate.plugin.tasks import start_task
 from calgate.processes.console_process import ConsoleProcess
 from calgate.processes.serve import console_url, public_url, serve
 from calgate.processes.sockets import Role
@@ -25,8 +26,9 @@ from calgate.telemetry import log
 
 @click.command()
 @click.option("--bind", default="127.0.0.1:8080", show_default=True, help="ADDRESS:PORT to listen on.")
+@click.option("--busy", is_flag=True, help="Plays people, so that the console and the report have something to show.")
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False), help="The folder for its files.")
-def demo(bind: str, folder: Path | None) -> None:
+def demo(bind: str, busy: bool, folder: Path | None) -> None:
     """Starts the gateway with a demonstration document server and prints what to try. Ctrl-C stops both."""
     try:
         address = read_address(bind)
@@ -35,7 +37,7 @@ def demo(bind: str, folder: Path | None) -> None:
     bind_socket(
         address, "--bind"
     ).close()  # fails before it touches the files of a demonstration that runs there already
-    uvloop.run(_show(str(address), str(_beside(address)), folder or _own_folder(address.port)))
+    uvloop.run(_show(str(address), str(_beside(address)), folder or _own_folder(address.port), is_busy=busy))
 
 
 def _beside(address: Address) -> Address:
@@ -51,10 +53,10 @@ def _own_folder(port: int) -> Path:
     return Path(state) / "calgate" / f"demo-{port}"
 
 
-async def _show(bind: str, console: str, folder: Path) -> None:
+async def _show(bind: str, console: str, folder: Path, *, is_busy: bool) -> None:
     async with demonstration.serve() as upstream:
         try:
-            file = demonstration.prepare(folder, bind, upstream, console)
+            file = demonstration.prepare(folder, bind, upstream, console, is_busy=is_busy)
         except OSError as error:
             raise ConfigError([f"--folder {folder}: {error.strerror}: {error.filename}"], code=1) from error
         settings = config.read(file)
@@ -72,7 +74,10 @@ async def _show(bind: str, console: str, folder: Path) -> None:
             click.echo("\n".join(demonstration.things_to_try(url.rstrip("/"), file, console_url(settings))))
             click.echo(f"\nready {url}")
             process.use(is_wanted=True)
+            if is_busy:
+                played.append(start_task(demonstration.play(url.rstrip("/")), "demo: a busy morning"))
 
+        played: list[asyncio.Task[None]] = []
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -86,6 +91,8 @@ async def _show(bind: str, console: str, folder: Path) -> None:
                 await serve(settings, sockets, explain, stop)
             finally:
                 stop.set()
+                for one in played:
+                    one.cancel()
 
 
 async def _close_at_stop(process: ConsoleProcess, stop: asyncio.Event) -> None:

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from shlex import quote
 
+DOMAIN = "DEMO"
 PASSWORD = "demo"  # noqa: S105 - the password of every user of the demonstration
 NT_HASH = "527c9c819b286efb8ec4ebb5b5ae71cf"  # of PASSWORD
 
@@ -32,19 +33,30 @@ PEOPLE = (
     Person("mallory", "Mallory Mason", ("Contractors",), "is not in the group, so no CAL is looked for"),
 )
 
+STAFF = tuple(
+    Person(name.casefold(), f"{name} of the staff", ("BI Users",), "is one of many on a busy morning")
+    for name in (
+        *("Anton", "Beatrice", "Cedric", "Dora", "Emil", "Frida", "Gustav"),
+        *("Hilda", "Ivan", "Julia", "Konrad", "Lena", "Max", "Nora"),
+    )
+)
+
 ADMIN = Person("admin", "Ada Adler", ("CAL Admins",), "sees the console")
 
+_SESSION = 'session = { in_license = 2, minimum = "2m", idle_timeout = "5m" }'
+_BUSY_SESSION = 'session = { in_license = 5, minimum = "10s", idle_timeout = "20s" }'
 _DOCUMENT = "/QvAJAXZfc/opendoc.htm?document=Sales.qvw&host=QVS@demo"
 
 
-def prepare(folder: Path, bind: str, upstream: str, console: str) -> Path:
+def prepare(folder: Path, bind: str, upstream: str, console: str, *, is_busy: bool = False) -> Path:
     """Writes the users file and the settings file into the folder, and returns the path of the latter.
 
-    `bind` and `console` are the addresses of the documents and of the console.
+    `bind` and `console` are the addresses of the documents and of the console. `is_busy`: for many people,
+    whose CALs come back within seconds.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     users = folder / "users.toml"
-    _write(users, _users())
+    _write(users, _users(STAFF if is_busy else ()))
     settings = folder / "calgate.toml"
     template = files("calgate.demo").joinpath("calgate.toml").read_text(encoding="utf-8")
     values = {
@@ -54,6 +66,9 @@ def prepare(folder: Path, bind: str, upstream: str, console: str) -> Path:
         "UPSTREAM": upstream,
         "CONSOLE": console,
     }
+    if is_busy:
+        assert _SESSION in template
+        template = template.replace(_SESSION, _BUSY_SESSION)
     for name, value in values.items():
         template = template.replace(f'"@{name}@"', _toml_string(value))
     _write(settings, template)
@@ -94,9 +109,9 @@ def _curl(account: str, url: str, path: str) -> str:
     return f"curl -s --ntlm -u {account}:{PASSWORD} {quote(url + path)}"
 
 
-def _users() -> str:
+def _users(others: Sequence[Person]) -> str:
     lines = ["# `calgate demo` writes this file at each start.", 'domains = ["DEMO"]', ""]
-    for person in (*PEOPLE, ADMIN):
+    for person in (*PEOPLE, ADMIN, *others):
         lines += [
             "[[users]]",
             f'name = "{person.account}"',
