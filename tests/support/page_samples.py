@@ -39,6 +39,7 @@ POOLS = (
     Pool("session", 6, 6, NOW + 2100, "full"),
     Pool("usage", 40, 40, NOW + 3 * 86400, "full"),
 )
+ON_PUBLIC_ROUTES = ("cookie-needed", "anonymous-full", "address-full", "none-for-anonymous")  # there is no user
 VIEWER = PageContext(
     NOW,
     accept="text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
@@ -109,7 +110,7 @@ def refusals() -> Mapping[str, Refusal]:
         "too-large": TooLarge(secret),
         "headers-too-large": HeadersTooLarge(secret),
         "request-timeout": RequestTimeout(secret),
-    }
+    } | {code: NoCal(secret, license="qlikview", document=DOCUMENT, pools=(), code=code) for code in ON_PUBLIC_ROUTES}
 
 
 def every_page(language: str = "") -> Mapping[str, RenderedPage]:
@@ -117,10 +118,13 @@ def every_page(language: str = "") -> Mapping[str, RenderedPage]:
     pages = Pages(PagesSection(contact=CONTACT))
     viewer = replace(VIEWER, accept_language=language)
     stranger = replace(viewer, user=None)
+    visitor = replace(stranger, sign_in_path="/qlikview")
     shown = {
         name: pages.refuse(refusal, stranger if refusal.status in (400, 401, 429) else viewer)
         for name, refusal in refusals().items()
+        if name not in ON_PUBLIC_ROUTES
     }
+    shown |= {name: pages.refuse(refusals()[name], visitor) for name in ON_PUBLIC_ROUTES}
     offered = replace(stranger, methods=METHODS)
     too_simple = password_policy("0000052D")
     return shown | {
