@@ -4,11 +4,14 @@ import base64
 import json
 import stat
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jwt
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from joserfc import jwk
 from joserfc import jwt as jose
 from joserfc.errors import JoseError
@@ -20,7 +23,7 @@ from calgate.plugin.licensing import Claimant, Lease
 from calgate.plugin.sign_on import PublishesKeys, SignOn
 from calgate_assertion.assertion import Assertion
 from calgate_assertion.commands import keys as command
-from calgate_assertion.keys import PUBLISHED_BEFORE, KeyRing, SigningKey
+from calgate_assertion.keys import PUBLISHED_BEFORE, KeyRing, PrivateKey, SigningKey
 from calgate_assertion.settings import Algorithm, Config
 
 BJÖRN = Person("S-1-5-21-7", "CORP", "björn", "Björn Müller", frozenset({"S-sales"}))
@@ -133,6 +136,27 @@ async def test_token_is_kept_for_half_its_life_and_only_for_the_same_statement(t
     assert await token_of(sign_on) != second
 
 
+async def test_token_is_made_again_once_anything_that_it_says_has_changed(tmp_path: Path) -> None:
+    """A user who has left a group must not keep a token that says otherwise."""
+    sign_on = assertion(config(new_key(tmp_path), groups=("CORP\\HR", "CORP\\Sales")), Clock())
+    lease = Lease("qlikview", "named", Claimant(BJÖRN.key, BJÖRN.name, "c", frozenset()), "Sales", "1")
+    said = [
+        jwt.decode(await token_of(sign_on, held, person), options={"verify_signature": False})
+        for person, held in (
+            (BJÖRN, None),
+            (replace(BJÖRN, groups=frozenset()), None),
+            (replace(BJÖRN, groups=frozenset({"S-hr"})), None),
+            (replace(BJÖRN, account="bjoern"), None),
+            (replace(BJÖRN, display_name="Björn Maier"), None),
+            (BJÖRN, lease),
+            (BJÖRN, replace(lease, kind="session")),
+        )
+    ]
+    assert [one["groups"] for one in said[:3]] == [["CORP\\Sales"], [], ["CORP\\HR"]]
+    assert (said[3]["preferred_username"], said[4]["name"]) == ("CORP\\bjoern", "Björn Maier")
+    assert [one.get("lease") for one in (said[0], *said[5:])] == [None, "named", "session"]
+
+
 async def test_new_key_is_published_an_hour_before_it_signs(tmp_path: Path) -> None:
     clock = Clock()
     new, old = (new_key(tmp_path, name) for name in ("new.pem", "old.pem"))
@@ -206,6 +230,20 @@ def test_key_file_for_another_algorithm_or_open_to_others_is_a_fault(tmp_path: P
     file.chmod(0o644)
     with pytest.raises(ValueError, match="chmod o="):
         SigningKey.read(file, "ES256")
+
+
+def test_key_that_is_too_weak_or_of_another_curve_is_a_fault(tmp_path: Path) -> None:
+    keys: dict[str, PrivateKey] = {
+        "RS256": rsa.generate_private_key(65537, 1024),
+        "ES256": ec.generate_private_key(ec.SECP384R1()),
+    }
+    for algorithm, private in keys.items():
+        file = tmp_path / f"{algorithm}.pem"
+        encoding = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        file.write_bytes(private.private_bytes(*encoding))
+        file.chmod(0o600)
+        with pytest.raises(ValueError, match=f"has no key for {algorithm}"):
+            SigningKey.read(file, algorithm)
 
 
 def test_command_never_overwrites_a_key(tmp_path: Path) -> None:
