@@ -153,6 +153,16 @@ async def test_api_token_assigns_and_takes_away_only_with_may_remove(site: Site)
     assert (await site.remove("alice", *bearer)).status == 200
 
 
+async def test_api_token_of_an_administrator_enters_in_its_own_role_and_without_one_not_at_all(site: Site) -> None:
+    for role, seen, changed in ((("--console", "helpdesk"), 200, 403), ((), 403, 403)):
+        words = ("tokens", "new", "DEMO\\root", "--until", "2099-12-31", "--route", "/", *role)
+        code, out, errors = await calgate(*words, "-c", str(site.gate.settings), "--json")
+        assert code == 0, errors
+        bearer = ("-H", f"Authorization: Bearer {json.loads(out)['token']}", "-H", "X-Calgate-Change: 1")
+        assert (await site.get(f"{ADMIN}holders", *JSON, *bearer)).status == seen
+        assert (await site.change("holders/assign", {"user": "DEMO\\alice"}, *bearer)).status == changed
+
+
 @pytest.mark.browser
 @pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs Chromium")
 async def test_administrator_types_the_password_again_before_a_removal(site: Site) -> None:
