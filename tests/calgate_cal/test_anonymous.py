@@ -3,12 +3,20 @@
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from cal_model.license import MINUTE, SALES, Lab
+from cal_model.license import MINUTE, SALES, TEN, Lab
+from calgate.plugin import Bars, ConsoleContext, Inputs, Services, Table, Visitor
 from calgate.plugin.licensing import Activity, Claimant, Lease, NoCal
+from calgate_cal import report
 from calgate_cal.anonymous import network_of
+from calgate_cal.planner.plan import Options, prepare
+from calgate_cal.planner.recorded import options_of, recorded
+from calgate_cal.planner.sources.audit import Window
+from calgate_cal.screens import screens
+from support.visits import calendar
 
 License = Callable[..., Awaitable[Lab]]
 
@@ -182,3 +190,24 @@ async def test_denials_of_one_network_are_recorded_once_a_minute_so_that_strange
     await q.at(10 * MINUTE)
     await q.tend()
     assert await q.store.redis.zcard("calgate:{q}:ended") == 0
+
+
+async def test_console_and_report_show_anonymous_browsers_with_the_others(license: License, tmp_path: Path) -> None:
+    q = await license(session={"in_license": 3}, anonymous={"max": 1})
+    await q.open("bob")
+    await visit(q, visitor(1))
+    services = Services(q.store, tmp_path, directory=q.people)
+    shown = {screen.path: screen for screen in screens(ConsoleContext(q.config, services))}
+    who = Visitor("CORP\\root", "root", "admin", "10.0.0.1")
+    overview = await shown["overview"].show(who, Inputs({}))
+    [session] = [bar for part in overview.parts if isinstance(part, Bars) for bar in part.bars]
+    assert (session.label, session.used, session.note) == ("Session", 2, "1 anonymous")
+    holders = await shown["holders"].show(who, Inputs({"search": "anonymous"}))
+    [row] = [row for part in holders.parts if isinstance(part, Table) for row in part.rows]
+    assert (row["client"], "anonymous-000001" in str(row["user"])) == ("192.0.2.1", True)
+    window = Window(TEN - MINUTE, TEN + MINUTE)
+    options = options_of(q.license_admin.license, Options())
+    prepared = prepare(await recorded(q.license_admin, window, options), options, calendar())
+    records = [record async for record in q.license_admin.records(window.since, window.until)]
+    made = report.make("q", records, await q.holders(), prepared, window, calendar(), {"session": 3})
+    assert [(use.kind, use.users, use.peak) for use in made.uses] == [("session", 2, 2)]
