@@ -36,4 +36,4 @@ def changes_screen(store: Store) -> Screen:
         search = Search([Field("search", "Contains", inputs.get("search"))], "Find")
         return View([search, Table("", _COLUMNS, rows, empty="No change is recorded.", csv=csv)])
 
-    return Screen("changes", "Changes", show, group="site", order=40)
+    return Screen("changes", "Changes", show, group="site", order=25)

@@ -95,7 +95,7 @@ class _Servers:
             "id": name,
             "server": name,
             "routes": ", ".join(route for route, servers in self._routes.items() if name in servers),
-            "up": f"{sum(server.is_up for server in seen)} of {len(seen)} workers" if seen else "no report yet",
+            "up": _up_for(seen),
             "drained": "drained" if is_drained else "",
             **_failure(last),
         }
@@ -193,6 +193,14 @@ def servers_down(reports: Sequence[WorkerState]) -> Sequence[str]:
 
 
 # ---------------------------------------------------------------- rows
+
+
+def _up_for(seen: Sequence[ServerState]) -> str:
+    """Returns for how many workers a server is up, in words."""
+    if not seen:
+        return "no report yet"
+    up = sum(server.is_up for server in seen)
+    return {0: "no worker", len(seen): "every worker"}.get(up, f"{up} of {len(seen)} workers")
 
 
 def _worker_row(worker: WorkerState, server: ServerState) -> dict[str, Cell]:
