@@ -29,7 +29,14 @@ async def idp() -> AsyncIterator[TestProvider]:
 
 
 def settings_for(
-    folder: Path, server: DocumentServer, idp: TestProvider, *, more: str = "", session: str = "", store: str = ""
+    folder: Path,
+    server: DocumentServer,
+    idp: TestProvider,
+    *,
+    more: str = "",
+    session: str = "",
+    store: str = "",
+    listen: str = "",
 ) -> Path:
     section = f"""
 [oidc]
@@ -38,7 +45,7 @@ client = {{ id = "{CLIENT}", secret = "{SECRET}" }}
 person = {{ account = "account", domain = "DEMO" }}
 {more}
 """
-    file = write_settings(folder, server.port, session=session, store=store, listen="workers = 1", more=section)
+    file = write_settings(folder, server.port, session=session, store=store, listen=listen, more=section)
     text = file.read_text().replace('ntlm = "users"', 'ntlm = "users"\noffer_to = ["192.0.2.0/24"]')
     file.write_text(text)
     return file
@@ -116,7 +123,7 @@ async def test_notice_is_carried_out_though_the_provider_hangs_up(
 ) -> None:
     """The same notice again is refused, so half of it would leave a session that nobody can end."""
     store = Server(tmp_path / "redis").start()
-    file = settings_for(tmp_path, server, idp, store=f'url = "{store.url}"')
+    file = settings_for(tmp_path, server, idp, store=f'url = "{store.url}"', listen="workers = 1")
     try:
         async with gateway(file) as site:
             cookie = cookie_in(await sign_in(site))
