@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -22,6 +23,7 @@ from calgate.telemetry import log
 logger = logging.getLogger(__name__)
 
 _DRAIN = 2.0  # seconds that open requests have at the end
+_NICE = 5  # users' requests come first where processors are few
 _SWITCH = 0.0005  # seconds after which a screen gets its turn while a thread replays a year; Python has 5 ms
 
 
@@ -32,6 +34,7 @@ def console_process(file: Path) -> None:
     settings = config.read(file)
     section = settings.core.log
     log.start(section.format, section.level, settings.loggers)
+    os.nice(_NICE)
     sys.setswitchinterval(_SWITCH)
     asyncio.run(_serve(settings))
 

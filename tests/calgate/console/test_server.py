@@ -1,0 +1,85 @@
+"""The console's process: what it shows while something is still being read, and who may take something away."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC
+from unittest.mock import Mock
+from urllib.parse import urlencode
+
+import pytest
+from aiohttp import StreamReader, web
+from aiohttp.test_utils import make_mocked_request
+
+from calgate.console.server import ConsoleServer
+from calgate.endpoints import ADMIN
+from calgate.endpoints.console import IDENTITY
+from calgate.plugin.screens import Action, Form, Inputs, Notice, Outcome, Screen, View, Visitor
+
+PAGE = "text/html"
+WAYS = [["Sign in with your password", "/_calgate/sign-in/password"]]
+
+
+async def show(visitor: Visitor, inputs: Inputs) -> View:
+    forms = [Form("", f"things/{name}", name.capitalize(), ()) for name in ("take", "give")]
+    return View([Notice("being read"), *forms], is_live=True, is_partial=True)
+
+
+async def change(visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
+    return [Outcome(f"done for {','.join(inputs.selected)}: {visitor.reason}")]
+
+
+THINGS = Screen("things", "Things", show, {"take": Action("admin", change), "give": Action("admin", change, False)})
+"""The first action does not say whether it takes something away."""
+
+
+@pytest.fixture
+def server() -> ConsoleServer:
+    return ConsoleServer([THINGS], UTC, "UTC")
+
+
+async def request_of(
+    server: ConsoleServer, path: str, removal: str, accept: str, form: dict[str, str] | None = None, key: str = "S-1"
+) -> web.Response:
+    who = {"name": "CORP\\root", "key": key, "role": "admin", "address": "::1", "token": "t", "host": "h"}
+    said = json.dumps(who | {"removal": removal, "ways": WAYS})
+    headers = {IDENTITY: said, "Accept": accept}
+    body = StreamReader(Mock(_reading_paused=False), 2**16)
+    if form is not None:
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        body.feed_data(urlencode(form).encode())
+    body.feed_eof()
+    request = make_mocked_request("GET" if form is None else "POST", ADMIN + path, headers=headers, payload=body)
+    response = await server.respond(request)
+    assert isinstance(response, web.Response)
+    return response
+
+
+async def test_partial_view_is_a_page_for_people_and_503_for_programs(server: ConsoleServer) -> None:
+    page = await request_of(server, "things", "yes", PAGE)
+    assert (page.status, b"being read" in (page.body or b""), b"data-live" in (page.body or b"")) == (200, True, True)  # type: ignore[operator]
+    assert (await request_of(server, "things", "yes", "application/json")).status == 503
+    assert (await request_of(server, "things?csv=1", "yes", PAGE)).status == 503
+
+
+@pytest.mark.parametrize(("removal", "taking"), [("yes", 200), ("prove", 403), ("no", 403)])
+async def test_action_that_does_not_say_is_taken_for_one_that_takes_away(
+    server: ConsoleServer, removal: str, taking: int
+) -> None:
+    assert (await request_of(server, "things/take", removal, "application/json", {"row": "1"})).status == taking
+    assert (await request_of(server, "things/give", removal, "application/json", {"row": "1"})).status == 200
+
+
+async def test_change_waits_for_the_proof_of_its_own_visitor(server: ConsoleServer) -> None:
+    form = {"row": "1", "reason": "left", "back": "https://evil.example/"}
+    waiting = await request_of(server, "things/take", "prove", PAGE, form)
+    assert waiting.status == 303
+    path = waiting.headers["Location"].removeprefix(ADMIN)
+    unproved = str((await request_of(server, path, "prove", PAGE)).text)
+    assert "/_calgate/sign-in/password?to=/_calgate/admin/confirm%3Fchange%3D" in unproved
+    assert "Carry it out" not in unproved
+    proved = str((await request_of(server, path, "yes", PAGE)).text)
+    assert "Carry it out" in proved
+    assert 'name="reason" value="left"' in proved
+    assert "evil.example" not in proved
+    assert (await request_of(server, "confirm?change=other", "yes", PAGE)).status == 404
+    assert (await request_of(server, path, "yes", PAGE, key="S-2")).status == 404
