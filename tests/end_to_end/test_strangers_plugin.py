@@ -154,6 +154,23 @@ async def test_each_try_has_a_ticket_of_its_own_on_a_connection_of_one_person(
     assert len(owners) < len(tickets), "connections are kept"
 
 
+async def test_ticket_is_made_for_each_request_on_connections_that_users_share(
+    server: DocumentServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for those that could be answered from memory: they would be sent without a ticket."""
+    shared = ONE_TIME.replace("exclusive = True", "exclusive = False")
+    site = install(tmp_path / "site", {"one-time": "strangers_tickets"}, {"strangers_tickets": shared})
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    async with gateway(write_one_time(tmp_path, server.port)) as gate:
+        cookies = [await cookie_of(gate, user) for user in ("alice", "bob")]
+        for cookie in cookies * 3:
+            assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")).status == 200
+    tickets = [exchange.values("X-Ticket")[0].split() for exchange in server.seen]
+    assert [ticket[2] for ticket in tickets[2:]] == ["alice", "bob"] * 3
+    assert len({ticket[0] for ticket in tickets}) == len(tickets), "a ticket was sent twice"
+    assert len({exchange.writer for exchange in server.seen}) < len(tickets), "connections are kept"
+
+
 @pytest.mark.usefixtures("one_time")
 async def test_rejected_sign_on_is_a_bad_gateway_with_a_page(server: DocumentServer, tmp_path: Path) -> None:
     async with gateway(write_one_time(tmp_path, server.port)) as gate:
