@@ -25,7 +25,7 @@ from calgate.plugin import (
     Unavailable,
 )
 from calgate_cal import lua, replies, terms
-from calgate_cal.anonymous import denial_code, network_of
+from calgate_cal.anonymous import UnservedClaims, denial_code, network_of
 from calgate_cal.known_leases import KnownLease, KnownLeases
 from calgate_cal.names import is_named
 from calgate_cal.pool_alerts import PoolAlerts
@@ -57,6 +57,7 @@ class CalAllocator:
         store.listen(self._on_event)
         self._alerts = PoolAlerts(clock)
         self._settling = Settling(self._settle)
+        self._unserved = UnservedClaims(clock)
         self._reassert = asyncio.Event()
         self.is_active = asyncio.Event()
         self._history: dict[str, bytes] = {}  # license -> id of the server's history, from the last reply
@@ -66,6 +67,9 @@ class CalAllocator:
         """Claims a CAL for the claimant and document. Raises NoCal or Unavailable."""
         if self._is_exempt(license, claimant):
             return Lease(license, "exempt", claimant, document)
+        if self._unserved.are_too_many(claimant):
+            why = f"too many claims from {claimant.client} for documents that the document server does not serve"
+            raise NoCal(why, license=license, document=document.rpartition("|")[2], pools=(), code="address-full")
         groups = "\n".join(sorted(self._groups(license, claimant)))
         belief = self._belief(self._known.of(license, claimant, document))
         who = (lua.part(claimant.user), claimant.name, lua.part(claimant.client))
@@ -98,6 +102,7 @@ class CalAllocator:
             return
         if served is False:
             self._known.forget(lease)
+            self._unserved.note(lease.claimant)
         code = "" if served is None else str(int(served))
         settled = (_kind(lease), *_whose(lease), lease.id, lease.reference, code)
         is_lasting = code != "" and _kind(lease) != "session"

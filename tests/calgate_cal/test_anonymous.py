@@ -11,7 +11,7 @@ from cal_model.license import MINUTE, SALES, TEN, Lab
 from calgate.plugin import Bars, ConsoleContext, Inputs, Services, Table, Visitor
 from calgate.plugin.licensing import Activity, Claimant, Lease, NoCal
 from calgate_cal import report
-from calgate_cal.anonymous import network_of
+from calgate_cal.anonymous import MOST_UNSERVED, UnservedClaims, network_of
 from calgate_cal.planner.plan import Options, prepare
 from calgate_cal.planner.recorded import options_of, recorded
 from calgate_cal.planner.sources.audit import Window
@@ -211,3 +211,35 @@ async def test_console_and_report_show_anonymous_browsers_with_the_others(licens
     records = [record async for record in q.license_admin.records(window.since, window.until)]
     made = report.make("q", records, await q.holders(), prepared, window, calendar(), {"session": 3})
     assert [(use.kind, use.users, use.peak) for use in made.uses] == [("session", 2, 2)]
+
+
+async def test_claims_for_documents_that_are_not_there_write_a_bounded_number_of_records(license: License) -> None:
+    q = await license(session={"in_license": 3}, anonymous={"max": 3})
+    q.allocator._unserved = UnservedClaims(lambda: 1_000_000.0)
+    for number in range(MOST_UNSERVED):
+        lease = await claim(q, visitor(number % 3), f"missing-{number}.qvw")
+        await q.allocator.settle(lease, served=False)
+    for number in range(MOST_UNSERVED):
+        with pytest.raises(NoCal, match=r"too many claims from 192\.0\.2\.1") as refused:
+            await claim(q, visitor(number % 3), f"missing-{number}.qvw")
+        assert refused.value.code == "address-full"
+    assert len(await q.log()) == 2 * MOST_UNSERVED
+    assert await visit(q, visitor(9, "198.51.100.7")) == "session"
+    assert await q.open("bob") == "session"
+    q.allocator._unserved = UnservedClaims(lambda: 1_000_060.0)
+    assert await visit(q, visitor(1)) == "session"
+
+
+def test_unserved_claims_are_counted_by_network_and_minute_in_a_bounded_table() -> None:
+    now = 1_000_000.0
+    unserved = UnservedClaims(lambda: now)
+    for number in range(5000):
+        for _ in range(MOST_UNSERVED if number == 1 else 1):
+            unserved.note(visitor(number, f"10.0.{number // 250}.{number % 250}"))
+    assert len(unserved._counts) <= 4097
+    assert unserved.are_too_many(visitor(1, "10.0.0.1"))
+    assert not unserved.are_too_many(visitor(2, "10.0.0.2"))
+    assert unserved.are_too_many(visitor(3, "203.0.113.9")), "the networks that found no place count as one"
+    assert not unserved.are_too_many(Claimant("S-1-5-21-1", "CORP\\bob", "10.0.0.1"))
+    now += 60
+    assert not unserved.are_too_many(visitor(1, "10.0.0.1"))

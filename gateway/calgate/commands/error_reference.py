@@ -179,7 +179,8 @@ REFUSALS: Mapping[str, Help] = {
         "programs.md",
     ),
     "address-full": Help(
-        "Browsers at one address, on public routes, hold all the CALs that `anonymous.per_address` allows",
+        "Browsers at one address, on public routes, hold all the CALs that `anonymous.per_address` allows, or requested"
+        " 20 documents in a minute that the document server did not serve",
         "raise it if many visitors share an address; behind a proxy, name the proxy in `listen.trusted_proxies`",
         "programs.md",
     ),
