@@ -55,7 +55,7 @@ _ANONYMOUS: Mapping[str, Message] = {
     ),
     "address-full": Message(
         _NONE_FOR_VISITORS,
-        _("Visitors at your network address already use as many licenses as they may use at once."),
+        _("Visitors at your network address use, or have just requested, as many licenses as they may."),
         _WAIT[:1],
         template="denial.html",
     ),

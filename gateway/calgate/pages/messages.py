@@ -86,7 +86,7 @@ _ACCOUNTS: Mapping[str, tuple[str, str]] = {
         _("You were identified, but the directory has no such account."),
     ),
     "not-delegated": (
-        _("The document server cannot sign you in"),
+        _("You cannot be signed in at the document server"),
         _("You may open this, but the domain does not let this site sign you in at the document server."),
     ),
 }
@@ -207,7 +207,7 @@ _WRITERS: tuple[tuple[type[r.Refusal], Callable[[r.Refusal], Message]], ...] = (
     (
         r.BadGateway,
         _plain(
-            _("The document server could not be reached"),
+            _("The document server gave no valid response"),
             _("It is not responding, or its response could not be read."),
             _("Try again in a moment."),
             template="unavailable.html",

@@ -113,7 +113,7 @@ def test_number_chooses_the_plural_form() -> None:
         "Wszystkie licencje tej witryny (5) są w użyciu.",
     ]
     assert ENGLISH.plural(one, many, 1) == one
-    assert LANGUAGES.choose("ja").plural(one, many, 1) == "このサイトの 1 件のライセンスはすべて使用中です。"
+    assert LANGUAGES.choose("ja").plural(one, many, 1) == "このサイトのライセンスはすべて使用中です (全 1 件)。"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_time_on_another_day_has_its_day() -> None:
 
 def test_denial_is_a_sentence_about_this_persons_licenses() -> None:
     assert "All 46 licenses open to you are in use." in text_of("en")
-    assert "Alle 46 Lizenzen, die für Sie infrage kommen, sind vergeben." in text_of("de")
+    assert "Alle 46 Lizenzen, die für Sie infrage kommen, sind belegt." in text_of("de")
     assert "Nächste Lizenz voraussichtlich frei13:35 MEZ" in text_of("de")
 
 
@@ -219,4 +219,4 @@ def test_value_of_a_text_is_never_markup() -> None:
     language: Language = LANGUAGES.choose("de")
     body = PAGES.refuse(refusals()["forbidden"], replace(VIEWER, user=evil, accept_language="de")).body.decode()
     assert "<script>alert" not in body
-    assert language.text("Reference %(reference)s.", reference="%(x)s") == "Referenz %(x)s."
+    assert language.text("Reference %(reference)s.", reference="%(x)s") == "Referenznummer %(x)s."
