@@ -93,7 +93,9 @@ async def site(server: DocumentServer, tmp_path_factory: pytest.TempPathFactory)
     async with provider() as idp:
         more = SECTIONS.format(port=port, issuer=idp.issuer, client=CLIENT, secret=SECRET)
         async with gateway(write_settings(folder, server.port, listen=listen, more=more)) as gate:
-            yield Site(gate, f"https://127.0.0.1:{port}", idp)
+            site = Site(gate, f"https://127.0.0.1:{port}", idp)
+            await by_ntlm(site)  # waits until the console's process serves
+            yield site
 
 
 def cookie_in(reply: Reply, name: str = "__Host-calgate") -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from support.gateway_process import (
     PASSWORD,
+    WORKERS,
     DocumentServer,
     Gateway,
     NtlmClient,
@@ -205,7 +206,7 @@ async def test_curl_posts_a_form_with_ntlm_and_a_live_session(
     assert [seen.body for seen in server.seen] == [FORM]
     assert len(gate.decisions("signed in")) == 1
     assert (await curl(f"{gate.url}/docs/sales", "-b", jar)).status == 200, "the session and its CAL are still there"
-    assert len(gate.decisions("CAL")) == 1
+    assert len(gate.decisions("CAL")) <= int(WORKERS), "each worker claims it once"
 
 
 async def test_another_person_on_a_live_session_signs_in_and_ends_it(gate: Gateway, server: DocumentServer) -> None:

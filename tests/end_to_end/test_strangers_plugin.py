@@ -78,6 +78,7 @@ async def test_sign_on_that_is_not_installed_is_a_fault_that_names_those_that_ar
 # ---------------------------------------------------------------- a sign-on to one document server
 
 ONE_TIME = """
+import os
 from contextlib import asynccontextmanager
 from calgate.plugin import Section
 
@@ -93,7 +94,7 @@ class OneTime:
 
     async def introduce(self, server, person, grant, lease):
         self.made += 1
-        return {"X-Ticket": f"{self.made} {server.name} {person.account}"}
+        return {"X-Ticket": f"{os.getpid()}-{self.made} {server.name} {person.account}"}
 
     def why_rejected(self, status, headers):
         return "it does not know the key" if status == 401 and headers["www-authenticate"] == "Ticket" else None
