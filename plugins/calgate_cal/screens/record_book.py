@@ -18,7 +18,8 @@ from calgate_cal.screens.background import begin, has_ended
 from calgate_cal.screens.found_records import Entry, entry_of
 
 _MOST_FOUND = 200_000  # records that can be found by reference or user; older ones are in the log
-_MOST_SPANS = 2_000_000  # of each kind
+_MOST_SPANS = 2_000_000  # of each kind; the oldest are forgotten
+_MOST_FOLLOWED = 1_000_000  # records after the first reading; then all that the store still has are read again
 _LINK = 3600.0  # seconds between two attempts of one wish, as the planner has it
 _NO_DENIALS = ("granted", "taken-back", "kept", "visited")
 
@@ -36,6 +37,7 @@ class RecordBook:
         self._last = "0"
         self._is_read = False
         self._count = 0
+        self._count_at_first = 0
         self._entries: deque[Entry] = deque(maxlen=_MOST_FOUND)
         self._spans: dict[str, tuple[array[float], array[float], array[int]]] = {}
         self._users: dict[str, int] = {}
@@ -49,6 +51,8 @@ class RecordBook:
 
     async def is_current(self, patience: float | None = None) -> bool:
         """Brings the book up to now; False while the records are read for the first time. Raises Unavailable."""
+        if self._is_read and self._count - self._count_at_first > _MOST_FOLLOWED:
+            self._begin()  # the store forgets old records, and so must a process that runs for years
         if self._is_read:
             await self._follow()
             return True
@@ -69,7 +73,8 @@ class RecordBook:
                 async for record in self._admin.records_after("0"):
                     self._add(record)
                     self._last = record.id
-            self._is_read = True
+            if not self._is_read:
+                self._is_read, self._count_at_first = True, self._count
 
     def _add(self, record: Record) -> None:
         if record.what == "clock-set":  # all records have been written again, under other ids
@@ -86,10 +91,12 @@ class RecordBook:
         if kind not in self._spans:
             self._spans[kind] = (array("d"), array("d"), array("l"))
         begins, ends, users = self._spans[kind]
-        if len(ends) < _MOST_SPANS:
-            begins.append(since)
-            ends.append(float(record["ended"]) / 1000)
-            users.append(self._users.setdefault(record["user"], len(self._users)))
+        if len(ends) >= _MOST_SPANS:
+            for values in (begins, ends, users):
+                del values[: _MOST_SPANS // 4]
+        begins.append(since)
+        ends.append(float(record["ended"]) / 1000)
+        users.append(self._users.setdefault(record["user"], len(self._users)))
 
     # ------------------------------------------------------------ what the screens look up
 

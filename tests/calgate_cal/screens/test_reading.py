@@ -15,7 +15,7 @@ from calgate_cal.planner.clock import Calendar
 from calgate_cal.planner.sources import audit
 from calgate_cal.planner.sources.audit import Window
 from calgate_cal.report import full_hour, hourly_peaks, spans
-from calgate_cal.screens import background, screens
+from calgate_cal.screens import background, record_book, screens
 from calgate_cal.screens.holder_index import HolderIndex
 from calgate_cal.screens.peaks import Peaks
 from calgate_cal.screens.record_book import RecordBook
@@ -231,3 +231,38 @@ async def test_book_begins_again_when_the_records_are_others(license: Make) -> N
     await lab.at(HOUR)
     assert await book.is_current()
     assert book.denials_since(0) == []
+
+
+async def ended_session(lab: Lab, number: int) -> None:
+    await lab.at(number * HOUR)
+    await lab.open(f"u{number}")
+    await lab.at(number * HOUR + 20 * MINUTE)
+    await lab.release(f"u{number}")
+
+
+async def test_book_that_is_full_forgets_the_oldest_use_and_keeps_the_newest(
+    license: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_book, "_MOST_SPANS", 4)
+    lab = await license(session={"in_license": 3})
+    for number in range(9):
+        await ended_session(lab, number)
+    book = RecordBook(lab.license_admin)
+    assert await book.is_current()
+    kept = [span.since for span in book.spans_since(0)]
+    assert 3 <= len(kept) <= 4
+    assert max(kept) == pytest.approx(TEN + 8 * HOUR)
+
+
+async def test_book_that_has_followed_for_long_is_read_again_from_what_the_store_still_has(
+    license: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_book, "_MOST_FOLLOWED", 10)
+    lab = await license(session={"in_license": 3})
+    book = RecordBook(lab.license_admin)
+    for number in range(12):
+        await ended_session(lab, number)
+        assert await book.is_current()
+        await lab.store.redis.xtrim("calgate:{q}:audit", maxlen=8, approximate=False)
+    assert book.count <= 8 + 10 + 6
+    assert max(span.since for span in book.spans_since(0)) == pytest.approx(TEN + 11 * HOUR)
