@@ -30,6 +30,7 @@ from calgate.endpoints.preflight import Preflights
 from calgate.endpoints.refusals import RefusalResponses
 from calgate.endpoints.session_end import SessionEnd
 from calgate.endpoints.sign_in_pages import SignInPages
+from calgate.exchange.questions import Questions
 from calgate.handler import Handler
 from calgate.http.cookies import OUR_COOKIES
 from calgate.http.headers import RequestHeaderFilter
@@ -44,7 +45,6 @@ from calgate.plugin.errors import ConfigError
 from calgate.plugin.identity import CountsGuesses, NamesMechanisms
 from calgate.plugin.sign_on import PublishesKeys, ServerSignOn, SignOn
 from calgate.plugin_loader import StartedPlugins
-from calgate.questions import Questions
 from calgate.routes import (
     Route,
     authorization_faults,

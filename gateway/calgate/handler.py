@@ -10,6 +10,8 @@ from calgate.endpoints.gateway_paths import GatewayPaths
 from calgate.endpoints.preflight import Preflights
 from calgate.endpoints.refusals import InternalError, RefusalResponses
 from calgate.endpoints.settings import ForwardAuthSection
+from calgate.exchange.reading import Reading
+from calgate.exchange.warm_exchange import WarmExchange
 from calgate.http.connection import RawRequest
 from calgate.http.headers import RequestHeaderFilter
 from calgate.http.known_heads import KnownHead, KnownHeads
@@ -18,11 +20,9 @@ from calgate.http.response import Response
 from calgate.http.settings import Listen
 from calgate.pipeline import Pipeline
 from calgate.plugin.errors import Refusal
-from calgate.reading import Reading
 from calgate.routes import Route, finder
 from calgate.telemetry import log
 from calgate.telemetry.metrics import Metrics
-from calgate.warm_exchange import WarmExchange
 
 if TYPE_CHECKING:
     from calgate.tracing.spans import Tracing

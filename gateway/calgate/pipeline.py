@@ -10,19 +10,20 @@ from functools import partial
 from time import perf_counter
 
 from calgate.access.rechecks import EVERY, recheck
-from calgate.admission import Admission
 from calgate.authentication.open_exchanges import JUDGED_AFTER, Forwarding, StreamedBody
 from calgate.authentication.session import Session
 from calgate.authentication.sessions import Sessions
 from calgate.dialect import Dialect
+from calgate.exchange.admission import Admission
+from calgate.exchange.open_websocket import OpenWebSocket
+from calgate.exchange.questions import CAL_KINDS, LONG_LIVED_KINDS, Questions
+from calgate.exchange.reading import Reading
+from calgate.exchange.warm_exchange import Deliver, WarmExchange
 from calgate.http.request import Request
 from calgate.http.response import Response
 from calgate.licensing.leases import Licensing
-from calgate.open_websocket import OpenWebSocket
 from calgate.plugin.errors import BadGateway, Refusal
 from calgate.plugin.sign_on import DocumentServer, ServerSignOn
-from calgate.questions import CAL_KINDS, LONG_LIVED_KINDS, Questions
-from calgate.reading import Reading
 from calgate.routes import Route
 from calgate.telemetry import log
 from calgate.telemetry.metrics import Metrics
@@ -30,7 +31,6 @@ from calgate.upstream.forwarder import Introduction, UpstreamResponse, encode_he
 from calgate.upstream.pool import Upstream
 from calgate.upstream.state import State
 from calgate.upstream.websocket import WebSocketTunnel
-from calgate.warm_exchange import Deliver, WarmExchange
 
 
 class Pipeline:

@@ -11,11 +11,11 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from calgate.endpoints.settings import ForwardAuthSection
+from calgate.exchange.questions import Questions
 from calgate.http.request import Request
 from calgate.http.response import Response, date
 from calgate.http.target import read_target, to_origin_form
 from calgate.plugin.errors import BadRequest, Forbidden, MethodRefused
-from calgate.questions import Questions
 from calgate.routes import Route
 
 PATH = "/_calgate/auth"

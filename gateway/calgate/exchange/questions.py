@@ -11,12 +11,13 @@ from functools import partial
 
 from calgate.access.current import CurrentRules
 from calgate.access.rules import AccessRequest, Verdict
-from calgate.admission import Admission
 from calgate.authentication.anonymous import ANONYMOUS, AnonymousBrowsers, cookie_needed
 from calgate.authentication.session import GrantKey, Session
 from calgate.authentication.sessions import Sessions
 from calgate.authentication.sign_in import SignedIn, SignIn
 from calgate.dialect import Use, is_prefetch_or_embed
+from calgate.exchange.admission import Admission
+from calgate.exchange.reading import Reading
 from calgate.http.request import Request
 from calgate.http.target import refuse_windows_alias
 from calgate.licensing.leases import Licensing
@@ -24,7 +25,6 @@ from calgate.plugin.access import Grant
 from calgate.plugin.errors import Forbidden, Refusal, RequestTimeout, Unavailable
 from calgate.plugin.identity import Person
 from calgate.plugin.licensing import Lease
-from calgate.reading import Reading
 from calgate.routes import Route
 from calgate.telemetry import log
 from calgate.upstream.forwarder import encode_headers

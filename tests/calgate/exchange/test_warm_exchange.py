@@ -13,14 +13,14 @@ import pytest
 import pytest_asyncio
 
 from calgate import routes
-from calgate.admission import Admission
 from calgate.config.model import Route as RouteSection
+from calgate.exchange.admission import Admission
+from calgate.exchange.reading import Reading
 from calgate.http.request import Request
 from calgate.licensing.leases import Licensing
 from calgate.plugin.access import Grant
 from calgate.plugin.errors import AccountRefused
 from calgate.plugin.identity import Identity, Person
-from calgate.reading import Reading
 from support.gateway_process import Exchange, document_server, write_settings
 from support.qlikview import CALL, update, write_qlikview
 from support.warm_gateway import Warm, warm_gateway
@@ -184,7 +184,7 @@ async def test_warm_request_is_judged_again_when_the_hours_of_a_rule_begin(
             boundary = session._grants[0, "/page", "", "127.0.0.1"].until
             assert boundary is not None
             session.person_at = boundary  # so that only the grant is out of date
-            monkeypatch.setattr("calgate.questions.time", SimpleNamespace(time=lambda: boundary + 1))
+            monkeypatch.setattr("calgate.exchange.questions.time", SimpleNamespace(time=lambda: boundary + 1))
             assert (await warm.get())[0].startswith(b"HTTP/1.1 403")
             assert len(warm.tasks) == 1
 

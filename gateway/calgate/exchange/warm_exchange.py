@@ -9,7 +9,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Protocol
 
-from calgate.admission import Admission
+from calgate.exchange.admission import Admission
 from calgate.http.request import Request
 from calgate.http.response import Response
 from calgate.plugin.errors import Refusal

@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 
 from calgate.dialect import Use
+from calgate.exchange.questions import Questions
 from calgate.plugin.licensing import Claimant, Lease
-from calgate.questions import Questions
 
 
 @pytest.mark.parametrize("served", [True, False, None])
