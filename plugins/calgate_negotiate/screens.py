@@ -56,7 +56,7 @@ class _SignIns:
     async def lift(self, visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
         """Lifts the selected blocks."""
         outcomes = []
-        for target in inputs.selected[:_MOST]:
+        for target in inputs.selected:
             lifted = await self._report.lift(target, visitor.actor, visitor.reason)
             outcomes.append(Outcome(f"{target}: {'can sign in again' if lifted else 'was not blocked'}.", bool(lifted)))
         return outcomes or [Outcome("Nothing was selected.", is_done=False)]

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from secrets import token_urlsafe
-from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
 
 from calgate.console.as_json import cell, outcomes_as_json, view_as_json
+from calgate.console.form import MOST_IN_QUERY, read_form, read_query
 from calgate.console.pages import Frame, Pages, Question
 from calgate.console.unproved import UnprovedChanges
 from calgate.endpoints import ADMIN
@@ -24,9 +25,9 @@ from calgate.plugin.screens import ROLES, Inputs, Moment, Notice, Outcome, Part,
 
 logger = logging.getLogger(__name__)
 
-_LARGEST = 2 << 20  # bytes of a body
 _REMEMBERED = 200  # outcomes that wait for the page after a change
 _LONGEST_REASON = 500
+_MOST_SELECTED = 1000  # rows of one change: each is a call to the store, and some look a user up
 _CONFIRM = "confirm"  # the page of a change that waits until its visitor has proved who they are
 _PROVE = "This takes something away. Prove first that it is you: sign in again."
 _OWN_FIELDS = frozenset({"token", "reason", "back", "row"})
@@ -77,7 +78,10 @@ class ConsoleServer:
         return await self._show(request, caller, screen)
 
     async def _show(self, request: web.BaseRequest, caller: _Caller, screen: Screen) -> web.StreamResponse:
-        values = dict(parse_qsl(request.query_string, max_num_fields=100))
+        try:
+            values = read_query(request)
+        except ValueError as error:
+            return self._notice(request, caller, 400, f"The query cannot be read: {error}.")
         view, status = await self._view(screen, caller.visitor, Inputs(values))
         wants_page = prefers_page(request.headers.get("Accept", "")) and not values.get("csv")
         if view.is_partial and not wants_page:
@@ -129,9 +133,12 @@ class ConsoleServer:
             )
             return self._notice(request, caller, 403, f"Your role may not do this; it takes {action.role}.")
         try:
-            values, selected = await _form(request)
+            values, selected = await read_form(request)
         except ValueError as error:
-            return self._notice(request, caller, 400, f"The form cannot be read: {error}")
+            return self._notice(request, caller, 400, f"The form cannot be read: {error}.")
+        if len(selected) > _MOST_SELECTED:
+            text = f"{len(selected)} rows are selected; at most {_MOST_SELECTED} are changed at a time."
+            return self._notice(request, caller, 400, text)
         if action.takes_away and caller.removal != "yes":
             return self._refuse_removal(request, caller, screen, name, values, selected)
         reason = " ".join(values.get("reason", "").split())[:_LONGEST_REASON]
@@ -177,7 +184,7 @@ class ConsoleServer:
         if change is None:
             return self._notice(request, caller, 404, "No change of yours waits here any more. Make it again.")
         ways = caller.ways if caller.removal == "prove" else ()
-        here = f"{request.path}?{request.query_string}"
+        here = f"{request.path}?{request.rel_url.raw_query_string}"
         return self._page(caller, None, View([]), here, (), 200, replace(change, ways=ways))
 
     def _back(self, written: str, screen: Screen, caller: _Caller, outcomes: Sequence[Outcome]) -> str:
@@ -187,7 +194,7 @@ class ConsoleServer:
         while len(self._outcomes) > _REMEMBERED:
             self._outcomes.popitem(last=False)
         path, _, query = (_own_page(written) or f"{ADMIN}{screen.path}").partition("?")
-        kept = [(name, value) for name, value in parse_qsl(query, max_num_fields=100) if name != "done"]
+        kept = [(name, value) for name, value in parse_qsl(query) if name != "done"]
         return f"{path}?{urlencode([*kept, ('done', mark)])}"
 
     # ------------------------------------------------------------ forms of a response
@@ -233,9 +240,9 @@ class ConsoleServer:
 
 def _own_page(written: str) -> str:
     """Returns path and query of a page of the console, "" for anything else."""
-    parts = urlsplit(written)
-    is_ours = parts.path.startswith(ADMIN) and not parts.netloc and not parts.scheme
-    return f"{parts.path}?{parts.query}" if is_ours else ""
+    page = written.partition("#")[0]
+    is_address = page.isascii() and page.isprintable() and " " not in page and page.count("&") < MOST_IN_QUERY
+    return page if page.startswith(ADMIN) and is_address else ""
 
 
 def _caller(request: web.BaseRequest) -> _Caller | None:
@@ -247,23 +254,6 @@ def _caller(request: web.BaseRequest) -> _Caller | None:
         return _Caller(visitor, said["token"], said["host"], said["removal"], ways) if visitor.role in ROLES else None
     except (ValueError, KeyError, TypeError):
         return None
-
-
-async def _form(request: web.BaseRequest) -> tuple[Mapping[str, str], Sequence[str]]:
-    """Returns the fields, and the selected rows. Raises ValueError."""
-    body = await request.content.read(_LARGEST + 1)
-    while len(body) <= _LARGEST and (more := await request.content.read(_LARGEST)):
-        body += more
-    if len(body) > _LARGEST:
-        raise ValueError(f"it has more than {_LARGEST} bytes")
-    if request.content_type == "application/json":
-        found = json.loads(body or b"{}")
-        if not isinstance(found, dict):
-            raise ValueError("an object is expected")
-        rows = found.pop("row", [])
-        return {str(key): str(value) for key, value in found.items()}, [str(row) for row in rows]
-    fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=10_000)
-    return {name: values[-1] for name, values in fields.items()}, fields.get("row", [])
 
 
 def _json(value: object, status: int) -> web.Response:

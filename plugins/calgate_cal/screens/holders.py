@@ -43,7 +43,6 @@ _BUTTONS = (
     Button("holders/remove", "Remove"),
     Button("holders/force", "End at once, before the minimum"),
 )
-_MOST_SELECTED = 1000
 
 READING_HOLDERS = Notice(
     "The holders are being read for the first time since the console started. They appear here by themselves."
@@ -154,7 +153,7 @@ class _Holders:
         """Assigns to the users of the form, or to those of the selected denials."""
         wanted = [(inputs.get("license") or self._licenses.names[0], user) for user in _listed(inputs.get("user"))]
         outcomes = []
-        for row in inputs.selected[:_MOST_SELECTED]:
+        for row in inputs.selected:
             try:
                 license, user = parts_of(row, 2)
                 wanted.append((license, user))
@@ -182,7 +181,7 @@ class _Holders:
 
         async def run(visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
             outcomes = []
-            for row in inputs.selected[:_MOST_SELECTED]:
+            for row in inputs.selected:
                 try:
                     license, *rest = parts_of(row, 6)
                     outcomes.append(Outcome(await change(self._licenses.admin(license, visitor), rest)))

@@ -78,8 +78,8 @@ def number(text: str) -> int:
 
 
 def is_record_id(text: str) -> bool:
-    """Returns whether a text of a query can be a record's id."""
-    return bool(re.fullmatch(r"\d{1,20}-\d{1,20}", text, re.ASCII))
+    """Returns whether a text of a query can be a record's id: two numbers of 64 bits."""
+    return bool(re.fullmatch(r"\d{1,19}-\d{1,19}", text, re.ASCII))
 
 
 def person(name: str, key: str = "") -> Link:

@@ -1,7 +1,7 @@
 """The console's process: what it shows while something is still being read, and who may take something away."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from unittest.mock import Mock
 from urllib.parse import urlencode
@@ -38,7 +38,12 @@ def server() -> ConsoleServer:
 
 
 async def request_of(
-    server: ConsoleServer, path: str, removal: str, accept: str, form: dict[str, str] | None = None, key: str = "S-1"
+    server: ConsoleServer,
+    path: str,
+    removal: str,
+    accept: str,
+    form: Mapping[str, str | Sequence[str]] | None = None,
+    key: str = "S-1",
 ) -> web.Response:
     who = {"name": "CORP\\root", "key": key, "role": "admin", "address": "::1", "token": "t", "host": "h"}
     said = json.dumps(who | {"removal": removal, "ways": WAYS})
@@ -46,7 +51,7 @@ async def request_of(
     body = StreamReader(Mock(_reading_paused=False), 2**16)
     if form is not None:
         headers["Content-Type"] = "application/x-www-form-urlencoded"
-        body.feed_data(urlencode(form).encode())
+        body.feed_data(urlencode(form, doseq=True).encode())
     body.feed_eof()
     request = make_mocked_request("GET" if form is None else "POST", ADMIN + path, headers=headers, payload=body)
     response = await server.respond(request)
@@ -83,3 +88,23 @@ async def test_change_waits_for_the_proof_of_its_own_visitor(server: ConsoleServ
     assert "evil.example" not in proved
     assert (await request_of(server, "confirm?change=other", "yes", PAGE)).status == 404
     assert (await request_of(server, path, "yes", PAGE, key="S-2")).status == 404
+
+
+@pytest.mark.parametrize(
+    "back", ["https://evil.example/", "//evil.example/", f"{ADMIN}ä", f"{ADMIN}\r\nX: y", f"{ADMIN}[%"]
+)
+async def test_change_leads_back_to_a_page_of_the_console_alone(server: ConsoleServer, back: str) -> None:
+    response = await request_of(server, "things/give", "yes", PAGE, {"back": back})
+    assert response.status == 303
+    assert response.headers["Location"].startswith(ADMIN)
+    assert response.headers["Location"].isascii()
+
+
+async def test_query_that_cannot_be_read_is_refused(server: ConsoleServer) -> None:
+    assert (await request_of(server, f"things?{'a=1&' * 101}", "yes", PAGE)).status == 400
+
+
+async def test_more_rows_than_are_changed_at_a_time_are_refused_as_a_whole(server: ConsoleServer) -> None:
+    rows = [str(number) for number in range(1001)]
+    assert (await request_of(server, "things/give", "yes", PAGE, {"row": rows})).status == 400
+    assert (await request_of(server, "things/give", "yes", PAGE, {"row": rows[1:]})).status == 303
