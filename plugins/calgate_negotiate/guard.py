@@ -43,6 +43,7 @@ PATIENCE = 5.0
 
 _LIBRARY = "calgate_guard_v2"
 _POLL_INTERVAL = 0.02
+_READ_AT_ONCE = 500  # counts in one round trip
 
 
 class Limit(Section):
@@ -239,36 +240,40 @@ class GuardReport:
     """Shows an administrator what the guard has counted, and lifts blocks."""
 
     def __init__(self, store: Store, section: GuardSection) -> None:
-        self._redis = store.redis
+        self._store = store
         self._section = section
         self._keys = Keys(store.prefix)
         self._changes = ChangeLog(store)
 
     async def blocks(self) -> AsyncIterator[Block]:
         """Yields the accounts and addresses that have to wait now, on every gateway."""
-        async for key, name in self._counts():
-            kind, account, address = self._keys.read(name)
-            failures, left = int(await self._redis.get(key) or 0), await self._redis.pttl(key)
-            limit = self._section.address if kind == "address" else self._section.account
-            # addresses that are new to an account are stopped one attempt short of the account's limit
-            if left > 0 and failures >= limit.failures - (kind == "account"):
-                yield Block(kind, account, address, failures, left / 1000)
+        async for names in self._counts():
+            commands = [command for name in names for command in (("GET", name), ("PTTL", name))]
+            replies = await self._store.execute_all(commands)
+            for name, count, left in zip(names, replies[::2], replies[1::2], strict=True):
+                kind, account, address = self._keys.read(name)
+                failures = int(count or 0)
+                limit = self._section.address if kind == "address" else self._section.account
+                # addresses that are new to an account are stopped one attempt short of the account's limit
+                if left > 0 and failures >= limit.failures - (kind == "account"):
+                    yield Block(kind, account, address, failures, left / 1000)
 
     async def lift(self, target: str, by: str, reason: str) -> int:
         """Deletes the failures of an account, or from an address, and records who did. Returns how many counts."""
         wanted = target.casefold()
         lifted = 0
-        async for key, name in self._counts():
-            _, account, address = self._keys.read(name)
-            if wanted in (account.casefold(), address.casefold()):
-                lifted += await self._redis.delete(key)
+        async for names in self._counts():
+            for name in names:
+                _, account, address = self._keys.read(name)
+                if wanted in (account.casefold(), address.casefold()):
+                    lifted += await self._store.execute("DEL", name)
         if lifted:
             await self._changes.record("block-lifted", target, by, reason)
         return lifted
 
     async def ntlm_sign_ins(self) -> list[tuple[str, str, int, int]]:
         """Returns user, address, number and time of the last NTLM sign-in (Unix time), the most frequent first."""
-        raw: dict[bytes | str, bytes | str] = await self._redis.hgetall(self._keys.report)
+        raw: dict[bytes | str, bytes | str] = await self._store.execute("HGETALL", self._keys.report)
         found = {as_text(field): int(value) for field, value in raw.items()}
         rows = []
         for field, number in found.items():
@@ -277,9 +282,16 @@ class GuardReport:
                 rows.append((user, address, number, found.get(f"t:{field[2:]}", 0)))
         return sorted(rows, key=lambda row: (-row[2], row[0], row[1]))
 
-    async def _counts(self) -> AsyncIterator[tuple[Any, str]]:
-        async for key in self._redis.scan_iter(match=_glob_safe(self._keys.counts), count=500):
-            yield key, as_text(key)
+    async def _counts(self) -> AsyncIterator[Sequence[str]]:
+        """Yields the names of all counts, some at a time."""
+        names: list[str] = []
+        async for name in self._store.scan(_glob_safe(self._keys.counts)):
+            names.append(name)
+            if len(names) >= _READ_AT_ONCE:
+                yield names
+                names = []
+        if names:
+            yield names
 
 
 def _glob_safe(pattern: str) -> str:

@@ -13,7 +13,6 @@ from calgate.plugin import (
     Moment,
     Notice,
     Outcome,
-    Part,
     Screen,
     Table,
     View,
@@ -45,20 +44,21 @@ class _SignIns:
             verdict = Notice("NTLM may go: nobody has signed in by it for 30 days.", "ok")
         else:
             users = len({row[0] for row in rows if row[3] >= time.time() - _RECENT})
-            verdict = Notice(f"NTLM is still in use: {users} users signed in by it in the last 30 days.", "warn")
+            who = "1 user" if users == 1 else f"{users} users"
+            verdict = Notice(f"NTLM is still in use: {who} signed in by it in the last 30 days.", "warn")
         return View([await self._blocked(""), verdict, _ntlm(rows[:_MOST])])
 
-    async def about(self, visitor: Visitor, user: str) -> Sequence[Part]:
+    async def about(self, visitor: Visitor, user: str) -> View:
         wanted = user.casefold()
         rows = [row for row in await self._report.ntlm_sign_ins() if row[0].casefold() == wanted]
-        return [await self._blocked(wanted), _ntlm(rows[:_MOST])]
+        return View([await self._blocked(wanted), _ntlm(rows[:_MOST])])
 
     async def lift(self, visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
         """Lifts the selected blocks."""
         outcomes = []
         for target in inputs.selected:
             lifted = await self._report.lift(target, visitor.actor, visitor.reason)
-            outcomes.append(Outcome(f"{target}: {'can sign in again' if lifted else 'was not blocked'}.", bool(lifted)))
+            outcomes.append(Outcome(f"{target} {'can sign in again' if lifted else 'was not blocked'}.", bool(lifted)))
         return outcomes or [Outcome("Nothing was selected.", is_done=False)]
 
     async def _blocked(self, wanted: str) -> Table:

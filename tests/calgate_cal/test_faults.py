@@ -334,6 +334,10 @@ async def test_cluster_serves_every_license_and_events_reach_every_gateway(tmp_p
                 while len(heard) < 4:
                     await asyncio.sleep(0.02)
             assert heard == ["ended"] * 4
+            names = [f"calgate:n:{number}" for number in range(50)]  # on every server
+            assert await store.execute_all([("SET", name, name) for name in names])
+            assert await store.execute_all([("GET", name) for name in names]) == [name.encode() for name in names]
+            assert {name async for name in store.scan("calgate:n:*")} == set(names)
     finally:
         cluster.stop()
 

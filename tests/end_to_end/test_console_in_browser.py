@@ -80,4 +80,4 @@ async def _keyboard_alone_searches(page: Page, console: str) -> None:
             break
     await page.keyboard.type("dave")
     await page.keyboard.press("Enter")
-    await expect(page.get_by_role("heading", name="1 CALs")).to_be_visible()
+    await expect(page.get_by_role("heading", name="1 CAL", exact=True)).to_be_visible()

@@ -65,12 +65,14 @@ class Console:
         return [row for part in parts if part["kind"] == "table" for row in part["rows"]]
 
 
-def write(folder: Path, upstream: int, *, place: str, network: str = "127.0.0.0/8", more: str = "") -> Path:
+def write(
+    folder: Path, upstream: int, *, place: str, network: str = "127.0.0.0/8", more: str = "", store: str = ""
+) -> Path:
     """Writes the settings of a gateway with a console."""
     for name, group in PEOPLE.items():
         nt_hash = ntlmv2.nt_hash(PASSWORD)
         edit.add(folder / "users.toml", name, domain="DEMO", display_name=None, groups=(group,), nt_hash=nt_hash)
-    return write_settings(folder, upstream, more=SECTION.format(place=place, network=network) + more)
+    return write_settings(folder, upstream, more=SECTION.format(place=place, network=network) + more, store=store)
 
 
 async def until_served(console: Console) -> None:
@@ -83,9 +85,9 @@ async def until_served(console: Console) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, server: DocumentServer) -> AsyncIterator[Console]:
+async def running(folder: Path, server: DocumentServer, *, store: str = "") -> AsyncIterator[Console]:
     port = free_port()
-    async with gateway(write(folder, server.port, place=f'bind = "127.0.0.1:{port}"')) as gate:
+    async with gateway(write(folder, server.port, place=f'bind = "127.0.0.1:{port}"', store=store)) as gate:
         console = Console(gate, f"http://127.0.0.1:{port}")
         await until_served(console)
         yield console

@@ -15,7 +15,7 @@ from calgate.authentication.completion import complete, start
 from calgate.authentication.document_cookies import DocumentCookies
 from calgate.authentication.session import EXPIRED, Session, hash_id
 from calgate.authentication.session_record import from_record
-from calgate.authentication.session_store import SessionStore
+from calgate.authentication.session_store import RecordedSession, SessionStore
 from calgate.authentication.settings import SessionSection
 from calgate.authentication.shared_calls import SharedCalls
 from calgate.authentication.unconfirmed import UnconfirmedSessions
@@ -247,6 +247,10 @@ class Sessions:
     async def live_of(self, person_key: str) -> list[Session]:
         """Returns the person's live sessions, on all gateways."""
         return await self._store.live_of(person_key)
+
+    async def latest_of(self, person_key: str) -> list[RecordedSession]:
+        """Returns the person's sessions on all gateways, newest first; also ended ones, as long as one can last."""
+        return await self._store.latest_of(person_key)
 
     async def every(self) -> list[Session]:
         """Returns all live sessions. Walks the whole store in steps: for administrators, not for requests."""

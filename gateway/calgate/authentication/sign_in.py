@@ -296,7 +296,7 @@ class SignIn:
     async def _store(self, request: Request, session: Session, previous: Session | None) -> None:
         await self._sessions.store(session)
         if previous is not None and not previous.ended:
-            await self._sessions.end(previous.key, "signed in anew")
+            await self._sessions.end(previous.key, "signed in again")
         self._metrics.count("sign_ins", session.identity.mechanism)
         log.decision(
             "signed in",

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 from calgate.authentication.session import Session
+from calgate.authentication.session_store import RecordedSession
 from calgate.authentication.sessions import Sessions
 from calgate.config.model import Settings
 from calgate.plugin.changes import ChangeLog
-from calgate.plugin.errors import AccountRefused, Unavailable
+from calgate.plugin.errors import AccountRefused, Refusal, Unavailable
 from calgate.plugin.identity import Directory
 from calgate.plugin.names import identity_of
 from calgate.plugin.screens import (
@@ -69,16 +70,17 @@ async def _account(directory: Directory, user: str) -> Sequence[Part]:
     return [Facts(person.display_name or person.name, facts)]
 
 
-def sessions_screen(settings: Settings, store: Store) -> Screen:
+def sessions_screen(settings: Settings, store: Store, directory: Directory) -> Screen:
     """Returns the screen of the sessions on all gateways."""
-    shown = _Sessions(settings, store)
+    shown = _Sessions(settings, store, directory)
     actions = {"end": Action("helpdesk", shown.end)}
     return Screen("sessions", "Sessions", shown.show, actions, group="people", order=20, about_user=shown.about)
 
 
 class _Sessions:
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, directory: Directory) -> None:
         self._store = store
+        self._directory = directory
         self._sessions = Sessions(store, settings.core.session, 0)
         self._changes = ChangeLog(store)
         self._known: Sequence[Session] = ()
@@ -104,10 +106,23 @@ class _Sessions:
         )
         return View([search, table])
 
-    async def about(self, visitor: Visitor, user: str) -> Sequence[Part]:
+    async def about(self, visitor: Visitor, user: str) -> View:
+        """Shows the live sessions of a name or key, and when its user signed in before."""
         wanted = user.casefold()
         theirs = [one for one in await self._every() if wanted in (one.name.casefold(), one.person_key.casefold())]
-        return [Table("Sessions", _COLUMNS, _rows(theirs[:_ROWS]), buttons=[_END], empty="Not signed in.")]
+        live = Table("Sessions", _COLUMNS_OF_A_USER, _rows(theirs[:_ROWS]), buttons=[_END], empty="Not signed in.")
+        ended = [one for one in await self._latest_of(user, theirs) if one.ended][:_ROWS]
+        rows = [row | {"ended": one.ended} for row, one in zip(_rows(one.session for one in ended), ended, strict=True)]
+        return View([live, *([Table("Earlier sign-ins", _COLUMNS_OF_THE_PAST, rows)] if rows else [])])
+
+    async def _latest_of(self, user: str, live: Sequence[Session]) -> Sequence[RecordedSession]:
+        if live:
+            return await self._sessions.latest_of(live[0].person_key)
+        try:
+            person = await self._directory.look_up(identity_of(user))
+        except Refusal:  # a disabled account, or a directory that is away: the screen says so above
+            return ()
+        return await self._sessions.latest_of(person.key) if person is not None else ()
 
     async def end(self, visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
         """Ends the selected sessions on every gateway at once."""
@@ -143,6 +158,8 @@ _COLUMNS = (
     Column("since", "Since"),
     Column("key", "Key"),
 )
+_COLUMNS_OF_A_USER = tuple(column for column in _COLUMNS if column.key not in ("user", "key"))
+_COLUMNS_OF_THE_PAST = (*_COLUMNS_OF_A_USER, Column("ended", "Ended"))
 _END = Button("sessions/end", "End sessions")
 
 

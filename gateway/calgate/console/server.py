@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 _REMEMBERED = 200  # outcomes that wait for the page after a change
 _LONGEST_REASON = 500
+_TRY_AGAIN = "5"  # seconds
 _MOST_SELECTED = 1000  # rows of one change: each is a call to the store, and some look a user up
 _CONFIRM = "confirm"  # the page of a change that waits until its visitor has proved who they are
 _PROVE = "This takes something away. Prove first that it is you: sign in again."
@@ -85,7 +86,11 @@ class ConsoleServer:
         view, status = await self._view(screen, caller.visitor, Inputs(values))
         wants_page = prefers_page(request.headers.get("Accept", "")) and not values.get("csv")
         if view.is_partial and not wants_page:
-            return _json({"title": "Something is still being read; try again in a few seconds.", "status": 503}, 503)
+            response = _json(
+                {"title": "Something is still being read; try again in a few seconds.", "status": 503}, 503
+            )
+            response.headers["Retry-After"] = _TRY_AGAIN
+            return response
         if values.get("csv") and status == 200:
             return self._csv(screen, view)
         if not wants_page:
@@ -107,14 +112,18 @@ class ConsoleServer:
         return view, 200
 
     async def _with_panels(self, view: View, visitor: Visitor, user: str) -> View:
-        parts = list(view.parts)
+        shares = [view]
         for screen in self._screens.values():
             if screen.about_user is not None and visitor.may(screen.role):
                 try:
-                    parts += await screen.about_user(visitor, user)
+                    shares.append(await screen.about_user(visitor, user))
                 except Refusal as refusal:
-                    parts.append(Notice(f"{screen.title}: {refusal.detail}", "fail"))
-        return replace(view, parts=parts)
+                    shares.append(View([Notice(f"{screen.title}: {refusal.detail}", "fail")]))
+        return View(
+            [part for share in shares for part in share.parts],
+            is_live=any(share.is_live for share in shares),
+            is_partial=any(share.is_partial for share in shares),
+        )
 
     async def _what_is_unwell(self, visitor: Visitor) -> Sequence[Part]:
         parts: list[Part] = []

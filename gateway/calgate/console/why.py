@@ -47,8 +47,8 @@ class _Why:
             return View([search, Notice(str(error), "fail")])
         return View([search, *await self._explain(inputs.get("user"), inputs.get("document"), path, address, now)])
 
-    async def about(self, visitor: Visitor, user: str) -> Sequence[Part]:
-        return await self._explain(user, "", "/", visitor.address, time.time())
+    async def about(self, visitor: Visitor, user: str) -> View:
+        return View(await self._explain(user, "", "/", visitor.address, time.time()))
 
     async def _explain(self, user: str, written: str, path: str, address: str, now: float) -> Sequence[Part]:
         try:

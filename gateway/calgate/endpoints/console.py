@@ -48,7 +48,10 @@ _CONNECT_WITHIN = 5.0
 _PERSON_REFRESH = 10.0
 _PROOF_LIFE = 600.0  # seconds for which a proof of identity lets its session take things away
 _PASSED_ON = frozenset(
-    {"content-type", "content-disposition", "content-security-policy", "location", "cache-control", "x-frame-options"}
+    {
+        *("content-type", "content-disposition", "content-security-policy", "location", "cache-control"),
+        *("x-frame-options", "retry-after"),
+    }
 )
 
 

@@ -160,7 +160,7 @@ class View:
     """What a screen shows now."""
 
     parts: Sequence[Part]
-    is_live: bool = False  # the page refreshes itself
+    is_live: bool = False  # the page refreshes itself; so does a user's own screen with a part that is live
     is_partial: bool = False  # something is still being read: the page says so, and programs get 503
 
 
@@ -229,7 +229,7 @@ class Screen:
     role: ConsoleRole = "reader"
     group: Literal["licenses", "people", "site"] = "licenses"
     order: int = 50  # lower comes first in its group; the first screen of all is the overview
-    about_user: Callable[[Visitor, str], Awaitable[Sequence[Part]]] | None = None  # its share of a user's own screen
+    about_user: Callable[[Visitor, str], Awaitable[View]] | None = None  # its share of a user's own screen
     on_overview: Callable[[Visitor], Awaitable[Sequence[Part]]] | None = None  # what is unwell, on the first screen
 
 

@@ -1,6 +1,6 @@
 """What the core gives a plugin to work with: the store, its events, the directories."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
@@ -56,6 +56,12 @@ class Store(Protocol):
 
     async def execute(self, *command: str | int | float | bytes) -> Any:
         """Executes one command that calls no function, and returns the reply as redis-py parses it."""
+
+    async def execute_all(self, commands: Sequence[Sequence[str | int | float | bytes]]) -> Sequence[Any]:
+        """Executes commands in one round trip, not as a transaction, and returns their replies in order."""
+
+    def scan(self, pattern: str) -> AsyncIterator[str]:
+        """Yields every key that matches a glob pattern, some of them twice; the store serves others in between."""
 
     async def publish(self, event: Event) -> None:
         """Sends an event to every gateway process."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -13,6 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from calgate.plugin.errors import Unavailable
 from calgate.plugin.services import Event
+from calgate.plugin.values import as_text
 from calgate.store.client import AWAY, Client, held_connection
 from calgate.store.events import STORE_RECONNECTED, EventChannel, encode
 from calgate.telemetry.metrics import Metrics, operation
@@ -20,6 +21,7 @@ from calgate.telemetry.metrics import Metrics, operation
 _ACKNOWLEDGED_WITHIN = 1000  # milliseconds
 _RELOADS = 5  # loading and calling again, in case the functions are flushed in between
 _CALL_WITHIN = 4.0  # seconds, including the wait for a connection; less than a browser waits
+_SCANNED = 500  # keys that one SCAN looks at
 _AWAY_REPLIES = ("OOM", "MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")  # error replies that redis-py has no class for
 
 
@@ -92,6 +94,22 @@ class RedisStore:
     async def execute(self, *command: str | int | float | bytes) -> Any:
         """Executes one command and returns the reply as redis-py parses it. Raises Unavailable."""
         return await self._counted(operation(str(command[0])), self._execute(*command))
+
+    async def execute_all(self, commands: Sequence[Sequence[str | int | float | bytes]]) -> Sequence[Any]:
+        """Executes commands in one round trip (in a Cluster one for each server) and returns their replies in order."""
+        if not commands:
+            return []
+        pipeline = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        replies: Sequence[Any] = await self._counted(operation(str(commands[0][0])), pipeline.execute())
+        return replies
+
+    async def scan(self, pattern: str) -> AsyncIterator[str]:
+        """Yields every key that matches. Raises Unavailable."""
+        keys = self._redis.scan_iter(match=pattern, count=_SCANNED)
+        while (key := await self._bounded(anext(keys, None))) is not None:
+            yield as_text(key)
 
     async def publish(self, event: Event) -> None:
         await self._counted("publish", self._redis.publish(f"{self.prefix}:news", encode(event)))

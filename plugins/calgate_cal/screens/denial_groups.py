@@ -8,7 +8,10 @@ from calgate.plugin import Button, Cell, Column, Link, Moment, Table
 from calgate_cal.screens.found_records import Entry
 from calgate_cal.screens.licenses import ROWS, person, row_id
 
-GROUPS = (("", "each denial"), ("person", "person"), ("document", "document"), ("reason", "reason"))
+GROUPS = (
+    *(("", "each denial"), ("person", "counts by person")),
+    *(("document", "counts by document"), ("reason", "counts by reason")),
+)
 DAYS = (("1", "1 day"), ("7", "7 days"), ("30", "30 days"), ("90", "90 days"))
 ASSIGN = Button("holders/assign", "Assign a Named CAL")
 _MOST_GROUPS = 10_000  # counted; a page shows the largest
@@ -17,6 +20,7 @@ _COLUMNS = (
     *(Column("denials", "Denials", is_number=True), Column("people", "People", is_number=True)),
     *(Column("documents", "Documents", is_number=True), Column("latest", "Latest")),
 )
+_ALWAYS_ONE = {"person": "people", "document": "documents"}  # the column that says nothing, by what is counted
 
 
 @dataclass(slots=True)
@@ -49,8 +53,9 @@ def groups_table(name: str, groups: Sequence[Group], by: str) -> Table:
     """Returns the table of the largest groups; a person can be assigned a CAL from it."""
     title = {"person": "User", "document": "Document", "reason": "Why"}[by]
     rows = [_row(name, group, by) for group in groups[:ROWS]]
+    columns = [column for column in _COLUMNS if column.key != _ALWAYS_ONE.get(by)]
     return Table(
-        *(f"Denials of {name} by {by}", (Column("of", title), *_COLUMNS), rows),
+        *(f"Denials of {name} by {by}", (Column("of", title), *columns), rows),
         buttons=[ASSIGN] if by == "person" else (),
         empty="No denial was found.",
     )

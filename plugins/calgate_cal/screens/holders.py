@@ -37,11 +37,12 @@ _COLUMNS = (
     Column("client", "Client"),
     Column("until", "Comes back"),
 )
+_COLUMNS_OF_A_USER = tuple(column for column in _COLUMNS if column.key != "user")
 _BUTTONS = (
     Button("holders/undo", "Undo removal"),
     Button("holders/end", "End Session CALs"),
     Button("holders/remove", "Remove"),
-    Button("holders/force", "End at once, before the minimum"),
+    Button("holders/force", "End at once"),
 )
 
 READING_HOLDERS = Notice(
@@ -87,7 +88,7 @@ class _Holders:
             rows = await self._licenses.admin(name, visitor).with_current_names(shown)
         kept_values = {key: inputs.get(key) for key in ("search", "kind", "unused", "sort")} | {"license": name}
         table = Table(
-            f"{len(kept)} CALs",
+            "1 CAL" if len(kept) == 1 else f"{len(kept):,} CALs",
             _COLUMNS,
             [_row(name, holder) for holder in rows],
             buttons=_BUTTONS,
@@ -105,23 +106,25 @@ class _Holders:
             self._listed = (key, _sorted(_filtered(held, inputs), inputs.get("sort")))
         return self._listed[1]
 
-    async def about(self, visitor: Visitor, user: str) -> Sequence[Part]:
+    async def about(self, visitor: Visitor, user: str) -> View:
         parts: list[Part] = []
+        all_read = True
         wanted = user.casefold()
         for name in self._licenses.names:
             index = self._licenses.index(name)
             held = await index.holders()
             if held is None:
                 parts.append(READING_HOLDERS)
+                all_read = False
                 continue
             fields = [
                 field for field, holder in held.items() if wanted in (holder.user.casefold(), holder.name.casefold())
             ]
             now = await index.now(fields[:ROWS])
             rows = [_row(name, holder) for holder in now.values()]
-            parts.append(Table(f"CALs of {name}", _COLUMNS, rows, buttons=_BUTTONS, empty="Holds no CAL."))
+            parts.append(Table(f"CALs of {name}", _COLUMNS_OF_A_USER, rows, buttons=_BUTTONS, empty="Holds no CAL."))
             parts.append(self._form(Inputs({"user": user}), name))
-        return parts
+        return View(parts, is_live=not all_read, is_partial=not all_read)
 
     def _search(self, inputs: Inputs) -> Search:
         kinds = [("", "every kind"), *((kind, kind.capitalize()) for kind in KINDS)]

@@ -32,6 +32,7 @@ _COLUMNS = (
     Column("kept_until", "Kept until"),
     Column("reference", "Reference"),
 )
+_COLUMNS_OF_A_USER = tuple(column for column in _COLUMNS if column.key != "user")
 _DISMISS = Button("queue/dismiss", "Take out of the queue")
 
 
@@ -58,8 +59,18 @@ def queue_screen(licenses: Licenses) -> Screen:
                 outcomes.append(Outcome(f"{error}.", is_done=False))
         return outcomes or [Outcome("Nobody was selected.", is_done=False)]
 
+    async def about(visitor: Visitor, user: str) -> View:
+        wanted = user.casefold()
+        parts: list[Part] = []
+        for name in licenses.names:
+            waiting = await licenses.admin(name, visitor).queue()
+            rows = [_row(name, one) for one in waiting if wanted in (one.name.casefold(), one.user.casefold())]
+            if rows:
+                parts.append(Table(f"In the queue for {name}", _COLUMNS_OF_A_USER, rows, buttons=[_DISMISS]))
+        return View(parts)
+
     actions = {"dismiss": Action("admin", dismiss)}
-    return Screen("queue", "Queue", show, actions, order=30)
+    return Screen("queue", "Queue", show, actions, order=30, about_user=about)
 
 
 def _row(license: str, one: Waiting) -> dict[str, Cell]:

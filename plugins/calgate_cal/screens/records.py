@@ -37,6 +37,7 @@ _COLUMNS = (
     Column("reference", "Reference"),
     Column("why", "Why"),
 )
+_COLUMNS_OF_A_USER = tuple(column for column in _COLUMNS if column.key != "user")
 
 
 def denials_screen(licenses: Licenses) -> Screen:
@@ -52,8 +53,8 @@ def denials_screen(licenses: Licenses) -> Screen:
                 Field("reference", "Reference number", inputs.get("reference"), hint="7F3K-92QD"),
                 Field("user", "User", inputs.get("user")),
                 Field("document", "Document", inputs.get("document")),
-                Field("group", "Grouped by", inputs.get("group"), GROUPS),
-                Field("days", "Groups of the last", inputs.get("days") or "7", DAYS),
+                Field("group", "List", inputs.get("group"), GROUPS),
+                Field("days", "Count the last", inputs.get("days") or "7", DAYS),
             ],
             "Find",
         )
@@ -82,17 +83,19 @@ def denials_screen(licenses: Licenses) -> Screen:
             parts += _pools(found[0])
         return View(parts, is_live=not is_whole, is_partial=not is_whole)
 
-    async def about(visitor: Visitor, user: str) -> Sequence[Part]:
+    async def about(visitor: Visitor, user: str) -> View:
         wanted = user.casefold()
         parts: list[Part] = []
+        all_read = True
         for name in licenses.names:
             found, _, is_whole = await _denials(
                 *(licenses, name, visitor, lambda entry: entry.is_of(wanted)), most=_OF_A_PERSON
             )
+            all_read = all_read and is_whole
             parts += [] if is_whole else [_READING]
-            parts.append(_table(name, found, "", Inputs({})))
+            parts.append(_table(name, found, "", Inputs({}), _COLUMNS_OF_A_USER))
             parts += _pools(found[0]) if found else []
-        return parts
+        return View(parts, is_live=not all_read, is_partial=not all_read)
 
     return Screen("denials", "Denials", show, order=20, about_user=about)
 
@@ -204,7 +207,9 @@ async def _read(
     return found, ""
 
 
-def _table(name: str, records: Sequence[Record], more: str, inputs: Inputs) -> Table:
+def _table(
+    name: str, records: Sequence[Record], more: str, inputs: Inputs, columns: Sequence[Column] = _COLUMNS
+) -> Table:
     values = {"license": name, **{key: inputs.get(key) for key in ("reference", "user", "document")}}
     rows: list[dict[str, Cell]] = [
         {
@@ -220,7 +225,7 @@ def _table(name: str, records: Sequence[Record], more: str, inputs: Inputs) -> T
         for record in records
     ]
     later = page("denials", **values, before=more) if more else ""
-    return Table(f"Denials of {name}", _COLUMNS, rows, buttons=[ASSIGN], empty="No denial was found.", later=later)
+    return Table(f"Denials of {name}", columns, rows, buttons=[ASSIGN], empty="No denial was found.", later=later)
 
 
 def _pools(record: Record) -> Sequence[Part]:

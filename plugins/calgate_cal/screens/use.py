@@ -71,7 +71,11 @@ class _Use:
         session = limits.get("session", 0)
         what_if = await self._what_ifs.get(admin, float(days) * 86_400, book.reader, held.values(), session)
         parts = [*_used(begin, hours, limits), *_denied(book.denials_since(since), begin, now)]
-        return View([search, *parts, *_what_if(what_if, session), *self._forms(name)], is_live=what_if is None)
+        return View(
+            [search, *parts, *_what_if(what_if, session), *self._forms(name)],
+            is_live=what_if is None,
+            is_partial=what_if is None,
+        )
 
     def _forms(self, name: str) -> Sequence[Part]:
         license = Field("license", "", name, is_hidden=True)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from calgate.authentication import session_store
 from calgate.authentication import sessions as session_module
 from calgate.authentication.anonymous import anonymous_session
 from calgate.authentication.session import Session
@@ -191,3 +192,31 @@ async def test_copies_in_use_are_renewed_together(store: Store, monkeypatch: pyt
                 session.note_use(time.time())
             await asyncio.sleep(0.005)
     keeping.cancel()
+
+
+async def test_all_sessions_are_listed_a_step_at_a_time_without_their_groups(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_store, "_READ_AT_ONCE", 3)
+    section = SessionSection()
+    identity = Identity("CORP", "alice", "kerberos", sid=SID, groups=frozenset({"S-1-5-21-1-2-3-513"}))
+    sessions = Sessions(store, section, 0)
+    begun = [(await begin_session(sessions, identity, ALICE, "192.0.2.7", is_browser=True))[0] for _ in range(7)]
+    await sessions.end(begun[0].key, "signed out")
+    listed = await sessions.every()
+    assert {session.key for session in listed} == {session.key for session in begun[1:]}
+    assert len(listed) == 6
+    assert (listed[0].name, listed[0].address, listed[0].identity.groups) == ("CORP\\alice", "192.0.2.7", frozenset())
+
+
+async def test_latest_sessions_of_a_person_say_how_the_ended_ones_ended(store: Store) -> None:
+    sessions = Sessions(store, SessionSection(idle=0.2), 0)
+    identity = Identity("CORP", "alice", "kerberos", sid=SID)
+    begun = [(await begin_session(sessions, identity, ALICE, "192.0.2.7", is_browser=True))[0] for _ in range(2)]
+    for session in begun:
+        await session_store.SessionStore(store, SessionSection(), time.time).enlist(session)  # their cookies came back
+    await sessions.end(begun[0].key, "signed out")
+    while await sessions.live_of(SID):
+        await asyncio.sleep(0.02)
+    latest = await sessions.latest_of(SID)
+    assert [(one.session.key, one.ended) for one in latest] == [(begun[1].key, "idle"), (begun[0].key, "signed out")]

@@ -13,6 +13,7 @@ from aiohttp.test_utils import make_mocked_request
 from calgate.console.server import ConsoleServer
 from calgate.endpoints import ADMIN
 from calgate.endpoints.console import IDENTITY
+from calgate.plugin.errors import Unavailable
 from calgate.plugin.screens import Action, Form, Inputs, Notice, Outcome, Screen, View, Visitor
 
 PAGE = "text/html"
@@ -62,7 +63,8 @@ async def request_of(
 async def test_partial_view_is_a_page_for_people_and_503_for_programs(server: ConsoleServer) -> None:
     page = await request_of(server, "things", "yes", PAGE)
     assert (page.status, b"being read" in (page.body or b""), b"data-live" in (page.body or b"")) == (200, True, True)  # type: ignore[operator]
-    assert (await request_of(server, "things", "yes", "application/json")).status == 503
+    refused = await request_of(server, "things", "yes", "application/json")
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
     assert (await request_of(server, "things?csv=1", "yes", PAGE)).status == 503
 
 
@@ -108,3 +110,25 @@ async def test_more_rows_than_are_changed_at_a_time_are_refused_as_a_whole(serve
     rows = [str(number) for number in range(1001)]
     assert (await request_of(server, "things/give", "yes", PAGE, {"row": rows})).status == 400
     assert (await request_of(server, "things/give", "yes", PAGE, {"row": rows[1:]})).status == 303
+
+
+async def person(visitor: Visitor, inputs: Inputs) -> View:
+    return View([Notice("the account")])
+
+
+async def about(visitor: Visitor, user: str) -> View:
+    if user == "away":
+        raise Unavailable("the directory does not respond")
+    return View([Notice(f"of {user}")], is_live=user == "new", is_partial=user == "new")
+
+
+async def test_users_own_screen_is_partial_while_a_share_of_it_is() -> None:
+    screens = [Screen("first", "First", show), Screen("person", "A person", person)]
+    server = ConsoleServer([*screens, Screen("cals", "CALs", show, about_user=about)], UTC, "UTC")
+    assert (await request_of(server, "person?user=new", "yes", "application/json")).status == 503
+    page = str((await request_of(server, "person?user=new", "yes", PAGE)).text)
+    assert ("of new" in page, "data-live" in page) == (True, True)
+    reply = await request_of(server, "person?user=old", "yes", "application/json")
+    assert [part["text"] for part in json.loads(str(reply.text))["parts"]] == ["the account", "of old"]
+    reply = await request_of(server, "person?user=away", "yes", "application/json")
+    assert (reply.status, "CALs: the directory does not respond" in str(reply.text)) == (200, True)

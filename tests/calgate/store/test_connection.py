@@ -108,6 +108,25 @@ async def test_store_that_refuses_writes_is_unavailable(server: Server, tmp_path
             await store.call("probe_count", ["k"])
 
 
+async def test_every_key_is_scanned_and_many_commands_take_one_round_trip(server: Server, tmp_path: Path) -> None:
+    async with open_store(StoreSection(url=server.url), tmp_path) as store:
+        names = [f"calgate:n:{number}" for number in range(1200)]
+        await store.execute_all([("SET", name, number) for number, name in enumerate(names)])
+        await store.execute("SET", "other", "1")
+        assert {name async for name in store.scan("calgate:n:*")} == set(names)
+        assert await store.execute_all([("GET", name) for name in (names[7], "absent", names[1100])]) == [
+            b"7",
+            None,
+            b"1100",
+        ]
+        assert await store.execute_all([]) == []
+        server.stop()
+        with pytest.raises(Unavailable):
+            [name async for name in store.scan("calgate:n:*")]
+        with pytest.raises(Unavailable):
+            await store.execute_all([("GET", names[0])])
+
+
 async def test_event_reaches_every_process_despite_a_listener_that_raises(server: Server, tmp_path: Path) -> None:
     section = StoreSection(url=server.url)
     async with open_store(section, tmp_path) as here, open_store(section, tmp_path) as there:

@@ -1,0 +1,68 @@
+"""The console of a site with two gateways on one store, and what its screens say while the store is away."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+from support.console_site import Console, running, until_served
+from support.gateway_process import cookie_of, curl, document_server
+from support.redis_servers import REDIS, Server
+
+SCREENS = (
+    *("overview", "holders", "denials", "queue", "use", "log", "person?user=alice", "sessions"),
+    *("why?user=alice", "sign-ins", "servers", "health", "settings", "changes"),
+)
+
+
+async def test_console_of_one_gateway_ends_what_the_other_serves_and_says_that_the_store_is_away(
+    tmp_path: Path,
+) -> None:
+    store = Server(tmp_path / "redis", REDIS, appendonly="yes").start()
+    at = f'url = "{store.url}"'
+    folders = [tmp_path / name for name in ("here", "there")]
+    for folder in folders:
+        folder.mkdir()
+    try:
+        async with (
+            document_server() as server,
+            running(folders[0], server, store=at) as here,
+            running(folders[1], server, store=at) as there,
+        ):
+            await _end_there(here, there)
+            await _lose(here, store)
+    finally:
+        store.stop()
+
+
+async def _end_there(here: Console, there: Console) -> None:
+    cookie = ("-H", f"Cookie: {await cookie_of(there.gate, 'alice')}")
+    assert (await curl(f"{there.gate.url}/docs/a.qvw", *cookie)).status == 200
+    [row] = await here.rows("helen", "sessions?search=alice")
+    assert {one["user"] for one in await here.rows("helen", "holders")} == {"DEMO\\alice"}
+    async with asyncio.timeout(30):
+        while len({row["worker"] for row in await here.rows("rita", "servers") if "worker" in row}) < 2:
+            await asyncio.sleep(0.05)
+    assert (await here.post("helen", "sessions/end", {"row": row["id"]})).status == 200
+    assert (await curl(f"{there.gate.url}/portal", *cookie)).status == 401
+    past = await here.rows("helen", "person?user=DEMO%5Calice")
+    assert "ended by DEMO\\helen (console, 127.0.0.1)" in {row.get("ended") for row in past}
+    [change] = [row for row in await there.rows("rita", "changes") if row["what"] == "session-ended"]
+    assert change["by"] == "DEMO\\helen (console, 127.0.0.1)"
+
+
+async def _lose(console: Console, store: Server) -> None:
+    for user in ("root", "helen"):  # both are known to the worker, which trusts its copies while the store is away
+        await console.cookie(user)
+    store.send(signal.SIGKILL)
+    for screen in SCREENS:
+        page = await console.get("root", screen, accept="text/html")
+        if screen.partition("?")[0] in ("health", "settings", "why"):  # they need no store
+            assert page.status == 200, screen
+        else:
+            assert (page.status, b"the store does not respond" in page.body) in ((503, True), (200, True)), screen
+        reply = await console.get("root", screen)
+        assert reply.status == page.status, screen
+    store.start()
+    await until_served(console)
+    for screen in SCREENS:
+        assert (await console.get("root", screen)).status == 200, screen
