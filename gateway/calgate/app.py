@@ -21,8 +21,9 @@ from calgate.authentication.session_names import SessionNames
 from calgate.authentication.sessions import Sessions
 from calgate.authentication.sign_in import SignIn
 from calgate.authentication.tokens import Tokens
-from calgate.config.model import NO_ANONYMOUS_CALS, Core, Settings
+from calgate.config.model import Core, Settings
 from calgate.config.model import Route as RouteSection
+from calgate.config.started import faults_of_started
 from calgate.endpoints.console import ConsoleClient, ConsoleGate, ConsoleRoles, open_client
 from calgate.endpoints.cookie_check import CookieCheck
 from calgate.endpoints.gateway_paths import GatewayPaths
@@ -47,7 +48,6 @@ from calgate.plugin.sign_on import PublishesKeys, ServerSignOn, SignOn
 from calgate.plugin_loader import StartedPlugins
 from calgate.routes import (
     Route,
-    authorization_faults,
     has_only_remembered_settings,
     hidden_routes,
     sign_in_path,
@@ -91,93 +91,116 @@ class Gateway:
     ) -> None:
         """Wires the parts; `load_balancers` has one for each route, in the order of the settings file."""
         core = settings.core
-        listen = core.listen
-        self.certificates = Certificates(listen.tls, listen.sni) if listen.tls is not None else None
         self.metrics = metrics
+        self.load_balancers = load_balancers
+        self._core = core
+        self._plugins = plugins
+        self._store = store
+        self._directory_state = directory_state
+        self._traces = traces
+        self.was_ready = False  # accepts requests, and has resolved the rules once
+        self.is_stopping = False
+
+        self.certificates = Certificates(core.listen.tls, core.listen.sni) if core.listen.tls is not None else None
         self.rules = CurrentRules()
         self.sessions = Sessions(store, core.session, core.store.grace)
         self.tokens = Tokens(store, core.store.grace, guesses, metrics)
-        notes = Notes(store)
-        browsers = AnonymousBrowsers(notes, core.session)
-        self.sessions.further = lambda: [*self.tokens.sessions, *browsers.sessions]
         self.licensing = Licensing(plugins.allocator, self.sessions, {}, metrics)
         store.listen(self.licensing.on_event)
         self.drained = DrainedServers(store)
         self.worker_states = WorkerStates(store) if core.console is not None else None
-        self.load_balancers = load_balancers
-        self._store = store
-        self._plugins = plugins
-        self._directory_state = directory_state
-        self.was_ready = False  # accepts requests, and has resolved the rules once
-        self.is_stopping = False
+        self.console_roles = ConsoleRoles(core.console) if core.console is not None else None
+
+        known_heads = KnownHeads()
+        self.sessions.on_drop = known_heads.forget_session
+        self._handler = handler = self._make_handler(known_heads, console)
+        # a span belongs to a task's context, so a traced request needs a task
+        serve = handler.serve if traces is None else traces.around(handler.serve)
+        self.server = HttpServer(serve, handler.refuse, handler.begin if traces is None else None, known_heads)
+        self.console_server = HttpServer(handler.serve_console, handler.refuse)
+
+    def _make_handler(self, known_heads: KnownHeads, console: ConsoleClient | None) -> Handler:
+        core, plugins = self._core, self._plugins
+        notes = Notes(self._store)
+        browsers = AnonymousBrowsers(notes, core.session)
+        self.sessions.further = lambda: [*self.tokens.sessions, *browsers.sessions]
         handshakes = Handshakes(plugins.authenticators, self.certificates, has_pages=bool(plugins.sign_in_methods))
+        sign_in = self._make_sign_in(handshakes, browsers)
+        routes = list(_routes(core.routes, self.load_balancers, plugins.sign_on))
+        refusals = self._make_refusals(routes, handshakes.schemes)
+        sign_in_pages = self._make_sign_in_pages(sign_in, handshakes, notes, refusals)
+        gateway_paths = self._make_gateway_paths(sign_in_pages, CookieCheck(browsers), refusals)
+        questions = Questions(sign_in, self.sessions, self.licensing, self.rules, browsers)
+        gate = None
+        if self.console_roles is not None and console is not None:
+            gate = ConsoleGate(self.console_roles, sign_in, gateway_paths, sign_in_pages, console)
+        return Handler(
+            Pipeline(routes, questions, self.sessions, self.licensing, self.metrics),
+            gateway_paths,
+            Preflights(core.session.embed_in, core.listen.methods),
+            refusals,
+            handshakes,
+            RequestHeaderFilter(_owned_headers(plugins.sign_on, traced=self._traces is not None), OUR_COOKIES),
+            known_heads,
+            core.listen,
+            core.forward_auth,
+            self.metrics,
+            self._traces,
+            gate,
+        )
+
+    def _make_sign_in(self, handshakes: Handshakes, browsers: AnonymousBrowsers) -> SignIn:
         sign_in = SignIn(
             handshakes,
-            plugins.directory,
+            self._plugins.directory,
             self.sessions,
             self.tokens,
-            core.session,
-            metrics,
+            self._core.session,
+            self.metrics,
             browsers,
             tracks_browsers=self.licensing.counts_browsers,
         )
         sign_in.on_left = self.licensing.release
-        routes = list(_routes(core.routes, load_balancers, plugins.sign_on))
-        refusals = RefusalResponses(
+        return sign_in
+
+    def _make_refusals(self, routes: Sequence[Route], schemes: Sequence[str]) -> RefusalResponses:
+        core = self._core
+        return RefusalResponses(
             Pages(core.pages, embed_in=core.session.embed_in, timezone=core.timezone),
-            listen.methods,
-            plugins.sign_in_methods,
-            handshakes.schemes,
+            core.listen.methods,
+            self._plugins.sign_in_methods,
+            schemes,
             lambda host: sign_in_path(routes, host),
         )
-        sign_in_pages = SignInPages(
-            plugins.sign_in_methods,
+
+    def _make_sign_in_pages(
+        self, sign_in: SignIn, handshakes: Handshakes, notes: Notes, refusals: RefusalResponses
+    ) -> SignInPages:
+        session = self._core.session
+        return SignInPages(
+            self._plugins.sign_in_methods,
             sign_in,
             handshakes,
             notes,
             refusals,
-            SessionNames(store, self.sessions, core.session.lifetime),
+            SessionNames(self._store, self.sessions, session.lifetime),
             SessionEnd(self.sessions, self.licensing),
-            core.session.same_site,
+            session.same_site,
         )
-        known_heads = KnownHeads()
-        self.sessions.on_drop = known_heads.forget_session
-        signing = [one for one in plugins.sign_on.values() if isinstance(one, PublishesKeys)]
-        gateway_paths = GatewayPaths(
-            core.session.same_site,
+
+    def _make_gateway_paths(
+        self, sign_in_pages: SignInPages, cookie_check: CookieCheck, refusals: RefusalResponses
+    ) -> GatewayPaths:
+        return GatewayPaths(
+            self._core.session.same_site,
             self.sessions,
             self.licensing,
             refusals,
             sign_in_pages,
-            CookieCheck(browsers),
+            cookie_check,
             self.health,
-            signing,
+            [one for one in self._plugins.sign_on.values() if isinstance(one, PublishesKeys)],
         )
-        self.console_roles = ConsoleRoles(core.console) if core.console is not None else None
-        gate = None
-        if self.console_roles is not None and console is not None:
-            gate = ConsoleGate(self.console_roles, sign_in, gateway_paths, sign_in_pages, console)
-        questions = Questions(sign_in, self.sessions, self.licensing, self.rules, browsers)
-        self._handler = Handler(
-            Pipeline(routes, questions, self.sessions, self.licensing, metrics),
-            gateway_paths,
-            Preflights(core.session.embed_in, listen.methods),
-            refusals,
-            handshakes,
-            RequestHeaderFilter(_owned_headers(plugins.sign_on, traced=traces is not None), OUR_COOKIES),
-            known_heads,
-            listen,
-            core.forward_auth,
-            metrics,
-            traces,
-            gate,
-        )
-        serve = self._handler.serve if traces is None else traces.around(self._handler.serve)
-        # a span belongs to a task's context, so a traced request needs a task
-        self.server = HttpServer(
-            serve, self._handler.refuse, self._handler.begin if traces is None else None, known_heads
-        )
-        self.console_server = HttpServer(self._handler.serve_console, self._handler.refuse)
 
     def snapshot(self) -> dict[str, object]:
         """Returns this worker's metrics, for its parent."""
@@ -235,8 +258,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         traces = await stack.enter_async_context(tracing.start(core.tracing, core.listen.trusted_proxies))
         store = await stack.enter_async_context(_opened_store(settings, metrics))
         started = await stack.enter_async_context(plugin_loader.start(settings, store))
-        _demand_licenses(settings, started)
-        if faults := authorization_faults(core.routes, started.sign_on):
+        if faults := faults_of_started(settings, started):
             raise ConfigError([f"{settings.file}: {fault}" for fault in faults], code=1)
         directory_state = DependencyState()
         plugins = _instrumented(started, metrics, directory_state, traces)
@@ -275,28 +297,6 @@ def _all_up(load_balancers: Sequence[LoadBalancer]) -> Mapping[str, bool]:
         for name, is_up in load_balancer.states():
             states[name] = is_up and states.get(name, True)
     return states
-
-
-def _demand_licenses(settings: Settings, plugins: StartedPlugins) -> None:
-    """Only a started allocator knows for certain which licenses it has. Raises ConfigError for any other."""
-    section = next((f"[{name}]" for name in settings.plugins if settings.modules[name].role == "allocator"), "nothing")
-    known = plugins.allocator.licenses if plugins.allocator is not None else {}
-    there = ", ".join(sorted(known)) or "none"
-    faults = [
-        f"{settings.file}: routes[{number}].license: {section} has no license {route.license!r}; there is {there}"
-        for number, route in enumerate(settings.core.routes, 1)
-        if route.license is not None and route.license not in known
-    ]
-    faults += [
-        f"{settings.file}: routes[{number}].license: {NO_ANONYMOUS_CALS.format(f'{section[:-1]}.{route.license}]')}"
-        for number, route in enumerate(settings.core.routes, 1)
-        if route.sign_in == "off"
-        and route.license is not None
-        and route.license in known
-        and not known[route.license].anonymous
-    ]
-    if faults:
-        raise ConfigError(faults, code=1)
 
 
 def _expired(core: Core) -> Iterator[str]:

@@ -141,22 +141,28 @@ def waiters_of(events: Sequence[Event]) -> list[Waiter]:
     return sorted(waiting.values(), key=lambda waiter: waiter.seq)
 
 
+def _granted(event: Event) -> Cal:
+    facts = event.facts
+    claimant, by = facts["claimant"], facts["by"]
+    assigned = by == "administrator"
+    cal = Cal(
+        *(facts["id"], facts["kind"], claimant.user, claimant.client, claimant.document, claimant.groups),
+        *(event.at, by),
+        pending=None if assigned else [claimant.reference],
+        used=None if assigned else event.at,
+        beyond=facts.get("beyond", False),
+        network=claimant.network,
+    )
+    if not assigned:
+        _visit(cal, claimant.client, event.at)
+    return cal
+
+
 def _apply(cals: dict[str, Cal], event: Event) -> None:  # noqa: C901 - a line an event
     """Applies one event to the CALs."""
     facts = event.facts
     if event.what == "granted":
-        claimant, by = facts["claimant"], facts["by"]
-        assigned = by == "administrator"
-        cals[facts["id"]] = Cal(
-            *(facts["id"], facts["kind"], claimant.user, claimant.client, claimant.document, claimant.groups),
-            *(event.at, by),
-            pending=None if assigned else [claimant.reference],
-            used=None if assigned else event.at,
-            beyond=facts.get("beyond", False),
-            network=claimant.network,
-        )
-        if not assigned:
-            _visit(cals[facts["id"]], claimant.client, event.at)
+        cals[facts["id"]] = _granted(event)
         return
     cal = cals.get(facts.get("id", ""))
     if cal is None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -268,11 +268,7 @@ class SignIn:
         storing = start(self._store(request, session, previous))
         if not stores_later:
             await storing
-        headers = [session_cookie(request.scheme, session_id, self._section.same_site)]
-        if browser_id and browser_id != browser_id_of(request):
-            headers.append(browser_cookie(request.scheme, browser_id, self._section.same_site))
-        if token is not None:
-            headers.append(token)
+        headers = [*self._cookies(request, session_id, browser_id), *([token] if token is not None else [])]
         headers += await self._leave_anonymity(request)
         if is_same:
             cookies = await self._sessions.cookies_up(session, request.headers.cookies)
@@ -282,6 +278,12 @@ class SignIn:
         session.cookies.set_stale(cookies_named(request.headers.cookies.names, left_behind))
         headers += session.cookies.take_expiries()
         return SignedIn(session, b"", headers, storing if stores_later else None)
+
+    def _cookies(self, request: Request, session_id: str, browser_id: str) -> Iterator[Header]:
+        """Yields the cookies of a new session, and of a browser that has not been told its id."""
+        yield session_cookie(request.scheme, session_id, self._section.same_site)
+        if browser_id and browser_id != browser_id_of(request):
+            yield browser_cookie(request.scheme, browser_id, self._section.same_site)
 
     async def _leave_anonymity(self, request: Request) -> Sequence[Header]:
         """Gives the CAL back that the browser had on a public route: its user has a name now."""

@@ -110,7 +110,25 @@ def write(file: Path, text: str) -> None:
 
 def remaining_steps(domain: Domain, answers: Answers, file: Path) -> Iterator[Step]:
     """Yields what is left to do, in the order in which `calgate check` would miss it."""
-    folder, host = file.parent, answers.host
+    folder = file.parent
+    yield from _name_steps(answers.host, folder)
+    yield from _kerberos_steps(domain, answers.host, folder)
+    yield from _directory_steps(answers.reader, folder)
+    yield Step(
+        "the right to read these files for the gateway's user",
+        f"chgrp calgate {folder}/* && chmod 0640 {folder}/*",
+    )
+    if not any(answers.cals.values()):
+        yield Step("how many CALs were bought", "in_license in [licenses.qlikview.session] and its like; none are set")
+    yield Step(
+        "QlikView's side",
+        "the web server takes the user from the header QVUSER, and its port is open to this machine only"
+        " (deploy/guide/qlikview.md)",
+    )
+    yield Step("a test of all of it", f"calgate check -c {file}, until nothing fails; then systemctl start calgate")
+
+
+def _name_steps(host: str, folder: Path) -> Iterator[Step]:
     certificate = folder / f"{host}.pem"
     yield Step(
         f"a certificate for {host}",
@@ -121,6 +139,9 @@ def remaining_steps(domain: Domain, answers: Answers, file: Path) -> Iterator[St
     yield Step(
         f"a DNS name {host}", "an A record with this machine's address; no CNAME, which changes the name in tickets"
     )
+
+
+def _kerberos_steps(domain: Domain, host: str, folder: Path) -> Iterator[Step]:
     yield Step(
         f"a keytab with the keys of HTTP/{host}",
         f"on a domain controller: setspn -S HTTP/{host} svc-calgate, then ktpass -princ HTTP/{host}@{domain.realm}"
@@ -134,25 +155,16 @@ def remaining_steps(domain: Domain, answers: Answers, file: Path) -> Iterator[St
         f"default_realm = {domain.realm} and rdns = false in [libdefaults], for calgate check --as and kinit"
         " (deploy/guide/keytab.md)",
     )
+
+
+def _directory_steps(reader: str, folder: Path) -> Iterator[Step]:
     yield Step(
         "the authority of the domain controllers' certificates",
         f"its certificate in PEM as {folder / 'ad-ca.pem'}: certutil -ca.cert on the CA, then openssl x509 -inform DER",
         folder / "ad-ca.pem",
     )
     yield Step(
-        f"the account {answers.reader}, which reads users and groups",
+        f"the account {reader}, which reads users and groups",
         f"an ordinary account without further rights; its password alone in {folder / 'ldap.secret'}",
         folder / "ldap.secret",
     )
-    yield Step(
-        "the right to read these files for the gateway's user",
-        f"chgrp calgate {folder}/* && chmod 0640 {folder}/*",
-    )
-    if not any(answers.cals.values()):
-        yield Step("how many CALs were bought", "in_license in [licenses.qlikview.session] and its like; none are set")
-    yield Step(
-        "QlikView's side",
-        "the web server takes the user from the header QVUSER, and its port is open to this machine only"
-        " (deploy/guide/qlikview.md)",
-    )
-    yield Step("a test of all of it", f"calgate check -c {file}, until nothing fails; then systemctl start calgate")

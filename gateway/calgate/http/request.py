@@ -212,12 +212,7 @@ def read_request(
     address = peer
     if behind_proxy:
         address = client_address(peer, headers.get(b"x-forwarded-for"), trusted)
-        if b"x-forwarded-proto" in headers.by_name:
-            scheme = client_scheme(headers.get(b"x-forwarded-proto"))
-        if b"x-forwarded-host" in headers.by_name:
-            host = client_host(headers.get(b"x-forwarded-host"))
-            if not _is_host(host):
-                raise BadRequest("X-Forwarded-Host of a trusted proxy is malformed")
+        scheme, host = _forwarded_origin(headers, scheme, host)
     return Request(
         raw,
         connection,
@@ -232,6 +227,17 @@ def read_request(
         public_origins=public_origins,
         awaits_continue=b"expect" in headers.by_name,
     )
+
+
+def _forwarded_origin(headers: RequestHeaders, scheme: str, host: str) -> tuple[str, str]:
+    """Returns scheme and host as the client sees them: a trusted proxy can say other ones than those it uses itself."""
+    if b"x-forwarded-proto" in headers.by_name:
+        scheme = client_scheme(headers.get(b"x-forwarded-proto"))
+    if b"x-forwarded-host" in headers.by_name:
+        host = client_host(headers.get(b"x-forwarded-host"))
+        if not _is_host(host):
+            raise BadRequest("X-Forwarded-Host of a trusted proxy is malformed")
+    return scheme, host
 
 
 def known_request(raw: RawRequest, known: KnownHead, public_origins: Sequence[str]) -> Request:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from functools import partial
 from pathlib import Path
@@ -122,30 +122,35 @@ def _run(
     if not sources and file is None:
         raise click.UsageError("name a folder or files to read, or a settings file with -c")
     reading = {name: words.pop(name) for name in ("dates", "logged_idle", "identity")}
+    with_names = names != "none"
     try:
         same = {} if same_file is None else people.pairs(same_file.read_text("utf-8-sig"), str(same_file))
         options = Options(same=same, what_if=dict(changes), retry=retry != "none", **words)
         if file is not None:
             options = options_of(license_of(context, file, license)[1], options)
         if sources:
-            with _progress(size(sources)) as progress:
-                history = read_files(sources, zone, document_of=context.document_of, progress=progress, **reading)
+            history = _read(context, sources, zone, reading)
         else:
             assert file is not None
             history, site_zone = asyncio.run(_records(context, file, license, since, options))
             zone = zone or site_zone
         made = planner.make(history, options, Calendar(zone))
         if html_file is not None:
-            html_file.write_text(page.html(made, with_names=names != "none"), encoding="utf-8")
+            html_file.write_text(page.html(made, with_names=with_names), encoding="utf-8")
     except Refusal as refusal:
         raise click.ClickException(refusal.detail) from refusal
     except (AdminError, SourceError, OSError, UnicodeDecodeError) as fault:
         raise click.ClickException(str(fault)) from fault
-    with_names = names != "none"
-    if as_json:
-        click.echo(json.dumps(text.as_json(made, with_names=with_names), ensure_ascii=False))
-    else:
-        click.echo(text.text(made, with_names=with_names))
+    click.echo(_as_json(made, with_names=with_names) if as_json else text.text(made, with_names=with_names))
+
+
+def _as_json(made: planner.Plan, *, with_names: bool) -> str:
+    return json.dumps(text.as_json(made, with_names=with_names), ensure_ascii=False)
+
+
+def _read(context: CommandContext, sources: Sequence[Path], zone: tzinfo | None, reading: Mapping[str, Any]) -> History:
+    with _progress(size(sources)) as progress:
+        return read_files(sources, zone, document_of=context.document_of, progress=progress, **reading)
 
 
 async def _records(

@@ -153,9 +153,7 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
     present = Present(replays, now.named, session, prepared.owners, advice.recommended)
     mixes = table(present, options.mixing, calendar)
     judged = replays.at(session if session is not None else advice.recommended)
-    what_if = {
-        text: Replays(replays.wishes, change(replays), replays.first) for text, change in options.what_if.items()
-    }
+    what_if = _changed(replays, options.what_if)
     return Plan(
         source=history.source,
         since=replays.wishes[replays.first].begin,
@@ -179,6 +177,11 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
         names=history.names,
         calendar=calendar,
     )
+
+
+def _changed(replays: Replays, changes: Mapping[str, Change]) -> Mapping[str, Replays]:
+    """Returns, for each change, the same wishes under the rules that it makes."""
+    return {text: Replays(replays.wishes, change(replays), replays.first) for text, change in changes.items()}
 
 
 def _need_if_closing_frees(replays: Replays, below: float) -> int | None:

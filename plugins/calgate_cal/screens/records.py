@@ -47,17 +47,7 @@ def denials_screen(licenses: Licenses) -> Screen:
         name = licenses.chosen(inputs)
         reference, user = inputs.get("reference").casefold(), inputs.get("user").casefold()
         document = inputs.get("document").casefold()
-        search = Search(
-            [
-                *licenses.field(inputs),
-                Field("reference", "Reference number", inputs.get("reference"), hint="7F3K-92QD"),
-                Field("user", "User", inputs.get("user")),
-                Field("document", "Document", inputs.get("document")),
-                Field("group", "List", inputs.get("group"), GROUPS),
-                Field("days", "Count the last", inputs.get("days") or "7", DAYS),
-            ],
-            "Find",
-        )
+        search = _search(licenses, inputs)
 
         def is_wanted(entry: Entry) -> bool:
             return (not user or entry.is_about(user)) and document in entry.document.casefold()
@@ -72,12 +62,7 @@ def denials_screen(licenses: Licenses) -> Screen:
         )
         parts: list[Part] = [search, *([] if is_whole else [_READING])]
         if reference:
-            waiting = [
-                one for one in await licenses.admin(name, visitor).queue() if one.reference.casefold() == reference
-            ]
-            parts += [
-                Notice(f"{one.name} waits for {one.document}, at position {one.place}.", "warn") for one in waiting
-            ]
+            parts += await _waiting(licenses.admin(name, visitor), reference)
         parts.append(_table(name, found, more, inputs))
         if reference and len(found) == 1:
             parts += _pools(found[0])
@@ -98,6 +83,29 @@ def denials_screen(licenses: Licenses) -> Screen:
         return View(parts, is_live=not all_read, is_partial=not all_read)
 
     return Screen("denials", "Denials", show, order=20, about_user=about)
+
+
+def _search(licenses: Licenses, inputs: Inputs) -> Search:
+    return Search(
+        [
+            *licenses.field(inputs),
+            Field("reference", "Reference number", inputs.get("reference"), hint="7F3K-92QD"),
+            Field("user", "User", inputs.get("user")),
+            Field("document", "Document", inputs.get("document")),
+            Field("group", "List", inputs.get("group"), GROUPS),
+            Field("days", "Count the last", inputs.get("days") or "7", DAYS),
+        ],
+        "Find",
+    )
+
+
+async def _waiting(admin: LicenseAdmin, reference: str) -> Sequence[Part]:
+    """Returns a notice if the user with this reference number waits in the queue."""
+    return [
+        Notice(f"{one.name} waits for {one.document}, at position {one.place}.", "warn")
+        for one in await admin.queue()
+        if one.reference.casefold() == reference
+    ]
 
 
 async def _groups(
