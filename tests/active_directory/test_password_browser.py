@@ -20,7 +20,6 @@ __all__ = ["must_change", "umlaut"]
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(300),
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs Chromium"),
 ]
 INSECURE = "[password]\ninsecure = true"  # Chromium with a ticket does not know the lab's certificate authority

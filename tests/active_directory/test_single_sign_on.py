@@ -56,7 +56,6 @@ async def who_is_seen(page: Page, url: str) -> tuple[int, str]:
 
 @pytest.mark.browser
 @needs_chromium
-@pytest.mark.timeout(300)
 async def test_apache_sees_each_user_of_the_form_as_themselves(domain: Lab, apache: int, tmp_path: Path) -> None:
     """A plain name, a UPN, a name that is not ASCII, and a user in a thousand groups, whose token has 13 KB."""
     names = {
@@ -81,7 +80,6 @@ async def test_apache_sees_each_user_of_the_form_as_themselves(domain: Lab, apac
 
 @pytest.mark.browser
 @needs_chromium
-@pytest.mark.timeout(300)
 async def test_account_that_may_not_sign_in_gets_no_further_than_the_form(
     domain: Lab, apache: int, tmp_path: Path, must_change: str
 ) -> None:

@@ -23,7 +23,7 @@ from support.directory import People
 from support.ports import free_port
 from support.redis_servers import Cluster, Sentinels, Server, until_linked
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.server
 MANY = {"named": {"in_license": 100_000, "dynamic": True}}
 
 

@@ -49,14 +49,12 @@ def _most_out(records: Sequence[Record]) -> int:
     return most
 
 
-@pytest.mark.timeout(100)
 async def test_race_grants_no_seventh_cal_and_loses_none(racing_server: Server, tmp_path: Path) -> None:
     records = await _race(racing_server, tmp_path, queue=False)
     assert _most_out(records) == race.CALS
     assert sum(record.what == "granted" for record in records) > 10 * race.CALS, "they hardly changed hands"
 
 
-@pytest.mark.timeout(100)
 async def test_race_for_the_queue_is_served_first_come_first_served(racing_server: Server, tmp_path: Path) -> None:
     records = await _race(racing_server, tmp_path, queue=True)
     assert _most_out(records) == race.CALS

@@ -16,7 +16,6 @@ from support.screenshots import ARGS, CHROMIUM
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.timeout(300),
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs Chromium"),
 ]
 

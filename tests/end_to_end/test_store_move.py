@@ -4,13 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from redis.asyncio import Redis
 
 from support.gateway_process import DocumentServer, calgate, cookie_of, curl, gateway, write_settings
 from support.redis_servers import Server
-
-pytestmark = pytest.mark.timeout(300)  # a dozen commands, two gateways and a server
 
 
 async def administered(settings: Path, *words: str) -> Any:

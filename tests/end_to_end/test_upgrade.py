@@ -15,7 +15,6 @@ from support.gateway_process import DocumentServer, Gateway, calgate, curl, gate
 from support.ports import free_port
 from support.redis_servers import Server
 
-pytestmark = pytest.mark.timeout(300)
 SITES = sorted(file.stem for file in FROZEN.glob("*.json"))
 
 
