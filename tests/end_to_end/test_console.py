@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from support.console_site import ADMIN, Console, running, until_served, write
 from support.gateway_process import (
+    PASSWORD,
     calgate,
     curl,
     document_server,
@@ -188,6 +189,15 @@ async def test_sign_out_closes_the_console_and_its_pages_token(console: Console)
     assert (await curl(console.url + ADMIN, *cookie)).status == 401
     words = ("-H", f"Origin: {console.url}", "-H", f"X-Calgate-Token: {token}", "-d", "user=DEMO\\dave")
     assert (await curl(f"{console.url}{ADMIN}holders/assign", *cookie, *words, user="root")).status == 403
+
+
+async def test_page_that_refreshes_itself_is_not_challenged_after_its_session_has_ended(console: Console) -> None:
+    """A browser responds to a challenge unseen, and a page in the background would undo the sign-out."""
+    live = ("-H", "X-Calgate-Live: 1")
+    assert (await console.get("rita", "queue", *live)).status == 200
+    for options in ((), ("-H", "Cookie: calgate=absent"), ("--ntlm", "-u", f"DEMO\\rita:{PASSWORD}")):
+        reply = await curl(f"{console.url}{ADMIN}queue", *live, *options)
+        assert (reply.status, reply.values("www-authenticate")) == (403, [])
 
 
 # ---------------------------------------------------------------- what is recorded, and the process

@@ -58,7 +58,7 @@ async def _serve_the_caller(page: Page) -> None:
     reference = await cells.nth(5).inner_text()
     await page.get_by_label("Reference number").fill(reference.lower())
     await page.get_by_role("button", name="Find").click()
-    await page.get_by_role("checkbox").first.check()
+    await page.get_by_role("checkbox", name="Select row").first.check()
     await page.get_by_role("button", name="Assign a Named CAL").click()
     await expect(page.get_by_role("status")).to_have_text("DEMO\\dave has a Named CAL now.")
 

@@ -84,13 +84,13 @@ async def test_every_screen_is_read_and_every_kind_of_action_done_without_script
 
         await page.get_by_label("User, document or client").fill("carol")  # a search
         await page.get_by_role("button", name="Show").click()
-        await page.get_by_role("checkbox").check()  # a button of a table that takes something away
+        await page.get_by_role("checkbox", name="Select row").check()  # a button of a table that takes something away
         await page.get_by_text("Remove …").click()
         await page.get_by_role("button", name="Remove now").click()
         await expect(status).to_have_text("DEMO\\carol's Named CAL is free.")
 
         await page.goto(f"{console.url}{ADMIN}servers")  # a button of a table
-        await page.get_by_role("checkbox").first.check()
+        await page.get_by_role("checkbox", name="Select row").first.check()
         await page.get_by_role("button", name="Restore", exact=True).click()
         await expect(status).to_contain_text("takes sessions again")
 
@@ -158,7 +158,7 @@ async def test_roles_see_only_what_they_may_do_and_a_page_that_is_changed_does_n
             await expect(page.get_by_role("link", name="Settings")).to_have_count(0)
     async with tab_of(browser, "helen") as page:
         await page.goto(f"{console.url}{ADMIN}holders?search=carol")
-        await page.get_by_role("checkbox").check()
+        await page.get_by_role("checkbox", name="Select row").check()
         button = page.locator("button[formaction]").first
         await button.evaluate(f"one => {{ one.formAction = '{ADMIN}holders/remove'; one.click() }}")
         await expect(page.get_by_text("Your role may not do this; it takes admin.")).to_be_visible()
@@ -173,7 +173,7 @@ async def test_roles_see_only_what_they_may_do_and_a_page_that_is_changed_does_n
 async def test_page_from_before_the_sign_out_changes_nothing_though_the_browser_signs_in_again(
     console: Console, browser: Browser
 ) -> None:
-    async with tab_of(browser, "root") as page:
+    async with tab_of(browser, "root", script=False) as page:  # with scripts, the sign-out would close it
         await page.goto(f"{console.url}{ADMIN}holders")
         form = page.locator("form", has=page.get_by_role("button", name="Assign"))
         await form.get_by_label("User").fill("DEMO\\bob")
@@ -187,3 +187,61 @@ async def test_page_from_before_the_sign_out_changes_nothing_though_the_browser_
         await page.wait_for_url("**/holders/assign")  # refused: what is done leads back to the screen
         await expect(page.get_by_role("status")).to_have_count(0)
     assert not await console.rows("rita", "holders?search=bob")
+
+
+async def test_sign_out_and_an_ended_session_close_the_other_tabs_and_sign_nobody_in_again(
+    console: Console, browser: Browser
+) -> None:
+    async with tab_of(browser, "root") as holders:
+        overview, other = await holders.context.new_page(), await holders.context.new_page()
+        await overview.clock.install()
+        await holders.goto(f"{console.url}{ADMIN}holders")
+        await overview.goto(f"{console.url}{ADMIN}overview")
+        await other.goto(f"{console.url}{ADMIN}queue")
+        mine = {row["id"] for row in await console.rows("helen", "sessions?search=root")}
+        await other.get_by_role("button", name="Sign out").click()
+        for page in (holders, overview):
+            await expect(page.get_by_text("The console is closed")).to_be_visible()
+            await expect(page.locator("main").get_by_role("heading")).to_have_count(0)
+        await overview.clock.run_for(12_000)
+        left = {row["id"] for row in await console.rows("helen", "sessions?search=root")}
+        assert left < mine
+
+        await overview.goto(f"{console.url}{ADMIN}overview")  # signs in again: somebody opened it
+        await expect(overview.get_by_role("heading", name="Overview")).to_be_visible()
+        new = {row["id"] for row in await console.rows("helen", "sessions?search=root")} - left
+        assert (await console.post("helen", "sessions/end", {"row": [*new]})).status == 200
+        await overview.clock.run_for(6_000)
+        await expect(overview.get_by_text("The console is closed")).to_be_visible()
+        assert not {row["id"] for row in await console.rows("helen", "sessions?search=root")} - left
+
+
+async def test_page_that_cannot_be_refreshed_says_so(console: Console, browser: Browser) -> None:
+    async with tab_of(browser, "rita") as page:
+        await page.clock.install()
+        await page.goto(f"{console.url}{ADMIN}queue")
+        await page.route("**/*", lambda route: route.abort())
+        stale = page.get_by_text("This page could not be refreshed")
+        await expect(stale).to_be_hidden()
+        for _ in range(3):
+            await page.clock.run_for(6_000)
+            await page.evaluate("new Promise(requestAnimationFrame)")
+        await expect(stale).to_be_visible()
+        await page.unroute("**/*")
+        await page.clock.run_for(6_000)
+        await expect(stale).to_be_hidden()
+
+
+async def test_all_rows_are_selected_at_once_and_a_screen_that_refreshes_keeps_what_was_done(
+    console: Console, browser: Browser
+) -> None:
+    for user in ("carol", "dave"):
+        await console.post("root", "holders/assign", {"user": f"DEMO\\{user}"})
+    async with tab_of(browser, "root") as page:
+        await page.goto(f"{console.url}{ADMIN}holders?kind=named")
+        await page.get_by_role("checkbox", name="Select all rows").check()
+        await page.get_by_text("Remove …").click()
+        await page.get_by_role("button", name="Remove now").click()
+        for user in ("carol", "dave"):
+            await expect(page.get_by_text(f"DEMO\\{user}'s Named CAL is free.")).to_be_visible()
+        await expect(page.get_by_text("No CAL matches.")).to_be_visible()

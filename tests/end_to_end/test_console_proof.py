@@ -176,7 +176,7 @@ async def test_administrator_types_the_password_again_before_a_removal(site: Sit
         page = await context.new_page()
         await page.goto(f"{site.console}/_calgate/sign-in/ntlm")
         await page.goto(f"{site.console}{ADMIN}holders?search=carol")
-        await page.get_by_role("checkbox").check()
+        await page.get_by_role("checkbox", name="Select row").check()
         await page.get_by_label("Reason (for the log, optional)").first.fill("left")
         await page.locator("summary", has_text="Remove").click()
         await page.get_by_role("button", name="Remove now").click()

@@ -89,6 +89,11 @@ class SignIn:
             return await self._sign_in_again(request, session_id, session)
         return self._with_cookies(request, session) or await self._by_session(request, session)
 
+    async def has_session(self, request: Request) -> bool:
+        """Returns whether the request's cookie has a live session; nobody is signed in for it. Raises Unavailable."""
+        session = await self._sessions.find(session_id_of(request))
+        return session is not None and not session.lapsed
+
     def session_named_by(self, request: Request) -> str:
         """Returns the key of the session in the request's cookie; "" for none, and for an API token. Raises CrossSite.
 

@@ -42,6 +42,7 @@ IDENTITY = "X-Calgate-Console"
 _SHARED_PATHS = frozenset({f"{PREFIX}sign-out", f"{PREFIX}signed-out"})
 _SIGN_IN = f"{PREFIX}sign-in/"
 _SAFE = frozenset({"GET", "HEAD"})
+_REFRESH = b"x-calgate-live"  # of an open page: its browser would sign in unseen, which would undo a sign-out
 _LARGEST = 1 << 20  # bytes of a form
 _WITHIN = 120.0  # seconds for a response of the console's process: a report reads a year of records
 _CONNECT_WITHIN = 5.0
@@ -132,6 +133,8 @@ class ConsoleGate:
         if not path.startswith(ADMIN):
             return not_found()
         _demand_own_page(request)
+        if request.headers.get(_REFRESH) and not await self._sign_in.has_session(request):
+            raise Forbidden("console: a page that refreshes itself has no session any more")
         signed_in = await self._sign_in.find(request)
         request.user = signed_in.session.name
         request.sign_in_headers = signed_in.response_headers

@@ -52,6 +52,7 @@ _OURS = frozenset(
         b"x-calgate-console",
         b"x-calgate-token",
         b"x-calgate-change",
+        b"x-calgate-live",
         b"x-up-devcap-post-charset",  # ASP.NET would read a body in this charset where the User-Agent begins with "UP"
     }
 )

@@ -21,6 +21,7 @@ from calgate.plugin import (
     Table,
     View,
     Visitor,
+    parse_user,
 )
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.replies import KINDS, Holder
@@ -273,4 +274,6 @@ def _row(license: str, holder: Holder) -> dict[str, Cell]:
 
 
 def _listed(text: str) -> Sequence[str]:
-    return [one.strip() for one in text.split(",") if one.strip()]
+    """Returns the users of a list; a DN has commas of its own, so it stands alone."""
+    users = [text] if parse_user(text).form == "dn" else text.split(",")
+    return [user.strip() for user in users if user.strip()]

@@ -161,10 +161,23 @@ def log_screen(licenses: Licenses) -> Screen:
             later=page("log", **values, before=more) if more else "",
             csv=page("log", **values, csv=1),
         )
-        fields = [Field("search", "Contains", inputs.get("search")), Field("what", "What", what, hint="assigned")]
+        fields = [Field("search", "Contains", inputs.get("search")), Field("what", "What", what, _choices(what))]
         return View([Search([*licenses.field(inputs), *fields], "Find"), table])
 
     return Screen("log", "Log", show, order=60)
+
+
+_WHAT = (
+    *("granted", "kept", "taken-back", "expired", "released", "signed-out", "came-back", "reclaimed", "ended"),
+    *("reasserted", "taken-over", "visited", "denied", "would-deny", "waits", "offered", "offer-revoked", "let-in"),
+    *("gave-up", "kept-away", "assigned", "removed", "undone", "allocated", "limited", "dynamic", "configured"),
+    *("restored", "clock-set", "times-corrected"),
+)
+"""Every kind of record, as in the table of this plugin's README."""
+
+
+def _choices(chosen: str) -> Sequence[tuple[str, str]]:
+    return [("", "everything"), *((what, what) for what in dict.fromkeys((*_WHAT, chosen)) if what)]
 
 
 _READING = Notice("The records are being read for the first time since the console started; below are the latest.")

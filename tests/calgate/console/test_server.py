@@ -132,3 +132,18 @@ async def test_users_own_screen_is_partial_while_a_share_of_it_is() -> None:
     assert [part["text"] for part in json.loads(str(reply.text))["parts"]] == ["the account", "of old"]
     reply = await request_of(server, "person?user=away", "yes", "application/json")
     assert (reply.status, "CALs: the directory does not respond" in str(reply.text)) == (200, True)
+
+
+async def change_many(visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
+    return [Outcome(f"row {row}", is_done=row != "7") for row in inputs.selected]
+
+
+async def test_outcome_of_many_rows_is_a_sum_and_what_was_not_done() -> None:
+    server = ConsoleServer(
+        [Screen("things", "Things", show, {"many": Action("admin", change_many, False)})], UTC, "UTC"
+    )
+    for count, expected, hidden in ((1000, "999 of 1000 were changed.", "row 8<"), (6, "row 3<", "were changed")):
+        rows = [str(number) for number in range(count)]
+        done = await request_of(server, "things/many", "yes", PAGE, {"row": rows})
+        page = str((await request_of(server, done.headers["Location"].removeprefix(ADMIN), "yes", PAGE)).text)
+        assert (expected in page, hidden in page, "row 7<" in page) == (True, False, count > 7)
