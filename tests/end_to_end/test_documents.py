@@ -60,6 +60,41 @@ async def test_denied_document_is_never_forwarded_in_another_spelling(
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        ("/file", "-d", "name=secret.pdf"),
+        ("/file?name=public.pdf", "-d", "name=secret.pdf"),
+        ("/file", "-F", "name=secret.pdf"),
+        ("/file?x=1", "-F", "y=2", "-F", "NAME=secret.pdf"),
+        ("/file", "-X", "PUT", "-d", "%6eame=secret.pdf"),
+        ("/file", "-H", "Content-Type: application/x-www-form-urlencoded; charset=ibm037", "-d", "\x95\x81"),
+        ("/file/?name=secret.pdf",),
+        ("/file?+name=secret.pdf",),
+        ("/file?%256eame=secret.pdf",),
+    ],
+)
+async def test_denied_document_is_never_forwarded_by_a_form_or_another_reading(
+    running: tuple[Gateway, DocumentServer, str], options: tuple[str, ...]
+) -> None:
+    gate, server, cookie = running
+    server.seen.clear()
+    reply = await curl(gate.url + options[0], *options[1:], "-H", f"Cookie: {cookie}")
+    assert reply.status in (400, 403, 405), reply
+    assert server.seen == []
+
+
+async def test_form_that_names_another_document_is_forwarded_whole(
+    running: tuple[Gateway, DocumentServer, str],
+) -> None:
+    gate, server, cookie = running
+    server.seen.clear()
+    reply = await curl(f"{gate.url}/file", "-d", "name=public.pdf&x=%26", "-H", f"Cookie: {cookie}")
+    assert (reply.status, server.seen[0].body) == (200, b"name=public.pdf&x=%26")
+    form = await curl(f"{gate.url}/docs/form", "-F", f"x={'y' * 100_000}", "-H", f"Cookie: {cookie}")
+    assert form.status == 200, "the path alone names the document there, so the form is not looked at"
+
+
+@pytest.mark.parametrize(
     "target", ["/file?name=public.pdf", "/docs/Rapport%20co%C3%BBts%C2%A0: 2026~2.pdf", "/file?q=100%"]
 )
 async def test_ordinary_document_is_forwarded(running: tuple[Gateway, DocumentServer, str], target: str) -> None:

@@ -198,6 +198,7 @@ VECTORS = (
             ("a name that ends with a blank", b"/docs/secret.pdf%20"),
             ("a stream of a file", b"/docs/secret.pdf::$DATA"),
             ("an 8.3 name", b"/docs/SECRET~1.PDF"),
+            ("a device", b"/docs/NUL.pdf"),
             ("an escaped question mark", b"/docs/pub%3F/secret.pdf"),
         )
     ),

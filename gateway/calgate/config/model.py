@@ -82,7 +82,9 @@ class Route(Section):
     dialect: str | None = None
     """How to tell documents from requests: "qlikview", or the regular expressions below."""
     opens: str | None = None
-    """A regular expression over path and query: requests that match open the document of the group `document`."""
+    """A regular expression over path and query: requests that match open the document of the group `document`.
+    Neither the order of the parameters nor further ones hide a document, and fields of a form count as parameters.
+    """
     uses: str | None = None
     """Like `opens`, for requests that use an open document."""
     polls: str | None = None
@@ -103,7 +105,7 @@ class Route(Section):
     """
     windows: bool = True
     """Whether the document servers run Windows: paths that Windows would resolve to another file are refused (a name
-    that ends with a dot or a blank, an 8.3 name such as `SALES~1.QVW`, one of `: * ? " < > |`)."""
+    that ends with a dot or a blank, an 8.3 name like `SALES~1.QVW`, a device like NUL, one of `: * ? " < > |`)."""
     service_workers: bool = False
     """Whether scripts of service workers are served. A service worker of the document server stays in a browser for
     every later user of it, and sees their pages."""

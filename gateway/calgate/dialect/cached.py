@@ -20,9 +20,9 @@ class CachedDialect:
         self._needs_body = lru_cache(_REMEMBERED)(dialect.needs_body)
         self.peek_bytes = dialect.peek_bytes
 
-    def needs_body(self, method: str, target: str) -> int:
-        read = self._needs_body if len(target) <= _LONGEST else self._dialect.needs_body
-        return read(method, target)
+    def needs_body(self, method: str, target: str, content_type: str = "") -> int:
+        read = self._needs_body if len(target) + len(content_type) <= _LONGEST else self._dialect.needs_body
+        return read(method, target, content_type)
 
     def classify(self, method: str, target: str, body: bytes = b"", content_type: str = "") -> Use:
         is_short = len(target) + len(content_type) + len(body) <= _LONGEST

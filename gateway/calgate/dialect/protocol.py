@@ -37,7 +37,7 @@ class Dialect(Protocol):
 
     peek_bytes: int  # bytes of a response that `document_opened` and `reports_missing_cal` want to see; 0: none
 
-    def needs_body(self, method: str, target: str) -> int:
+    def needs_body(self, method: str, target: str, content_type: str = "") -> int:
         """Returns the largest body in bytes that `classify` must see whole, or 0 if it needs none."""
 
     def classify(self, method: str, target: str, body: bytes = b"", content_type: str = "") -> Use:

@@ -59,7 +59,7 @@ class QlikView:
 
     peek_bytes = 4096
 
-    def needs_body(self, method: str, target: str) -> int:
+    def needs_body(self, method: str, target: str, content_type: str = "") -> int:
         return _LARGEST_COMMAND if _segments(read_target(target))[-1] in _CALLS else 0
 
     def classify(self, method: str, target: str, body: bytes = b"", content_type: str = "") -> Use:
@@ -132,10 +132,11 @@ def _refuse_by_name(segments: Sequence[str]) -> None:
         raise Forbidden("clients have no access to this part of QlikView (GetWebTicket.aspx, QVSTunnel.dll)")
     if _PROGRAMS & set(segments[:-1]):
         raise BadRequest("the path continues after the name of a program")
-    name = segments[-1]
-    if name.endswith(".qvw"):
+    if any(segment.endswith(".qvw") for segment in segments):
         raise Forbidden("a document is opened, not downloaded")
-    if "qvajaxzfc" in segments[:-1] and name not in _PROGRAMS and name and not _FILES.fullmatch(name):
+    name = next(filter(None, reversed(segments)), "")  # some servers ignore a slash behind the name of a file
+    is_folder = not segments[-1] and "." not in name
+    if "qvajaxzfc" in segments[:-1] and not is_folder and name not in _PROGRAMS and not _FILES.fullmatch(name):
         raise Forbidden("QlikView's client does not use this path")
 
 

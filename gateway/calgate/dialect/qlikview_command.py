@@ -73,7 +73,7 @@ class _Reader:
             if any(key not in _NAMES and key.lower() in _NAMES for key in attributes):
                 raise BadRequest("the command names its document in an unknown way")
             self.command.attributes = attributes
-        elif self._depth == 1:
+        else:  # at any depth: a command within <poll> is a command
             self.command.elements.add(name)
         self._depth += 1
 

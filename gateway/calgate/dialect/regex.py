@@ -1,17 +1,19 @@
 """Document servers whose documents are recognized by regular expressions over the target."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from calgate.dialect.canonical_query import canonical_pairs, other_readings, refuse_unclear
 from calgate.dialect.document_names import canonical_host, canonical_name
+from calgate.dialect.form import form_as_query, is_form
 from calgate.dialect.protocol import DialectResponse, Kind, Use
 from calgate.http.target import decode_value, read_target
 from calgate.plugin.errors import BadRequest
 
-_ESCAPES = re.compile(r"((?:%[0-9A-F]{2})+|(?:%u[0-9A-F]{4})+)", re.IGNORECASE)
-_BROKEN_ESCAPE = re.compile(r"%(?!u[0-9A-F]{4}|[0-9A-F]{2})", re.IGNORECASE)
-_CONTROL = re.compile(r"%[01][0-9A-F]")
-_KEPT_ESCAPED = frozenset("%&+=;?#")
+_MOST_PARAMETERS = 1000  # the limits of ASP.NET (MaxHttpCollectionKeys) and PHP (max_input_vars)
+_LARGEST_FORM = 65_536  # bytes: matching takes time in proportion
+_QUERY_BEGINS = re.compile(r"\\\?|\[\?\]")
+_OPEN_GROUP = re.compile(r"\((?:\?:)?$")
 
 
 class Patterns:
@@ -22,6 +24,9 @@ class Patterns:
     they are data, and a `+` that was received as such stays. A group `host`, if there is one, names the server that
     holds the document. Case does not count: a server that ignores case must not be reached past the pattern. A request
     that matches `polls` polls, else one that matches `uses` uses, else one that matches `opens` opens.
+
+    Servers give a program the parameters in any order, and many of them the fields of a form as well. So a pattern that
+    reads the query is also matched with each parameter alone, and the fields of a form count as parameters.
     """
 
     peek_bytes = 0
@@ -36,27 +41,49 @@ class Patterns:
             ("open", "opens", opens),
         )
         self._patterns = [(kind, _compile(key, pattern)) for kind, key, pattern in given if pattern]
+        self._paths = [path for _, _, pattern in given if pattern for path in _path_before_query(pattern)]
         self._windows = windows
 
-    def needs_body(self, method: str, target: str) -> int:
-        return 0
+    def needs_body(self, method: str, target: str, content_type: str = "") -> int:
+        return _LARGEST_FORM if is_form(content_type) and self._reads_query(read_target(target).path) else 0
 
     def classify(self, method: str, target: str, body: bytes = b"", content_type: str = "") -> Use:
         read = read_target(target)
         path = read.path.replace("?", "%3F")  # no other character of a path is read as a delimiter
-        use = self._classify(path, _pairs(read.query, "&"), read.query)
-        if ";" in read.query and use != self._classify(path, _pairs(read.query, "&;"), read.query):
-            raise BadRequest("the query has a semicolon, at which some servers divide it and others do not")
+        raw = read.query
+        if body and self.needs_body(method, target, content_type):
+            raw = "&".join(filter(None, (raw, form_as_query(body, content_type))))
+        pairs = canonical_pairs(raw)
+        use = self._use_in_any_order(path, pairs, raw)
+        for reason, other_path, other_pairs in _other_readings(path, raw, pairs):
+            other = self._use_in_any_order(other_path, other_pairs, raw)
+            if other.document is not None and other != use:
+                raise BadRequest(reason)
         return use
 
-    def _classify(self, path: str, pairs: Sequence[str], raw_query: str) -> Use:
+    def _reads_query(self, path: str) -> bool:
+        return any(before.fullmatch(path) for before in self._paths)
+
+    def _use_in_any_order(self, path: str, pairs: Sequence[str], raw: str) -> Use:
+        use = self._classify(path, pairs, raw)
+        if use.document is not None or not pairs or not self._reads_query(path):
+            return use
+        if len(pairs) > _MOST_PARAMETERS:
+            raise BadRequest(f"the request has more than {_MOST_PARAMETERS} parameters")
+        alone = (self._classify(path, [pair], raw) for pair in pairs)
+        use = next((found for found in alone if found.document is not None), use)
+        if use.document is not None:
+            refuse_unclear(pairs, raw)
+        return use
+
+    def _classify(self, path: str, pairs: Sequence[str], raw: str) -> Use:
         text = _join(path, pairs)
         for kind, pattern in self._patterns:
             found = pattern.match(text)
             if found is None:
                 continue
             if any(found.start(name) >= len(path) for name in pattern.groupindex):
-                _refuse_unclear(pairs, raw_query)
+                refuse_unclear(pairs, raw)
             document = canonical_name(_named(found, "document", path, pairs), windows=self._windows)
             host = _named(found, "host", path, pairs) if found.groupdict().get("host") else ""
             return Use(kind, document, canonical_host(host))
@@ -86,47 +113,24 @@ def _compile(key: str, pattern: str) -> re.Pattern[str]:
     return compiled
 
 
-# ---------------------------------------------------------------- the canonical query
+def _path_before_query(pattern: str) -> Sequence[re.Pattern[str]]:
+    """Returns what a pattern that reads the query demands of the path; nothing where it reads the path only."""
+    begins = _QUERY_BEGINS.search(pattern)
+    if begins is None:
+        return []
+    before = _OPEN_GROUP.sub("", pattern[: begins.start()])
+    try:
+        return [re.compile(before, re.IGNORECASE | re.DOTALL)]
+    except re.error:
+        return [re.compile(".*", re.DOTALL)]  # the question mark is within a group
 
 
-def _pairs(query: str, separators: str) -> Sequence[str]:
-    """Returns each `name=value` of a query in its canonical form."""
-    return [_canonical_pair(pair) for pair in re.split(f"[{separators}]", query)] if query else []
-
-
-def _canonical_pair(pair: str) -> str:
-    name, equals, value = pair.partition("=")
-    canonical = _canonical_text(name.replace("+", " "))
-    # ASP.NET compares names without the characters that have no width
-    if not canonical.isprintable() or _CONTROL.search(canonical):
-        raise BadRequest("a parameter's name has characters that cannot be seen")
-    return canonical + equals + _canonical_text(value)
-
-
-def _canonical_text(raw: str) -> str:
-    parts = _ESCAPES.split(raw)  # text, escapes, text, escapes, …
-    return "".join(
-        _escape(_decode(part), _KEPT_ESCAPED) if index % 2 else _escape(part, _KEPT_ESCAPED - {"+"})
-        for index, part in enumerate(parts)
-    )
-
-
-def _decode(escapes: str) -> str:
-    if escapes[1] in "uU":
-        return decode_value(escapes)
-    return bytes.fromhex(escapes.replace("%", "")).decode("utf-8", "surrogateescape")
-
-
-def _escape(text: str, escaped: frozenset[str]) -> str:
-    return "".join(_escape_one(character) if _is_escaped(character, escaped) else character for character in text)
-
-
-def _is_escaped(character: str, escaped: frozenset[str]) -> bool:
-    return character in escaped or character < " " or "\udc80" <= character <= "\udcff"
-
-
-def _escape_one(character: str) -> str:
-    return f"%{ord(character) & 0xFF:02X}"  # a byte that is not UTF-8 is U+DC00 and the byte
+def _other_readings(path: str, raw: str, pairs: Sequence[str]) -> Iterator[tuple[str, str, Sequence[str]]]:
+    """Yields path and parameters as some servers read them in place of these, each with what makes them differ."""
+    for reason, other in other_readings(raw, pairs):
+        yield reason, path, other
+    if path.endswith("/") and path != "/":
+        yield "the path ends with a slash, which some servers ignore", path.rstrip("/"), pairs
 
 
 def _join(path: str, pairs: Sequence[str]) -> str:
@@ -158,12 +162,3 @@ def _refuse_other_parameter(found: re.Match[str], group: str, path: str, pairs: 
     again = found.re.match(_join(path, others))
     if again is not None and again.start(group) >= len(path):
         raise BadRequest(f"two parameters could name the {group}")
-
-
-def _refuse_unclear(pairs: Sequence[str], raw_query: str) -> None:
-    """Raises BadRequest for a query in which servers would find different names."""
-    names = [pair.partition("=")[0].casefold() for pair in pairs if pair]
-    if len(set(names)) < len(names):
-        raise BadRequest("a parameter is given more than once, and only the server knows which one counts")
-    if _BROKEN_ESCAPE.search(raw_query):
-        raise BadRequest("a parameter has a broken escape")

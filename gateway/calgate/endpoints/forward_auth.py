@@ -82,5 +82,10 @@ async def respond(request: Request, route: Route | None, questions: Questions) -
 def _demand_body(request: Request, route: Route | None) -> None:
     """Refuses a request whose body says which document it is about, where the proxy keeps the body back."""
     dialect = route.dialect if route is not None else None
-    if dialect is not None and request.length == 0 and dialect.needs_body(request.method, request.raw_target):
+    content_type = request.headers.get(b"content-type")
+    if (
+        dialect is not None
+        and request.length == 0
+        and dialect.needs_body(request.method, request.raw_target, content_type)
+    ):
         raise Forbidden("forward-auth: the body decides which document is meant, and the proxy does not send it")

@@ -211,7 +211,7 @@ class Questions:
         """Returns the largest body that the dialect must see whole, 0 where it needs none or there is none."""
         if route.dialect is None or request.length == 0:
             return 0
-        return route.dialect.needs_body(request.method, request.raw_target)
+        return route.dialect.needs_body(request.method, request.raw_target, request.headers.get(b"content-type"))
 
     async def _read_for(self, request: Request, route: Route) -> bytes | None:
         """Reads the body where the dialect must see it whole to know which document it is about."""

@@ -21,6 +21,9 @@ _MEMO_LIMIT = 512  # characters; a longer target is read each time
 
 # A file's 8.3 name: at most eight characters that end with a tilde and a number, and an extension of at most three.
 _SHORT_NAME = re.compile(r"(?=[^.]{1,8}(?:\.|$))[^. ]{0,6}~[0-9]{1,6}(?:\.[^. ]{1,3})?")
+# a device, whatever follows the first dot
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\xb9\xb2\xb3]) *(?:\..*)?", re.IGNORECASE)
+_DEVICES = frozenset({"con", "prn", "aux", "nul", "com", "lpt"})
 _NOT_IN_WINDOWS_NAMES = frozenset(':*?"<>|')
 
 
@@ -89,7 +92,8 @@ def windows_alias(name: str) -> str:
     """Returns why Windows might open another file than `name` (one segment of a path) says, or "".
 
     Windows drops dots and blanks at the end of a name, knows SALES~1.QVW for a longer name, reads what follows a colon
-    as a stream of the same file, and takes `*?"<>` for wildcards ("Naming Files, Paths, and Namespaces", Microsoft).
+    as a stream of the same file, takes `*?"<>` for wildcards, and opens a device for NUL.txt ("Naming Files, Paths, and
+    Namespaces", Microsoft).
     """
     if name.endswith((".", " ")):
         return "it ends with a dot or a blank"
@@ -97,6 +101,8 @@ def windows_alias(name: str) -> str:
         return 'it has one of the characters : * ? " < > |'
     if "~" in name and _SHORT_NAME.fullmatch(name):
         return "it has the form of an 8.3 name"
+    if name[:3].lower() in _DEVICES and _DEVICE.fullmatch(name):
+        return "it is the name of a device"
     return ""
 
 

@@ -21,9 +21,9 @@ class Counting(QlikView):
         self.readings += 1
         return super().classify(method, target, body, content_type)
 
-    def needs_body(self, method: str, target: str) -> int:
+    def needs_body(self, method: str, target: str, content_type: str = "") -> int:
         self.readings += 1
-        return super().needs_body(method, target)
+        return super().needs_body(method, target, content_type)
 
 
 @pytest.fixture

@@ -71,6 +71,15 @@ def test_parameter_is_found_by_its_name_in_every_escaping(query: str) -> None:
         "name=public.pdf&name=secret.pdf",
         "name=public.pdf&%6eame=secret.pdf",
         "name=public.pdf&%4Eame=secret.pdf",
+        "%20name=secret.pdf",
+        "+name=secret.pdf",
+        "name+=secret.pdf",
+        "name[]=secret.pdf",
+        "name%5B0%5D=secret.pdf",
+        "%256eame=secret.pdf",
+        "name=%2573ecret.pdf",
+        "name=%25u0073ecret.pdf",
+        "%c1%aeame=secret.pdf",
         "name=public.pdf;name=secret.pdf",
         "x=1;name=secret.pdf",
         "na%E2%80%8Bme=secret.pdf",
@@ -93,6 +102,103 @@ def test_query_is_refused_when_servers_would_find_different_documents(query: str
 )
 def test_query_without_a_document_is_passed_however_it_is_written(query: str) -> None:
     assert SECRET.classify("GET", f"/file?{query}") == Use("other")
+
+
+def test_names_that_php_makes_alike_are_refused() -> None:
+    underscored = Patterns(opens=r"^/file\?(?:.*&)?doc_name=(?P<document>[^&]+)")
+    for name in ("doc.name", "doc%20name", "doc+name", "%20doc_name", "doc.name[x]"):
+        with pytest.raises(BadRequest, match="blank, a dot or a bracket"):
+            underscored.classify("GET", f"/file?{name}=a")
+
+
+def test_parameters_with_brackets_pass_where_none_could_name_the_document() -> None:
+    assert SECRET.classify("GET", "/file?name=a.pdf&f[x]=1&f[y]=2") == Use("open", "a.pdf")
+    assert SECRET.classify("GET", "/file?f[name]=1&100%25") == Use("other")
+    assert SECRET.classify("GET", "/file?name=100%25.pdf") == Use("open", "100%.pdf")
+
+
+@pytest.mark.parametrize("query", ["x=1&name=a", "name=a&x=1", "x&y=2&NAME=a&"])
+def test_order_of_the_parameters_and_further_ones_do_not_hide_the_document(query: str) -> None:
+    anchored = Patterns(opens=r"^/file\?name=(?P<document>[^&]+)$")
+    assert anchored.classify("GET", f"/file?{query}") == Use("open", "a")
+    with pytest.raises(BadRequest, match="more than once"):
+        anchored.classify("GET", f"/file?{query}&name=b")
+
+
+def test_request_with_more_parameters_than_servers_read_is_refused_where_the_query_names_documents() -> None:
+    query = "&".join(f"a{number}=1" for number in range(1001))
+    with pytest.raises(BadRequest, match="1000"):
+        SECRET.classify("GET", f"/file?{query}")
+    assert SECRET.classify("GET", f"/other?{query}") == Use("other")
+
+
+def test_slash_at_the_end_does_not_hide_the_document() -> None:
+    for target in ("/file/?name=secret.pdf", "/docs/secret.pdf/", "/docs/secret.pdf/?x=1"):
+        for pattern in (r"^/file\?name=(?P<document>[^&]+)", r"^/docs/(?P<document>[^?/]+)$"):
+            patterns = Patterns(opens=pattern)
+            if patterns.classify("GET", target.replace("/?", "?").removesuffix("/")).kind == "open":
+                with pytest.raises(BadRequest, match="slash"):
+                    patterns.classify("GET", target)
+    assert Patterns(opens=r"^/docs/(?P<document>[^?/]+)$").classify("GET", "/docs/") == Use("other")
+
+
+URLENCODED = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=b"
+
+
+def multipart(*fields: tuple[str, str]) -> bytes:
+    parts = [f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields]
+    return ("".join(parts) + "--b--\r\n").encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"name=secret.pdf", URLENCODED),
+        (b"x=1&%6eame=secret.pdf\r\n", f"{URLENCODED}; charset=UTF-8"),
+        (multipart(("x", "1"), ("name", "secret.pdf")), MULTIPART),
+        (multipart(("NAME", "secret.pdf")), 'Multipart/Form-Data; boundary="b"'),
+    ],
+)
+def test_fields_of_a_form_name_the_document_as_parameters_do(body: bytes, content_type: str) -> None:
+    assert SECRET.needs_body("POST", "/file", content_type) > 0
+    assert SECRET.classify("POST", "/file", body, content_type) == Use("open", "secret.pdf")
+    with pytest.raises(BadRequest, match="more than once"):
+        SECRET.classify("POST", "/file?name=public.pdf", body, content_type)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"name=secret.pdf", f"{URLENCODED}; charset=ibm037"),
+        (b"name=secret.pdf", f"{URLENCODED}, text/plain"),
+        (b"name=secret.pdf", f"{URLENCODED}; charset=utf-8; charset=utf-16"),
+        (b"x=1\r\nname=secret.pdf", URLENCODED),
+        (b"name=secr\xe9t.pdf", URLENCODED),
+        (multipart(("name", "secret.pdf")), "multipart/form-data"),
+        (multipart(("name", "secret.pdf")), "multipart/form-data; boundary=a; boundary=b"),
+        (multipart(("name", "secret.pdf"))[:-4], MULTIPART),
+        (b"x" + multipart(("name", "secret.pdf")), MULTIPART),
+        (multipart(('x"; name="name', "secret.pdf")), MULTIPART),
+        (multipart(('x"\r\nContent-Disposition: form-data; name="name', "secret.pdf")), MULTIPART),
+    ],
+)
+def test_form_that_servers_read_differently_is_refused(body: bytes, content_type: str) -> None:
+    with pytest.raises(BadRequest):
+        SECRET.classify("POST", "/file", body, content_type)
+
+
+def test_body_is_read_only_where_it_could_name_the_document() -> None:
+    assert SECRET.needs_body("POST", "/file", "application/json") == 0
+    assert SECRET.needs_body("POST", "/upload", MULTIPART) == 0
+    assert DOCS.needs_body("POST", "/docs/a", MULTIPART) == 0
+    optional = Patterns(opens=r"^/docs/(?P<document>[^?]+)(?:\?(?:.*&)?srv=(?P<host>[^&]+))?")
+    assert optional.needs_body("POST", "/docs/a", MULTIPART) > 0
+    assert optional.needs_body("POST", "/upload", MULTIPART) == 0
+    either = Patterns(opens=r"^/(?:file\?name=|docs/)(?P<document>[^&]+)")
+    assert either.needs_body("POST", "/file", MULTIPART) > 0
+    upload = multipart(("x", "1")).replace(b'"x"', b'"name"; filename="a"')
+    assert SECRET.classify("POST", "/file", upload, MULTIPART) == Use("other"), "a file's contents name nothing"
 
 
 def test_second_parameter_of_the_same_name_is_refused_where_the_pattern_sees_only_the_first() -> None:

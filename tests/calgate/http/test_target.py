@@ -44,6 +44,7 @@ ALIASES = (
     *("secret.pdf::$DATA", "secret.pdf:a", "docs:$I30:$INDEX_ALLOCATION", "c:x", "pub?", "secre?.pdf", "secr*"),
     *('secret"pdf', "secr<", ">ecret.pdf", "a|b"),
     *("SECRET~1.PDF", "secret~1", "PL1A2B~1.QVW", "AB~1.HTM", "PLAN2~10.QVW", "~1.TXT", "A~1", "A~999999"),
+    *("NUL", "con", "Aux.pdf", "nul.tar.gz", "com1.qvw", "LPT9", "COM\u00b2.txt", "con .pdf", "CONIN$"),
 )
 
 
@@ -61,6 +62,7 @@ def test_path_is_refused_for_windows_where_a_name_opens_another_file(name: str) 
     [
         *("secret.pdf", ".htaccess", "a.b.c", "Report~2 final.qvw", "Quarterly~2.qvw", "plan~2.xlsx", "~user", "a~b"),
         *("SECRET~1234567", "a b", "a&b", "a'b", "50$", "{x}", "a,b=c", "\u3000a", "(1).pdf", "SECRET~1.PDF.bak"),
+        *("console", "com", "com10", "nullify.pdf", "a.con", "auxiliary", "lpt", "prn-list"),
     ],
 )
 def test_ordinary_name_is_no_windows_alias(name: str) -> None:
