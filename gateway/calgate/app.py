@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_STATUSES = (200, 302, 303, 304, 400, 401, 403, 404, 405, 413, 429, 431, 500, 502, 503, 504)  # that alerts look for
+_STATUSES = (200, 302, 303, 304, 400, 401, 403, 404, 405, 413, 429, 431, 500, 502, 503, 504)  # that alerts count
 
 Work = Coroutine[None, None, None]
 
@@ -216,7 +216,7 @@ class Gateway:
     async def health(self) -> dict[str, object]:
         """Returns the state of this process, and the dependencies that are not responding.
 
-        "ready" lasts from the time that the rules were resolved until the stop, whatever is away meanwhile.
+        "ready" lasts from the time that the rules were resolved until the stop, even while a dependency is unreachable.
         """
         degraded = self.degraded()
         self.was_ready = self.was_ready or self.rules.are_resolved
@@ -234,7 +234,7 @@ class Gateway:
         return self._directory_state.is_up and self.rules.are_resolved
 
     def note_stop(self) -> None:
-        """The service stops: health no longer says that it is ready."""
+        """Notes that the service stops: health no longer says that it is ready."""
         self.is_stopping = True
 
     async def activate(self) -> None:
@@ -300,7 +300,7 @@ def _all_up(load_balancers: Sequence[LoadBalancer]) -> Mapping[str, bool]:
 
 
 def _expired(core: Core) -> Iterator[str]:
-    """Sentences about certificates that have expired: browsers refuse them, and no request tells us."""
+    """Sentences about certificates that have expired: browsers refuse them, and no request shows it."""
     listen = core.listen
     for tls in (listen.tls, *listen.sni) if listen.tls is not None else ():
         with suppress(OSError, ValueError):  # another part reports a file that cannot be loaded

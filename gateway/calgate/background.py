@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 _RESOLVE_EVERY = 300.0  # seconds: groups can be renamed or created while the gateway runs
 _RETRY_AFTER = 3.0  # seconds, while the directory or the store does not respond
 _CERTIFICATES_EVERY = 5.0  # seconds
-_STATE_EVERY = 1.0  # seconds: what has changed is reported so soon
-_REPORT_EVERY = 10.0  # seconds: what has not changed, so that readers see that the worker is alive
+_STATE_EVERY = 1.0  # seconds until a change is reported
+_REPORT_EVERY = 10.0  # seconds until an unchanged state is reported again, so that readers see that the worker is alive
 _LAST_WITHIN = 0.5  # seconds that a worker's end waits for the store
 
 
@@ -59,7 +59,7 @@ async def keep_rules(
             if has_warned:
                 logger.info("access: the directory responds again")
             has_warned = False
-            await asyncio.sleep(_RETRY_AFTER)  # many doubts are one
+            await asyncio.sleep(_RETRY_AFTER)  # several doubts make one query
             await state.wait_for_doubt(_RESOLVE_EVERY)
 
 

@@ -32,7 +32,7 @@ _HSTS = b"Strict-Transport-Security"
 
 
 class Handler:
-    """Answers requests; every Refusal becomes its response here."""
+    """Responds to requests; every Refusal becomes its response here."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Handler:
         return True
 
     def _reading(self, request: Request) -> Reading | None:
-        """Returns what a plain request for a document server says; None for any other request. Raises its Refusal."""
+        """Reads a plain request for a document server; returns None for any other request. Raises its Refusal."""
         known = request.raw.known
         if known is not None:
             reading = known.readings.get(request.raw_target)

@@ -72,7 +72,7 @@ class Pipeline:
             raise
 
     def begin(self, request: Request, reading: Reading, deliver: Deliver) -> WarmExchange | None:
-        """Forwards a request that is answered from memory, without waiting; None: `serve` must.
+        """Forwards a request that is decided from memory, without waiting; None: `serve` must.
 
         `deliver` gets the response, unless the exchange needs `serve` after all. Raises Unavailable.
         """
@@ -101,7 +101,7 @@ class Pipeline:
     # ------------------------------------------------------------ how the request ended
 
     def settle(self, admission: Admission, *, served: bool | None) -> None:
-        """Reports how a request ended that may have taken a CAL."""
+        """Reports the outcome of a request that may have taken a CAL."""
         self.questions.settle(admission, served=served)
 
     def _settle_by(self, request: Request, admission: Admission, upstream_response: UpstreamResponse) -> None:

@@ -128,7 +128,7 @@ def load(point: EntryPoint) -> Plugin:
     """Imports an installed plugin. Raises UnusablePluginError."""
     try:
         module = point.load()
-    except Exception as error:  # foreign code: whatever it raises, the fault is the plugin's
+    except Exception as error:  # foreign code: any exception is the plugin's fault
         raise UnusablePluginError(
             f"the plugin {point.value} cannot be imported: {type(error).__name__}: {error}"
         ) from error
@@ -159,7 +159,7 @@ def unusable() -> Iterator[tuple[str, str]]:
 
 
 class PluginSettings(Protocol):
-    """What a settings file says about plugins (`calgate.config.Settings`)."""
+    """The part of a settings file about plugins (`calgate.config.Settings`)."""
 
     @property
     def file(self) -> Path: ...

@@ -32,7 +32,7 @@ class Route:
     server_sign_on: ServerSignOn | None = None  # instead of `sign_on`; its requests are never sent without a task
     is_public: bool = False  # nobody is signed in
     passes_authorization: bool = False  # the application's own credentials are forwarded
-    is_remembered: bool = False  # requests may be answered from memory: `has_only_remembered_settings`
+    is_remembered: bool = False  # requests may be decided from memory: `has_only_remembered_settings`
 
     @property
     def name(self) -> str:
@@ -49,8 +49,8 @@ class Route:
         return self.path == "/" or is_at_or_below(path, self.path)
 
 
-# The settings of a route under which what was decided once may be remembered. A route with any other setting asks for
-# each request, until that setting is added here.
+# The settings of a route under which what was decided once may be remembered. On a route with any other setting every
+# request is decided again, until that setting is added here.
 _REMEMBERED_SETTINGS = frozenset(
     {
         "host",
@@ -81,7 +81,7 @@ _LONGEST_FOUND = 512  # characters of both
 
 
 def has_only_remembered_settings(names: Collection[str]) -> bool:
-    """Whether a route that sets these settings may answer requests from memory."""
+    """Whether requests of a route that sets these settings may be decided from memory."""
     return _REMEMBERED_SETTINGS.issuperset(names)
 
 

@@ -8,7 +8,7 @@ from calgate.plugin.errors import Unavailable
 
 
 class CurrentRules:
-    """Holds the access rules with their groups as last resolved; unavailable until the first time."""
+    """The access rules with their groups as last resolved; unavailable until the first time."""
 
     def __init__(self) -> None:
         self._current: Rules | None = None

@@ -21,7 +21,7 @@ async def recheck(
 ) -> None:
     """Runs until it is cancelled, or until `judge` raises a Refusal: then calls `refuse` with it.
 
-    `judge` returns the new grant. Unavailable decides nothing, so `judge` is called again later. `waited`: seconds
+    `judge` returns the new grant. If it raises Unavailable, it is called again later. `waited`: seconds
     that have passed since `grant` was made.
     """
     while True:

@@ -80,7 +80,7 @@ class Rules:
         return [replace(verdict, decides=verdict is settled) for verdict in verdicts]
 
     def could_admit(self, person: Person) -> bool:
-        """Returns whether some rule lets the person have something at some time from somewhere.
+        """Returns whether some rule lets the person open anything, at any time and from any address.
 
         A rule with a group that the directory cannot find counts as one that could.
         """
@@ -145,7 +145,7 @@ class _Compiled:
         return self._verdict("no match", "the user is in none of its groups" if self.groups else "it names other users")
 
     def _judge_anonymous(self) -> Verdict:
-        """Fails closed: what is denied to everybody is denied to strangers; only a rule that says so allows them."""
+        """Fails closed: a rule that denies everybody denies strangers too; only a rule with `anonymous` allows them."""
         if self.rule.anonymous:
             return self._verdict(self._yes, "it is for requests without sign-in")
         if self.rule.deny and not (self.rule.groups or self.rule.users):
@@ -154,11 +154,11 @@ class _Compiled:
 
     @property
     def is_unconditional(self) -> bool:
-        """Whether it holds for every path and document, at all times, from everywhere."""
+        """Whether the rule holds for every path and document, at all times, from everywhere."""
         return not (self.paths or self.documents or self.rule.networks or self.rule.hours)
 
     def could_concern(self, person: Person) -> bool:
-        """Whether it names the person, everybody, or (if it allows) a group that cannot be resolved."""
+        """Whether the rule names the person, everybody, or (if it allows) a group that cannot be resolved."""
         if self.rule.anonymous:
             return False
         if not (self.rule.groups or self.rule.users):

@@ -48,7 +48,7 @@ class Rule(Section):
     """
 
     name: str = Field(min_length=1)
-    """What the rule is for; shown on the denial page and in the log."""
+    """The purpose of the rule; shown on the denial page and in the log."""
     # an empty list would mean no condition at all, but is more likely meant to match nobody
     groups: tuple[str, ...] = Field(default=(), min_length=1)
     """Groups that the rule applies to: name, SID or DN. Members of nested groups count."""

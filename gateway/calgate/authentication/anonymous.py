@@ -1,4 +1,4 @@
-"""Requests on routes without sign-in: they have no user. A browser is told apart by a cookie, for its CAL alone.
+"""Requests on routes without sign-in: they have no user. A cookie identifies a browser, for its CAL alone.
 
 The cookie is sealed, so that no client can make one, and names the address that it was given to. Nothing is stored
 for it: a browser exists here from the first request that brings the cookie back until its lifetime is over.
@@ -87,7 +87,7 @@ class AnonymousBrowsers:
         return _session(address, name, person.key, person, float(begun))
 
     def _forget_oldest(self) -> None:
-        """Forgets one browser; not one with an open exchange, which must end together with its CAL."""
+        """Forgets one browser, but never one with an open exchange, which must end together with its CAL."""
         oldest = next((sealed for sealed, session in self._known.items() if not session.is_open), None)
         if oldest is not None:
             del self._known[oldest]

@@ -10,7 +10,7 @@ _running: set[asyncio.Task[Any]] = set()  # asyncio itself keeps only a weak ref
 
 
 async def complete(work: Coroutine[Any, Any, T]) -> T:
-    """Runs `work` to its end, whatever becomes of the caller, and returns its result."""
+    """Runs `work` to its end, even if the caller is cancelled, and returns its result."""
     return await asyncio.shield(start(work))
 
 
@@ -25,10 +25,10 @@ def start(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
 def _forget(task: "asyncio.Task[Any]") -> None:
     _running.discard(task)
     if not task.cancelled():
-        task.exception()  # its caller may have gone: asyncio would report an exception that nobody retrieved
+        task.exception()  # its caller may have been cancelled: asyncio would report an exception that nobody retrieved
 
 
 async def finish_all(within: float) -> None:
-    """Waits for the work whose callers have gone, before the process ends."""
+    """Waits for work whose callers were cancelled, before the process ends."""
     if _running:
         await asyncio.wait(set(_running), timeout=within)

@@ -128,7 +128,7 @@ class DocumentCookies:
         return bool(self._stale)
 
     def set_stale(self, cookies: Sequence[UpstreamCookie]) -> None:
-        """Keeps cookies of another user for deletion: one response has room for some only."""
+        """Keeps another user's cookies for deletion: one response has room for a few only."""
         self._stale = cookies
 
     def take_expiries(self) -> list[Header]:

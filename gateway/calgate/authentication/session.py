@@ -63,7 +63,7 @@ class Session:
     _websockets: set[OpenWebSocket] = field(default_factory=set)
 
     def note_use(self, now: float) -> None:
-        """Counts something that the browser sent: it keeps the session alive."""
+        """Counts a request or message of the browser: it keeps the session alive."""
         self.used_at = now
 
     # ------------------------------------------------------------ credentials

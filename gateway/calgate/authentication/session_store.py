@@ -28,7 +28,7 @@ _MOST_OF_A_PERSON = 500
 
 @dataclass(frozen=True, slots=True)
 class RecordedSession:
-    """A session as an administrator looks at it, and why it has ended ("": it has not)."""
+    """A session as administrators see it, and why it has ended ("": it has not)."""
 
     session: Session
     ended: str
@@ -181,7 +181,7 @@ class SessionStore:
     async def _listed(self, keys: Sequence[str]) -> list[RecordedSession]:
         """Reads sessions in one round trip, without renewing them.
 
-        Groups and cookies are left out: a thousand groups would be most of what is read.
+        Omits groups and cookies: a thousand groups would be most of the data.
         """
         replies = await self._store.execute_all([("HMGET", self._record(key), *_LISTED) for key in keys])
         found = []

@@ -28,7 +28,7 @@ from calgate.plugin.values import milliseconds
 
 COPY_LIFE = 15.0  # seconds a copy is believed: what a lost message can cost
 _KEEP_EVERY = 5.0  # seconds between rounds that renew the copies in use
-_RENEWED_AT_ONCE = 50  # one after the other takes a turn of the loop each: half a second for each under heavy load
+_RENEWED_AT_ONCE = 50  # one after the other would take a turn of the loop each: half a second under heavy load
 _LATE_POST = 300.0  # seconds after its end in which a session still serves a POST, so that a long form is not lost
 
 
@@ -199,8 +199,8 @@ class Sessions:
         """Notes cookies that the document server set: they belong to this session and end with it.
 
         The response waits only where a cookie is new, for all of its cookies together; a value that changes is saved in
-        the background. While the store is away, only this worker knows the cookies until it is back: a response that is
-        here already is not lost because of that.
+        the background. While the store is away, only this worker knows the cookies until it is back: a response that
+        has arrived is not lost because of that.
         """
         if session.cookies.note(headers):
             with suppress(Unavailable):

@@ -1,4 +1,4 @@
-"""One call for all who want the same result at the same time."""
+"""One call for all requests that need the same result at the same time."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
@@ -8,7 +8,7 @@ Result = TypeVar("Result")
 
 
 class SharedCalls(Generic[Result]):
-    """Calls that are under way, by what they are for.
+    """Unfinished calls, by the key of their result.
 
     A browser sends a burst of requests when it comes back to a page; without this each of them would ask the store.
     """
@@ -17,7 +17,7 @@ class SharedCalls(Generic[Result]):
         self._running: dict[Hashable, asyncio.Task[Result]] = {}
 
     async def result(self, key: Hashable, call: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Returns the result of the call that is under way for this key, or else of a new one; raises what it raises.
+        """Returns the result of the unfinished call for this key, or of a new one; raises what the call raises.
 
         The call goes on without a caller that is cancelled.
         """
@@ -30,4 +30,4 @@ class SharedCalls(Generic[Result]):
     def _forget(self, key: Hashable, task: "asyncio.Task[Result]") -> None:
         del self._running[key]
         if not task.cancelled():
-            task.exception()  # all who waited may have gone: asyncio would report that nobody retrieved it
+            task.exception()  # the callers may all be cancelled: asyncio would report that nobody retrieved it

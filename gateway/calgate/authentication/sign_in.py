@@ -29,7 +29,7 @@ from calgate.telemetry.metrics import Metrics
 _OFFICE = "office"  # in the User-Agent of Word and Excel, which fetch a link themselves before they open the browser
 _AGE_BEHIND_PROXY = 1.0  # seconds; a proxy's connection is older than the request on it
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-# Codes of credentials that cannot succeed here whoever sent them; with a live session they are ignored.
+# Codes of credentials that cannot succeed here for any user; with a live session they are ignored.
 _KINDS_NOT_ACCEPTED = frozenset({"ntlm-off", "ntlm-behind-proxy", "binding-missing"})
 
 
@@ -218,7 +218,7 @@ class SignIn:
     def refresh_person(self, session: Session) -> None:
         """Looks the session's person up again in the background, once for each time that they were looked up.
 
-        Otherwise all requests under way when the time is over would wait for the same query.
+        Otherwise all open requests would wait for the same query when the time is over.
         """
         if session.refreshed_from != session.person_at:
             session.refreshed_from = session.person_at
@@ -227,7 +227,7 @@ class SignIn:
             task.add_done_callback(self._refreshing.discard)
 
     async def _refresh(self, session: Session) -> None:
-        with suppress(Refusal):  # the first request after the time is over meets it again
+        with suppress(Refusal):  # the first request after the time is over gets the same refusal
             await self.person(session, time.time(), 0)
 
     # ------------------------------------------------------------ from identity to session
@@ -291,10 +291,10 @@ class SignIn:
             yield browser_cookie(request.scheme, browser_id, self._section.same_site)
 
     async def _leave_anonymity(self, request: Request) -> Sequence[Header]:
-        """Gives the CAL back that the browser had on a public route: its user has a name now."""
+        """Gives back the CAL that the browser had on a public route: the user is signed in now."""
         try:
             left, headers = await self._browsers.leave(request)
-        except Unavailable:  # then its CAL comes back when it has been idle
+        except Unavailable:  # its CAL then comes back by the idle timeout
             return ()
         if left is not None and self.on_left is not None:
             start(self.on_left(left))
@@ -315,7 +315,7 @@ class SignIn:
         )
 
     async def _browser(self, request: Request, person: Person) -> str:
-        """Returns the id of the browser that signs in, "" for a program: that is told apart by its address."""
+        """Returns the id of the browser that signs in, "" for a program, which its address identifies."""
         is_office = _OFFICE in request.headers.get(b"user-agent").lower()
         if not self._tracks_browsers or not (request.is_browser or is_office):
             return ""

@@ -1,4 +1,4 @@
-"""One API token: whom it signs in, where, from where and until when. Pure."""
+"""One API token: its account, routes, networks and end. Pure."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ class Token:
 
     @property
     def identity(self) -> Identity:
-        """The user, for the directory: by SID where there is one, so that a name that passed on means nobody else."""
+        """The user, for the directory: by SID where there is one, since another account can be given the name later."""
         sid = self.person_key if self.person_key.startswith("S-1-") else None
         return Identity(self.domain, self.account, "token", sid)
 
@@ -91,7 +91,7 @@ def digest_of(token: str) -> str:
 
 
 def to_fields(token: Token) -> dict[str, str]:
-    """Returns what a record says from the start, apart from the time at which it was made."""
+    """Returns the fields that a record has from the start, except the time at which it was made."""
     return {
         "id": token.id,
         "domain": token.domain,

@@ -11,7 +11,7 @@ from calgate.plugin.services import Event, Store
 from calgate.plugin.values import as_text, milliseconds
 
 LIBRARY = Path(__file__).with_name("token.lua")
-_KEPT_AFTER = 30 * 86_400.0  # seconds for which an expired token is still listed, and told from a guess
+_KEPT_AFTER = 30 * 86_400.0  # seconds for which an expired token is still listed, and distinguished from a guess
 
 
 class TokenStore:

@@ -21,8 +21,8 @@ from calgate.telemetry import log
 from calgate.telemetry.metrics import Metrics
 
 _COPY_LIFE = 15.0  # seconds a copy is believed: what a lost message can cost
-_KEEP_EVERY = 5.0  # seconds between looks at what is open
-_MOST_COPIES = 1000  # by token and address; the oldest goes, and is read again at its next request
+_KEEP_EVERY = 5.0  # seconds between checks of open exchanges
+_MOST_COPIES = 1000  # by token and address; the oldest is dropped, and read again at its next request
 _REVOKED = "the API token is revoked or has expired"
 
 
@@ -68,9 +68,7 @@ class Tokens:
 
     async def _find(self, request: Request, secret: str) -> Session:
         if request.scheme != "https":
-            raise AuthenticationFailed(
-                "an API token came over plain http; revoke it: anybody on the way can have read it"
-            )
+            raise AuthenticationFailed("an API token came over plain http; revoke it: others can have read it")
         key, address = digest_of(secret), request.address
         copy = self._copies.get((key, address))
         if copy is None or self._clock() >= copy.believed_until:
@@ -141,7 +139,7 @@ class Tokens:
         session.end(reason, SignInNeeded(reason))
 
     async def keep(self) -> None:
-        """Looks again at the tokens behind what is open, and drops copies out of use; runs until cancelled."""
+        """Reads the tokens of open exchanges again, and drops unused copies; runs until cancelled."""
         while True:
             await asyncio.sleep(_KEEP_EVERY)
             await self.keep_once()

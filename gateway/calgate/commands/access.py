@@ -23,7 +23,7 @@ from calgate.plugin.options import config_option, console, json_option
 
 @click.group()
 def access() -> None:
-    """Who has access to what, and why."""
+    """Users' access to documents, with the reasons."""
 
 
 @access.command()

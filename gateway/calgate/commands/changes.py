@@ -23,7 +23,7 @@ from calgate.plugin.options import config_option, console, json_option
 def changes(file: Path, most: int, as_json: bool) -> None:
     """Lists what administrators changed: ended sessions, drained servers, lifted blocks, API tokens.
 
-    What they changed about licenses is in `calgate cals log`. Times are in the time zone of the settings.
+    Changes to licenses are in `calgate cals log`. Times are in the time zone of the settings.
     """
     settings = config.read(file)
     found = asyncio.run(_latest(settings, most))

@@ -77,7 +77,7 @@ def _report_ntlm(file: Path, as_json: bool) -> None:
 
 
 def explain(token: str) -> list[Finding]:
-    """What the plugins can say about the credentials of an Authorization header, with their scheme or without."""
+    """Returns the plugins' findings about the credentials of an Authorization header, with or without the scheme."""
     scheme, _, credentials = token.strip().rpartition(" ")
     found = [one for plugin in plugin_loader.usable() for one in plugin.explain(scheme.strip(), credentials)]
     return found or [Finding("fail", "token", "no plugin can read it", "copy the whole value of the header")]

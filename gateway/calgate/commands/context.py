@@ -1,4 +1,4 @@
-"""What a command works with: the settings, the store and the directories."""
+"""The context of a command: the settings, the store and the directories."""
 
 import logging
 from collections.abc import AsyncIterator

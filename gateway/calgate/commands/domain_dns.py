@@ -1,4 +1,4 @@
-"""What the DNS of a Windows domain says about it, for a first settings file."""
+"""Finds a Windows domain in the DNS, for a first settings file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

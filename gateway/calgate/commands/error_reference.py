@@ -68,8 +68,8 @@ REFUSALS: Mapping[str, Help] = {
         "proxies.md",
     ),
     "provider-refused": Help(
-        "The OpenID Connect provider did not sign the user in, or its answer was not this browser's",
-        f"{_LOG}; an answer is good for ten minutes, once, and in the browser that began",
+        "The OpenID Connect provider did not sign the user in, or its response was not for this browser",
+        f"{_LOG}; a response is valid for ten minutes, once, and in the browser that began the sign-in",
         "oidc.md",
     ),
     "account-disabled": Help("The account is disabled in the directory", "enable it there", "keep-out.md"),

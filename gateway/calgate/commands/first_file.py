@@ -15,7 +15,7 @@ _MODE = 0o640  # the gateway's group reads it, as the unit and the package set u
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the DNS cannot know."""
+    """The values that the DNS cannot know."""
 
     host: str
     upstreams: Sequence[str]
@@ -27,7 +27,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is left to do by hand, and the file that shows that it was done."""
+    """A step to do by hand, and the file that shows that it was done."""
 
     what: str
     how: str
@@ -109,7 +109,7 @@ def write(file: Path, text: str) -> None:
 
 
 def remaining_steps(domain: Domain, answers: Answers, file: Path) -> Iterator[Step]:
-    """Yields what is left to do, in the order in which `calgate check` would miss it."""
+    """Yields the remaining steps, in the order in which `calgate check` would miss them."""
     folder = file.parent
     yield from _name_steps(answers.host, folder)
     yield from _kerberos_steps(domain, answers.host, folder)

@@ -14,7 +14,7 @@ from calgate.commands.error_reference import exits
 
 
 def pages(main: click.Group) -> dict[str, str]:
-    """Every page, by its file's name: calgate.1, calgate-cals.1, …"""
+    """Returns every page, by its file's name: calgate.1, calgate-cals.1, …"""
     context = click.Context(main, info_name="calgate")
     commands = {
         name: command

@@ -24,7 +24,7 @@ from calgate.plugin.services import Event
 
 @click.group()
 def sessions() -> None:
-    """Who is signed in, on all gateways."""
+    """The signed-in users, on all gateways."""
 
 
 @sessions.command("list")
@@ -73,7 +73,7 @@ async def _every(settings: config.Settings) -> list[Session]:
 def end(user: str | None, file: Path, address: str | None, reason: str) -> None:
     """Ends the sessions of USER, or those from an address, on every gateway at once.
 
-    USER is any name that the user has, or had when signing in. A name that has passed on may mean two users, who are
+    USER is any name that the user has, or had when signing in. A name that was reused can mean two users, who are
     then both listed; the key that `calgate sessions list` shows means one.
     """
     if user is None and address is None:

@@ -1,4 +1,4 @@
-"""What the settings file means for a plugin's commands and checks: `calgate.plugin.Site`."""
+"""The settings file as a plugin's commands and checks see it: `calgate.plugin.Site`."""
 
 from datetime import tzinfo
 from zoneinfo import ZoneInfo

@@ -56,7 +56,7 @@ def new(
     reason: str,
     as_json: bool,
 ) -> None:
-    """Makes a token for the service account USER ("CORP\\svc-report") and shows it this once.
+    """Makes a token for the service account USER ("CORP\\svc-report") and shows it once.
 
     Access rules and CALs are those of the account. The token ends when its account may no longer sign in.
     """

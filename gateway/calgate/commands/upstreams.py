@@ -20,7 +20,7 @@ from calgate.upstream.drained import DrainedServers
 
 @click.group()
 def upstreams() -> None:
-    """The document servers: which there are, and which are drained."""
+    """The document servers, and draining them."""
 
 
 @upstreams.command("list")

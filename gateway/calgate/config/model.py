@@ -65,7 +65,7 @@ NO_ANONYMOUS_CALS = (
 
 
 class Route(Section):
-    """One of `[[routes]]`: what is served from where."""
+    """One of `[[routes]]`: a public path, and the document servers behind it."""
 
     host: Annotated[str, AfterValidator(_host)] = ""
     """The host name that the route is for, without a port; by default any."""
@@ -113,7 +113,7 @@ class Route(Section):
     """Requests that find out whether a document server works; by default none are sent."""
     sign_in: Literal["on", "off"] = "on"
     """"off" makes the route public: nobody is signed in or challenged there, and a session cookie identifies nobody.
-    Access rules are asked only where a request opens or uses a document; one with `anonymous = true` must allow it.
+    Access rules apply only where a request opens or uses a document; one with `anonymous = true` must allow it.
     The route can have a license if that has `anonymous` CALs.
     """
     authorization: Literal["strip", "pass"] = "strip"
@@ -178,7 +178,7 @@ class Core(Section):
     tracing: TracingSection | None = None
     """Traces by OpenTelemetry; none without this section."""
     routes: tuple[Route, ...] = Field(min_length=1)
-    """What is served from where."""
+    """The public paths, and the document servers behind them."""
 
     @model_validator(mode="after")
     def _console_has_its_own_origin(self) -> Self:
@@ -221,5 +221,5 @@ class Settings:
 
     @property
     def loggers(self) -> frozenset[str]:
-        """The packages that log under the site's level: those of the plugins in use, whoever wrote them."""
+        """The packages that log under the site's level: those of the plugins in use, ours and others."""
         return frozenset(plugin.package for plugin in self.modules.values())

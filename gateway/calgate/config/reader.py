@@ -1,7 +1,7 @@
 """The settings file: TOML in, frozen sections out; every fault at once, each with its key path and line.
 
 The core's own sections are in `model.py`; a plugin's section is named like its entry point and checked by its own
-model. No plugin is known by name: a site needs certain roles, whichever plugins fill them.
+model. No plugin is known by name: a site needs certain roles, and any plugin can fill them.
 """
 
 import difflib

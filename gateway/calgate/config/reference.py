@@ -78,7 +78,7 @@ class Entry:
     """One setting."""
 
     key: str
-    kind: str  # what is written there
+    kind: str  # the kind of value
     default: str  # as the file would write it; "required", or "" if it is not set
     text: str
 
@@ -160,7 +160,7 @@ def _entry(key: str, setting: FieldInfo, document: Json) -> Entry:
 
 
 def _kind(part: Json, definitions: Json) -> str:
-    """What is written there, in words."""
+    """Returns the kind of value, in words."""
     match part:
         case {"$ref": str(reference)}:
             return _kind(definitions[reference.rpartition("/")[2]], definitions)

@@ -45,7 +45,7 @@ def _read_json(body: bytes) -> tuple[Mapping[str, str], Sequence[str]]:
 
 
 def _text(name: str, value: object) -> str:
-    """Returns a value as a form of a page would send it; null is left out before, as an empty field is."""
+    """Returns a value as a form of a page would send it; null is dropped before, like an empty field."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"{name[:80]!r} is neither text nor a number")
     text = str(value)

@@ -1,4 +1,4 @@
-"""A user's own screen, to which every screen adds its share, and who is signed in."""
+"""The screen of one user, to which every screen adds a part, and the screen of the sessions."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -35,7 +35,7 @@ from calgate.plugin.services import Event, Store
 
 _ROWS = 100
 _QUICK = 0.25  # seconds: sessions that are read so quickly are read each time
-_BELIEVED = 20  # others are shown again for this many times as long as reading them took
+_BELIEVED = 20  # slower readings are shown again for this many times as long as they took
 
 
 def person_screen(directory: Directory) -> Screen:

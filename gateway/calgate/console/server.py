@@ -174,7 +174,7 @@ class ConsoleServer:
         values: Mapping[str, str],
         selected: Sequence[str],
     ) -> web.StreamResponse:
-        """Keeps the change of a page until its visitor has proved who they are; programs are told what to do."""
+        """Keeps the change of a page until its visitor has proved who they are; programs get instructions instead."""
         if caller.removal == "no":
             text = "This API token was made without --may-remove, so it takes nothing away."
             return self._notice(request, caller, 403, text)
@@ -188,7 +188,7 @@ class ConsoleServer:
         return web.Response(status=303, headers={"Location": f"{ADMIN}{_CONFIRM}?change={mark}"})
 
     def _confirm(self, request: web.BaseRequest, caller: _Caller) -> web.StreamResponse:
-        """Shows how to prove who one is, and after that the change that waited for it."""
+        """Shows how visitors can prove who they are, and after that the change that waited for it."""
         change = self._unproved.find(request.query.get("change", ""), caller.visitor.key)
         if change is None:
             return self._notice(request, caller, 404, "No change of yours waits here any more. Make it again.")
@@ -255,7 +255,7 @@ def _own_page(written: str) -> str:
 
 
 def _caller(request: web.BaseRequest) -> _Caller | None:
-    """Reads who the worker says is there; None for anything that no worker sends."""
+    """Reads the visitor from the headers that the worker sets; None for headers that no worker sends."""
     try:
         said = json.loads(request.headers.get(IDENTITY, ""))
         visitor = Visitor(said["name"], said["key"], said["role"], said["address"])

@@ -101,7 +101,7 @@ class _Servers:
         }
 
     async def unwell(self, visitor: Visitor) -> Sequence[Part]:
-        """Returns what an administrator should look into: dependencies and servers that do not respond."""
+        """Returns sentences about dependencies and servers that do not respond, for administrators to look into."""
         drained, reports = await self._drained.read(), await self._states.read()
         sentences = [
             *silent_gateways(reports),
@@ -224,7 +224,7 @@ async def _probe(http: aiohttp.ClientSession, server: str) -> str:
     """Returns whether a document server responds to anything at all."""
     began = time.monotonic()
     try:
-        # whether its certificate is right is for `check` to say; this shows whether it is there
+        # `check` judges the certificate; this shows whether the server is there
         async with http.get(server, allow_redirects=False, ssl=False) as response:
             return f"responds ({response.status}, {(time.monotonic() - began) * 1000:.0f} ms)"
     except (aiohttp.ClientError, OSError, TimeoutError) as error:

@@ -80,7 +80,7 @@ class _Health:
         return parts + [notice for file in files for notice in await asyncio.to_thread(_ends_soon, file)]
 
     async def run(self, visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
-        """Begins a run, unless one is under way."""
+        """Begins a run, unless one has not finished."""
         if self._running is None or self._running.done():
             self._findings = []
             self._running = start_task(self._collect(), "console: check")
@@ -116,7 +116,7 @@ def _ends_soon(certificate: Path) -> Sequence[Notice]:
 
 
 def settings_screen(settings: Settings) -> Screen:
-    """Returns the screen of the settings in force. Files stay files: nothing can be changed here."""
+    """Returns the screen of the settings in force. It changes nothing: settings remain in files."""
 
     async def show(visitor: Visitor, inputs: Inputs) -> View:
         wanted = inputs.get("search").casefold()

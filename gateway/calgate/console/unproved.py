@@ -12,14 +12,14 @@ _LIFE = 900.0  # seconds: to sign in takes a few minutes at most
 
 
 class UnprovedChanges:
-    """Keeps the latest changes, each for the one person who wanted it."""
+    """Keeps the latest changes, each for the person who requested it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._kept: OrderedDict[str, tuple[str, float, Question]] = OrderedDict()
 
     def keep(self, owner: str, change: Question) -> str:
-        """Keeps a change; returns the word that finds it."""
+        """Keeps a change; returns the key that finds it."""
         mark = token_urlsafe(9)
         self._kept[mark] = (owner, self._clock(), change)
         while len(self._kept) > _MOST:

@@ -17,12 +17,12 @@ from calgate.demo.data import DOCUMENTS
 from calgate.demo.people import DOMAIN, PASSWORD, STAFF, Person
 
 _WITHIN = aiohttp.ClientTimeout(total=20)
-_ARRIVE = 15.0  # seconds within which everybody has come
+_ARRIVE = 15.0  # seconds within which everybody arrives
 _READS = (5.0, 25.0)  # seconds
-_LOOKS_AGAIN = 3.0  # seconds between two requests, as a page does that is open
+_LOOKS_AGAIN = 3.0  # seconds between two requests of an open page
 _PATIENCE = (10.0, 60.0)  # seconds in the queue
 _PAUSE = (5.0, 30.0)
-_SIGNS_OUT = 0.5  # share of visits; after the others a CAL waits for its idle timeout
+_SIGNS_OUT = 0.5  # share of visits that end with a sign-out; after the others a CAL waits for its idle timeout
 _MAY_ENTER = 200
 _DENIED = 403
 

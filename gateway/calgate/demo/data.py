@@ -90,7 +90,7 @@ class Sitting:
 
 
 class Sittings:
-    """The latest sittings; pages of forgotten ones are asked to open the document again."""
+    """The latest sittings; the page of a forgotten sitting must open the document again."""
 
     def __init__(self) -> None:
         self._by_mark: OrderedDict[str, Sitting] = OrderedDict()

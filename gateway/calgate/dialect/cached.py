@@ -1,6 +1,7 @@
 """A dialect that remembers its readings: a browser sends the same few hundred requests over and over.
 
-Commands too: what a page polls with is the same each time, and reading its XML takes longer than all the rest.
+Commands too: what a page polls with is the same each time, and reading its XML takes longer than everything else about
+the request.
 """
 
 from functools import lru_cache

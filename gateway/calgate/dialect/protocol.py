@@ -8,7 +8,7 @@ Kind = Literal["open", "use", "poll", "other"]
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a request does with a document.
+    """The effect of a request on a document.
 
     `open` and `use` need a lease, claim one where none is held, and count as activity. `poll` needs a lease too, but
     neither claims nor renews one: a page left open must not hold a Session CAL for ever. `other` needs none.

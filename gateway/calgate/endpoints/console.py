@@ -1,8 +1,9 @@
-"""The way into the administrators' console: its origin, who may enter, and the hand-over to the console's process.
+"""The way into the administrators' console: its origin, roles and networks, and the hand-over to its process.
 
-Documents' scripts run in the origin of their route, and nothing stops a script from what its own origin may do. So the
-console has an origin of its own, on which nothing else is served. This decides who may enter and in which role; the
-console's process, which only the gateway's user can connect to, shows and changes.
+Documents' scripts run in the origin of their route, and nothing stops a script from acting with all rights of its own
+origin. So the console has an origin of its own, on which nothing else is served. This module decides who may enter and
+in which role; the screens and the changes are the work of the console's process, which only the gateway's user can
+connect to.
 """
 
 import asyncio
@@ -57,7 +58,7 @@ _PASSED_ON = frozenset(
 
 
 class ConsoleRoles:
-    """Which role a person has, by groups as the directory last resolved them."""
+    """The roles of people, by groups as the directory last resolved them."""
 
     def __init__(self, section: ConsoleSection) -> None:
         self.section = section
@@ -86,7 +87,7 @@ class ConsoleRoles:
 
 
 Removal = Literal["yes", "prove", "no"]
-"""Whether a visitor may take something away: yes, after they have proved again who they are, or not at all."""
+"""Whether a visitor may take something away: yes, only after they have proved again who they are, or never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ class ConsoleGate:
     def _removal(self, request: Request, session: Session) -> tuple[Removal, Sequence[tuple[str, str]]]:
         """Returns whether the visitor may take something away, and by which ways they can prove who they are first.
 
-        With Negotiate alone nobody can be asked: Windows signs people in unseen.
+        With Negotiate alone there is no such way: Windows signs people in unseen.
         """
         if session.token is not None:
             return ("yes" if session.token.may_remove else "no"), ()

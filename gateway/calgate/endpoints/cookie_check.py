@@ -1,7 +1,7 @@
 """Whether a browser takes cookies: `/_calgate/cookie`, where a public route sends a browser together with a new one.
 
-The second step tells a browser that takes cookies, and goes on, from one that does not: that one would be sent back
-and forth without an end.
+The second step separates browsers that take cookies, which go on, from those that do not: these would be redirected
+back and forth without end.
 """
 
 from urllib.parse import parse_qs, quote

@@ -1,9 +1,9 @@
 """Forward-auth: another proxy forwards, and requests a verdict here first (nginx, Traefik, Caddy, HAProxy).
 
-The same four questions are asked about the request that the proxy describes, and the verdict goes back as a status and
-headers. Only a trusted proxy that sends the shared secret gets one: anybody else could learn what users may open, and
-could take CALs in their name. NTLM cannot work here: its handshake belongs to a connection, and the connection is the
-proxy's.
+The pipeline's four questions decide about the request that the proxy describes, and the verdict is returned as a status
+and headers. Only a trusted proxy that sends the shared secret gets one: anybody else could learn what users may open,
+and could take CALs in their name. NTLM cannot work here: its handshake belongs to a connection, and the connection is
+the proxy's.
 """
 
 import hmac

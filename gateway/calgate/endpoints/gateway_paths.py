@@ -147,7 +147,7 @@ class GatewayPaths:
     async def _free(self, request: Request) -> Response:
         """Returns whether a pool of the wanted kinds has a free CAL, for a denial page that is open; takes none."""
         if await self._sessions.find(session_id_of(request)) is None:
-            raise Forbidden("only a signed-in user is told whether a CAL is free")
+            raise Forbidden("only a signed-in user can see whether a CAL is free")
         query = dict(parse_qsl(request.raw_target.partition("?")[2]))
         kinds = query.get("kinds", "").split(",")
         pools = await self._licensing.pools(query.get("license", ""))
@@ -164,7 +164,7 @@ class GatewayPaths:
         return Response(200, headers, body)
 
     async def _health_response(self, *, strict: bool) -> Response:
-        """Ready is 200, also while a dependency is away: all gateways share it. `?strict` wants those to be up, too."""
+        """Returns 200 when ready, even while a shared dependency is unreachable; `?strict` returns 503 then."""
         health = await self._health()
         if strict and (health["degraded"] or health["status"] != "ready"):
             health = {"status": "starting", "missing": health["degraded"]}

@@ -1,7 +1,7 @@
 """Signing in on pages: `/_calgate/sign-in/`, a path below it for each sign-in method, and one for each scheme.
 
-A page of another site must not sign anybody in (login CSRF), so a POST needs a browser's word that it comes from this
-origin: SameSite does not help where there is no cookie yet, and a token would need one.
+A page of another site must not sign anybody in (login CSRF), so a POST needs proof from the browser that it comes from
+this origin: SameSite does not help where there is no cookie yet, and a token would need one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -208,7 +208,7 @@ def _read(text: str) -> dict[str, str]:
 
 
 def _back_to(path: str) -> str:
-    """Returns the path to go to after signing in: a document's or a screen's, none of our other pages."""
+    """Returns the path to go to after signing in: a document's or a screen's, never one of our other pages."""
     safe = own_path(path or "/")
     return "/" if safe.lower().startswith(PREFIX) and not safe.startswith(ADMIN) else safe
 

@@ -12,7 +12,7 @@ from calgate.routes import Route
 
 @dataclass(slots=True, eq=False)  # not frozen: that costs 1.5 µs a request
 class Admission:
-    """A request that may be forwarded: every question has been answered with yes."""
+    """A request that may be forwarded: all four questions have been answered in its favor."""
 
     route: Route
     signed_in: SignedIn

@@ -1,7 +1,7 @@
-"""The four questions: who are you, may you have this, is there a CAL for you, how is the document server told?
+"""The four questions about a request: sign-in, access, the CAL, and how the document server learns who the user is.
 
-Most requests are answered from what this process remembers. `answer_from_memory` does that, without waiting, for every
-request: as the first step of `admit`, and for requests that need no task.
+Most requests can be decided from what this process remembers. `answer_from_memory` does that, without waiting, for
+every request: as the first step of `admit`, and for requests that need no task.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class Questions:
         self._browsers = browsers
 
     async def admit(self, request: Request, route: Route | None) -> Admission:
-        """Asks the four questions in order; raises the Refusal of the first that is answered with no."""
+        """Asks the four questions in order; raises the Refusal of the first that fails."""
         route = self._demand_route(request, route)
         if route.is_public:
             return await self._admit_anybody(request, route)
@@ -74,7 +74,7 @@ class Questions:
     async def _admit_new(
         self, request: Request, route: Route, signed_in: SignedIn, storing: "asyncio.Task[None]"
     ) -> Admission:
-        """Asks for the rest while the new session is being stored; a failure of either takes back what the other did.
+        """Asks the other three questions while the new session is being stored; if either fails, the other is undone.
 
         A user who is refused is signed in all the same.
         """
@@ -103,7 +103,7 @@ class Questions:
         if session.token is not None:
             session.token.demand_route(route.name, delegates=route.server_sign_on is not None)
         body = await self._read_for(request, route)
-        if body is not None:  # it may have taken its time: what holds now decides
+        if body is not None:  # reading can have taken long: the present state decides
             session = signed_in.session = await self._sessions.demand_live(session)
         person = await self._sign_in.person(session, time.time(), PERSON_REFRESH)
         use = self.use_of(request, route, body)
@@ -162,7 +162,7 @@ class Questions:
     # ------------------------------------------------------------ without waiting
 
     def read(self, request: Request, route: Route | None) -> Reading | None:
-        """Returns what a request says by itself; None where that cannot be remembered, or takes more than has arrived.
+        """Returns what can be read from the request alone; None if it cannot be remembered, or more of it must arrive.
 
         Raises the Refusal of a request that can only be refused.
         """
@@ -270,7 +270,7 @@ class Questions:
         known = self._licensing.known(session, license, use.qualified)
         if known is None or use.kind == "poll" or request.method in ("HEAD", "OPTIONS"):
             return known
-        if known.provisional:  # it is claimed for this request too: how it ends says nothing of the others under way
+        if known.provisional:  # claimed for this request too: its outcome says nothing about the other open requests
             return None
         self._licensing.note(known)
         return known
@@ -290,7 +290,7 @@ class Questions:
         return await licensing.claim(request, session, person, route.license, document)
 
     def settle(self, admission: Admission, *, served: bool | None) -> None:
-        """Reports how a request ended that may have taken a CAL."""
+        """Reports the outcome of a request that may have taken a CAL."""
         self._settle(admission.session, admission.lease, polls=admission.polls, served=served)
 
     def _settle(self, session: Session, lease: Lease | None, *, polls: bool, served: bool | None) -> None:
@@ -334,7 +334,7 @@ class Questions:
         return grant
 
     async def judge_access(self, request: Request, admission: Admission) -> Grant:
-        """Decides access again, for the user as the directory knows them now. Raises Forbidden."""
+        """Decides access again, with the user's present groups. Raises Forbidden."""
         session, route = admission.session, admission.route
         with suppress(Unavailable):  # then at least the hours are judged, for the person as last known
             if not route.is_public:

@@ -1,4 +1,4 @@
-"""What a request says by itself, before anything is decided about it."""
+"""The part of a request that is read before anything is decided about it."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from calgate.routes import Route
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A request whose body is at hand, as the four questions see it. The same bytes of one client always read alike."""
+    """A request with its body, as the four questions see it. The same bytes of one client always read alike."""
 
     route: Route
     use: Use

@@ -1,8 +1,8 @@
-"""A request that was answered from memory: no task waits for its response.
+"""A request that was decided from memory: no task waits for its response.
 
-Waking a task takes as long as all the rest of such a request. So the request is written to an idle connection as soon
-as it has arrived, and the response to the client as soon as that is complete. Whatever needs more goes on in the task
-of the client's connection, with the exchange as it stands.
+Waking a task takes as long as everything else about such a request. So the request is written to an idle connection as
+soon as it has arrived, and the response to the client as soon as that is complete. Whatever needs more goes on in the
+task of the client's connection, with the exchange as it stands.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,7 @@ class WarmExchange:
         try:
             if self.request.connection.can_finish_at_once:
                 response = self._finisher.finish(self)
-        finally:  # after an error of ours too: the task meets it again, and tells the client
+        finally:  # after a bug too: the task meets it again, and responds
             if response is None:
                 self.request.connection.wake()
         if response is not None:

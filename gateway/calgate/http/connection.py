@@ -69,8 +69,10 @@ class RawRequest:
         self.raw_headers = raw_headers
         self.keep_alive = keep_alive
         self.key: Key | None = None  # by which its headers can be remembered
-        self.known: KnownHead | None = None  # how they read, where that is known; the parser has not seen them then
-        self.request: object = None  # what the handler has read from it
+        self.known: KnownHead | None = (
+            None  # its parsed headers, where they are known; the parser has not seen the request then
+        )
+        self.request: object = None  # the handler's reading of it
         self.exchange: Abandonable | None = None  # begun at once, until it is finished or a task takes it over
 
     @classmethod
@@ -114,7 +116,7 @@ class Server(Protocol):
 
 
 class ClientConnection(WritableConnection):
-    """One client connection: it owns the sign-in handshake, the upload and the response that are under way on it."""
+    """One client connection: it owns the sign-in handshake, the upload and the response of its present request."""
 
     __slots__ = (
         "__weakref__",
@@ -188,8 +190,8 @@ class ClientConnection(WritableConnection):
         """Serves the requests in the order they came, until the connection ends.
 
         Replaces aiohttp's method, which makes a task, a writer and a full request object for each request: a sixth of
-        the time of a warm request. The rest is aiohttp's: parsed requests are in `_messages`, and `_handle_request`
-        makes the responses, those to errors included.
+        the time of a warm request. Everything else is aiohttp's: parsed requests are in `_messages`, and
+        `_handle_request` makes the responses, those to errors included.
         """
         try:
             while not self._force_close:
@@ -403,7 +405,7 @@ class ClientConnection(WritableConnection):
             self._notice_broken_body()
 
     def begin_upload(self) -> None:
-        """The calling task reads the present request's body from now on."""
+        """Notes that the calling task reads the present request's body from now on."""
         self._uploading = asyncio.current_task()
 
     def end_upload(self) -> None:
@@ -432,13 +434,13 @@ class ClientConnection(WritableConnection):
 
     @property
     def tls_connection(self) -> ssl.SSLObject | None:
-        """The TLS of this connection; None: it has none."""
+        """The TLS state of this connection; None: it has no TLS."""
         return self.transport.get_extra_info("ssl_object") if self.transport is not None else None
 
     def handle_error(
         self, raw: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """Responds to a request that aiohttp could not parse, or after a bug of ours; logs none of its bytes."""
+        """Responds to a request that aiohttp could not parse, or after a bug in the gateway; logs none of its bytes."""
         if self._has_response_begun:
             raise ConnectionResetError("the response had begun")
         if status == 400 and not isinstance(exc, Refusal):

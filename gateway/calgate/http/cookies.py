@@ -154,7 +154,7 @@ def cookies_named(names: Iterable[bytes], known: Iterable[UpstreamCookie]) -> li
 def session_id_of(request: Request) -> str:
     """Returns the session id in the request's cookie, "" where there is none, or a value that we never issued.
 
-    Over https the plain name is not accepted: anybody on the way may have set it (RFC 6265bis, 4.1.3.2).
+    Over https the plain name is not accepted: others can have set it over plain http (RFC 6265bis, 4.1.3.2).
     """
     name = COOKIE_HTTPS if request.scheme == "https" else COOKIE_HTTP
     value = request.headers.cookies.ours.get(name, b"")
@@ -169,14 +169,14 @@ def session_cookie(scheme: str, session_id: str, same_site: str) -> Header:
 
 
 def browser_id_of(request: Request) -> str:
-    """Returns the id of the browser in the request's cookie, "" where there is none or it is not one of ours."""
+    """Returns the id of the browser in the request's cookie, "" where there is none or the gateway never issued it."""
     name = BROWSER_HTTPS if request.scheme == "https" else BROWSER_HTTP
     value = request.headers.cookies.ours.get(name, b"")
     return value.decode("latin-1") if _BROWSER_ID.fullmatch(value) else ""
 
 
 def browser_cookie(scheme: str, browser_id: str, same_site: str) -> Header:
-    """Returns the Set-Cookie header of a browser, which tells it apart from other browsers of its user."""
+    """Returns the Set-Cookie header of a browser, which distinguishes it from other browsers of its user."""
     name = BROWSER_HTTPS if scheme == "https" else BROWSER_HTTP
     return (b"Set-Cookie", _own_cookie(name, browser_id, scheme, same_site) + b"; Max-Age=%d" % _BROWSER_LIFE)
 

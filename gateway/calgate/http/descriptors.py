@@ -1,4 +1,4 @@
-"""What to say when the process has no file descriptor left: once a minute, and loudly."""
+"""Logs that the process has no file descriptor left: as an error, once a minute."""
 
 import errno
 import logging

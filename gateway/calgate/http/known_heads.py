@@ -1,7 +1,7 @@
 """Headers of requests that were read before: the same bytes of the same client are not read again.
 
 A browser repeats its headers byte for byte, in polls and for the pictures and scripts of a page; only the request line
-differs. Only how the headers read is remembered, never a decision: each request is judged again. aiohttp's parser has
+differs. Only the parsed headers are remembered, never a decision: each request is judged again. aiohttp's parser has
 read exactly these bytes as one whole head without a body, so this is no second parser.
 """
 
@@ -25,7 +25,7 @@ Key = tuple[bytes, str, bool]  # the block, and the peer's address and TLS: equa
 
 @dataclass(slots=True, eq=False)
 class KnownHead:
-    """How a block of headers reads; the fields are those of a Request."""
+    """The parsed form of a block of headers; the fields are those of a Request."""
 
     raw_headers: tuple[Header, ...]
     headers: RequestHeaders
@@ -37,7 +37,7 @@ class KnownHead:
     readings: dict[str, object] = field(default_factory=dict)  # what the pipeline has read, by the request's target
 
     def remember_reading(self, target: str, reading: object) -> None:
-        """Remembers what a request says with this target and these headers."""
+        """Remembers what was read from a request with this target and these headers."""
         if len(target) <= _LONGEST_TARGET:
             if len(self.readings) >= _MOST_READINGS:
                 self.readings.clear()
@@ -60,10 +60,10 @@ class KnownHeads:
         self._heads: OrderedDict[Key, KnownHead] = OrderedDict()
         self._bytes = 0
         self._of_session: dict[str, set[Key]] = {}
-        self._seen: set[int] = set()  # hashes: a block that never comes again must not push out others
+        self._seen: set[int] = set()  # hashes: a block that comes only once must not displace others
 
     def find(self, key: Key) -> KnownHead | None:
-        """Returns how the block reads, where it is known."""
+        """Returns the parsed block, or None if it is not known."""
         head = self._heads.get(key)
         if head is not None:
             self._heads.move_to_end(key)

@@ -55,7 +55,7 @@ class Listener:
             asyncio.get_running_loop().remove_reader(self._sock)
             self._sock.close()
         if self._unknown:
-            await asyncio.wait(self._unknown, timeout=LAST_REQUEST)  # a PROXY header may be on its way
+            await asyncio.wait(self._unknown, timeout=LAST_REQUEST)  # a PROXY header may still be arriving
 
     def _accept_queued(self) -> None:
         loop = asyncio.get_running_loop()

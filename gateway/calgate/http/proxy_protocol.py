@@ -19,7 +19,7 @@ _LONGEST_2 = 16 + 2048  # more than addresses and any extension in use
 _PATIENCE = 5.0
 
 
-class NotProxied(Exception):  # noqa: N818 - describes the connection, not an error of ours
+class NotProxied(Exception):  # noqa: N818 - describes the connection, not a bug
     """The connection does not begin with a valid PROXY header from a trusted proxy."""
 
 

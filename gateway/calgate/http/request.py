@@ -230,7 +230,7 @@ def read_request(
 
 
 def _forwarded_origin(headers: RequestHeaders, scheme: str, host: str) -> tuple[str, str]:
-    """Returns scheme and host as the client sees them: a trusted proxy can say other ones than those it uses itself."""
+    """Returns scheme and host as the client sees them: a trusted proxy may name others than it uses itself."""
     if b"x-forwarded-proto" in headers.by_name:
         scheme = client_scheme(headers.get(b"x-forwarded-proto"))
     if b"x-forwarded-host" in headers.by_name:

@@ -88,7 +88,7 @@ class HttpServer(web.Server):
         return response.as_response()
 
     def broken(self, raw: RawRequest) -> web.StreamResponse:
-        """Responds after a bug of ours, and closes."""
+        """Responds after a bug in the gateway, and closes."""
         response = self._refuse(raw, None)
         response.keep_alive = False
         return response.as_response()
@@ -96,8 +96,8 @@ class HttpServer(web.Server):
     async def drain(self, within: float) -> None:
         """Lets open requests finish, for at most `within` seconds.
 
-        An idle connection may send one more request within a moment, whose response says `Connection: close`: a client
-        at work would otherwise lose a request that is already on its way. After that moment idle connections are
+        An idle connection may send one more request within a moment, whose response says `Connection: close`: an active
+        client would otherwise lose a request that it has already sent. After that moment idle connections are
         closed. A TLS handshake has the same time to finish.
         """
         self.is_draining = True

@@ -28,11 +28,11 @@ class WritableConnection(web.RequestHandler):
         self._on_backpressure: Callable[[bool], None] | None = None
 
     def begin_response(self) -> None:
-        """Bytes of the response are sent from now on: an error can only end the connection."""
+        """Notes that bytes of the response are sent from now on: an error can only end the connection."""
         self._has_response_begun = True
 
     def end_response(self) -> None:
-        """The response is complete: malformed bytes that follow get a response of their own."""
+        """Notes that the response is complete: malformed bytes that follow get a response of their own."""
         self._has_response_begun = False
 
     def pause_writing(self) -> None:

@@ -64,7 +64,7 @@ class Licensing:
 
     @property
     def counts_browsers(self) -> bool:
-        """Whether a license tells the clients of a user apart by their browsers."""
+        """Whether a license distinguishes the clients of a user by their browsers."""
         return self._allocator is not None and any(
             terms.client == "browser" for terms in self._allocator.licenses.values()
         )
@@ -211,7 +211,7 @@ class Licensing:
             await self._allocator.release(license, Claimant(session.person_key, name, client))
 
     async def _release_anonymous(self, allocator: Allocator, session: Session) -> None:
-        """Releases the CALs of a browser whose user signs in or out, and ends what is open under them."""
+        """Releases the CALs of a browser whose user signs in or out, and ends the open exchanges under them."""
         session.forget_leases(lambda _: True, self._none_held_for, _CAL_GONE)
         for license, terms in allocator.licenses.items():
             if terms.anonymous:
@@ -276,10 +276,10 @@ class Licensing:
 
 
 def _client_of(session: Session, by: str) -> str:
-    """Returns what tells the clients of one user apart, as the license's `client` says.
+    """Returns the key that distinguishes the clients of one user, as the license's `client` says.
 
     A program without cookies would look like a new browser on every request, so it is identified by its address.
-    Anonymous browsers are told apart by their cookies as it is; their address bounds how many CALs they have.
+    Anonymous browsers are distinguished by their cookies anyway; their address limits how many CALs they have.
     """
     if session.is_anonymous:
         return session.address

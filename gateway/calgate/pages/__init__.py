@@ -1,4 +1,4 @@
-"""What the gateway itself shows: every refusal, and a few pages of its own.
+"""The pages of the gateway itself: every refusal, and a few others.
 
 One set of messages (`messages.py`) in three forms: a page for people, `application/problem+json` (RFC 9457) for
 programs that prefer it, and the document server's own form for calls of its client. None of them shows a refusal's

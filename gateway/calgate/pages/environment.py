@@ -1,4 +1,4 @@
-"""What templates are rendered with: where they are found, the filters, and the words of a language."""
+"""The environment of templates: their folders, the filters, and the texts of a language."""
 
 import re
 import traceback
@@ -34,7 +34,7 @@ def environment(folder: Path | None) -> Environment:
 
 
 def translation(language: Language) -> Mapping[str, object]:
-    """Returns what templates write a language with. Translations and values are text, never markup."""
+    """Returns the functions with which templates write a language. Translations and values are text, never markup."""
 
     def text(text: str, /, **values: object) -> Markup:
         return escape(language.text(text)) % values

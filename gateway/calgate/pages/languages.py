@@ -1,7 +1,7 @@
 """The languages of the pages: which one a reader gets, its texts, and how it writes times and numbers.
 
 Texts in the code and the templates are English, and the keys of the catalogues in `translations/`. An administrator's
-folder of such files adds languages, and replaces single texts of ours.
+folder of such files adds languages, and replaces single texts.
 """
 
 import gettext

@@ -1,4 +1,4 @@
-"""What people read about one refusal, in English until it is translated."""
+"""The text that people read about one refusal, in English until it is translated."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -8,14 +8,14 @@ from calgate.pages.languages import Language
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What people read about one refusal."""
+    """The text that people read about one refusal."""
 
     title: str
     text: str
-    advice: tuple[str, ...] = ()  # what the reader can do, most useful first
-    for_administrators: tuple[str, ...] = ()  # what the reader's administrator should look at
+    advice: tuple[str, ...] = ()  # advice for the reader, most useful first
+    for_administrators: tuple[str, ...] = ()  # advice for the reader's administrator
     template: str = "problem.html"
-    without_page: str = ""  # replaces `text` for clients that show no page of ours; "": the text fits them too
+    without_page: str = ""  # replaces `text` for clients that show no page of the gateway; "": the text fits them too
     plural: str = ""  # the form of `text` for several, where it depends on the number `num`
     values: Mapping[str, str | int] = field(default_factory=dict)  # that the texts name
 

@@ -35,7 +35,7 @@ class PagesSection(Section):
     """The language of readers whose browser asks for none that the pages have, such as "de"."""
     languages: Path | None = None
     """A folder with texts of your own, one file for each language, such as "fi.po": they add a language, or replace
-    single texts of ours."""
+    single texts."""
     company: str = ""
     """The name at the top of every page; without it, the host that the browser asked for."""
     logo: Path | None = None

@@ -23,7 +23,9 @@ class Finding:
     subject: str  # "keytab", "ldaps://dc1…", …
     what: str
     remedy: str = ""
-    blocks: Literal["", "directory", "login"] = ""  # what later checks leave untried because this one failed
+    blocks: Literal["", "directory", "login"] = (
+        ""  # the subject of later checks that are not tried because this one failed
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class DomainInfo(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DelegationRights:
-    """What the domain lets an account do at a service in the name of users (MS-SFU)."""
+    """The rights of an account at a service in the name of users, as the domain grants them (MS-SFU)."""
 
     is_listed: bool  # msDS-AllowedToDelegateTo of the account names the service
     any_protocol: bool  # and for users who did not show the account a ticket: TRUSTED_TO_AUTH_FOR_DELEGATION
@@ -80,7 +82,7 @@ class DelegationInfo(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CheckContext:
-    """What a check works with."""
+    """The context of a check."""
 
     services: Services
     hosts: Sequence[str]  # public host names
@@ -93,7 +95,7 @@ class CheckContext:
 
 
 class CommandContext(Protocol):
-    """What a plugin's command works with."""
+    """The context of a plugin's command."""
 
     def read(self, file: Path) -> Section:
         """Returns the plugin's section of a settings file; ends the command with exit 2 if the file has faults."""

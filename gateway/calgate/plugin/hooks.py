@@ -1,4 +1,4 @@
-"""What the core looks for in a plugin's module: three things that every plugin has, and hooks that it may have.
+"""The parts of a plugin's module: three that every plugin has, and optional hooks.
 
 `calgate.plugin_loader` is the one place that looks. A hook is a function or a value of the module with the name that
 the protocol here gives it; a module without it does without.
@@ -72,7 +72,7 @@ class HasCheck(Protocol):
     def check(self, config: Any, context: CheckContext) -> AsyncIterator[Finding]:
         """Tries everything real that the section names.
 
-        Directories are checked first: what they find broken (`Finding.blocks`), later plugins leave untried.
+        Directories are checked first; later plugins do not try what depends on their faults (`Finding.blocks`).
         """
 
 

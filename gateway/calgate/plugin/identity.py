@@ -21,7 +21,7 @@ class Identity:
 
     domain: str  # "CORP", or a realm where nothing shorter is known
     account: str  # "alice"
-    mechanism: str  # "kerberos", "ntlm", or an authenticator's own word: it stands in the log and in metrics
+    mechanism: str  # "kerberos", "ntlm", or an authenticator's own name; the log and the metrics show it
     sid: str | None = None  # None: the proof carried none
     groups: frozenset[str] = frozenset()  # SIDs that the proof carried, as old as the ticket
 

@@ -124,7 +124,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """What a sign-out did to the user's CAL of one license."""
+    """The effect of a sign-out on the user's CAL of one license."""
 
     license: str
     kind: str  # "session": it comes back; "named", "document": it stays the user's; "": the user had none there
@@ -133,9 +133,9 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class LicenseInfo:
-    """What the core must know of a license."""
+    """The facts about a license that the core needs."""
 
-    client: str = "address"  # what tells two clients apart: "address", "browser" or "user"
+    client: str = "address"  # how clients are distinguished: "address", "browser" or "user"
     contact: str = ""
     exempt_users: frozenset[str] = frozenset()  # as the allocator compares them
     exempt_paths: tuple[str, ...] = ()  # each with everything below it, in any case

@@ -31,7 +31,7 @@ class Link:
 
 
 Cell = str | int | float | bool | Moment | Link | None
-"""What a table's cell or a fact can be."""
+"""The value of a table's cell or of a fact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ Part = Table | Facts | Bars | Chart | Search | Form | Notice
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a screen shows now."""
+    """The present content of a screen."""
 
     parts: Sequence[Part]
     is_live: bool = False  # the page refreshes itself; so does a user's own screen with a part that is live
@@ -186,7 +186,7 @@ class Visitor:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the visitor sent: the query of a page, or the fields of a form."""
+    """The values that the visitor sent: the query of a page, or the fields of a form."""
 
     values: Mapping[str, str]
     selected: Sequence[str] = ()  # the ids of the selected rows
@@ -198,7 +198,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one part of an action."""
+    """The outcome of one part of an action."""
 
     text: str
     is_done: bool = True
@@ -230,12 +230,12 @@ class Screen:
     group: Literal["licenses", "people", "site"] = "licenses"
     order: int = 50  # lower comes first in its group; the first screen of all is the overview
     about_user: Callable[[Visitor, str], Awaitable[View]] | None = None  # its share of a user's own screen
-    on_overview: Callable[[Visitor], Awaitable[Sequence[Part]]] | None = None  # what is unwell, on the first screen
+    on_overview: Callable[[Visitor], Awaitable[Sequence[Part]]] | None = None  # faults to show on the first screen
 
 
 @dataclass(frozen=True, slots=True)
 class ConsoleContext:
-    """What a plugin's screens work with."""
+    """The context of a plugin's screens."""
 
     section: Any  # the plugin's section of the settings file
     services: Services

@@ -1,4 +1,4 @@
-"""What the core gives a plugin to work with: the store, its events, the directories."""
+"""The services of the core for plugins: the store, its events, the directories."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,7 +71,7 @@ class Store(Protocol):
 
 
 class Site(Protocol):
-    """What the rest of the settings file means for a plugin's commands and checks."""
+    """The rest of the settings file, as a plugin's commands and checks see it."""
 
     @property
     def zone(self) -> tzinfo:
@@ -89,7 +89,7 @@ class Site(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the core owns and gives to plugins."""
+    """The parts of the core that plugins can use."""
 
     store: Store
     state_dir: Path

@@ -39,7 +39,9 @@ class SignInRequest:
     step: str  # the part of the path after NAME/
     query: Mapping[str, str]
     form: Mapping[str, str]
-    note: bytes  # what the method stored in this browser within the last ten minutes; b"": nothing, or not ours
+    note: (
+        bytes  # stored by the method in this browser within the last ten minutes; b"": none, or not sealed by this site
+    )
     origin: str  # "https://bi.corp.example": the gateway's origin, as the browser names it
     back_to: str  # the path on the gateway that the user wanted, checked by the core
 

@@ -2,5 +2,5 @@
 
 
 def mark(text: str) -> str:
-    """Marks a text for translation, which happens where it is shown. Import it as `_`: that is what is looked for."""
+    """Marks a text for translation, which happens where it is shown. Import it as `_` (`make messages` finds that)."""
     return text

@@ -57,8 +57,8 @@ class Admin:
     def is_ready(self) -> bool:
         """Whether requests should come here: from the first time that all workers were ready, until the stop.
 
-        A dependency that is away later changes nothing: all gateways share it, so a load balancer that took them out
-        for it would take out all of them at once.
+        A dependency that becomes unreachable later changes nothing: all gateways share it, so a load balancer would
+        take all of them out of service at once.
         """
         workers = self._workers().values()
         self._was_ready = self._was_ready or (bool(workers) and all(_is_ready(worker) for worker in workers))

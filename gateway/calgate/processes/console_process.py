@@ -1,6 +1,6 @@
 """The console's process as its parent sees it: started, replaced after an end, and stopped.
 
-It serves no user. If it ends, only the console is away until another one runs.
+It serves no user. If it ends, only the console is unavailable until another one runs.
 """
 
 import asyncio

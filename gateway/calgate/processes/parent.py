@@ -47,7 +47,7 @@ class Parent:
             asyncio.Task[None], Callable[[], str]
         ] = {}  # the value is what a replacing program must know of it
         self._stop = asyncio.Event()
-        self._wanted = asyncio.Event()  # something to do: a reload, an upgrade, a worker that ended
+        self._wanted = asyncio.Event()  # a reload, an upgrade, or a worker that ended
         self._reload = False
         self._upgrade = False
         self._crashes = 0
@@ -188,7 +188,7 @@ class Parent:
             for fault in error.faults:
                 logger.error("reload failed, keeping the current settings: %s", fault)
             self._undo_reload()
-        except Exception:  # no content of the file may end a running gateway, not even by a bug of ours
+        except Exception:  # no content of the file may end a running gateway, not even through a bug in the gateway
             logger.exception("reload failed, keeping the current settings")
             self._undo_reload()
         else:

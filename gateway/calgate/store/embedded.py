@@ -1,7 +1,7 @@
 """The gateway's private Redis or Valkey: a child process on a unix socket, with its data in the state folder.
 
 One process owns it, by a lock on the folder: a second server would start on the same data and ruin it. Others (workers,
-the command line) attach to the socket; when the owner ends, a process that still waits takes the lock and goes on.
+the command line) attach to the socket; when the owner ends, a process that waits takes the lock and runs the server.
 """
 
 import asyncio

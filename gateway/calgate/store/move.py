@@ -24,7 +24,7 @@ class MoveError(Exception):
 
 @dataclass(slots=True)
 class Content:
-    """What a key holds: how many members, a sum over them that their order does not change, and when it expires."""
+    """The content of a key: how many members, a sum over them in any order, and when it expires."""
 
     type: str
     expires: int = -1  # Unix time in milliseconds; -1: never
@@ -40,7 +40,7 @@ class Content:
 
 @dataclass(slots=True)
 class Inventory:
-    """What a store holds of a site: the content of every key."""
+    """The data of a site in one store: the content of every key."""
 
     keys: dict[bytes, Content] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ async def take_inventory(client: Client, prefix: str) -> Inventory:
 async def copy(source: Client, target: Client, prefix: str) -> Inventory:
     """Copies every key into a target that has none, and compares. Raises MoveError, and then leaves the target empty.
 
-    No gateway may run on either store meanwhile.
+    No gateway may run on either store at the same time.
     """
     for client, name in ((source, "this store"), (target, "the target")):
         if await _listeners(client, prefix):
@@ -122,7 +122,7 @@ async def _read_all(client: Client, prefix: str, write: Write) -> Inventory:
     for key in await _keys(client, prefix):
         kind = (await client.execute_command("TYPE", key)).decode()
         if kind == "none":
-            continue  # it expired meanwhile
+            continue  # it has expired since
         content = Content(kind, int(await client.execute_command("PEXPIRETIME", key)))
         if kind == "stream":
             content.last_id = (await client.xinfo_stream(key))["last-generated-id"]

@@ -18,7 +18,7 @@ class DependencyState:
         self.is_up = False
 
     def doubted(self) -> None:
-        """One call failed, perhaps for a reason of its own: whoever probes the dependency should do so now."""
+        """Notes that one call failed, perhaps for its own reason: the dependency should be probed now."""
         self._doubt.set()
 
     async def wait_for_doubt(self, seconds: float) -> None:

@@ -72,7 +72,7 @@ class Metrics:
         for operation in ("look_up", "resolve"):
             self.expect_calls("directory", operation)
         self._times: dict[tuple[str, ...], _Times] = {}
-        # for each request, so by plain keys: making a tuple takes as long as all the rest
+        # for each request, so by plain keys: making a tuple takes as long as everything else
         self._responses: defaultdict[int, int] = defaultdict(int)  # by status
         self.gauges: dict[str, float] = {}
         self.cals: dict[str, object] = {}  # as licensing/pool_metrics.py sets them

@@ -1,4 +1,4 @@
-"""What every worker of every gateway knows of the servers it depends on: reported to the store, read by the console."""
+"""The state of each server, as every worker of every gateway sees it: reported to the store, read by the console."""
 
 import json
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class WorkerStates:
         store.library("calgate_workers_v1", _LIBRARY.read_text(encoding="utf-8"))
 
     async def report(self, state: WorkerState) -> None:
-        """Stores what a worker knows now, in place of its last report."""
+        """Stores a worker's present state, in place of its last report."""
         name = f"{state.gateway}/{state.worker}"
         await self._store.call("calgate_workers_v1_report", self._keys, (name, _encode(state), _KEPT))
 

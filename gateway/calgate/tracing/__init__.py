@@ -2,8 +2,8 @@
 
 (redis-py itself imports OpenTelemetry's metrics API if that is installed; nothing uses it.)
 
-What is traced is wrapped when the gateway starts: the request handler, authenticators, directories, the allocator and
-document servers. So a gateway that does not trace spends nothing on it per request.
+When the gateway starts, the traced parts are wrapped: the request handler, authenticators, directories, the allocator
+and document servers. So a gateway that does not trace spends nothing on it per request.
 """
 
 from collections.abc import AsyncIterator, Sequence

@@ -141,7 +141,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_progress = on_progress
 
     def _report_progress(self) -> None:
-        """Wakes the reader, or tells the watcher: last, because that may read the response and begin another exchange.
+        """Wakes the reader, or calls the watcher: last, because that may read the response and begin another exchange.
 
         Once for each piece of data, however many events the parser found in it.
         """

@@ -122,7 +122,7 @@ class Forwarder:
     ) -> Sent | None:
         """Sends a request without waiting; None where the session's document server has no idle connection for it.
 
-        The body must be at hand: there is none, or `body`, or it has arrived. Raises Unavailable.
+        There must be no body, or `body`, or one that has arrived. Raises Unavailable.
         """
         members = self._load_balancer.candidates(session_key)
         upstream = members[0].upstream
@@ -248,7 +248,7 @@ def _check_websocket(request: Request, connection: UpstreamConnection) -> None:
 
 
 def _uncacheable(headers: Sequence[Header]) -> list[Header]:
-    """The headers of a response that carries a session cookie: no cache may give it to anybody else."""
+    """The headers of a response that carries a session cookie: no cache may pass it on to other users."""
     kept = [header for header in headers if header[0].lower() not in _CACHING]
     return [*kept, (b"Cache-Control", b"no-store")]
 

@@ -96,7 +96,7 @@ class Upstream:
 
     @property
     def has_idle(self) -> bool:
-        """Whether a connection waits for a request; it may have ended meanwhile."""
+        """Whether a connection waits for a request; it may have ended since."""
         return bool(self._turns.idle)
 
     def send_at_once(self, request: UpstreamRequest) -> UpstreamConnection | None:
@@ -108,7 +108,7 @@ class Upstream:
         return None
 
     def _assign(self, connection: UpstreamConnection, request: UpstreamRequest) -> bool:
-        """Gives a connection to a request; returns False where it has ended meanwhile."""
+        """Gives a connection to a request; returns False if it has ended."""
         if not connection.reusable:
             self._turns.end_use(request.user)
             return False

@@ -1,10 +1,10 @@
-"""What a connection to a document server is doing."""
+"""The states of a connection to a document server."""
 
 from enum import Enum
 
 
 class State(Enum):
-    """What a connection is doing. A failed exchange is never continued, and its connection never used again.
+    """The state of a connection. A failed exchange is never continued, and its connection never used again.
 
     | state    | event                                                      | next     |
     |----------|------------------------------------------------------------|----------|

@@ -104,7 +104,7 @@ class Turns:
         return len(self.connections) + self._opening < self.limit
 
     def give_up(self, turn: Turn) -> None:
-        """The request does not need its turn any more, whether or not it was granted."""
+        """Gives up a request's turn, whether or not it was granted."""
         if turn.is_granted:
             if turn.connection is None:
                 self._opening -= 1
@@ -124,7 +124,7 @@ class Turns:
             del self._over_share[turn.user]
 
     def end_use(self, user: str) -> None:
-        """A request of the user has ended, or has not got its connection."""
+        """Notes that a request of the user has ended, or got no connection."""
         held = self._held[user] - 1
         if held:
             self._held[user] = held
@@ -139,26 +139,26 @@ class Turns:
             self._grant()
 
     def opened(self, connection: UpstreamConnection, user: str, owner: str = "") -> None:
-        """The room that was reserved is used by this connection, which belongs to `owner` as long as it is open."""
+        """Uses the reserved room for this connection, which belongs to `owner` as long as it is open."""
         self._opening -= 1
         connection.owner = owner
         connection.user = user
         self.connections.add(connection)
 
     def not_opened(self, user: str) -> None:
-        """The room that was reserved is free again."""
+        """Frees the reserved room."""
         self._opening -= 1
         self.end_use(user)
 
     def release(self, connection: UpstreamConnection) -> None:
-        """The connection is idle again."""
+        """Notes that the connection is idle again."""
         user, connection.user = connection.user, None
         self.idle.append(connection)
         if user is not None:
             self.end_use(user)
 
     def discard(self, connection: UpstreamConnection) -> None:
-        """The connection has ended, or belongs to another protocol."""
+        """Notes that the connection has ended, or belongs to another protocol."""
         self.connections.discard(connection)
         user, connection.user = connection.user, None
         if user is not None:

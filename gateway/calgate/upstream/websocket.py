@@ -16,7 +16,7 @@ from calgate.upstream.connection import UpstreamConnection
 _CLOSE = 0x88  # FIN and opcode 8
 _CONTROL = 0x08  # the bit that is set in opcodes of control frames
 _GONE = 1001  # "going away" (RFC 6455, 7.4.1)
-_CLOSE_PATIENCE = 2.0  # seconds until the end of a frame under way, before the connection is closed without a Close
+_CLOSE_PATIENCE = 2.0  # seconds until the end of an unfinished frame, before the connection is closed without a Close
 
 
 class FrameBoundaries:
@@ -186,7 +186,7 @@ class WebSocketTunnel(asyncio.Protocol):
 
 
 class ClientReader:
-    """Stands where aiohttp expects its WebSocket reader: gets the client's bytes after the upgrade."""
+    """Takes the place of aiohttp's WebSocket reader: gets the client's bytes after the upgrade."""
 
     def __init__(self, tunnel: WebSocketTunnel) -> None:
         self._tunnel = tunnel
