@@ -88,10 +88,20 @@ _OPTIONS: Sequence[click.Parameter] = (
     ),
     click.Option(["--seed"], type=int, default=1, show_default=True, help="of the random draws"),
     click.Option(
-        ["--html", "html_file"], type=click.Path(path_type=Path, dir_okay=False), help="a page for whoever signs"
+        ["--html", "html_file"],
+        type=click.Path(path_type=Path, dir_okay=False, writable=True),
+        callback=lambda context, option, file: _writable(file),
+        help="a page for whoever signs",
     ),
     click.Option(["--json", "as_json"], is_flag=True, help="for programs"),
 )
+
+
+def _writable(file: Path | None) -> Path | None:
+    """Refuses a file that cannot be written before minutes are spent on the plan."""
+    if file is not None and not file.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {file.parent}; make it, or name another")
+    return file
 
 
 def plan(context: CommandContext) -> click.Command:

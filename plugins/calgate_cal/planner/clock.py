@@ -8,12 +8,16 @@ from typing import Literal, NamedTuple
 Dates = Literal["dmy", "mdy"]
 
 QUARTER = 900.0  # seconds; every zone's offset is a multiple of it
+MONDAY_TO_FRIDAY = frozenset(range(5))
 _EPOCH = date(1970, 1, 5)  # a Monday
 
-_SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})[ T](\d{1,2})(?::(\d{2})(?::(\d{2}))?)?(?:\.\d+)? ?([AaPp][Mm])?")
-_DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})[ T](\d{1,2}):(\d{2})(?::(\d{2}))?")
+_CLOCK = r"(\d{1,2})(?:[:.](\d{2})(?:[:.](\d{2}))?)?(?:[.,]\d+)?"
+# of a year in two digits only slashes and dots say where it stands: 26-03-02 can begin with it
+_SLASHED = re.compile(rf"(\d{{1,2}})[/-](\d{{1,2}})(?:[/-](?=\d{{4}})|/)(\d{{4}}|\d{{2}})[ T]{_CLOCK}")
+_DOTTED = re.compile(rf"(\d{{1,2}})\. ?(\d{{1,2}})\. ?(\d{{4}}|\d{{2}})[ T]{_CLOCK}")
 _PACKED = re.compile(r"(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})(?:\.\d+)?(Z|[+-]\d{2}:?\d{2})?")
-_PLAIN = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})[ T](\d{1,2}):(\d{2})(?::(\d{2}))?(?:[.,]\d+)?")
+_PLAIN = re.compile(rf"(\d{{4}})[-/.] ?(\d{{1,2}})[-/.] ?(\d{{1,2}})\.?[ T]{_CLOCK}")
+_HALVES = re.compile(r" ?(?:(a\.? ?m\.?|오전|上午|午前)|(p\.? ?m\.?|오후|下午|午後)) ?", re.IGNORECASE)
 
 
 class AmbiguousDateError(ValueError):
@@ -33,17 +37,14 @@ class Slot(NamedTuple):
         """0 is Monday 00:00 to 01:00."""
         return self.day % 7 * 24 + self.hour
 
-    @property
-    def is_working_day(self) -> bool:
-        """Monday to Friday."""
-        return self.day % 7 < 5
-
 
 class Calendar:
     """Finds the slot of a moment in one zone (None: the machine's), with the offset of that day."""
 
-    def __init__(self, zone: tzinfo | None) -> None:
+    def __init__(self, zone: tzinfo | None, working_week: frozenset[int] = MONDAY_TO_FRIDAY) -> None:
+        """`working_week`: weekdays, Monday is 0."""
         self.zone = zone
+        self.working_week = working_week
         self._slots: dict[int, Slot] = {}
 
     def slot(self, at: float) -> Slot:
@@ -56,6 +57,10 @@ class Calendar:
             found = Slot(day // 7, day, local.hour, local.year * 12 + local.month - 1)
             self._slots[quarter] = found
         return found
+
+    def is_working_day(self, day: int) -> bool:
+        """Whether people usually work on a slot's day."""
+        return day % 7 in self.working_week
 
     def local(self, at: float) -> datetime:
         """Returns the local time of a moment."""
@@ -90,7 +95,7 @@ class LocalTimes:
             if hours is not None:
                 seconds = int(text[14:16]) * 60 + int(text[17:])
                 return (hours[0] + seconds,) if len(hours) == 1 else [hour + seconds for hour in hours]
-        return self._read(text.strip())
+        return self._read(" ".join(text.split()))  # some languages write a space that does not break before AM
 
     def _read(self, text: str) -> Sequence[float]:
         if text.endswith("Z") or re.search(r"[+-]\d{2}:?\d{2}$", text[10:]):
@@ -108,18 +113,20 @@ class LocalTimes:
         return (first, second) if second > first else (first,)
 
     def _fields(self, text: str) -> tuple[int, int, int, int, int, int]:
-        if match := _PLAIN.fullmatch(text) or _PACKED.fullmatch(text):
+        half = _HALVES.search(text)
+        clock = text if half is None else f"{text[: half.start()]} {text[half.end() :]}".strip()
+        if match := _PLAIN.fullmatch(clock) or _PACKED.fullmatch(clock):
             year, month, day, hour, minute, second = (int(value or 0) for value in match.groups()[:6])
-        elif match := _DOTTED.fullmatch(text):
+        elif match := _DOTTED.fullmatch(clock):
             day, month, year, hour, minute, second = (int(value or 0) for value in match.groups())
-        elif match := _SLASHED.fullmatch(text):
-            first, other, year, hour, minute, second = (int(value or 0) for value in match.groups()[:6])
+        elif match := _SLASHED.fullmatch(clock):
+            first, other, year, hour, minute, second = (int(value or 0) for value in match.groups())
             day, month = self._ordered(first, other, text)
-            if half := match[7]:
-                hour = hour % 12 + (12 if half.casefold() == "pm" else 0)
         else:
             raise ValueError(f"{text!r} is not a time")
-        return year, month, day, hour, minute, second
+        if half is not None:
+            hour = hour % 12 + (12 if half[2] else 0)
+        return year if year > 99 else 2000 + year, month, day, hour, minute, second
 
     def _ordered(self, first: int, other: int, text: str) -> tuple[int, int]:
         dates = self._dates or order_of_dates(first, other)
@@ -136,25 +143,20 @@ def order_of_dates(first: int, other: int) -> Dates | None:
 
 
 def order_in(text: str) -> Dates | None:
-    """Decides the order of a date such as 31/12/2026; None if it is undecided or has no slashes."""
+    """Decides the order of a date such as 31/12/2026 or 31-12-2026; None if it is undecided or of another form."""
     match = _SLASHED.match(text.strip())
     return order_of_dates(int(match[1]), int(match[2])) if match else None
 
 
-def is_slashed(text: str) -> bool:
-    """Whether a time is written with slashes, so that the order of its date must be known."""
-    return _SLASHED.match(text.strip()) is not None
-
-
 def seconds(text: str) -> float:
-    """Reads a length such as 01:02:03, 1.02:03:04 (days first) or a number of seconds. Raises ValueError."""
+    """Reads a length such as 01:02:03, 1.02:03:04 (days first) or a number. Raises ValueError."""
     if len(text) == 8 and text[2] == ":" == text[5]:
         return int(text[:2]) * 3600 + int(text[3:5]) * 60 + int(text[6:])
-    match = re.fullmatch(r"(?:(\d+)[. ])?(\d+):(\d{2}):(\d{2})(?:\.\d+)?", text.strip())
+    match = re.fullmatch(r"(?:(\d+)[. ])?(\d+):(\d{2}):(\d{2})(?:[.,]\d+)?", text.strip())
     if match:
         days, hours, minutes, rest = (int(value or 0) for value in match.groups())
         return days * 86400 + hours * 3600 + minutes * 60 + rest
-    length = float(text)
+    length = float(text.replace(",", "."))
     if not 0 <= length < 1e8:
         raise ValueError(f"{text!r} is not a length")
     return length

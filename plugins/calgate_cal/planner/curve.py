@@ -214,7 +214,7 @@ def whole_weeks(wishes: Sequence[Wish], calendar: Calendar) -> list[int]:
     """Returns the weeks of which every working day has a wish."""
     days = {calendar.slot(wish.begin).day for wish in wishes}
     weeks = {day // 7 for day in days}
-    return sorted(week for week in weeks if all(week * 7 + weekday in days for weekday in range(5)))
+    return sorted(week for week in weeks if all(week * 7 + weekday in days for weekday in calendar.working_week))
 
 
 def by_hour_of_week(

@@ -160,7 +160,7 @@ class _Classes:
 
     def _class(self, at: float) -> tuple[bool, int]:
         slot = self._calendar.slot(at)
-        return slot.is_working_day, slot.hour
+        return self._calendar.is_working_day(slot.day), slot.hour
 
     def add_time(self, begin: float, end: float, *, is_full: bool) -> None:
         for from_, to in _parts(begin, end, QUARTER):

@@ -64,7 +64,7 @@ def html(plan: Plan, *, with_names: bool) -> str:
             _named(plan) if with_names else "",
             "" if missed else f"<h2>Proof on your own data</h2>{proof}",
             _what_if(plan),
-            _notes(plan),
+            _notes(plan, with_names=with_names),
             _method(plan),
             "</body></html>",
         ]
@@ -192,8 +192,8 @@ def _what_if(plan: Plan) -> str:
     return "<h2>What if</h2>" + table(["", f"Session CALs below {text.percent(plan.below)}"], rows)
 
 
-def _notes(plan: Plan) -> str:
-    items = "".join(f"<li>{escape(note)}</li>" for note in text.notes_of(plan)[:_NOTES])
+def _notes(plan: Plan, *, with_names: bool) -> str:
+    items = "".join(f"<li>{escape(note)}</li>" for note in text.notes_of(plan, with_names=with_names)[:_NOTES])
     return f"<h2>What to know about the data</h2><ul>{items}</ul>" if items else ""
 
 

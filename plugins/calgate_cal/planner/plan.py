@@ -13,6 +13,7 @@ from calgate_cal.planner.mix_table import MixTable, Present, Wanted, table
 from calgate_cal.planner.proof import Proof, prove
 from calgate_cal.planner.replay import VENDOR, Clocks, Retry
 from calgate_cal.planner.wishes import Retries, Visit, Wish, link, merge
+from calgate_cal.planner.working_week import working_week
 
 WISHES_AT_LEAST = 50
 
@@ -74,7 +75,7 @@ class Prepared:
     counted_visits: int  # that begin where wishes count
     people: int
     excluded: Sequence[str]
-    notes: Sequence[str]
+    notes: Sequence[notes.Note]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +139,14 @@ def prepare(history: History, options: Options, calendar: Calendar) -> Prepared:
 @collector.paused()
 def make(history: History, options: Options, calendar: Calendar) -> Plan:
     """Plans. Raises SourceError if there is nothing to plan."""
+    calendar = Calendar(calendar.zone, working_week(history.visits, calendar))
     prepared = prepare(history, options, calendar)
     replays, full = prepared.replays, prepared.hidden
     counted = len(replays.wishes) - replays.first
     if counted < WISHES_AT_LEAST:
-        raise SourceError(f"nothing to plan: {counted} wishes, and {WISHES_AT_LEAST} are needed")
+        raise SourceError(
+            "; ".join([f"nothing to plan: {counted} wishes, and {WISHES_AT_LEAST} are needed", *notes.unread(history)])
+        )
     if not replays.total:
         raise SourceError("nothing to plan: every user holds a Named CAL")
     advice = advise(replays, calendar, options.below, options.seed)

@@ -239,9 +239,9 @@ def proof(plan: Plan) -> str:
     )
 
 
-def notes_of(plan: Plan) -> list[str]:
+def notes_of(plan: Plan, *, with_names: bool) -> list[str]:
     """Returns what must be known about the data."""
-    notes = list(plan.prepared.notes)
+    notes = [note.written(with_names=with_names) for note in plan.prepared.notes]
     if plan.closed is not None:
         idle = plan.replays.rules.clocks.idle_timeout / 60
         notes.append(
@@ -253,7 +253,7 @@ def notes_of(plan: Plan) -> list[str]:
 
 
 def _notes(plan: Plan, *, with_names: bool) -> list[str]:
-    notes = notes_of(plan)
+    notes = notes_of(plan, with_names=with_names)
     if plan.prepared.excluded:
         notes.append(
             f"left out: {', '.join(plan.prepared.excluded)}"
@@ -300,7 +300,7 @@ def as_json(plan: Plan, *, with_names: bool) -> dict[str, object]:
         "proof": None
         if proof is None
         else {"planned": proof.planned, "rate": proof.rate, "right": proof.right, "split": proof.split},
-        "notes": [*notes_of(plan), *([plan.mixes.refused] if plan.mixes.refused else [])],
+        "notes": [*notes_of(plan, with_names=with_names), *([plan.mixes.refused] if plan.mixes.refused else [])],
         "by_hour_of_week": [list(day) for day in plan.by_hour_of_week],
         "what_if": {text: _what_if(plan, text) for text in plan.what_if},
     }

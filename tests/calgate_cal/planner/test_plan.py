@@ -1,7 +1,9 @@
 """`calgate cals plan` as an administrator types it, without a settings file and without a store."""
 
 import json
+import re
 from collections.abc import Callable
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,19 @@ def test_without_names_no_user_is_in_the_output(plan: Plan, tmp_path: Path) -> N
         assert "proof" in output
 
 
+def test_without_names_no_robot_is_named_in_the_notes(plan: Plan, tmp_path: Path) -> None:
+    visits = [
+        f"2026-03-{day:02} {hour:02}:00:00,2026-03-{day:02} {hour:02}:05:00,Reader"
+        for day in range(2, 13)
+        for hour in range(24)
+    ]
+    (tmp_path / "visits.csv").write_text("\n".join(["start,end,user", *visits]))
+    named, nameless = (plan(tmp_path / "visits.csv", "--names", names) for names in ("all", "none"))
+    assert "Reader comes at all hours" in named.output
+    assert "a user comes at all hours" in nameless.output
+    assert "Reader" not in nameless.output
+
+
 def test_a_mix_has_named_users_of_the_random_halves_and_never_denies_more_than_the_past_allows(
     plan: Plan, tmp_path: Path
 ) -> None:
@@ -111,6 +126,18 @@ def test_more_people_need_more_seats(plan: Plan, tmp_path: Path) -> None:
     assert grown["recommended"]["session"] > now["recommended"]["session"]
 
 
+def test_a_site_that_works_from_sunday_to_thursday_has_whole_weeks(plan: Plan, tmp_path: Path) -> None:
+    folder = site_logs(tmp_path, 6)
+    for log in folder.iterdir():  # a day earlier: Sunday to Thursday
+        moved = re.sub(
+            r"2026-\d\d-\d\d", lambda found: str(date.fromisoformat(found[0]) - timedelta(days=1)), log.read_text()
+        )
+        log.write_text(moved)
+    made = planned(plan(folder, "--json"))
+    assert made["weeks"] == 5, "the first Sunday and the last days belong to weeks that are not whole"
+    assert "working days here are Monday, Tuesday, Wednesday, Thursday, Sunday" in made["notes"]
+
+
 def test_users_are_excluded_by_pattern_in_any_case(plan: Plan) -> None:
     assert planned(plan(SMALL / "D_month.csv", "--exclude", "U1", "--json"))["people"] == 8
 
@@ -122,6 +149,13 @@ def test_fewer_than_fifty_wishes_are_nothing_to_plan(plan: Plan, words: tuple[st
         assert result.exit_code == 1
         assert result.output.startswith("Error: nothing to plan: ")
         assert result.output.count("\n") == 1
+
+
+def test_a_history_of_unreadable_lines_names_them_by_file_and_line(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "visits.csv").write_text("start,end,user\n" + "46027.3,46027.4,ann\n" * 60)
+    result = plan(tmp_path / "visits.csv")
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "60 unreadable lines: visits.csv, line 2: '46027.3' is not a time" in result.output
 
 
 def test_two_names_of_one_user_are_united_by_a_file(plan: Plan, tmp_path: Path) -> None:
@@ -141,6 +175,7 @@ WRONG = {
     "--what-if reserve=3": "reserve needs the users' groups",
     "--what-if speed=3": "speed cannot be changed here",
     "--link soon": "a duration is written like",
+    "--html /nowhere/plan.html": "there is no folder /nowhere",
 }
 
 

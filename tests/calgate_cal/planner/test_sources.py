@@ -103,6 +103,8 @@ def test_packed_utf_16_and_windows_1252_files_are_read_alike(tmp_path: Path) -> 
     text = session_log([session_row(datetime(2026, 3, 2, 9), 60, "CORP\\Jörg")])
     encoded = {"plain": text.encode(), "packed": gzip.compress(text.encode()), "bom": text.encode("utf-8-sig")}
     encoded |= {"wide": text.encode("utf-16"), "western": text.encode("cp1252")}
+    encoded |= {"little": text.encode("utf-16-le"), "big": text.encode("utf-16-be")}
+    encoded |= {"torn": (text + "RLS64\t12.60").encode("utf-16")[:-1], "wide.gz": gzip.compress(text.encode("utf-16"))}
     for name, content in encoded.items():
         (tmp_path / name).write_bytes(content)
         assert [it.user for it in read(tmp_path / name).visits] == ["corp\\jörg"], name
@@ -121,17 +123,93 @@ def test_the_order_of_day_and_month_is_decided_over_all_files_or_refused(tmp_pat
     assert [it.begin for it in read_files([tmp_path / "a"], BERLIN, dates="mdy").visits] == [utc(2026, 3, 2, 8)]
 
 
+IN_GERMANY = ("2026-03-02 14:05:07", "2026-03-02T14:05:07", "02.03.2026 14:05:07", "02.03.26 14:05:07")
+IN_BRITAIN = ("02/03/2026 14:05:07", "2-3-2026 14:05:07", "2/3/26 14:05:07")
+BY_HALVES = ("2/3/2026 2:05:07 PM", "02/03/2026 02:05:07 p. m.", "2/3/2026 2:05:07\u202fpm", "2026-03-02 오후 2:05:07")
+ELSEWHERE = ("2026-03-02 14.05.07", "2026/03/02 14:05:07.123", "2026. 03. 02. 14:05:07", "2026/03/02 下午 02:05:07")
+
+
+@pytest.mark.parametrize("text", [*IN_GERMANY, *IN_BRITAIN, *BY_HALVES, *ELSEWHERE], ids=ascii)
+def test_local_times_are_read_in_the_forms_of_many_countries(text: str) -> None:
+    assert list(LocalTimes(BERLIN, "dmy").read(text)) == [utc(2026, 3, 2, 13, 5, 7)]
+
+
 def test_times_and_lengths_are_read_in_every_form_that_servers_write() -> None:
     at = utc(2026, 3, 2, 13, 5, 7)
     times = LocalTimes(BERLIN, "dmy")
-    for text in ("2026-03-02 14:05:07", "2026-03-02T14:05:07", "2/3/2026 2:05:07 PM", "02.03.2026 14:05:07"):
-        assert list(times.read(text)) == [at], text
     for text in ("20260302T140507.000+0100", "2026-03-02T13:05:07Z", "2026-03-02T14:05:07+01:00"):
         assert list(times.read(text)) == [at], text
     assert [seconds(text) for text in ("01:02:03", "1.01:02:03", "90", "101:00:00")] == [3723, 90123, 90, 363600]
-    for text in ("soon", "2026-13-02 14:05:07", "2026-03-02 25:05:07", ""):
+    assert [times.read(f"2/3/2026 12:05:07 {half}") for half in ("AM", "PM")] == [
+        [utc(2026, 3, 1, 23, 5, 7)],
+        [utc(2026, 3, 2, 11, 5, 7)],
+    ]
+    for text in ("soon", "2026-13-02 14:05:07", "2026-03-02 25:05:07", "26-03-02 14:05:07", ""):
         with pytest.raises(ValueError, match=r"time|month|hour"):
             times.read(text)
+
+
+@pytest.mark.parametrize("separator", [";", ","])
+def test_a_session_log_that_went_through_a_spreadsheet_is_read(tmp_path: Path, separator: str) -> None:
+    row = session_row(datetime(2026, 3, 2, 9), 60, "CORP\\ann", **{"Client Type": f'"ajax{separator} Mozilla"'})
+    (tmp_path / "log").write_text(session_log([row, {}, row]).replace("\t", separator))
+    history = read(tmp_path / "log")
+    assert [(it.user, it.end - it.begin, it.machine) for it in history.visits] == 2 * [("corp\\ann", HOUR, "{pc}")]
+    assert history.faults == []
+
+
+def test_a_quote_that_is_never_closed_hides_no_column(tmp_path: Path) -> None:
+    row = session_row(datetime(2026, 3, 2, 9), 60, "ann", **{"Document": '"Sales', "Client Address": '10.0.0.1"'})
+    (tmp_path / "log").write_text(session_log([row]))
+    assert [(it.user, it.document) for it in read(tmp_path / "log").visits] == [("ann", '"Sales')]
+
+
+def test_files_that_were_joined_into_one_are_read_with_the_header_of_each(tmp_path: Path) -> None:
+    row = session_row(datetime(2026, 3, 2, 9), 60, "ann")
+    newer = [*HEADER[:8], "Session ID", *HEADER[8:]]
+    later = session_row(datetime(2026, 3, 3, 9), 30, "bob")
+    (tmp_path / "log").write_text(session_log([row]) + session_log([row]) + session_log([later], newer))
+    history = read(tmp_path / "log")
+    assert [(it.user, it.end - it.begin) for it in history.visits] == [("ann", HOUR), ("ann", HOUR), ("bob", HOUR / 2)]
+    assert history.faults == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    {"Named User": "named", "User": "named", "Session": "session", "Usage": "usage", "Document": "document"}.items(),
+)
+def test_the_kind_of_cal_is_known_under_each_name_that_servers_write(tmp_path: Path, kind: str, expected: str) -> None:
+    (tmp_path / "log").write_text(session_log([session_row(datetime(2026, 3, 2, 9), 60, "ann", **{"Cal Type": kind})]))
+    assert [it.kind for it in read(tmp_path / "log").visits] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("logged", "length"),
+    {
+        "00:20:00": 1200,
+        "0:20:00": 1200,
+        "1200": 1200,
+        "0.0138888889": 1200,
+        "0,0138888889": 1200,
+        "1": 1,
+        "0": 0,
+    }.items(),
+)
+def test_a_length_without_colons_is_seconds_or_a_share_of_a_day_as_the_end_decides(
+    tmp_path: Path, logged: str, length: float
+) -> None:
+    row = session_row(datetime(2026, 3, 2, 9), length / 60, "ann") | {"Session Duration": logged}
+    (tmp_path / "log").write_text(session_log([row]))
+    assert [it.end - it.begin for it in read(tmp_path / "log").visits] == [pytest.approx(length, abs=0.01)]
+
+
+def test_a_line_of_any_length_is_one_line(tmp_path: Path) -> None:
+    row = session_log([session_row(datetime(2026, 3, 2, 9), 60, "ann")])
+    for encoding in ("utf-8", "utf-16"):
+        (tmp_path / "log").write_bytes((row + 3_000_000 * "x" + "\r\n" + "y").encode(encoding))
+        history = read(tmp_path / "log")
+        assert [it.user for it in history.visits] == ["ann"]
+        assert [fault.split(":")[0] for fault in history.faults] == ["log, line 3", "log, line 4"]
 
 
 def test_a_file_of_another_kind_is_refused_by_name_and_skipped_in_a_folder(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def read_files(
         try:
             kind.read(path.name, lines(path, _after(done, progress)), history, how)
         except AmbiguousDateError as fault:
-            raise SourceError(f"{path}: {fault} has two readings; say --dates dmy or --dates mdy") from fault
+            raise SourceError(f"{path}, {fault} has two readings; say --dates dmy or --dates mdy") from fault
         done += path.stat().st_size
         progress(done)
     history.add_open_visits()

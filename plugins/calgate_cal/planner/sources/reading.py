@@ -2,24 +2,17 @@
 
 import csv
 import gzip
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import AnyStr
 
 from calgate_cal.planner.clock import Dates, LocalTimes, order_in
 from calgate_cal.planner.history import SourceError
 
 _GZIP = b"\x1f\x8b"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_LONGEST_LINE = 1 << 20
-
-
-class Readable(Protocol):
-    """A file, packed or not."""
-
-    def read(self) -> bytes: ...
-
+_LONGEST_LINE = 1 << 20  # a file of another kind can be one line of any length
 
 Progress = Callable[[int], None]
 DocumentOf = Callable[[str, str], str | None]
@@ -43,25 +36,45 @@ def lines(path: Path, progress: Progress = lambda _: None) -> Iterator[str]:
     number = 0
     try:
         with path.open("rb") as raw:
-            begin = raw.read(2)
+            packed = raw.read(2) == _GZIP
             raw.seek(0)
-            packed = begin == _GZIP
             with gzip.open(raw) if packed else raw as stream:
-                if (stream.peek(2)[:2] if packed else begin) in _UTF16:
-                    yield from _utf16(stream)
-                    return
-                for line in stream:
+                for line in _lines(stream):
                     number += 1
                     if not number % 1024:
                         progress(raw.tell())
-                    yield _text(line)
-    except (OSError, EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: cannot be read after line {number}: {error}") from error
+                    yield line
+    except (OSError, EOFError, gzip.BadGzipFile) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise SourceError(f"{path}: cannot be read after line {number}: {reason}") from error
 
 
-def _utf16(stream: Readable) -> Iterator[str]:
-    text = stream.read().decode("utf-16")
-    yield from (line.rstrip("\r\n") for line in text.splitlines(keepends=True))
+def _lines(stream: io.BufferedReader | gzip.GzipFile) -> Iterator[str]:
+    encoding = _wide(stream.peek(2)[:2])
+    if encoding is None:
+        yield from map(_text, _bounded(stream.readline))
+        return
+    # "replace": half a character at the end is a torn line
+    with io.TextIOWrapper(stream, encoding, "replace", newline="\n") as text:
+        yield from (line.rstrip("\r\n") for line in _bounded(text.readline))
+
+
+def _wide(begin: bytes) -> str | None:
+    """Returns the UTF-16 that a file begins with, by its mark or by the zero byte of its first letter."""
+    if begin in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    if begin[1:] == b"\0" != begin[:1]:
+        return "utf-16-le"
+    return "utf-16-be" if begin[:1] == b"\0" != begin[1:] else None
+
+
+def _bounded(readline: Callable[[int], AnyStr]) -> Iterator[AnyStr]:
+    """Yields lines; of one that is too long only the beginning."""
+    while line := readline(_LONGEST_LINE):
+        rest = line
+        while len(rest) == _LONGEST_LINE:
+            rest = readline(_LONGEST_LINE)
+        yield line
 
 
 def _text(line: bytes) -> str:
@@ -78,13 +91,15 @@ def delimiter(header: str) -> str:
 
 
 def cells(header: str, rows: Iterable[str]) -> Iterator[list[str]]:
-    """Yields the cells of each row of a table, quoted or not."""
+    """Yields the cells of each row of a table, quoted or not; a quote that is never closed is a character."""
     separator = delimiter(header)
+    width = header.count(separator) + 1
     for row in rows:
+        fields = row.split(separator)
         if '"' in row:
-            yield next(csv.reader([row], delimiter=separator), [])
-        else:
-            yield row.split(separator)
+            quoted = next(csv.reader([row], delimiter=separator), [])
+            fields = quoted if len(quoted) == width else fields
+        yield fields
 
 
 def columns(header: Sequence[str]) -> dict[str, int]:
@@ -95,6 +110,9 @@ def columns(header: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def order_of_dates(times: Iterable[str]) -> Dates | None:
-    """Decides the order of day and month by the first value above 12; None if there is none."""
-    return next((order for text in times if (order := order_in(text))), None)
+def order_of_dates(rows: Iterable[str], column: str) -> Dates | None:
+    """Decides the order of day and month by the first value above 12 in a column; None if there is none."""
+    rows = iter(rows)
+    header = next(rows, "")
+    at = columns(header.split(delimiter(header))).get(column, 0)
+    return next((order for row in cells(header, rows) if len(row) > at and (order := order_in(row[at]))), None)

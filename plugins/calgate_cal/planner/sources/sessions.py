@@ -1,16 +1,20 @@
-"""QlikView's session logs (`Sessions_*.log`): one row a user and document, written when the session ends."""
+"""QlikView's session logs (`Sessions_*.log`): one row a user and document, written when the session ends.
 
-from collections.abc import Iterable, Iterator
+The server separates columns with tabs; a log that went through a spreadsheet can have semicolons or commas.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from calgate_cal.planner.clock import AmbiguousDateError, Dates, order_in, pair, seconds
+from calgate_cal.planner.clock import AmbiguousDateError, Dates, pair, seconds
 from calgate_cal.planner.history import History
-from calgate_cal.planner.sources.reading import How, columns
+from calgate_cal.planner.sources import reading
+from calgate_cal.planner.sources.reading import How, cells, columns, delimiter
 from calgate_cal.planner.wishes import Visit
 
 NAME = "qlikview"
 
-_KINDS = {"named": "named", "document": "document", "doc": "document", "usage": "usage"}
+_KINDS = {"named": "named", "user": "named", "document": "document", "doc": "document", "usage": "usage"}
 
 
 class _Columns(NamedTuple):
@@ -31,43 +35,32 @@ class _Columns(NamedTuple):
 
 def matches(first_line: str) -> bool:
     """Whether a file begins like a session log."""
-    names = columns(first_line.split("\t"))
+    names = columns(first_line.split(delimiter(first_line)))
     return "session start" in names and ("identifying user" in names or "authenticated user" in names)
 
 
 def order_of_dates(rows: Iterable[str]) -> Dates | None:
     """Decides whether the day or the month comes first; None if no row of this file decides it."""
-    rows = iter(rows)
-    start = columns(next(rows, "").split("\t")).get("session start", 0)
-    for row in rows:
-        fields = row.split("\t")
-        if len(fields) > start and (order := order_in(fields[start])):
-            return order
-    return None
+    return reading.order_of_dates(rows, "session start")
 
 
 def read(name: str, rows: Iterator[str], history: History, how: How) -> None:
     """Adds the visits of one file to a history. Raises AmbiguousDateError."""
-    at = _columns(next(rows).split("\t"))
     history.source, history.rows_are_documents = NAME, True
     server = _server(name)
     addresses: dict[str, str] = {}
-    for number, row in enumerate(rows, 2):
-        if not row.strip():
-            continue
-        fields = row.split("\t")
-        if len(fields) <= at.last:
-            history.fault(name, number, f"{len(fields)} columns, where the header has more")
-            continue
+    header = next(rows)
+    at = _columns(header.split(delimiter(header)))
+    for number, fields in enumerate(cells(header, rows), 2):
         try:
             visit = _visit(fields, at, history, how)
-        except AmbiguousDateError:
-            raise
+        except AmbiguousDateError as fault:
+            raise AmbiguousDateError(f"line {number}: {fault}") from fault
         except ValueError as error:
-            history.fault(name, number, str(error))
-            continue
-        if visit is None:
-            history.fault(name, number, "no user")
+            if "session start" in columns(fields):  # files joined into one, or a server of another version went on
+                at = _columns(fields)
+            elif any(field.strip() for field in fields):
+                history.fault(name, number, str(error))
             continue
         history.visits.append(visit)
         if at.machine < 0 or not fields[at.machine]:
@@ -91,12 +84,15 @@ def _columns(header: list[str]) -> _Columns:
     )
 
 
-def _visit(fields: list[str], at: _Columns, history: History, how: How) -> Visit | None:
+def _visit(fields: list[str], at: _Columns, history: History, how: How) -> Visit:
+    """Reads a row. Raises ValueError."""
+    if len(fields) <= at.last:
+        raise ValueError(f"{len(fields)} columns, where the header has more")
     name = fields[at.identifying] if at.identifying >= 0 else ""
     if not name:
         name = fields[at.authenticated] if at.authenticated >= 0 else ""
     if not name.strip():
-        return None
+        raise ValueError("no user")
     begin, end = _span(fields, at, history, how)
     reason = _field(fields, at.reason)
     ends = _ends(reason)
@@ -112,10 +108,11 @@ def _visit(fields: list[str], at: _Columns, history: History, how: How) -> Visit
 def _span(fields: list[str], at: _Columns, history: History, how: How) -> tuple[float, float]:
     """Returns beginning and end; the length is the logged duration, never the difference of two wall clock times."""
     begins = how.times.read(fields[at.start])
-    length = seconds(fields[at.length]) if at.length >= 0 and fields[at.length] else None
-    if length is not None and len(begins) == 1:
-        return begins[0], begins[0] + length
+    logged = fields[at.length] if at.length >= 0 else ""
+    if ":" in logged and len(begins) == 1:
+        return begins[0], begins[0] + seconds(logged)
     ends = how.times.read(fields[at.stamp]) if at.stamp >= 0 and fields[at.stamp] else ()
+    length = _length(logged, begins, ends) if logged else None
     begin, is_certain = pair(begins, ends, length)
     if not is_certain:
         history.counts["twofold"] += 1
@@ -124,6 +121,15 @@ def _span(fields: list[str], at: _Columns, history: History, how: How) -> tuple[
             raise ValueError("neither a duration nor an end")
         length = max(0.0, min(ends, key=lambda end: (end < begin, end)) - begin)
     return begin, begin + length
+
+
+def _length(logged: str, begins: Sequence[float], ends: Sequence[float]) -> float:
+    """Reads a duration. A number can be seconds or, as spreadsheets write it, a share of a day: the end decides."""
+    length = seconds(logged)
+    if ":" in logged or not ends:
+        return length
+    gap = ends[-1] - begins[0]
+    return length * 86400 if abs(gap - length * 86400) < abs(gap - length) else length
 
 
 def _field(fields: list[str], index: int) -> str:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
-from calgate_cal.planner.clock import AmbiguousDateError, Dates, order_in
+from calgate_cal.planner.clock import AmbiguousDateError, Dates
 from calgate_cal.planner.history import History
+from calgate_cal.planner.sources import reading
 from calgate_cal.planner.sources.reading import How, cells, columns, delimiter
 from calgate_cal.planner.wishes import Denial, Visit
 
@@ -21,13 +22,7 @@ def matches(first_line: str) -> bool:
 
 def order_of_dates(rows: Iterable[str]) -> Dates | None:
     """Decides whether the day or the month comes first; None if no row of this file decides it."""
-    rows = iter(rows)
-    header = next(rows, "")
-    start = columns(header.split(delimiter(header))).get("start", 0)
-    for fields in cells(header, rows):
-        if len(fields) > start and (order := order_in(fields[start])):
-            return order
-    return None
+    return reading.order_of_dates(rows, "start")
 
 
 def read(name: str, rows: Iterator[str], history: History, how: How) -> None:
@@ -43,8 +38,8 @@ def read(name: str, rows: Iterator[str], history: History, how: How) -> None:
         row = {column: fields[index].strip() for column, index in at.items() if index < len(fields)}
         try:
             _add(row, history, how)
-        except AmbiguousDateError:
-            raise
+        except AmbiguousDateError as fault:
+            raise AmbiguousDateError(f"line {number}: {fault}") from fault
         except ValueError as error:
             history.fault(name, number, str(error))
 
