@@ -1,4 +1,4 @@
-"""Tells the document server who the user is in a signed token (JWT, RFC 7519) that it can verify.
+"""Names the user to the document server in a signed token (JWT, RFC 7519) that it can verify.
 
     sign_on = { plugin = "assertion", keys = ["/etc/calgate/assertion.pem"], issuer = "https://bi.corp.example",
                 audience = "https://portal.corp.example" }

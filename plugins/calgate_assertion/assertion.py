@@ -15,7 +15,7 @@ _Statement = tuple[str, str, str, str, tuple[str, ...], tuple[str, str] | None]
 
 
 class Assertion:
-    """Signs who the user is, and publishes the keys to verify it with."""
+    """Signs statements of who the user is, and publishes the keys to verify them with."""
 
     per_person = False  # a token ends, and names the CAL
 

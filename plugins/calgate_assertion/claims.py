@@ -1,4 +1,4 @@
-"""What a token says about the user."""
+"""The claims of a token about the user."""
 
 from collections.abc import Callable, Mapping, Sequence
 from string import Formatter

@@ -43,9 +43,9 @@ class Config(Section):
     header: Annotated[str, AfterValidator(_header)] = "X-Calgate-Assertion"
     """The request header that carries the token."""
     scheme: Annotated[str, AfterValidator(_scheme)] = ""
-    """What stands before the token in the header, such as "Bearer"."""
+    """The scheme before the token in the header, such as "Bearer"."""
     groups: tuple[str, ...] = ()
-    """Groups that the claim `groups` names where the user is in them; others are never named."""
+    """Groups that the claim `groups` names where the user is in them; other groups are never named."""
     claims: dict[Annotated[str, AfterValidator(demand_claim)], Annotated[str, AfterValidator(demand_template)]] = Field(
         default={}
     )

@@ -72,7 +72,7 @@ async def _watch_for_missing_cals(allocator: CalAllocator, config: Config, servi
                 has_warned = True
             for license in config.licenses:
                 cals = await register.permanent_cals(license)
-                if cals != noted.get(license, 0):  # none seen so far says nothing: the store may be the wrong one
+                if cals != noted.get(license, 0):  # finding none proves nothing: the store may be the wrong one
                     await asyncio.to_thread(seen.write, license, cals)
                     noted[license] = cals
         await asyncio.sleep(_SEEN_EVERY)

@@ -1,4 +1,4 @@
-"""What an administrator looks at and changes, apart from the command line."""
+"""An administrator's view of a license, and changes to it, apart from the command line."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ _MOST_LOOKED_UP = 500  # users of one list
 
 
 class AdminError(Exception):
-    """Nothing was changed; the message says why and what helps."""
+    """Nothing was changed; the message says why, and how to go on."""
 
 
 class LicenseAdmin:
@@ -62,7 +62,7 @@ class LicenseAdmin:
         return replies.state(reply)
 
     async def holders(self) -> AsyncIterator[Holder]:
-        """Yields every lease, page by page, in no order; one that moves meanwhile can come twice."""
+        """Yields every lease, page by page, in no order; a lease that moves during the walk can come twice."""
         async for _, holder in self.holders_by_field():
             yield holder
 
@@ -78,7 +78,7 @@ class LicenseAdmin:
                 return
 
     async def holders_of(self, fields: Sequence[str]) -> Mapping[str, Holder]:
-        """Returns the leases that these fields have now; a field without one is left out."""
+        """Returns the leases that these fields have now; skips fields without a lease."""
         found = {}
         for begin in range(0, len(fields), 250):
             for text in await self._read("held", *fields[begin : begin + 250]):
@@ -148,7 +148,7 @@ class LicenseAdmin:
         return found[0]
 
     async def keys_of(self, user: str) -> Collection[str]:
-        """Returns the keys of every user whom the name can mean; a directory that is away is left out."""
+        """Returns the keys of every user whom the name can mean; ignores a directory that does not respond."""
         try:
             return {one.key for one in await self.find(user)}
         except Refusal:
@@ -243,7 +243,7 @@ class LicenseAdmin:
         for holder in found[0].held:
             if not _is_session_on(holder, client):
                 continue
-            with contextlib.suppress(AdminError):  # it came back by itself meanwhile
+            with contextlib.suppress(AdminError):  # it has come back by itself
                 ended.append((holder, await self.end_one(holder.user, holder.client, force=force)))
         return ended
 
@@ -265,7 +265,7 @@ class LicenseAdmin:
         return people.with_keys(await self.keys_of(user), [holder async for holder in self.holders()])
 
     async def set_clock(self) -> tuple[int, int] | None:
-        """Takes the store's present clock for right; returns how many CALs were corrected and records moved.
+        """Accepts the store's present clock as right; returns how many CALs were corrected and records moved.
 
         None: no record is ahead of the clock, so nothing was changed.
         """
@@ -296,7 +296,7 @@ class LicenseAdmin:
         return found[0][0].decode() if found else ""
 
     async def records_of(self, ids: Sequence[str]) -> list[Record]:
-        """Returns records by their ids; those that have been dropped since are left out."""
+        """Returns records by their ids; skips records that have been dropped since."""
         key = self._keys[lua.KEY_NAMES.index("audit")]
         found = []
         for record_id in ids:
@@ -346,7 +346,7 @@ class LicenseAdmin:
 
     @property
     def site(self) -> Site | None:
-        """What the rest of the settings file means."""
+        """The rest of the settings file, for names and rules."""
         return self._site
 
     @contextlib.asynccontextmanager

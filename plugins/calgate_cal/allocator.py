@@ -79,7 +79,7 @@ class CalAllocator:
             lease = _lease(license, claimant, document, reply, self._clock())
             self._known.note(lease)
             self._alerts.note_grant(license, lease.kind, *reply[5:7])
-            if isinstance(reply[-1], int) and len(reply) > 7:  # versions 1 and 2 do not tell
+            if isinstance(reply[-1], int) and len(reply) > 7:  # versions 1 and 2 do not return it
                 lease = replace(lease, waited=reply[-1] / 1000)
             return replace(lease, reference=reference) if lease.provisional else lease
         if not self._config[license].enforce:
@@ -177,7 +177,7 @@ class CalAllocator:
                     self._reassert.clear()
                 for license in self._config:
                     await self._tend(license)
-            except Unavailable:  # the store's own channel has logged it
+            except Unavailable:  # the event channel has logged it
                 await asyncio.sleep(1)
                 continue
             longest = max((license.session.idle_timeout for license in self._config.values()), default=0.0)
@@ -230,7 +230,7 @@ class CalAllocator:
         return [_kind(lease), lease.id, self._age(use.at), confirmed, *whose]
 
     def _belief(self, known: KnownLease | None) -> Sequence[str | int]:
-        """Returns what a claim says of a known lease, so that no holder is denied a lease that a failover forgot."""
+        """Returns the arguments of a claim about a known lease: no holder is denied a lease that a failover forgot."""
         if known is None:
             return "", "", "", ""
         return known.lease.kind, known.lease.id, self._age(known.used), self._age(known.confirmed)
@@ -291,7 +291,7 @@ def _lease(license: str, claimant: Claimant, document: str, reply: Sequence[Any]
 
 
 def _denial(license: str, claimant: Claimant, document: str, contact: str, reply: Sequence[Any]) -> NoCal:
-    _, code, pools, place, estimate, *is_poll = reply  # versions 1 and 2 do not tell polls from other denials
+    _, code, pools, place, estimate, *is_poll = reply  # versions 1 and 2 do not distinguish polls from other denials
     full = [_pool(item) for item in json.loads(pools)]
     detail = ", ".join(f"{pool.kind} {pool.occupied}/{pool.limit} {pool.note}" for pool in full)
     if claimant.is_anonymous:

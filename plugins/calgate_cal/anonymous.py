@@ -36,7 +36,7 @@ def denial_code(pools: Sequence[Pool]) -> str:
 
 
 class UnservedClaims:
-    """Counts, by network and minute, the claims that came to nothing: the document server did not serve the document.
+    """Counts, by network and minute, the claims whose document the document server did not serve.
 
     Each writes two records: without a bound, a stranger could fill the records with documents that are not there.
     """

@@ -48,7 +48,7 @@ class Span:
 
 @dataclass(slots=True)
 class Replay:
-    """What is in use according to the records, worked out by going through them from the first."""
+    """The CALs in use according to the records, worked out from the first record on."""
 
     spans: list[Span] = field(default_factory=list)
     out: dict[str, Span] = field(default_factory=dict)

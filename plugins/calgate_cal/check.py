@@ -26,7 +26,7 @@ async def check(config: Config, context: CheckContext) -> AsyncIterator[Finding]
         for finding in await _store(config, context):
             yield finding
     except Unavailable as refusal:
-        yield Finding("untried", "licenses", f"the store does not tell what is in use: {refusal.detail}")
+        yield Finding("untried", "licenses", f"the store does not say what is in use: {refusal.detail}")
 
 
 def groups_of(license: License) -> Mapping[str, Sequence[str]]:

@@ -24,5 +24,5 @@ def spellings(name: str, key: str) -> frozenset[str]:
 
 
 def is_named(names: Collection[str], claimant: Claimant) -> bool:
-    """Returns whether a claimant is among normalized names; a name without a domain means that account in any."""
+    """Returns whether a claimant is among normalized names; a name without a domain is that account in any domain."""
     return bool(names) and not spellings(claimant.name, claimant.user).isdisjoint(names)

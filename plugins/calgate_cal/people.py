@@ -19,7 +19,7 @@ class Found:
     held: Sequence[Holder]
 
     def describe(self) -> str:
-        """Returns what tells this user from another of the same name."""
+        """Returns the text that distinguishes this user from another of the same name."""
         kinds = ", ".join(sorted({holder.kind.capitalize() for holder in self.held}))
         where = "in the directory" if self.in_directory else "not in the directory under this name"
         return f"{self.key} ({self.name}, {where}, {f'holds {kinds}' if kinds else 'holds no CAL'})"
@@ -57,7 +57,7 @@ def with_keys(keys: Collection[str], holders: Iterable[Holder]) -> Sequence[Foun
 
 
 async def current_names(directory: Directory, keys: Collection[str]) -> Mapping[str, str]:
-    """Returns the directory's names for SIDs. Users who are gone, disabled or cannot be looked up now are left out."""
+    """Returns the directory's names for SIDs. Skips users who are gone, disabled or cannot be looked up now."""
     names = {}
     for key in sorted(keys):
         try:

@@ -14,7 +14,7 @@ _PERMANENT = ("named", "document", "usage")
 
 
 class LicenseRegister:
-    """The names of all licenses that were ever configured in a store, whichever settings file named them."""
+    """The names of all licenses that were ever configured in a store, by any settings file."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -35,7 +35,7 @@ class State:
 
     now: float
     pools: Sequence[PoolState]
-    settings: dict[str, str]  # what administrators changed at run time
+    settings: dict[str, str]  # changes of administrators at run time
     waiting: int = 0  # users in the queue
 
     @property

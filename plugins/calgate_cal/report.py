@@ -1,4 +1,4 @@
-"""What happened in a license: how many CALs were in use, who was denied, and how many Session CALs would have done."""
+"""A license over a time: CALs in use, denials, and how many Session CALs would have been enough."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from calgate_cal.planner.sources.audit import Window
 from calgate_cal.replies import KINDS, Holder
 
 HOUR = 3600.0
-BELOW = 0.01  # the rate for which the needed number is told
+BELOW = 0.01  # the rate for which the needed number is given
 SEED = 1
 
 

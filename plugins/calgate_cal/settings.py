@@ -198,7 +198,8 @@ class License(Section):
     """A purchased license with its four pools."""
 
     client: Literal["address", "browser", "user"] = "address"
-    """What makes two clients, and so two Session CALs, of one user: the machine's address, the browser, or nothing.
+    """What distinguishes two clients of one user, which take two Session CALs: the machine's address, the browser, or
+    nothing.
     The address, because the vendor counts machines."""
 
     named: Named = Named()
@@ -228,7 +229,7 @@ class License(Section):
     """Users and paths that take no CAL."""
 
     contact: str = ""
-    """Whom a denied user can ask, shown on the denial page: an address or a telephone number. Nothing unless set."""
+    """The contact for denied users, shown on the denial page: an address or a telephone number. Nothing unless set."""
 
     @model_validator(mode="after")
     def _anonymous_is_part_of_session(self) -> Self:
@@ -260,7 +261,7 @@ class License(Section):
 
     @property
     def terms(self) -> LicenseInfo:
-        """What the core must know."""
+        """The facts about the licenses that the core needs."""
         users = frozenset(map(normalize, self.exempt.users))
         anonymous = 0 if self.anonymous is None else self.anonymous.max
         return LicenseInfo(self.client, self.contact, users, self.exempt.paths, anonymous)

@@ -22,7 +22,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a sync would change, in the order in which it does."""
+    """The changes of a sync, in the order in which it makes them."""
 
     changes: Sequence[Change]
     short: int  # members for whom no CAL is free
@@ -64,7 +64,7 @@ async def plan(
 
 
 def run_name(group: str, run: str) -> str:
-    """Returns what the record of each change says of the run that made it."""
+    """Returns the text about the run that is in the record of each of its changes."""
     return f"sync {group} {run}"
 
 

@@ -11,7 +11,7 @@ PROVISIONAL = 600.0
 
 
 def encode(license: License, store: Store) -> str:
-    """Encodes a license as JSON: times in milliseconds, options that are off left out, equal for equal licenses."""
+    """Encodes a license as JSON: times in milliseconds, without options that are off, equal for equal licenses."""
     terms = {
         "channel": f"{store.prefix}:news",
         "audit_keep": milliseconds(store.audit_keep),

@@ -1,4 +1,4 @@
-"""Named and Document CALs that bring nobody anything: their owners are gone or disabled, or do not use them."""
+"""Named and Document CALs that nobody uses: their owners are gone or disabled, or do not use them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ class Finding:
 
     @property
     def is_removed(self) -> bool:
-        """Whether `--remove` takes the CAL away; the others are only listed."""
+        """Whether `--remove` takes the CAL away, or only lists it."""
         return self.why in REMOVED
 
 
@@ -40,7 +40,7 @@ async def find(
     days: float,
     now: float,
 ) -> list[Finding]:
-    """Returns the CALs to look at, worst first. A directory that does not answer makes owners unknown, never gone."""
+    """Returns the CALs to look at, worst first. A directory that does not respond makes owners unknown, never gone."""
     held = [it for it in holders if it.kind in ("named", "document") and it.state not in ("quarantined", "spent")]
     kinds: dict[str, set[str]] = defaultdict(set)
     for holder in held:
@@ -56,7 +56,7 @@ async def find(
 
 
 async def _account(holder: Holder, directory: Directory | None, site: Site | None) -> Why | None:
-    """What the directory and the access rules say of an owner."""
+    """The state of an owner's account, and whether any access rule lets them in."""
     if directory is None:
         return "unknown"
     try:

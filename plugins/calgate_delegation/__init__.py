@@ -22,7 +22,7 @@ role = "sign-on"
 
 
 def warnings(config: Config) -> Sequence[str]:
-    """Returns what "any authentication protocol" means, where that is not obvious."""
+    """Returns a warning about "any authentication protocol", where its meaning is not obvious."""
     return [
         f'delegation: if {config.account} may use "any authentication protocol", anyone who has {config.keytab} can act'
         f" as any user at {config.service}; give the file to the gateway's user only, and mark administrators as"

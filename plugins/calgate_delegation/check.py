@@ -1,6 +1,6 @@
 """The part of `calgate check` about delegation: what the domain allows, and a real ticket in a user's name.
 
-A KDC refuses with one code (BADOPTION) whichever condition is not met, so the conditions are read from the directory.
+A KDC refuses with the same code (BADOPTION) for every unmet condition, so the conditions are read from the directory.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ async def check(config: Config, context: CheckContext) -> AsyncIterator[Finding]
 async def _allowed(config: Config, service: str, context: CheckContext) -> Finding:
     info = context.registry
     if not isinstance(info, DelegationInfo) or not isinstance(info, DomainInfo):
-        return Finding("untried", service, "no directory can tell what the domain allows", "configure [ldap]")
+        return Finding("untried", service, "no directory shows what the domain allows", "configure [ldap]")
     try:
         holders = await info.holders(service)
         if len(holders) != 1:
@@ -94,16 +94,19 @@ def _request(config: Config, person: Person, service: str, context: CheckContext
 
 
 async def _why_not(config: Config, user: str, context: CheckContext) -> str:
-    """Returns what about the user's account prevents delegation, "" if nothing is known."""
+    """Returns why the user's account prevents delegation, "" if no reason is known."""
     assert context.services.directory is not None
     try:
         person = await context.services.directory.look_up(identity_of(user))
         if person is None:
             return ""
         if isinstance(context.registry, DelegationInfo) and await context.registry.is_sensitive(person.account):
-            return f'{person.name} cannot be delegated: clear "account is sensitive and cannot be delegated", or let be'
+            return (
+                f'{person.name} cannot be delegated: clear "account is sensitive and cannot be delegated", or leave the'
+                " account as it is"
+            )
     except Refusal:
         return ""
     if any(group.endswith(_PROTECTED_USERS) for group in person.groups):
-        return f"{person.name} cannot be delegated, being in Protected Users: remove them from it, or let be"
+        return f"{person.name} cannot be delegated, being in Protected Users: remove them from it, or leave them there"
     return ""

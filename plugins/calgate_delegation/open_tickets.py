@@ -55,7 +55,7 @@ def _folder(state_dir: Path) -> Iterator[Path]:
 
 
 def _request_forwardable_tickets(file: Path) -> None:
-    """Puts a file of ours before the system's: without a forwardable ticket the KDC refuses every delegation."""
+    """Puts our own file before the system's: without a forwardable ticket the KDC refuses every delegation."""
     file.write_text(_FORWARDABLE)
     os.environ["KRB5_CONFIG"] = f"{file}:{os.environ.get('KRB5_CONFIG', '/etc/krb5.conf')}"
 

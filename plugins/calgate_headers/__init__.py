@@ -45,9 +45,9 @@ class Config(Section):
     encoding: Encoding = "utf-8"
     """How names outside ASCII are written: "utf-8", "latin-1", or "percent" for percent-encoded UTF-8."""
     groups: tuple[str, ...] = ()
-    """Groups that {groups} names where the user is in them, in this order; others are never named."""
+    """Groups that {groups} names where the user is in them, in this order; other groups are never named."""
     separator: str = Field(default=",", min_length=1, pattern=r"^[\x20-\x7e]+$")
-    """What stands between two groups."""
+    """The separator between two groups."""
     limit: int = Field(default=8192, ge=64, le=65536)
     """The most bytes of a value. A longer one is refused, never cut."""
 

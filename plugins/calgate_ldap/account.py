@@ -32,7 +32,7 @@ def refuse_unless_usable(entry: Entry, name: str, now: float) -> None:
 
 
 def password_policy(message: str) -> str:
-    """Returns what a user can act on in a server's message about a new password; the rest is for the log."""
+    """Returns advice for the user from a server's message about a new password; the whole message is for the log."""
     if message.startswith(_RESTRICTED):
         return _(
             "The domain does not accept the new password: it is too short, too simple or too much like an earlier one, "

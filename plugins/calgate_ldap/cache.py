@@ -50,7 +50,7 @@ class Cache:
             # shielded: a client that disconnects must not cancel the query that others wait for
             return await asyncio.shield(self._load(key, load))
         except UnreadableError:
-            raise  # a server answered: the grace time is for when none does
+            raise  # a server responded: the grace time is for the time when none does
         except Unavailable:
             if known is not None and now < known.until + self._grace:
                 return known.person

@@ -73,9 +73,9 @@ class OtherDomain(Section):
     base: str = Field(min_length=1)
     """Its DN, such as DC=partner,DC=example."""
     ca: Path | None = None
-    """The CA of its servers' certificates (PEM). Left out: that of `[ldap]`."""
+    """The CA of its servers' certificates (PEM); by default that of `[ldap]`."""
     bind: Bind | None = None
-    """The account that reads it. Left out: that of `[ldap]`."""
+    """The account that reads it; by default that of `[ldap]`."""
 
 
 class Config(Section):
@@ -84,7 +84,7 @@ class Config(Section):
     servers: Servers
     """Domain controllers in order of preference: ldaps://dc1.corp.example, or ldap://... with StartTLS."""
     ca: Path | None = None
-    """The CA of the servers' certificates (PEM). Left out: the system's CAs."""
+    """The CA of the servers' certificates (PEM); by default the system's CAs."""
     bind: Bind
     """The account that reads the directory."""
     base: str = Field(min_length=1)

@@ -62,7 +62,7 @@ async def _before_a_ticket(file: Path, context: CheckContext) -> AsyncIterator[F
 
 
 def check_keytab(file: Path) -> tuple[Sequence[Key], Sequence[Finding]]:
-    """Returns the entries of a keytab, and what is to be said of the file."""
+    """Returns the entries of a keytab, and the findings about the file."""
     try:
         keys = keytab.read(file)
     except OSError as error:

@@ -97,7 +97,7 @@ class _Attempt:
 
 
 class Proof(Protocol):
-    """What a verifier returns."""
+    """The proof that a verifier returns."""
 
     @property
     def identity(self) -> Identity: ...
@@ -143,7 +143,7 @@ class Guard:
             raise
 
     async def count_guess(self, address: str) -> None:
-        """Counts a guess at something that no account is known for. Raises TooManySignIns after too many failures."""
+        """Counts a guess that belongs to no known account. Raises TooManySignIns after too many failures."""
         left = await self._store.call(f"{_LIBRARY}_guess", [self._keys.of("", address)[1]], self._limits[3:6])
         if int(left):
             raise TooManySignIns(f"too many failed sign-ins from {address}", int(left) / 1000)

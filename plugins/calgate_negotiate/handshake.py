@@ -105,7 +105,7 @@ class NegotiateAuthenticator:
         ]
 
     def schemes_for(self, peer: Peer) -> Sequence[str]:
-        """Leaves NTLM out if it is refused to this client: the browser's password box could never succeed."""
+        """Does not offer NTLM to a client that is refused it: the browser's password box could never succeed."""
         if not _is_in(peer.address, self._mechanisms.offer_to):
             return []
         is_refused = self._mechanisms.why_not_ntlm(peer) is not None

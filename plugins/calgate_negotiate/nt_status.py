@@ -1,4 +1,4 @@
-"""What an NTSTATUS of a domain controller or of winbindd means for a sign-in. Pure."""
+"""The meaning of an NTSTATUS of a domain controller or of winbindd for a sign-in. Pure."""
 
 from calgate.plugin import AccountRefused, AuthenticationFailed, NtlmAttempt, Refusal, Unavailable
 from calgate_negotiate.guard import UndecidedError

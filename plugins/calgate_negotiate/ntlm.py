@@ -28,7 +28,7 @@ class Verifier(Protocol):
 class PluginVerifier:
     """Verifies by another plugin that has the NT hashes."""
 
-    COMPUTER = "CALGATE"  # this machine is in no domain, and its real name would tell a stranger something
+    COMPUTER = "CALGATE"  # this machine is in no domain, and its real name would inform strangers
 
     def __init__(self, plugin: NtlmVerifier) -> None:
         self._plugin = plugin
@@ -58,7 +58,7 @@ def canonical(attempt: NtlmAttempt, default: str, netbios: Callable[[str], str |
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What client and server share after a right response."""
+    """The keys that client and server share after a right response."""
 
     identity: Identity
     flags: int

@@ -31,7 +31,7 @@ _MIC_PROVIDED = 2
 _NTLMV1_RESPONSE = 24
 _BLOB_HEADER = 28  # of NTLMv2_CLIENT_CHALLENGE, before its AV pairs (MS-NLMP 2.2.2.7)
 
-# The client's flags that a challenge repeats; the challenge's other flags are ours (MS-NLMP 2.2.2.5).
+# The client's flags that a challenge repeats; the gateway sets the challenge's other flags (MS-NLMP 2.2.2.5).
 _CLIENT_CHOICES = (
     NegotiateFlags.sign
     | NegotiateFlags.seal

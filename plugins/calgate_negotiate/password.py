@@ -1,7 +1,8 @@
 """`[password]`: users sign in with their Windows name and password on a page.
 
 The domain verifies the password by Kerberos, or the users file by its hashes. Failures are counted together with those
-of NTLM, and answered no sooner than a second after the request: an unknown name would be told by its time otherwise.
+of NTLM, and the response comes no sooner than a second after the request: its time would otherwise show that a name is
+unknown.
 """
 
 from collections.abc import AsyncIterator, Sequence

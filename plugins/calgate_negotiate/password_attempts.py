@@ -41,7 +41,7 @@ class PasswordAttempts:
             return await self._guard.verify(account, address, work)
 
     def verifier_of(self, name: PasswordName) -> PasswordVerifier:
-        """Returns the verifier of a name's domain. Raises AuthenticationFailed for a domain that is not one of ours."""
+        """Returns the verifier of a name's domain. Raises AuthenticationFailed for an unknown domain."""
         if not name.domain:
             return self._verifiers[0]
         for verifier in self._verifiers:

@@ -44,7 +44,7 @@ class _NewPasswordRefusedError(NothingLearnedError):
 
 
 class _ChangedError(NothingLearnedError):
-    """The password is changed, and the domain controller that was asked next does not know it yet."""
+    """The password is changed, and the domain controller of the next query does not know it yet."""
 
 
 class PasswordChange:
@@ -94,7 +94,7 @@ class PasswordChange:
 
 
 def _fault(form: Mapping[str, str]) -> str:
-    """Returns what is wrong with the entries as such; no server is asked about them."""
+    """Returns a fault of the entries themselves, which no server needs to see."""
     try:
         demand_possible(form.get("old", ""))
         demand_possible(form.get("new", ""))

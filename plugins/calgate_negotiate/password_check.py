@@ -1,4 +1,4 @@
-"""`calgate check` of the `[password]` section: what stands in front of the form, the keytab, the KDCs, a sign-in.
+"""`calgate check` of the `[password]` section: whether browsers reach the form, the keytab, the KDCs, a sign-in.
 
 What `[negotiate]` reports of the same keytab is not reported again.
 """

@@ -1,6 +1,6 @@
 """Verifies a password with the domain by Kerberos, and that it was the domain that responded.
 
-Anybody in the place of a domain controller could say yes to a password. So the ticket-granting ticket is used to get a
+Anybody who poses as a domain controller could accept a password. So the ticket-granting ticket is used to get a
 ticket for our own service, which is then accepted with our own keytab: only a KDC that has our key can make one. It
 also brings the PAC, so SID and groups are those of a browser's ticket, read by the same code.
 """
@@ -24,7 +24,7 @@ from calgate_negotiate.password_verifiers import Attempt
 
 _ENTERPRISE = gssapi.OID.from_int_seq("1.2.840.113554.1.2.2.6")  # GSS_KRB5_NT_ENTERPRISE_NAME: a UPN of any suffix
 _THREADS = 8
-_MOST_WAITING = 100  # more are told to come back: each takes 50 to 100 ms of the KDC's hashing
+_MOST_WAITING = 100  # further ones get 503: each takes 50 to 100 ms of the KDC's hashing
 
 _BASE = 0x96C73A00  # of krb5's error codes (RFC 4120, section 7.5.9)
 _UNKNOWN, _REVOKED, _KEY_EXPIRED, _WRONG, _SKEW = 6, 18, 23, 24, 37
@@ -53,7 +53,7 @@ class DomainVerifier:
         return self._realms.by_domain
 
     def knows(self, name: PasswordName) -> bool:
-        """Whether the domain of a name is one of its own."""
+        """Whether this verifier knows the domain of a name."""
         return self._realms.realm_of(name) is not None
 
     def canonical(self, name: PasswordName) -> str:
@@ -89,7 +89,7 @@ class DomainVerifier:
         except AuthenticationFailed as error:
             raise NothingLearnedError(
                 f"Kerberos: a KDC that does not know the key in the keytab accepted {shown}: either the keytab is old,"
-                f" or somebody responds in the KDC's place ({error.detail})"
+                f" or somebody poses as the KDC ({error.detail})"
             ) from error
         if not isinstance(result, Authenticated):
             raise NothingLearnedError(f"Kerberos: the ticket of {shown} was not accepted in one step")
@@ -108,7 +108,7 @@ def _refusal(error: gssapi.exceptions.GSSError, shown: str) -> AuthenticationFai
     text = f"Kerberos: {_text(error)}: {shown}"
     if number in (_UNKNOWN, _WRONG):
         return AuthenticationFailed(text)
-    if number == _REVOKED:  # some KDCs say so before they look at the password, so the page must not tell it apart
+    if number == _REVOKED:  # some KDCs say so before they look at the password, so the page must be the same
         return AuthenticationFailed(f"{text}: the account is disabled, locked or expired")
     if number == _KEY_EXPIRED:
         return AccountRefused(text, code="password-expired")

@@ -51,7 +51,7 @@ class Realms:
         return self._by_domain
 
     def realm_of(self, name: PasswordName) -> str | None:
-        """Returns the realm to ask; None for a domain that is not one of ours, which no server is asked about."""
+        """Returns the realm to query; None for an unknown domain, about which no server is queried."""
         if not name.domain:
             return self._by_domain[self._netbios.get(name.suffix.casefold(), self._first)]
         domain = self._netbios.get(name.domain.casefold(), name.domain.casefold())

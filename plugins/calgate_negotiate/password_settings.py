@@ -12,10 +12,10 @@ class Config(Section):
     """`[password]`: sign-in by name and password on a page."""
 
     realms: dict[str, str] = Field(default_factory=dict)
-    """NetBIOS names of domains and their Kerberos realms; the first is for a name without a domain. Left out: the
-    keytab's realm, with its first label as the name of the domain."""
+    """NetBIOS names of domains and their Kerberos realms; the first is for a name without a domain. By default
+    the keytab's realm, with its first label as the name of the domain."""
     keytab: Path | None = None
-    """The keytab that proves that the domain responded, and not somebody in its place. Left out: negotiate.keytab."""
+    """The keytab that proves that the domain itself responded; by default negotiate.keytab."""
     basic: bool = False
     """Whether programs may send name and password as `Authorization: Basic`, over https. It is offered to nobody, and
     each request without the session cookie is verified again."""
@@ -37,10 +37,7 @@ class Config(Section):
                 " TLS, or insecure = true for a trial"
             )
         if self.keytab_beside(services) is None and services.ntlm_verifier is None:
-            return (
-                "needs negotiate.keytab (it proves that the domain responded, and not somebody in its place) or a"
-                " [users] file"
-            )
+            return "needs negotiate.keytab (it proves that the domain itself responded) or a [users] file"
         return ""
 
 

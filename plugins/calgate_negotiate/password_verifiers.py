@@ -1,4 +1,4 @@
-"""Who verifies a password: the domain, or the users file."""
+"""Verifiers of passwords: the domain, or the users file."""
 
 import hmac
 import secrets
@@ -14,7 +14,7 @@ from calgate_negotiate.password_names import PasswordName
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A password that was right, and whose it is."""
+    """The user whose password was right."""
 
     identity: Identity
 
@@ -39,7 +39,7 @@ class FileVerifier:
         self._hashes = hashes
 
     def knows(self, name: PasswordName) -> bool:
-        """Whether the domain of a name is one of its own: every name without a domain belongs to the first."""
+        """Whether this verifier knows the domain of a name; a name without a domain belongs to the first verifier."""
         return True
 
     def canonical(self, name: PasswordName) -> str:

@@ -1,4 +1,4 @@
-"""The console's screen about sign-ins: who is blocked, and whether NTLM may go."""
+"""The console's screen about sign-ins: blocked accounts and addresses, and whether NTLM can be turned off."""
 
 import time
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from calgate_negotiate.guard import GuardReport
 from calgate_negotiate.settings import Config
 
 _MOST = 500  # rows of a table
-_RECENT = 30 * 86_400.0  # seconds: NTLM that nobody has used for so long may go
+_RECENT = 30 * 86_400.0  # seconds without a use, after which NTLM can be turned off
 
 
 def screens(context: ConsoleContext) -> Sequence[Screen]:
@@ -41,7 +41,7 @@ class _SignIns:
         rows = await self._report.ntlm_sign_ins()
         last = max((row[3] for row in rows), default=0)
         if last < time.time() - _RECENT:
-            verdict = Notice("NTLM may go: nobody has signed in by it for 30 days.", "ok")
+            verdict = Notice("NTLM can be turned off: nobody has signed in by it for 30 days.", "ok")
         else:
             users = len({row[0] for row in rows if row[3] >= time.time() - _RECENT})
             who = "1 user" if users == 1 else f"{users} users"

@@ -18,9 +18,10 @@ class Config(Section):
     ntlm: Literal["off", "domain", "users"] = "off"
     """Who verifies NTLM: "off", the "domain" (through winbindd), or the file of [users]."""
     ntlm_from: tuple[Network, ...] | None = None
-    """Networks whose clients may use NTLM. Left out: all. Other clients are offered Kerberos only."""
+    """Networks whose clients may use NTLM; by default all. Other clients are offered Kerberos only."""
     offer_to: tuple[Network, ...] | None = None
-    """Networks whose clients are challenged. Left out: all. Others get the sign-in page, with a link to Negotiate."""
+    """Networks whose clients are challenged; by default all. Other clients get the sign-in page, with a link to
+    Negotiate."""
     domains: tuple[str, ...] = ()
     """Trusted domains whose users may sign in by NTLM, in addition to our own; NetBIOS or DNS names."""
     channel_binding: Mode = "allow"

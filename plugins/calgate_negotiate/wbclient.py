@@ -1,4 +1,4 @@
-"""Calls libwbclient, which asks winbindd: the only file that knows its C interface. Every call blocks."""
+"""Calls libwbclient, which queries winbindd: the only file that knows its C interface. Every call blocks."""
 
 import ctypes
 import threading
@@ -210,7 +210,7 @@ class WbClient:
     def _no_answer(self, code: int) -> Unavailable:
         why = _text(self._library.wbcErrorString(code))
         return unavailable(
-            f"winbindd does not answer ({why}): check that it runs, and that the gateway's user is in winbindd_priv"
+            f"winbindd does not respond ({why}): check that it runs, and that the gateway's user is in winbindd_priv"
         )
 
 

@@ -45,7 +45,7 @@ class Membership:
 
 
 class Winbind:
-    """Fills the role `Verifier` by asking the domain."""
+    """Fills the role `Verifier` with the domain's verdict."""
 
     def __init__(self, trusted: Sequence[str] = ()) -> None:
         """`trusted`: other domains whose users may sign in. Raises ValueError if libwbclient is not installed."""
@@ -61,7 +61,7 @@ class Winbind:
         self._retry_at = 0.0
 
     async def membership(self) -> Membership:
-        """Returns this machine's membership. Raises Unavailable while winbindd does not answer."""
+        """Returns this machine's membership. Raises Unavailable while winbindd does not respond."""
         member = self._membership
         if member is None or (member.unknown and time.monotonic() >= self._retry_at):
             member = self._membership = await self._in_thread(self._read_membership)
@@ -103,7 +103,7 @@ class Winbind:
             return await asyncio.wait_for(work, DEADLINE)
         except TimeoutError as error:
             raise _SilentError(
-                f"NTLM: winbindd has not answered for {DEADLINE:.0f} s", code="logon-server-unavailable"
+                f"NTLM: winbindd has not responded for {DEADLINE:.0f} s", code="logon-server-unavailable"
             ) from error
 
     def _read_membership(self) -> Membership:
@@ -133,4 +133,4 @@ def trusted_names(domains: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
 
 
 class _SilentError(Unavailable):
-    """winbindd has not answered in time."""
+    """winbindd has not responded in time."""

@@ -22,7 +22,7 @@ role = "sign-in"
 async def start(config: Config, services: Services) -> AsyncIterator[OidcMethod]:
     """Yields the sign-in method, even if the provider does not respond yet. Raises ValueError or OSError."""
     if not services.can_be_https and not config.issuer.startswith("http:"):
-        raise ValueError("without TLS: the answers of the provider would be sent in clear text; set listen.tls")
+        raise ValueError("without TLS: the provider's responses would be sent in clear text; set listen.tls")
     async with open_provider(config.issuer, ClientProof(config.client), config.ca) as provider:
         yield OidcMethod(config, provider, services.store)
 

@@ -1,4 +1,4 @@
-"""`calgate check` of the `[oidc]` section: what the provider says, the clock, the claims, what to register there."""
+"""`calgate check` of the `[oidc]` section: the discovery document, the clock, the claims, and addresses to register."""
 
 from collections.abc import AsyncIterator, Sequence
 

@@ -1,4 +1,4 @@
-"""What a provider says about itself: the discovery document and the signing keys. Pure.
+"""A provider's description of itself: the discovery document and the signing keys. Pure.
 
 OpenID Connect Discovery 1.0, sections 3 and 4; RFC 7517 for the keys.
 """
@@ -60,7 +60,7 @@ def read_metadata(document: Mapping[str, object], issuer: str) -> Metadata:
 def read_keys(document: Mapping[str, object]) -> Mapping[str, Key]:
     """Returns the keys that can verify a token, by their id; "" for one without. Raises ProviderFaultError if none.
 
-    Keys of other kinds are left out: a secret among them (kty "oct") must never verify anything.
+    Ignores keys of other kinds: a secret among them (kty "oct") must never verify anything.
     """
     listed = document.get("keys")
     if not isinstance(listed, list) or len(listed) > MOST_KEYS:

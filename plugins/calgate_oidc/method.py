@@ -1,4 +1,4 @@
-"""The sign-in method: sends browsers to the provider and takes its answers, and the provider's notices of sign-outs."""
+"""The sign-in method: sends browsers to the provider, and takes its responses and its notices of sign-outs."""
 
 import hashlib
 import logging
@@ -119,7 +119,7 @@ class OidcMethod:
                 f" {_shown(request.query.get('error_description', ''))}"
             )
         if not request.query.get("code"):
-            raise _refused("oidc: the provider's answer has no code")
+            raise _refused("oidc: the provider's response has no code")
         claims = await self._claims(request, begun)
         names = [_subject_name(str(claims["sub"]))]
         sid = claims.get("sid")
@@ -130,7 +130,7 @@ class OidcMethod:
         )
 
     async def _demand_begun_here(self, request: SignInRequest) -> Pending:
-        """Returns the sign-in that this browser began: somebody else's answer would sign it in as them (login CSRF)."""
+        """Returns the sign-in that this browser began: another one would sign it in as somebody else (login CSRF)."""
         begun = pending.from_note(request.note)
         state = request.query.get("state", "")
         if begun is None or not secrets.compare_digest(state.encode(), begun.state.encode()):
@@ -138,17 +138,17 @@ class OidcMethod:
                 "oidc: this browser did not begin this sign-in, or began another one since, or took over ten minutes"
             )
         if not await self._is_first("state", begun.state, _LIFE):
-            raise _refused("oidc: the provider's answer came before")
+            raise _refused("oidc: the provider's response came before")
         return begun
 
     async def _demand_issuer(self, query: Mapping[str, str]) -> None:
-        """Refuses the answer of another provider (mix-up; RFC 9207, section 2.4)."""
+        """Refuses the response of another provider (mix-up; RFC 9207, section 2.4)."""
         metadata = await self._provider.metadata()
         issuer = query.get("iss")
         if issuer is None and not metadata.sends_issuer:
             return
         if issuer != self._config.issuer:
-            raise _refused(f"oidc: the answer is from the issuer {_shown(issuer)}")
+            raise _refused(f"oidc: the response is from the issuer {_shown(issuer)}")
 
     async def _claims(self, request: SignInRequest, begun: Pending) -> Claims:
         now = self._now()
@@ -173,7 +173,7 @@ class OidcMethod:
         return Redirect(_with_query(metadata.end_session_endpoint, query))
 
     async def _is_first(self, kind: str, word: str, life: float) -> bool:
-        """Whether nobody has shown this word before, on any gateway."""
+        """Whether this value is used for the first time, on any gateway."""
         key = f"{self._store.prefix}:oidc:{kind}:{hashlib.sha256(word.encode()).hexdigest()}"
         return bool(await self._store.execute("SET", key, "1", "NX", "PX", milliseconds(life)))
 

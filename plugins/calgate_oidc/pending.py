@@ -11,14 +11,14 @@ _LONGEST_PATH = 1000  # characters; a note must fit into a cookie
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What the answer of the provider is compared with."""
+    """The values that the provider's response is compared with."""
 
     state: str
     nonce: str
     verifier: str
     back_to: str
     begun: float  # Unix time
-    is_fresh: bool  # the provider was told to ask the user again who they are
+    is_fresh: bool  # the provider must make the user prove again who they are
 
     @property
     def challenge(self) -> str:

@@ -20,7 +20,7 @@ def identity_of(claims: Mapping[str, object], config: Config) -> Identity:
         sid = _claim(claims, config.person.sid)
         if not _SID.fullmatch(sid):
             raise AccountRefused(f"oidc: the claim {config.person.sid} is not an account's SID", code="account-unknown")
-        # The SID alone names the user: a directory without SIDs must not find somebody by the other two.
+        # The SID alone names the user: a directory without SIDs must not find somebody by name or account.
         return Identity(urlsplit(config.issuer).hostname or "", sid, MECHANISM, sid=sid)
     assert config.person.account is not None
     assert config.person.domain is not None

@@ -131,7 +131,7 @@ async def open_provider(issuer: str, proof: ClientProof, ca: Path | None) -> Asy
         timeout=aiohttp.ClientTimeout(total=TIMEOUT),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
-        auto_decompress=False,  # nothing compressed is asked for, so nothing can unfold
+        auto_decompress=False,  # no compression is requested, so no response can expand
         headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "calgate"},
     ) as http:
         yield Provider(issuer, proof, http)

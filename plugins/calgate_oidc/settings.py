@@ -75,13 +75,13 @@ class Config(Section):
     label: str = Field(default=_("Sign in with your company account"), min_length=1, max_length=80)
     """The link on the sign-in page."""
     start: Literal["link", "at once"] = "link"
-    """What a browser gets that is offered no other sign-in: the page with a "link", or the provider "at once"."""
+    """The response to a browser that is offered no other sign-in: the page with a "link", or the provider "at once"."""
     sign_out: Literal["provider", "here"] = "provider"
     """Where a sign-out ends the session: at the "provider" as well, or only "here"."""
     scopes: tuple[str, ...] = ("openid",)
-    """What the provider is asked for. Some providers put the claim of `person` into the token only for a scope."""
+    """The scopes that are requested. Some providers put the claim of `person` into the token only for a scope."""
     ca: Path | None = None
-    """The CA of the provider's certificate (PEM). Left out: the system's CAs."""
+    """The CA of the provider's certificate (PEM); by default the system's CAs."""
 
     @field_validator("issuer")
     @classmethod

@@ -36,7 +36,7 @@ class UnknownKeyError(TokenRefusedError):
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What every token must say."""
+    """The conditions that every token must meet."""
 
     issuer: str
     client_id: str
@@ -44,7 +44,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class LogoutNotice:
-    """What a provider says has ended: one of its sessions, or all of a user's."""
+    """A session that has ended at the provider, or all sessions of a user."""
 
     subject: str  # "": only the session is named
     sid: str  # "": all sessions of the user

@@ -14,7 +14,7 @@ from calgate_users import edit, ntlmv2, users_file
 from calgate_users.settings import Config
 
 T = TypeVar("T")
-_domain = click.option("--domain", help="The domain. Left out: the first in the file.")
+_domain = click.option("--domain", help="The domain; by default the first in the file.")
 
 
 def commands(context: CommandContext) -> click.Group:

@@ -71,7 +71,9 @@ class UsersDirectory:
         version = _version(self._file)
         if version == self._version:
             return
-        self._version = version  # first: a broken file is logged once, and one that changes meanwhile is read again
+        self._version = (
+            version  # first: a broken file is logged once, and one that changes during the reading is read again
+        )
         try:
             self._content = users_file.read(self._file)
         except (OSError, users_file.UsersFileError) as error:

@@ -193,7 +193,7 @@ async def test_kdc_that_does_not_know_our_key_signs_nobody_in_and_is_not_counted
             assert (reply.status, session(reply)) == (403, ""), "six: the guard stops at four failures"
         reason = str(site.gate.decisions("refused")[-1]["reason"])
         assert "a KDC that does not know the key in the keytab accepted corp\\alice" in reason
-        assert "either the keytab is old, or somebody responds in the KDC's place" in reason
+        assert "either the keytab is old, or somebody poses as the KDC" in reason
 
 
 async def test_program_signs_in_by_basic_over_tls_and_nobody_is_asked_to(site: Front, umlaut: str) -> None:

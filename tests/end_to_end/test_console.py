@@ -267,7 +267,7 @@ async def test_overview_has_the_use_of_today_and_says_that_all_is_well(console: 
     assert today >= 1
     page = (await console.get("rita", "", accept="text/html")).body.decode()
     assert '<svg class="spark"' in page
-    assert "Nothing is known to be unwell." in page
+    assert "No fault is known." in page
 
 
 async def test_server_that_does_not_respond_is_down_for_every_worker_and_unwell_on_the_overview(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ async def test_server_that_does_not_respond_is_down_for_every_worker_and_unwell_
         assert all("Connect" in str(row["failure"]) or "connect" in str(row["failure"]) for row in rows)
         overview = (await console.get("rita", "", accept="text/html")).body.decode()
         assert "http://127.0.0.1:1 is down for" in overview
-        assert "Nothing is known to be unwell" not in overview
+        assert "No fault is known" not in overview
 
 
 async def test_ended_process_delays_no_user_and_comes_back(console: Console) -> None:

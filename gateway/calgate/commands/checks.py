@@ -165,7 +165,7 @@ async def _rules(settings: Settings, services: Services, blocked: Mapping[str, s
         found = await services.directory.resolve(wanted)
     except Unavailable as refusal:
         return Finding(
-            "fail", "access", f"groups cannot be looked up: {refusal.detail}", "see what the directories found"
+            "fail", "access", f"groups cannot be looked up: {refusal.detail}", "see what the directories report"
         )
     if missing := [name for name in wanted if found.get(name) is None]:
         remedy = "correct the name, or create the group: until then users to whom its rules might apply get 503"

@@ -154,7 +154,7 @@ REFUSALS: Mapping[str, Help] = {
         "full.md",
     ),
     "no-cal-held": Help(
-        "A page that was left open asked again after its CAL had ended",
+        "A page that was left open sent a request after its CAL had ended",
         "the user opens the document again; `session.idle_timeout` of the license says when a CAL ends",
         "cals.md",
     ),

@@ -130,7 +130,7 @@ class ConsoleServer:
         for screen in self._screens.values():
             if screen.on_overview is not None and visitor.may(screen.role):
                 parts += await screen.on_overview(visitor)
-        return parts or [Notice("Nothing is known to be unwell.", "ok")]
+        return parts or [Notice("No fault is known.", "ok")]
 
     async def _act(self, request: web.BaseRequest, caller: _Caller, screen: Screen, name: str) -> web.StreamResponse:
         action = screen.actions.get(name)

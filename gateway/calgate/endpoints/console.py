@@ -135,7 +135,7 @@ class ConsoleGate:
             return not_found()
         _demand_own_page(request)
         if request.headers.get(_REFRESH) and not await self._sign_in.has_session(request):
-            raise Forbidden("console: a page that refreshes itself has no session any more")
+            raise Forbidden("console: the session of a page that refreshes itself has ended")
         signed_in = await self._sign_in.find(request)
         request.user = signed_in.session.name
         request.sign_in_headers = signed_in.response_headers

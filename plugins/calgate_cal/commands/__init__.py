@@ -1,4 +1,4 @@
-"""`calgate cals …`: who has what, changing it, what was decided, and how many to buy."""
+"""`calgate cals …`: the holders of CALs, changes, decisions, and how many CALs to buy."""
 
 import click
 

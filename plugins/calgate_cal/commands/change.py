@@ -119,7 +119,7 @@ async def end(license_admin: LicenseAdmin, output: Output, user: str, client: st
         output.say(f"{holder.name}'s Session CAL from {holder.client} {when}", ended=holder.name, until=until)
 
 
-@command("clock", help="Take the store's present clock for right, after a time in which it was ahead.")
+@command("clock", help="Accept the store's present clock as right, after a time in which it was ahead.")
 async def clock(license_admin: LicenseAdmin, output: Output) -> None:
     """Moves records and uses that lie in the future to the present."""
     changed = await license_admin.set_clock()
@@ -127,7 +127,9 @@ async def clock(license_admin: LicenseAdmin, output: Output) -> None:
         output.say("no record is ahead of the store's clock; nothing was changed", corrected=0, moved=0)
         return
     corrected, moved = changed
-    sentence = f"the store's clock is taken for right: {corrected} CALs corrected, {moved} records moved to the present"
+    sentence = (
+        f"the store's clock is accepted as right: {corrected} CALs corrected, {moved} records moved to the present"
+    )
     output.say(sentence, corrected=corrected, moved=moved)
 
 

@@ -1,4 +1,4 @@
-"""What the commands of `calgate cals` share: options, the license, output and errors."""
+"""The common parts of the commands of `calgate cals`: options, the license, output and errors."""
 
 import asyncio
 import contextlib
@@ -95,7 +95,7 @@ def cal(document: str | None) -> str:
 def command(name: str, *, help: str) -> Callable[[Work], click.Command]:  # noqa: A002 - click's own word
     """Makes `async def work(license_admin, output, …)` a command with the options that all have.
 
-    A refused change, and a store that is away, are one line and exit 1.
+    A refused change, or a store that does not respond, prints one line and exits with 1.
     """
 
     def make(work: Work) -> click.Command:

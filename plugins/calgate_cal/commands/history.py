@@ -1,4 +1,4 @@
-"""Commands about what was decided: log, explain, export."""
+"""Commands about past decisions: log, explain, export."""
 
 import csv
 import math

@@ -24,7 +24,7 @@ from calgate_cal.planner.plan import Change, Options
 from calgate_cal.planner.recorded import options_of, recorded
 from calgate_cal.planner.sources import audit, read_files, size
 
-_PROGRESS_FROM = 20_000_000  # bytes: what is read in less than a second needs no progress bar
+_PROGRESS_FROM = 20_000_000  # bytes: smaller inputs are read in less than a second and need no progress bar
 
 
 _OPTIONS: Sequence[click.Parameter] = (
@@ -55,7 +55,7 @@ _OPTIONS: Sequence[click.Parameter] = (
         ["--below"], type=Percent(), default="1%", show_default=True, help="the rate of denials to stay below"
     ),
     click.Option(["--growth"], type=Percent(), default="0%", show_default=True, help="that many more people"),
-    click.Option(["--exclude"], multiple=True, help="a user or pattern to leave out, in any case; repeatable"),
+    click.Option(["--exclude"], multiple=True, help="a user or pattern to exclude, in any case; repeatable"),
     click.Option(
         ["--same", "same_file"],
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -91,7 +91,7 @@ _OPTIONS: Sequence[click.Parameter] = (
         ["--html", "html_file"],
         type=click.Path(path_type=Path, dir_okay=False, writable=True),
         callback=lambda context, option, file: _writable(file),
-        help="a page for whoever signs",
+        help="a page for the person who signs the purchase",
     ),
     click.Option(["--json", "as_json"], is_flag=True, help="for programs"),
 )

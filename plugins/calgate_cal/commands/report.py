@@ -1,4 +1,4 @@
-"""`calgate cals report`: what happened, and how many Session CALs would have done."""
+"""`calgate cals report`: what happened, and how many Session CALs would have been enough."""
 
 import asyncio
 import csv
@@ -22,10 +22,12 @@ from calgate_cal.planner.sources.audit import Window
 from calgate_cal.planner.text import percent
 from calgate_cal.report import Report
 
-_SHOWN = 8  # numbers of CALs next to the answer
+_SHOWN = 8  # numbers of CALs next to the needed one
 
 
-@command("report", help="What happened, and how many Session CALs would have done (`plan` tells how many to buy).")
+@command(
+    "report", help="What happened, and how many Session CALs would have been enough (`plan` shows how many to buy)."
+)
 @click.option("--since", type=Length(), default="30d", show_default=True, help="how far back, as 30d or 12w")
 @click.option("--month", help="a month instead, as 2026-03")
 @click.option("--from", "first", help="the first day of a range instead, as 2026-03-01")
@@ -142,7 +144,7 @@ def _show(made: Report, output: Output, calendar: Calendar) -> None:
         f"{made.visits:,} visits; {made.episodes:,} denied wishes ({percent(made.rate)}), of {made.denied_users} users,"
         f" in {made.attempts:,} attempts"
     )
-    output.say(f"below 1 %: {made.below} Session CALs (`calgate cals plan` tells how many to buy)")
+    output.say(f"below 1 %: {made.below} Session CALs (`calgate cals plan` shows how many to buy)")
     what_if = table("With so many Session CALs", ("CALs", "denied"), ("CALs", "denied"))
     shown = {0, made.now.get("session", 0), max(made.what_if)}
     for cals, denied in made.what_if.items():

@@ -11,7 +11,7 @@ from calgate_cal.commands.command import Output, command
 from calgate_cal.commands.unused import PENDING
 from calgate_cal.sync import Plan
 
-_DONE = {"assign": "has a Named CAL now", "undo": "has the Named CAL again", "remove": "has a Named CAL no longer"}
+_DONE = {"assign": "has a Named CAL now", "undo": "has the Named CAL again", "remove": "no longer has a Named CAL"}
 _PLANNED = {"assign": "would get a Named CAL", "undo": "would get the Named CAL back", "remove": "would lose it"}
 
 

@@ -47,7 +47,9 @@ async def unused(
     else:
         _show(output, license_admin, found)
         if planned:
-            output.say(f"{len(planned)} CALs {'were removed' if is_applied else 'would be removed: --apply does it'}")
+            output.say(
+                f"{len(planned)} CALs {'were removed' if is_applied else 'would be removed; --apply removes them'}"
+            )
     if planned and not is_applied:
         raise click.exceptions.Exit(PENDING)
 

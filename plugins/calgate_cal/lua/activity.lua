@@ -1,4 +1,4 @@
--- What the gateway reports afterwards: settle, touch, release, tend.
+-- The gateway's reports after a claim: settle, touch, release, tend.
 
 local function keep(license, lease, used)
   record(license, 'kept', {'kind', lease.kind, 'user', lease.user, 'name', lease.name, 'lease', lease.id})

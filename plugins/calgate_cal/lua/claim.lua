@@ -1,4 +1,4 @@
--- What the gateway calls when a document is opened: claim, holds.
+-- The functions for opening a document: claim, holds.
 -- Every function returns {'unconfigured'} while the license's terms are not known.
 -- Groups come as one text, a line each. Ages are milliseconds before now, by the gateway's own clock.
 
@@ -113,7 +113,7 @@ local function use(license, lease, claimant)
   end
 end
 
--- Lets another machine of the same user take a Named CAL over; the machine that had it is told so once.
+-- Lets another machine of the same user take a Named CAL over; the machine that had it gets one denial that says so.
 local function take_over(license, lease, claimant)
   record(license, 'taken-over', fields_of(claimant, lease.kind, {'lease', lease.id, 'from', lease.client}))
   lease.told = lease.told or {}
@@ -210,7 +210,7 @@ local function grant_beyond(license, claimant, held, why)
   return grant(license, claimant, held, {kind = 'session', beyond = true})
 end
 
--- Denies a machine whose Named CAL another machine took over; it is told so once.
+-- Denies, once, a machine whose Named CAL another machine took over.
 local function tell_taken_over(license, claimant, lease)
   local told = {}
   for _, client in ipairs(lease.told) do

@@ -5,10 +5,10 @@
 -- and spent|<id> for a Usage CAL whose hour is over, until its 28 days are.
 -- Further members:
 --   pending   references of requests without a response yet; a lease with such a list, even an empty one, is provisional
---   refused   one of those requests was refused while others were under way
+--   refused   one of those requests was refused while others were open
 --   left      time of the sign-out
 --   removed   time at which an administrator removed it
---   told      clients that are to be told of a take-over
+--   told      clients whose next claim is denied with the reason, a take-over
 --   names     names that the user had before a rename, the latest last
 --   visits    open visits of a Named or Document CAL: {client, since, used}, the latest user first
 --   visiting  the client of visits[1] while the lease's last use is also that visit's
@@ -117,7 +117,7 @@ end
 
 -- ------------------------------------------------------------ writing
 
--- Returns the stored form: without what is known of the lease from elsewhere.
+-- Returns the stored form, without the members that are kept elsewhere.
 local function encode(lease)
   local field, ends, last_used = lease.field, lease.ends, lease.last_used
   lease.field, lease.ends, lease.last_used = nil, nil, nil

@@ -34,12 +34,12 @@ local DYNAMIC = {named = 'dynamic:named', document = 'dynamic:document'}
 local OFFERS = {named = 'o:named', document = 'o:document', session = 'o:session', usage = 'o:usage'}
 local FOREVER = 9999999999999   -- the year 2286; thirteen digits like every time of this century
 local ENDED_KEPT = 7200 * 1000  -- how long an ended lease is remembered; longer than TRUSTED
-local TRUSTED = 3600 * 1000     -- how long a gateway's word counts that the store confirmed a lease to it
+local TRUSTED = 3600 * 1000     -- how long a gateway is believed that the store confirmed a lease to it
 -- After a failover the clock can be a little behind the newest record: until it has caught up, time stands still at that
 -- record. A record further ahead was written under a wrong clock, and must not stop the clocks of all CALs.
 local MOST_AHEAD = 60 * 1000
 
--- What stays the same from call to call, by state key: the key names, as an index of every license table, and terms and
+-- Values that stay the same from call to call, by state key: the key names, as an index of every license table, and terms and
 -- settings as they were read for a version. Equal versions have equal settings, so this cannot be stale.
 local known = {}
 
@@ -158,7 +158,7 @@ local function limit_of(license, kind)
   return math.min(tonumber(license.settings[LIMIT[kind]] or terms.limit), terms.in_license)
 end
 
-local given = {}   -- given.reason: why an administrator makes the change that is under way
+local given = {}   -- given.reason: why an administrator makes the present change
 
 local function append_record(license, call, what, fields)
   if given.reason then fields = {'reason', given.reason, unpack(fields)} end

@@ -70,7 +70,7 @@ local function positions_of(license, user)
   return count
 end
 
--- Takes a waiter out of the queue. `what` is recorded unless the record of what they got says so already.
+-- Takes a waiter out of the queue. `what` is recorded unless the record of their CAL says so already.
 function queue.leave(license, holder, what, extra)
   if not license.terms.queue then return end
   local waiter = read(license, holder)

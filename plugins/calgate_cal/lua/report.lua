@@ -1,4 +1,4 @@
--- What reports need: reads only, so a replica can reply.
+-- Functions for reports: they only read, so a replica can reply.
 
 -- Returns what administrators changed at run time.
 local function changed(license)

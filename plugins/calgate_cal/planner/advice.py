@@ -1,4 +1,4 @@
-"""The number of Session CALs: exact replays around the answer of one pass, and how certain the answer is."""
+"""The number of Session CALs: exact replays around the result of one pass, and how certain the result is."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -14,7 +14,7 @@ EXACT_STEPS = 3_000_000  # wishes times seats up to which every number is replay
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a replay depends on besides the number of Session CALs."""
+    """The rules of a replay, besides the number of Session CALs."""
 
     clocks: Clocks = VENDOR
     named: Collection[str] = frozenset()
@@ -94,7 +94,7 @@ class Advice:
 
     @property
     def is_certain(self) -> bool:
-        """Whether there are enough whole weeks to say how certain the answer is."""
+        """Whether there are enough whole weeks to say how certain the number is."""
         return self.band is not None
 
 

@@ -2,7 +2,8 @@
 
 Each lease gets the lowest free seat of an endless row. Where users who are denied go away, a lease is denied with n
 seats exactly when its seat is above n: the sets of those let in are nested, and n + 1 seats hold at most one more.
-Visits that share a lease make this slightly wrong far below the answer, so the numbers around it are replayed exactly.
+Visits that share a lease make this slightly wrong far below the needed number, so the numbers around it are replayed
+exactly.
 """
 
 import random
@@ -167,7 +168,7 @@ def counts_of(counter: Mapping[int, int]) -> Counts:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """How much the answer varies when the same weeks are drawn again and again."""
+    """How much the number varies when the same weeks are drawn again and again."""
 
     needs: Sequence[int]  # of each draw, in order
     low: Sequence[int]  # with 0, 1, 2, … seats: the 10th percentile of the wishes denied

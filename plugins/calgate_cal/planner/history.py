@@ -1,4 +1,4 @@
-"""What was read from the sources: visits, denials and everything that must be reported about them."""
+"""The data read from the sources: visits, denials and everything that must be reported about them."""
 
 from collections import Counter
 from dataclasses import dataclass, field

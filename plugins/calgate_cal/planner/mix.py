@@ -26,7 +26,7 @@ _CONFIDENT = 14  # of the 16 draws in order: the 90th percentile
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What one CAL costs, in any unit."""
+    """The price of one CAL of each kind, in any unit."""
 
     named: float
     session: float

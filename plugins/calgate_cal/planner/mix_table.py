@@ -14,7 +14,7 @@ NOW, KEPT, CHEAPEST = "now", "kept", "cheapest"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is wanted of a mix."""
+    """The conditions for a mix."""
 
     below: float
     prices: Prices | None
@@ -25,7 +25,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """What there is now, and how many Session CALs it would take beside the present Named ones."""
+    """The present CALs, and how many Session CALs are recommended with the present Named ones."""
 
     replays: Replays
     named: int
@@ -77,10 +77,10 @@ class MixTable:
 
 
 def table(present: Present, wanted: Wanted, calendar: Calendar) -> MixTable:
-    """Returns the mixes to show, or why there are none: now, no Named CALs, those of now kept, and chosen anew.
+    """Returns the mixes to show, or why there are none: now, no Named CALs, the present ones kept, and a new choice.
 
-    Named users who are chosen anew are chosen for the past, so their mix gets the margin. Those of now were chosen by
-    somebody else, and no Named users leave nothing to choose: both are as certain as the recommended number.
+    A new choice of Named users is made from the past, so its mix gets the margin. The present owners were chosen by
+    somebody else, and without Named CALs there is no choice: both are as certain as the recommended number.
     """
     replays = present.replays
     weeks = curve.whole_weeks(replays.wishes[replays.first :], calendar)

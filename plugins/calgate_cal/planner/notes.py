@@ -1,4 +1,4 @@
-"""What a reader must know about the input: gaps, unreadable lines, robots, sessions that were cut short."""
+"""Notes about the input: gaps, unreadable lines, robots, sessions that were cut short."""
 
 from collections import defaultdict
 from collections.abc import Sequence

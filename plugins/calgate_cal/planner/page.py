@@ -1,4 +1,4 @@
-"""A plan as one HTML file for whoever signs the purchase: no scripts, no fonts, no external links, two A4 pages."""
+"""A plan as one HTML file for the signer of the purchase: no scripts, no fonts, no external links, two A4 pages."""
 
 from collections.abc import Sequence
 from html import escape
@@ -206,6 +206,6 @@ def _method(plan: Plan) -> str:
         " in nine of ten draws, and for the growth of use that these weeks show.",
         text.MIXES if plan.mixes.rows else "",
         "The proof makes a plan from the first half alone and plays the second half with it.",
-        "Figures marked ~ depend on an estimate." if plan.estimated else "",
+        "Numbers marked ~ depend on an estimate." if plan.estimated else "",
     ]
     return f"<h2>How it was worked out</h2><p class=soft>{escape(' '.join(filter(None, parts)))}</p>"

@@ -25,7 +25,7 @@ HARDLY_USED = 0.5  # hours a week
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the planner is asked for; each is an option of `cals plan`."""
+    """The options of a plan; each is an option of `cals plan`."""
 
     clocks: Clocks = VENDOR
     queue: bool = False
@@ -46,13 +46,13 @@ class Options:
 
     @property
     def mixing(self) -> Wanted:
-        """What is wanted of a mix."""
+        """The conditions for a mix."""
         return Wanted(self.below, self.prices, self.margin, keep_named=self.keep_named, seed=self.seed)
 
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What there is now."""
+    """The present CALs, and the denials with them."""
 
     named: int
     session: int | None  # None: unknown
@@ -232,7 +232,7 @@ def _now(replays: Replays, named: int, session: int | None, calendar: Calendar) 
 
 
 def _shown(advice: Advice, session: int | None) -> set[int]:
-    """The numbers that are replayed exactly: near the answer, what there is now and the 5 % point."""
+    """The numbers that are replayed exactly: near the needed number, the present one and the 5 % point."""
     near = set(range(max(0, advice.plain - 2), advice.plain + 3)) | ({session} if session is not None else set())
     return near | {advice.counts.need(0.05), advice.low, advice.high, advice.recommended}
 

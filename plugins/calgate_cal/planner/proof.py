@@ -8,12 +8,12 @@ from calgate_cal.planner.advice import Advice, Replays, advise
 from calgate_cal.planner.clock import Calendar
 from calgate_cal.planner.wishes import Wish
 
-FACTOR = 3.0  # a rate that misses by more is told before everything else
+FACTOR = 3.0  # a rate that misses by more is reported before everything else
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the plan of the first half would have meant in the second."""
+    """The result of the first half's plan in the second half."""
 
     planned: int  # Session CALs
     rate: float  # denied in the second half with that many

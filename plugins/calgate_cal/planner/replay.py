@@ -42,7 +42,7 @@ class Retry:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the wishes; each is named by its index."""
+    """The outcome of the wishes; each is named by its index."""
 
     denied: list[int] = field(default_factory=list)  # refused at least once, or kept waiting
     never_served: list[int] = field(default_factory=list)

@@ -11,12 +11,12 @@ _SMALLEST = 0.0005  # a rate below it is not shown as 0
 
 TERMS = (
     "A CAL is the license that a user needs to open documents. A Named CAL belongs to one user. A Session CAL belongs"
-    " to nobody: whoever comes takes one, and gives it back after the visit."
+    " to nobody: a user takes one when opening a document, and gives it back after the visit."
 )
 MIXES = (
-    "Each row of the mixes is all that you would have then, not what to buy in addition. Where Named users are chosen"
-    " anew, the Session part has a margin, because a choice made for the past fits the future less well; in the other"
-    " rows it is the recommended number, which includes the growth of use."
+    "Each row of the mixes is all that you would have then, not what to buy in addition. Where the Named users are"
+    " a new choice, the Session part has a margin, because a choice made for the past fits the future less well; in the"
+    " other rows it is the recommended number, which includes the growth of use."
 )
 
 
@@ -57,7 +57,7 @@ def text(plan: Plan, *, with_names: bool) -> str:
 def heading(plan: Plan) -> list[str]:
     """Says what was read."""
     weeks = f"{plan.advice.weeks} whole week{'' if plan.advice.weeks == 1 else 's'}"
-    robots = f", {len(plan.prepared.excluded)} left out" if plan.prepared.excluded else ""
+    robots = f", {len(plan.prepared.excluded)} excluded" if plan.prepared.excluded else ""
     read = plan.prepared
     return [
         f"{plan.source}, {date(plan, plan.since)} to {date(plan, plan.until)}: {weeks}, {read.visits:,} visits of"
@@ -66,7 +66,7 @@ def heading(plan: Plan) -> list[str]:
 
 
 def now(plan: Plan) -> list[str]:
-    """Says what there is now, and what it meant."""
+    """Describes the present CALs, and the denials with them."""
     now, total = plan.now, plan.replays.total
     if now.session is None:
         have = f"you have {now.named} Named CALs; " if now.named else ""
@@ -80,7 +80,7 @@ def now(plan: Plan) -> list[str]:
     if plan.estimated:
         lines.append(
             f"this log does not record denials: about {plan.estimated:,} people were probably turned away at the time;"
-            " figures that depend on this estimate are marked ~"
+            " numbers that depend on this estimate are marked ~"
         )
     return lines
 
@@ -117,7 +117,7 @@ def span(plan: Plan) -> str:
     if not advice.is_certain:
         return ""
     if advice.low == advice.high:
-        return "the same whichever weeks are drawn"
+        return "the same for every draw of weeks"
     return f"{advice.low} to {advice.high}, depending on the weeks drawn"
 
 
@@ -153,7 +153,7 @@ def _mark(marks: dict[int, str], cals: str) -> str:
 
 
 def _shown(plan: Plan) -> set[int]:
-    """Near the answer, what there is now, the 1 % and 5 % points, and the peak."""
+    """Returns the numbers to show: near the needed one, the present one, the 1 % and 5 % points, and the peak."""
     advice, total = plan.advice, plan.replays.total
     shown = {0, advice.recommended, advice.low, advice.high, plan.curve[-1].cals, plan.now.session or 0}
     shown |= set(range(advice.plain - 2, advice.plain + 3))
@@ -256,9 +256,9 @@ def _notes(plan: Plan, *, with_names: bool) -> list[str]:
     notes = notes_of(plan, with_names=with_names)
     if plan.prepared.excluded:
         notes.append(
-            f"left out: {', '.join(plan.prepared.excluded)}"
+            f"excluded: {', '.join(plan.prepared.excluded)}"
             if with_names
-            else f"{len(plan.prepared.excluded)} users left out"
+            else f"{len(plan.prepared.excluded)} users excluded"
         )
     return ["notes:", *(f"  {note}" for note in notes)] if notes else []
 

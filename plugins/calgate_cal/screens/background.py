@@ -1,4 +1,4 @@
-"""Work for which a page waits only a little: the page says that it is under way, and shows what came of it later."""
+"""Work for which a page waits only a little: the page says that it has begun, and shows the result later."""
 
 import asyncio
 from collections.abc import Coroutine

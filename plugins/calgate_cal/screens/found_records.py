@@ -1,4 +1,4 @@
-"""A record as the screen of denials finds it: who was denied what, and why, without the rest."""
+"""A record as the screen of denials finds it: the user, the document and the reason, and no more."""
 
 import sys
 from dataclasses import dataclass

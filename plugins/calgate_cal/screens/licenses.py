@@ -1,4 +1,4 @@
-"""What all screens share: the licenses, links, and pages of a table."""
+"""The common parts of all screens: the licenses, links, and pages of a table."""
 
 import json
 import re
@@ -88,7 +88,7 @@ def person(name: str, key: str = "") -> Link:
 
 
 def page(screen: str, **values: str | int) -> str:
-    """Returns path and query of a screen; empty values are left out."""
+    """Returns path and query of a screen, without empty values."""
     return f"{screen}?{urlencode({name: value for name, value in values.items() if value not in ('', 0)})}"
 
 

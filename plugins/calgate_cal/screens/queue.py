@@ -1,4 +1,4 @@
-"""Who waits for a CAL."""
+"""The users who wait for a CAL."""
 
 from collections.abc import Sequence
 

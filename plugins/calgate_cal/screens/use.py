@@ -1,4 +1,4 @@
-"""Use over time with the limits, what another number of Session CALs would have done, and changing the limits."""
+"""Use over time with the limits, the effect of another number of Session CALs, and changing the limits."""
 
 import math
 import time
@@ -158,11 +158,7 @@ def _denied(denials: Sequence[Entry], begin: float, now: float) -> Sequence[Part
 
 def _what_if(made: WhatIf | None, session: int) -> Sequence[Part]:
     if made is None:
-        return [
-            Notice(
-                "What another number of Session CALs would have done is being worked out. It appears here by itself."
-            )
-        ]
+        return [Notice("The effect of another number of Session CALs is being worked out, and appears here by itself.")]
     facts: dict[str, Cell] = {
         "Rate of denials": f"{made.rate:.1%}",
         "Session CALs for less than 1%": made.below,

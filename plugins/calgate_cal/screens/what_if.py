@@ -1,4 +1,4 @@
-"""What another number of Session CALs would have done: worked out in the background, and shown until it is too old.
+"""The effect of another number of Session CALs: worked out in the background, and shown until it is too old.
 
 A year of visits is replayed for several numbers, which takes many seconds of a processor.
 """

@@ -37,12 +37,12 @@ local DYNAMIC = {named = 'dynamic:named', document = 'dynamic:document'}
 local OFFERS = {named = 'o:named', document = 'o:document', session = 'o:session', usage = 'o:usage'}
 local FOREVER = 9999999999999   -- the year 2286; thirteen digits like every time of this century
 local ENDED_KEPT = 7200 * 1000  -- how long an ended lease is remembered; longer than TRUSTED
-local TRUSTED = 3600 * 1000     -- how long a gateway's word counts that the store confirmed a lease to it
+local TRUSTED = 3600 * 1000     -- how long a gateway is believed that the store confirmed a lease to it
 -- After a failover the clock can be a little behind the newest record: until it has caught up, time stands still at that
 -- record. A record further ahead was written under a wrong clock, and must not stop the clocks of all CALs.
 local MOST_AHEAD = 60 * 1000
 
--- What stays the same from call to call, by state key: the key names, as an index of every license table, and terms and
+-- Values that stay the same from call to call, by state key: the key names, as an index of every license table, and terms and
 -- settings as they were read for a version. Equal versions have equal settings, so this cannot be stale.
 local known = {}
 
@@ -161,7 +161,7 @@ local function limit_of(license, kind)
   return math.min(tonumber(license.settings[LIMIT[kind]] or terms.limit), terms.in_license)
 end
 
-local given = {}   -- given.reason: why an administrator makes the change that is under way
+local given = {}   -- given.reason: why an administrator makes the present change
 
 local function append_record(license, call, what, fields)
   if given.reason then fields = {'reason', given.reason, unpack(fields)} end
@@ -206,10 +206,10 @@ end
 -- and spent|<id> for a Usage CAL whose hour is over, until its 28 days are.
 -- Further members:
 --   pending   references of requests without a response yet; a lease with such a list, even an empty one, is provisional
---   refused   one of those requests was refused while others were under way
+--   refused   one of those requests was refused while others were open
 --   left      time of the sign-out
 --   removed   time at which an administrator removed it
---   told      clients that are to be told of a take-over
+--   told      clients whose next claim is denied with the reason, a take-over
 --   names     names that the user had before a rename, the latest last
 --   visits    open visits of a Named or Document CAL: {client, since, used}, the latest user first
 --   visiting  the client of visits[1] while the lease's last use is also that visit's
@@ -318,7 +318,7 @@ end
 
 -- ------------------------------------------------------------ writing
 
--- Returns the stored form: without what is known of the lease from elsewhere.
+-- Returns the stored form, without the members that are kept elsewhere.
 local function encode(lease)
   local field, ends, last_used = lease.field, lease.ends, lease.last_used
   lease.field, lease.ends, lease.last_used = nil, nil, nil
@@ -858,7 +858,7 @@ local function positions_of(license, user)
   return count
 end
 
--- Takes a waiter out of the queue. `what` is recorded unless the record of what they got says so already.
+-- Takes a waiter out of the queue. `what` is recorded unless the record of their CAL says so already.
 function queue.leave(license, holder, what, extra)
   if not license.terms.queue then return end
   local waiter = read(license, holder)
@@ -1044,7 +1044,7 @@ function queue.rebuild(license)
   end
 end
 
--- What the gateway calls when a document is opened: claim, holds.
+-- The functions for opening a document: claim, holds.
 -- Every function returns {'unconfigured'} while the license's terms are not known.
 -- Groups come as one text, a line each. Ages are milliseconds before now, by the gateway's own clock.
 
@@ -1159,7 +1159,7 @@ local function use(license, lease, claimant)
   end
 end
 
--- Lets another machine of the same user take a Named CAL over; the machine that had it is told so once.
+-- Lets another machine of the same user take a Named CAL over; the machine that had it gets one denial that says so.
 local function take_over(license, lease, claimant)
   record(license, 'taken-over', fields_of(claimant, lease.kind, {'lease', lease.id, 'from', lease.client}))
   lease.told = lease.told or {}
@@ -1256,7 +1256,7 @@ local function grant_beyond(license, claimant, held, why)
   return grant(license, claimant, held, {kind = 'session', beyond = true})
 end
 
--- Denies a machine whose Named CAL another machine took over; it is told so once.
+-- Denies, once, a machine whose Named CAL another machine took over.
 local function tell_taken_over(license, claimant, lease)
   local told = {}
   for _, client in ipairs(lease.told) do
@@ -1330,7 +1330,7 @@ end
 redis.register_function(VERSION .. 'claim', claim)
 redis.register_function{function_name = VERSION .. 'holds', callback = holds, flags = {'no-writes'}}
 
--- What the gateway reports afterwards: settle, touch, release, tend.
+-- The gateway's reports after a claim: settle, touch, release, tend.
 
 local function keep(license, lease, used)
   record(license, 'kept', {'kind', lease.kind, 'user', lease.user, 'name', lease.name, 'lease', lease.id})
@@ -1758,7 +1758,7 @@ register_change('end', finish)
 register_change('clock', set_clock)
 register_change('dismiss', dismiss)
 
--- What reports need: reads only, so a replica can reply.
+-- Functions for reports: they only read, so a replica can reply.
 
 -- Returns what administrators changed at run time.
 local function changed(license)

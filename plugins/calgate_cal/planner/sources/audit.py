@@ -74,7 +74,7 @@ class RecordReader:
             self.history.counts["overdraft"] += 1
 
     def within(self, window: Window) -> "RecordReader":
-        """Returns a reader whose history is that of a window of the records so far; this one can go on meanwhile."""
+        """Returns a reader whose history is that of a window of the records so far; this one can go on reading."""
         reader = RecordReader(window, self._idle_timeout, self._link)
         reader.history = replace(
             self.history,

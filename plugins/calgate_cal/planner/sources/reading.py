@@ -1,4 +1,4 @@
-"""What all readers of files share: lines, columns and how times are read."""
+"""The common parts of all readers of files: lines, columns and times."""
 
 import csv
 import gzip
