@@ -14,6 +14,7 @@ from calgate.plugin import (
     Notice,
     Outcome,
     Screen,
+    Subject,
     Table,
     View,
     Visitor,
@@ -48,10 +49,9 @@ class _SignIns:
             verdict = Notice(f"NTLM is still in use: {who} signed in by it in the last 30 days.", "warn")
         return View([await self._blocked(""), verdict, _ntlm(rows[:_MOST])])
 
-    async def about(self, visitor: Visitor, user: str) -> View:
-        wanted = user.casefold()
-        rows = [row for row in await self._report.ntlm_sign_ins() if row[0].casefold() == wanted]
-        return View([await self._blocked(wanted), _ntlm(rows[:_MOST])])
+    async def about(self, visitor: Visitor, subject: Subject) -> View:
+        rows = [row for row in await self._report.ntlm_sign_ins() if subject.has(row[0])]
+        return View([await self._blocked(subject.name.casefold()), _ntlm(rows[:_MOST])])
 
     async def lift(self, visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
         """Lifts the selected blocks."""

@@ -4,11 +4,13 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from calgate_users import edit, ntlmv2
 from support.console_site import ADMIN, Console, running
 from support.gateway_process import PASSWORD, curl, document_server
 from support.keyboard import FOCUS, is_after
@@ -23,11 +25,19 @@ SCREENS = (
     *("overview", "holders", "denials", "denials?group=person", "queue", "use", "log", "person?user=alice"),
     *("sessions", "why?user=alice&document=a.qvw", "sign-ins", "servers", "health", "settings", "changes"),
 )
+ODD = '<img src=x onerror=alert(1)> "q" & 100%41 #1 +'  # curl sends no others
+FOREIGN = "J\u00fcrgen \u05d2\u05d1\u05d0 \u76e3 & 100%25"
+DOCUMENT = "q&a + ü \u05d2\u05d1\u05d0 監 'x'.qvw"
+LONG = "a_very_long_name_" * 15 + "."  # 256 characters
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def console(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Console]:
-    async with document_server() as server, running(tmp_path_factory.mktemp("console"), server) as started:
+    folder = tmp_path_factory.mktemp("console")
+    nt_hash = ntlmv2.nt_hash(PASSWORD)
+    for name in (ODD, FOREIGN):
+        edit.add(folder / "users.toml", name, domain="DEMO", display_name=LONG, groups=("app-users",), nt_hash=nt_hash)
+    async with document_server() as server, running(folder, server) as started:
         yield started
 
 
@@ -245,3 +255,60 @@ async def test_all_rows_are_selected_at_once_and_a_screen_that_refreshes_keeps_w
         for user in ("carol", "dave"):
             await expect(page.get_by_text(f"DEMO\\{user}'s Named CAL is free.")).to_be_visible()
         await expect(page.get_by_text("No CAL matches.")).to_be_visible()
+
+
+async def test_name_with_any_characters_is_the_same_in_every_screen_link_and_form(
+    console: Console, browser: Browser
+) -> None:
+    name = f"DEMO\\{ODD}"
+    document = f"{console.gate.url}/docs/{quote(DOCUMENT)}"
+    assert [(await curl(document, user=user)).status for user in (ODD, "alice", "bob")] == [200, 200, 403]
+    async with tab_of(browser, "root") as page:
+        dialogs: list[str] = []
+        page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+        await page.goto(f"{console.url}{ADMIN}denials?group=document")
+        await page.get_by_role("link", name=DOCUMENT, exact=True).click()  # a link leads to this document
+        await expect(page.get_by_role("textbox", name="Document")).to_have_value(DOCUMENT)
+        await expect(page.get_by_role("cell", name=DOCUMENT, exact=True)).to_be_visible()
+        await page.goto(f"{console.url}{ADMIN}log")
+        await page.get_by_label("Contains").fill(ODD)
+        await page.get_by_role("button", name="Find").click()
+        await expect(page.get_by_label("Contains")).to_have_value(ODD)  # a form keeps what was sent, and finds it
+        await expect(page.get_by_role("cell", name=DOCUMENT, exact=True).first).to_be_visible()
+        await page.get_by_role("link", name=name, exact=True).first.click()  # and to this person
+        await expect(page.get_by_label("User", exact=True).first).to_have_value(name)
+        await expect(page.get_by_role("definition").filter(has_text=name).first).to_have_text(name)
+        await expect(page.get_by_text("Not signed in.")).to_have_count(0)
+        await page.get_by_role("link", name="why, or why not", exact=True).click()
+        await page.get_by_role("textbox", name="Document").fill(DOCUMENT)
+        await page.get_by_role("button", name="Explain").click()
+        await expect(page.get_by_text(f"{name} may open {DOCUMENT} from 127.0.0.1")).to_be_visible()
+        await page.goto(f"{console.url}{ADMIN}holders?search={quote(ODD)}")
+        await page.get_by_role("checkbox", name="Select row").check()  # a form's row is this row
+        await page.get_by_text("End at once …").click()
+        await page.get_by_role("button", name="End at once now").click()
+        await expect(page.get_by_role("status")).to_have_text(f"{name}'s Session CAL on 127.0.0.1 is free.")
+        await page.goto(f"{console.url}{ADMIN}person?user={quote(FOREIGN)}")
+        await page.get_by_role("button", name="Assign", exact=True).click()
+        await expect(page.get_by_role("status")).to_have_text(f"DEMO\\{FOREIGN} has a Named CAL now.")
+        await page.get_by_role("checkbox", name="Select row").check()
+        await page.get_by_text("Remove …").click()
+        await page.get_by_role("button", name="Remove now").click()
+        await expect(page.get_by_role("status")).to_have_text(f"DEMO\\{FOREIGN}'s Named CAL is free.")
+        assert dialogs == []
+
+
+async def test_name_of_256_characters_breaks_no_screen_on_a_phone(console: Console, browser: Browser) -> None:
+    for user in ("alice", "bob", ODD):  # two are served, and one is denied
+        await curl(f"{console.gate.url}/docs/{LONG[:230]}{user[0].replace('<', 'x')}", user=user)
+    async with tab_of(browser, "root") as page:
+        await page.set_viewport_size({"width": 360, "height": 740})
+        for screen in (*SCREENS, f"person?user={quote(ODD)}", f"holders?search={LONG}", f"why?user=alice&path=/{LONG}"):
+            await page.goto(f"{console.url}{ADMIN}{screen}")
+            wide = await page.evaluate("document.documentElement.scrollWidth")
+            cut = await page.evaluate(
+                "[...document.querySelectorAll('.scroll')].filter(x => x.scrollWidth > x.clientWidth).length"
+            )
+            assert (wide, cut) == (360, 0), screen
+    for row in await console.rows("root", "holders?kind=session"):
+        await console.post("root", "holders/force", {"row": row["id"]})

@@ -71,7 +71,8 @@ async def _show(bind: str, console: str, folder: Path, *, is_busy: bool) -> None
             for person in demonstration.PEOPLE:
                 if person.owns_cal:
                     await _assign(file, f"DEMO\\{person.account}")
-            click.echo("\n".join(demonstration.things_to_try(url.rstrip("/"), file, console_url(settings))))
+            tries = demonstration.things_to_try(url.rstrip("/"), file, console_url(settings), is_busy=is_busy)
+            click.echo("\n".join(tries))
             click.echo(f"\nready {url}")
             process.use(is_wanted=True)
             if is_busy:

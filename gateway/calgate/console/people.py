@@ -5,12 +5,11 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 from calgate.authentication.session import Session
-from calgate.authentication.session_store import RecordedSession
 from calgate.authentication.sessions import Sessions
 from calgate.config.model import Settings
 from calgate.plugin.changes import ChangeLog
-from calgate.plugin.errors import AccountRefused, Refusal, Unavailable
-from calgate.plugin.identity import Directory
+from calgate.plugin.errors import AccountRefused, Unavailable
+from calgate.plugin.identity import Directory, Person
 from calgate.plugin.names import identity_of
 from calgate.plugin.screens import (
     Action,
@@ -24,9 +23,9 @@ from calgate.plugin.screens import (
     Moment,
     Notice,
     Outcome,
-    Part,
     Screen,
     Search,
+    Subject,
     Table,
     View,
     Visitor,
@@ -46,20 +45,25 @@ def person_screen(directory: Directory) -> Screen:
         search = Search([Field("user", "User", user, hint="CORP\\alice, alice@corp.example or a SID")], "Find")
         if not user:
             return View([search])
-        return View([search, *await _account(directory, user)])
+        person, notice = await _look_up(directory, user)
+        subject = Subject(person.name, person.key) if person is not None else Subject(user, user)
+        return View([search, notice if person is None else _account(person)], about=subject)
 
     return Screen("person", "A person", show, group="people", order=10)
 
 
-async def _account(directory: Directory, user: str) -> Sequence[Part]:
+async def _look_up(directory: Directory, user: str) -> tuple[Person | None, Notice]:
+    """Returns the directory's user, or why there is none."""
+    unknown = f"No directory knows {user}; what is below is what the store has under this name."
     try:
-        person = await directory.look_up(identity_of(user))
+        return await directory.look_up(identity_of(user)), Notice(unknown, "warn")
     except AccountRefused as refusal:
-        return [Notice(f"{user}: the account may not sign in ({refusal.code}): {refusal.detail}", "warn")]
+        return None, Notice(f"{user}: the account may not sign in ({refusal.code}): {refusal.detail}", "warn")
     except Unavailable as refusal:
-        return [Notice(f"The directory does not respond: {refusal.detail}", "fail")]
-    if person is None:
-        return [Notice(f"No directory knows {user}; what is below is what the store has under this name.", "warn")]
+        return None, Notice(f"The directory does not respond: {refusal.detail}", "fail")
+
+
+def _account(person: Person) -> Facts:
     facts: dict[str, Cell] = {
         "Account": person.name,
         "Name": person.display_name,
@@ -67,20 +71,19 @@ async def _account(directory: Directory, user: str) -> Sequence[Part]:
         "Groups": len(person.groups),
         "Access": Link("why, or why not", f"why?user={_quoted(person.name)}"),
     }
-    return [Facts(person.display_name or person.name, facts)]
+    return Facts(person.display_name or person.name, facts)
 
 
-def sessions_screen(settings: Settings, store: Store, directory: Directory) -> Screen:
+def sessions_screen(settings: Settings, store: Store) -> Screen:
     """Returns the screen of the sessions on all gateways."""
-    shown = _Sessions(settings, store, directory)
+    shown = _Sessions(settings, store)
     actions = {"end": Action("helpdesk", shown.end)}
     return Screen("sessions", "Sessions", shown.show, actions, group="people", order=20, about_user=shown.about)
 
 
 class _Sessions:
-    def __init__(self, settings: Settings, store: Store, directory: Directory) -> None:
+    def __init__(self, settings: Settings, store: Store) -> None:
         self._store = store
-        self._directory = directory
         self._sessions = Sessions(store, settings.core.session, 0)
         self._changes = ChangeLog(store)
         self._known: Sequence[Session] = ()
@@ -106,23 +109,14 @@ class _Sessions:
         )
         return View([search, table])
 
-    async def about(self, visitor: Visitor, user: str) -> View:
-        """Shows the live sessions of a name or key, and when its user signed in before."""
-        wanted = user.casefold()
-        theirs = [one for one in await self._every() if wanted in (one.name.casefold(), one.person_key.casefold())]
+    async def about(self, visitor: Visitor, subject: Subject) -> View:
+        """Shows a user's live sessions, and when they signed in before."""
+        theirs = [one for one in await self._every() if subject.has(one.name, one.person_key)]
         live = Table("Sessions", _COLUMNS_OF_A_USER, _rows(theirs[:_ROWS]), buttons=[_END], empty="Not signed in.")
-        ended = [one for one in await self._latest_of(user, theirs) if one.ended][:_ROWS]
+        key = theirs[0].person_key if theirs else subject.key
+        ended = [one for one in await self._sessions.latest_of(key) if one.ended][:_ROWS]
         rows = [row | {"ended": one.ended} for row, one in zip(_rows(one.session for one in ended), ended, strict=True)]
         return View([live, *([Table("Earlier sign-ins", _COLUMNS_OF_THE_PAST, rows)] if rows else [])])
-
-    async def _latest_of(self, user: str, live: Sequence[Session]) -> Sequence[RecordedSession]:
-        if live:
-            return await self._sessions.latest_of(live[0].person_key)
-        try:
-            person = await self._directory.look_up(identity_of(user))
-        except Refusal:  # a disabled account, or a directory that is away: the screen says so above
-            return ()
-        return await self._sessions.latest_of(person.key) if person is not None else ()
 
     async def end(self, visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
         """Ends the selected sessions on every gateway at once."""

@@ -22,7 +22,7 @@ def screens_of(settings: Settings, store: RedisStore, plugins: StartedPlugins, s
     services = replace(plugins.services, site=site)
     found = [
         person_screen(plugins.directory),
-        sessions_screen(settings, store, plugins.directory),
+        sessions_screen(settings, store),
         why_screen(settings, plugins.directory),
         servers_screen(settings, store),
         health_screen(settings),

@@ -21,7 +21,7 @@ from calgate.endpoints import ADMIN
 from calgate.endpoints.console import IDENTITY, Removal
 from calgate.pages.negotiation import prefers_page
 from calgate.plugin.errors import Refusal
-from calgate.plugin.screens import ROLES, Inputs, Moment, Notice, Outcome, Part, Screen, Table, View, Visitor
+from calgate.plugin.screens import ROLES, Inputs, Moment, Notice, Outcome, Part, Screen, Subject, Table, View, Visitor
 
 logger = logging.getLogger(__name__)
 
@@ -103,20 +103,20 @@ class ConsoleServer:
     async def _view(self, screen: Screen, visitor: Visitor, inputs: Inputs) -> tuple[View, int]:
         try:
             view = await screen.show(visitor, inputs)
-            if screen.path == "person" and inputs.get("user"):
-                view = await self._with_panels(view, visitor, inputs.get("user"))
+            if view.about is not None:
+                view = await self._with_shares(view, visitor, view.about)
             if screen.path == self._first:
                 view = replace(view, parts=[*await self._what_is_unwell(visitor), *view.parts])
         except Refusal as refusal:
             return View([Notice(refusal.detail, "fail")]), refusal.status
         return view, 200
 
-    async def _with_panels(self, view: View, visitor: Visitor, user: str) -> View:
+    async def _with_shares(self, view: View, visitor: Visitor, subject: Subject) -> View:
         shares = [view]
         for screen in self._screens.values():
             if screen.about_user is not None and visitor.may(screen.role):
                 try:
-                    shares.append(await screen.about_user(visitor, user))
+                    shares.append(await screen.about_user(visitor, subject))
                 except Refusal as refusal:
                     shares.append(View([Notice(f"{screen.title}: {refusal.detail}", "fail")]))
         return View(

@@ -11,7 +11,20 @@ from calgate.dialect.document_names import canonical_document
 from calgate.plugin.errors import BadRequest, Refusal
 from calgate.plugin.identity import Directory
 from calgate.plugin.names import identity_of
-from calgate.plugin.screens import Cell, Column, Field, Inputs, Notice, Part, Screen, Search, Table, View, Visitor
+from calgate.plugin.screens import (
+    Cell,
+    Column,
+    Field,
+    Inputs,
+    Notice,
+    Part,
+    Screen,
+    Search,
+    Subject,
+    Table,
+    View,
+    Visitor,
+)
 
 _COLUMNS = (Column("decides", ""), Column("rule", "Rule"), Column("verdict", "Verdict"), Column("why", "Why"))
 
@@ -47,8 +60,8 @@ class _Why:
             return View([search, Notice(str(error), "fail")])
         return View([search, *await self._explain(inputs.get("user"), inputs.get("document"), path, address, now)])
 
-    async def about(self, visitor: Visitor, user: str) -> View:
-        return View(await self._explain(user, "", "/", visitor.address, time.time()))
+    async def about(self, visitor: Visitor, subject: Subject) -> View:
+        return View(await self._explain(subject.name, "", "/", visitor.address, time.time()))
 
     async def _explain(self, user: str, written: str, path: str, address: str, now: float) -> Sequence[Part]:
         try:

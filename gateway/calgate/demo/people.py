@@ -23,15 +23,24 @@ class Person:
     groups: tuple[str, ...]
     part: str  # what the user demonstrates
     owns_cal: bool = False  # a Named CAL is assigned to the user at the start
+    needs_session: bool = False  # a Session CAL is the only one that the user can have
 
 
 PEOPLE = (
     Person("alice", "Alice Archer", ("BI Users",), "owns a Named CAL, so she always gets in", owns_cal=True),
-    Person("bob", "Bob Baker", ("BI Users",), "takes a Session CAL"),
-    Person("carol", "Carol Cooper", ("BI Users",), "takes the other Session CAL"),
-    Person("dave", "Dave Dyer", ("BI Users",), "has access by group, but no CAL is left for them"),
+    Person("bob", "Bob Baker", ("BI Users",), "takes a Session CAL", needs_session=True),
+    Person("carol", "Carol Cooper", ("BI Users",), "takes the other Session CAL", needs_session=True),
+    Person(
+        "dave",
+        "Dave Dyer",
+        ("BI Users",),
+        "is in the group, but no CAL is left: waits in the queue",
+        needs_session=True,
+    ),
     Person("mallory", "Mallory Mason", ("Contractors",), "is not in the group, so no CAL is looked for"),
 )
+
+_PART_AMONG_MANY = "needs a Session CAL, and may have to wait for one"
 
 STAFF = tuple(
     Person(name.casefold(), f"{name} of the staff", ("BI Users",), "is one of many on a busy morning")
@@ -75,12 +84,18 @@ def prepare(folder: Path, bind: str, upstream: str, console: str, *, is_busy: bo
     return settings
 
 
-def things_to_try(url: str, settings: Path, console: str) -> Sequence[str]:
+def things_to_try(url: str, settings: Path, console: str, *, is_busy: bool = False) -> Sequence[str]:
     """Returns the lines that a terminal shows about what to do next. `url` has no slash at its end."""
+    busy = (
+        f"{len(STAFF)} people are at work: they open documents, wait for a license, and leave. In a minute the",
+        "console has much to show.",
+        "",
+    )
     return (
+        *(busy if is_busy else ()),
         f"Open {url}/ in a browser and sign in as one of these; the password of each is {PASSWORD}:",
         "",
-        *(f"  DEMO\\{person.account:<9} {person.part}" for person in PEOPLE),
+        *(f"  DEMO\\{person.account:<9} {_part(person, is_busy)}" for person in PEOPLE),
         "",
         "Or in a terminal, in this order:",
         "",
@@ -94,7 +109,13 @@ def things_to_try(url: str, settings: Path, console: str) -> Sequence[str]:
         "To see who holds which CAL:",
         "",
         f"  {_program()} cals list -c {quote(str(settings))}",
+        "",
+        "Ctrl-C ends everything.",
     )
+
+
+def _part(person: Person, is_busy: bool) -> str:
+    return _PART_AMONG_MANY if is_busy and person.needs_session else person.part
 
 
 def _program() -> str:

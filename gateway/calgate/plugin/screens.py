@@ -41,6 +41,7 @@ class Column:
     key: str
     title: str
     is_number: bool = False
+    is_short: bool = False  # a code that is never broken into two lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +157,31 @@ Part = Table | Facts | Bars | Chart | Search | Form | Notice
 
 
 @dataclass(frozen=True, slots=True)
+class Subject:
+    """The user whom a screen is about: the directory's, or, where it knows nobody, the name as it was written."""
+
+    name: str  # CORP\\alice
+    key: str  # `Person.key`, which a new name does not change
+
+    def has(self, *names: str) -> bool:
+        """Returns whether one of these is the user's name or key, in any case."""
+        own = self.folded
+        return any(name.casefold() in own for name in names)
+
+    @property
+    def folded(self) -> frozenset[str]:
+        """Name and key as `has` compares them, for those who look through many."""
+        return frozenset((self.name.casefold(), self.key.casefold()))
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """The present content of a screen."""
 
     parts: Sequence[Part]
     is_live: bool = False  # the page refreshes itself; so does a user's own screen with a part that is live
     is_partial: bool = False  # something is still being read: the page says so, and programs get 503
+    about: Subject | None = None  # below it stand the shares that other screens have of this user
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +249,7 @@ class Screen:
     role: ConsoleRole = "reader"
     group: Literal["licenses", "people", "site"] = "licenses"
     order: int = 50  # lower comes first in its group; the first screen of all is the overview
-    about_user: Callable[[Visitor, str], Awaitable[View]] | None = None  # its share of a user's own screen
+    about_user: Callable[[Visitor, Subject], Awaitable[View]] | None = None  # its share of a user's own screen
     on_overview: Callable[[Visitor], Awaitable[Sequence[Part]]] | None = None  # faults to show on the first screen
 
 

@@ -25,9 +25,9 @@ class Entry:
         """Returns whether a part of the user's name or key is this, which is folded."""
         return wanted in f"{self.name} {self.user}".casefold()
 
-    def is_of(self, key: str) -> bool:
-        """Returns whether the user has this name or key, which is folded."""
-        return key in (self.name.casefold(), self.user.casefold())
+    def is_of(self, folded: frozenset[str]) -> bool:
+        """Returns whether the user's name or key is one of these."""
+        return self.name.casefold() in folded or self.user.casefold() in folded
 
 
 def entry_of(record: Record) -> Entry:

@@ -18,6 +18,7 @@ from calgate.plugin import (
     Refusal,
     Screen,
     Search,
+    Subject,
     Table,
     View,
     Visitor,
@@ -107,10 +108,9 @@ class _Holders:
             self._listed = (key, _sorted(_filtered(held, inputs), inputs.get("sort")))
         return self._listed[1]
 
-    async def about(self, visitor: Visitor, user: str) -> View:
+    async def about(self, visitor: Visitor, subject: Subject) -> View:
         parts: list[Part] = []
-        all_read = True
-        wanted = user.casefold()
+        all_read, own = True, subject.folded
         for name in self._licenses.names:
             index = self._licenses.index(name)
             held = await index.holders()
@@ -119,12 +119,14 @@ class _Holders:
                 all_read = False
                 continue
             fields = [
-                field for field, holder in held.items() if wanted in (holder.user.casefold(), holder.name.casefold())
+                field
+                for field, holder in held.items()
+                if holder.user.casefold() in own or holder.name.casefold() in own
             ]
             now = await index.now(fields[:ROWS])
             rows = [_row(name, holder) for holder in now.values()]
             parts.append(Table(f"CALs of {name}", _COLUMNS_OF_A_USER, rows, buttons=_BUTTONS, empty="Holds no CAL."))
-            parts.append(self._form(Inputs({"user": user}), name))
+            parts.append(self._form(Inputs({"user": subject.name}), name))
         return View(parts, is_live=not all_read, is_partial=not all_read)
 
     def _search(self, inputs: Inputs) -> Search:

@@ -14,6 +14,7 @@ from calgate.plugin import (
     Part,
     Screen,
     Search,
+    Subject,
     Table,
     View,
     Visitor,
@@ -30,7 +31,7 @@ _COLUMNS = (
     Column("since", "Since"),
     Column("offer", "Offered"),
     Column("kept_until", "Kept until"),
-    Column("reference", "Reference"),
+    Column("reference", "Reference", is_short=True),
 )
 _COLUMNS_OF_A_USER = tuple(column for column in _COLUMNS if column.key != "user")
 _DISMISS = Button("queue/dismiss", "Take out of the queue")
@@ -59,12 +60,11 @@ def queue_screen(licenses: Licenses) -> Screen:
                 outcomes.append(Outcome(f"{error}.", is_done=False))
         return outcomes or [Outcome("Nobody was selected.", is_done=False)]
 
-    async def about(visitor: Visitor, user: str) -> View:
-        wanted = user.casefold()
+    async def about(visitor: Visitor, subject: Subject) -> View:
         parts: list[Part] = []
         for name in licenses.names:
             waiting = await licenses.admin(name, visitor).queue()
-            rows = [_row(name, one) for one in waiting if wanted in (one.name.casefold(), one.user.casefold())]
+            rows = [_row(name, one) for one in waiting if subject.has(one.name, one.user)]
             if rows:
                 parts.append(Table(f"In the queue for {name}", _COLUMNS_OF_A_USER, rows, buttons=[_DISMISS]))
         return View(parts)

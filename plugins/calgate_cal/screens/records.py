@@ -13,6 +13,7 @@ from calgate.plugin import (
     Part,
     Screen,
     Search,
+    Subject,
     Table,
     View,
     Visitor,
@@ -34,7 +35,7 @@ _COLUMNS = (
     Column("user", "User"),
     Column("document", "Document"),
     Column("client", "Client"),
-    Column("reference", "Reference"),
+    Column("reference", "Reference", is_short=True),
     Column("why", "Why"),
 )
 _COLUMNS_OF_A_USER = tuple(column for column in _COLUMNS if column.key != "user")
@@ -68,13 +69,12 @@ def denials_screen(licenses: Licenses) -> Screen:
             parts += _pools(found[0])
         return View(parts, is_live=not is_whole, is_partial=not is_whole)
 
-    async def about(visitor: Visitor, user: str) -> View:
-        wanted = user.casefold()
+    async def about(visitor: Visitor, subject: Subject) -> View:
         parts: list[Part] = []
-        all_read = True
+        all_read, own = True, subject.folded
         for name in licenses.names:
             found, _, is_whole = await _denials(
-                *(licenses, name, visitor, lambda entry: entry.is_of(wanted)), most=_OF_A_PERSON
+                *(licenses, name, visitor, lambda entry: entry.is_of(own)), most=_OF_A_PERSON
             )
             all_read = all_read and is_whole
             parts += [] if is_whole else [_READING]
@@ -271,9 +271,9 @@ def _pools(record: Record) -> Sequence[Part]:
 
 
 _LOG_COLUMNS = (
-    *(Column("at", "When"), Column("what", "What"), Column("kind", "CAL"), Column("name", "User")),
+    *(Column("at", "When"), Column("what", "What", is_short=True), Column("kind", "CAL"), Column("name", "User")),
     *(Column("document", "Document"), Column("client", "Client"), Column("by", "By"), Column("reason", "Reason")),
-    Column("reference", "Reference"),
+    Column("reference", "Reference", is_short=True),
 )
 
 

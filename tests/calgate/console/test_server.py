@@ -14,7 +14,7 @@ from calgate.console.server import ConsoleServer
 from calgate.endpoints import ADMIN
 from calgate.endpoints.console import IDENTITY
 from calgate.plugin.errors import Unavailable
-from calgate.plugin.screens import Action, Form, Inputs, Notice, Outcome, Screen, View, Visitor
+from calgate.plugin.screens import Action, Form, Inputs, Notice, Outcome, Screen, Subject, View, Visitor
 
 PAGE = "text/html"
 WAYS = [["Sign in with your password", "/_calgate/sign-in/password"]]
@@ -113,13 +113,15 @@ async def test_more_rows_than_are_changed_at_a_time_are_refused_as_a_whole(serve
 
 
 async def person(visitor: Visitor, inputs: Inputs) -> View:
-    return View([Notice("the account")])
+    user = inputs.get("user")
+    return View([Notice("the account")], about=Subject(f"CORP\\{user}", user))
 
 
-async def about(visitor: Visitor, user: str) -> View:
+async def about(visitor: Visitor, subject: Subject) -> View:
+    user = subject.key
     if user == "away":
         raise Unavailable("the directory does not respond")
-    return View([Notice(f"of {user}")], is_live=user == "new", is_partial=user == "new")
+    return View([Notice(f"of {subject.name}")], is_live=user == "new", is_partial=user == "new")
 
 
 async def test_users_own_screen_is_partial_while_a_share_of_it_is() -> None:
@@ -127,9 +129,9 @@ async def test_users_own_screen_is_partial_while_a_share_of_it_is() -> None:
     server = ConsoleServer([*screens, Screen("cals", "CALs", show, about_user=about)], UTC, "UTC")
     assert (await request_of(server, "person?user=new", "yes", "application/json")).status == 503
     page = str((await request_of(server, "person?user=new", "yes", PAGE)).text)
-    assert ("of new" in page, "data-live" in page) == (True, True)
+    assert ("of CORP\\new" in page, "data-live" in page) == (True, True)
     reply = await request_of(server, "person?user=old", "yes", "application/json")
-    assert [part["text"] for part in json.loads(str(reply.text))["parts"]] == ["the account", "of old"]
+    assert [part["text"] for part in json.loads(str(reply.text))["parts"]] == ["the account", "of CORP\\old"]
     reply = await request_of(server, "person?user=away", "yes", "application/json")
     assert (reply.status, "CALs: the directory does not respond" in str(reply.text)) == (200, True)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cal_model.license import DAY, HOUR, MINUTE, TEN, Lab
-from calgate.plugin import ConsoleContext, Inputs, NoCal, Notice, Screen, Services, Store, Table, View, Visitor
+from calgate.plugin import ConsoleContext, Inputs, NoCal, Notice, Screen, Services, Store, Subject, Table, View, Visitor
 from calgate_cal.audit import DENIALS
 from calgate_cal.planner.clock import Calendar
 from calgate_cal.planner.sources import audit
@@ -110,7 +110,7 @@ async def test_warm_view_reads_what_it_shows_and_no_more(license: Make, tmp_path
         about = shown[path].about_user
         assert about is not None
         before = store.calls, store.records
-        parts = (await about(ROOT, "CORP\\d7")).parts
+        parts = (await about(ROOT, Subject("CORP\\d7", "d7"))).parts
         assert store.calls - before[0] <= 20, path
         assert store.records - before[1] <= 20, path
         assert all(len(part.rows) <= 10 for part in parts if isinstance(part, Table))
