@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from calgate_cal.planner import picture, text
-from calgate_cal.planner.mix_table import Row
+from calgate_cal.planner import picture, purchase, text
 from calgate_cal.planner.plan import Plan
 
 _NAMES = 16  # users that fit on the second page
@@ -44,17 +43,20 @@ ul { margin: .3rem 0; padding-left: 1.2rem }
 
 def html(plan: Plan, *, with_names: bool) -> str:
     """Writes the page; every name in it is escaped."""
-    now = "".join(f"<p>{escape(line)}</p>" for line in text.now(plan))
+    headline, brings = purchase.answer(plan, text.percent(plan.below))
+    said = [brings, *map(text.sentence, text.now(plan))]
     missed = plan.proof is not None and plan.proof.missed(plan.below)
-    proof = f'<p class="proof">{escape(text.proof(plan))}</p>'
+    proof = f'<p class="proof">{escape(text.sentence(text.proof(plan)))}</p>'
     return "".join(
         [
             '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>How many CALs to buy</title><style>{STYLE}</style></head><body>",
             proof if missed else "",
-            f'<section class="answer"><h1>{escape(answer(plan))}</h1>{now}',
-            f'<p class="soft">{escape(text.heading(plan)[0])}</p></section>',
+            f'<section class="answer"><h1>{escape(headline)}</h1>',
+            *(f"<p>{escape(line)}</p>" for line in said),
+            *(f'<p class="soft">{escape(line)}</p>' for line in (text.TERMS, text.heading(plan)[0])),
+            "</section>",
             _figure("Session CALs wanted at once, day by day", picture.use_over_time(plan)),
             _figure("Visits denied, by number of Session CALs", picture.denials(plan), _band(plan)),
             _figure(f"When visits are denied with {_judged(plan)} Session CALs (percent)", picture.week_map(plan)),
@@ -69,40 +71,6 @@ def html(plan: Plan, *, with_names: bool) -> str:
             "</body></html>",
         ]
     )
-
-
-def answer(plan: Plan) -> str:
-    """Returns the sentence for the manager who signs."""
-    below, have = text.percent(plan.below), plan.now.session
-    best = plan.mixes.cheapest
-    if best is not None and best.price is not None:
-        growth = ", also as use grows" if plan.advice.trend else ""
-        return f"Have {_mix_in_words(plan, best)}: the cheapest mix found that keeps denials below {below}{growth}."
-    if have is not None and have >= plan.advice.recommended:
-        return f"Your {have} Session CALs are enough: {plan.advice.recommended} keep denials below {below}."
-    named = f" and keep {plan.now.named} Named CALs" if plan.now.named else ""
-    return f"Have {plan.advice.recommended} Session CALs{named}: that keeps denials below {below}."
-
-
-def _mix_in_words(plan: Plan, best: Row) -> str:
-    """Writes 15 Named CALs (5 more than now) and 9 Session CALs (as now)."""
-    now, known = plan.now, plan.now.session is not None
-    parts = [(best.named, "Named", now.named if known else None), (best.document, "Document", None)]
-    parts.append((best.session, "Session", now.session))
-    written = [
-        f"{count} {kind} CAL{'' if count == 1 else 's'}{_change(count, had)}"
-        for count, kind, had in parts
-        if count or had
-    ]
-    return f"{', '.join(written[:-1])}{' and ' if len(written) > 1 else ''}{written[-1]}"
-
-
-def _change(count: int, had: int | None) -> str:
-    if had is None:
-        return ""
-    if count == had:
-        return " (as now)"
-    return f" ({abs(count - had)} {'more' if count > had else 'fewer'} than now)"
 
 
 def _figure(title: str, svg: str, caption: str = "") -> str:
@@ -130,9 +98,7 @@ def _numbers(plan: Plan) -> str:
         ["Recommended", str(advice.recommended), text.reason(plan)],
     ]
     if plan.now.session is not None:
-        rows.append(
-            ["You have", str(plan.now.session), f"{'~ ' if plan.estimated else ''}{text.percent(plan.now.rate)} denied"]
-        )
+        rows.append(["You have", str(plan.now.session), text.worst(plan)])
     rows.append(["Nobody denied", str(plan.curve[-1].cals), ""])
     title = f"Session CALs for less than {text.percent(plan.below)} denied"
     beside = f", besides {plan.now.named} Named CALs" if plan.now.named else ""
@@ -199,7 +165,6 @@ def _notes(plan: Plan, *, with_names: bool) -> str:
 
 def _method(plan: Plan) -> str:
     parts = [
-        text.TERMS,
         "Every visit of the history was played again with each number of Session CALs: a user who comes while all are"
         " taken is denied, and one who tries again within an hour counts once. To see how certain a number is, weeks"
         " are drawn at random a thousand times, as if the time had consisted of them; the recommended number is enough"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from calgate_cal.planner import purchase
 from calgate_cal.planner.mix_table import KEPT, NOW, Candidate, Row
 from calgate_cal.planner.plan import Plan
 
@@ -11,7 +12,8 @@ _SMALLEST = 0.0005  # a rate below it is not shown as 0
 
 TERMS = (
     "A CAL is the license that a user needs to open documents. A Named CAL belongs to one user. A Session CAL belongs"
-    " to nobody: a user takes one when opening a document, and gives it back after the visit."
+    " to nobody: a user takes one when opening a document, and gives it back after the visit; while all are taken, the"
+    " next visit is denied."
 )
 MIXES = (
     "Each row of the mixes is all that you would have then, not what to buy in addition. Where the Named users are"
@@ -26,6 +28,16 @@ def percent(rate: float) -> str:
         return "< 0.1 %"
     value = rate * 100
     return f"{value:.1f} %" if value < 20 and round(value, 1) % 1 else f"{value:.0f} %"
+
+
+def rate(plan: Plan, value: float) -> str:
+    """Writes a rate, marked where it depends on an estimate."""
+    return f"{'~ ' if plan.estimated and _SMALLEST <= value < 1 else ''}{percent(value)}"
+
+
+def sentence(line: str) -> str:
+    """Makes a sentence of a line: a capital letter and a full stop."""
+    return f"{line[:1].upper()}{line[1:]}."
 
 
 def date(plan: Plan, at: float) -> str:
@@ -45,7 +57,8 @@ def hour_of_week(hour: int) -> str:
 
 def text(plan: Plan, *, with_names: bool) -> str:
     """Writes the plan as lines of text."""
-    parts = [heading(plan), [*now(plan), *_retries(plan)], _numbers(plan), _mix(plan)]
+    unmarked = ["--session N marks what there is in every table"] if plan.now.session is None else []
+    parts = [heading(plan), [*now(plan), *unmarked, *_retries(plan)], _numbers(plan), _mix(plan)]
     if with_names:
         parts.append(_named(plan))
     parts += [[proof(plan)], _notes(plan, with_names=with_names)]
@@ -70,12 +83,13 @@ def now(plan: Plan) -> list[str]:
     now, total = plan.now, plan.replays.total
     if now.session is None:
         have = f"you have {now.named} Named CALs; " if now.named else ""
-        return [f"{have}how many Session CALs there are is not known (--session N marks it in every table)"]
+        return [f"{have}how many Session CALs there are is not known"]
     sure = "~ " if plan.estimated else ""
     were = "were" if plan.closed is None else "would be"
+    soon = "" if plan.closed is None else " once the gateway, calgate, is in front of the server"
     lines = [
         f"you have {now.named} Named and {now.session} Session: {sure}{percent(now.rate)} of Session visits {were}"
-        f" denied ({sure}{now.denied:,} of {total:,}){'' if plan.closed is None else ' behind calgate'}"
+        f" denied ({sure}{now.denied:,} of {total:,}){soon}"
     ]
     if plan.estimated:
         lines.append(
@@ -102,13 +116,19 @@ def _numbers(plan: Plan) -> list[str]:
         f"  {'recommended':18}{advice.recommended:>8}      {reason(plan)}",
     ]
     if plan.now.session is not None:
-        worst = hour_of_week(plan.now.worst_hour)
-        lines.append(
-            f"  {'you have':18}{plan.now.session:>8}      {percent(plan.now.rate)} denied, worst {worst}:"
-            f" {percent(plan.now.worst_hour_rate)}"
-        )
+        lines.append(f"  {'you have':18}{plan.now.session:>8}      {worst(plan)}")
     lines += [f"  {change:18}{plan.what_if_need[change]:>8}" for change in what_if]
     return [*lines, "", *_curve(plan)]
+
+
+def worst(plan: Plan) -> str:
+    """Says what share is denied with what there is now, and when most."""
+    now = plan.now
+    return (
+        f"{rate(plan, now.rate)} denied, worst {hour_of_week(now.worst_hour)}: {rate(plan, now.worst_hour_rate)}"
+        if now.denied
+        else "nobody denied"
+    )
 
 
 def span(plan: Plan) -> str:
@@ -138,8 +158,8 @@ def _curve(plan: Plan) -> list[str]:
     for point in plan.curve:
         if point.cals in _shown(plan):
             changed = [f"{len(replays.at(point.cals).denied):,}" for replays in plan.what_if.values()]
-            rate = percent(point.denied / total)
-            rows.append([str(point.cals), f"{point.denied:,}", f"{point.never_served:,}", rate, *changed])
+            shown = rate(plan, point.denied / total)
+            rows.append([str(point.cals), f"{point.denied:,}", f"{point.never_served:,}", shown, *changed])
     widths = [max(len(row[column]) for row in rows) for column in range(len(headings))]
     marks = {plan.advice.plain: f"below {percent(plan.below)}", plan.advice.recommended: "recommended"}
     if plan.now.session is not None:
@@ -178,14 +198,28 @@ def mixes(plan: Plan) -> tuple[list[str], list[list[str]]]:
     """Returns headings and rows of the table of mixes; without a column that would be empty."""
     shown = plan.mixes.rows
     has_new = any(row.new_people is not None for row in shown)
-    headings = ["in all", "price", "denied", "worst month", *(["people who are new"] if has_new else []), ""]
+    is_known = plan.prices is not None and purchase.present(plan) is not None
+    headings = [
+        "in all",
+        "price",
+        *(["to buy"] if is_known else []),
+        "denied",
+        "worst month",
+        *(["people who are new"] if has_new else []),
+        "",
+    ]
     rows = []
     for row in shown:
-        new = "-" if row.new_people is None else percent(row.new_people)
-        price = "-" if row.price is None else f"{row.price:,.10g}"
-        cells = [mix(row, width=3), price, percent(row.rate), percent(row.worst_month), *([new] if has_new else [])]
-        rows.append([*cells, _LABELS.get(row.label, row.label)])
+        rates = [rate(plan, row.rate), rate(plan, row.worst_month)]
+        if has_new:
+            rates.append("-" if row.new_people is None else rate(plan, row.new_people))
+        prices = [row.price, *([purchase.price(plan, purchase.counts(row))] if is_known else [])]
+        rows.append([mix(row, width=3), *map(_price, prices), *rates, _LABELS.get(row.label, row.label)])
     return headings, rows
+
+
+def _price(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.10g}"
 
 
 _LABELS = {NOW: "you have", KEPT: "your Named CALs kept"}

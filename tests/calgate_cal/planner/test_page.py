@@ -1,5 +1,6 @@
 """The page for whoever signs the purchase."""
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -45,8 +46,44 @@ def test_page_has_the_answer_three_pictures_and_nothing_from_elsewhere(tmp_path:
     assert not {"script", "link", "img", "iframe", "object"} & set(reader.tags)
     assert not {"src", "href", "onload", "onclick"} & reader.attributes
     assert "url(" not in text
-    for part in (": the cheapest mix found", "Named CAL", "proof: planned on", "How it was worked out"):
+    for part in ("this is the cheapest mix found", "Named CAL", "Proof: planned on", "How it was worked out"):
         assert any(part in piece for piece in reader.text), part
+
+
+def headline(page: str) -> list[str]:
+    """The heading of the page, and the sentence under it."""
+    found = re.search("<h1>(.*?)</h1><p>(.*?)</p>", page)
+    assert found is not None
+    return list(found.groups())
+
+
+@pytest.mark.parametrize(
+    ("words", "buy", "brings"),
+    [
+        ("", "You need 11 Session CALs.", "They keep denials below 1 %."),
+        ("--session 11", "Buy nothing.", "11 Session CALs (as now) are enough: they keep denials below 1 %."),
+        ("--session 20", "Buy nothing.", "11 Session CALs (9 fewer than now) are enough: they keep"),
+        ("--session 10", "Buy 1 Session CAL.", "You then have 11 Session CALs (1 more than now): they keep"),
+        (
+            *("--named 10 --session 6 --price named=1,session=10", "Buy 2 Session CALs for 20."),
+            "You then have 10 Named CALs (as now) and 8 Session CALs (2 more than now): this is the cheapest mix found",
+        ),
+        (
+            *("--named 3 --session 12 --price named=1,session=10", "Buy nothing."),
+            "3 Named CALs (as now) and 10 Session CALs (2 fewer than now) are enough: this is the cheapest mix found",
+        ),
+        (
+            *("--session 4 --price named=1,session=10", "Buy 14 Named CALs and 5 Session CALs for 64."),
+            "You then have 14 Named CALs (14 more than now) and 9 Session CALs (5 more than now): this is the",
+        ),
+        ("--price named=1,session=10", "You need 14 Named CALs and 9 Session CALs, for 104 in all.", "This is the"),
+    ],
+)
+def test_page_begins_with_what_to_buy(tmp_path: Path, words: str, buy: str, brings: str) -> None:
+    page = written(tmp_path, site_logs(tmp_path / "logs", 12, users=120), *words.split()).read_text()
+    said = headline(page)
+    assert said[0] == buy
+    assert said[1].startswith(brings)
 
 
 def test_names_are_escaped_and_can_be_left_out(tmp_path: Path) -> None:
