@@ -7,9 +7,11 @@ from typing import Literal, NamedTuple
 
 Dates = Literal["dmy", "mdy"]
 
+LONGEST_VISIT = 366 * 86400.0  # seconds: longer is a fault of the log
 QUARTER = 900.0  # seconds; every zone's offset is a multiple of it
 MONDAY_TO_FRIDAY = frozenset(range(5))
 _EPOCH = date(1970, 1, 5)  # a Monday
+_YEARS = range(2000, 2100)  # one visit of 1899, as an empty time is often written, would make a history of a century
 
 _CLOCK = r"(\d{1,2})(?:[:.](\d{2})(?:[:.](\d{2}))?)?(?:[.,]\d+)?"
 # of a year in two digits only slashes and dots say where it stands: 26-03-02 can begin with it
@@ -99,8 +101,11 @@ class LocalTimes:
 
     def _read(self, text: str) -> Sequence[float]:
         if text.endswith("Z") or re.search(r"[+-]\d{2}:?\d{2}$", text[10:]):
-            return (_with_offset(text),)
+            moment = _with_offset(text)
+            _check_year(moment.year, text)
+            return (moment.timestamp(),)
         year, month, day, hour, minute, second = self._fields(text)
+        _check_year(year, text)
         naive = datetime(year, month, day, hour)
         if minute > 59 or second > 60:
             raise ValueError(f"{text}: not a time")
@@ -124,9 +129,11 @@ class LocalTimes:
             day, month = self._ordered(first, other, text)
         else:
             raise ValueError(f"{text!r} is not a time")
+        if year < 100 and match.re in (_DOTTED, _SLASHED):
+            year += 2000  # written in two digits
         if half is not None:
             hour = hour % 12 + (12 if half[2] else 0)
-        return year if year > 99 else 2000 + year, month, day, hour, minute, second
+        return year, month, day, hour, minute, second
 
     def _ordered(self, first: int, other: int, text: str) -> tuple[int, int]:
         dates = self._dates or order_of_dates(first, other)
@@ -155,9 +162,10 @@ def seconds(text: str) -> float:
     match = re.fullmatch(r"(?:(\d+)[. ])?(\d+):(\d{2}):(\d{2})(?:[.,]\d+)?", text.strip())
     if match:
         days, hours, minutes, rest = (int(value or 0) for value in match.groups())
-        return days * 86400 + hours * 3600 + minutes * 60 + rest
-    length = float(text.replace(",", "."))
-    if not 0 <= length < 1e8:
+        length: float = days * 86400 + hours * 3600 + minutes * 60 + rest
+    else:
+        length = float(text.replace(",", "."))
+    if not 0 <= length <= LONGEST_VISIT:
         raise ValueError(f"{text!r} is not a length")
     return length
 
@@ -177,9 +185,14 @@ def pair(begins: Sequence[float], ends: Sequence[float], length: float | None) -
     return begins[0] if misses[0] < misses[1] else begins[1], True
 
 
-def _with_offset(text: str) -> float:
+def _check_year(year: int, text: str) -> None:
+    if year not in _YEARS:
+        raise ValueError(f"{text!r} is not the time of a visit")
+
+
+def _with_offset(text: str) -> datetime:
     if match := _PACKED.fullmatch(text):
         *numbers, zone = match.groups()
         year, month, day, hour, minute, second = (int(value) for value in numbers)
         text = f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{zone}"
-    return datetime.fromisoformat(text).timestamp()
+    return datetime.fromisoformat(text)

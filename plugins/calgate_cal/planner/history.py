@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from calgate_cal.planner.wishes import Denial, Visit
 
 FIRST_FAULTS = 10  # lines that are reported one by one
+_LONGEST_FAULT = 120  # characters
 
 
 class SourceError(Exception):
@@ -37,7 +38,8 @@ class History:
         """Notes a line that cannot be read."""
         self.unreadable += 1
         if len(self.faults) < FIRST_FAULTS:
-            self.faults.append(f"{file}, line {line}: {what}")
+            shown = what if len(what) <= _LONGEST_FAULT else f"{what[:_LONGEST_FAULT]}…"
+            self.faults.append(f"{file}, line {line}: {shown}")
 
     def user(self, name: str, shown: str = "") -> str:
         """Returns the key of a user; names that differ only in case are one user. `shown` is how people write it."""

@@ -1,14 +1,18 @@
 """What is read from QlikView's session logs and from tables."""
 
+import contextlib
 import gzip
 import random
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from calgate.dialect.logged import logged_document
-from calgate_cal.planner.clock import LocalTimes, pair, seconds
+from calgate_cal.planner import page, plan, text
+from calgate_cal.planner.clock import Calendar, LocalTimes, pair, seconds
 from calgate_cal.planner.curve import one_pass
 from calgate_cal.planner.history import History, SourceError
 from calgate_cal.planner.replay import Clocks
@@ -137,16 +141,16 @@ def test_local_times_are_read_in_the_forms_of_many_countries(text: str) -> None:
 def test_times_and_lengths_are_read_in_every_form_that_servers_write() -> None:
     at = utc(2026, 3, 2, 13, 5, 7)
     times = LocalTimes(BERLIN, "dmy")
-    for text in ("20260302T140507.000+0100", "2026-03-02T13:05:07Z", "2026-03-02T14:05:07+01:00"):
-        assert list(times.read(text)) == [at], text
-    assert [seconds(text) for text in ("01:02:03", "1.01:02:03", "90", "101:00:00")] == [3723, 90123, 90, 363600]
+    for written in ("20260302T140507.000+0100", "2026-03-02T13:05:07Z", "2026-03-02T14:05:07+01:00"):
+        assert list(times.read(written)) == [at], written
+    assert [seconds(length) for length in ("01:02:03", "1.01:02:03", "90", "101:00:00")] == [3723, 90123, 90, 363600]
     assert [times.read(f"2/3/2026 12:05:07 {half}") for half in ("AM", "PM")] == [
         [utc(2026, 3, 1, 23, 5, 7)],
         [utc(2026, 3, 2, 11, 5, 7)],
     ]
-    for text in ("soon", "2026-13-02 14:05:07", "2026-03-02 25:05:07", "26-03-02 14:05:07", ""):
+    for written in ("soon", "2026-13-02 14:05:07", "2026-03-02 25:05:07", "26-03-02 14:05:07", ""):
         with pytest.raises(ValueError, match=r"time|month|hour"):
-            times.read(text)
+            times.read(written)
 
 
 @pytest.mark.parametrize("separator", [";", ","])
@@ -289,3 +293,55 @@ def test_a_w3c_log_has_visits_of_users_who_open_and_use_documents(tmp_path: Path
     assert history.faults == ["u_ex260302.log, line 9: 3 fields, where #Fields has 8"]
     (tmp_path / "u_ex260302.log").write_text("#Fields: date time\n")
     assert read_files([tmp_path], BERLIN).faults == ["u_ex260302.log, line 1: #Fields has no c-ip"]
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        *("1899-12-30 00:00:00", "0001-01-01 00:00:00", "9999-12-31 23:59:59", "9999-12-31T23:59:59+01:00"),
+        *("1970-01-01T00:00:00Z", "20260302T090000+9999"),
+    ],
+)
+def test_a_time_in_which_nobody_used_qlikview_is_a_fault_of_its_row_alone(tmp_path: Path, start: str) -> None:
+    row = session_row(datetime(2026, 3, 2, 9), 60, "ann")
+    (tmp_path / "log").write_text(session_log([row | {"Session Start": start}, row]))
+    history = read(tmp_path / "log")
+    assert [it.begin for it in history.visits] == [utc(2026, 3, 2, 8)]
+    assert [fault.split(":")[0] for fault in history.faults] == ["log, line 2"]
+
+
+def test_a_visit_of_years_is_a_fault_of_its_row_alone(tmp_path: Path) -> None:
+    row = session_row(datetime(2026, 3, 2, 9), 60, "ann")
+    ended_long_after = row | {"Session Duration": "", "Timestamp": "2030-03-02 10:00:00"}
+    (tmp_path / "log").write_text(session_log([row | {"Session Duration": "9999:00:00"}, ended_long_after, row]))
+    assert len(read(tmp_path / "log").visits) == 1
+    (tmp_path / "t.csv").write_text("start,end,user\n2026-03-02 09:00:00,2030-03-02 10:00:00,ann\n")
+    assert read(tmp_path / "t.csv").faults == ["t.csv, line 2: the visit lasts longer than a year"]
+
+
+CELLS = st.one_of(
+    st.text(max_size=30),
+    st.from_regex(r"[0-9./:, TZ+-]{1,25}", fullmatch=True),
+    st.sampled_from(["x" * 5000, "nan", "1e400", "²", "2026-03-02 1²:00:00", '"', "2026-10-25 02:30:00", "99:99:99"]),
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(st.tuples(st.integers(0, 59), st.sampled_from(HEADER)), CELLS, max_size=20), st.binary(max_size=40)
+)
+def test_no_cell_of_a_log_is_more_than_a_fault_of_its_row(
+    tmp_path: Path, changed: dict[tuple[int, str], str], torn: bytes
+) -> None:
+    begin = datetime(2026, 3, 2, 9)
+    rows = [session_row(begin + timedelta(hours=7 * number), 20, f"user{number % 9}") for number in range(60)]
+    for (number, column), cell in changed.items():
+        rows[number][column] = cell
+    (tmp_path / "log").write_bytes(session_log(rows).encode("utf-8", "surrogatepass") + torn)
+    history = read_files([tmp_path / "log"], BERLIN, dates="dmy")
+    assert len(history.visits) + history.unreadable >= 60 - len(changed)
+    assert all(len(fault) < 200 for fault in history.faults)
+    with contextlib.suppress(SourceError):
+        made = plan.make(history, plan.Options(), Calendar(BERLIN))
+        assert text.text(made, with_names=True)
+        assert page.html(made, with_names=True)

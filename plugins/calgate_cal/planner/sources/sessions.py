@@ -6,7 +6,7 @@ The server separates columns with tabs; a log that went through a spreadsheet ca
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from calgate_cal.planner.clock import AmbiguousDateError, Dates, pair, seconds
+from calgate_cal.planner.clock import LONGEST_VISIT, AmbiguousDateError, Dates, pair, seconds
 from calgate_cal.planner.history import History
 from calgate_cal.planner.sources import reading
 from calgate_cal.planner.sources.reading import How, cells, columns, delimiter
@@ -120,6 +120,8 @@ def _span(fields: list[str], at: _Columns, history: History, how: How) -> tuple[
         if not ends:
             raise ValueError("neither a duration nor an end")
         length = max(0.0, min(ends, key=lambda end: (end < begin, end)) - begin)
+    if length > LONGEST_VISIT:
+        raise ValueError("the session lasts longer than a year")
     return begin, begin + length
 
 

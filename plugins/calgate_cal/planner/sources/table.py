@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from calgate_cal.planner.clock import AmbiguousDateError, Dates
+from calgate_cal.planner.clock import LONGEST_VISIT, AmbiguousDateError, Dates
 from calgate_cal.planner.history import History
 from calgate_cal.planner.sources import reading
 from calgate_cal.planner.sources.reading import How, cells, columns, delimiter
@@ -65,6 +65,8 @@ def _add(row: dict[str, str], history: History, how: How) -> None:
     end = next((end for end in ends if end >= begin), ends[-1])
     if end < begin:
         raise ValueError("the end is before the start")
+    if end - begin > LONGEST_VISIT:
+        raise ValueError("the visit lasts longer than a year")
     reason = row.get("reason", "").casefold()
     how_it_ended = _ends(reason)
     used = max(begin, end - how.logged_idle) if how_it_ended == "expired" else end
