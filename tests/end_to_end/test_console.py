@@ -104,6 +104,12 @@ async def test_roles_may_do_what_they_are_for_and_no_more(console: Console) -> N
     assert not [row for row in await console.rows("rita", "holders") if row["user"] == "DEMO\\carol"]
 
 
+async def test_users_are_divided_by_commas_but_a_dn_is_one_user(console: Console) -> None:
+    for users, said in (("DEMO\\x, DEMO\\y", ["DEMO\\x", "DEMO\\y"]), ("CN=Ann,OU=a,DC=b", ["CN=Ann,OU=a,DC=b"])):
+        outcomes: Any = (await console.post("root", "holders/assign", {"user": users})).json["outcomes"]
+        assert [one["text"].partition(":")[0] for one in outcomes] == said
+
+
 async def test_helpdesk_ends_a_session_cal_and_a_session(console: Console) -> None:
     assert (await curl(f"{console.gate.url}/docs/a.qvw", user="alice")).status == 200
     [row] = await console.rows("helen", "holders?search=alice")

@@ -165,6 +165,48 @@ async def test_api_token_of_an_administrator_enters_in_its_own_role_and_without_
         assert (await site.change("holders/assign", {"user": "DEMO\\alice"}, *bearer)).status == changed
 
 
+DOCUMENTED = re.findall(
+    r"(?m)^\| ((?:`\w[\w-]*/\w+`(?:, )?)+) \|.*\| (reader|helpdesk|admin) \|$",
+    (Path(__file__).parents[2] / "deploy" / "guide" / "console.md").read_text(),
+)
+ACTIONS = {action: role for actions, role in DOCUMENTED for action in re.findall(r"`(.+?)`", actions)}
+"""Every action that the guide has, and the role that it takes."""
+
+
+async def test_every_action_takes_the_role_that_the_guide_says_also_by_an_api_token(site: Site) -> None:
+    assert len(ACTIONS) == 14
+    ACTIONS.pop("health/run", None)  # it runs every check, and a reader may
+    roles = ("reader", "helpdesk", "admin")
+    for role in roles:
+        words = ("tokens", "new", "DEMO\\root", "--until", "2099-12-31", "--route", "/", "--may-remove")
+        code, out, errors = await calgate(*words, "--console", role, "-c", str(site.gate.settings), "--json")
+        assert code == 0, errors
+        bearer = ("-H", f"Authorization: Bearer {json.loads(out)['token']}")
+        for action, needed in ACTIONS.items():
+            may = roles.index(role) >= roles.index(needed)
+            changed = await site.change(action, {"row": ["absent"], "user": ""}, *bearer, "-H", "X-Calgate-Change: 1")
+            assert changed.status == (409 if may else 403), (action, role, changed.body)
+            assert (await site.change(action, {"row": ["absent"]}, *bearer)).status == 403  # a change was not meant
+
+
+async def test_no_other_method_than_post_changes_anything(site: Site) -> None:
+    session = await by_password(site)
+    path = f"{ADMIN}holders/assign?user=DEMO%5Calice"
+    for method, status in (
+        ("GET", 404),
+        ("HEAD", 404),
+        ("PUT", 405),
+        ("DELETE", 405),
+        ("PATCH", 405),
+        ("OPTIONS", 405),
+    ):
+        option = ("-I",) if method == "HEAD" else ("-X", method)
+        reply = await site.get(path, *option, *JSON, "-H", f"Origin: {site.console}", *session)
+        assert reply.status == status, method
+    session = (*session[:-1], f"X-Calgate-Method-Override: {session[-1]}")
+    assert (await site.get(path, "-X", "POST", *JSON, "-H", f"Origin: {site.console}", *session)).status == 403
+
+
 @pytest.mark.browser
 @pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs Chromium")
 async def test_administrator_types_the_password_again_before_a_removal(site: Site) -> None:

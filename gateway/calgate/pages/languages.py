@@ -6,6 +6,7 @@ folder of such files adds languages, and replaces single texts.
 
 import gettext
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,7 @@ OURS = Path(__file__).parent / "translations"
 _FORMATS = {"en": "en-GB", "en-us": "en-US", "pt": "pt-PT"}  # whose times and numbers; elsewhere those of the language
 _MOST_RANGES = 20  # of one Accept-Language header; browsers send five or so
 _LONGEST_HEADER = 1000
+_WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")  # RFC 9110, 12.4.2: no nan, which would upset the order
 
 
 def mark_plural(one: str, many: str) -> tuple[str, str]:
@@ -88,14 +90,15 @@ class Languages:
 
     def choose(self, accept_language: str) -> Language:
         """Returns the reader's language by Accept-Language (RFC 9110, 12.5.4; lookup of RFC 4647, 3.4)."""
-        for wanted in _ranges(accept_language):
+        ranges, refused = _ranges(accept_language)
+        for wanted in ranges:
             if wanted == "*":
                 break
             while wanted:
-                if wanted in self._tags:
+                if wanted in self._tags and wanted not in refused:
                     return self._language(wanted)
                 wanted = wanted.rpartition("-")[0]
-        return self._language(self._default)
+        return self._language("en" if self._default in refused and "en" not in refused else self._default)
 
     def every(self) -> Iterator[Language]:
         """Yields each language. Raises ValueError with the file of one that cannot be used."""
@@ -158,14 +161,13 @@ def _read(file: Path) -> gettext.NullTranslations:
     return gettext.GNUTranslations(compiled)
 
 
-def _ranges(header: str) -> list[str]:
-    """Returns the language ranges of an Accept-Language header, the reader's favorite first."""
+def _ranges(header: str) -> tuple[list[str], frozenset[str]]:
+    """Returns the language ranges of an Accept-Language header, the reader's favorite first, and those with q=0."""
     weighted = []
     for part in header[:_LONGEST_HEADER].lower().split(",")[:_MOST_RANGES]:
         name, *parameters = (piece.strip() for piece in part.split(";"))
         weight = next((piece[2:] for piece in parameters if piece.startswith("q=")), "1")
-        try:
+        if _WEIGHT.fullmatch(weight):
             weighted.append((float(weight), name))
-        except ValueError:
-            continue
-    return [name for weight, name in sorted(weighted, key=lambda one: -one[0]) if weight > 0]
+    ranges = [name for weight, name in sorted(weighted, key=lambda one: -one[0]) if weight > 0]
+    return ranges, frozenset(name for weight, name in weighted if weight == 0)

@@ -15,6 +15,11 @@ from calgate.plugin.licensing import NoCal
 from calgate.plugin.texts import mark as _
 
 _TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".webp": "image/webp"}
+_BEGINS = {
+    ".png": rb"\x89PNG\r\n\x1a\n",
+    ".svg": rb"(?s)(\xef\xbb\xbf)?\s*<(.*<)?(\w+:)?svg[\s/>]",
+    ".webp": rb"(?s)RIFF....WEBP",
+}
 _LARGEST_LOGO = 64 * 1024  # it is sent with every page
 _LONGEST = 500  # characters of a value in a link; mail programs take 2000 in all
 
@@ -77,4 +82,6 @@ def _read_logo(file: Path) -> str:
         raise ValueError(f"logo: {file} cannot be read: {error.strerror}") from error
     if len(content) > _LARGEST_LOGO:
         raise ValueError(f"logo: {file} is larger than 64 KB, and it is sent with every page; make it smaller")
+    if not re.match(_BEGINS[file.suffix.lower()], content):
+        raise ValueError(f"logo: {file} is no {file.suffix[1:].upper()} picture, whatever its name; convert the file")
     return f"data:{kind};base64,{b64encode(content).decode()}"

@@ -26,7 +26,7 @@ class Moment:
 class Link:
     """A text that leads to another screen; `to` is path and query below the console's own path."""
 
-    text: str
+    text: str | int
     to: str
 
 

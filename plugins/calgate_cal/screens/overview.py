@@ -40,8 +40,8 @@ async def _card(licenses: Licenses, name: str, visitor: Visitor, today: Peaks) -
     ]
     denied, is_whole = await _denied_today(licenses, name, visitor)
     facts: dict[str, Cell] = {
-        "Waiting now": Link(str(state.waiting), page("queue", license=name)),
-        "Denied today": Link(f"{denied}" if is_whole else f"{denied} or more", page("denials", license=name)),
+        "Waiting now": Link(state.waiting, page("queue", license=name)),
+        "Denied today": Link(denied if is_whole else f"{denied} or more", page("denials", license=name)),
         "Holders": Link("who holds what", page("holders", license=name)),
     }
     return Bars(f"License {name}", bars, facts)

@@ -79,6 +79,13 @@ def test_page_of_a_method_without_a_text_shows_none() -> None:
         ("*, de;q=0.5", "en"),
         ("fi, *;q=0.1", "en"),
         ("de;q=0, fr;q=0.1", "fr"),
+        ("de-CH, de;q=0, fr;q=0.1", "fr"),
+        ("de;q=inf, fr;q=0.1", "fr"),
+        ("de;q=2, fr;q=-1, es;q=0.1", "es"),
+        ("zh-Hant-TW, zh;q=0.9", "en"),
+        ("zh, ja;q=0.5", "ja"),
+        ("*;q=0, de;q=0.1", "de"),
+        (", ".join(["de-DE"] * 600), "de"),
         ("de;q=nonsense, fr;q=0.1", "fr"),
         ("de;q=nan, fr;q=0.1", "fr"),
         (";;;,,,=;q", "en"),
@@ -93,6 +100,7 @@ def test_reader_gets_the_language_that_they_prefer(header: str, tag: str) -> Non
 def test_reader_without_a_known_language_gets_the_sites() -> None:
     languages = Languages("sv")
     assert [languages.choose(header).tag for header in ("", "fi", "en")] == ["sv", "sv", "en"]
+    assert [languages.choose(header).tag for header in ("sv;q=0", "sv;q=0, en;q=0")] == ["en", "sv"]
 
 
 def test_response_says_that_it_depends_on_the_readers_language_and_json_stays_english() -> None:

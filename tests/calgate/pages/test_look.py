@@ -111,6 +111,33 @@ def test_look_that_cannot_be_shown_is_a_fault_of_the_settings(
         check_pages(PagesSection.model_validate(settings))
 
 
+PNG, WEBP = b"\x89PNG\r\n\x1a\n", b"RIFF\x00\x00\x00\x00WEBP"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "is_fit"),
+    [
+        ("logo.png", PNG, True),
+        ("logo.PNG", PNG, True),
+        ("logo.webp", WEBP, True),
+        ("logo.svg", b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- made by -->\n<svg viewBox="0 0 2000 20"></svg>', True),
+        ("logo.svg", b"<svg:svg/>", True),
+        ("logo.png", b"", False),
+        ("logo.png", b"\xff\xd8\xff\xe0 a JPEG", False),
+        ("logo.webp", PNG, False),
+        ("logo.svg", b"<html>Not found</html>", False),
+    ],
+)
+def test_logo_is_the_picture_that_its_name_promises(tmp_path: Path, name: str, content: bytes, is_fit: bool) -> None:
+    logo = tmp_path / name
+    logo.write_bytes(content)
+    if is_fit:
+        assert "<img" in page(PagesSection(logo=logo), Forbidden("x"))
+        return
+    with pytest.raises(ValueError, match="picture, whatever its name"):
+        check_pages(PagesSection(logo=logo))
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
