@@ -61,6 +61,46 @@ def test_command_that_a_document_names_exists(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
+def test_option_that_a_document_gives_a_command_is_one_of_its_options(document: str) -> None:
+    text = text_of(document)
+    lines = [*re.findall(r"^ {4}(.*)$", text, re.MULTILINE), *re.findall(r"`([^`\n]+)`", text)]
+    for line in lines:
+        for typed in re.findall(r"(?:^|[\s/])calgate (?!calgate)([a-z][^|;>&#]*)", line):
+            command, words = command_of(typed.split())
+            known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+            given = {word.partition("=")[0].rstrip(",.)") for word in words if re.match(r"--?[a-z]", word)}
+            assert given <= known | {"-h", "--help", "--version"}, f"{document}: {line}"
+
+
+def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that is typed, and the words after it; a group where no subcommand is named."""
+    command: click.Command = main
+    while words and isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), words[0])
+        if found is None:
+            return command, words
+        command, words = found, words[1:]
+    return command, words
+
+
+def test_option_of_its_own_is_an_option_of_some_command() -> None:
+    known = set(options_of(main)) | {"--help"}
+    for document in (*GUIDE, "CHANGELOG.md", "README.md", "deploy/README.md"):
+        named = set(re.findall(r"`(--[a-z-]+)[^`\n]*`", text_of(document)))
+        assert named - known == set(), document
+
+
+def options_of(command: click.Command) -> Iterator[str]:
+    """The options of a command and of all below it."""
+    for parameter in command.params:
+        yield from (*parameter.opts, *parameter.secondary_opts)
+    if isinstance(command, click.Group):
+        command.list_commands(click.Context(command))  # adds those of plugins
+        for below in command.commands.values():
+            yield from options_of(below)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_file_and_heading_that_a_document_links_exist(document: str) -> None:
     for link in re.findall(r"\]\(([^):]+)\)", text_of(document)):
         name, _, anchor = link.partition("#")
@@ -92,6 +132,16 @@ def test_settings_of_a_chapter_are_known_to_the_schema(document: str) -> None:
             continue
         faults = Draft202012Validator(schema).iter_errors(settings)
         assert [fault.message for fault in faults if fault.validator != "required"] == [], block
+
+
+def test_name_with_an_underscore_in_a_chapter_is_a_setting_a_metric_a_claim_or_a_variable_of_pages() -> None:
+    places = ("gateway/calgate/pages", "gateway/calgate/telemetry", "plugins/calgate_oidc", "plugins/calgate_assertion")
+    files = [path for place in places for path in (ROOT / place).rglob("*") if path.suffix in (".py", ".html")]
+    texts = [text_of("deploy/reference/calgate.schema.json"), *(path.read_text(encoding="utf-8") for path in files)]
+    known = set(re.findall(r"\b[a-z]+(?:_[a-z0-9]+)+\b", "\n".join(texts)))
+    for document in GUIDE:
+        named = set(re.findall(r"`((?!calgate_)[a-z]+(?:_[a-z0-9]+)+)`", text_of(document)))
+        assert named - known == set(), document
 
 
 @pytest.mark.parametrize("document", ["CONTRIBUTING.md", "gateway/calgate/README.md", "tests/README.md"])
