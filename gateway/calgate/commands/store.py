@@ -34,18 +34,20 @@ def store() -> None:
     help="A settings file whose [store] names the new store; the rest of it does not matter.",
 )
 @click.option("--apply", is_flag=True, help="Copy; without this, only show what would be copied.")
-def move(file: Path, new: Path, apply: bool) -> None:
+@click.option("--restart", is_flag=True, help="Delete what an interrupted move left in the new store, and begin again.")
+def move(file: Path, new: Path, apply: bool, restart: bool) -> None:
     """Copies CALs, records, sessions and everything else to another store, and compares both sides.
 
     Between the private store, Redis, Valkey, Sentinel and Cluster, in any direction. All gateways must be stopped, and
-    the new store must have no keys of this site. The old store keeps its data; never run gateways on both.
+    the new store must have no keys of this site. The old store keeps its data; never run gateways on both. No gateway
+    works on a store that an interrupted move has left incomplete.
     """
     old_core, new_core = config.read(file).core, config.read(new).core
     faults = _faults(old_core, new_core, new)
     if faults:
         raise ConfigError(faults, code=1)
     try:
-        found = asyncio.run(_move(old_core, new_core, apply=apply))
+        found = asyncio.run(_move(old_core, new_core, apply=apply, restart=restart))
     except (MoveError, EmbeddedFaultError, NoServerError) as error:
         raise ConfigError([f"store move: {error}"], code=1) from error
     except (RedisError, OSError) as error:
@@ -67,12 +69,12 @@ def _faults(old: Core, new: Core, file: Path) -> list[str]:
     return []
 
 
-async def _move(old: Core, new: Core, *, apply: bool) -> Inventory:
+async def _move(old: Core, new: Core, *, apply: bool, restart: bool) -> Inventory:
     async with _client(old) as source:
         if not apply:
             return await take_inventory(source, old.store.prefix)
         async with _client(new) as target:
-            return await copy(source, target, old.store.prefix)
+            return await copy(source, target, old.store.prefix, restart=restart)
 
 
 @contextlib.asynccontextmanager

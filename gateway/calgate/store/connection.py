@@ -16,6 +16,7 @@ from calgate.plugin.services import Event
 from calgate.plugin.values import as_text
 from calgate.store.client import AWAY, Client, held_connection
 from calgate.store.events import STORE_RECONNECTED, EventChannel, encode
+from calgate.store.move import marker_of
 from calgate.telemetry.metrics import Metrics, operation
 
 _ACKNOWLEDGED_WITHIN = 1000  # milliseconds
@@ -158,6 +159,11 @@ class RedisStore:
 
     async def _load(self, names: set[str]) -> None:
         """Loads with REPLACE: the server may have an older text under the same name."""
+        if await self._redis.exists(marker_of(self.prefix)):
+            raise Unavailable(
+                "the store has what an interrupted `calgate store move` left; repeat it with --apply --restart, or set"
+                " [store] to the store from which it moved"
+            )
         everywhere = {"target_nodes": RedisCluster.PRIMARIES} if isinstance(self._redis, RedisCluster) else {}
         for name in sorted(names):
             load = ("FUNCTION LOAD", "REPLACE", self._libraries[name])

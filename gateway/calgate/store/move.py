@@ -55,38 +55,64 @@ class Inventory:
         return dict(sorted(counts.items()))
 
 
+def marker_of(prefix: str) -> str:
+    """Returns the key that a store has while a site is copied into it, and for as long as a move was interrupted."""
+    return f"{prefix}:moving"
+
+
 async def take_inventory(client: Client, prefix: str) -> Inventory:
     """Reads every key of a site."""
     return await _read_all(client, prefix, _nothing)
 
 
-async def copy(source: Client, target: Client, prefix: str) -> Inventory:
+async def copy(source: Client, target: Client, prefix: str, *, restart: bool = False) -> Inventory:
     """Copies every key into a target that has none, and compares. Raises MoveError, and then leaves the target empty.
 
-    No gateway may run on either store at the same time.
+    No gateway may run on either store at the same time, and none uses a target that a move was killed on: with
+    `restart` what that move left is deleted first.
     """
     for client, name in ((source, "this store"), (target, "the target")):
         if await _listeners(client, prefix):
             raise MoveError(f"a gateway is running on {name}, and would change it meanwhile; stop all gateways first")
-    marker = f"{prefix}:moving"
-    if await _keys(target, prefix):
-        raise MoveError(
-            f"the target has keys that begin with {prefix}: already, and is not overwritten; use an empty store, or"
-            " another prefix for the site that is there"
-        )
+    marker = marker_of(prefix)
+    await _check_empty(target, prefix, restart=restart)
     await target.execute_command("SET", marker, "1")
     try:
         found = await _read_all(source, prefix, lambda key, words: _write(target, key, words))
         for key, content in found.keys.items():
             await _finish(target, key, content)
-        await target.execute_command("DEL", marker)
-        _compare(found, await take_inventory(target, prefix))
+        copied = await take_inventory(target, prefix)
+        del copied.keys[marker.encode()]
+        _compare(found, copied)
         _compare(found, await take_inventory(source, prefix))
     except BaseException:
-        for key in await _keys(target, prefix):
-            await target.execute_command("DEL", key)
+        await _clear(target, prefix)
         raise
+    await target.execute_command("DEL", marker)
     return found
+
+
+async def _check_empty(target: Client, prefix: str, *, restart: bool) -> None:
+    if not await _keys(target, prefix):
+        return
+    if not await target.execute_command("EXISTS", marker_of(prefix)):
+        raise MoveError(
+            f"the target has keys that begin with {prefix}: already, and is not overwritten; use an empty store, or"
+            " another prefix for the site that is there"
+        )
+    if not restart:
+        raise MoveError(
+            "the target has what an interrupted move left, or another move is running; if none is, add --restart to"
+            " delete that and begin again"
+        )
+    await _clear(target, prefix)
+
+
+async def _clear(target: Client, prefix: str) -> None:
+    """Deletes every key of a site, the marker last: what is left of an interrupted deletion must not be used."""
+    marker = marker_of(prefix).encode()
+    for key in sorted(await _keys(target, prefix), key=lambda key: key == marker):
+        await target.execute_command("DEL", key)
 
 
 def _compare(source: Inventory, other: Inventory) -> None:

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from calgate.plugin.errors import Unavailable
+from calgate.store import StoreSection, open_store
 from calgate.store.move import MoveError, copy, take_inventory
 from support.redis_servers import KINDS, Server
 
@@ -84,6 +87,48 @@ async def test_store_that_has_keys_of_the_site_is_not_touched(stores: tuple[Redi
     await new.set("calgate:session:x", "mine")
     with pytest.raises(MoveError, match="not overwritten"):
         await copy(old, new, "calgate")
+    assert await new.keys("*") == [b"calgate:session:x"]
+
+
+async def test_no_gateway_works_on_what_an_interrupted_move_left_until_it_is_repeated(
+    stores: tuple[Redis, Redis], servers: tuple[Server, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = stores
+    await fill(old)
+    written: Any = new.execute_command
+
+    async def write(*words: Any, **options: Any) -> Any:
+        if words[0] in ("ZADD", "DEL"):
+            raise RedisConnectionError("the power is gone")
+        return await written(*words, **options)
+
+    with monkeypatch.context() as cut:
+        cut.setattr(new, "execute_command", write)
+        with pytest.raises(RedisConnectionError):
+            await copy(old, new, "calgate")
+    assert await new.dbsize() > 1
+    async with open_store(StoreSection(url=servers[1].url), tmp_path) as store:
+        store.library("probe", "#!lua name=probe\nredis.register_function('probe', function() return 1 end)")
+        with pytest.raises(Unavailable, match="interrupted"):
+            await store.call("probe", ["k"])
+        with pytest.raises(MoveError, match="stop all gateways first"):
+            await copy(old, new, "calgate", restart=True)
+    with pytest.raises(MoveError, match="add --restart"):
+        await copy(old, new, "calgate")
+    await new.set("calgate:left", "1")
+    await copy(old, new, "calgate", restart=True)
+    assert (await take_inventory(new, "calgate")).keys == (await take_inventory(old, "calgate")).keys
+    async with open_store(StoreSection(url=servers[1].url), tmp_path) as store:
+        store.library("probe", "#!lua name=probe\nredis.register_function('probe', function() return 1 end)")
+        assert await store.call("probe", ["k"]) == 1
+
+
+async def test_restart_does_not_delete_a_store_that_no_move_was_interrupted_on(stores: tuple[Redis, Redis]) -> None:
+    old, new = stores
+    await fill(old)
+    await new.set("calgate:session:x", "mine")
+    with pytest.raises(MoveError, match="not overwritten"):
+        await copy(old, new, "calgate", restart=True)
     assert await new.keys("*") == [b"calgate:session:x"]
 
 
