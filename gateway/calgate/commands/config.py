@@ -1,9 +1,12 @@
 """`calgate config`: a first file, the settings in force, the schema for editors, and a check without the network."""
 
 import json
+import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -78,22 +81,21 @@ def init(
     """
     from calgate.commands.domain_dns import discover, resolver_of  # here, because importing dnspython takes a while
 
-    if file.exists():
-        raise ConfigError([f"{file}: the file exists and is never replaced; give another one with -c"], 1)
+    _check_place(file)
     try:
         found = discover(domain, resolver_of(server))
     except (LookupError, ValueError) as error:
         raise ConfigError([f"config init: {error}"], 1) from error
     click.echo(f"{found.name}: domain controllers {', '.join(found.controllers)}")
     answers = first_file.Answers(
-        host=host or click.prompt("The site's name in the browser's address bar", type=_HostName()),
-        upstreams=upstreams or click.prompt("Document servers, such as http://qvws1.corp.example", type=_Upstreams()),
-        group=group or click.prompt("Group whose members can open documents, such as CORP\\Analysts"),
-        reader=reader or click.prompt("Account that reads the directory, such as svc-calgate-read@corp.example"),
+        host=host or _ask("The site's name in the browser's address bar", _HostName()),
+        upstreams=upstreams or _ask("Document servers, such as http://qvws1.corp.example", _Upstreams()),
+        group=group or _ask("Group whose members can open documents, such as CORP\\Analysts"),
+        reader=reader or _ask("Account that reads the directory, such as svc-calgate-read@corp.example"),
         cals={
-            "named": click.prompt("Named CALs bought", type=_COUNT) if named is None else named,
+            "named": _ask("Named CALs bought", _COUNT) if named is None else named,
             "document": document,
-            "session": click.prompt("Session CALs bought", type=_COUNT) if session is None else session,
+            "session": _ask("Session CALs bought", _COUNT) if session is None else session,
             "usage": usage,
         },
         contact=contact,
@@ -103,6 +105,36 @@ def init(
     except OSError as error:
         raise ConfigError([f"{file}: cannot be written: {error.strerror}"], 1) from error
     _print_steps(file, first_file.remaining_steps(found, answers, file.absolute()))
+
+
+def _check_place(file: Path) -> None:
+    """Refuses a place that cannot be written before anything is asked. Raises ConfigError."""
+    folder = file.absolute().parent
+    if file.exists():
+        fault = "the file exists and is never replaced; give another one with -c"
+    elif not folder.is_dir():
+        fault = f"there is no folder {folder}; make it, or give another file with -c"
+    elif not os.access(folder, os.W_OK):
+        fault = f"this user cannot write into {folder}; run the command as root, or give another file with -c"
+    else:
+        return
+    raise ConfigError([f"{file}: {fault}"], 1)
+
+
+def _ask(what: str, kind: click.ParamType[Any] | None = None) -> Any:
+    """Asks on the terminal. Raises ConfigError where there is none and no answer is piped in."""
+    try:
+        return click.prompt(what, type=kind)
+    except click.Abort as abort:
+        if sys.stdin.isatty():
+            raise
+        raise ConfigError(
+            [
+                f"config init: there is no terminal to ask on ({what}); give --host, --upstreams, --group, --reader,"
+                " --named and --session"
+            ],
+            1,
+        ) from abort
 
 
 def _print_steps(file: Path, steps: Iterable[first_file.Step]) -> None:

@@ -89,6 +89,29 @@ def test_existing_file_is_never_replaced(dns: str, tmp_path: Path) -> None:
     assert "never replaced" in done.output
 
 
+def test_folder_that_is_not_there_is_told_before_anything_is_asked(dns: str, tmp_path: Path) -> None:
+    done = init(dns, tmp_path / "new", answers="")
+    assert (done.exit_code, "bar" in done.output) == (1, False)
+    assert f"there is no folder {tmp_path}/new; make it, or give another file with -c" in done.output
+
+
+def test_folder_that_cannot_be_written_is_told_before_anything_is_asked(
+    dns: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # the tests run as root
+    done = init(dns, tmp_path, answers="")
+    assert (done.exit_code, "bar" in done.output) == (1, False)
+    assert f"this user cannot write into {tmp_path}; run the command as root" in done.output
+
+
+def test_without_a_terminal_the_options_are_named(dns: str, tmp_path: Path) -> None:
+    done = init(dns, tmp_path, "--host", "bi.corp.example", answers="")
+    assert done.exit_code == 1
+    assert "there is no terminal to ask on" in done.output
+    assert "--upstreams, --group, --reader, --named and --session" in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_dangling_link_is_not_written_through(dns: str, tmp_path: Path) -> None:
     (tmp_path / "calgate.toml").symlink_to(tmp_path / "elsewhere")
     assert init(dns, tmp_path, *OPTIONS).exit_code == 1
