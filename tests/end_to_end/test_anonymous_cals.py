@@ -19,6 +19,7 @@ from support.gateway_process import (
     gateway,
     write_settings,
 )
+from support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -206,7 +207,7 @@ async def test_signing_in_gives_the_anonymous_cal_back(gate: Gateway, server: Do
     async def is_back() -> bool:
         return await holders(gate, "leave") == []
 
-    assert await _soon(is_back)
+    await until(is_back)
     [released] = [holder for holder in await _records(gate, "leave") if holder["what"] == "signed-out"]
     assert released["name"].startswith("anonymous-")
 
@@ -256,14 +257,6 @@ async def test_forward_auth_refuses_a_public_route_with_a_license(gate: Gateway)
     options = [word for line in described for word in ("-H", line)]
     refused = await curl(f"{gate.url}/_calgate/auth", *through_proxy("192.0.2.8"), *options, *PAGE)
     assert (refused.status, refused.values("set-cookie")) == (403, [])
-
-
-async def _soon(holds: object) -> bool:
-    for _ in range(50):
-        if await holds():  # type: ignore[operator]
-            return True
-        await asyncio.sleep(0.1)
-    return False
 
 
 async def _records(gate: Gateway, license: str) -> list[dict[str, str]]:

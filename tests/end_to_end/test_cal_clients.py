@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from support.gateway_process import DocumentServer, Gateway, NtlmClient, Reply, calgate, curl, gateway, write_settings
+from support.gateway_process import (
+    DocumentServer,
+    Gateway,
+    NtlmClient,
+    Reply,
+    calgate,
+    curl,
+    gateway,
+    has_status,
+    write_settings,
+)
+from support.waiting import until
 
 FIREFOX = ("-A", "Mozilla/5.0")
 
@@ -106,8 +117,7 @@ async def test_browser_keeps_its_cal_when_its_session_ends_and_it_signs_in_again
         first = await curl(f"{gate.url}/docs/sales", *FIREFOX, user="alice")
         cookies = jar(first)
         assert (first.status, set(cookies)) == (200, {"calgate", "calgate-browser"})
-        while (await curl(f"{gate.url}/portal", *FIREFOX, *sent(cookies))).status != 401:
-            await asyncio.sleep(0.1)
+        await until(lambda: has_status(curl(f"{gate.url}/portal", *FIREFOX, *sent(cookies)), 401), every=0.1)
         again = await curl(f"{gate.url}/docs/sales", *FIREFOX, *sent(cookies), user="alice")
         assert again.status == 200, "its own old CAL does not deny it"
         assert "calgate-browser" not in jar(again)

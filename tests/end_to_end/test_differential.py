@@ -83,7 +83,9 @@ class Stand:
     async def try_out(self, vector: Vector) -> tuple[str, bytes]:
         """Returns what arrives at the document server, "" if nothing does, and the proxy's response."""
         self.arrived.clear()
-        answer = await raw(self.port, vector.sent.replace(b"COOKIE", self.cookie.encode()), within=SILENCE)
+        answer = await raw(
+            self.port, vector.sent.replace(b"COOKIE", self.cookie.encode()), within=SILENCE, begins=SILENCE
+        )
         return ", ".join(self.arrived), answer
 
 

@@ -12,6 +12,7 @@ import struct
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ from support.gateway_process import (
 )
 from support.plugins import install
 from support.ports import free_port
+from support.waiting import until
 
 
 @dataclass
@@ -67,15 +69,6 @@ async def load(gate: Gateway, cookie: str, clients: int = 8, *, pause: float = 0
     finally:
         stop.set()
         await asyncio.gather(*clients_)
-
-
-async def until(condition: "object", seconds: float = 60) -> None:
-    """Waits until a callable returns a true value."""
-    for _ in range(int(seconds / 0.05)):
-        if condition():  # type: ignore[operator]
-            return
-        await asyncio.sleep(0.05)
-    pytest.fail("the condition was never fulfilled")
 
 
 def listening_on(port: int) -> int:
@@ -260,7 +253,7 @@ async def test_failed_reload_to_more_workers_leaves_no_socket_without_a_worker(
         settings.write_text(text.replace("users.toml", "nowhere.toml"))
         gate.process.send_signal(signal.SIGHUP)
         await until(lambda: "nowhere.toml cannot be read" in gate.log.read_text())
-        await until(lambda: listening_on(gate.port) == 1, seconds=20)
+        await until(lambda: listening_on(gate.port) == 1)
         request = b"GET /_calgate/health HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n"
         answers = await asyncio.gather(*(raw(gate.port, request) for _ in range(40)))
         assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK"] * 40
@@ -298,10 +291,14 @@ async def test_sigusr2_keeps_the_requests_of_workers_from_before_a_reload(
         asking = asyncio.create_task(curl(f"{gate.url}/portal/slow", "-H", f"Cookie: {cookie}"))
         await asked.wait()
         (first,) = workers_of(gate)
+
+        def has_said(text: str, times: int) -> bool:
+            return gate.log.read_text().count(text) >= times
+
         for number, said in ((signal.SIGHUP, "settings reloaded"), (signal.SIGUSR2, "ready on")) * 2:
             before = gate.log.read_text().count(said)
             gate.process.send_signal(number)
-            await until(lambda said=said, before=before: gate.log.read_text().count(said) > before, seconds=60)
+            await until(partial(has_said, said, before + 1))
         let_go.set()
         assert (await asking).body == b"whole"
         await until(lambda: not Path(f"/proc/{first}").exists())  # not even a zombie process

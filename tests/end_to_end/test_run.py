@@ -5,7 +5,6 @@ import re
 import socket
 import ssl
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,10 +18,12 @@ from support.gateway_process import (
     cookie_of,
     curl,
     gateway,
+    has_status,
     write_settings,
 )
 from support.ports import free_port
 from support.redis_servers import KINDS, Server
+from support.waiting import until
 
 
 async def test_every_fault_of_the_file_is_reported_at_once_with_its_line(
@@ -125,23 +126,12 @@ async def test_gateway_without_its_store_is_ready_and_degraded_until_the_store_r
         assert reply.values("retry-after")
         store.start()
         try:
-            for _ in range(100):
-                if (await curl(f"{gate.url}/_calgate/health?strict")).status == 200:
-                    break
-                await asyncio.sleep(0.1)
+            await until(lambda: has_status(curl(f"{gate.url}/_calgate/health?strict"), 200))
             assert (await curl(f"{gate.url}/portal", user="alice")).status == 200
         finally:
             store.stop()
         readyz = await curl(f"http://127.0.0.1:{admin}/readyz")
         assert readyz.status == 200, "the store ended again"
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(200):
-        if condition():
-            return
-        await asyncio.sleep(0.05)
-    pytest.fail("it did not become true")
 
 
 async def test_sigterm_lets_open_requests_finish_and_exits_0(gate: Gateway, server: DocumentServer) -> None:

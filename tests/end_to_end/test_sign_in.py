@@ -18,9 +18,11 @@ from support.gateway_process import (
     cookie_of,
     curl,
     gateway,
+    has_status,
     raw,
     write_settings,
 )
+from support.waiting import until
 
 
 async def test_document_server_is_told_who_signed_in_by_ntlm(gate: Gateway, server: DocumentServer) -> None:
@@ -243,12 +245,7 @@ async def test_post_is_served_shortly_after_the_session_lapsed_and_a_get_signs_i
     async with gateway(settings) as gate:
         first = await curl(f"{gate.url}/portal", user="alice")
         pair = first.values("set-cookie")[0].partition(";")[0]
-        for _ in range(100):
-            if (await curl(f"{gate.url}/portal", "-H", f"Cookie: {pair}")).status == 401:
-                break
-            await asyncio.sleep(0.2)
-        else:
-            pytest.fail("the session never lapsed")
+        await until(lambda: has_status(curl(f"{gate.url}/portal", "-H", f"Cookie: {pair}"), 401), every=0.2)
         posted = await curl(f"{gate.url}/form", "-H", f"Cookie: {pair}", "-d", "a=1")
         assert posted.status == 200
         assert server.seen[-1].body == b"a=1"

@@ -5,8 +5,18 @@ import json
 import signal
 from pathlib import Path
 
-from support.gateway_process import DocumentServer, Exchange, calgate, cookie_of, curl, gateway, write_settings
+from support.gateway_process import (
+    DocumentServer,
+    Exchange,
+    calgate,
+    cookie_of,
+    curl,
+    gateway,
+    has_status,
+    write_settings,
+)
 from support.redis_servers import REDIS, Server
+from support.waiting import until
 
 
 async def test_leases_that_are_known_serve_on_and_a_new_claim_is_a_503_and_no_denial(
@@ -68,10 +78,7 @@ async def test_cookie_that_the_document_server_sets_meanwhile_costs_no_answer_an
             reply = await curl(f"{gate.url}/form", *cookie, "-d", "a=1")
             assert (reply.status, reply.values("set-cookie")) == (200, ["doc-session=alices; Path=/"])
             store.start()
-            for _ in range(100):
-                if (await curl(f"{gate.url}/_calgate/health?strict")).status == 200:
-                    break
-                await asyncio.sleep(0.1)
+            await until(lambda: has_status(curl(f"{gate.url}/_calgate/health?strict"), 200))
             assert (await curl(f"{gate.url}/portal", *cookie)).status == 200
             gone = await curl(f"{gate.url}/_calgate/sign-out", *cookie, "-X", "POST")
             assert any(one.startswith("doc-session=; Max-Age=0") for one in gone.values("set-cookie"))

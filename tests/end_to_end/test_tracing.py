@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from support.gateway_process import (
     write_settings,
 )
 from support.ports import free_port
+from support.waiting import until
 
 STRANGERS_TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{STRANGERS_TRACE}-b7ad6b7169203331-01"
@@ -90,14 +91,6 @@ def tracing(port: int, more: str = "") -> str:
 
 def attributes(span: Span) -> dict[str, object]:
     return {a.key: getattr(a.value, a.value.WhichOneof("value") or "") for a in span.attributes}
-
-
-async def until(condition: Callable[[], object]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        await asyncio.sleep(0.05)
-    pytest.fail("it never came to pass")
 
 
 async def test_sign_in_with_a_claim_is_one_trace_without_secrets(server: DocumentServer, tmp_path: Path) -> None:

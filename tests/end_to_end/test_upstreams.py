@@ -16,6 +16,7 @@ from support.gateway_process import (
     gateway,
     write_settings,
 )
+from support.waiting import until
 
 USERS = [f"user{number}" for number in range(12)]
 
@@ -78,8 +79,7 @@ async def test_slow_uploads_of_one_user_leave_connections_to_others(tmp_path: Pa
             _, writer = await asyncio.open_connection("127.0.0.1", gate.port)
             stack.callback(writer.close)
             writer.write(head.encode())
-        while len(server.writers) < 3:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(server.writers) >= 3)
         assert [await ask(gate, other) for _ in range(3)] == [200, 200, 200]
         assert await ask(gate, slow) == 503, "further requests of the same user wait and then fail"
         assert "requests of this user were using" in gate.log.read_text()
@@ -133,20 +133,14 @@ async def test_health_check_marks_a_server_down_and_up(tmp_path: Path) -> None:
 
     async with two_servers(tmp_path, 'health = { path = "/healthy", every = "200ms" }') as (gate, one, two):
         one.behaviour = sick
-        for _ in range(100):
-            if "marked down by its health check (status 500)" in gate.log.read_text():
-                break
-            await asyncio.sleep(0.05)
+        await until(lambda: "marked down by its health check (status 500)" in gate.log.read_text())
         cookies = await cookies_of(gate)
         one.seen.clear()
         for cookie in cookies:
             assert await ask(gate, cookie) == 200
         assert [exchange.path for exchange in one.seen if exchange.path != "/healthy"] == []
         one.behaviour = Exchange.answer
-        for _ in range(100):
-            if "marked up by its health check" in gate.log.read_text():
-                break
-            await asyncio.sleep(0.05)
+        await until(lambda: "marked up by its health check" in gate.log.read_text())
         for cookie in cookies:
             await ask(gate, cookie)
         assert any(exchange.path == "/portal" for exchange in one.seen)
@@ -165,18 +159,20 @@ async def test_administrator_drains_a_server_and_restores_it(tmp_path: Path) -> 
         name = f"http://127.0.0.1:{one.port}"
         code, out, err = await calgate("upstreams", "drain", name, "-c", str(gate.settings))
         assert (code, out) == (0, f"{name} is drained\n"), err
-        await asyncio.sleep(0.5)
-        one.seen.clear()
-        for cookie in cookies:
-            assert await ask(gate, cookie) == 200
-        assert one.seen == []
+
+        async def is_unused() -> bool:
+            one.seen.clear()
+            assert {await ask(gate, cookie) for cookie in cookies} == {200}
+            return not one.seen
+
+        async def is_used() -> bool:
+            return not await is_unused()
+
+        await until(is_unused)
         _, out, _ = await calgate("upstreams", "list", "-c", str(gate.settings), "--json")
         assert '"drained": true' in out
         await calgate("upstreams", "restore", name, "-c", str(gate.settings))
-        await asyncio.sleep(0.5)
-        for cookie in cookies:
-            await ask(gate, cookie)
-        assert one.seen
+        await until(is_used)
         code, _, err = await calgate("upstreams", "drain", "http://other", "-c", str(gate.settings))
         assert code == 1
         assert name in err

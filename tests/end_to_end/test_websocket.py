@@ -151,9 +151,9 @@ async def test_websocket_is_closed_with_1008_when_its_session_ends(gate: Gateway
     await read_frame(reader)
     code, out, err = await calgate("sessions", "end", "DEMO\\alice", "-c", str(gate.settings))
     assert (code, out) == (0, "1 session ended\n"), err
-    opcode, payload = await asyncio.wait_for(read_frame(reader), 2)
+    opcode, payload = await asyncio.wait_for(read_frame(reader), 20)
     assert (opcode, struct.unpack(">H", payload[:2])[0]) == (8, 1008)
-    assert await asyncio.wait_for(reader.read(), 3) == b""
+    assert await asyncio.wait_for(reader.read(), 20) == b""
     writer.close()
 
 

@@ -1,6 +1,5 @@
 """A gateway with a console and people of every role, for tests."""
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -8,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from calgate_users import edit, ntlmv2
-from support.gateway_process import PASSWORD, DocumentServer, Gateway, Reply, curl, gateway, write_settings
+from support.gateway_process import PASSWORD, DocumentServer, Gateway, Reply, curl, gateway, has_status, write_settings
 from support.ports import free_port
+from support.waiting import until
 
 PEOPLE = {"root": "admins", "helen": "helpdesk", "rita": "readers"}
 ADMIN = "/_calgate/admin/"
@@ -77,11 +77,7 @@ def write(
 
 async def until_served(console: Console) -> None:
     """Waits until the console's process serves: the gateway does not wait for it."""
-    for _ in range(400):
-        if (await console.get("root", "")).status == 200:
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(console.gate.log.read_text())
+    await until(lambda: has_status(console.get("root", ""), 200))
 
 
 @contextlib.asynccontextmanager

@@ -1,6 +1,5 @@
 """A document server with Kerberos behind the gateway: Apache in the domain, and a gateway that delegates to it."""
 
-import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -10,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from support.domain import ADDRESS, BASE, DOMAIN, HOST, OLD_HOST, SERVICE_PASSWORD, Lab, run
-from support.gateway_process import Gateway, curl, gateway
+from support.gateway_process import Gateway, curl, gateway, has_status
 from support.ports import free_port
+from support.waiting import until
 
 SERVICE = f"HTTP/{OLD_HOST}"
 REALM = DOMAIN.upper()
@@ -145,10 +145,7 @@ async def in_front_of(
     added = {"listen": "", "negotiate": "", "ldap": "", "more": "", "sign_on": ""} | more
     settings.write_text(SETTINGS.format(folder=folder, port=free_port(), **server, **values, **added))
     async with gateway(settings) as gate:
-        for _ in range(200):
-            if (await curl(f"{gate.scheme}://{HOST}:{gate.port}/_calgate/health", "-k")).status == 200:
-                break
-            await asyncio.sleep(0.05)
+        await until(lambda: has_status(curl(f"{gate.scheme}://{HOST}:{gate.port}/_calgate/health", "-k"), 200))
         yield gate
 
 

@@ -320,13 +320,21 @@ async def curl(url: str, *options: str, user: str | None = None, password: str =
     return Reply(status, last, body, process.returncode or 0)
 
 
-async def raw(port: int, data: bytes, *, within: float = 5) -> bytes:
-    """Sends bytes and returns what comes back until the gateway closes, or sends nothing for `within` seconds."""
+async def has_status(asking: Awaitable[Reply], status: int) -> bool:
+    """Whether a request gets this status; for `until`."""
+    return (await asking).status == status
+
+
+async def raw(port: int, data: bytes, *, within: float = 5, begins: float = 30) -> bytes:
+    """Sends bytes and returns what comes back until the gateway closes, or sends nothing more for `within` seconds.
+
+    `begins`: seconds for the first bytes, many, because a loaded machine may respond late.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(data)
     received = b""
     with contextlib.suppress(TimeoutError, ConnectionError):
-        while piece := await asyncio.wait_for(reader.read(65536), within):
+        while piece := await asyncio.wait_for(reader.read(65536), within if received else begins):
             received += piece
     writer.close()
     return received

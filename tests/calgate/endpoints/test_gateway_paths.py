@@ -69,7 +69,7 @@ async def test_sign_out_releases_the_cal_though_the_client_disconnects_in_betwee
     with pytest.raises(asyncio.CancelledError):
         await signing_out
     site.may_end.set()
-    await asyncio.wait_for(site.is_released.wait(), 1)
+    await asyncio.wait_for(site.is_released.wait(), 20)
 
 
 async def test_sign_out_that_failed_halfway_releases_the_cal_when_it_is_repeated() -> None:

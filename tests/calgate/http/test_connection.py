@@ -123,7 +123,7 @@ async def test_shutdown_waits_for_a_response_that_was_sent_at_once_to_be_read() 
         while piece := await asyncio.get_running_loop().sock_recv(client, 65_536):
             received += piece
         assert received.count(b"x") == SIZE
-        await asyncio.wait_for(stopping, 3)
+        await asyncio.wait_for(stopping, 20)
 
 
 async def test_response_sent_at_once_closes_when_its_reader_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

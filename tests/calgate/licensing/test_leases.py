@@ -62,7 +62,7 @@ async def test_claim_is_given_back_when_its_client_disconnects_meanwhile() -> No
     with pytest.raises(asyncio.CancelledError):
         await claiming
     allocator.may_reply.set()
-    lease, served = await asyncio.wait_for(allocator.settled.get(), 1)
+    lease, served = await asyncio.wait_for(allocator.settled.get(), 20)
     assert (lease.reference, served) == ("R", False)
 
 

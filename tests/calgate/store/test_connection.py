@@ -11,6 +11,7 @@ from calgate.plugin.errors import Unavailable
 from calgate.plugin.services import Event
 from calgate.store import StoreSection, open_store
 from support.redis_servers import Server
+from support.waiting import until
 
 LIBRARY = """#!lua name=probe
 redis.register_function('probe_count', function(keys)
@@ -21,14 +22,6 @@ redis.register_function{function_name='probe_read', callback=function(keys) retu
   flags={'no-writes'}}
 redis.register_function('probe_fault', function() return redis.error_reply('PROBE no') end)
 """
-
-
-async def until(condition: object, within: float = 10) -> None:
-    """Waits for a condition that another process brings about."""
-    deadline = time.monotonic() + within
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "it never came about"
-        await asyncio.sleep(0.01)
 
 
 async def test_function_is_loaded_at_first_use_and_again_after_a_flush(server: Server, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ async def test_running_gateway_on_either_side_is_refused(stores: tuple[Redis, Re
     await fill(old)
     events = stores[side].pubsub()
     await events.subscribe("calgate:news")
-    await events.get_message(timeout=1)
+    await events.get_message(timeout=20)
     with pytest.raises(MoveError, match="stop all gateways first"):
         await copy(old, new, "calgate")
     await events.aclose()

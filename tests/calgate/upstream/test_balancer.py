@@ -8,6 +8,7 @@ from calgate.telemetry.metrics import Metrics
 from calgate.upstream.balancer import LoadBalancer, Server
 from calgate.upstream.pool import Unreachable, Upstream
 from calgate.upstream.settings import HealthSection
+from support.waiting import until
 
 
 async def test_server_without_health_check_is_down_from_the_third_failure_in_a_row_until_it_serves() -> None:
@@ -49,8 +50,7 @@ async def test_health_check_decides_alone_where_there_is_one() -> None:
         balancer.failed(member, Unreachable("refused"))
         assert list(balancer.states()) == [(upstream.name, True)]
         watching = asyncio.create_task(balancer.watch())
-        while member.is_healthy:
-            await asyncio.sleep(0.01)
+        await until(lambda: not member.is_healthy)
         watching.cancel()
         assert list(balancer.states()) == [(upstream.name, False)]
         assert member.failure.startswith("health check: ")
