@@ -109,8 +109,14 @@ class AnonymousBrowsers:
 
 
 def _session(address: str, name: str, person_key: str, person: Person, created: float) -> Session:
-    session = Session(
-        f"anonymous {address}", _IDENTITY, person_key, name, address, is_browser=False, created=created, person=person
+    return Session(
+        f"anonymous {address}",
+        _IDENTITY,
+        person_key,
+        name,
+        address,
+        is_browser=False,
+        created=created,
+        person=person,
+        is_anonymous=True,
     )
-    session.is_anonymous = True
-    return session

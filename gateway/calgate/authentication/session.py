@@ -66,6 +66,28 @@ class Session:
         """Counts a request or message of the browser: it keeps the session alive."""
         self.used_at = now
 
+    # ------------------------------------------------------------ this copy, compared with the store
+
+    def believe(self, until: float) -> None:
+        """Notes that the copy is as the store has it, which is believed for a while."""
+        self.believed_until = until
+
+    def doubt(self, now: float) -> None:
+        """Notes that the copy can be out of date: it is read again when it is used; the grace time counts from now."""
+        self.believed_until = min(self.believed_until, now)
+
+    def set_state(self, *, ended: str, lapsed: bool) -> None:
+        """Sets whether the session is over, and whether it still serves a POST, as the store has it."""
+        self.ended, self.lapsed = ended, lapsed
+
+    def confirm(self) -> None:
+        """Notes that the client has sent the cookie back."""
+        self.confirmed = True
+
+    def set_token(self, token: Token) -> None:
+        """Puts the API token in place as the store has it now."""
+        self.token = token
+
     # ------------------------------------------------------------ credentials
 
     def was_proved_by(self, credentials: bytes) -> bool:
@@ -85,6 +107,13 @@ class Session:
     def needs_person(self, now: float, refresh: float) -> bool:
         """Whether the person must be looked up again."""
         return self.person is None or now - self.person_at > refresh
+
+    def begin_refresh(self) -> bool:
+        """Whether the person should be looked up in the background: once for each time that they were looked up."""
+        if self.refreshed_from == self.person_at:
+            return False
+        self.refreshed_from = self.person_at
+        return True
 
     def remember_person(self, person: Person, now: float) -> None:
         """Stores what the directory returned; a change forgets everything that was decided for the old state."""

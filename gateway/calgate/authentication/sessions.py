@@ -74,7 +74,7 @@ class Sessions:
             return None
         if not session.confirmed:
             await self._confirm(session)
-        session.used_at = now
+        session.note_use(now)
         return session
 
     def remembered(self, key: str) -> Session | None:
@@ -83,7 +83,7 @@ class Sessions:
         now = self._clock()
         if copy is None or now >= copy.believed_until or not copy.confirmed:
             return None
-        copy.used_at = now
+        copy.note_use(now)
         return copy
 
     async def demand_live(self, session: Session) -> Session:
@@ -102,7 +102,7 @@ class Sessions:
         return now
 
     async def _confirm(self, session: Session) -> None:
-        session.confirmed = True
+        session.confirm()
         self._unconfirmed.remove((session.person_key, session.address), session.key)
         await self._store.enlist(session)
 
@@ -184,10 +184,10 @@ class Sessions:
         if ended or lapsed:
             self._drop(key, ended or EXPIRED)  # closes what is open; a late POST gets a fresh Session object
         session = self._known.get(key) or from_record(key, found)
-        session.ended, session.lapsed = ended, lapsed
+        session.set_state(ended=ended, lapsed=lapsed)
         session.cookies.merge(found)
         if not (ended or lapsed):
-            session.believed_until = self._clock() + COPY_LIFE
+            session.believe(self._clock() + COPY_LIFE)
             if key not in self._known:
                 self._known[key] = session
                 await self._store.enlist(session)
@@ -274,7 +274,7 @@ class Sessions:
         elif event.topic == "store-back":  # events may have been missed
             now = self._clock()
             for session in self._known.values():
-                session.believed_until = min(session.believed_until, now)  # the grace time still counts from here
+                session.doubt(now)
 
     def known(self) -> Sequence[Session]:
         """Returns this process's copies."""

@@ -220,8 +220,7 @@ class SignIn:
 
         Otherwise all open requests would wait for the same query when the time is over.
         """
-        if session.refreshed_from != session.person_at:
-            session.refreshed_from = session.person_at
+        if session.begin_refresh():
             task = start_task(self._refresh(session), "sign-in: refreshing a person")
             self._refreshing.add(task)
             task.add_done_callback(self._refreshing.discard)

@@ -63,7 +63,7 @@ class Tokens:
         except Refusal as refusal:
             request.log_refusal("sign-in failed", refusal, scheme="Bearer")
             raise
-        session.used_at = self._clock()
+        session.note_use(self._clock())
         return session
 
     async def _find(self, request: Request, secret: str) -> Session:
@@ -98,8 +98,8 @@ class Tokens:
             self._drop(key)
             return None
         copy = self._copies.get((key, address)) or self._add(token, address)
-        copy.token = token
-        copy.believed_until = self._clock() + _COPY_LIFE
+        copy.set_token(token)
+        copy.believe(self._clock() + _COPY_LIFE)
         return copy
 
     def _add(self, token: Token, address: str) -> Session:
@@ -129,7 +129,7 @@ class Tokens:
         elif event.topic == "store-back":  # events may have been missed
             now = self._clock()
             for session in self._copies.values():
-                session.believed_until = min(session.believed_until, now)
+                session.doubt(now)
 
     def _drop(self, key: str) -> None:
         for place in [place for place in self._copies if place[0] == key]:

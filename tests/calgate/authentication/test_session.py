@@ -1,7 +1,13 @@
-"""What a session remembers, and what makes it forget."""
+"""The facts that a session remembers, and the changes that make it forget them."""
+
+import ast
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import calgate
 from calgate.authentication.session import Session
 from calgate.plugin.access import Grant
 from calgate.plugin.identity import Identity, Person
@@ -82,3 +88,23 @@ def test_settled_lease_replaces_only_the_provisional_one_that_was_settled(sessio
     assert session.lease("demo", "a", 0.0) is second
     session.replace_lease(second, None)
     assert session.lease("demo", "a", 0.0) is None
+
+
+def assigned_attributes(file: Path) -> Iterator[ast.Attribute]:
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node
+
+
+def test_fields_are_changed_by_the_session_itself_alone() -> None:
+    fields = {field.name for field in dataclasses.fields(Session)}
+    core = Path(calgate.__file__).parent
+    changed = [
+        f"{file.relative_to(core)}:{target.lineno}: {ast.unparse(target)}"
+        for file in core.rglob("*.py")
+        for target in assigned_attributes(file)
+        if target.attr in fields
+        and ast.unparse(target.value) != "self"
+        and (file.parent.name == "authentication" or ast.unparse(target.value).endswith("session"))
+    ]
+    assert changed == []
