@@ -25,7 +25,7 @@ class PoolState:
 
     @property
     def free(self) -> int:
-        """What a new claimant could have if there were no reserves."""
+        """The CALs that a new claimant could have if there were no reserves."""
         return max(0, self.limit - self.occupied - self.offered)
 
 

@@ -23,7 +23,7 @@ class PasswordVerifier(Protocol):
     """Verifies passwords of the users of some domains."""
 
     def knows(self, name: PasswordName) -> bool:
-        """Whether the domain of a name is one of its own."""
+        """Whether this verifier knows the domain of a name."""
 
     def canonical(self, name: PasswordName) -> str:
         """Returns one spelling for every spelling of an account."""

@@ -1,4 +1,4 @@
-"""The lab is started once, and every test of this folder runs in its namespaces."""
+"""Starts the lab once; every test of this folder runs in its namespaces."""
 
 import os
 from collections.abc import Callable, Iterator

@@ -66,7 +66,7 @@ async def test_apache_sees_each_user_as_themselves_however_they_signed_in(
 async def test_server_that_trusts_its_connections_never_sees_one_user_as_another(
     domain: Lab, docs_keytab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As IIS does with authPersistNonNTLM: who signed in on a connection first is the user of all its requests."""
+    """As IIS does with authPersistNonNTLM: the first user of a connection is the user of all its requests."""
     async with document_server() as server:
         trusting(server, docs_keytab)
         async with in_front_of(domain, tmp_path, server.port) as gate:
@@ -180,7 +180,7 @@ def test_tickets_of_whoever_runs_the_gateway_are_never_used(
 
 
 async def test_token_that_is_sent_twice_is_a_replay(domain: Lab, config: Config, apache: int, tmp_path: Path) -> None:
-    """Why every try has a token of its own, also the retry of a request that was not read."""
+    """This is why every attempt needs its own token, even the retry of a request that was not read."""
     with open_tickets(config, tmp_path) as tickets:
         token = tickets.token(tickets.impersonate("alice"), "alice", SERVICE)
     header = f"Authorization: Negotiate {base64.b64encode(token).decode()}"

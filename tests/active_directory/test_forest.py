@@ -171,7 +171,7 @@ def _sid(samba: Path, account: str) -> str:
 @pytest.mark.parametrize("setting", ["PARTNER", PARTNER_DOMAIN])
 @pytest.mark.parametrize("user", ["PARTNER\\dora", f"{PARTNER_DOMAIN}\\dora"])
 async def test_ntlm_response_of_a_trusted_domain_is_passed_on_under_either_name(setting: str, user: str) -> None:
-    """The lab's member reaches no domain controller of the partner, so winbindd has the last word."""
+    """The lab's member reaches no domain controller of the partner, so winbindd decides."""
     winbind = Winbind([setting])
     try:
         authenticator = NegotiateAuthenticator(Mechanisms(ntlm_verifier=winbind))

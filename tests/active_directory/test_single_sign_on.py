@@ -137,7 +137,7 @@ async def made(gate: Gateway, account: str, *options: str) -> str:
 
 
 async def refusal(gate: Gateway, header: str, within: float = 30.0) -> Reply:
-    """Returns the first response that is not 200: the directory is asked again some seconds after the last time."""
+    """Returns the first response that is not 200: the directory is queried again some seconds after the last query."""
     until = time.monotonic() + within
     while (reply := await curl(f"{address(gate)}/", "-k", "-H", header)).status == 200:
         assert time.monotonic() < until, header.partition(":")[0]
@@ -148,7 +148,7 @@ async def refusal(gate: Gateway, header: str, within: float = 30.0) -> Reply:
 async def test_session_and_token_end_for_a_document_server_when_their_account_does(
     domain: Lab, apache: int, tmp_path: Path, accounts: dict[str, str]
 ) -> None:
-    """Nothing is cached here; a process asks again 10 seconds after it asked last."""
+    """Nothing is cached here; a process queries again 10 seconds after its last query."""
     asked = {"ldap": 'cache = "1ms"', "sign_on": ', cache = "1ms"'}
     async with site(domain, tmp_path, apache, **asked) as gate:
         used: dict[tuple[str, str], str] = {}

@@ -54,7 +54,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What is sent: GET, or POST with a body; the same headers each time, or another Referer."""
+    """The requests to send: GET, or POST with a body; the same headers each time, or another Referer."""
 
     body: bytes = b""
     content_type: str = "application/octet-stream"

@@ -1,4 +1,4 @@
-"""NTLM sign-ins with a domain, by winbindd: how many a second, and how long they block the event loop."""
+"""NTLM sign-ins with a domain, by winbindd: how many per second, and how long they block the event loop."""
 
 import asyncio
 import contextlib

@@ -26,7 +26,7 @@ counts.
   domain made for the benchmark; and nginx that forwards by itself and sends each request to the gateway first
   (forward-auth), where the work of both counts
 - `sign_in`: a Kerberos sign-in from end to end, each from another address: a new session, a Session CAL taken
-- `ntlm`: thirty NTLM sign-ins at once with a domain, by winbindd, and how late the event loop is meanwhile
+- `ntlm`: thirty NTLM sign-ins at once with a domain, by winbindd, and how late the event loop is during that time
 - `memory`: the memory of an idle kept connection
 - `cal`: CAL claims, compared with a function that does nothing on the same server
 - `planner`: reading, merging and planning 100,000 and 1,000,000 rows

@@ -41,7 +41,7 @@ MONDAY = TEN + 2 * DAY  # 12 January 2026
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """What was planned for one seed, and what is true."""
+    """The plan for one seed, and the truth."""
 
     truth: int  # Session CALs with which fewer than 1 % are denied
     planned: int

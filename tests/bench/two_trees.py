@@ -1,6 +1,6 @@
 """This checkout against another one: both gateways run at once and take turns, and the least of the rounds counts.
 
-Noise only ever adds CPU time, so the least of several rounds is the steadiest figure. The order changes from round to
+Noise only ever adds CPU time, so the least of several rounds is the steadiest value. The order changes from round to
 round, because what runs second finds warmer caches. The other checkout needs its own virtual environment (`make
 packages` there).
 """

@@ -188,7 +188,7 @@ class Duel:
         return [passes, what, *words]
 
     def _act(self, what: str, _: int, *words: Any) -> Any:
-        """Does it by the rules."""
+        """Carries out the operation by the rules."""
         acts: dict[str, Callable[..., Any]]
         acts = {"claim": self._claim, "settle": self._settle, "touch": self._touch, "assign": self._assign}
         act = acts.get(what)
@@ -276,7 +276,7 @@ class Duel:
         return self._ids[it["id"]], it["kind"], it["user"], client, times, pending, told, it["serves"], sorted(visits)
 
     def _never(self, operation: Operation, new: list[Event]) -> None:
-        """Checks what must hold after every operation."""
+        """Checks the invariants that hold after every operation."""
         model = self.model
         out = model.cals()
         fields = [cal.field for cal in out if cal.kind != "usage"]

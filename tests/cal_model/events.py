@@ -62,12 +62,12 @@ class Cal:
     groups: tuple[str, ...]
     granted: int
     by: str  # "dynamic" or "administrator"
-    pending: list[str] | None  # requests without a response yet; None: it is not provisional any more
+    pending: list[str] | None  # requests without a response yet; None: no longer provisional
     used: int | None = None
     left: int | None = None  # signed out
     removed: int | None = None
-    told: list[str] = field(default_factory=list)  # clients that are to be told of a take-over
-    refused: bool = False  # one of the requests was refused while others were under way
+    told: list[str] = field(default_factory=list)  # clients whose next claim is denied with the reason, a take-over
+    refused: bool = False  # one of the requests was refused while others were open
     over: bool = False  # ended by an event, not by its clock
     beyond: bool = False  # granted in observe mode, although a limit would have denied it
     network: str = ""  # of an anonymous browser
@@ -75,7 +75,7 @@ class Cal:
 
     @property
     def field(self) -> str:
-        """Who holds it for what; a field has one CAL at most, except for Usage CALs whose hour is over."""
+        """The holder and the document; a field has one CAL at most, except for Usage CALs whose hour is over."""
         part = {"named": "", "session": f"|{self.client}"}.get(self.kind, f"|{self.document}")
         return f"{self.kind}|{self.user}{part}"
 
@@ -105,7 +105,7 @@ class Choice:
 
 
 def cals_of(events: Sequence[Event]) -> list[Cal]:
-    """Returns every CAL that was ever granted, with what became of it."""
+    """Returns every CAL that was ever granted, in its present state."""
     cals: dict[str, Cal] = {}
     for event in events:
         _apply(cals, event)

@@ -65,7 +65,7 @@ class Rules:
 
     @cached
     def all_cals(self) -> list[Cal]:
-        """Returns every CAL that was ever granted, with what became of it."""
+        """Returns every CAL that was ever granted, in its present state."""
         return cals_of(self.events)
 
     def cals(self) -> list[Cal]:
@@ -159,7 +159,7 @@ class Rules:
         newest = {cal.field: cal.id for cal in self.all_cals()}
         for cal in self.cals():
             if cal.kind == "usage" and newest[cal.field] != cal.id:
-                continue  # spent, whatever became of the newer one
+                continue  # spent, even if the newer one is gone
             right_client = cal.kind != "session" or cal.client == claimant.client
             right_document = cal.kind != "usage" or cal.document == claimant.document
             if cal.user == claimant.user and right_client and right_document and cal.kind != "document":
@@ -185,7 +185,7 @@ class Rules:
         for kind in ("named", "document"):  # 3, 4: a new one, permanently
             if self._may_have(kind, claimant, held, why):
                 return Choice(kind=kind)
-        for kind in ("session", "usage"):  # 5, 6: his held, else a new one
+        for kind in ("session", "usage"):  # 5, 6: the one held, else a new one
             if kind in held and self.serves(held[kind]):
                 return Choice(cal=held[kind])
             if self._may_have(kind, claimant, held, why):
@@ -282,7 +282,7 @@ class Rules:
         return sorted(idle, key=lambda cal: (cal.used, cal.field))
 
     def _other_client(self, cal: Cal, claimant: Claimant) -> str | None:
-        """Decides about a second machine of a user: allow, take over (the first is told why, once), refuse."""
+        """Decides about a second machine of a user: allow, take over (the first is denied once), refuse."""
         policy = self.terms["named"]["other_client"]
         if policy == "allow":
             return None
@@ -322,7 +322,7 @@ class Rules:
             times.append(max(ripe, self.now))
         return min(times, default=None)
 
-    # ------------------------------------------------------------ who waits
+    # ------------------------------------------------------------ the queue
 
     @cached
     def waiters(self) -> list[Waiter]:

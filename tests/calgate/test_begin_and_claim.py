@@ -69,7 +69,7 @@ async def test_session_that_cannot_be_stored_gives_the_cal_back_and_sets_no_cook
         settle(licensing, session, lease, served=served)
 
     async def fail(sessions: Sessions, session: Session) -> None:
-        await asyncio.sleep(0.1)  # the claim is made meanwhile
+        await asyncio.sleep(0.1)  # the claim is made in this time
         raise Unavailable("the store is away")
 
     async with site(tmp_path) as (gateway, url):
@@ -91,7 +91,7 @@ async def test_user_without_a_cal_is_signed_in_before_the_denial_is_sent(
     store = Sessions.store
 
     async def store_late(sessions: Sessions, session: Session) -> None:
-        await asyncio.sleep(0.1)  # the claim is denied meanwhile
+        await asyncio.sleep(0.1)  # the claim is denied in this time
         await store(sessions, session)
 
     async with site(tmp_path) as (_, url):

@@ -58,7 +58,7 @@ async def test_ambiguous_path_is_refused_with_known_headers_too(warm: Warm, path
 
 @pytest.mark.parametrize("path", ["/other", "/docs/a", "/_calgate/"])
 async def test_known_headers_grant_nothing(warm: Warm, path: str) -> None:
-    """What memory cannot answer goes to a task, with what the table has; the response is the usual one."""
+    """A request that memory cannot decide goes to a task, with its known headers; the response is the usual one."""
     before = parsed(warm)
     reply = await warm.get(path)
     assert parsed(warm) == before

@@ -1,4 +1,4 @@
-"""What the routes of a settings file mean together."""
+"""The routes of a settings file, and how they affect each other."""
 
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace

@@ -104,7 +104,7 @@ async def test_anonymous_browser_is_never_queued_and_overtakes_nobody_who_waits(
     assert (denied.value.code, denied.value.place, denied.value.pools) == ("none-for-anonymous", None, ())
     assert len(await q.license_admin.queue()) == 1
     await q.license_admin.end("bob", None, force=True)
-    assert await visit(q, visitor(1)) == "none-for-anonymous", "the CAL is kept for who waits"
+    assert await visit(q, visitor(1)) == "none-for-anonymous", "the CAL is kept for the user who waits"
     assert await q.open("carol") == "session"
 
 

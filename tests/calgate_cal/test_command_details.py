@@ -1,4 +1,4 @@
-"""What `calgate cals …` prints: times in the site's zone, names as requests have them, whole lines, safe CSV."""
+"""The output of `calgate cals …`: times in the site's zone, names as requests have them, whole lines, safe CSV."""
 
 import asyncio
 import contextlib

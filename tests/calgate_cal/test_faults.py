@@ -1,4 +1,4 @@
-"""What survives when Redis servers are killed, freeze, or lose data."""
+"""CALs survive when Redis servers are killed, freeze, or lose data."""
 
 import asyncio
 import contextlib

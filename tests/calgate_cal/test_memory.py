@@ -1,4 +1,4 @@
-"""What the store forgets, by a failover or by age, and what must not come back."""
+"""Data that the store loses, by a failover or by age, and leases that must not come back."""
 
 import json
 from collections.abc import Awaitable, Callable

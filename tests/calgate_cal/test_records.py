@@ -1,4 +1,4 @@
-"""What is recorded, so that the planner can tell who needed which CAL, and for how long."""
+"""The records, from which the planner works out who needed which CAL, and for how long."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What `calgate cals report` makes of the records."""
+"""`calgate cals report` on records."""
 
 import re
 from collections.abc import Sequence

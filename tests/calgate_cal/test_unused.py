@@ -1,4 +1,4 @@
-"""CALs that bring nobody anything: `calgate cals unused`."""
+"""CALs that nobody uses: `calgate cals unused`."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Names in a password form, and who verifies which."""
+"""Names in a password form, and the verifier of each."""
 
 import pytest
 

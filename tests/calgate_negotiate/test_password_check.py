@@ -1,4 +1,4 @@
-"""What `calgate check` says of `[password]` before it asks a domain."""
+"""The findings of `calgate check` about `[password]` that need no domain."""
 
 from collections.abc import Mapping
 from pathlib import Path

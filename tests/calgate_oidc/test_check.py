@@ -1,4 +1,4 @@
-"""What `calgate check` says of the section."""
+"""The findings of `calgate check` about the section."""
 
 import time
 from pathlib import Path

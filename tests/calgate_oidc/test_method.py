@@ -35,7 +35,7 @@ ORIGIN = "https://bi.example"
 
 
 class Words:
-    """The one thing that the method asks of the store: whether a word is new."""
+    """The one function of the store that the method needs: whether a value is new."""
 
     prefix = "test"
 
@@ -98,7 +98,7 @@ def request(step: str, query: Mapping[str, str] | None = None, note: bytes = b""
 
 
 async def go(method: OidcMethod, step: str = "") -> tuple[dict[str, str], bytes]:
-    """Goes to the provider and comes back; returns the query of its answer, and the note."""
+    """Goes to the provider and comes back; returns the query of its response, and the note."""
     begun = await method.handle(request(step))
     assert isinstance(begun, Redirect)
     async with aiohttp.ClientSession() as browser, browser.get(begun.location, allow_redirects=False) as answer:

@@ -1,4 +1,4 @@
-"""What the section [oidc] accepts."""
+"""The settings that the section [oidc] accepts."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Freezes what a version of the program leaves behind: settings, users, sessions, CALs and records.
+"""Freezes the data of a version of the program: settings, users, sessions, CALs and records.
 
     cd tests && python -m end_to_end.freeze_site PROGRAM NAME      # PROGRAM: the `calgate` of that version
 
@@ -24,7 +24,7 @@ from support.ports import free_port
 from support.redis_servers import Server
 
 FROZEN = Path(__file__).parent / "frozen"
-# In the file's own words of that time. Everything lasts for years, so that a test can use it later.
+# The settings as that version wrote them. Everything lasts for years, so that a test can use it later.
 SETTINGS = """
 state_dir = "{folder}/state"
 

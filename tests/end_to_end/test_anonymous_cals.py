@@ -134,7 +134,9 @@ async def test_browser_gets_a_cal_once_its_cookie_came_back_and_a_program_withou
         assert (program.status, program.json["code"]) == (403, "cookie-needed")
         assert len(program.values("set-cookie")) == 1
     refusing = await curl(f"{gate.url}/flow/docs/welcome", *PAGE, "-L", "--max-redirs", "5")
-    assert refusing.status == 403, "a browser that takes no cookies is told so, and is not sent in a circle"
+    assert refusing.status == 403, (
+        "a browser that takes no cookies gets a page that says so, and is not redirected in a circle"
+    )
     assert b"Your browser must accept a cookie" in refusing.body
     assert b'href="/flow/docs/welcome"' in refusing.body
     assert len(await holders(gate, "flow")) == 1

@@ -1,4 +1,4 @@
-"""What makes two Session CALs: the client, which is fixed when a browser signs in."""
+"""Two clients take two Session CALs; the client is fixed when a browser signs in."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""CALs through a running gateway: who gets one, who is denied and why, and what survives a crash."""
+"""CALs through a running gateway: grants, denials with their reasons, and grants that survive a crash."""
 
 import asyncio
 import json
@@ -58,7 +58,7 @@ async def test_one_too_many_is_told_the_true_reason_and_nobodys_name(gate: Gatew
     assert denied.json["free_at"]
     assert denied.json["contact"] == "help@demo.example"
     assert b"bob" not in denied.body.lower()
-    assert len(server.seen) == reached, "the document server never hears of it"
+    assert len(server.seen) == reached, "the request never reaches the document server"
     (entry,) = gate.decisions("no CAL")
     assert entry["reference"] == denied.json["reference"]
 

@@ -1,4 +1,4 @@
-"""The administrators' console through the real listener: where it is, who enters, what they may do."""
+"""The administrators' console through the real listener: its origin, access to it, and the rights of each role."""
 
 import asyncio
 import json

@@ -52,7 +52,7 @@ async def test_administrator_serves_a_caller_and_every_screen_is_accessible(tmp_
 
 
 async def _serve_the_caller(page: Page) -> None:
-    """Dave reads the number on his page aloud; four clicks later he has a Named CAL."""
+    """Dave reads the number on the page aloud; four clicks later Dave has a Named CAL."""
     await page.get_by_role("link", name="Denials", exact=True).click()
     cells = page.get_by_role("row").filter(has_text="DEMO\\dave").get_by_role("cell")
     reference = await cells.nth(5).inner_text()

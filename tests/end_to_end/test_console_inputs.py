@@ -1,4 +1,4 @@
-"""What visitors and programs can send to the console: any text in any field, in pages' forms and as JSON."""
+"""The inputs of visitors and programs of the console: any text in any field, in pages' forms and as JSON."""
 
 import json
 from collections.abc import AsyncIterator

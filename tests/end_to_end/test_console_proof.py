@@ -1,4 +1,4 @@
-"""What takes something away in the console: people prove again who they are, where the site can ask for it."""
+"""Changes in the console that take something away: people prove again who they are, if the site can demand it."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""`calgate demo` as somebody meets it for the first time."""
+"""`calgate demo` as a first user sees it."""
 
 import asyncio
 import json

@@ -27,7 +27,7 @@ async def demo(tmp_path: Path) -> AsyncIterator[Demo]:
 
 @contextlib.asynccontextmanager
 async def browser_of(account: str) -> AsyncIterator[tuple[BrowserContext, Page]]:
-    """A browser of somebody's own, signed in by NTLM when it is asked to."""
+    """A separate browser for each user, which signs in by NTLM when it is challenged."""
     async with async_playwright() as play:
         browser = await play.chromium.launch(executable_path=CHROMIUM, args=ARGS)
         context = await browser.new_context(http_credentials={"username": f"DEMO\\{account}", "password": "demo"})

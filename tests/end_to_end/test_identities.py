@@ -100,7 +100,7 @@ class Client:
         writer.write(self._request(number) + (self._request(following) if following is not None else b""))
         if number % 97 == 0:
             await asyncio.sleep(self._random.random() / 500)
-            return False  # goes away in the middle
+            return False  # disconnects in the middle
         for expected in (number, following):
             if expected is not None and not await self._check(reader, expected):
                 return False

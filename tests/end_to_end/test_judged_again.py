@@ -1,4 +1,4 @@
-"""What a warm request was granted ends at once, in both workers: the next one is judged again."""
+"""Grants of warm requests end at once, in both workers: the next request is judged again."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What HTTP asks of a gateway, in its own responses and in those that it forwards."""
+"""HTTP's rules for gateways, in its own responses and in those that it forwards."""
 
 from pathlib import Path
 

@@ -74,7 +74,7 @@ async def test_chromium_signs_in_and_both_kinds_of_sign_out_end_the_session(
             await expect(page).to_have_url(f"{origin}/docs/sales")
             assert server.seen[-1].values("qvuser") == ["DEMO\\alice"]
 
-            there = await context.new_page()  # the user signs out at the provider, which tells the gateway
+            there = await context.new_page()  # the user signs out at the provider, which notifies the gateway
             await there.goto(f"http://127.0.0.1:{port}/session/end")
             await there.get_by_role("button", name="Yes, sign me out").click()
             await expect(there.get_by_text("Sign-out Success")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Requests and responses that stay open do not outlive what admitted them."""
+"""Requests and responses that stay open end with the session and the CAL that admitted them."""
 
 import asyncio
 import contextlib

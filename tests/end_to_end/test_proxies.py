@@ -1,4 +1,4 @@
-"""Behind another proxy: what real ones write into their headers, and what follows from it.
+"""Behind another proxy: the headers of real proxies, and how the gateway reads them.
 
 The trusted proxy is 127.0.0.2; people sign in from 127.0.0.1, because NTLM is refused through a proxy.
 """

@@ -1,4 +1,4 @@
-"""`calgate run`: exit codes, what it says when something is wrong, starting without its surroundings, stopping."""
+"""`calgate run`: exit codes, error messages, starting while its dependencies are unreachable, stopping."""
 
 import asyncio
 import re

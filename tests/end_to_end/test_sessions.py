@@ -1,4 +1,4 @@
-"""Sessions as an administrator ends them, and as a stranger would plant one."""
+"""Sessions that an administrator ends, and sessions that a stranger tries to plant."""
 
 from pathlib import Path
 

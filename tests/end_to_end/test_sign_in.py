@@ -85,7 +85,7 @@ async def test_clients_without_cookies_sign_in_each_time_and_do_not_fill_the_sto
     most = 16 * int(WORKERS)  # each worker keeps the newest sixteen that it began
     for _ in range(most + 9):
         assert (await curl(f"{gate.url}/portal", user="bob")).status == 200
-    for _ in range(20):  # the surplus is removed in the background
+    for _ in range(20):  # the excess is removed in the background
         _, listed, _ = await calgate("sessions", "list", "-c", str(gate.settings), "--json")
         if listed.count('"user"') <= most:
             break

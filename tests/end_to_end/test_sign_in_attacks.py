@@ -72,7 +72,7 @@ async def idp() -> AsyncIterator[TestProvider]:
 async def site(
     server: DocumentServer, idp: TestProvider, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Gateway]:
-    """A gateway over plain http, so that the bytes are ours: form, provider, and NTLM on request."""
+    """A gateway over plain http, so that the test sends the bytes: form, provider, and NTLM on request."""
     more = SECTIONS.format(issuer=idp.issuer, client=CLIENT, secret=SECRET)
     async with gateway(write_settings(tmp_path_factory.mktemp("attacks"), server.port, more=more)) as running:
         yield running

@@ -1,4 +1,4 @@
-"""A sign-out that the gateway has read is carried out whole, whatever becomes of its connection."""
+"""A sign-out that the gateway has read is carried out whole, even if its connection is reset."""
 
 import asyncio
 import json

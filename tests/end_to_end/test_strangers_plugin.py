@@ -1,4 +1,4 @@
-"""Plugins that the core does not know: the README's to the letter, and a site that has none of ours."""
+"""Plugins that the core does not know: the README's, to the letter, and a site without any of calgate's own."""
 
 import asyncio
 import hashlib
@@ -158,7 +158,7 @@ async def test_each_try_has_a_ticket_of_its_own_on_a_connection_of_one_person(
 async def test_ticket_is_made_for_each_request_on_connections_that_users_share(
     server: DocumentServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also for those that could be answered from memory: they would be sent without a ticket."""
+    """Even for those that could be decided from memory: they would be sent without a ticket."""
     shared = ONE_TIME.replace("exclusive = True", "exclusive = False")
     site = install(tmp_path / "site", {"one-time": "strangers_tickets"}, {"strangers_tickets": shared})
     monkeypatch.setenv("PYTHONPATH", str(site))
@@ -306,7 +306,7 @@ async def test_strangers_sign_in_method_has_the_cores_pages_notes_and_checks(
         assert (refused.status, gate.decisions("sign-in refused")[-1]["code"]) == (403, "account-unknown")
 
 
-# ---------------------------------------------------------------- a site that has none of ours
+# ---------------------------------------------------------------- a site without any of calgate's plugins
 
 NONE_OF_OURS = """
 import importlib.metadata as metadata, sys
@@ -480,7 +480,7 @@ sign_on = {{ header = "X-Name-Tag" }}
 
 @pytest.fixture
 def strangers_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Strangers' plugins for all four roles, a broken one that nothing uses, and none of ours."""
+    """Strangers' plugins for all four roles, a broken one that nothing uses, and none of calgate's."""
     entries = {name: f"stranger_{name}" for name in ("tokens", "people", "seats", "tags", "broken")}
     code = {"tokens": TOKENS, "people": PEOPLE, "seats": SEATS, "tags": NAME_TAG, "broken": BROKEN}
     modules = {f"stranger_{name}": text for name, text in code.items()}

@@ -100,7 +100,7 @@ async def test_token_decides_beside_a_cookie_and_leaves_the_session_alone(
 ) -> None:
     row = await made(gate, "--route", "/")
     cookie = await session_of(gate, "bob")
-    for _ in range(3):  # the second request is answered from memory, where that is possible
+    for _ in range(3):  # the second request is decided from memory, where that is possible
         assert (await curl(f"{gate.url}/page", "-k", "-H", f"Cookie: {cookie}")).status == 200
         assert server.seen[-1].values("qvuser") == ["DEMO\\bob"]
         reply = await send(gate, row["token"], "/page", "-H", f"Cookie: {cookie}")

@@ -225,7 +225,7 @@ async def test_silent_receiver_delays_neither_requests_nor_the_stop(server: Docu
 async def test_opentelemetry_is_not_imported_without_the_section(
     server: DocumentServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # every process tells on standard error what it imports
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # every process writes its imports to standard error
     imported = {}
     for more in ("", tracing(free_port())):
         folder = tmp_path / ("on" if more else "off")

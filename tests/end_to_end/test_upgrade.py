@@ -1,4 +1,4 @@
-"""Sites that an earlier version left behind, taken over by today's program: settings, sessions, CALs and records."""
+"""Sites of an earlier version, served by today's program: settings, sessions, CALs and records."""
 
 import base64
 import json

@@ -226,7 +226,7 @@ GENUINE = run(BROWSERS.new_cookie(SimpleNamespace(address="192.0.2.1", scheme="h
 
 
 def browser_of(cookie: bytes) -> object:
-    """Returns what the gateway makes of a cookie on a public route."""
+    """Returns the gateway's reading of a cookie on a public route."""
     headers = RequestHeaders(cookies=Cookies({b"calgate-anonymous": cookie}, (), b""))
     return run(BROWSERS.find(SimpleNamespace(headers=headers, scheme="http")))  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""What a gateway runs on: the list of all parts (SBOM, CycloneDX), and a check of their licenses.
+"""The list of all parts that a gateway runs on (SBOM, CycloneDX), and a check of their licenses.
 
     python tests/release/parts.py licenses TOOLS PYTHON     # fails for a license that is not accepted
     python tests/release/parts.py sbom TOOLS PYTHON         # prints the list
@@ -69,7 +69,7 @@ def _run(*words: str) -> Any:
 
 
 def main() -> int:
-    """Does what the command line says."""
+    """Runs the action of the command line."""
     what, tools, python = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     if what == "licenses":
         return licenses(tools, python)

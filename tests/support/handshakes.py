@@ -37,7 +37,7 @@ def ntlm_client(user: str, password: str = "demo", *, spnego_wrapped: bool = Fal
 async def shake(
     handshake: Handshake, client: "spnego.ContextProxy", scheme: str, tamper: Tamper = lambda _leg, token: token
 ) -> Authenticated:
-    """All legs; `tamper` may change each of the client's tokens on its way."""
+    """Takes all steps; `tamper` may change each of the client's tokens in transit."""
     token = client.step()
     for leg in range(1, 5):
         assert token is not None

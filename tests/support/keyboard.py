@@ -1,4 +1,4 @@
-"""What the keyboard reaches on a page, for tests that press Tab."""
+"""The elements of a page that the keyboard reaches, for tests that press Tab."""
 
 from collections.abc import Mapping
 from typing import Any

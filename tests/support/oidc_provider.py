@@ -1,4 +1,4 @@
-"""An OpenID provider of the tests' own, which can be told to answer wrongly; it signs in without a question."""
+"""An OpenID provider of the tests' own, which can be set to respond wrongly; it signs users in without asking."""
 
 import asyncio
 import base64
@@ -55,7 +55,7 @@ class TestProvider:
     listed: list[str] = field(default_factory=lambda: ["first"])  # keys that it publishes
     signs_with: str = "first"
     user: str = "alice"
-    claims: dict[str, Any] = field(default_factory=dict)  # instead of the right ones; None: left out
+    claims: dict[str, Any] = field(default_factory=dict)  # instead of the right ones; None: without the claim
     make_token: Callable[[Mapping[str, Any]], str] | None = None
     answer_token: Callable[[], web.StreamResponse] | None = None
     token_delay: float = 0

@@ -73,7 +73,7 @@ def no_cal(place: int | None = None, code: str | None = None) -> NoCal:
 
 
 def refusals() -> Mapping[str, Refusal]:
-    """Returns one refusal of each kind and code; no page may show their details."""
+    """Returns one refusal of each kind and code, whose details must appear on no page."""
     secret = "SECRET DETAIL"
     return {
         "sign-in-needed": SignInNeeded(secret, ["Negotiate"]),

@@ -2,7 +2,7 @@
 
 Tests of one group run one after the other in one process: the tests of a module, because they share its fixtures, and
 all tests in the lab, because there is one. A test with the mark `alone` measures time, CPU or memory: nothing else runs
-meanwhile.
+at the same time.
 """
 
 import contextlib

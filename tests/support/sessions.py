@@ -1,4 +1,4 @@
-"""Sessions for tests of what follows on a sign-in."""
+"""Sessions for tests of code that runs after a sign-in."""
 
 from collections.abc import Mapping
 

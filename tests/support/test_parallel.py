@@ -17,7 +17,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 class Test:
-    """A test that holds the machine in a thread until it is told to end."""
+    """A test that holds the machine in a thread until it is released."""
 
     __test__ = False
 

@@ -15,7 +15,7 @@ from support.gateway_process import DocumentServer, Exchange, curl
 
 @dataclass
 class Warm:
-    """A gateway with a client that is signed in, and whose requests so far have been answered."""
+    """A gateway with a client that is signed in, and whose requests so far have their responses."""
 
     gateway: Gateway
     server: DocumentServer

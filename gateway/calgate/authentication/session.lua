@@ -78,7 +78,7 @@ local function discard(keys, args)
 end
 
 -- KEYS the person's index. ARGV session, longest life of a session (ms). Removes from the index the sessions that must
--- be over by now. The index is in order of time, to the microsecond: whoever removes the oldest must not find the
+-- be over by now. The index is in order of time, to the microsecond: a call that removes the oldest must not find the
 -- newest instead where both were added within a millisecond. Returns 1.
 local function enlist(keys, args)
   local t = redis.call('TIME')

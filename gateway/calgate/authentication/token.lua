@@ -1,6 +1,6 @@
 #!lua name=calgate_token_v1
 -- API tokens. A record is a hash under the digest of its token, which the store never has itself; Redis removes it some
--- time after the token's end. What a record says is written once; only its use and its revocation are noted later.
+-- time after the token's end. A record is written once; only its use and its revocation are noted later.
 
 local function now_ms()
   local t = redis.call('TIME')

@@ -119,7 +119,7 @@ def remaining_steps(domain: Domain, answers: Answers, file: Path) -> Iterator[St
         f"chgrp calgate {folder}/* && chmod 0640 {folder}/*",
     )
     if not any(answers.cals.values()):
-        yield Step("how many CALs were bought", "in_license in [licenses.qlikview.session] and its like; none are set")
+        yield Step("how many CALs were bought", "set in_license in [licenses.qlikview.session] and the other kinds")
     yield Step(
         "QlikView's side",
         "the web server takes the user from the header QVUSER, and its port is open to this machine only"

@@ -23,7 +23,7 @@ class Frame:
     token: str
     host: str
     here: str  # path and query of the page
-    can_prove: bool = False  # whether people are asked to prove who they are before they take something away
+    can_prove: bool = False  # whether people must prove who they are before they take something away
 
 
 @dataclass(frozen=True, slots=True)

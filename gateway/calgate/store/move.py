@@ -73,7 +73,9 @@ async def copy(source: Client, target: Client, prefix: str, *, restart: bool = F
     """
     for client, name in ((source, "this store"), (target, "the target")):
         if await _listeners(client, prefix):
-            raise MoveError(f"a gateway is running on {name}, and would change it meanwhile; stop all gateways first")
+            raise MoveError(
+                f"a gateway is running on {name}, and would change it during the copy; stop all gateways first"
+            )
     marker = marker_of(prefix)
     await _check_empty(target, prefix, restart=restart)
     await target.execute_command("SET", marker, "1")

@@ -12,7 +12,7 @@ from calgate_cal.commands.unused import unused
 
 def commands(context: CommandContext) -> click.Group:
     """Makes the group `cals`."""
-    group = click.Group("cals", help="Who holds which CAL, and changing it.", context_settings={"obj": context})
+    group = click.Group("cals", help="CALs and their holders.", context_settings={"obj": context})
     for command in (*show.COMMANDS, *change.COMMANDS, *history.COMMANDS, report, sync, unused, plan(context)):
         group.add_command(command)
     return group

@@ -12,7 +12,7 @@ from calgate_cal.commands.command import KIND, NAME, Output, command, local, tab
 from calgate_cal.replies import KINDS, Holder, State
 
 
-@command("list", help="Every pool, and who holds what.")
+@command("list", help="Every pool, and the holders of its CALs.")
 @click.option("--kind", type=KIND, help="only CALs of this kind")
 async def list_(license_admin: LicenseAdmin, output: Output, kind: str | None) -> None:
     """Prints pools and holders."""
@@ -38,9 +38,9 @@ async def list_(license_admin: LicenseAdmin, output: Output, kind: str | None) -
     output.show(pools, *_allocations(state, holders), _holders(shown, zone))
 
 
-@command("who-has", help="What USER holds, or who holds a CAL for a document.")
+@command("who-has", help="The CALs of USER, or the holders of CALs for a document.")
 @click.argument("user", required=False)
-@click.option("--document", type=NAME, help="who holds a Document or Usage CAL for it")
+@click.option("--document", type=NAME, help="show the holders of Document and Usage CALs for it")
 async def who_has(license_admin: LicenseAdmin, output: Output, user: str | None, document: str | None) -> None:
     """Prints some of the holders. A name without a host means the document on any host."""
     if (user is None) == (document is None):
@@ -60,7 +60,7 @@ async def who_has(license_admin: LicenseAdmin, output: Output, user: str | None,
         output.say(f"{user} holds no CAL" if user else f"nobody holds a CAL for {document}")
 
 
-@command("queue", help="Who waits, in order.")
+@command("queue", help="The users who wait, in order.")
 async def queue(license_admin: LicenseAdmin, output: Output) -> None:
     """Prints the queue."""
     waiting = await license_admin.queue()

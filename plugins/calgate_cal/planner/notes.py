@@ -48,7 +48,7 @@ def of(history: History, robots: Sequence[str], calendar: Calendar) -> list[Note
 
 
 def unread(history: History) -> list[str]:
-    """Says what was left out because it could not be read."""
+    """Describes the lines that could not be read, and so do not count."""
     told, without_user = [], history.counts["without user"]
     if history.unreadable:
         more = "; …" if history.unreadable > len(history.faults) else ""

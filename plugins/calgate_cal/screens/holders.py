@@ -1,4 +1,4 @@
-"""Who holds what: search, filter, sort; assign, remove, undo, end."""
+"""The holders of CALs: search, filter, sort; assign, remove, undo, end."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -1,7 +1,8 @@
 """The data of a license's records that the screens show, kept in the console's process: each record is read once.
 
-A year has a million records. What is over does not change, so the book keeps of them what is shown: the times for which
-CALs were in use, visits and denials as the planner counts them, and how to find denials by reference number and user.
+A year has a million records. Past events do not change, so the book keeps only the data that is shown: the times for
+which CALs were in use, visits and denials as the planner counts them, and how to find denials by reference number and
+user.
 """
 
 import asyncio

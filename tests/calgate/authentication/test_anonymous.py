@@ -1,4 +1,4 @@
-"""Browsers on public routes, told apart by a sealed cookie."""
+"""Browsers on public routes, each identified by a sealed cookie."""
 
 from types import SimpleNamespace
 from typing import Any, cast

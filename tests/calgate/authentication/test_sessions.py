@@ -78,7 +78,7 @@ async def test_session_belongs_to_a_sid_and_each_has_an_id_of_its_own(store: Sto
 async def test_late_post_is_served_by_the_gateway_that_had_the_session_as_by_any_other(
     store: Store,
 ) -> None:
-    """A user reads for a while, the session ends meanwhile, and then the form is sent."""
+    """A user reads for a while, the session ends, and then the form is sent."""
     now = time.time()
     sessions = Sessions(store, SessionSection(idle=0.3), 300.0, clock=lambda: now)
     identity = Identity("CORP", "alice", "kerberos", sid=SID)

@@ -1,4 +1,4 @@
-"""What an API token allows, and what a gateway knows of it."""
+"""The uses that an API token allows, and a gateway's copy of it."""
 
 import time
 from collections.abc import AsyncIterator

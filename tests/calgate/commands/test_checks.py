@@ -119,7 +119,7 @@ async def test_store_that_forbids_config_is_a_note(upstream: int, tmp_path: Path
 
 
 class OldStore:
-    """Tells that it is Redis 6.2, which no package here is."""
+    """A server that reports Redis 6.2, which no package here has."""
 
     async def ping(self) -> None:
         pass
@@ -138,7 +138,7 @@ async def test_store_without_functions_fails() -> None:
 
 
 class Silent:
-    """A directory that answered a moment ago."""
+    """A directory that responded a moment ago."""
 
     async def resolve(self, groups: Sequence[str]) -> Mapping[str, str | None]:
         raise Unavailable("it hung up", code="directory-unavailable")

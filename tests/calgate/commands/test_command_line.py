@@ -1,4 +1,4 @@
-"""What all commands have in common."""
+"""Properties that all commands have in common."""
 
 from collections.abc import Iterator
 

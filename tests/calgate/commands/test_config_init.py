@@ -1,4 +1,4 @@
-"""`calgate config init`: domain controllers from the DNS, a first file without faults, and what remains."""
+"""`calgate config init`: domain controllers from the DNS, a first file without faults, and the remaining steps."""
 
 import socket
 import stat

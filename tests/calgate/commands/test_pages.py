@@ -1,4 +1,4 @@
-"""`calgate pages preview`: what people see, before they see it."""
+"""`calgate pages preview`: the pages, before users see them."""
 
 from pathlib import Path
 

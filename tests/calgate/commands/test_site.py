@@ -1,4 +1,4 @@
-"""What the settings file means for a plugin's commands: zone, names of documents, rules."""
+"""The settings file as a plugin's commands see it: zone, names of documents, rules."""
 
 from typing import Any
 

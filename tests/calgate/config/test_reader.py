@@ -1,4 +1,4 @@
-"""What a settings file may hold: what cannot be meant is refused, in a sentence."""
+"""The contents that a settings file may have: anything else is refused, with a sentence."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The console's process: what it shows while something is still being read, and who may take something away."""
+"""The console's process: its pages while something is still being read, and the right to take something away."""
 
 import json
 from collections.abc import Mapping, Sequence

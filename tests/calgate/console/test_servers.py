@@ -1,4 +1,4 @@
-"""What the overview says is unwell, from the reports of the workers."""
+"""The faults in the overview, from the reports of the workers."""
 
 from calgate.console.servers import alive, servers_down, silent_gateways, unwell_dependencies
 from calgate.telemetry.worker_states import ServerState, WorkerState

@@ -1,4 +1,4 @@
-"""What a dialect remembers: the readings of short requests, each by all that they were read from."""
+"""The memory of a dialect: the readings of short requests, each by all parts that it was read from."""
 
 from typing import cast
 

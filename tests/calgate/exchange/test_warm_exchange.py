@@ -1,4 +1,4 @@
-"""Requests that are answered from memory: which need no task, and how each exchange that does need one goes on.
+"""Requests that are decided from memory: which need no task, and how each exchange that does need one goes on.
 
 The gateway runs in the test's own process, so that a test can see which requests were given to a task.
 """
@@ -82,7 +82,7 @@ async def test_redirect_and_strict_transport_security_are_rewritten_without_a_ta
 
 
 async def test_answer_from_memory_is_the_first_step_of_a_task_too(warm: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chunked upload needs a task; its questions are answered by the same function."""
+    """A chunked upload needs a task; the same function decides about it."""
     answered: list[object] = []
     questions = warm.gateway._handler._pipeline.questions
     answer = questions.answer_from_memory
@@ -99,7 +99,7 @@ async def test_answer_from_memory_is_the_first_step_of_a_task_too(warm: Warm, mo
     assert answered[0] is not None
 
 
-# ------------------------------------------------------------ what is left to a task from the start
+# ------------------------------------------------------------ requests that need a task from the start
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ async def test_path_of_the_gateway_is_never_forwarded_whatever_memory_says(warm:
 
 
 async def test_pipelined_requests_are_answered_in_order(warm: Warm) -> None:
-    """The second must not overtake the first, which is on its way without a task."""
+    """The second must not overtake the first, which was sent without a task."""
     held = asyncio.Event()
 
     async def slow_first(exchange: Exchange) -> None:
@@ -214,7 +214,7 @@ async def test_person_is_looked_up_ahead_of_time_and_by_one_query(warm: Warm, mo
 async def test_person_whose_early_query_fails_is_looked_up_when_the_time_is_over(
     warm: Warm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A directory that is away, or an account that was disabled: the early query decides nothing."""
+    """If the directory does not respond, or the account was disabled, the early query decides nothing."""
     (session,) = warm.gateway.sessions.known()
     sign_in = warm.gateway._handler._pipeline.questions._sign_in
     asked = asyncio.Event()
@@ -374,7 +374,7 @@ async def test_end_of_the_session_ends_a_poll_that_has_no_task(warm: Warm) -> No
 
 
 async def test_draining_gateway_says_that_the_connection_closes(warm: Warm) -> None:
-    """The exchange is under way when the drain begins."""
+    """The exchange is open when the drain begins."""
     held = asyncio.Event()
 
     async def slow(exchange: Exchange) -> None:
@@ -461,7 +461,7 @@ async def test_bug_in_finishing_a_warm_exchange_is_a_500_and_no_silence(
 
 
 async def test_command_of_qlikview_needs_no_task_and_opens_its_document(tmp_path: Path) -> None:
-    """The first one claims a CAL, which the document server's response settles; the next are answered from memory."""
+    """The first one claims a CAL, which the document server's response settles; the next are decided from memory."""
 
     async def open_document(exchange: Exchange) -> None:
         await exchange.answer(b'<result mark="0123456789abcdef"/>')

@@ -142,7 +142,7 @@ async def test_connection_is_closed_when_its_reader_takes_nothing(monkeypatch: p
 
 
 async def test_closed_connection_is_aborted_when_its_reader_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answer is short enough to be given to the kernel's care at once."""
+    """The response is short enough for the kernel to take all of it at once."""
     monkeypatch.setattr(writable, "_SLOW_READER", 0.1)
     async with asked_for(b"x" * 60_000) as (_, server), asyncio.timeout(5):
         while not server.connections:

@@ -14,7 +14,7 @@ from calgate.plugin.errors import RequestTimeout
 
 
 async def test_stalled_body_is_a_request_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Were it a document server's, three such clients would have the server left out."""
+    """If it counted as the document server's failure, three such clients would have the server marked down."""
     monkeypatch.setattr(request, "_BODY_PATIENCE", 0.01)
     content = StreamReader(Mock(_reading_paused=False), 2**16, loop=asyncio.get_running_loop())
     content.feed_data(b"half")

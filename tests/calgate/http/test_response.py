@@ -1,4 +1,4 @@
-"""What becomes of an answer whose client is not there any more."""
+"""Responses to clients that have disconnected."""
 
 from types import SimpleNamespace
 from typing import cast
@@ -27,7 +27,7 @@ class Endless:
 
 
 class Gone:
-    """A client that has gone, as its request does not know yet."""
+    """A client that has disconnected, which its request does not know yet."""
 
     def begin_response(self) -> None:
         """The connection notes that a response begins."""

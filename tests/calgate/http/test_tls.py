@@ -21,7 +21,7 @@ Connect = Callable[[str | None], Awaitable[ssl.SSLObject]]
 
 @asynccontextmanager
 async def tls_server(context: ssl.SSLContext) -> AsyncIterator[Connect]:
-    """Connects by a name, or by none; answers what the server knows of the TLS connection."""
+    """Connects by a name, or by none; returns the server's state of the TLS connection."""
     arrived: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
     server = await asyncio.start_server(lambda _, writer: arrived.put_nowait(writer), "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
@@ -69,7 +69,7 @@ async def test_connection_keeps_its_binding_after_the_certificate_was_renewed(tm
 async def test_tls_session_is_not_resumed_after_the_certificate_was_renewed(
     tmp_path: Path, version: ssl.TLSVersion
 ) -> None:
-    """Its client would go on to sign in by the certificate that is no more."""
+    """Otherwise its client would go on to sign in by the certificate that has been replaced."""
     signed = Authority(tmp_path).sign("bi.example")
     certificates = Certificates(Tls(certificate=signed.certificate, key=signed.key), [])
     client = ssl._create_unverified_context()

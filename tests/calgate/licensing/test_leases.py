@@ -87,7 +87,7 @@ async def test_exempt_path_is_a_folder_in_any_case_and_no_prefix(path: str, kind
 
 
 async def test_lease_that_is_provisional_for_another_request_is_not_remembered() -> None:
-    """The other request may be under way on another worker; a use noted here would make the CAL permanent."""
+    """The other request may be open on another worker; a use noted here would make the CAL permanent."""
     licensing = Licensing(cast(Allocator, Slow()), cast(Any, None), {}, Metrics())
     session = session_of_alice()
     person = SimpleNamespace(key="S-1", name="DEMO\\alice", groups=frozenset())

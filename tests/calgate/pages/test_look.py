@@ -1,4 +1,4 @@
-"""How a site's pages look, and how people ask for what they were refused."""
+"""How a site's pages look, and how people ask for access or a license."""
 
 import re
 from base64 import b64encode

@@ -42,7 +42,7 @@ PARTS = {
     "May you have this?": access,
     "Is there a CAL for you?": licensing,
     "How does the document server learn who you are?": sign_on,
-    "What the core lends": services,
+    "Services of the core": services,
     "`calgate check` and commands": checks,
     "The administrators' console": screens,
     "Records of changes": changes,

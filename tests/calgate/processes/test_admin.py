@@ -1,4 +1,4 @@
-"""What the parent itself puts into the metrics."""
+"""The parent's own metrics."""
 
 import time
 from pathlib import Path

@@ -131,7 +131,7 @@ async def test_private_server_ends_with_a_killed_gateway_and_keeps_its_data(tmp_
 async def test_private_server_left_behind_by_a_killed_gateway_is_ended(tmp_path: Path) -> None:
     gateway = start_gateway(tmp_path)
     pid = server_pid(tmp_path)
-    os.kill(pid, signal.SIGSTOP)  # it cannot hear that its gateway died, nor be asked to stop
+    os.kill(pid, signal.SIGSTOP)  # it cannot notice that its gateway died, nor be stopped by a signal
     gateway.kill()
     gateway.wait()
     async with open_store(HERE, tmp_path) as store:

@@ -1,4 +1,4 @@
-"""Figures where nothing answers, and how those of several workers are told as one."""
+"""Metrics while nothing responds, and those of several workers together."""
 
 import ast
 import asyncio
@@ -42,7 +42,7 @@ async def test_call_to_an_unreachable_store_is_counted_as_unavailable(tmp_path: 
 
 
 class Moody:
-    """A directory that does what it is told."""
+    """A directory whose results the test sets."""
 
     def __init__(self, answer: Person | Exception | None) -> None:
         self.answer = answer
@@ -74,7 +74,7 @@ async def test_every_outcome_of_a_directory_query_is_counted(answer: Person | Ex
 
 
 class Books:
-    """What the metrics read of an allocator."""
+    """The part of an allocator that the metrics read."""
 
     licenses: Mapping[str, LicenseInfo] = {"qlikview": LicenseInfo()}
 

@@ -1,4 +1,4 @@
-"""What workers report to the store, and what the console reads of it."""
+"""The reports of workers in the store, as the console reads them."""
 
 from dataclasses import replace
 from pathlib import Path

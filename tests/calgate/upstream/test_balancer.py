@@ -1,4 +1,4 @@
-"""Which document servers are up, as metrics have it."""
+"""The state of document servers, as the metrics have it."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What the forwarder hands to the connection pool."""
+"""The requests that the forwarder hands to the connection pool."""
 
 import asyncio
 from itertools import product

@@ -1,4 +1,4 @@
-"""Wishes that a log without denials does not show, beside the truth that the test knows."""
+"""Wishes that a log without denials does not show, compared with the truth that the test knows."""
 
 import random
 
@@ -25,7 +25,7 @@ def site(seed: int) -> list[Wish]:
 
 
 def logged(wishes: list[Wish], seats: int) -> tuple[list[Visit], int]:
-    """What a server with so many seats would have logged, and how many people it turned away."""
+    """Returns the log of a server with so many seats, and how many people it turned away."""
     gone = set(denied(wishes, seats).denied)
     visits = [
         Visit(

@@ -1,4 +1,4 @@
-"""What a reader is told about the input."""
+"""The notes about the input."""
 
 from datetime import datetime, timedelta
 from pathlib import Path

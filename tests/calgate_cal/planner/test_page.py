@@ -1,4 +1,4 @@
-"""The page for whoever signs the purchase."""
+"""The page for the person who signs the purchase."""
 
 import re
 from html.parser import HTMLParser

@@ -1,4 +1,4 @@
-"""What the planner makes of records that the real functions wrote, under a clock that the test moves."""
+"""The planner on records that the real functions wrote, under a clock that the test moves."""
 
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence

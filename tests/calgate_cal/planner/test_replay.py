@@ -70,7 +70,7 @@ def test_a_lease_ends_at_the_maximum_though_it_is_in_use() -> None:
 def test_the_longest_idle_lease_past_its_minimum_is_reclaimed() -> None:
     idle = [wish(0, 1, "ann")._replace(signed_out=False), wish(2, 5, "bob")._replace(signed_out=False)]
     clocks = Clocks(reclaimable_after=10 * MINUTE)
-    assert denied([*idle, wish(14, 15, "cid")], 2, clocks).denied == [2]  # nobody's minimum is over
+    assert denied([*idle, wish(14, 15, "cid")], 2, clocks).denied == [2]  # all are within their minimum
     assert denied([*idle, wish(16, 99, "cid"), wish(17, 18, "dan")], 2, clocks).denied == []
     back = wish(16.5, 17, "ann")  # ann's CAL was taken, bob's is taken next
     assert denied([*idle, wish(16, 99, "cid"), wish(17, 18, "ann")], 2, clocks).denied == []

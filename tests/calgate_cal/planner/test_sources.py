@@ -1,4 +1,4 @@
-"""What is read from QlikView's session logs and from tables."""
+"""Reading QlikView's session logs and tables."""
 
 import contextlib
 import gzip

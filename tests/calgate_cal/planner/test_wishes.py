@@ -1,4 +1,4 @@
-"""What the records add up to: a wish that was tried again is one."""
+"""Wishes made of records: one that was tried again is still one wish."""
 
 from calgate_cal.planner.curve import one_pass
 from calgate_cal.planner.replay import Clocks
