@@ -43,9 +43,21 @@ def test_prometheus_own_tools_accept_the_file(words: tuple[str, ...]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def expressions() -> Iterator[str]:
+@pytest.mark.parametrize("fires", [True, False], ids=["fires", "stays-quiet"])
+def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not(fires: bool) -> None:
+    alerts = {rule["alert"] for rule in rules() if "alert" in rule}
+    cases = yaml.safe_load((FOLDER / "calgate.test.yml").read_text(encoding="utf-8"))["tests"]
+    tried = [alert for case in cases for alert in case.get("alert_rule_test", ())]
+    assert alerts == {alert["alertname"] for alert in tried if bool(alert["exp_alerts"]) is fires}
+
+
+def rules() -> Iterator[dict[str, Any]]:
     for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]:
-        yield from (rule["expr"] for rule in group["rules"])
+        yield from group["rules"]
+
+
+def expressions() -> Iterator[str]:
+    yield from (rule["expr"] for rule in rules())
 
 
 def test_every_metric_that_a_rule_reads_is_exported() -> None:
