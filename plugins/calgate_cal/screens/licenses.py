@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime, tzinfo
 from urllib.parse import quote, urlencode
 
 from calgate.plugin import ConsoleContext, Field, Inputs, Link, Services, Visitor
@@ -70,6 +71,11 @@ class Licenses:
     def _reader(self, name: str) -> LicenseAdmin:
         services = self._services
         return LicenseAdmin(*(name, self._licenses[name], services.store, services.directory, "console", services.site))
+
+
+def midnight(zone: tzinfo) -> float:
+    """Returns the Unix time at which today began."""
+    return datetime.now(zone).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
 
 
 def number(text: str) -> int:

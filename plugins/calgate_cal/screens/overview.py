@@ -1,12 +1,10 @@
 """The overview: one card for each license."""
 
-from datetime import datetime
-
 from calgate.plugin import Bar, Bars, Cell, Inputs, Link, Part, Screen, View, Visitor
 from calgate_cal.audit import DENIALS
 from calgate_cal.replies import PoolState
 from calgate_cal.screens.day import Day, Peaks
-from calgate_cal.screens.licenses import Licenses, page
+from calgate_cal.screens.licenses import Licenses, midnight, page
 
 _MOST_COUNTED = 5_000  # records of today, until all have been read once; a busier site sees "or more"
 
@@ -57,13 +55,13 @@ def _note(pool: PoolState) -> str:
 async def _denied_today(licenses: Licenses, name: str, visitor: Visitor) -> tuple[int, bool]:
     """Counts the denials since midnight; False where not all records of today were read."""
     admin = licenses.admin(name, visitor)
-    midnight = datetime.now(admin.zone).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+    began = midnight(admin.zone)
     book = licenses.book(name)
     if await book.is_current(patience=0.0):
-        return len(book.denials_since(midnight)), True
+        return len(book.denials_since(began)), True
     denied = read = 0
     async for record in admin.latest_records():
-        if record.at < midnight:
+        if record.at < began:
             return denied, True
         denied += record.what in DENIALS
         read += 1

@@ -1,12 +1,14 @@
 """The users who wait for a CAL."""
 
 from collections.abc import Sequence
+from statistics import median
 
 from calgate.plugin import (
     Action,
     Button,
     Cell,
     Column,
+    Facts,
     Inputs,
     Moment,
     Notice,
@@ -21,7 +23,7 @@ from calgate.plugin import (
 )
 from calgate_cal.admin import AdminError
 from calgate_cal.replies import Waiting
-from calgate_cal.screens.licenses import Licenses, parts_of, person, row_id
+from calgate_cal.screens.licenses import ROWS, Licenses, midnight, number, page, parts_of, person, row_id
 
 _COLUMNS = (
     Column("place", "Position", is_number=True),
@@ -42,12 +44,22 @@ def queue_screen(licenses: Licenses) -> Screen:
 
     async def show(visitor: Visitor, inputs: Inputs) -> View:
         name = licenses.chosen(inputs)
-        waiting = await licenses.admin(name, visitor).queue()
-        rows = [_row(name, one) for one in waiting]
-        table = Table(f"{len(rows)} waiting", _COLUMNS, rows, buttons=[_DISMISS], empty="Nobody waits.")
+        admin, book, begin = licenses.admin(name, visitor), licenses.book(name), number(inputs.get("from"))
+        waiting = await admin.queue()
+        table = Table(
+            f"{len(waiting)} waiting",
+            _COLUMNS,
+            [_row(name, one) for one in waiting[begin : begin + ROWS]],
+            buttons=[_DISMISS],
+            empty="Nobody waits.",
+            earlier=page("queue", license=name, **{"from": max(0, begin - ROWS)}) if begin else "",
+            later=page("queue", license=name, **{"from": begin + ROWS}) if begin + ROWS < len(waiting) else "",
+        )
+        is_read = await book.is_current()
+        today = [_today(book.waits_since(midnight(admin.zone)))] if is_read else []
         parts: list[Part] = [Search(licenses.field(inputs))] if len(licenses.names) > 1 else []
         note = Notice("First come, first served: a CAL that comes free is kept for the first who can use it.")
-        return View([*parts, note, table], is_live=True)
+        return View([*parts, note, table, *today], is_live=True, is_partial=not is_read)
 
     async def dismiss(visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
         outcomes = []
@@ -71,6 +83,12 @@ def queue_screen(licenses: Licenses) -> Screen:
 
     actions = {"dismiss": Action("admin", dismiss)}
     return Screen("queue", "Queue", show, actions, order=30, about_user=about)
+
+
+def _today(waits: Sequence[float]) -> Facts:
+    """Shows how long users waited who were let in; without any there is no median."""
+    typical = round(median(waits) / 60, 1) if waits else None
+    return Facts("Today", {"Let in after waiting": len(waits), "Median wait in minutes": typical})
 
 
 def _row(license: str, one: Waiting) -> dict[str, Cell]:

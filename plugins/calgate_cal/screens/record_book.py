@@ -19,9 +19,11 @@ from calgate_cal.screens.background import begin, has_ended
 from calgate_cal.screens.found_records import Entry, entry_of
 
 _MOST_FOUND = 200_000  # records that can be found by reference or user; older ones are in the log
+_MOST_WAITS = 50_000
 _MOST_SPANS = 2_000_000  # of each kind; the oldest are forgotten
 _MOST_FOLLOWED = 1_000_000  # records after the first reading; then all that the store still has are read again
 _LINK = 3600.0  # seconds between two attempts of one wish, as the planner has it
+_LET_IN = ("granted", "let-in")  # the ends of a wait that was worth it
 _NO_DENIALS = ("granted", "taken-back", "kept", "visited")
 
 
@@ -40,6 +42,7 @@ class RecordBook:
         self._count = 0
         self._count_at_first = 0
         self._entries: deque[Entry] = deque(maxlen=_MOST_FOUND)
+        self._waits: deque[tuple[float, float]] = deque(maxlen=_MOST_WAITS)
         self._spans: dict[str, tuple[array[float], array[float], array[int]]] = {}
         self._users: dict[str, int] = {}
         self.reader = RecordReader(Window(0.0, float("inf")), self._admin.license.session.idle_timeout, _LINK)
@@ -85,6 +88,8 @@ class RecordBook:
         is_denial = record.what in DENIALS
         if is_denial or (record["reference"] and record.what not in _NO_DENIALS):
             self._entries.append(entry_of(record))
+        if record.what in _LET_IN and float(record["waited"] or 0) > 0:
+            self._waits.append((record.at, float(record["waited"]) / 1000))
         if record["ended"] and record["lease"] and record.what != "taken-back":
             self._add_span(record["kind"], int(record["lease"].partition("-")[0]) / 1000, record)
 
@@ -109,6 +114,15 @@ class RecordBook:
                 break
             if entry.is_denial:
                 found.append(entry)
+        return found
+
+    def waits_since(self, since: float) -> Sequence[float]:
+        """Returns how many seconds each user waited who was let in since a time."""
+        found = []
+        for at, seconds in reversed(self._waits):
+            if at < since:
+                break
+            found.append(seconds)
         return found
 
     def find(

@@ -20,6 +20,7 @@ from calgate.plugin import (
 )
 from calgate_cal.admin import LicenseAdmin
 from calgate_cal.audit import DENIALS, Record
+from calgate_cal.planner.clock import Calendar
 from calgate_cal.reasons import WHY
 from calgate_cal.screens.denial_groups import ASSIGN, DAYS, GROUPS, grouped, groups_table
 from calgate_cal.screens.found_records import Entry, entry_of, why
@@ -125,7 +126,8 @@ async def _groups(
     else:
         latest, _ = await _read(licenses.admin(name, visitor), "", _is_denial, most=_UNTIL_READ, of=_UNTIL_READ)
         entries = [entry_of(record) for record in latest if record.at >= since]
-    groups = grouped((entry for entry in entries if is_wanted(entry)), inputs.get("group"))
+    calendar = Calendar(licenses.admin(name, visitor).zone)
+    groups = grouped((entry for entry in entries if is_wanted(entry)), inputs.get("group"), calendar)
     parts: list[Part] = [search, *([] if is_whole else [_READING])]
     parts.append(groups_table(name, groups, inputs.get("group")))
     return View(parts, is_live=not is_whole, is_partial=not is_whole)

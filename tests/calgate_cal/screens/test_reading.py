@@ -9,7 +9,20 @@ from typing import Any
 import pytest
 
 from cal_model.license import DAY, HOUR, MINUTE, TEN, Lab
-from calgate.plugin import ConsoleContext, Inputs, NoCal, Notice, Screen, Services, Store, Subject, Table, View, Visitor
+from calgate.plugin import (
+    ConsoleContext,
+    Facts,
+    Inputs,
+    NoCal,
+    Notice,
+    Screen,
+    Services,
+    Store,
+    Subject,
+    Table,
+    View,
+    Visitor,
+)
 from calgate_cal.audit import DENIALS
 from calgate_cal.planner.clock import Calendar
 from calgate_cal.planner.sources import audit
@@ -219,6 +232,26 @@ async def test_book_that_follows_has_the_peaks_visits_and_denials_of_all_records
         wanted = denials[len(denials) // 2]
         [entry] = book.find(lambda _: True, reference=wanted["reference"].casefold(), most=50)
         assert entry.id == wanted.id
+
+
+async def test_queue_says_how_long_users_waited_today_who_were_let_in(license: Make, tmp_path: Path) -> None:
+    lab = await license(session={"in_license": 1, "minimum": "1m", "idle_timeout": "5m"}, queue=True)
+    _, shown = console_of(lab, tmp_path)
+    view = await shown["queue"].show(ROOT, Inputs({}))
+    [today] = [part for part in view.parts if isinstance(part, Facts)]
+    assert today.values == {"Let in after waiting": 0, "Median wait in minutes": None}
+    await lab.open("ann")
+    for second in (0, 20, 40):  # a page that waits asks again
+        await lab.at(second)
+        await lab.denial("bob")
+    await lab.release("ann")
+    await lab.at(65)
+    await lab.tend()
+    await lab.open("bob")
+    book = RecordBook(lab.license_admin)
+    assert await book.is_current()
+    assert book.waits_since(0) == [65.0]
+    assert book.waits_since(TEN + HOUR) == []
 
 
 async def test_book_begins_again_when_the_records_are_others(license: Make) -> None:
