@@ -361,7 +361,11 @@ def _routes(
                 windows=section.windows,
             ),
             None if isinstance(sign_on, ServerSignOn) else sign_on,
-            Forwarder(load_balancer, keep_host=section.host_header == "keep"),
+            Forwarder(
+                load_balancer,
+                keep_host=section.host_header == "keep",
+                websockets_per_user=section.connections_per_user or max(1, section.connections // 2),
+            ),
             section.websocket_idle,
             section.windows,
             section.service_workers,

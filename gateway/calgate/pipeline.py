@@ -193,7 +193,8 @@ class Pipeline:
         judge = partial(self.questions.judge_again, request, admission)
         judging = asyncio.create_task(recheck(admission.grant, judge, exchange.refuse))
         try:
-            await tunnel.run(upstream_response.connection, b"\r\n".join([*lines, b"\r\n"]))
+            with admission.route.forwarder.open_websocket(_user_of(session)):
+                await tunnel.run(upstream_response.connection, b"\r\n".join([*lines, b"\r\n"]))
         finally:
             judging.cancel()
             session.websocket_closed(exchange)

@@ -9,6 +9,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from calgate.dialect import Dialect
+from calgate.http.origin import host_name
 from calgate.paths import is_at_or_below
 from calgate.plugin.sign_on import ServerSignOn, SignOn
 from calgate.upstream.forwarder import Forwarder
@@ -44,7 +45,7 @@ class Route:
 
         Case is ignored because the document server may ignore it: no spelling may bypass the route and its dialect.
         """
-        if self.host and host.partition(":")[0] != self.host:
+        if self.host and host_name(host) != self.host:
             return False
         return self.path == "/" or is_at_or_below(path, self.path)
 
@@ -106,7 +107,7 @@ def finder(routes: Sequence[Route]) -> Callable[[str, str], Route | None]:
 
 def sign_in_path(routes: Sequence[Route], host: str) -> str:
     """Returns the path of a host's route where users sign in, first of one with a license; "" if there is none."""
-    name = host.partition(":")[0]
+    name = host_name(host)
     reached = [
         route
         for route in routes

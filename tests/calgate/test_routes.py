@@ -41,6 +41,9 @@ def route(number: int, host: str, path: str) -> Route:
     [
         ("bi.example", "/docs/a", 0),
         ("bi.example:8443", "/DOCS", 0),
+        ("bi.example.", "/docs/a", 0),
+        ("bi.example.:443", "/docs/a", 0),
+        ("bi.example..", "/docs/a", 2),
         ("bi.example", "/docsx", 2),
         ("other.example", "/docs/a", 2),
         ("other.example", "/" + "a" * 600, 2),

@@ -186,6 +186,7 @@ async def test_location_and_cookie_domain_of_the_document_server_become_the_gate
             status="302 Found",
             fields=[
                 f"Location: http://127.0.0.1:{server.port}/next?a=1",
+                f"Link: <http://127.0.0.1:{server.port}/a.css>; rel=preload, </b>; rel=next",
                 "Set-Cookie: a=1; Domain=127.0.0.1; Path=/",
                 "Set-Cookie: b=2; Path=/",
                 "WWW-Authenticate: Negotiate",
@@ -197,6 +198,7 @@ async def test_location_and_cookie_domain_of_the_document_server_become_the_gate
     server.behaviour = answer
     reply = await curl(f"{gate.url}/portal", "-H", f"Cookie: {cookie}")
     assert reply.values("location") == [f"{gate.url}/next?a=1"]
+    assert reply.values("link") == [f"<{gate.url}/a.css>; rel=preload, </b>; rel=next"]
     assert reply.values("set-cookie") == ["a=1; Path=/", "b=2; Path=/"]
     assert reply.values("www-authenticate") == ["Basic realm=x"]
 

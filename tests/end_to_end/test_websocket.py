@@ -15,6 +15,7 @@ from support.gateway_process import (
     answer_plainly,
     calgate,
     cookie_of,
+    curl,
     gateway,
     raw,
     write_settings,
@@ -290,6 +291,29 @@ async def test_websocket_is_closed_with_1001_when_idle(server: DocumentServer, t
             writer.write(frame(b"x", opcode=9, mask=True))
         assert await closed_with(reader, within=5) == 1001
         writer.close()
+
+
+async def test_websockets_of_one_user_are_limited_and_those_of_others_still_open(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    settings = write_settings(tmp_path, server.port, listen="workers = 1", route="connections_per_user = 2")
+    async with gateway(settings) as gate:
+        alice, again, bob = [await cookie_of(gate, user) for user in ("alice", "alice", "bob")]
+        server.behaviour = echo
+        first, second = await open_websocket(gate, alice), await open_websocket(gate, again)
+        refused = await open_websocket(gate, alice)
+        assert refused[0].startswith("HTTP/1.1 503 "), "another session is not another user"
+        server.behaviour = answer_plainly
+        assert (await curl(f"{gate.url}/portal", "-H", f"Cookie: {alice}")).status == 200
+        server.behaviour = echo
+        others = await open_websocket(gate, bob)
+        assert [head[:13] for head, _, _ in (first, second, others)] == ["HTTP/1.1 101 "] * 3
+        first[2].write(frame(struct.pack(">H", 1000), opcode=8, mask=True))
+        assert await asyncio.wait_for(first[1].read(), 5)  # up to its end
+        after = await open_websocket(gate, alice)
+        assert after[0].startswith("HTTP/1.1 101 ")
+        for _, _, writer in (first, second, refused, others, after):
+            writer.close()
 
 
 async def test_101_that_does_not_fit_the_key_is_502(gate: Gateway, server: DocumentServer) -> None:

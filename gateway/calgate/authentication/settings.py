@@ -10,7 +10,10 @@ from calgate.plugin.settings import Duration, Section, is_origin
 def _is_site(value: str) -> str:
     """It becomes part of a Content-Security-Policy header, and is compared with the Origin that browsers send."""
     if not is_origin(value):
-        raise ValueError(f'another site is written like "https://portal.corp.example", not {value!r}')
+        raise ValueError(
+            f'another site is written like "https://portal.corp.example", not {value!r}; a name that is not ASCII'
+            " begins with xn--, as browsers send it"
+        )
     return value
 
 

@@ -101,7 +101,8 @@ class Route(Section):
     """Connections of each worker to each document server at most; WebSockets are not counted."""
     connections_per_user: int | None = Field(default=None, ge=1)
     """The most of these connections that the requests of one user have at once; by default half of them. Further
-    requests of the user wait, so that slow uploads or downloads of one user do not keep out the others.
+    requests of the user wait, so that slow uploads or downloads of one user do not keep out the others. Also the most
+    WebSockets that one user has open in each worker; a further one is refused.
     """
     windows: bool = True
     """Whether the document servers run Windows: paths that Windows would resolve to another file are refused (a name

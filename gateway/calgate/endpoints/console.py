@@ -31,7 +31,7 @@ from calgate.endpoints.settings import ConsoleSection
 from calgate.endpoints.sign_in_pages import SignInPages
 from calgate.http.cookies import session_id_of
 from calgate.http.headers import Header
-from calgate.http.origin import normalize_origin
+from calgate.http.origin import host_name, normalize_origin
 from calgate.http.request import Request
 from calgate.http.response import Response, date
 from calgate.plugin.errors import CrossSite, Forbidden, MethodRefused, Unavailable
@@ -120,7 +120,7 @@ class ConsoleGate:
 
     def is_console_host(self, request: Request) -> bool:
         """Whether the request names the console's own host."""
-        return bool(self._section.host) and request.host.partition(":")[0] == self._section.host
+        return bool(self._section.host) and host_name(request.host) == self._section.host
 
     async def serve(self, request: Request) -> Response:
         """Returns the response to a request on the console's origin."""

@@ -1,7 +1,8 @@
 """CORS preflights from the origins in `embed_in`: a browser sends them without credentials, so nobody can sign in.
 
 Only the preflight is decided here. The request that follows is signed in and judged like any other, and whether the
-page may read its response is for the document server to say (Fetch Standard, "CORS-preflight fetch").
+page may read its response is for the document server to say (Fetch Standard, "CORS-preflight fetch"). A browser may
+also ask whether a page of the Internet may reach an address of the intranet (WICG, "Private Network Access").
 """
 
 import re
@@ -39,6 +40,8 @@ class Preflights:
             (b"Cache-Control", b"no-store"),
             (b"Date", date()),
         ]
+        if request.headers.get(b"access-control-request-private-network") == "true":
+            headers.append((b"Access-Control-Allow-Private-Network", b"true"))
         if wanted:
             headers.append((b"Access-Control-Allow-Headers", wanted.encode("latin-1")))
         return Response(204, headers)

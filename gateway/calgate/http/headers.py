@@ -124,6 +124,7 @@ _READ_TOO = frozenset(
         b"sec-websocket-key",
         b"access-control-request-method",
         b"access-control-request-headers",
+        b"access-control-request-private-network",
     }
 )
 
@@ -329,7 +330,7 @@ _OUTBOUND = {
     b"transfer-encoding": _ENCODING,
     b"date": _DATE,
     b"www-authenticate": _OFFER,
-    **dict.fromkeys((b"set-cookie", b"location", b"content-location", b"refresh"), _REWRITE),
+    **dict.fromkeys((b"set-cookie", b"location", b"content-location", b"refresh", b"link"), _REWRITE),
 }
 
 

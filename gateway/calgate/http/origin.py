@@ -24,6 +24,12 @@ def normalize_origin(text: str) -> str:
     return _normalize(text) if len(text) <= _LONGEST else ""
 
 
+def host_name(host: str) -> str:
+    """Returns the name in a Host header: without the port, and without the dot at the end of an absolute name."""
+    name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    return name.removesuffix(".")
+
+
 def own_origins(scheme: str, host: str, public: Sequence[str]) -> Sequence[str]:
     """Returns the origins that pages of this site can have, the one to redirect to first.
 

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from calgate.http.origin import normalize_origin
-from calgate.plugin.settings import Duration, Network, ReadableFile, Section
+from calgate.plugin.settings import Duration, Network, ReadableFile, Section, is_origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,11 @@ def _listed(value: object) -> object:
 
 
 def _public_origin(value: str) -> str:
-    origin = normalize_origin(value.rstrip("/"))
-    if not origin:
-        raise ValueError(f'an origin is written like "https://bi.corp.example", not {value!r}')
+    if not is_origin(value) or not (origin := normalize_origin(value.rstrip("/"))):
+        raise ValueError(
+            f'an origin is written like "https://bi.corp.example", not {value!r}; a name that is not ASCII'
+            " begins with xn--, as browsers send it"
+        )
     return origin
 
 

@@ -80,6 +80,7 @@ def is_origin(value: str) -> bool:
             and "@" not in parts.netloc
             and not (parts.path.strip("/") or parts.query or parts.fragment)
             and not re.search(r"[\s;,'\"*]", value)
+            and value.isascii()  # browsers send a name with other characters as xn--…
         )
     except ValueError:
         return False

@@ -60,6 +60,11 @@ class LoadBalancer:
     health: HealthSection | None = None
     clock: Callable[[], float] = time.monotonic
 
+    @property
+    def authorities(self) -> frozenset[str]:
+        """How a URL can name one of the servers: any of them may redirect to another."""
+        return frozenset().union(*(member.upstream.authorities for member in self.members))
+
     def candidates(self, session_key: str) -> Sequence[Server]:
         """Returns the available servers, the session's own first. Raises Unavailable where there are none."""
         if len(self.members) == 1 and self.members[0].is_simple:

@@ -7,7 +7,9 @@ own.
 import base64
 import hashlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,14 +17,20 @@ from calgate.http.cookies import SetCookie, may_pass_down, without_domain
 from calgate.http.headers import Header
 from calgate.http.request import Request
 from calgate.http.response import Response, date
-from calgate.plugin.errors import BadGateway, GatewayTimeout
+from calgate.plugin.errors import BadGateway, GatewayTimeout, Unavailable
 from calgate.upstream.balancer import LoadBalancer, Server
 from calgate.upstream.connection import UpstreamConnection
-from calgate.upstream.location import rewrite_url
+from calgate.upstream.location import rewrite_links, rewrite_url
 from calgate.upstream.pool import Unreachable, Upstream, UpstreamRequest
 
 _WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 _CACHING = frozenset({b"cache-control", b"expires", b"pragma", b"cdn-cache-control", b"surrogate-control", b"age"})
+_REWRITERS = {
+    b"location": rewrite_url,
+    b"content-location": rewrite_url,
+    b"refresh": rewrite_url,
+    b"link": rewrite_links,
+}
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -55,9 +63,11 @@ class Introduction:
 class Forwarder:
     """Sends the requests of one route to its document servers."""
 
-    def __init__(self, load_balancer: LoadBalancer, *, keep_host: bool) -> None:
+    def __init__(self, load_balancer: LoadBalancer, *, keep_host: bool, websockets_per_user: int = 500) -> None:
         self._load_balancer = load_balancer
         self._keep_host = keep_host
+        self._websockets_per_user = websockets_per_user
+        self._websockets: Counter[str] = Counter()  # open ones, by user
 
     async def send(
         self,
@@ -76,6 +86,8 @@ class Forwarder:
         `sent`: what `send_at_once` returned for this request. `introduction` makes the sign-on headers instead of
         `sign_on`. Raises BadGateway, GatewayTimeout, Unavailable, and what `introduction` raises.
         """
+        if self._websockets[user] >= self._websockets_per_user and request.wants_websocket:
+            raise Unavailable(f"this user has {self._websockets_per_user} WebSockets open", code="no-upstream")
         unreachable: Unreachable | None = None
         for member in sent.members if sent is not None else self._load_balancer.candidates(session_key):
             try:
@@ -98,6 +110,17 @@ class Forwarder:
             return self._receive(request, member, connection)
         assert unreachable is not None
         raise unreachable
+
+    @contextmanager
+    def open_websocket(self, user: str) -> Iterator[None]:
+        """Counts a WebSocket of the user while it is open: one user must not use up the descriptors of all."""
+        self._websockets[user] += 1
+        try:
+            yield
+        finally:
+            self._websockets[user] -= 1
+            if not self._websockets[user]:
+                del self._websockets[user]
 
     def _renew_by(
         self,
@@ -217,8 +240,8 @@ class Forwarder:
             if lower == b"set-cookie":
                 headers[index] = (name, without_domain(value, upstream.host.encode()))
                 cookies.append(SetCookie.parse(headers[index][1], request.raw_target))
-            elif lower in (b"location", b"content-location", b"refresh"):
-                headers[index] = (name, rewrite_url(value, upstream.authorities, request.origin))
+            elif rewrite := _REWRITERS.get(lower):
+                headers[index] = (name, rewrite(value, self._load_balancer.authorities, request.origin))
         return cookies
 
     def response(self, upstream_response: UpstreamResponse, extra: Sequence[Header]) -> Response:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from calgate.http.origin import normalize_origin
 
 _URL = re.compile(rb"(?P<before>\s*(?:[0-9.]+\s*[;,]\s*(?:url\s*=\s*)?[\"']?)?)", re.IGNORECASE)
+_LINK = re.compile(rb"<([^<>]*)>")
 _ABSOLUTE = re.compile(
     rb"(?:(?P<scheme>https?):)?//(?P<authority>[^/?#\\\"'\s]*)(?P<rest>(?:[/?#\"'].*)?)", re.IGNORECASE | re.DOTALL
 )
@@ -23,10 +24,15 @@ def rewrite_url(value: bytes, upstream: Collection[str], public_origin: str) -> 
     if match is None:
         return value
     scheme = (match["scheme"] or b"").decode().lower()
-    authority = match["authority"].decode("latin-1").lower()
+    authority = match["authority"].decode("latin-1").lower().rpartition("@")[2]  # a user is for the document server
     if authority not in upstream and not (scheme == "http" and _is_own(authority, public_origin)):
         return value
     return value[:start] + public_origin.encode("latin-1") + match["rest"]
+
+
+def rewrite_links(value: bytes, upstream: Collection[str], public_origin: str) -> bytes:
+    """Returns the value of Link (RFC 8288, section 3) with the public origin where a target names the server."""
+    return _LINK.sub(lambda link: b"<" + rewrite_url(link[1], upstream, public_origin) + b">", value)
 
 
 def _is_own(authority: str, public_origin: str) -> bool:

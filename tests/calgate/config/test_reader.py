@@ -58,6 +58,10 @@ def test_guard_is_refused_if_it_allows_no_failure() -> None:
     ("section", "given", "says"),
     [
         (Listen, {"bind": []}, "at least 1 item"),
+        *(
+            (Listen, {"bind": ":80", "public_origin": origin}, "an origin is written like")
+            for origin in ("bi", "https://bücher.example", "https://bi:99999", "https://a@bi", "https://bi/x", "null")
+        ),
         (ForwardAuthSection, {"secret": ""}, "the secret is empty"),
         (Listen, {"bind": "unix:"}, "an address is written like"),
         (Listen, {"bind": ":80", "methods": []}, "at least 1 item"),
@@ -72,7 +76,15 @@ def test_guard_is_refused_if_it_allows_no_failure() -> None:
         (Route, {"upstreams": ["http://[fd00::1"]}, "a document server is written like"),
         *(
             (SessionSection, {"embed_in": [site]}, "another site is written like")
-            for site in ("", "*", "null", "portal.corp.example", "https://portal/path", "https://a; script-src *")
+            for site in (
+                "",
+                "*",
+                "null",
+                "portal.corp.example",
+                "https://portal/path",
+                "https://a; script-src *",
+                "https://bücher",
+            )
         ),
     ],
 )

@@ -30,6 +30,15 @@ def test_preflight_of_an_embedding_origin_is_allowed() -> None:
     assert b"Origin" in headers[b"Vary"]
 
 
+def test_preflight_for_an_address_of_the_intranet_is_allowed_where_the_browser_asks() -> None:
+    name = b"access-control-request-private-network"
+    allowed = response_to(PREFLIGHT | {name: b"true"}).headers
+    assert (b"Access-Control-Allow-Private-Network", b"true") in allowed
+    for headers in (PREFLIGHT, PREFLIGHT | {name: b"false"}):
+        assert b"Access-Control-Allow-Private-Network" not in dict(response_to(headers).headers)
+    assert response_to(PREFLIGHT | {name: b"true", b"origin": b"https://evil.example"}) is None
+
+
 @pytest.mark.parametrize("port", ["", ":443"])
 def test_origin_is_compared_as_an_origin(port: str) -> None:
     assert response_to(PREFLIGHT | {b"origin": f"HTTPS://Portal.corp.example{port}".encode()}) is not None

@@ -245,7 +245,7 @@ def test_response_headers_that_connection_names_are_dropped() -> None:
     assert sort_outbound([(b"Connection", b"Keep-Alive, close, Upgrade"), (b"Close", b"1")]).kept == [(b"Close", b"1")]
 
 
-@pytest.mark.parametrize("name", [b"Location", b"content-location", b"REFRESH", b"Set-Cookie"])
+@pytest.mark.parametrize("name", [b"Location", b"content-location", b"REFRESH", b"Set-Cookie", b"Link"])
 def test_header_that_can_name_the_document_server_is_kept_and_marked(name: bytes) -> None:
     outbound = sort_outbound([(name, b"1"), (b"X-A", b"1")])
     assert (outbound.kept, outbound.may_need_rewrite) == ([(name, b"1"), (b"X-A", b"1")], True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from calgate.http.origin import normalize_origin, own_origins
+from calgate.http.origin import host_name, normalize_origin, own_origins
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,22 @@ def test_origin_has_one_spelling(text: str, origin: str) -> None:
 )
 def test_other_text_is_not_an_origin(text: str) -> None:
     assert normalize_origin(text) == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("bi", "bi"),
+        ("bi:443", "bi"),
+        ("bi.example.", "bi.example"),
+        ("bi.example.:8443", "bi.example"),
+        ("[::1]:80", "[::1]"),
+        ("[2001:db8::1]", "[2001:db8::1]"),
+        ("", ""),
+    ],
+)
+def test_host_name_has_neither_port_nor_final_dot(host: str, name: str) -> None:
+    assert host_name(host) == name
 
 
 def test_own_origin_follows_from_host_unless_the_settings_name_the_public_ones() -> None:

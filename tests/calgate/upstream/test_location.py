@@ -2,7 +2,7 @@
 
 import pytest
 
-from calgate.upstream.location import rewrite_url
+from calgate.upstream.location import rewrite_links, rewrite_url
 
 UPSTREAM = frozenset({"docs", "docs:80"})
 PUBLIC = "https://bi.example"
@@ -22,6 +22,8 @@ PUBLIC = "https://bi.example"
         ("5; url=http://docs/a", "5; url=https://bi.example/a"),
         ("0;URL='http://bi.example/a'", "0;URL='https://bi.example/a'"),
         ("0, http://docs/", "0, https://bi.example/"),
+        ("http://user:secret@docs/a", "https://bi.example/a"),
+        ("//user@docs:80/a", "https://bi.example/a"),
     ],
 )
 def test_url_of_the_document_server_or_under_its_scheme_becomes_the_public_one(value: str, result: str) -> None:
@@ -37,6 +39,8 @@ def test_url_of_the_document_server_or_under_its_scheme_becomes_the_public_one(v
             "http://docs:8080/",
             "http://docs@evil/",
             "http://docs\\@evil/",
+            "http://docs@evil@elsewhere/",
+            "http://docs:80@evil/",
             "http://evil/?//docs/",
         ),
         *("http://evil/http://docs/", "ftp://docs/a", "javascript://docs/a", "http://docs.evil", "http:///a"),
@@ -44,6 +48,12 @@ def test_url_of_the_document_server_or_under_its_scheme_becomes_the_public_one(v
 )
 def test_other_url_is_left_alone(value: str) -> None:
     assert rewrite_url(value.encode(), UPSTREAM, PUBLIC) == value.encode()
+
+
+def test_each_target_of_a_link_header_is_rewritten_by_itself() -> None:
+    value = b'<http://docs/a.css>; rel=preload; as=style, </b>; rel=next,<http://docs@evil/c>; title="<http://docs/>"'
+    links = rewrite_links(value, UPSTREAM, PUBLIC)
+    assert links.startswith(b"<https://bi.example/a.css>; rel=preload; as=style, </b>; rel=next,<http://docs@evil/c>;")
 
 
 def test_own_name_keeps_its_scheme_on_a_site_without_tls() -> None:
