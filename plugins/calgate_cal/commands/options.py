@@ -24,6 +24,9 @@ class Percent(click.ParamType[float]):
 
     name = "percent"
 
+    def __init__(self, *, above_zero: bool = False) -> None:
+        self._above_zero = above_zero
+
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
@@ -33,6 +36,8 @@ class Percent(click.ParamType[float]):
             share = -1.0
         if not 0 <= share <= 100:
             self.fail(f"a percentage is written like 1%, not {value}", param, ctx)
+        if self._above_zero and share == 0:
+            self.fail("no rate is below 0%; the last row of the table denies nobody", param, ctx)
         return share
 
 

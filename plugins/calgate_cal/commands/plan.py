@@ -52,7 +52,11 @@ _OPTIONS: Sequence[click.Parameter] = (
         help="named=1,session=10 and perhaps document=0.4; without prices there is no cheapest mix",
     ),
     click.Option(
-        ["--below"], type=Percent(), default="1%", show_default=True, help="the rate of denials to stay below"
+        ["--below"],
+        type=Percent(above_zero=True),
+        default="1%",
+        show_default=True,
+        help="the rate of denials to stay below",
     ),
     click.Option(["--growth"], type=Percent(), default="0%", show_default=True, help="that many more people"),
     click.Option(["--exclude"], multiple=True, help="a user or pattern to exclude, in any case; repeatable"),

@@ -117,6 +117,12 @@ def estimate(
     return Hidden(chosen, full_at) if chosen else None
 
 
+def peak_above(holds: Sequence[Hold], seats: int) -> int | None:
+    """Returns how many CALs were taken at once if that is clearly more than `seats`, else None."""
+    levels = Levels(holds)
+    return levels.peak if _exceeds(levels, seats) else None
+
+
 def _exceeds(levels: Levels, seats: int) -> bool:
     """Whether clearly more CALs were taken than that, so that this number cannot have turned anybody away."""
     spare = max(1, seats // 10)  # what clocks of the logging server that differ from ours explain

@@ -119,8 +119,10 @@ def prepare(history: History, options: Options, calendar: Calendar) -> Prepared:
     wishes, retries = link(visits, history.denials, options.link)
     if options.by_user:
         wishes = [wish._replace(holder=(wish.user, "")) for wish in wishes]
+    wishes, kept = _without_document_cals(wishes)
     owners = _owners(wishes, history.owners, options)
-    full = None if history.has_denials else _hidden(wishes, visits, owners, options, calendar)
+    full, exceeded = (None, []) if history.has_denials else _hidden(wishes, visits, owners, options, calendar)
+    told += [*kept, *exceeded]
     if full is not None:
         wishes = sorted([*wishes, *full.wishes])
     if options.growth:
@@ -197,26 +199,46 @@ def _need_if_closing_frees(replays: Replays, below: float) -> int | None:
 
 
 def _owners(wishes: Sequence[Wish], holders: Collection[str] | None, options: Options) -> list[str]:
-    """Users who hold a Named CAL now: those that the source names, else those who use most."""
+    """Users who hold a Named CAL now: those that the source names, else those who use most.
+
+    A log that names the owners of some Named CALs names all who use theirs; nobody is made an owner in addition.
+    """
     if holders is not None:
         return sorted(holders)
     known = {wish.user for wish in wishes if wish.kind == "named"}
     if options.named is None:
         return sorted(known)
     hours = curve.leases(wishes, options.clocks).hours()
-    order = [*people.ranked(hours, known), *(user for user in people.ranked(hours) if user not in known)]
-    return order[: options.named]
+    return people.ranked(hours, known or None)[: options.named]
+
+
+def _without_document_cals(wishes: list[Wish]) -> tuple[list[Wish], list[notes.Note]]:
+    """Leaves out what Document CALs served: their owners keep them, and need no other CAL for that."""
+    others = [wish for wish in wishes if wish.kind != "document"]
+    if len(others) == len(wishes):
+        return wishes, []
+    owners = len({wish.user for wish in wishes if wish.kind == "document"})
+    number = len(wishes) - len(others)
+    kept = f"{number:,} visits on Document CALs of {owners:,} people left out: they keep them in every mix"
+    return others, [notes.Note(kept)]
 
 
 def _hidden(
     wishes: Sequence[Wish], visits: Sequence[Visit], owners: Collection[str], options: Options, calendar: Calendar
-) -> hidden.Hidden | None:
-    """Estimates from the times for which the server that wrote the log held its Session CALs."""
+) -> tuple[hidden.Hidden | None, list[notes.Note]]:
+    """Estimates from the times for which the server that wrote the log held its Session CALs.
+
+    A log in which more CALs were taken than there are turned nobody away, and that is noted.
+    """
     owners = set(owners)
     others = [wish for wish in wishes if wish.kind == "session" and wish.user not in owners]
     served = [visit for visit in visits if visit.kind == "session" and visit.user not in owners]
     holds = hidden.holds(served, options.clocks.minimum, by_user=options.by_user)
-    return hidden.estimate(others, holds, options.session, calendar, options.seed)
+    found = hidden.estimate(others, holds, options.session, calendar, options.seed)
+    if found is not None or options.session is None or (peak := hidden.peak_above(holds, options.session)) is None:
+        return found, []
+    more = f"up to {peak} Session CALs were in use at once, more than the {options.session} that you have:"
+    return None, [notes.Note(f"{more} is that number right, and the --zone, and is everybody with a Named CAL known?")]
 
 
 def _now(replays: Replays, named: int, session: int | None, calendar: Calendar) -> Now:

@@ -10,6 +10,12 @@ from statistics import median
 from typing import NamedTuple
 
 USAGE_VISIT = 3600.0  # seconds that a Usage CAL serves at least
+_MOST_NEEDED = (
+    "named",
+    "session",
+    "usage",
+    "document",
+)  # of two visits at once: a Document CAL opens one document only
 RETRIES_AT_LEAST = 5  # wishes tried more than once, before their gaps say anything
 
 
@@ -91,9 +97,8 @@ def merge(visits: Iterable[Visit]) -> tuple[list[Visit], int]:
 def _joined(before: Visit, after: Visit) -> Visit:
     last = after if after.used >= before.used else before
     document = before.document if before.document == after.document else "*"
-    return before._replace(
-        end=max(before.end, after.end), used=last.used, ends=last.ends, document=document, kind=before.kind
-    )
+    kind = min(before.kind, after.kind, key=_MOST_NEEDED.index)
+    return before._replace(end=max(before.end, after.end), used=last.used, ends=last.ends, document=document, kind=kind)
 
 
 def link(visits: Sequence[Visit], denials: Sequence[Denial], within: float) -> tuple[list[Wish], Retries | None]:

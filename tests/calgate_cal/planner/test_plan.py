@@ -101,6 +101,41 @@ def test_users_of_one_document_get_document_cals_where_these_are_cheaper(plan: P
     assert {it["kind"] for it in named["named"]} == {"named"}
 
 
+def test_what_document_cals_serve_needs_no_session_cal(plan: Plan, tmp_path: Path) -> None:
+    folder = site_logs(tmp_path, 8)
+    before = planned(plan(folder, "--json"))
+    for log in folder.iterdir():
+        header, *rows = log.read_text().splitlines()
+        on_document_cals = [row.removesuffix("Session\t") + "Document\t" if "user0" in row else row for row in rows]
+        log.write_text("\n".join([header, *on_document_cals]))
+    made = planned(plan(folder, "--json"))
+    assert made["recommended"]["session"] < before["recommended"]["session"]
+    (note,) = [note for note in made["notes"] if "Document CALs" in note]
+    assert note.endswith("visits on Document CALs of 10 people left out: they keep them in every mix")
+    assert made["wishes"] + int(note.split()[0].replace(",", "")) == made["visits"]
+
+
+def test_a_log_that_names_owners_of_named_cals_makes_nobody_an_owner_in_addition(plan: Plan, tmp_path: Path) -> None:
+    folder = site_logs(tmp_path, 8)
+    for log in folder.iterdir():
+        header, *rows = log.read_text().splitlines()
+        named = [row.removesuffix("Session\t") + "Named User\t" if "user03" in row else row for row in rows]
+        log.write_text("\n".join([header, *named]))
+    words = ("--named", "3", "--session", "20", "--price", "named=1,session=10", "--keep-named", "--json")
+    made = planned(plan(folder, *words))
+    assert (made["now"]["named"], made["mix"][0]["named"]) == (3, 3)
+    assert "CORP\\user03" in {it["user"] for it in made["named"]}
+    alone = planned(plan(folder, "--json"))
+    assert (made["wishes"], made["recommended"]) == (alone["wishes"], alone["recommended"])
+
+
+def test_more_cals_in_use_than_there_are_is_told(plan: Plan, tmp_path: Path) -> None:
+    folder = site_logs(tmp_path, 5)
+    told = planned(plan(folder, "--session", "3", "--json"))["notes"]
+    assert any("Session CALs were in use at once, more than the 3 that you have" in note for note in told)
+    assert not any("at once" in note for note in planned(plan(folder, "--session", "12", "--json"))["notes"])
+
+
 def test_usage_and_document_cals_are_changes_to_try(plan: Plan, tmp_path: Path) -> None:
     changes = ("usage=0", "usage=5000", "document=0", "document=5000")
     words = [word for change in changes for word in ("--what-if", change)]
@@ -170,6 +205,7 @@ WRONG = {
     "": "name a folder or files to read",
     "--zone Mars/Base": "there is no time zone Mars/Base",
     "--price named=1": "prices are written like named=1,session=10",
+    "--below 0%": "no rate is below 0%",
     "--below often": "a percentage is written like 1%",
     "--what-if idle_timeout=soon": "a duration is written like",
     "--what-if reserve=3": "reserve needs the users' groups",
