@@ -44,7 +44,7 @@ ul { margin: .3rem 0; padding-left: 1.2rem }
 def html(plan: Plan, *, with_names: bool) -> str:
     """Writes the page; every name in it is escaped."""
     headline, brings = purchase.answer(plan, text.percent(plan.below))
-    said = [brings, *map(text.sentence, text.now(plan))]
+    said = [f"{brings}{_growth(plan)}", *map(text.sentence, text.now(plan))]
     missed = plan.proof is not None and plan.proof.missed(plan.below)
     proof = f'<p class="proof">{escape(text.sentence(text.proof(plan)))}</p>'
     return "".join(
@@ -71,6 +71,15 @@ def html(plan: Plan, *, with_names: bool) -> str:
             "</body></html>",
         ]
     )
+
+
+def _growth(plan: Plan) -> str:
+    """Says how many Session CALs of the advice are for the growth of use, and not for the past."""
+    advice, best = plan.advice, plan.mixes.cheapest
+    wanted = advice.recommended if best is None else best.session
+    if not advice.trend or wanted != advice.recommended or advice.high == wanted:
+        return ""
+    return f" For the past, {advice.high} Session CALs would have been enough; {text.reason(plan)}."
 
 
 def _figure(title: str, svg: str, caption: str = "") -> str:

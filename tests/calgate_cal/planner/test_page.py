@@ -86,6 +86,16 @@ def test_page_begins_with_what_to_buy(tmp_path: Path, words: str, buy: str, brin
     assert said[1].startswith(brings)
 
 
+def test_page_says_which_cals_are_for_the_growth_of_use(tmp_path: Path) -> None:
+    folder = site_logs(tmp_path / "logs", 26, users=120)
+    words = ("--named", 10, "--session", 6, "--price", "named=1,session=10")
+    said = headline(written(tmp_path, folder, *words).read_text())[1]
+    assert said.endswith(
+        "also as use grows. For the past, 8 Session CALs would have been enough;"
+        " use grows: 9.5 % more hours expected in the next 26 weeks."
+    )
+
+
 def test_names_are_escaped_and_can_be_left_out(tmp_path: Path) -> None:
     table = (SMALL / "D_month.csv").read_text().replace(",u1,", ",<script>alert(1)</script>,")
     (tmp_path / "t.csv").write_text(table)
