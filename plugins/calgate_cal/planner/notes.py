@@ -29,6 +29,8 @@ def of(history: History, robots: Sequence[str], calendar: Calendar) -> list[Note
     counts = history.counts
     about_days = [*_working_week(calendar), *_missing_days(history, calendar), *_last_day(history, calendar)]
     told = _server(history)
+    if counts["no machines"]:
+        told.append("each session has a machine of its own: machines are ignored, and a user takes one Session CAL")
     if counts["overdraft"]:
         told.append(f"{_count(counts['overdraft'], 'grant')} beyond the limit, by overdraft")
     told += [

@@ -11,6 +11,8 @@ from calgate_cal.planner.wishes import Visit, Wish
 
 _ROBOT_HOURS = 22  # of 24: a person who comes at that many different hours has not been seen
 _ROBOT_DAYS = 6 / 7
+_AGAIN_AT_LEAST = 100  # visits after a user's first, before their machines say anything
+_ELSEWHERE = 0.9  # of them
 
 
 def account(user: str) -> str:
@@ -60,6 +62,23 @@ def unite(history: History, same: Mapping[str, str]) -> None:
         history.denials = [
             denial._replace(user=same[denial.user]) if denial.user in same else denial for denial in history.denials
         ]
+
+
+def forget_machines(history: History) -> bool:
+    """Takes users alone if hardly a session comes from a machine that its user had before; returns whether it did.
+
+    Such a session log has a name for each session in place of the machine: two sessions of a user would never share a
+    CAL, as they do in the same browser.
+    """
+    if history.source != "qlikview":
+        return False
+    users = {visit.user for visit in history.visits}
+    again = len(history.visits) - len(users)  # visits after a user's first
+    elsewhere = len({(visit.user, visit.machine) for visit in history.visits}) - len(users)
+    if again < _AGAIN_AT_LEAST or elsewhere < _ELSEWHERE * again:
+        return False
+    history.visits = [visit._replace(machine="") for visit in history.visits]
+    return True
 
 
 def robots(visits: Iterable[Visit], calendar: Calendar) -> list[str]:

@@ -112,6 +112,7 @@ def prepare(history: History, options: Options, calendar: Calendar) -> Prepared:
     """Makes the wishes of a history: users excluded and united, visits merged, attempts linked, hidden ones added."""
     excluded = people.exclude(history, options.exclude)
     people.unite(history, options.same)
+    history.counts["no machines"] = people.forget_machines(history)
     visits, twice = merge(history.visits) if history.rows_are_documents else (sorted(history.visits), 0)
     history.counts["twice"] += twice
     history.visits = visits

@@ -1,5 +1,6 @@
 """`calgate cals plan` as an administrator types it, without a settings file and without a store."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -134,6 +135,20 @@ def test_more_cals_in_use_than_there_are_is_told(plan: Plan, tmp_path: Path) -> 
     told = planned(plan(folder, "--session", "3", "--json"))["notes"]
     assert any("Session CALs were in use at once, more than the 3 that you have" in note for note in told)
     assert not any("at once" in note for note in planned(plan(folder, "--session", "12", "--json"))["notes"])
+
+
+def test_a_log_that_names_each_session_in_place_of_the_machine_is_read_by_user_alone(
+    plan: Plan, tmp_path: Path
+) -> None:
+    by_machine = planned(plan(site_logs(tmp_path / "a", 5), "--json"))
+    folder = site_logs(tmp_path / "b", 5)
+    numbers = itertools.count()
+    for log in folder.iterdir():
+        log.write_text(re.sub(r"\{pc\d+\}", lambda _: f"{{{next(numbers)}}}", log.read_text()))
+    by_user = planned(plan(folder, "--json"))
+    assert by_user["recommended"] == by_machine["recommended"]
+    assert any("machines are ignored" in note for note in by_user["notes"])
+    assert not any("machines are ignored" in note for note in by_machine["notes"])
 
 
 def test_usage_and_document_cals_are_changes_to_try(plan: Plan, tmp_path: Path) -> None:
