@@ -34,7 +34,7 @@ def draw(chart: Chart, zone: tzinfo = UTC) -> Markup:
         hour = hours * number // marks
         at = datetime.fromtimestamp(chart.begin + hour * 3600, UTC).astimezone(zone)
         text = at.strftime("%d %b %H:%M" if hours <= 72 else "%d %b")
-        parts.append(Markup('<text x="{:.1f}" y="{}">{}</text>').format(_x(hour, hours), _HEIGHT - 6, text))
+        parts.append(Markup('<text class="at" x="{:.1f}" y="{}">{}</text>').format(_x(hour, hours), _HEIGHT - 6, text))
     for number, one in enumerate(chart.series):
         parts += _line(number, one, most, hours)
     return Markup("").join([*parts, Markup("</svg>")])
