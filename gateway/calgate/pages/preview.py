@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from calgate.pages.render import PageContext, Pages
-from calgate.pages.samples import sample_refusals
+from calgate.pages.render import PageContext, Pages, SignInOption
+from calgate.pages.samples import FORM, FORM_LABEL, sample_refusals
+from calgate.plugin.errors import AuthenticationFailed, SignInNeeded
 
 
 def preview(pages: Pages, now: float) -> Iterator[tuple[str, str, bytes]]:
@@ -22,5 +23,8 @@ def preview(pages: Pages, now: float) -> Iterator[tuple[str, str, bytes]]:
         stranger = replace(reader, user=None)
         for name, refusal in sample_refusals(now).items():
             yield name, tag, pages.refuse(refusal, stranger if refusal.status == 401 else reader).body
+        offered = replace(stranger, methods=[SignInOption("password", FORM_LABEL, FORM)])
+        yield "sign-in-form", tag, pages.refuse(SignInNeeded("sample"), offered).body
+        yield "sign-in-form-failed", tag, pages.refuse(AuthenticationFailed("sample"), offered).body
         yield "sign-out", tag, pages.sign_out(reader).body
         yield "signed-out", tag, pages.signed_out(stranger).body

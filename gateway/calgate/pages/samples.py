@@ -15,6 +15,7 @@ from calgate.plugin.errors import (
 )
 from calgate.plugin.licensing import NoCal, Pool
 from calgate.plugin.sign_in_method import SignInField, SignInForm
+from calgate.plugin.texts import mark as _
 
 _POOLS = (
     Pool("named", 20, 20, None, "not-assigned"),
@@ -60,7 +61,8 @@ def _sample(refusal: Refusal) -> Mapping[str, object]:
     return {"words": words_for(refusal), "refusal": refusal}
 
 
-_FORM = SignInForm([SignInField("user", "Name", autocomplete="username")])
+FORM = SignInForm([SignInField("user", _("Name")), SignInField("password", _("Password"), "password")])
+FORM_LABEL = _("Sign in with your Windows name and password")
 _PLAIN: Mapping[str, object] = {"words": words_for(BadRequest("sample")), "refusal": None}
 
 SAMPLES: Mapping[str, Mapping[str, object]] = {
@@ -70,7 +72,7 @@ SAMPLES: Mapping[str, Mapping[str, object]] = {
     "waiting.html": _sample(_no_cal(3)),
     "unavailable.html": _sample(Unavailable("sample")),
     "problem.html": _sample(BadRequest("sample")),
-    "form.html": {**_PLAIN, "method": "sample", "form": _FORM},
+    "form.html": {**_PLAIN, "method": "sample", "form": FORM},
     "sign-out.html": _PLAIN,
     "signed-out.html": _PLAIN,
 }
