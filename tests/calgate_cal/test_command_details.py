@@ -134,11 +134,19 @@ def test_assignment_to_a_user_whom_no_rule_lets_in_says_so(site: Bench) -> None:
     )
 
 
-def test_names_file_of_a_windows_editor_loses_no_name(site: Bench, tmp_path: Path) -> None:
-    (tmp_path / "users").write_bytes("\ufeffalice\r\ncarol\r\n".encode())
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+def test_names_file_of_a_windows_editor_loses_no_name(site: Bench, tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "users").write_bytes("\ufeffalice\r\ncarol\r\n".encode(encoding))
     output = site.run("assign", "--file", str(tmp_path / "users")).output
     assert output.splitlines()[0] == "CORP\\alice has a Named CAL now"
     assert output.splitlines()[1].startswith("CORP\\carol has a Named CAL now")
+
+
+def test_names_file_in_another_encoding_is_refused_with_what_to_do(site: Bench, tmp_path: Path) -> None:
+    (tmp_path / "users").write_bytes("jürgen\n".encode("latin-1"))
+    result = site.run("assign", "--file", str(tmp_path / "users"))
+    assert result.exit_code == 1
+    assert "save it as UTF-8" in result.output
 
 
 @pytest.mark.parametrize("since", ["99999999d", "999999999999999999w", "1000000000000h"])

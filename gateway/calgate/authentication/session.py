@@ -14,6 +14,7 @@ from calgate.plugin.identity import Identity, Person
 from calgate.plugin.licensing import Lease
 
 _MOST_GRANTS = 512  # remembered access decisions; beyond it they are made again
+_LONGEST_GRANT = 1024  # characters of path, document and address; a path can have 64 KB
 _MOST_LEASES = 256  # remembered leases; a forgotten one is claimed again, which changes nothing
 
 _MOST_PROOFS = 4
@@ -134,6 +135,8 @@ class Session:
         return grant if grant is None or grant.until is None or now < grant.until else None
 
     def remember_grant(self, key: GrantKey, rules: object, grant: Grant) -> None:
+        if sum(map(len, key[1:])) > _LONGEST_GRANT:
+            return
         if self._grants_rules is not rules or len(self._grants) >= _MOST_GRANTS:
             self._grants.clear()
             self._grants_rules = rules

@@ -22,6 +22,7 @@ from calgate.endpoints.console import IDENTITY, Removal
 from calgate.pages.negotiation import prefers_page
 from calgate.plugin.errors import Refusal
 from calgate.plugin.screens import ROLES, Inputs, Moment, Notice, Outcome, Part, Screen, Subject, Table, View, Visitor
+from calgate.plugin.texts import spreadsheet_cell
 
 logger = logging.getLogger(__name__)
 
@@ -234,17 +235,14 @@ class ConsoleServer:
         writer = csv.writer(out)
         writer.writerow([column.key for column in table.columns])
         for row in table.rows:
-            writer.writerow([self._harmless(row.get(column.key)) for column in table.columns])
+            writer.writerow([self._csv_cell(row.get(column.key)) for column in table.columns])
         headers = {"Content-Disposition": f'attachment; filename="{screen.path}.csv"', "Cache-Control": "no-store"}
         return web.Response(body=out.getvalue().encode(), content_type="text/csv", charset="utf-8", headers=headers)
 
-    def _harmless(self, value: object) -> object:
-        """Returns a cell that no spreadsheet runs as a formula: users choose names of documents."""
+    def _csv_cell(self, value: object) -> object:
         if isinstance(value, Moment):
             return datetime.fromtimestamp(value.at, UTC).astimezone(self._zone).isoformat(timespec="seconds")
-        plain = cell(value)
-        is_formula = isinstance(plain, str) and plain.lstrip().startswith(("=", "+", "-", "@"))
-        return f"'{plain}" if is_formula else plain
+        return spreadsheet_cell(cell(value))
 
 
 def _own_page(written: str) -> str:

@@ -131,7 +131,7 @@ from calgate.plugin.sign_in_method import (
 )
 from calgate.plugin.sign_on import DocumentServer, PublishesKeys, ServerSignOn, SignOn
 from calgate.plugin.tasks import start_task
-from calgate.plugin.texts import mark
+from calgate.plugin.texts import mark, spreadsheet_cell
 from calgate.plugin.values import as_text, milliseconds
 
 __all__ = [
@@ -268,6 +268,7 @@ __all__ = [
     "parse_user",
     "reason_option",
     "schemes_for",
+    "spreadsheet_cell",
     "start_task",
     "unoffered_schemes",
 ]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 
 import click
@@ -148,11 +149,14 @@ async def import_(license_admin: LicenseAdmin, output: Output, file_in: Path) ->
 
 
 async def _text_of(file: Path) -> str:
-    """Reads a text file; Windows' editors put a byte order mark in front."""
+    """Reads a text file; Windows' editors put a byte order mark in front, and PowerShell's `>` writes UTF-16."""
     try:
-        return await asyncio.to_thread(file.read_text, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AdminError(f"{file} cannot be read: {error}") from error
+        content = await asyncio.to_thread(file.read_bytes)
+        return content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
+    except OSError as error:
+        raise AdminError(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise AdminError(f"{file} is neither UTF-8 nor UTF-16 with a byte order mark; save it as UTF-8") from error
 
 
 COMMANDS = (assign, remove, undo, allocate, limit, dynamic, end, clock, import_)

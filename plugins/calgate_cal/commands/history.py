@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, tzinfo
 
 import click
 
+from calgate.plugin import spreadsheet_cell
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.audit import DENIALS, Record
 from calgate_cal.commands.command import Output, command, duration, local, table
@@ -58,7 +59,7 @@ def _write_csv(records: Sequence[Record], zone: tzinfo) -> None:
         row = {name: record[name] for name in _COLUMNS} | {"what": record.what, "id": record.id}
         row |= {name: _iso(int(row[name]) / 1000, zone) for name in _TIMES if row[name].isdigit()}
         row["at"] = _iso(record.at, zone)
-        writer.writerow({name: harmless(value) for name, value in row.items()})
+        writer.writerow({name: spreadsheet_cell(value) for name, value in row.items()})
 
 
 def _iso(at: float, zone: tzinfo) -> str:
@@ -139,8 +140,3 @@ def _moment(text: str, zone: tzinfo) -> float:
         today = now.replace(hour=given.hour, minute=given.minute, second=0, microsecond=0)
         return (today if today <= now else today - timedelta(days=1)).timestamp()  # by the wall clock, across a change
     raise AdminError(f"a time is written like 10:42 or 2026-01-10 10:42, not {text}")
-
-
-def harmless(value: object) -> object:
-    """Quotes a cell that a spreadsheet would run as a formula: users choose names of documents."""
-    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(("=", "+", "-", "@")) else value

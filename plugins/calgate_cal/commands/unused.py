@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import click
 
+from calgate.plugin import spreadsheet_cell
 from calgate_cal import unused as cals
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.commands.command import Output, cal, command, local, table
-from calgate_cal.commands.history import harmless
 from calgate_cal.unused import Finding
 
 PENDING = 3  # the exit code for changes that are planned and not made
@@ -41,7 +41,7 @@ async def unused(
     if as_csv:
         writer = csv.DictWriter(sys.stdout, _COLUMNS)
         writer.writeheader()
-        writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
+        writer.writerows({name: spreadsheet_cell(value) for name, value in row.items()} for row in rows)
     elif output.as_json:
         output.hand(rows)
     else:

@@ -68,7 +68,9 @@ def test_number_of_remembered_grants_and_leases_is_bounded(session: Session) -> 
     for number in range(10_000):
         session.remember_grant((number, "/", "", "::1"), rules, Grant("r"))
         session.remember_lease(lease(f"document-{number}"))
+    session.remember_grant((0, "/" + "a" * 60_000, "", "::1"), rules, Grant("r"))
     assert len(session._grants) <= 512
+    assert max(len(path) for _, path, _, _ in session._grants) < 1024, "a path can have 64 KB"
     assert len(session._leases) <= 256
     assert session.lease("demo", "document-9999", 0.0) is not None
 
