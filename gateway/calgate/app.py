@@ -23,7 +23,7 @@ from calgate.authentication.sign_in import SignIn
 from calgate.authentication.tokens import Tokens
 from calgate.config.model import Core, Settings
 from calgate.config.model import Route as RouteSection
-from calgate.config.started import faults_of_started
+from calgate.config.plugin_faults import faults_of_started
 from calgate.endpoints.console import ConsoleClient, ConsoleGate, ConsoleRoles, open_client
 from calgate.endpoints.cookie_check import CookieCheck
 from calgate.endpoints.gateway_paths import GatewayPaths

@@ -169,13 +169,7 @@ def _apply(cals: dict[str, Cal], event: Event) -> None:  # noqa: C901 - a line a
         return
     match event.what:
         case "used":
-            cal.used = event.at
-            _visit(cal, facts["client"], event.at)
-            if cal.kind == "named":
-                cal.client = facts["client"]
-            if cal.pending is not None and facts["reference"] not in cal.pending:
-                cal.pending.append(facts["reference"])
-                cal.refused = False
+            _use(cal, event)
         case "touched":
             cal.used = facts["used"]
             _visit(cal, facts["client"], facts["used"])
@@ -204,6 +198,17 @@ def _apply(cals: dict[str, Cal], event: Event) -> None:  # noqa: C901 - a line a
             cal.removed, cal.by = None, "administrator"
         case "over":
             cal.over = True
+
+
+def _use(cal: Cal, event: Event) -> None:
+    client, reference = event.facts["client"], event.facts["reference"]
+    cal.used = event.at
+    _visit(cal, client, event.at)
+    if cal.kind == "named":
+        cal.client = client
+    if cal.pending is not None and reference not in cal.pending:
+        cal.pending.append(reference)
+        cal.refused = False
 
 
 def _visit(cal: Cal, client: str, used: int) -> None:

@@ -1,7 +1,5 @@
 """`calgate check` for licenses: misspelt groups and users, a wrong clock, CALs that seem gone."""
 
-import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +13,7 @@ from calgate.plugin import CheckContext, Finding, Identity, Person, Services, Un
 from calgate_cal import Config, check, start
 from calgate_cal.register import LastSeen
 from support.directory import People
+from support.waiting import until
 
 License = Callable[..., Awaitable[Lab]]
 
@@ -131,9 +130,7 @@ async def test_moved_store_is_reported_with_the_number_of_cals_last_seen(license
     services = Services(q.store, tmp_path, Domain())
     async with start(Config.model_validate(settings), services) as allocator:
         await allocator.activate()
-        async with asyncio.timeout(5):
-            while LastSeen(tmp_path).read() != {"q": 1}:
-                await asyncio.sleep(0.01)
+        await until(lambda: LastSeen(tmp_path).read() == {"q": 1})
     assert await findings(q, tmp_path, settings) == []
     await q.store.redis.flushall()
     await q.at(0)
@@ -150,10 +147,7 @@ async def test_gateway_warns_at_its_start_of_cals_that_seem_gone(
     with caplog.at_level(logging.WARNING, "calgate_cal"):
         async with start(q.config, services) as allocator:
             await allocator.activate()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(5):
-                    while not any("last saw 12" in message for message in caplog.messages):
-                        await asyncio.sleep(0.01)
+            await until(lambda: any("last saw 12" in message for message in caplog.messages))
     assert [message for message in caplog.messages if "last saw 12 permanent CALs" in message]
     assert LastSeen(tmp_path).read() == {"q": 12}  # the wrong store's 0 does not replace it
 

@@ -22,6 +22,7 @@ from calgate_cal.replies import Holder
 from support.directory import People
 from support.ports import free_port
 from support.redis_servers import Cluster, Sentinels, Server, until_linked
+from support.waiting import until
 
 pytestmark = pytest.mark.server
 MANY = {"named": {"in_license": 100_000, "dynamic": True}}
@@ -274,10 +275,11 @@ async def test_session_cals_forgotten_by_a_failover_are_reasserted_for_inactive_
         for replica in sentinels.servers[1:]:
             replica.send(signal.SIGCONT)
         await _first_answer(gate.store)
-        deadline = time.monotonic() + 5
-        while {holder.user for holder in await gate.holders()} != {"ann", "bob"}:
-            assert time.monotonic() < deadline, "bob's CAL was not reasserted"
-            await asyncio.sleep(0.1)
+
+        async def is_reasserted() -> bool:
+            return {holder.user for holder in await gate.holders()} == {"ann", "bob"}
+
+        await until(is_reasserted, within=20)
 
 
 async def test_cluster_that_loses_a_primary_loses_no_named_cal(
@@ -330,9 +332,7 @@ async def test_cluster_serves_every_license_and_events_reach_every_gateway(tmp_p
                 await allocator.settle(lease, served=True)
                 license_admin = LicenseAdmin(name, Config.model_validate(licenses).licenses[name], store, None, "admin")
                 await license_admin.end("alice", None, force=True)
-            async with asyncio.timeout(5):
-                while len(heard) < 4:
-                    await asyncio.sleep(0.02)
+            await until(lambda: len(heard) == 4)
             assert heard == ["ended"] * 4
             names = [f"calgate:n:{number}" for number in range(50)]  # on every server
             assert await store.execute_all([("SET", name, name) for name in names])

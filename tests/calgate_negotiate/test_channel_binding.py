@@ -22,6 +22,7 @@ from calgate_users.directory import UsersDirectory
 from support.certificates import Authority
 from support.handshakes import PEER, ntlm_client, shake
 from support.users_file import write
+from support.waiting import until
 
 OURS = b"tls-server-end-point:" + b"o" * 32
 OTHER = b"tls-server-end-point:" + b"x" * 32
@@ -99,14 +100,10 @@ async def test_terminators_new_certificate_is_loaded_without_a_restart(
     behind = dataclasses.replace(PEER, behind_proxy=True)
     try:
         file.write_text("broken")
-        async with asyncio.timeout(5):
-            while "cannot load the new file" not in caplog.text:
-                await asyncio.sleep(0.01)
+        await until(lambda: "cannot load the new file" in caplog.text)
         assert policy.expected(behind).channel == certificate_binding(first)
         file.write_bytes(second.read_bytes())
-        async with asyncio.timeout(5):
-            while policy.expected(behind).channel != certificate_binding(second):
-                await asyncio.sleep(0.01)
+        await until(lambda: policy.expected(behind).channel == certificate_binding(second))
     finally:
         following.cancel()
 

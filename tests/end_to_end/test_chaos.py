@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from end_to_end.test_processes import load
 from support.gateway_process import (
     DocumentServer,
     Exchange,
@@ -23,6 +22,7 @@ from support.gateway_process import (
     workers_of,
     write_settings,
 )
+from support.load import load
 from support.waiting import until
 
 REPLY = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n"

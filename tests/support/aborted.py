@@ -1,6 +1,5 @@
 """Connections that a test resets, which cancels their requests at once, or whose bytes the gateway must have read."""
 
-import asyncio
 import socket
 import struct
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from support.gateway_process import Gateway
+from support.waiting import until
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER of no seconds: close() sends RST
 
@@ -23,9 +23,7 @@ def sent(gate: Gateway, request: bytes) -> Iterator[socket.socket]:
 
 async def until_read(gate: Gateway, client: tuple[str, int]) -> None:
     """Waits until the gateway has taken all bytes of this client's connection from its kernel buffer."""
-    async with asyncio.timeout(20):
-        while not _is_read(gate, f":{client[1]:04X}"):
-            await asyncio.sleep(0.01)
+    await until(lambda: _is_read(gate, f":{client[1]:04X}"), every=0.01)
 
 
 def _is_read(gate: Gateway, client: str) -> bool:

@@ -11,6 +11,7 @@ from calgate.config.reader import read
 from calgate.http.connection import RawRequest
 from calgate.http.response import Response
 from support.gateway_process import DocumentServer, Exchange, curl
+from support.waiting import until
 
 
 @dataclass
@@ -46,9 +47,7 @@ class Warm:
 
     async def arrived(self, number: int) -> Exchange:
         """Waits until the document server has that many requests, and returns the last one."""
-        async with asyncio.timeout(10):
-            while len(self.server.seen) < number:
-                await asyncio.sleep(0.005)
+        await until(lambda: len(self.server.seen) >= number, every=0.005)
         return self.server.seen[-1]
 
 

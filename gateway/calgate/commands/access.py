@@ -12,7 +12,7 @@ from calgate import config
 from calgate.access.rules import AccessRequest, Rules, Verdict
 from calgate.access.settings import groups_of
 from calgate.commands.context import open_services
-from calgate.commands.moments import read_moment
+from calgate.commands.time_argument import read_moment
 from calgate.config.model import Settings
 from calgate.dialect.document_names import canonical_document
 from calgate.plugin.errors import BadRequest, ConfigError, Refusal

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from calgate.config.line_numbers import LineNumbers
 from calgate.config.model import Settings
-from calgate.config.written import durations, written
+from calgate.config.toml_values import durations, written
 from calgate.plugin.settings import Section
 
 KeyPath = tuple[str | int, ...]

@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from calgate import plugin_loader
 from calgate.config.model import Core
-from calgate.config.written import duration, is_duration, written
+from calgate.config.toml_values import duration, is_duration, written
 from calgate.plugin.settings import Section
 from calgate.plugin_loader import Plugin
 

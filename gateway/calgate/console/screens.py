@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from calgate.commands.site import SettingsSite
 from calgate.config.model import Settings
+from calgate.console.access_screen import access_screen
 from calgate.console.changes import changes_screen
 from calgate.console.people import person_screen, sessions_screen
 from calgate.console.servers import servers_screen
 from calgate.console.site_screens import health_screen, settings_screen
-from calgate.console.why import why_screen
 from calgate.plugin.screens import ConsoleContext, Screen
 from calgate.plugin_loader import StartedPlugins
 from calgate.store import RedisStore
@@ -23,7 +23,7 @@ def screens_of(settings: Settings, store: RedisStore, plugins: StartedPlugins, s
     found = [
         person_screen(plugins.directory),
         sessions_screen(settings, store),
-        why_screen(settings, plugins.directory),
+        access_screen(settings, plugins.directory),
         servers_screen(settings, store),
         health_screen(settings),
         settings_screen(settings),

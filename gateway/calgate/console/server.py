@@ -16,7 +16,7 @@ from aiohttp import web
 from calgate.console.as_json import cell, outcomes_as_json, view_as_json
 from calgate.console.form import MOST_IN_QUERY, read_form, read_query
 from calgate.console.pages import Frame, Pages, Question
-from calgate.console.unproved import UnprovedChanges
+from calgate.console.pending_changes import UnprovedChanges
 from calgate.endpoints import ADMIN
 from calgate.endpoints.console import IDENTITY, Removal
 from calgate.pages.negotiation import prefers_page

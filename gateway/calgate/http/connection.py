@@ -18,16 +18,16 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import ERROR, _ErrInfo
 
 from calgate.http.address import canonical_address
-from calgate.http.headers import Header, RequestHeaderFilter, RequestHeaders
+from calgate.http.headers import Header
 from calgate.http.known_heads import Key, KnownHead, KnownHeads, split_line
 from calgate.http.parse_errors import refusal_for
-from calgate.http.writable import WritableConnection, close_in_time
+from calgate.http.readable import ReadableConnection
+from calgate.http.writable import close_in_time
 from calgate.plugin.errors import Refusal
 from calgate.plugin.identity import Handshake
 
 HEADER_LIMIT = 65_536  # bytes of one header: a Kerberos ticket with 1000 groups is 12.7 KB of base64, more with claims
 FIELDS_LIMIT = 128
-_REMEMBERED = 4096  # bytes of headers that a connection keeps for its next request; it may be idle for long
 _TOO_LATE = web.RequestPayloadError("the body was read after the response")
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class Server(Protocol):
     def broken(self, raw: RawRequest) -> web.StreamResponse: ...
 
 
-class ClientConnection(WritableConnection):
+class ClientConnection(ReadableConnection):
     """One client connection: it owns the sign-in handshake, the upload and the response of its present request."""
 
     __slots__ = (
@@ -124,10 +124,6 @@ class ClientConnection(WritableConnection):
         "_handshake",
         "_is_between_requests",
         "_is_flushing",
-        "_last_headers",
-        "_last_raw_headers",
-        "_present_body",
-        "_uploading",
         "address",
         "failed_sign_ins",
         "is_secure",
@@ -146,10 +142,6 @@ class ClientConnection(WritableConnection):
         self._asleep: asyncio.Future[None] | None = None  # what the task waits for while a request is served at once
         self._is_between_requests = True  # the parser has not begun a request
         self._is_flushing = False  # a response that was sent at once waits for a slow reader
-        self._present_body: StreamReader | None = None  # of the present request, until its response is complete
-        self._uploading: asyncio.Task[Any] | None = None  # the task that reads that body
-        self._last_raw_headers: tuple[Header, ...] = ()
-        self._last_headers: RequestHeaders | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peer = transport.get_extra_info("peername")
@@ -251,18 +243,6 @@ class ClientConnection(WritableConnection):
             await self._read_and_forget(content)
         content.set_exception(_TOO_LATE)
         return self._keepalive
-
-    async def _read_and_forget(self, content: StreamReader) -> None:
-        """Discards the rest of a body; closes the connection of a client that does not finish sending it in time."""
-        if self._uploading is not None and self._uploading is not asyncio.current_task():
-            self._uploading.cancel()  # the response came before the end of the upload, and a body has one reader
-            await asyncio.wait({self._uploading})
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._lingering_time):
-                while not self._force_close and not content.is_eof():
-                    await content.readany()
-        if not content.is_eof():
-            self.close()
 
     def _await_another(self) -> None:
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
@@ -383,19 +363,6 @@ class ClientConnection(WritableConnection):
 
     # ------------------------------------------------------------ the present request
 
-    def sorted_headers(self, raw_headers: tuple[Header, ...], header_filter: RequestHeaderFilter) -> RequestHeaders:
-        """Returns the request's headers, sorted; equal headers of the previous request are not sorted again.
-
-        A page that polls sends the very same headers each time. The result is shared, so it is never changed. Raises
-        what `RequestHeaderFilter.sort` raises.
-        """
-        if self._last_headers is not None and raw_headers == self._last_raw_headers:
-            return self._last_headers
-        headers = header_filter.sort(raw_headers, self._last_headers)
-        is_small = headers.size <= _REMEMBERED
-        self._last_raw_headers, self._last_headers = (raw_headers, headers) if is_small else ((), None)
-        return headers
-
     def begin(self, raw: RawRequest) -> None:
         """Makes this the request that is being served."""
         self._has_response_begun = False
@@ -404,33 +371,10 @@ class ClientConnection(WritableConnection):
         if self._messages:
             self._notice_broken_body()
 
-    def begin_upload(self) -> None:
-        """Notes that the calling task reads the present request's body from now on."""
-        self._uploading = asyncio.current_task()
-
-    def end_upload(self) -> None:
-        self._uploading = None
-
-    def _notice_broken_body(self) -> None:
-        """Ends the last request's body with an error where it was not complete: the malformed bytes belong to it."""
-        if not isinstance(self._messages[-1][0], _ErrInfo):
-            return
-        body = self._messages[-2][1] if len(self._messages) > 1 else self._present_body
-        if body is not None and not body.is_eof():
-            body.set_exception(web.RequestPayloadError("the body's framing is broken"))
-            body.feed_eof()  # there is nothing to discard before the connection closes
-
     @property
     def is_idle(self) -> bool:
         """Whether no request is being served."""
         return not self._request_in_progress and not self._messages
-
-    def upgrade(self, reader: "Reader") -> None:
-        """Gives the connection's bytes to `reader` from now on, those that came early first: it ceases to be HTTP.
-
-        Uses a private hook of aiohttp's (for its WebSocket reader), so the version is pinned and a test covers it.
-        """
-        self.set_parser(cast(Any, reader))
 
     @property
     def tls_connection(self) -> ssl.SSLObject | None:
@@ -447,10 +391,3 @@ class ClientConnection(WritableConnection):
             return self.server.refuse(raw, refusal_for(exc))
         logger.error("a bug in the gateway ended a request", exc_info=exc)
         return self.server.broken(raw)
-
-
-class Reader(Protocol):
-    """Reads a connection after an upgrade."""
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]: ...
-    def feed_eof(self) -> None: ...

@@ -145,13 +145,7 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
     calendar = Calendar(calendar.zone, working_week(history.visits, calendar))
     prepared = prepare(history, options, calendar)
     replays, full = prepared.replays, prepared.hidden
-    counted = len(replays.wishes) - replays.first
-    if counted < WISHES_AT_LEAST:
-        raise SourceError(
-            "; ".join([f"nothing to plan: {counted} wishes, and {WISHES_AT_LEAST} are needed", *notes.unread(history)])
-        )
-    if not replays.total:
-        raise SourceError("nothing to plan: every user holds a Named CAL")
+    _demand_enough(replays, history)
     advice = advise(replays, calendar, options.below, options.seed)
     session = options.session if options.session is not None else (full.seats if full else None)
     named = options.named if options.named is not None else len(prepared.owners)
@@ -184,6 +178,16 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
         names=history.names,
         calendar=calendar,
     )
+
+
+def _demand_enough(replays: Replays, history: History) -> None:
+    counted = len(replays.wishes) - replays.first
+    if counted < WISHES_AT_LEAST:
+        raise SourceError(
+            "; ".join([f"nothing to plan: {counted} wishes, and {WISHES_AT_LEAST} are needed", *notes.unread(history)])
+        )
+    if not replays.total:
+        raise SourceError("nothing to plan: every user holds a Named CAL")
 
 
 def _changed(replays: Replays, changes: Mapping[str, Change]) -> Mapping[str, Replays]:

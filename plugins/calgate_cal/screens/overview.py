@@ -3,8 +3,8 @@
 from calgate.plugin import Bar, Bars, Cell, Inputs, Link, Part, Screen, View, Visitor
 from calgate_cal.audit import DENIALS
 from calgate_cal.replies import PoolState
-from calgate_cal.screens.day import Day, Peaks
 from calgate_cal.screens.licenses import Licenses, midnight, page
+from calgate_cal.screens.use_today import Day, Peaks
 
 _MOST_COUNTED = 5_000  # records of today, until all have been read once; a busier site sees "or more"
 

@@ -23,6 +23,7 @@ from calgate.plugin.errors import AccountRefused
 from calgate.plugin.identity import Identity, Person
 from support.gateway_process import Exchange, document_server, write_settings
 from support.qlikview import CALL, update, write_qlikview
+from support.waiting import until
 from support.warm_gateway import Warm, warm_gateway
 
 pytestmark = pytest.mark.server
@@ -205,9 +206,7 @@ async def test_person_is_looked_up_ahead_of_time_and_by_one_query(warm: Warm, mo
     for _ in range(3):
         assert (await warm.get())[0].startswith(b"HTTP/1.1 200")
     held.set()
-    async with asyncio.timeout(5):
-        while session.person_at == before:
-            await asyncio.sleep(0.005)
+    await until(lambda: session.person_at != before)
     assert (queries, warm.tasks) == (1, [])
 
 

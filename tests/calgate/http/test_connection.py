@@ -12,6 +12,7 @@ from calgate.http import writable
 from calgate.http.connection import ClientConnection, RawRequest
 from calgate.http.response import Response
 from calgate.http.server import HttpServer
+from support.waiting import until
 
 SIZE = 400_000
 
@@ -129,9 +130,7 @@ async def test_shutdown_waits_for_a_response_that_was_sent_at_once_to_be_read() 
 async def test_response_sent_at_once_closes_when_its_reader_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writable, "_SLOW_READER", 0.1)
     async with served_at_once(SIZE) as (_, slow):
-        async with asyncio.timeout(5):
-            while slow.transport is not None:
-                await asyncio.sleep(0.01)
+        await until(lambda: slow.transport is None)
 
 
 async def test_connection_is_closed_when_its_reader_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,8 +143,6 @@ async def test_connection_is_closed_when_its_reader_takes_nothing(monkeypatch: p
 async def test_closed_connection_is_aborted_when_its_reader_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The response is short enough for the kernel to take all of it at once."""
     monkeypatch.setattr(writable, "_SLOW_READER", 0.1)
-    async with asked_for(b"x" * 60_000) as (_, server), asyncio.timeout(5):
-        while not server.connections:
-            await asyncio.sleep(0.01)
-        while server.connections:
-            await asyncio.sleep(0.01)
+    async with asked_for(b"x" * 60_000) as (_, server):
+        await until(lambda: server.connections)
+        await until(lambda: not server.connections)

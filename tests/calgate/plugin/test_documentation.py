@@ -69,7 +69,7 @@ signed = "calgate_signed"   # the plugin's section in the settings file = the mo
 
 The core knows no plugin by name. It looks at the module's `role`, and for the hooks below. Everything that a plugin
 imports comes from one place: `from calgate.plugin import ...`. The README at the top of the repository has a complete
-sign-on in forty lines; tests/end_to_end/test_strangers_plugin.py has one of each role.
+sign-on in forty lines; tests/end_to_end/test_strangers_site.py has one of each role.
 """
 
 

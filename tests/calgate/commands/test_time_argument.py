@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from calgate.commands.moments import read_moment
+from calgate.commands.time_argument import read_moment
 
 
 @pytest.mark.parametrize("text", ["2026-07-10 10:42", "2026-07-10T10:42"])

@@ -1,11 +1,11 @@
-"""Why, or why not: the verdict of every access rule on a user, a document, a path, an address and a time."""
+"""The screen "Why, or why not": the verdict of every access rule on a user, a document, a path, an address, a time."""
 
 import time
 from collections.abc import Sequence
 
 from calgate.access.rules import AccessRequest, Rules, Verdict
 from calgate.access.settings import groups_of
-from calgate.commands.moments import read_moment
+from calgate.commands.time_argument import read_moment
 from calgate.config.model import Settings
 from calgate.dialect.document_names import canonical_document
 from calgate.plugin.errors import BadRequest, Refusal
@@ -29,7 +29,7 @@ from calgate.plugin.screens import (
 _COLUMNS = (Column("decides", ""), Column("rule", "Rule"), Column("verdict", "Verdict"), Column("why", "Why"))
 
 
-def why_screen(settings: Settings, directory: Directory) -> Screen:
+def access_screen(settings: Settings, directory: Directory) -> Screen:
     """Returns the screen that explains access."""
     why = _Why(settings, directory)
     return Screen("why", "Why, or why not", why.show, group="people", order=30, about_user=why.about)
