@@ -114,6 +114,31 @@ def test_packed_utf_16_and_windows_1252_files_are_read_alike(tmp_path: Path) -> 
         assert [it.user for it in read(tmp_path / name).visits] == ["corp\\jörg"], name
 
 
+def test_a_last_line_torn_after_the_user_is_a_visit_without_machine(tmp_path: Path) -> None:
+    text = session_log([session_row(datetime(2026, 3, 2, 9), 60, user, machine="{m}") for user in ("ann", "bob")])
+    (tmp_path / "log").write_text(text[: text.rindex("{m}") - 1])
+    assert [(it.user, it.machine) for it in read(tmp_path / "log").visits] == [("ann", "{m}"), ("bob", "")]
+
+
+def test_of_a_packed_file_that_is_torn_or_damaged_the_lines_before_are_read(tmp_path: Path) -> None:
+    rows = [session_row(datetime(2026, 3, 2, 9) + timedelta(hours=number), 20, f"u{number}") for number in range(2000)]
+    packed = gzip.compress(session_log(rows).encode(), compresslevel=1)
+    for content in (packed[: len(packed) // 2], packed[:-4]):
+        (tmp_path / "log.gz").write_bytes(content)
+        history = read(tmp_path / "log.gz")
+        assert len(history.visits) > 100
+        assert history.faults[-1].startswith(f"log.gz, line {len(history.visits) + history.unreadable}: ")
+        assert "torn or damaged" in history.faults[-1]
+    damaged = bytearray(packed)
+    damaged[len(packed) // 2] ^= 0xFF
+    (tmp_path / "log.gz").write_bytes(damaged)
+    history = read(tmp_path / "log.gz")
+    assert (len(history.visits) > 100, history.unreadable > 0) == (True, True)
+    (tmp_path / "log.gz").write_bytes(packed[:12])
+    with pytest.raises(SourceError, match="cannot be read after line 0"):
+        read(tmp_path / "log.gz")
+
+
 def test_the_order_of_day_and_month_is_decided_over_all_files_or_refused(tmp_path: Path) -> None:
     def log(name: str, start: str) -> None:
         row = session_row(datetime(2026, 3, 2, 9), 60, "ann") | {"Session Start": start, "Timestamp": start}
@@ -164,8 +189,9 @@ def test_a_session_log_that_went_through_a_spreadsheet_is_read(tmp_path: Path, s
 
 def test_a_quote_that_is_never_closed_hides_no_column(tmp_path: Path) -> None:
     row = session_row(datetime(2026, 3, 2, 9), 60, "ann", **{"Document": '"Sales', "Client Address": '10.0.0.1"'})
-    (tmp_path / "log").write_text(session_log([row]))
-    assert [(it.user, it.document) for it in read(tmp_path / "log").visits] == [("ann", '"Sales')]
+    odd = row | {"Exe Type": '\r"', "Document": "Stock"}
+    (tmp_path / "log").write_bytes(session_log([row, odd]).encode())
+    assert [(it.user, it.document) for it in read(tmp_path / "log").visits] == [("ann", '"Sales'), ("ann", "Stock")]
 
 
 def test_files_that_were_joined_into_one_are_read_with_the_header_of_each(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import tzinfo
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -48,7 +49,7 @@ def read_files(
     done = 0
     for path, kind in files:
         try:
-            kind.read(path.name, lines(path, _after(done, progress)), history, how)
+            kind.read(path.name, lines(path, _after(done, progress), partial(history.fault, path.name)), history, how)
         except AmbiguousDateError as fault:
             raise SourceError(f"{path}, {fault} has two readings; say --dates dmy or --dates mdy") from fault
         done += path.stat().st_size
@@ -94,6 +95,8 @@ def _recognized(paths: Sequence[Path], history: History) -> list[tuple[Path, For
             history.counts["other files"] += 1
     if not files:
         raise SourceError(f"{', '.join(map(str, paths))}: no session log, W3C log or table of visits")
-    if len({kind.NAME for _, kind in files}) > 1:
-        raise SourceError("the files are of different kinds; plan each kind by itself")
+    kinds = {kind.NAME: path for path, kind in reversed(files)}
+    if len(kinds) > 1:
+        named = ", ".join(f"{path} ({name})" for name, path in sorted(kinds.items()))
+        raise SourceError(f"the files are of different kinds, such as {named}; plan each kind by itself")
     return files

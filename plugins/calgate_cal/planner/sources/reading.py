@@ -1,8 +1,10 @@
 """The common parts of all readers of files: lines, columns and times."""
 
+import contextlib
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +30,13 @@ class How:
     identity: str = "cs-username"  # the field of a web server's log that names the user
 
 
-def lines(path: Path, progress: Progress = lambda _: None) -> Iterator[str]:
+def lines(
+    path: Path, progress: Progress = lambda _: None, torn: Callable[[int, str], None] = lambda line, why: None
+) -> Iterator[str]:
     """Yields the lines of a file, unpacked and decoded; bytes that are not UTF-8 are taken as Windows-1252.
 
-    Raises SourceError.
+    Of a packed file that is torn or damaged it yields the lines before; `torn` gets the last one's number and the
+    reason. Raises SourceError if there is none.
     """
     number = 0
     try:
@@ -44,7 +49,10 @@ def lines(path: Path, progress: Progress = lambda _: None) -> Iterator[str]:
                     if not number % 1024:
                         progress(raw.tell())
                     yield line
-    except (OSError, EOFError, gzip.BadGzipFile) as error:
+    except (OSError, EOFError, zlib.error) as error:
+        if number and isinstance(error, (EOFError, gzip.BadGzipFile, zlib.error)):
+            torn(number, f"the packed file is torn or damaged after this line: {error}")
+            return
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise SourceError(f"{path}: cannot be read after line {number}: {reason}") from error
 
@@ -97,8 +105,9 @@ def cells(header: str, rows: Iterable[str]) -> Iterator[list[str]]:
     for row in rows:
         fields = row.split(separator)
         if '"' in row:
-            quoted = next(csv.reader([row], delimiter=separator), [])
-            fields = quoted if len(quoted) == width else fields
+            with contextlib.suppress(csv.Error):  # a carriage return within the line, or a cell of many kilobytes
+                quoted = next(csv.reader([row], delimiter=separator), [])
+                fields = quoted if len(quoted) == width else fields
         yield fields
 
 

@@ -63,7 +63,7 @@ def read(name: str, rows: Iterator[str], history: History, how: How) -> None:
                 history.fault(name, number, str(error))
             continue
         history.visits.append(visit)
-        if at.machine < 0 or not fields[at.machine]:
+        if not _field(fields, at.machine):
             addresses[visit.user] = visit.machine
     if len(addresses) >= 3 and len(set(addresses.values())) == 1:
         history.one_address.add(server)
