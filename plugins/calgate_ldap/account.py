@@ -39,12 +39,3 @@ def password_policy(message: str) -> str:
             "or the last change was too recent."
         )
     return _("The domain does not accept the new password.")
-
-
-def sid_text(binary: bytes) -> str:
-    """Returns a SID in its usual notation (MS-DTYP 2.4.2). Raises ValueError for other bytes."""
-    if len(binary) < 8 or len(binary) != 8 + 4 * binary[1]:
-        raise ValueError(f"not a SID: {binary.hex()}")
-    authority = int.from_bytes(binary[2:8], "big")
-    rest = (int.from_bytes(binary[at : at + 4], "little") for at in range(8, len(binary), 4))
-    return "-".join(["S", str(binary[0]), str(authority), *map(str, rest)])

@@ -6,10 +6,10 @@ Every call blocks, so it is made in a thread. Every fault of the server is a `Br
 import re
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import ldap3
 from ldap3.core.exceptions import (
@@ -21,10 +21,13 @@ from ldap3.core.exceptions import (
     LDAPSessionTerminatedByServerError,
     LDAPUnwillingToPerformResult,
 )
+from ldap3.core.results import RESULT_REFERRAL, RESULT_SIZE_LIMIT_EXCEEDED, RESULT_SUCCESS
 from ldap3.utils.conv import escape_filter_chars
 
 from calgate.plugin import Unavailable
 from calgate_ldap.settings import ServerAddress
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT = 2
 """Seconds for the TCP handshake. With `ANSWER_TIMEOUT` it limits the cost of a silent server to three seconds."""
@@ -49,18 +52,19 @@ class BindError(Exception):
     """The server refused ldap.bind's account: trying again, here or elsewhere, could lock it."""
 
 
-class UnreadableError(Unavailable):
-    """An attribute that every such object has is missing: the bind account has no right to read it.
+_NO_RIGHT = "cannot be read: ldap.bind's account lacks the right; `calgate check` says how to grant it"
+_MALFORMED = "has a value that no such attribute can have; look at it in the directory"
 
-    A server leaves such attributes out of its reply without an error, so absence never means "none" or "zero".
+
+class UnreadableError(Unavailable):
+    """An attribute that every such object has is missing, or its value is malformed.
+
+    A server leaves attributes that the bind account may not read out of its reply without an error, so absence never
+    means "none" or "zero".
     """
 
-    def __init__(self, dn: str, attributes: Sequence[str]) -> None:
-        super().__init__(
-            f"ldap: {', '.join(attributes)} of {dn} cannot be read: ldap.bind's account lacks the right;"
-            " `calgate check` says how to grant it",
-            code="directory-unavailable",
-        )
+    def __init__(self, dn: str, attributes: Sequence[str], why: str = _NO_RIGHT) -> None:
+        super().__init__(f"ldap: {', '.join(attributes)} of {dn} {why}", code="directory-unavailable")
         self.attributes = tuple(attributes)
 
 
@@ -80,8 +84,31 @@ class Entry:
         return (self.first(name) or b"").decode("utf-8", "replace")
 
     def number(self, name: str) -> int:
-        """Returns the first value as a number, 0 if there is none. Use `require` first where 0 would be wrong."""
-        return int(self.first(name) or b"0")
+        """Returns the first value as a number, 0 if there is none. Use `require` first where 0 would be wrong.
+
+        Raises UnreadableError for a value that is not a number.
+        """
+        return self.parsed(name, int) if self.first(name) else 0
+
+    def sids(self, name: str) -> list[str]:
+        """Returns the SIDs that an attribute holds. Raises UnreadableError for a value that is not a SID."""
+        return [self._parse(name, sid_text, value) for value in self.attributes.get(name.lower(), ())]
+
+    def sid(self) -> str:
+        """Returns the object's own SID. Raises UnreadableError if it is missing or malformed."""
+        self.require(["objectSid"])
+        return self.sids("objectSid")[0]
+
+    def parsed(self, name: str, parse: Callable[[bytes], T]) -> T:
+        """Returns the first value, parsed. Raises UnreadableError if there is none, or if `parse` raises ValueError."""
+        self.require([name])
+        return self._parse(name, parse, self.first(name) or b"")
+
+    def _parse(self, name: str, parse: Callable[[bytes], T], value: bytes) -> T:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise UnreadableError(self.dn, [name], _MALFORMED) from error
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """Returns the attributes without a value."""
@@ -142,13 +169,16 @@ class Connection:
         """Raises BrokenError, or BindError if the account itself is refused."""
         try:
             self._ldap.user, self._ldap.password, self._ldap.authentication = user, password, ldap3.SIMPLE
-            self._ldap.bind(read_server_info=False)
+            _ok, result, _response, _request = self._ldap.bind(read_server_info=False)
         except LDAPInvalidCredentialsResult as error:
             self.close()
             raise BindError(f"{self.address} refuses ldap.bind's user or password ({_refusal(error)})") from error
         except (LDAPException, OSError) as error:
             self.close()
             raise BrokenError(f"{self.address}: {_why(error)}") from error
+        if result["result"] != RESULT_SUCCESS:  # for a referral, ldap3 raises nothing
+            self.close()
+            raise BrokenError(f"{self.address}: the bind was not completed: {result['description']}")
 
     @staticmethod
     def check_ca(ca: Path) -> None:
@@ -215,6 +245,9 @@ class Connection:
             self.close()
             hang_up = isinstance(error, LDAPSessionTerminatedByServerError | ConnectionError)
             raise BrokenError(f"{self.address}: {_why(error)}", is_hang_up=hang_up) from error
+        if result["result"] == RESULT_REFERRAL and scope == "BASE":
+            return [], None  # the object is in another domain, and this server works
+        self._demand_whole(result, base)
         entries = [
             Entry(item["dn"], {name.lower(): values for name, values in item["raw_attributes"].items()})
             for item in response or ()
@@ -222,6 +255,14 @@ class Connection:
         ]
         control = (result.get("controls") or {}).get(_PAGED_RESULTS) or {}
         return entries, (control.get("value") or {}).get("cookie") or None
+
+    def _demand_whole(self, result: Mapping[str, Any], base: str) -> None:
+        """Raises BrokenError or Unavailable for a result that is cut short, for which ldap3 raises nothing."""
+        if result["result"] == RESULT_SIZE_LIMIT_EXCEEDED:  # every server has the same limit
+            detail = f"ldap: {self.address} returned only the first objects below {base}: {result['description']}"
+            raise Unavailable(detail, code="directory-unavailable")
+        if result["result"] != RESULT_SUCCESS:
+            raise BrokenError(f"{self.address}: a search below {base} was not completed: {result['description']}")
 
     def change_password(self, dn: str, old: str, new: str) -> str:
         """Changes a user's password by the right of everybody who knows it (MS-ADTS 3.1.1.3.1.5.1).
@@ -231,12 +272,16 @@ class Connection:
         """
         change = {"unicodePwd": [(ldap3.MODIFY_DELETE, [_quoted(old)]), (ldap3.MODIFY_ADD, [_quoted(new)])]}
         try:
-            self._ldap.modify(dn, change)  # type: ignore[no-untyped-call]
+            _ok, result, _response, _request = self._ldap.modify(dn, change)  # type: ignore[no-untyped-call]
         except (LDAPConstraintViolationResult, LDAPUnwillingToPerformResult, LDAPInvalidCredentialsResult) as error:
             return str(error.message) or error.description
         except (LDAPException, OSError) as error:
             self.close()
             raise Unavailable(f"{self.address}: {_why(error)}", code="directory-unavailable") from error
+        if result["result"] != RESULT_SUCCESS:  # a read-only domain controller refers to a writable one
+            what = f"ldap: {self.address} does not change passwords itself ({result['description']})"
+            remedy = "put a writable domain controller first in ldap.servers"
+            raise Unavailable(f"{what}; {remedy}", code="directory-unavailable")
         return ""
 
     def close(self) -> None:
@@ -249,6 +294,15 @@ def escape(value: str) -> str:
     """Returns the value escaped for a filter (RFC 4515 section 3)."""
     escaped: str = escape_filter_chars(value)
     return escaped
+
+
+def sid_text(binary: bytes) -> str:
+    """Returns a SID in its usual notation (MS-DTYP 2.4.2). Raises ValueError for other bytes."""
+    if len(binary) < 8 or len(binary) != 8 + 4 * binary[1]:
+        raise ValueError(f"not a SID: {binary.hex()}")
+    authority = int.from_bytes(binary[2:8], "big")
+    rest = (int.from_bytes(binary[at : at + 4], "little") for at in range(8, len(binary), 4))
+    return "-".join(["S", str(binary[0]), str(authority), *map(str, rest)])
 
 
 def _quoted(password: str) -> bytes:

@@ -118,13 +118,11 @@ class ActiveDirectory:
         if b"user" not in entry.attributes["objectclass"]:
             return None
         entry.require(account.REQUIRED)
-        sid = account.sid_text(entry.first("objectSid") or b"")
         name = entry.text("sAMAccountName")
         account.refuse_unless_usable(entry, f"{domain.name}\\{name}", self._now())
-        groups = {account.sid_text(group) for group in entry.attributes["tokengroups"]}
-        groups.add(f"{domain.sid}-{entry.number('primaryGroupID')}")
+        groups = {*entry.sids("tokenGroups"), f"{domain.sid}-{entry.number('primaryGroupID')}"}
         attributes = {one.lower(): entry.text(one) for one in self._attributes}
-        return Person(sid, domain.name, name, entry.text("displayName") or name, frozenset(groups), attributes)
+        return Person(entry.sid(), domain.name, name, entry.text("displayName") or name, frozenset(groups), attributes)
 
     def _find(self, connection: Connection, domain: Domain, identity: Identity) -> Entry | None:
         """Returns the user's object, read by its DN or SID: a search over several objects returns no tokenGroups."""
@@ -181,21 +179,18 @@ class ActiveDirectory:
         if not entry.number("groupType") & _SECURITY_ENABLED:
             logger.warning("ldap: %s is a distribution group, which grants nobody access; name a security group", group)
             return None
-        return account.sid_text(entry.first("objectSid") or b"")
+        return entry.sid()
 
     def _members(self, connection: Connection, group: str) -> list[str] | None:
         """A primary group is no memberOf: its members are found by the group's number (MS-ADTS 3.1.1.4.5.36)."""
         entry = self._group_entry(connection, parse_group(group))
         if entry is None:
             return None
-        entry.require(["objectSid"])
-        number = account.sid_text(entry.first("objectSid") or b"").rpartition("-")[2]
+        number = entry.sid().rpartition("-")[2]
         direct_or_nested = f"(memberOf:{_IN_CHAIN}:={escape(entry.dn)})"
         filter_ = f"(&(objectClass=user)(|{direct_or_nested}(primaryGroupID={number})))"
         found = connection.find_all(self._base, filter_, ["objectSid"])
-        for member in found:
-            member.require(["objectSid"])
-        return [account.sid_text(member.first("objectSid") or b"") for member in found]
+        return [member.sid() for member in found]
 
     def _group_entry(self, connection: Connection, name: Name) -> Entry | None:
         if name.form == "sid":

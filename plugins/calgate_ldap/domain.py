@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from calgate_ldap.account import sid_text
 from calgate_ldap.connection import BrokenError, Connection, escape
 
 
@@ -30,10 +29,9 @@ class Domain:
         if root is None or top is None:
             raise BrokenError(f"{connection.address}: ldap.base {base} is not a domain's DN, like DC=corp,DC=example")
         root.require(["configurationNamingContext"])
-        top.require(["objectSid"])
         partitions = f"CN=Partitions,{root.text('configurationNamingContext')}"
         found = connection.find(partitions, f"(&(nCName={escape(base)})(nETBIOSName=*))", ["nETBIOSName", "dnsRoot"])
         if len(found) != 1:
             raise BrokenError(f"{connection.address}: ldap.base {base} is not a domain's DN, like DC=corp,DC=example")
         found[0].require(["nETBIOSName", "dnsRoot"])
-        return cls(found[0].text("nETBIOSName"), found[0].text("dnsRoot"), sid_text(top.first("objectSid") or b""))
+        return cls(found[0].text("nETBIOSName"), found[0].text("dnsRoot"), top.sid())

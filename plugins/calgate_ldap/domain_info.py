@@ -37,7 +37,11 @@ def read_clock(connection: Connection) -> float:
     entry = connection.read("", ["currentTime"])
     if entry is None or entry.missing(["currentTime"]):
         raise UnreadableError("the root entry", ["currentTime"])
-    text = entry.text("currentTime")
+    return entry.parsed("currentTime", _timestamp)
+
+
+def _timestamp(value: bytes) -> float:
+    text = value.decode("ascii")
     return datetime.strptime(text.partition(".")[0].rstrip("Z"), "%Y%m%d%H%M%S").replace(tzinfo=UTC).timestamp()
 
 

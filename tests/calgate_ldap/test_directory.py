@@ -145,6 +145,74 @@ async def test_group_attribute_that_cannot_be_read_is_unavailable(
         await directory_of(serve(objects=objects() | {dn: without})).resolve([dn])
 
 
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("userAccountControl", b"many"),
+        ("accountExpires", b"never"),
+        ("msDS-User-Account-Control-Computed", b"0x10"),
+        ("primaryGroupID", b"Domain Users"),
+        ("tokenGroups", b"BI Users"),
+        ("objectSid", ALICE.key.encode()),
+    ],
+)
+async def test_malformed_attribute_of_a_person_is_unavailable(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers, attribute: str, value: bytes
+) -> None:
+    changed = {**person("alice", 1001), attribute: [value]}
+    directory = directory_of(serve(objects=objects() | {f"<SID={ALICE.key}>": changed}))
+    with pytest.raises(UnreadableError, match=attribute):
+        await directory.look_up(Identity("CORP", "alice", "kerberos", sid=ALICE.key))
+
+
+async def test_group_of_another_domain_is_not_found_and_the_server_still_serves(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A domain controller refers to another domain for such a DN; that says nothing against the server."""
+    directory = directory_of(serve())
+    elsewhere = "CN=Partners,DC=partner,DC=example"
+    assert await directory.resolve([elsewhere]) == {elsewhere: None}
+    assert await directory.look_up(Identity("CORP", "alice", "ntlm")) == ALICE
+    assert not caplog.records, "the server was taken for one that fails"
+
+
+@pytest.mark.parametrize("mood", ["out of time", "over its size limit"])
+@pytest.mark.parametrize("asked", [Identity("CORP", "alice", "ntlm"), Identity("CORP", "x", "kerberos", sid=ALICE.key)])
+async def test_search_that_is_cut_short_is_unavailable_and_says_nothing_of_the_person(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers, mood: str, asked: Identity
+) -> None:
+    """ldap3 raises nothing for these results: what is missing would be taken for an account that does not exist."""
+    server = serve()
+    directory = directory_of(server)
+    await directory.domain()
+    server.mood = mood
+    with pytest.raises(Unavailable, match="LimitExceeded"):
+        await directory.look_up(asked)
+    with pytest.raises(Unavailable):
+        await directory.resolve(["BI Users"])
+
+
+async def test_bind_that_is_referred_elsewhere_is_not_a_bind(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers
+) -> None:
+    server = serve()
+    server.mood = "referring"
+    with pytest.raises(Unavailable, match="the bind was not completed: referral"):
+        await directory_of(server).look_up(Identity("CORP", "alice", "ntlm"))
+
+
+async def test_password_that_a_read_only_server_refers_elsewhere_is_not_reported_as_changed(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers
+) -> None:
+    server = serve()
+    directory = directory_of(server)
+    server.is_read_only = True
+    with pytest.raises(Unavailable, match="put a writable domain controller first"):
+        await directory.change_password(Identity("CORP", "alice", ""), "old", "new")
+    server.is_read_only = False
+    assert await directory.change_password(Identity("CORP", "alice", ""), "old", "new") == ""
+
+
 async def test_lockout_policy_that_cannot_be_read_is_unavailable(
     directory_of: Callable[..., ActiveDirectory], serve: Servers
 ) -> None:

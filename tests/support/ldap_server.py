@@ -11,9 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from support.certificates import Signed
 
-SUCCESS, INVALID_SYNTAX, BUSY, NO_SUCH_OBJECT, INVALID_CREDENTIALS = 0, 34, 51, 32, 49
-_BIND, _SEARCH, _EXTENDED = 0x60, 0x63, 0x77
-_BIND_DONE, _ENTRY, _SEARCH_DONE, _EXTENDED_DONE = 0x61, 0x64, 0x65, 0x78
+SUCCESS, TIME_LIMIT, SIZE_LIMIT, REFERRAL, INVALID_SYNTAX, BUSY, NO_SUCH_OBJECT, INVALID_CREDENTIALS = (
+    0,
+    3,
+    4,
+    10,
+    34,
+    51,
+    32,
+    49,
+)
+_BIND, _SEARCH, _MODIFY, _EXTENDED = 0x60, 0x63, 0x66, 0x77
+_BIND_DONE, _ENTRY, _SEARCH_DONE, _MODIFY_DONE, _EXTENDED_DONE = 0x61, 0x64, 0x65, 0x67, 0x78
+_CUT_SHORT = {"busy": BUSY, "out of time": TIME_LIMIT, "over its size limit": SIZE_LIMIT}
 _SUBTREE = 2
 Attributes = Mapping[str, Sequence[bytes]]
 
@@ -22,13 +32,15 @@ class LdapServer:
     """Listens on 127.0.0.1. `mood` may be changed at any time:
 
     "well"; "silent" (accepts, and says nothing more); "silent searching"; "resetting" (after the first entry);
-    "busy" (to every search).
+    "busy" (to every search); "out of time" and "over its size limit" (every search is cut short);
+    "referring" (every bind is somebody else's). With `is_read_only` it refers every change to another server.
     """
 
     def __init__(
         self, signed: Signed, objects: Mapping[str, Attributes], *, password: str = "right", tls_first: bool = True
     ) -> None:
         self.mood = "well"
+        self.is_read_only = False
         self.password = password
         self.binds: list[str] = []
         self.was_bound_in_the_open = False
@@ -104,7 +116,10 @@ class LdapServer:
             _version, _name, (_tag, password) = _elements(body)
             self.binds.append(password.decode())
             code = SUCCESS if self.binds[-1] == self.password else INVALID_CREDENTIALS
+            code = REFERRAL if self.mood == "referring" else code
             stream.sendall(_result(number, _BIND_DONE, code))
+        elif kind == _MODIFY:
+            stream.sendall(_result(number, _MODIFY_DONE, REFERRAL if self.is_read_only else SUCCESS))
         elif kind == _SEARCH:
             (_tag, base), (_tag, scope), *_limits, (_filter_tag, wanted), _attributes = _elements(body)
             self._search(stream, number, base.decode(), scope[0], wanted)
@@ -115,19 +130,26 @@ class LdapServer:
         if self.mood == "silent searching":
             self._stopped.wait(10)
             return
-        if self.mood == "busy":
-            stream.sendall(_result(number, _SEARCH_DONE, BUSY))
+        if self.mood in _CUT_SHORT:
+            stream.sendall(_result(number, _SEARCH_DONE, _CUT_SHORT[self.mood]))
             return
         if scope == _SUBTREE:
             found = {dn: have for dn, have in self._objects.items() if dn.endswith(base) and _fits(have, wanted)}
         else:
             found = {base: self._objects[base]} if base in self._objects else {}
+            if not found and self._is_elsewhere(base):
+                stream.sendall(_result(number, _SEARCH_DONE, REFERRAL))
+                return
         for dn, values in found.items():
             stream.sendall(_entry(number, dn, values))
             if self.mood == "resetting":
                 stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 raise OSError("reset")
         stream.sendall(_result(number, _SEARCH_DONE, SUCCESS if found or scope == _SUBTREE else NO_SUCH_OBJECT))
+
+    def _is_elsewhere(self, dn: str) -> bool:
+        """Whether a DN is below none of the domains here: a domain controller then refers to another one."""
+        return ",DC=" in dn and not any(dn.endswith(f",{base}") for base in self._objects if base.startswith("DC="))
 
 
 _NAMES = ("sAMAccountName", "nCName", "userPrincipalName", "cn")
