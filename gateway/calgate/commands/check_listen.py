@@ -16,6 +16,7 @@ from calgate.http.tls import Certificate, certificate_expiry
 from calgate.plugin.checks import Finding
 from calgate.plugin.errors import ConfigError
 from calgate.plugin.settings import Secret, Section
+from calgate.processes.sockets import NOT_A_SOCKET, is_other_file
 
 EXPIRES_SOON = 14 * 86_400.0
 _RESPONSE_WITHIN = 3.0  # seconds
@@ -115,6 +116,9 @@ async def _unix(setting: str, address: Address) -> Finding:
     folder = Path(address.path).parent
     if not folder.is_dir():
         return Finding("fail", setting, f"cannot listen on {address}: there is no folder {folder}", f"mkdir {folder}")
+    if is_other_file(address.path):
+        what, _, remedy = NOT_A_SOCKET.partition("; ")
+        return Finding("fail", setting, f"cannot listen on {address}: {what}", remedy)
     return Finding("ok", setting, f"{folder} is there for {address}")
 
 

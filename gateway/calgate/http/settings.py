@@ -1,5 +1,6 @@
 """`[listen]`: addresses, certificates, trusted proxies."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -7,6 +8,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from calgate.http.origin import normalize_origin
 from calgate.plugin.settings import Duration, Network, ReadableFile, Section, is_origin
+
+_LONGEST_PATH = 107  # bytes: sun_path has 108 with the NUL at its end (unix(7))
+_ADDRESS = re.compile(r"(\[(?P<v6>[0-9A-Fa-f:.]+(%[\w.-]+)?)\]|(?P<host>[\w.-]*)):(?P<port>[0-9]{1,5})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +39,18 @@ def read_address(value: object) -> Address:
     if isinstance(value, Address):
         return value
     text = str(value)
-    if text.startswith("unix:/"):
-        return Address("", 0, text.removeprefix("unix:"))
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    if text.startswith("unix:/") and text.isprintable():
+        path = text.removeprefix("unix:")
+        if len(path.encode()) > _LONGEST_PATH:
+            raise ValueError(f"the path of a unix socket has at most {_LONGEST_PATH} bytes, unlike {path!r}")
+        return Address("", 0, path)
+    written = _ADDRESS.fullmatch(text)
+    if written is None or int(written["port"]) > 65535:
         raise ValueError(
             f'an address is written like "0.0.0.0:443", "[::]:443" or "unix:/run/calgate.sock", not {text!r}'
         )
-    return Address(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - what a bare ":443" means everywhere
+    host = written["v6"] or written["host"] or "0.0.0.0"  # noqa: S104 - what a bare ":443" means everywhere
+    return Address(host, int(written["port"]))
 
 
 def _addresses(value: object) -> object:

@@ -5,6 +5,7 @@ listening socket resets the connections in its queue (94 of 200 in a trial), so 
 the parent's copy keeps the queue for the worker that replaces it. Unix sockets are shared by all workers.
 """
 
+import errno
 import json
 import os
 import socket
@@ -24,6 +25,7 @@ _REFUSED = 111  # ECONNREFUSED
 _IN_USE = 98  # EADDRINUSE
 _FIRST_OF_SYSTEMD = 3  # sd_listen_fds(3)
 HANDOVER = "CALGATE_SOCKETS"
+NOT_A_SOCKET = "a file is there that is no socket; remove it if nobody needs it, or write another path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Sockets:
             for place, address in _wanted(core):
                 if place not in self._held:
                     opened[place] = taken.get(place.address) or _bind(address, _setting_of(place.role))
-        except ConfigError:
+        except BaseException:
             for sock in opened.values():
                 sock.close()
             raise
@@ -146,9 +148,8 @@ def _bind(address: Address, setting: str) -> socket.socket:
     try:
         listening = _bind_unix(address.path) if address.path else _bind_tcp(address)
     except OSError as error:
-        reason = "another program already listens there" if error.errno == _IN_USE else error.strerror
+        reason = "another program already listens there" if error.errno == _IN_USE else error.strerror or error
         raise ConfigError([f"{setting}: cannot listen on {address}: {reason}"], code=1) from error
-    listening.listen(_BACKLOG)
     listening.setblocking(False)
     return listening
 
@@ -168,6 +169,7 @@ def _bind_tcp(address: Address) -> socket.socket:
     _set_options(listening, family)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     listening.bind(here)
+    listening.listen(_BACKLOG)
     if address.port:
         _ours.add(here)
     return listening
@@ -180,10 +182,18 @@ def _set_options(sock: socket.socket, family: int) -> None:
 
 
 def _bind_unix(path: str) -> socket.socket:
+    if is_other_file(path):
+        raise FileExistsError(errno.EEXIST, NOT_A_SOCKET)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         if probe.connect_ex(path) == _REFUSED:  # the socket file of a process that has ended
             with suppress(FileNotFoundError):
                 Path(path).unlink()
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(path)
+    listening.listen(_BACKLOG)
     return listening
+
+
+def is_other_file(path: str) -> bool:
+    """Whether there is a file that is no socket: a connection to it is refused too, and it must not be removed."""
+    return os.path.lexists(path) and not Path(path).is_socket()
