@@ -19,7 +19,7 @@ from calgate.plugin import (
     Unavailable,
 )
 from calgate.plugin import mark as _
-from calgate_negotiate.guard import NothingLearnedError
+from calgate_negotiate.guard import NothingLearnedError, UndecidedError
 from calgate_negotiate.password_attempts import PasswordAttempts, demand_possible
 from calgate_negotiate.password_names import PasswordName
 from calgate_negotiate.password_verifiers import Attempt
@@ -84,7 +84,11 @@ class PasswordChange:
 
     async def _change(self, name: PasswordName, old: str, new: str, address: str) -> Attempt:
         identity = Identity(name.domain or name.suffix, name.account, mechanism="")
-        if reason := await self._changer.change_password(identity, old, new):
+        try:
+            reason = await self._changer.change_password(identity, old, new)
+        except Unavailable as refusal:  # a domain controller may have counted a wrong old password
+            raise UndecidedError(refusal.detail, code=refusal.code) from refusal
+        if reason:
             raise _NewPasswordRefusedError(reason)
         logger.info("password: %s changed an expired password from %s", identity.account, address)
         try:

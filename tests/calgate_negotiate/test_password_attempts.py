@@ -11,7 +11,7 @@ from calgate.plugin.errors import AccountRefused, AuthenticationFailed, Refusal,
 from calgate.plugin.identity import Authenticated, Identity, Peer
 from calgate.plugin.sign_in_method import ShowPage, SignInRequest
 from calgate_negotiate import password_basic
-from calgate_negotiate.guard import Guard
+from calgate_negotiate.guard import Guard, UndecidedError
 from calgate_negotiate.password import PasswordForm, PasswordFormWithBasic
 from calgate_negotiate.password_attempts import PasswordAttempts
 from calgate_negotiate.password_names import PasswordName
@@ -60,9 +60,12 @@ class Changer:
         self.verifier = verifier
         self.replicates = replicates
         self.asked: list[Identity] = []
+        self.is_lost = False
 
     async def change_password(self, identity: Identity, old: str, new: str) -> str:
         self.asked.append(identity)
+        if self.is_lost:
+            raise Unavailable("the connection was lost", code="directory-unavailable")
         if old != self.verifier.password:
             raise AuthenticationFailed("wrong")
         if len(new) < 5:
@@ -232,3 +235,14 @@ async def test_expired_password_is_refused_where_it_cannot_be_changed() -> None:
 async def test_unavailable_domain_is_no_failure_of_the_password() -> None:
     with pytest.raises(Unavailable):
         await attempts(Verifier(error=Unavailable("down"))).verify("alice", "old-1", "192.0.2.7")
+
+
+async def test_change_whose_outcome_is_unknown_is_undecided_so_that_the_guard_counts_it() -> None:
+    """The domain controller may have counted a wrong old password before the connection was lost."""
+    form, changer, counter = changeable()
+    note = await note_of(form)
+    changer.is_lost = True
+    with pytest.raises(UndecidedError) as caught:
+        await form.handle(change(note, "guess", "new-1"))
+    assert caught.value.code == "directory-unavailable"
+    assert len(counter.accounts) == 2
