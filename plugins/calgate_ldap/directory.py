@@ -1,5 +1,6 @@
 """The role `Directory` over one Active Directory domain."""
 
+import difflib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ _GROUP = ("objectClass", "objectSid", "groupType")
 _IN_CHAIN = "1.2.840.113556.1.4.1941"  # LDAP_MATCHING_RULE_IN_CHAIN: nested groups too
 _INVALID_OLD = "00000056"  # ERROR_INVALID_PASSWORD, at the beginning of a server's message
 _LOCKED_OUT = "00000775"  # ERROR_ACCOUNT_LOCKED_OUT
+_SIMILAR = 500  # groups that are compared with a name that was not found; a server returns 1,000 at most
 _SECURITY_ENABLED = 0x80000000  # of groupType: distribution groups never appear in tokenGroups
 
 
@@ -220,9 +222,17 @@ class ActiveDirectory:
         filter_ = f"(&(objectClass=group)(|(cn={wanted})(displayName={wanted})))"
         found = connection.find(self._base, filter_, ["sAMAccountName"])
         if len(found) != 1 or not found[0].text("sAMAccountName"):
-            return ""
+            return self._nearest(connection, name)
         called = f"{self._own_domain(connection).name}\\{found[0].text('sAMAccountName')}"
         return f'the pre-Windows 2000 name of {found[0].dn} is {called}: write "{called.replace(chr(92), chr(92) * 2)}"'
+
+    def _nearest(self, connection: Connection, name: Name) -> str:
+        """Returns the most similar name of a group with the same first letter: that much of the index is searched."""
+        filter_ = f"(&(objectClass=group)(sAMAccountName={escape(name.account[:1])}*))"
+        found = connection.sample(self._base, filter_, ["sAMAccountName"], _SIMILAR)
+        spelled = {account.casefold(): account for entry in found if (account := entry.text("sAMAccountName"))}
+        near = difflib.get_close_matches(name.account.casefold(), list(spelled), n=1)
+        return f"the nearest name is {self._own_domain(connection).name}\\{spelled[near[0]]}" if near else ""
 
     @property
     def _person_attributes(self) -> Sequence[str]:

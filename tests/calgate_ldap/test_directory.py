@@ -283,6 +283,22 @@ async def test_group_that_is_named_by_its_cn_is_hinted_at(
     assert await directory.hint("OTHER\\Business Users") == ""
 
 
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("CORP\\BI User", "the nearest name is CORP\\BI Users"),
+        ("bi-users", "the nearest name is CORP\\BI Users"),
+        ("CORP\\Sales", ""),
+        ("CORP\\", ""),
+        ("S-1-5-21-10-20-30-2000", ""),
+    ],
+)
+async def test_misspelt_group_is_hinted_at_by_the_nearest_name(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers, written: str, hint: str
+) -> None:
+    assert await directory_of(serve()).hint(written) == hint
+
+
 async def test_groups_are_resolved_by_name_sid_and_dn(
     directory_of: Callable[..., ActiveDirectory], serve: Servers, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,6 +3,7 @@
 It serves binds and searches from a dictionary (RFC 4511), over TLS from the start or after StartTLS.
 """
 
+import re
 import socket
 import ssl
 import struct
@@ -159,11 +160,13 @@ _IN_CHAIN = b"1.2.840.113556.1.4.1941"
 
 
 def _fits(values: Attributes, wanted: bytes) -> bool:
-    """Enough of a filter: it names the object, or wants every person."""
+    """Enough of a filter: it names the object, its first letter, or wants every person."""
     if _pack(0x04, b"person") in wanted:
         return b"person" in values.get("objectClass", ())
     if _IN_CHAIN in wanted:
         return any(group in wanted for group in values.get("memberOf", ()))
+    if first := re.search(re.escape(_pack(0x04, b"sAMAccountName")) + rb"0\x03\x80\x01(.)", wanted):  # (name=x*)
+        return any(name[:1].lower() == first[1].lower() for name in values.get("sAMAccountName", ()))
     pairs = [_pack(0x04, key.encode()) + _pack(0x04, value) for key in _NAMES for value in values.get(key, ())]
     return any(pair in wanted for pair in pairs)
 

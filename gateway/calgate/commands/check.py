@@ -86,6 +86,8 @@ def explain(token: str) -> list[Finding]:
 def _password(from_stdin: bool) -> str:
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise click.UsageError("--as: there is no terminal to ask for the password; give --password-stdin")
     return str(click.prompt("Password (Enter: try no sign-in)", hide_input=True, default="", show_default=False))
 
 

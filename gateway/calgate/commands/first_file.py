@@ -1,6 +1,8 @@
 """A first settings file for a domain, and the steps that remain before a gateway can run with it."""
 
 import os
+import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ from tomlkit.items import InlineTable, Table
 
 from calgate.commands.domain_dns import Domain
 
+_KEYTAB, _AUTHORITY, _SECRET = "http.keytab", "ad-ca.pem", "ldap.secret"
 _MODE = 0o640  # the gateway's group reads it, as the unit and the package set up the folder
 
 
@@ -50,11 +53,11 @@ def text_of(domain: Domain, answers: Answers, folder: Path) -> str:
         redirect_http="0.0.0.0:80",
         admin="127.0.0.1:9090",
     )
-    document["negotiate"] = _table(keytab=str(folder / "http.keytab"))
+    document["negotiate"] = _table(keytab=str(folder / _KEYTAB))
     document["ldap"] = _table(
         servers=[f"ldaps://{controller}" for controller in domain.controllers],
-        ca=str(folder / "ad-ca.pem"),
-        bind=_inline(user=answers.reader, password=_inline(file=str(folder / "ldap.secret"))),
+        ca=str(folder / _AUTHORITY),
+        bind=_inline(user=answers.reader, password=_inline(file=str(folder / _SECRET))),
         base=domain.base,
     )
     rules = tomlkit.aot()
@@ -79,7 +82,7 @@ def text_of(domain: Domain, answers: Answers, folder: Path) -> str:
 
 def _license(answers: Answers) -> Table:
     license = _table(contact=answers.contact) if answers.contact else tomlkit.table()
-    license.add("enforce", tomlkit.item(True).comment("false: decide and log, and deny nobody (go-live.md)"))
+    license.add("enforce", tomlkit.item(False).comment("on trial: decide and log, deny nobody; true when you go live"))
     for kind, bought in answers.cals.items():
         if bought:
             license[kind] = _table(in_license=bought)
@@ -114,18 +117,34 @@ def remaining_steps(domain: Domain, answers: Answers, file: Path) -> Iterator[St
     yield from _name_steps(answers.host, folder)
     yield from _kerberos_steps(domain, answers.host, folder)
     yield from _directory_steps(answers.reader, folder)
+    names = shlex.join([f"{answers.host}.pem", f"{answers.host}.key", _KEYTAB, _AUTHORITY, _SECRET])
     yield Step(
         "the right to read these files for the gateway's user",
-        f"chgrp calgate {folder}/* && chmod 0640 {folder}/*",
+        f"cd {shlex.quote(str(folder))} && chgrp calgate {names} && chmod 0640 {names}",
     )
     if not any(answers.cals.values()):
         yield Step("how many CALs were bought", "set in_license in [licenses.qlikview.session] and the other kinds")
     yield Step(
         "QlikView's side",
         "the web server takes the user from the header QVUSER, and its port is open to this machine only"
-        " (deploy/guide/qlikview.md)",
+        f" ({_guide('qlikview')})",
     )
-    yield Step("a test of all of it", f"calgate check -c {file}, until nothing fails; then systemctl start calgate")
+    yield Step(
+        "a test of all of it",
+        f"as the gateway's user, runuser -u calgate -- calgate check -c {file}, until nothing fails; then systemctl"
+        " start calgate",
+    )
+    yield Step(
+        "going live",
+        "until enforce = true, nobody is denied for lack of a CAL; access rules hold from the start"
+        f" ({_guide('go-live')})",
+    )
+
+
+def _guide(chapter: str) -> str:
+    """Returns the path of a chapter: beside an installed program, or in a checkout."""
+    installed = Path(sys.prefix, "share", "calgate", "guide", f"{chapter}.md")
+    return str(installed) if installed.exists() else f"deploy/guide/{chapter}.md"
 
 
 def _name_steps(host: str, folder: Path) -> Iterator[Step]:
@@ -146,25 +165,25 @@ def _kerberos_steps(domain: Domain, host: str, folder: Path) -> Iterator[Step]:
         f"a keytab with the keys of HTTP/{host}",
         f"on a domain controller: setspn -S HTTP/{host} svc-calgate, then ktpass -princ HTTP/{host}@{domain.realm}"
         f" -mapuser svc-calgate -crypto AES256-SHA1 -ptype KRB5_NT_PRINCIPAL -pass * -out http.keytab; the file"
-        f" belongs in {folder / 'http.keytab'} (deploy/guide/keytab.md has other ways)",
-        folder / "http.keytab",
+        f" belongs in {folder / _KEYTAB} ({_guide('keytab')} has other ways)",
+        folder / _KEYTAB,
     )
     kdc = "" if domain.has_kdc_records else f", and its KDC: the DNS has no SRV record _kerberos._tcp.{domain.name}"
     yield Step(
         f"the realm in /etc/krb5.conf{kdc}",
         f"default_realm = {domain.realm} and rdns = false in [libdefaults], for calgate check --as and kinit"
-        " (deploy/guide/keytab.md)",
+        f" ({_guide('keytab')})",
     )
 
 
 def _directory_steps(reader: str, folder: Path) -> Iterator[Step]:
     yield Step(
         "the authority of the domain controllers' certificates",
-        f"its certificate in PEM as {folder / 'ad-ca.pem'}: certutil -ca.cert on the CA, then openssl x509 -inform DER",
-        folder / "ad-ca.pem",
+        f"its certificate in PEM as {folder / _AUTHORITY}: certutil -ca.cert on the CA, then openssl x509 -inform DER",
+        folder / _AUTHORITY,
     )
     yield Step(
         f"the account {reader}, which reads users and groups",
-        f"an ordinary account without further rights; its password alone in {folder / 'ldap.secret'}",
-        folder / "ldap.secret",
+        f"an ordinary account without further rights; its password alone in {folder / _SECRET}",
+        folder / _SECRET,
     )

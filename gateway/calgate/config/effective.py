@@ -47,15 +47,16 @@ def _all(settings: Settings) -> Iterator[tuple[KeyPath, str, bool]]:
         yield from _walk(section, (name,))
 
 
-def _walk(section: Section, above: KeyPath) -> Iterator[tuple[KeyPath, str, bool]]:
+def _walk(section: Section, above: KeyPath, *, is_written: bool = True) -> Iterator[tuple[KeyPath, str, bool]]:
+    """Yields the settings below a section. `is_written`: the file has this section."""
     chosen = section.__pydantic_extra__ or {}  # under names that the administrator chose
     values = {name: getattr(section, name) for name in type(section).model_fields} | dict(chosen)
     for key, value in values.items():
-        path, is_set = (*above, key), key in section.model_fields_set or key in chosen
+        path, is_set = (*above, key), is_written and (key in section.model_fields_set or key in chosen)
         if isinstance(value, Section):
-            yield from _walk(value, path)
+            yield from _walk(value, path, is_written=is_set)
         elif isinstance(value, tuple) and value and all(isinstance(item, Section) for item in value):
             for number, item in enumerate(value):
-                yield from _walk(item, (*path, number))
+                yield from _walk(item, (*path, number), is_written=is_set)
         elif value is not None or is_set:
             yield path, written(value, is_duration=key in durations(type(section))), is_set

@@ -183,9 +183,8 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
 def _demand_enough(replays: Replays, history: History) -> None:
     counted = len(replays.wishes) - replays.first
     if counted < WISHES_AT_LEAST:
-        raise SourceError(
-            "; ".join([f"nothing to plan: {counted} wishes, and {WISHES_AT_LEAST} are needed", *notes.unread(history)])
-        )
+        few = f"nothing to plan: documents were opened {counted} times, and {WISHES_AT_LEAST} times are needed"
+        raise SourceError("; ".join([few, *notes.unread(history)]))
     if not replays.total:
         raise SourceError("nothing to plan: every user holds a Named CAL")
 

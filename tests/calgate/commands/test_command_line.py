@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from calgate.cli import main
 from calgate.plugin import SETTINGS_FILE
@@ -27,3 +28,9 @@ def test_settings_file_has_the_same_default_in_every_command_that_takes_one(path
     options = [option for option in command.params if "-c" in option.opts]
     assert len(options) == 1 or path in WITHOUT_FILE
     assert path in WITHOUT_FILE or options[0].default == SETTINGS_FILE
+
+
+def test_check_without_a_terminal_names_the_option_that_takes_a_password() -> None:
+    result = CliRunner().invoke(main, ["check", "--as", "alice"])
+    assert result.exit_code == 2
+    assert "give --password-stdin" in result.output

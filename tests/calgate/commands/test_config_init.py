@@ -60,7 +60,9 @@ def test_file_has_no_fault_once_the_steps_that_remain_are_done(dns: str, tmp_pat
     assert "HTTP/bi.corp.example@CORP.EXAMPLE" in done.output
     assert "default_realm = CORP.EXAMPLE and rdns = false" in done.output
     assert "its KDC" not in done.output, "the DNS names one"
-    assert "chgrp calgate" in done.output
+    assert "chgrp calgate bi.corp.example.pem bi.corp.example.key http.keytab ad-ca.pem ldap.secret &&" in done.output
+    assert "/*" not in done.output, "a pattern would change files that are not the gateway's"
+    assert "enforce = false" in text, "a first file denies nobody for lack of a CAL"
     assert f"calgate check -c {file}" in done.output
 
 

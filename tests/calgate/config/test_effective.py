@@ -64,6 +64,7 @@ def shown(file: Path) -> dict[str, Setting]:
         ("listen.bind", '["127.0.0.1:8080"]', 4),
         ("listen.drain", '"45s"', 5),
         ("listen.workers", "1", None),
+        ("negotiate.guard.account.failures", "4", None),
         ("session.lifetime", '"10h"', None),
         ("session.same_site", '"Lax"', None),
         ("licenses.bi.session.in_license", "6", 17),
