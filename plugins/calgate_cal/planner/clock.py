@@ -155,6 +155,11 @@ def order_in(text: str) -> Dates | None:
     return order_of_dates(int(match[1]), int(match[2])) if match else None
 
 
+def is_unambiguous(text: str) -> bool:
+    """Whether a text is a time whose form says where day and month stand."""
+    return any(form.match(text.strip()) for form in (_PLAIN, _PACKED, _DOTTED))
+
+
 def seconds(text: str) -> float:
     """Reads a length such as 01:02:03, 1.02:03:04 (days first) or a number. Raises ValueError."""
     if len(text) == 8 and text[2] == ":" == text[5]:

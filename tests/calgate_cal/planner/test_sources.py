@@ -150,6 +150,11 @@ def test_the_order_of_day_and_month_is_decided_over_all_files_or_refused(tmp_pat
     log("b", "13/02/2026 09:00:00")
     assert [it.begin for it in read(tmp_path).visits] == [utc(2026, 2, 3, 8), utc(2026, 2, 13, 8)]
     assert [it.begin for it in read_files([tmp_path / "a"], BERLIN, dates="mdy").visits] == [utc(2026, 3, 2, 8)]
+    log("c", "02/14/2026 09:00:00")
+    with pytest.raises(SourceError, match=r"a, line 2: 03/02/2026 09:00:00 has two readings"):
+        read(tmp_path)
+    (tmp_path / "a").unlink()
+    assert [it.begin for it in read(tmp_path).visits] == [utc(2026, 2, 13, 8), utc(2026, 2, 14, 8)], "each by its own"
 
 
 IN_GERMANY = ("2026-03-02 14:05:07", "2026-03-02T14:05:07", "02.03.2026 14:05:07", "02.03.26 14:05:07")

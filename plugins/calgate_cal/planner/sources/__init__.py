@@ -1,6 +1,6 @@
 """Reads histories from files; the kind of each file is recognized by its first line, never by its name."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import tzinfo
 from functools import partial
 from pathlib import Path
@@ -44,10 +44,11 @@ def read_files(
     """Reads files and folders into one history. Raises SourceError, which names the file."""
     history = History()
     files = _recognized(paths, history)
-    order = dates or next((found for path, kind in files if (found := kind.order_of_dates(lines(path)))), None)
-    how = How(LocalTimes(zone, order), logged_idle, document_of, identity)
+    orders = _orders(files, dates)
+    times = {order: LocalTimes(zone, order) for order in orders.values()}
     done = 0
     for path, kind in files:
+        how = How(times[orders[path]], logged_idle, document_of, identity)
         try:
             kind.read(path.name, lines(path, _after(done, progress), partial(history.fault, path.name)), history, how)
         except AmbiguousDateError as fault:
@@ -56,6 +57,16 @@ def read_files(
         progress(done)
     history.add_open_visits()
     return history
+
+
+def _orders(files: Sequence[tuple[Path, Format]], dates: Dates | None) -> Mapping[Path, Dates | None]:
+    """Decides the order of day and month of each file: by a date in it, else by the other files if they agree."""
+    if dates is not None:
+        return dict.fromkeys((path for path, _ in files), dates)
+    own = {path: kind.order_of_dates(lines(path)) for path, kind in files}
+    decided = {order for order in own.values() if order is not None}
+    others = decided.pop() if len(decided) == 1 else None
+    return {path: order or others for path, order in own.items()}
 
 
 def _after(done: int, progress: Progress) -> Progress:

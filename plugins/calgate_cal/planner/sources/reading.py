@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import AnyStr
 
-from calgate_cal.planner.clock import Dates, LocalTimes, order_in
+from calgate_cal.planner.clock import Dates, LocalTimes, is_unambiguous, order_in
 from calgate_cal.planner.history import SourceError
 
 _GZIP = b"\x1f\x8b"
@@ -120,8 +120,16 @@ def columns(header: Sequence[str]) -> dict[str, int]:
 
 
 def order_of_dates(rows: Iterable[str], column: str) -> Dates | None:
-    """Decides the order of day and month by the first value above 12 in a column; None if there is none."""
+    """Decides the order of day and month by the first value above 12 in a column; None if there is none.
+
+    A file whose dates have another form is not read to its end for that.
+    """
     rows = iter(rows)
     header = next(rows, "")
     at = columns(header.split(delimiter(header))).get(column, 0)
-    return next((order for row in cells(header, rows) if len(row) > at and (order := order_in(row[at]))), None)
+    for row in cells(header, rows):
+        if len(row) > at and (order := order_in(row[at])):
+            return order
+        if len(row) > at and is_unambiguous(row[at]):
+            return None
+    return None
