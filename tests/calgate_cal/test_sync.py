@@ -151,6 +151,9 @@ def test_more_changes_than_allowed_stop_everything(cals: Cals, context: Context)
 def test_members_are_assigned_in_a_stable_order_and_the_rest_is_counted(cals: Cals, context: Context) -> None:
     context.staff.groups["Analysts"] = set("fedcba")
     context.staff.disabled = {"a"}
+    output = cals("sync").output
+    assert "1 member gets none: no Named CAL is free for them" in output
+    assert "1 member gets none: the account is disabled, expired or locked" in output
     plan = said(cals("sync", "--apply", "--json"))
     assert ([it["user"] for it in plan["changes"]], plan["short"], plan["disabled"]) == (["b", "c", "d", "e"], 1, 1)
 

@@ -100,8 +100,15 @@ def _show(output: Output, plan: Plan, *, is_applied: bool) -> None:
     for change in plan.changes:
         output.say(f"{change.name} {said[change.what]}")
     if plan.short:
-        output.say(f"{plan.short} members get none: no Named CAL is free for them")
+        output.say(f"{_members(plan.short)} none: no Named CAL is free for them")
+    if plan.disabled:
+        what = "the account is" if plan.disabled == 1 else "their accounts are"
+        output.say(f"{_members(plan.disabled)} none: {what} disabled, expired or locked")
     if not plan.changes:
         output.say("nothing to do")
     elif not is_applied:
         output.say(f"{len(plan.changes)} changes; --apply makes them")
+
+
+def _members(number: int) -> str:
+    return "1 member gets" if number == 1 else f"{number} members get"
