@@ -66,13 +66,21 @@ class Console:
 
 
 def write(
-    folder: Path, upstream: int, *, place: str, network: str = "127.0.0.0/8", more: str = "", store: str = ""
+    folder: Path,
+    upstream: int,
+    *,
+    place: str,
+    network: str = "127.0.0.0/8",
+    more: str = "",
+    store: str = "",
+    listen: str = "",
 ) -> Path:
     """Writes the settings of a gateway with a console."""
     for name, group in PEOPLE.items():
         nt_hash = ntlmv2.nt_hash(PASSWORD)
         edit.add(folder / "users.toml", name, domain="DEMO", display_name=None, groups=(group,), nt_hash=nt_hash)
-    return write_settings(folder, upstream, more=SECTION.format(place=place, network=network) + more, store=store)
+    section = SECTION.format(place=place, network=network)
+    return write_settings(folder, upstream, more=section + more, store=store, listen=listen)
 
 
 async def until_served(console: Console) -> None:
@@ -81,9 +89,10 @@ async def until_served(console: Console) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, server: DocumentServer, *, store: str = "") -> AsyncIterator[Console]:
+async def running(folder: Path, server: DocumentServer, *, store: str = "", listen: str = "") -> AsyncIterator[Console]:
     port = free_port()
-    async with gateway(write(folder, server.port, place=f'bind = "127.0.0.1:{port}"', store=store)) as gate:
+    file = write(folder, server.port, place=f'bind = "127.0.0.1:{port}"', store=store, listen=listen)
+    async with gateway(file) as gate:
         console = Console(gate, f"http://127.0.0.1:{port}")
         await until_served(console)
         yield console

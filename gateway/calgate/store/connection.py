@@ -107,10 +107,15 @@ class RedisStore:
         return replies
 
     async def scan(self, pattern: str) -> AsyncIterator[str]:
-        """Yields every key that matches. Raises Unavailable."""
-        keys = self._redis.scan_iter(match=pattern, count=_SCANNED)
-        while (key := await self._bounded(anext(keys, None))) is not None:
-            yield as_text(key)
+        """Yields every key that matches. Raises Unavailable.
+
+        Each round trip has its own timeout, and the whole has none: a store that others use, too, has millions of keys.
+        """
+        try:
+            async for key in self._redis.scan_iter(match=pattern, count=_SCANNED):
+                yield as_text(key)
+        except AWAY as error:
+            raise self._away(error) from error
 
     async def publish(self, event: Event) -> None:
         await self._counted("publish", self._redis.publish(f"{self.prefix}:news", encode(event)))
@@ -187,8 +192,7 @@ class RedisStore:
             async with asyncio.timeout(_CALL_WITHIN):
                 reply = await work
         except AWAY as error:
-            self._was_away = True
-            raise Unavailable(f"the store does not respond: {error or type(error).__name__}") from error
+            raise self._away(error) from error
         except fault.ResponseError as error:
             if str(error).startswith(_AWAY_REPLIES):
                 self._was_away = True
@@ -198,6 +202,10 @@ class RedisStore:
             self._was_away = False
             self._events.dispatch(STORE_RECONNECTED)
         return reply
+
+    def _away(self, error: Exception) -> Unavailable:
+        self._was_away = True
+        return Unavailable(f"the store does not respond: {error or type(error).__name__}")
 
 
 async def _send(connection: AbstractConnection, command: Sequence[Any]) -> Any:
