@@ -14,7 +14,7 @@ from calgate.exchange.reading import Reading
 from calgate.exchange.warm_exchange import WarmExchange
 from calgate.http.connection import RawRequest
 from calgate.http.headers import RequestHeaderFilter
-from calgate.http.known_heads import KnownHead, KnownHeads
+from calgate.http.known_heads import Key, KnownHead, KnownHeads, find_changing
 from calgate.http.request import Request, known_request, read_request
 from calgate.http.response import Response
 from calgate.http.settings import Listen
@@ -80,8 +80,26 @@ class Handler:
         if exchange is None:
             return False
         if raw.key is not None and self._known_heads.is_seen_again(raw.key):
-            self._known_heads.add(raw.key, _known_head(request, exchange.admission.session.key))
+            self._remember_head(raw.key, request, exchange.admission.session.key)
         return True
+
+    def _remember_head(self, key: Key, request: Request, session_key: str) -> None:
+        raw = request.raw
+        changing = find_changing(key[0], raw.values, raw.raw_headers, request.headers)
+        if changing is None:
+            return
+        head = KnownHead(
+            raw.raw_headers,
+            request.headers,
+            request.host,
+            request.scheme,
+            request.address,
+            request.behind_proxy,
+            session_key,
+            raw.values,
+            changing,
+        )
+        self._known_heads.add(key, head)
 
     def _reading(self, request: Request) -> Reading | None:
         """Reads a plain request for a document server; returns None for any other request. Raises its Refusal."""
@@ -231,18 +249,6 @@ def _log_refusal(raw: RawRequest, refusal: Refusal, request: Request | None) -> 
         "refused", reference=reference, address=address, peer=address, code=refusal.code, reason=refusal.detail
     )
     return reference
-
-
-def _known_head(request: Request, session_key: str) -> KnownHead:
-    return KnownHead(
-        request.raw.raw_headers,
-        request.headers,
-        request.host,
-        request.scheme,
-        request.address,
-        request.behind_proxy,
-        session_key,
-    )
 
 
 def _path_of(request: Request | None, route: Route | None) -> str | None:

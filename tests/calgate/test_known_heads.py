@@ -50,6 +50,27 @@ async def test_known_headers_are_not_parsed_and_forwarded_alike(warm: Warm) -> N
     assert heads[0] == heads[1] == warm.server.seen[-1].head.partition(b"\r\n")[2].replace(b"X-Other: 1\r\n", b"")
 
 
+async def test_known_headers_with_another_referer_are_forwarded_with_it(warm: Warm) -> None:
+    for number in range(3):
+        await warm.get(fields=f"Referer: http://g/{number}\r\nDNT: 1\r\n")
+    before = parsed(warm)
+    for number in range(3, 6):
+        await warm.get(fields=f"Referer: http://g/{number}\r\nDNT: 1\r\n")
+        assert warm.server.seen[-1].values("Referer") == [f"http://g/{number}"]
+    assert parsed(warm) == before
+    await warm.get(fields="DNT: 1\r\nReferer: http://g/5\r\n")  # in another order
+    assert parsed(warm) == before + 1
+
+
+async def test_line_in_a_referer_is_never_a_header(warm: Warm) -> None:
+    for number in range(3):
+        await warm.get(fields=f"Referer: http://g/{number}\r\n")
+    count = len(warm.server.seen)
+    reply = await warm.get(fields="Referer: http://g/\nX-Evil: 1\r\n")
+    assert reply[0].startswith(b"HTTP/1.1 400")
+    assert len(warm.server.seen) == count
+
+
 @pytest.mark.parametrize("path", ["/%00", "//a", "/.."])
 async def test_ambiguous_path_is_refused_with_known_headers_too(warm: Warm, path: str) -> None:
     assert (await warm.get(path))[0].startswith(b"HTTP/1.1 400")

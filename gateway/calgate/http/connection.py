@@ -8,6 +8,7 @@ import asyncio
 import logging
 import ssl
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
@@ -19,7 +20,7 @@ from aiohttp.web_protocol import ERROR, _ErrInfo
 
 from calgate.http.address import canonical_address
 from calgate.http.headers import Header
-from calgate.http.known_heads import Key, KnownHead, KnownHeads, split_line
+from calgate.http.known_heads import Key, KnownHead, KnownHeads, split_head
 from calgate.http.parse_errors import refusal_for
 from calgate.http.readable import ReadableConnection
 from calgate.http.writable import close_in_time
@@ -47,6 +48,7 @@ class RawRequest:
         "raw_headers",
         "raw_path",
         "request",
+        "values",
         "version",
     )
 
@@ -69,6 +71,7 @@ class RawRequest:
         self.raw_headers = raw_headers
         self.keep_alive = keep_alive
         self.key: Key | None = None  # by which its headers can be remembered
+        self.values: Sequence[bytes] = ()  # those in its headers that may change
         self.known: KnownHead | None = (
             None  # its parsed headers, where they are known; the parser has not seen the request then
         )
@@ -259,35 +262,36 @@ class ClientConnection(ReadableConnection):
             self._receive(data)
             return
         self._waiter = None  # aiohttp would wake the task
-        key = self._receive_plain(data)
-        if self._messages and self._begin_at_once(key):
+        key, values = self._receive_plain(data)
+        if self._messages and self._begin_at_once(key, values):
             self._asleep = waiter
             return
         self._waiter = waiter
         if self._messages:
             waiter.set_result(None)
 
-    def _receive_plain(self, data: bytes) -> Key | None:
-        """Reads a request; returns the key by which its headers can be remembered.
+    def _receive_plain(self, data: bytes) -> tuple[Key | None, Sequence[bytes]]:
+        """Reads a request; returns the key by which its headers can be remembered, and their changing values.
 
         Where they were read before, the parser does not see the request: only between two requests, since bytes that
         it is waiting for belong to a request that it has begun.
         """
         was_between_requests = self._is_between_requests
-        parts = split_line(data) if was_between_requests and not self._close and not self._force_close else None
-        key = None
+        parts = split_head(data) if was_between_requests and not self._close and not self._force_close else None
+        key: Key | None = None
+        values: Sequence[bytes] = ()
         if parts is not None:
-            path, block = parts
+            path, block, values = parts
             key = (block, self.address, self.is_secure)
-            known = self.server.known_heads.find(key)
+            known = self.server.known_heads.find(key, values)
             if known is not None:
                 raw = RawRequest(self, EMPTY_PAYLOAD, "GET", path, HttpVersion11, known.raw_headers, keep_alive=True)
                 raw.known = known
                 self._messages.append((cast(RawRequestMessage, raw), EMPTY_PAYLOAD))
-                return None
+                return None, ()
         self._receive(data)
         self._is_between_requests = self._has_one_whole_head and data.endswith(b"\r\n\r\n")
-        return key if self._is_between_requests else None
+        return (key, values) if self._is_between_requests else (None, ())
 
     @property
     def _has_one_whole_head(self) -> bool:
@@ -303,7 +307,7 @@ class ClientConnection(ReadableConnection):
         if self._messages:
             self._notice_broken_body()
 
-    def _begin_at_once(self, key: Key | None) -> bool:
+    def _begin_at_once(self, key: Key | None, values: Sequence[bytes]) -> bool:
         """Begins to serve the request that has arrived; `key`: by which its headers can be remembered."""
         message, content = self._messages[0]
         if len(self._messages) > 1 or self._upgraded or isinstance(message, _ErrInfo):
@@ -313,7 +317,7 @@ class ClientConnection(ReadableConnection):
         else:
             raw = RawRequest.of_message(message, content, self)
             self._messages[0] = (cast(RawRequestMessage, raw), content)  # the task goes on with what has been read
-            raw.key = key
+            raw.key, raw.values = key, values
         if not self.server.begin(raw):
             return False
         self._request_in_progress = True

@@ -80,6 +80,15 @@ class Cookies:
 NO_COOKIES = Cookies({}, (), b"")
 
 
+@dataclass(frozen=True, slots=True)
+class OwnLines:
+    """The gateway's own headers of a message to a document server, around those that are forwarded."""
+
+    before: bytes
+    after: bytes  # with the empty line that ends the head
+    made_of: tuple[object, ...]
+
+
 @dataclass(slots=True, eq=False)
 class RequestHeaders:
     """The headers of a request, sorted into those that are forwarded and those that the gateway reads.
@@ -91,8 +100,7 @@ class RequestHeaders:
     cookies: Cookies = NO_COOKIES
     by_name: dict[bytes, bytes] = field(default_factory=dict)  # lower-case name -> value, of those that we read
     size: int = 0  # bytes of all headers
-    sent: bytes = b""  # as they were last sent to a document server, the gateway's own with them
-    sent_for: tuple[object, ...] = ()  # what else `sent` was made of
+    sent: "OwnLines | None" = None  # once they have been sent to a document server without a task
 
     def get(self, name: bytes) -> str:
         """Returns a header that the gateway reads, as text; "" where it is absent."""

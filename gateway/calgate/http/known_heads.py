@@ -1,12 +1,17 @@
 """Headers of requests that were read before: the same bytes of the same client are not read again.
 
 A browser repeats its headers byte for byte, in polls and for the pictures and scripts of a page; only the request line
-differs. Only the parsed headers are remembered, never a decision: each request is judged again. aiohttp's parser has
-read exactly these bytes as one whole head without a body, so this is no second parser.
+differs, and the values of a few headers that change with the page or the file. Only the parsed headers are remembered,
+never a decision: each request is judged again.
+
+This is no second parser. aiohttp's parser has read exactly these bytes as one whole head without a body. Values that
+may change are no exception: it found each of them as the whole value of a header that occurs once. A parser reads from
+left to right, so with another value of visible characters it finds the same headers before it and after it.
 """
 
 import re
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from calgate.http.headers import Header, RequestHeaders
@@ -16,16 +21,38 @@ MOST_BYTES = 1 << 20  # of all blocks; what is read from a block takes about fou
 _MOST_READINGS = 32  # targets of one block
 _LONGEST_TARGET = 256  # characters of each
 _MOST_SEEN = 1024  # blocks of which it is known that they came once
+_LONGEST_VALUE = 256  # bytes of a value that may change; a longer one is part of the block
 
 # a request line in its plainest form; any other is left to the parser
 _LINE = re.compile(rb"GET (/[A-Za-z0-9_.~!$&'()*+,=:@%/?-]*) HTTP/1\.1\r\n")
 
-Key = tuple[bytes, str, bool]  # the block, and the peer's address and TLS: equal bytes may come from two clients
+# Headers whose values change from page to page or from file to file, as browsers write them, with values that every
+# parser reads alike. Nothing else that is read from a request may depend on one of them: not who the client is, not how
+# the message is framed, and not which document it is about.
+_CHANGING = re.compile(
+    rb"\n(Referer|If-None-Match|If-Modified-Since): "
+    rb"([\x21-\x7e](?:[\x20-\x7e]{0,%d}[\x21-\x7e])?)(?=\r\n[^ \t])" % (_LONGEST_VALUE - 2)
+)
+
+# a block of headers without the values that may change: text, name, text, name, …, text
+Block = tuple[bytes, ...]
+Key = tuple[Block, str, bool]  # with the peer's address and TLS: equal bytes may come from two clients
+
+
+@dataclass(frozen=True, slots=True)
+class Changing:
+    """Where the values stand that may change."""
+
+    places: Sequence[int]  # in the parsed headers
+    lines: bytes  # the forwarded ones, with a place for each value
+
+
+NOTHING_CHANGES = Changing((), b"")
 
 
 @dataclass(slots=True, eq=False)
 class KnownHead:
-    """The parsed form of a block of headers; the fields are those of a Request."""
+    """The parsed form of a block of headers, with the values that came last; the fields are those of a Request."""
 
     raw_headers: tuple[Header, ...]
     headers: RequestHeaders
@@ -34,6 +61,8 @@ class KnownHead:
     address: str
     behind_proxy: bool
     session: str  # the key of the session whose cookie is in the block
+    values: Sequence[bytes] = ()  # those that may change
+    changing: Changing = NOTHING_CHANGES
     readings: dict[str, object] = field(default_factory=dict)  # what the pipeline has read, by the request's target
 
     def remember_reading(self, target: str, reading: object) -> None:
@@ -43,13 +72,63 @@ class KnownHead:
                 self.readings.clear()
             self.readings[target] = reading
 
+    def with_values(self, values: Sequence[bytes]) -> "KnownHead":
+        """Returns the head with other values in the same headers."""
+        raw_headers, by_name = [*self.raw_headers], self.headers.by_name
+        for place, value in zip(self.changing.places, values, strict=True):
+            name = raw_headers[place][0]
+            raw_headers[place] = (name, value)
+            if name.lower() in by_name:
+                by_name = by_name | {name.lower(): value}
+        forwarded = self.changing.lines % tuple(values)
+        size = self.headers.size - sum(map(len, self.values)) + sum(map(len, values))
+        return KnownHead(
+            tuple(raw_headers),
+            RequestHeaders(forwarded, self.headers.cookies, by_name, size, self.headers.sent),
+            self.host,
+            self.scheme,
+            self.address,
+            self.behind_proxy,
+            self.session,
+            values,
+            self.changing,
+            self.readings,
+        )
 
-def split_line(data: bytes) -> tuple[str, bytes] | None:
-    """Returns the target and the block of headers of a whole plain GET, None for anything else."""
+
+def split_head(data: bytes) -> tuple[str, Block, tuple[bytes, ...]] | None:
+    """Returns the target, the block of headers and its changing values of a whole plain GET, None for anything else."""
     line = _LINE.match(data)
     if line is None or not data.endswith(b"\r\n\r\n") or len(data) - line.end() > LONGEST:
         return None
-    return line[1].decode("ascii"), data[line.end() :]
+    parts = _CHANGING.split(data[line.end() - 1 :])  # text, name, value, text, …
+    values = tuple(parts[2::3])
+    del parts[2::3]
+    return line[1].decode("ascii"), tuple(parts), values
+
+
+def find_changing(
+    block: Block, values: Sequence[bytes], raw_headers: Sequence[Header], headers: RequestHeaders
+) -> Changing | None:
+    """Returns where these values stand in the parsed headers of the block.
+
+    None where the parser did not find each of them as the whole value of a header that occurs once, or where one is not
+    forwarded as it came: then the block cannot be remembered.
+    """
+    if not values:
+        return NOTHING_CHANGES
+    cut = [*zip(block[1::2], values, strict=True)]
+    places = [place for place, header in enumerate(raw_headers) if header in cut]
+    names = [name.lower() for name, _ in raw_headers]
+    if [raw_headers[place] for place in places] != cut or any(names.count(name.lower()) > 1 for name, _ in cut):
+        return None
+    parts = _CHANGING.split(b"\n" + headers.forwarded + b"\r\n")  # as in the block, where an empty line follows
+    if [*zip(parts[1::3], parts[2::3], strict=True)] != cut:
+        return None
+    lines = parts[0].replace(b"%", b"%%")
+    for (name, _), between in zip(cut, parts[3::3], strict=True):
+        lines += b"\n%b: %%b" % name + between.replace(b"%", b"%%")
+    return Changing(places, lines[1:-2])
 
 
 class KnownHeads:
@@ -62,11 +141,13 @@ class KnownHeads:
         self._of_session: dict[str, set[Key]] = {}
         self._seen: set[int] = set()  # hashes: a block that comes only once must not displace others
 
-    def find(self, key: Key) -> KnownHead | None:
-        """Returns the parsed block, or None if it is not known."""
+    def find(self, key: Key, values: Sequence[bytes] = ()) -> KnownHead | None:
+        """Returns the parsed block with these values in it, or None if it is not known."""
         head = self._heads.get(key)
         if head is not None:
             self._heads.move_to_end(key)
+            if head.values != values:
+                self._heads[key] = head = head.with_values(values)
         return head
 
     def is_seen_again(self, key: Key) -> bool:
@@ -85,7 +166,7 @@ class KnownHeads:
         if key in self._heads:
             return
         self._heads[key] = head
-        self._bytes += len(key[0])
+        self._bytes += _bytes_of(key)
         self._of_session.setdefault(head.session, set()).add(key)
         while self._bytes > self._most_bytes:
             self._forget(next(iter(self._heads)))
@@ -97,7 +178,7 @@ class KnownHeads:
 
     def _forget(self, key: Key) -> None:
         head = self._heads.pop(key)
-        self._bytes -= len(key[0])
+        self._bytes -= _bytes_of(key)
         keys = self._of_session[head.session]
         keys.discard(key)
         if not keys:
@@ -105,3 +186,9 @@ class KnownHeads:
 
     def __len__(self) -> int:
         return len(self._heads)
+
+
+def _bytes_of(key: Key) -> int:
+    """Returns how many bytes a block has at most, with its longest values."""
+    block = key[0]
+    return sum(map(len, block)) + len(block) // 2 * _LONGEST_VALUE

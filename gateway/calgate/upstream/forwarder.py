@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from calgate.http.cookies import SetCookie, may_pass_down, without_domain
-from calgate.http.headers import Header
+from calgate.http.headers import Header, OwnLines
 from calgate.http.request import Request
 from calgate.http.response import Response, date
 from calgate.plugin.errors import BadGateway, GatewayTimeout, Unavailable
@@ -205,13 +205,22 @@ class Forwarder:
         chunked: bool,
         length: int | None,
     ) -> bytes:
+        before, after = self._own_lines(request, upstream, cookies, sign_on, chunked=chunked, length=length)
+        return b"".join((_request_line(request), before, request.headers.forwarded, after))
+
+    def _own_lines(
+        self,
+        request: Request,
+        upstream: Upstream,
+        cookies: bytes,
+        sign_on: bytes,
+        *,
+        chunked: bool,
+        length: int | None,
+    ) -> tuple[bytes, bytes]:
+        """Returns the gateway's own headers: those before the forwarded ones, and those after them."""
         host = request.host if self._keep_host and request.host else upstream.authority  # HTTP/1.0 needs no Host
-        lines = [
-            f"{request.method} {request.raw_target} HTTP/1.1\r\nHost: {host}\r\n".encode("latin-1"),
-            request.headers.forwarded,
-        ]
-        if cookies:
-            lines.append(b"Cookie: %b\r\n" % cookies)
+        lines = [b"Cookie: %b\r\n" % cookies] if cookies else []
         lines.append(_forwarded(request.address, request.scheme, request.host, request.raw.version.minor))
         if chunked:
             lines.append(b"Transfer-Encoding: chunked\r\n")
@@ -221,16 +230,18 @@ class Forwarder:
             lines.append(b"Connection: Upgrade\r\nUpgrade: websocket\r\n")
         lines.append(sign_on)
         lines.append(b"\r\n")
-        return b"".join(lines)
+        return f"Host: {host}\r\n".encode("latin-1"), b"".join(lines)
 
     def _message_at_once(self, request: Request, upstream: Upstream, cookies: bytes, sign_on: bytes) -> bytes:
-        """Like `_message`, for a plain request; equal headers are put together once."""
-        headers, line = request.headers, f"{request.method} {request.raw_target} HTTP/1.1\r\n".encode("latin-1")
+        """Like `_message`, for a plain request; the gateway's own headers are made once for equal ones."""
+        headers = request.headers
         made_of = (upstream, request.method, cookies, sign_on)
-        if headers.sent_for != made_of:
-            message = self._message(request, upstream, cookies, sign_on, chunked=False, length=request.length)
-            headers.sent, headers.sent_for = message[len(line) :], made_of
-        return line + headers.sent
+        own = headers.sent
+        if own is None or own.made_of != made_of:
+            length = request.length
+            before, after = self._own_lines(request, upstream, cookies, sign_on, chunked=False, length=length)
+            own = headers.sent = OwnLines(before, after, made_of)
+        return b"".join((_request_line(request), own.before, headers.forwarded, own.after))
 
     def _rewrite(self, headers: list[Header], request: Request, upstream: Upstream) -> list[SetCookie]:
         """Replaces the document server's name in headers by the gateway's. Returns the cookies that are set."""
@@ -251,6 +262,10 @@ class Forwarder:
         if extra:
             headers = [*_uncacheable(headers), *extra]
         return Response(connection.status, headers, reason=connection.reason, body_stream=connection)
+
+
+def _request_line(request: Request) -> bytes:
+    return f"{request.method} {request.raw_target} HTTP/1.1\r\n".encode("latin-1")
 
 
 @lru_cache(4096)
