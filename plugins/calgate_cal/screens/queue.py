@@ -41,10 +41,18 @@ _DISMISS = Button("queue/dismiss", "Take out of the queue")
 
 def queue_screen(licenses: Licenses) -> Screen:
     """Returns the screen of the queue. It is first come, first served, so nobody can be moved."""
+    shown = _Queue(licenses)
+    actions = {"dismiss": Action("admin", shown.dismiss)}
+    return Screen("queue", "Queue", shown.show, actions, order=30, about_user=shown.about)
 
-    async def show(visitor: Visitor, inputs: Inputs) -> View:
-        name = licenses.chosen(inputs)
-        admin, book, begin = licenses.admin(name, visitor), licenses.book(name), number(inputs.get("from"))
+
+class _Queue:
+    def __init__(self, licenses: Licenses) -> None:
+        self._licenses = licenses
+
+    async def show(self, visitor: Visitor, inputs: Inputs) -> View:
+        name, begin = self._licenses.chosen(inputs), number(inputs.get("from"))
+        admin, book = self._licenses.admin(name, visitor), self._licenses.book(name)
         waiting = await admin.queue()
         table = Table(
             f"{len(waiting)} waiting",
@@ -57,32 +65,31 @@ def queue_screen(licenses: Licenses) -> Screen:
         )
         is_read = await book.is_current()
         today = [_today(book.waits_since(midnight(admin.zone)))] if is_read else []
-        parts: list[Part] = [Search(licenses.field(inputs))] if len(licenses.names) > 1 else []
+        parts: list[Part] = [Search(self._licenses.field(inputs))] if len(self._licenses.names) > 1 else []
         note = Notice("First come, first served: a CAL that comes free is kept for the first who can use it.")
         return View([*parts, note, table, *today], is_live=True, is_partial=not is_read)
 
-    async def dismiss(visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
-        outcomes = []
-        for row in inputs.selected:
-            try:
-                name, key, user, client = parts_of(row, 4)
-                await licenses.admin(name, visitor).dismiss(key, client)
-                outcomes.append(Outcome(f"{user} is out of the queue; a page that is still open joins at the end."))
-            except AdminError as error:
-                outcomes.append(Outcome(f"{error}.", is_done=False))
-        return outcomes or [Outcome("Nobody was selected.", is_done=False)]
-
-    async def about(visitor: Visitor, subject: Subject) -> View:
+    async def about(self, visitor: Visitor, subject: Subject) -> View:
+        """Shows where a user stands in each queue."""
         parts: list[Part] = []
-        for name in licenses.names:
-            waiting = await licenses.admin(name, visitor).queue()
+        for name in self._licenses.names:
+            waiting = await self._licenses.admin(name, visitor).queue()
             rows = [_row(name, one) for one in waiting if subject.has(one.name, one.user)]
             if rows:
                 parts.append(Table(f"In the queue for {name}", _COLUMNS_OF_A_USER, rows, buttons=[_DISMISS]))
         return View(parts)
 
-    actions = {"dismiss": Action("admin", dismiss)}
-    return Screen("queue", "Queue", show, actions, order=30, about_user=about)
+    async def dismiss(self, visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
+        """Takes the selected users out of the queue."""
+        outcomes = []
+        for row in inputs.selected:
+            try:
+                name, key, user, client = parts_of(row, 4)
+                await self._licenses.admin(name, visitor).dismiss(key, client)
+                outcomes.append(Outcome(f"{user} is out of the queue; a page that is still open joins at the end."))
+            except AdminError as error:
+                outcomes.append(Outcome(f"{error}.", is_done=False))
+        return outcomes or [Outcome("Nobody was selected.", is_done=False)]
 
 
 def _today(waits: Sequence[float]) -> Facts:

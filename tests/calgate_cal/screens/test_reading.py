@@ -254,6 +254,33 @@ async def test_queue_says_how_long_users_waited_today_who_were_let_in(license: M
     assert book.waits_since(TEN + HOUR) == []
 
 
+async def test_queue_is_shown_a_page_at_a_time_and_a_user_is_taken_out_of_it(license: Make, tmp_path: Path) -> None:
+    lab = await license(session={"in_license": 1}, queue=True)
+    _, shown = console_of(lab, tmp_path)
+    await lab.open("ann")
+    for number in range(60):
+        await lab.denial(f"w{number:02}")
+    [first] = tables(await shown["queue"].show(ROOT, Inputs({})))
+    [second] = tables(await shown["queue"].show(ROOT, Inputs({"from": "50"})))
+    assert [row["place"] for row in (*first.rows, *second.rows)] == [*range(1, 61)]
+    assert (first.title, first.later, second.earlier, second.later) == (
+        "60 waiting",
+        "queue?license=q&from=50",
+        "queue?license=q",
+        "",
+    )
+
+    about = shown["queue"].about_user
+    assert about is not None
+    subject = Subject("CORP\\w07", "w07")
+    [[row]] = [table.rows for table in tables(await about(ROOT, subject))]
+    assert row["place"] == 8
+    dismiss = shown["queue"].actions["dismiss"].run
+    assert [one.is_done for one in await dismiss(ROOT, Inputs({}, [str(row["id"]), str(row["id"])]))] == [True, False]
+    assert (await about(ROOT, subject)).parts == []
+    assert [one.is_done for one in await dismiss(ROOT, Inputs({}))] == [False]
+
+
 async def test_book_begins_again_when_the_records_are_others(license: Make) -> None:
     lab = await license(session={"in_license": 1})
     book = RecordBook(lab.license_admin)
