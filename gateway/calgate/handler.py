@@ -232,7 +232,7 @@ class Handler:
 
 
 def _hsts(listen: Listen) -> bytes:
-    """Returns the value of Strict-Transport-Security (RFC 6797), b"" where it is not sent."""
+    """Returns the value of Strict-Transport-Security (RFC 6797), b"" if it is not sent."""
     if listen.hsts is None:
         return b""
     return f"max-age={listen.hsts:.0f}{'; includeSubDomains' if listen.hsts_subdomains else ''}".encode()

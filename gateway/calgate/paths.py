@@ -79,7 +79,7 @@ def compile_glob(pattern: str) -> Glob:
     """Compiles a pattern: `*` is any run of characters within one folder, `?` one of them, `**` any run of folders.
 
     `Sales/*.qvw` is a document in the folder Sales itself, `Sales/**` everything below it, `**/Plan.qvw` that name in
-    any folder or in none. `\\` counts as `/`. Raises ValueError where `**` does not stand alone between slashes.
+    any folder or in none. `\\` counts as `/`. Raises ValueError if `**` does not stand alone between slashes.
     """
     folders = fold(pattern).split("/")
     if any("**" in folder and folder != "**" for folder in folders):

@@ -87,7 +87,7 @@ class Pipeline:
         return None if sent is None else WarmExchange(request, admission, sent, began, self, deliver)
 
     def finish(self, exchange: WarmExchange) -> Response | None:
-        """Makes the response of a warm exchange; None where that takes more than what has arrived."""
+        """Makes the response of a warm exchange; None if that takes more than what has arrived."""
         request, admission = exchange.request, exchange.admission
         if exchange.sent.connection.state is not State.COMPLETE or exchange.age > EVERY:
             return None
@@ -229,7 +229,7 @@ def _introduction(sign_on: ServerSignOn, admission: Admission) -> Introduction:
 
 
 def _demand_signed_on(sign_on: ServerSignOn, admission: Admission, upstream_response: UpstreamResponse) -> None:
-    """Raises BadGateway where the document server rejected the sign-on: no browser could answer its challenge."""
+    """Raises BadGateway if the document server rejected the sign-on: no browser could answer its challenge."""
     connection = upstream_response.connection
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in connection.headers}
     cause = sign_on.why_rejected(connection.status, headers)

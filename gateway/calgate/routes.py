@@ -87,7 +87,7 @@ def has_only_remembered_settings(names: Collection[str]) -> bool:
 
 
 def find_route(routes: Sequence[Route], host: str, path: str) -> Route | None:
-    """Returns the first route that covers the request, None where there is none."""
+    """Returns the first route that covers the request, None if there is none."""
     for route in routes:
         if route.covers(host, path):
             return route

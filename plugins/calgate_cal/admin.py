@@ -290,7 +290,7 @@ class LicenseAdmin:
             yield record
 
     async def newest_record(self) -> str:
-        """Returns the id of the newest record, "" where there is none."""
+        """Returns the id of the newest record, "" if there is none."""
         key = self._keys[lua.KEY_NAMES.index("audit")]
         found = await self._store.execute("XREVRANGE", key, "+", "-", "COUNT", 1)
         return found[0][0].decode() if found else ""

@@ -32,7 +32,7 @@ def warnings(config: Config) -> Sequence[str]:
 
 @asynccontextmanager
 async def start(config: Config, services: Services) -> AsyncIterator[Delegation]:
-    """Yields the `ServerSignOn` of one route. Raises ValueError where Kerberos or the keytab cannot be used."""
+    """Yields the `ServerSignOn` of one route. Raises ValueError if Kerberos or the keytab cannot be used."""
     with open_tickets(config, services.state_dir) as tickets:
         delegation = Delegation(config, services, tickets)
         try:

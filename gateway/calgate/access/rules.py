@@ -172,7 +172,7 @@ class _Compiled:
         return "deny" if self.rule.deny else "allow"
 
     def _circumstances(self, request: AccessRequest, now: float) -> str | None:
-        """Returns why the rule does not apply to any user here and now; None where it does."""
+        """Returns why the rule does not apply to any user here and now; None if it does."""
         if self.paths and not _any_match(self.paths, request.path):
             return "it is about other paths"
         if self.documents and request.document is None:

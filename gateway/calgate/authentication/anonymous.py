@@ -18,7 +18,7 @@ from calgate.plugin.identity import Identity, Person
 from calgate.plugin.licensing import NoCal
 
 ANONYMOUS = Person("anonymous", "", "anonymous", "", frozenset())
-"""Stands for the user where there is none: no directory has such a key, and no rule matches it."""
+"""Stands for the user if there is none: no directory has such a key, and no rule matches it."""
 
 _IDENTITY = Identity("", "anonymous", "none")
 _OWNER = "anonymous browser"  # of the sealed notes; the name of a sign-in method has no blank

@@ -92,7 +92,7 @@ class DocumentCookies:
     # ------------------------------------------------------------ what a request may forward
 
     def forwarded(self, cookies: Cookies) -> bytes | None:
-        """Returns the Cookie header to forward; None where the store must be asked first."""
+        """Returns the Cookie header to forward; None if the store must be asked first."""
         line = self._lines.get(cookies.line)
         if line is not None:
             return line

@@ -52,7 +52,7 @@ class Sessions:
     # ------------------------------------------------------------ on the request path
 
     async def find(self, session_id: str) -> Session | None:
-        """Returns the session of a cookie: live, or lapsed within the last five minutes; None where there is none.
+        """Returns the session of a cookie: live, or lapsed within the last five minutes; None if there is none.
 
         Makes no round trip while the copy is believed. While the store is away, the copy serves for the grace time.
         """

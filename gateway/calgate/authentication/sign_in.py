@@ -104,7 +104,7 @@ class SignIn:
         return hash_id(session_id) if session_id else ""
 
     def remembered(self, request: Request, key: str) -> SignedIn | None:
-        """Signs a request in from this process's copy of the session that it names; None where that needs more."""
+        """Signs a request in from this process's copy of the session that it names; None if that needs more."""
         session = self._sessions.remembered(key)
         if session is None or session.ended or session.lapsed:
             return None
@@ -124,7 +124,7 @@ class SignIn:
         return SignedIn(session, await self._sessions.cookies_up(session, request.headers.cookies, unjudged=False))
 
     def passed_authorization(self, request: Request) -> bytes:
-        """Returns the client's Authorization header as a line to forward; b"" where it is not the application's."""
+        """Returns the client's Authorization header as a line to forward; b"" if it is not the application's."""
         value = request.headers.by_name.get(b"authorization", b"")
         return b"Authorization: %b\r\n" % value if self._handshakes.passes(value) else b""
 

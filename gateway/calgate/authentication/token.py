@@ -80,7 +80,7 @@ class Token:
 
 
 def token_in(authorization: bytes | None) -> str | None:
-    """Returns the API token of an Authorization header; None where it has none, as a stranger's Bearer has not."""
+    """Returns the API token of an Authorization header; None for other credentials, such as another Bearer token."""
     found = _BEARER.fullmatch(authorization) if authorization is not None else None
     return found[1].decode("latin-1") if found is not None else None
 

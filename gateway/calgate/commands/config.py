@@ -108,7 +108,7 @@ def init(
 
 
 def _check_place(file: Path) -> None:
-    """Refuses a place that cannot be written before anything is asked. Raises ConfigError."""
+    """Raises ConfigError for a path that cannot be written, before any question."""
     folder = file.absolute().parent
     if file.exists():
         fault = "the file exists and is never replaced; give another one with -c"
@@ -122,7 +122,7 @@ def _check_place(file: Path) -> None:
 
 
 def _ask(what: str, kind: click.ParamType[Any] | None = None) -> Any:
-    """Asks on the terminal. Raises ConfigError where there is none and no answer is piped in."""
+    """Asks on the terminal. Raises ConfigError if there is neither a terminal nor piped input."""
     try:
         return click.prompt(what, type=kind)
     except click.Abort as abort:

@@ -42,19 +42,21 @@ class PluginCommandContext:
 
     def read(self, file: Path) -> Section:
         """Returns the plugin's section. Raises ConfigError if the file has faults or no such section."""
-        settings = config.read(file)
-        if self._section not in settings.plugins:
-            raise ConfigError([f"{file}: no section [{self._section}], which this command needs"])
-        return settings.plugins[self._section]
+        return self._section_of(config.read(file), file)
 
     @asynccontextmanager
     async def open(self, file: Path) -> AsyncIterator[tuple[Any, Services]]:
         """Yields the section, with the store and the directories."""
-        section = self.read(file)
         settings = config.read(file)
+        section = self._section_of(settings, file)
         async with open_services(settings) as (_, plugins):
             site = SettingsSite(settings.core, plugins.directory)
             yield section, replace(plugins.services, site=site)
+
+    def _section_of(self, settings: Settings, file: Path) -> Section:
+        if self._section not in settings.plugins:
+            raise ConfigError([f"{file}: no section [{self._section}], which this command needs"])
+        return settings.plugins[self._section]
 
     def document_of(self, method: str, target: str) -> str | None:
         """The document that a logged request opened or used, as the QlikView dialect reads it."""

@@ -57,7 +57,7 @@ def discover(name: str, resolver: dns.resolver.Resolver) -> Domain:
 
 
 def _servers(record: str, resolver: dns.resolver.Resolver) -> Sequence[str]:
-    """Returns the hosts of an SRV record by priority, then weight (RFC 2782); none where it does not exist."""
+    """Returns the hosts of an SRV record by priority, then weight (RFC 2782); none if it does not exist."""
     try:
         answer = resolver.resolve(record, "SRV", lifetime=_WITHIN)
     except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):

@@ -42,7 +42,7 @@ def canonical_document(written: str, *, windows: bool = True) -> str:
 
 
 def canonical_host(name: str) -> str:
-    """Returns the folded name of the server that holds a document. Raises BadRequest where it cannot be one."""
+    """Returns the folded name of the server that holds a document. Raises BadRequest if it cannot be one."""
     folded = fold(name)
     if len(name) > _LONGEST_HOST or not folded.isascii() or not folded.isprintable() or "|" in folded:
         raise BadRequest("the name of the document's server cannot be read")

@@ -43,7 +43,7 @@ class Dialect(Protocol):
     def classify(self, method: str, target: str, body: bytes = b"", content_type: str = "") -> Use:
         """Returns what the request does.
 
-        Raises BadRequest where the request can be read in two ways, Forbidden where it must never be forwarded.
+        Raises BadRequest if the request can be read in two ways, Forbidden if it must never be forwarded.
         """
 
     def write_refusal(self, method: str, target: str, message: str) -> DialectResponse | None:

@@ -156,7 +156,7 @@ def _named(found: re.Match[str], group: str, path: str, pairs: Sequence[str]) ->
 
 
 def _refuse_other_parameter(found: re.Match[str], group: str, path: str, pairs: Sequence[str]) -> None:
-    """Raises BadRequest where the pattern would find the group in another parameter, too."""
+    """Raises BadRequest if the pattern would find the group in another parameter, too."""
     named_by = found.string.count("&", len(path), found.start(group))
     others = [pair for number, pair in enumerate(pairs) if number != named_by]
     again = found.re.match(_join(path, others))

@@ -37,7 +37,7 @@ class CookieCheck:
         self._browsers = browsers
 
     async def respond(self, request: Request) -> Response:
-        """Returns the redirect to the document. Raises NoCal where the cookie did not come back, or Unavailable."""
+        """Returns the redirect to the document. Raises NoCal if the cookie did not come back, or Unavailable."""
         wanted = parse_qs(request.raw_target.partition("?")[2]).get("to", ["/"])[0]
         safe = own_path(wanted)
         request.back_to = "/" if safe.lower().startswith(PREFIX) else safe

@@ -60,7 +60,7 @@ class RefusalResponses:
         challenges: Sequence[str],
         dialect: Dialect | None,
     ) -> Response:
-        """Returns the response to a refused request; `request` is None where it could not even be read."""
+        """Returns the response to a refused request; `request` is None if it could not even be read."""
         if request is not None:
             if provider := self._provider_at_once(request, challenges):
                 return provider

@@ -182,7 +182,7 @@ class Questions:
         return Reading(route, use, body, session, _grant_key(request, route, use))
 
     def answer_from_memory(self, request: Request, reading: Reading) -> Admission | None:
-        """Answers the four questions from what this process remembers; None where one of them needs more than that."""
+        """Answers the four questions from what this process remembers; None if one of them needs more than that."""
         signed_in = self._sign_in.remembered(request, reading.session)
         if signed_in is None:
             return None
@@ -208,7 +208,7 @@ class Questions:
     # ------------------------------------------------------------ what the request is about
 
     def _body_limit(self, request: Request, route: Route) -> int:
-        """Returns the largest body that the dialect must see whole, 0 where it needs none or there is none."""
+        """Returns the largest body that the dialect must see whole, 0 if it needs none or there is none."""
         if route.dialect is None or request.length == 0:
             return 0
         return route.dialect.needs_body(request.method, request.raw_target, request.headers.get(b"content-type"))
@@ -308,7 +308,7 @@ class Questions:
     # ------------------------------------------------------------ who you are, for the document server
 
     def _known_sign_on(self, route: Route, session: Session) -> bytes | None:
-        """Returns the sign-on headers as they are sent; None where they must be made for this request.
+        """Returns the sign-on headers as they are sent; None if they must be made for this request.
 
         A sign-on to one server makes them later, when the server has been chosen.
         """

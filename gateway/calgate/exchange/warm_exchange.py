@@ -20,7 +20,7 @@ class Finisher(Protocol):
     """Makes the responses of warm exchanges, and settles those that have none."""
 
     def finish(self, exchange: "WarmExchange") -> Response | None:
-        """Returns the response; None where making it takes more than what has arrived."""
+        """Returns the response; None if making it takes more than what has arrived."""
 
     def settle(self, admission: Admission, *, served: bool | None) -> None: ...
 

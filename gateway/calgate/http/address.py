@@ -66,7 +66,7 @@ def client_scheme(forwarded_proto: str) -> str:
 def client_host(forwarded_host: str) -> str:
     """Returns the host that the client requested, as X-Forwarded-Host of a trusted proxy says, in lower case.
 
-    Raises BadRequest where several proxies name different hosts.
+    Raises BadRequest if several proxies name different hosts.
     """
     hosts = {part.strip() for part in forwarded_host.lower().split(",")}
     if len(hosts) > 1:

@@ -152,7 +152,7 @@ def cookies_named(names: Iterable[bytes], known: Iterable[UpstreamCookie]) -> li
 
 
 def session_id_of(request: Request) -> str:
-    """Returns the session id in the request's cookie, "" where there is none, or a value that we never issued.
+    """Returns the session id in the request's cookie, "" if there is none or the gateway never issued it.
 
     Over https the plain name is not accepted: others can have set it over plain http (RFC 6265bis, 4.1.3.2).
     """
@@ -169,7 +169,7 @@ def session_cookie(scheme: str, session_id: str, same_site: str) -> Header:
 
 
 def browser_id_of(request: Request) -> str:
-    """Returns the id of the browser in the request's cookie, "" where there is none or the gateway never issued it."""
+    """Returns the id of the browser in the request's cookie, "" if there is none or the gateway never issued it."""
     name = BROWSER_HTTPS if request.scheme == "https" else BROWSER_HTTP
     value = request.headers.cookies.ours.get(name, b"")
     return value.decode("latin-1") if _BROWSER_ID.fullmatch(value) else ""
@@ -182,7 +182,7 @@ def browser_cookie(scheme: str, browser_id: str, same_site: str) -> Header:
 
 
 def note_of(request: Request) -> bytes:
-    """Returns the sealed note in the request's cookie, b"" where there is none."""
+    """Returns the sealed note in the request's cookie, b"" if there is none."""
     return request.headers.cookies.ours.get(NOTE_HTTPS if request.scheme == "https" else NOTE_HTTP, b"")
 
 
@@ -197,7 +197,7 @@ def note_cookie(scheme: str, sealed: bytes) -> Header:
 
 
 def anonymous_of(request: Request) -> bytes:
-    """Returns the sealed cookie of a browser on a public route, b"" where there is none."""
+    """Returns the sealed cookie of a browser on a public route, b"" if there is none."""
     return request.headers.cookies.ours.get(ANONYMOUS_HTTPS if request.scheme == "https" else ANONYMOUS_HTTP, b"")
 
 

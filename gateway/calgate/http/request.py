@@ -125,7 +125,7 @@ class Request:
 
     @property
     def length(self) -> int | None:
-        """The body's Content-Length in bytes, 0 where there is no body, None for a chunked one."""
+        """The body's Content-Length in bytes, 0 if there is no body, None for a chunked one."""
         if b"transfer-encoding" in self.headers.by_name:
             return None
         return int(self.headers.by_name.get(b"content-length", b"0"))
@@ -168,7 +168,7 @@ class Request:
         return body
 
     async def body(self) -> AsyncIterator[bytes]:
-        """Yields the body in pieces, as they arrive. Raises BadRequest where its framing is broken, RequestTimeout."""
+        """Yields the body in pieces, as they arrive. Raises BadRequest if its framing is broken, RequestTimeout."""
         content = self.raw.content
         self.connection.begin_upload()
         try:
@@ -194,7 +194,7 @@ def read_request(
     methods: frozenset[str],
     public_origins: Sequence[str] = (),
 ) -> Request:
-    """Reads a request. Raises BadRequest where it can be read in more than one way, MethodRefused."""
+    """Reads a request. Raises BadRequest if it can be read in more than one way, MethodRefused."""
     connection = raw.connection
     headers = connection.sorted_headers(raw.raw_headers, header_filter)
     if raw.version not in (HttpVersion10, HttpVersion11):

@@ -42,7 +42,7 @@ class Target:
 
 
 def read_target(raw: str) -> Target:
-    """Splits and decodes an origin-form target. Raises BadRequest where two servers could read it in two ways.
+    """Splits and decodes an origin-form target. Raises BadRequest if two servers could read it in two ways.
 
     That covers an encoded slash or backslash, a doubled slash, dot segments, `;`, an escape within an escape, control
     characters, and bytes that are not UTF-8: servers differ in each of these, and some of them decode twice. Results
@@ -154,7 +154,7 @@ class Parameters:
 
 
 def decode_value(raw: str) -> str:
-    """Decodes %XX as UTF-8 and %uXXXX as ASP.NET does. Raises BadRequest where that fails."""
+    """Decodes %XX as UTF-8 and %uXXXX as ASP.NET does. Raises BadRequest if that fails."""
     if _ESCAPE.search(_WIDE.sub("", raw)):
         raise BadRequest("a parameter has a broken escape")
     wide = _WIDE.split(raw)  # text, digits, text, digits, …

@@ -24,7 +24,7 @@ class Certificate:
     """
 
     def __init__(self, tls: Tls) -> None:
-        """Raises ConfigError (exit code 1) where certificate and key cannot be used together."""
+        """Raises ConfigError (exit code 1) if certificate and key cannot be used together."""
         self._tls = tls
         self._stamp: tuple[float, float] = (0, 0)
         self.context = _fresh_context()
@@ -59,13 +59,13 @@ class Certificates:
     """All certificates of the listener; the first serves clients that send no SNI name, or an unknown one."""
 
     def __init__(self, first: Tls, more: Sequence[Tls]) -> None:
-        """Raises ConfigError (exit code 1) where one cannot be used."""
+        """Raises ConfigError (exit code 1) if one cannot be used."""
         self._all = [Certificate(tls) for tls in (first, *more)]
         self.context = _fresh_context()  # the listener's; each connection gets another at once
         self.context.sni_callback = self._choose
 
     def binding_of(self, connection: ssl.SSLObject | None) -> bytes | None:
-        """Returns the hash that sign-ins on a connection are bound to, None where the connection has no TLS."""
+        """Returns the hash that sign-ins on a connection are bound to, None if the connection has no TLS."""
         if connection is None:
             return None
         return next((c.bindings[connection.context] for c in self._all if connection.context in c.bindings), None)

@@ -50,7 +50,7 @@ class WritableConnection(web.RequestHandler):
         self._on_backpressure = handler
 
     def send(self, data: bytes, more: bytes = b"") -> None:
-        """Sends bytes to the client in one write. Raises ConnectionResetError where it has disconnected."""
+        """Sends bytes to the client in one write. Raises ConnectionResetError if it has disconnected."""
         transport = self.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has disconnected")
@@ -60,7 +60,7 @@ class WritableConnection(web.RequestHandler):
             transport.writelines((data, more))
 
     async def drain(self) -> None:
-        """Waits while the client reads too slowly. Raises ConnectionResetError where it reads nothing for long."""
+        """Waits while the client reads too slowly. Raises ConnectionResetError if it reads nothing for long."""
         while self._paused:
             waiting = self._unsent
             try:

@@ -74,7 +74,7 @@ class Licensing:
         self._groups = groups
 
     async def pools(self, license: str) -> Sequence[Pool]:
-        """Returns how full each pool of a license is, or was a few seconds ago; none where there is no such license.
+        """Returns how full each pool of a license is, or was a few seconds ago; none if there is no such license.
 
         Takes no CAL and writes no record. Raises Unavailable.
         """

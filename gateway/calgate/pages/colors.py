@@ -9,7 +9,7 @@ Color = tuple[int, int, int]
 
 
 def read_color(text: str) -> Color:
-    """Reads a color such as "#0f6b5c". Raises ValueError where text in it would be hard to read."""
+    """Reads a color such as "#0f6b5c". Raises ValueError if text in it would be hard to read."""
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
         raise ValueError(f'a color is written like "#0f6b5c", not {text!r}')
     color = (int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16))

@@ -43,7 +43,7 @@ class Language:
     catalogue: gettext.NullTranslations
 
     def text(self, text: str, **values: object) -> str:
-        """Returns the translation, with its values; English where there is none."""
+        """Returns the translation, with its values; English if there is none."""
         found = self.catalogue.gettext(text) if text else ""  # a catalogue's translation of "" is its header
         return found % values if values else found
 
@@ -77,7 +77,7 @@ class Languages:
     """The languages of a site; each catalogue is read when the first reader needs it (about 20 ms), and kept."""
 
     def __init__(self, default: str = "en", folder: Path | None = None) -> None:
-        """Raises ValueError where the folder cannot be read, or has no file for the default."""
+        """Raises ValueError if the folder cannot be read, or has no file for the default."""
         self._files = _files(folder)
         self._tags = {"en": "en", "en-us": "en-US", **{tag.lower(): tag for tag in self._files}}
         self._languages: dict[str, Language] = {} if "en" in self._files else {"en": ENGLISH}

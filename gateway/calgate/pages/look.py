@@ -46,7 +46,7 @@ class Look:
 
 
 def ask_link(template: str, contact: str, refusal: object, values: Mapping[str, str], language: Language) -> str:
-    """Returns the link by which the reader asks for what was refused; "" where there is none, or nobody to ask."""
+    """Returns the link by which the reader asks for what was refused; "" if there is none, or nobody to ask."""
     if not isinstance(refusal, Refusal) or not (
         isinstance(refusal, Forbidden) or (isinstance(refusal, NoCal) and refusal.code == "no-cal")
     ):

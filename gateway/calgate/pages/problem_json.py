@@ -19,7 +19,7 @@ def headers(refusal: Refusal, now: float) -> Sequence[tuple[str, str]]:
 
 
 def retry_after(refusal: Refusal, now: float) -> int | None:
-    """Returns the whole seconds after which another attempt makes sense; None where that is not known."""
+    """Returns the whole seconds after which another attempt makes sense; None if that is not known."""
     match refusal:
         case TooManySignIns(retry_after=seconds) | Unavailable(retry_after=seconds):
             return max(1, math.ceil(seconds))

@@ -189,7 +189,7 @@ class Pages:
         return " ".join(parts)
 
     def tags(self) -> Sequence[str]:
-        """Returns the languages that the pages have. Raises ValueError where a file cannot be used."""
+        """Returns the languages that the pages have. Raises ValueError if a file cannot be used."""
         return [language.tag for language in self._languages.every()]
 
     def demand_whole(self, folder: Path) -> None:

@@ -111,7 +111,7 @@ async def _check_empty(target: Client, prefix: str, *, restart: bool) -> None:
 
 
 async def _clear(target: Client, prefix: str) -> None:
-    """Deletes every key of a site, the marker last: what is left of an interrupted deletion must not be used."""
+    """Deletes every key of a site, the marker last: the remains of an interrupted deletion must not be used."""
     marker = marker_of(prefix).encode()
     for key in sorted(await _keys(target, prefix), key=lambda key: key == marker):
         await target.execute_command("DEL", key)

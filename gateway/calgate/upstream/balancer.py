@@ -66,7 +66,7 @@ class LoadBalancer:
         return frozenset().union(*(member.upstream.authorities for member in self.members))
 
     def candidates(self, session_key: str) -> Sequence[Server]:
-        """Returns the available servers, the session's own first. Raises Unavailable where there are none."""
+        """Returns the available servers, the session's own first. Raises Unavailable if there are none."""
         if len(self.members) == 1 and self.members[0].is_simple:
             return self.members
         now = self.clock()

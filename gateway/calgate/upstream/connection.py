@@ -162,7 +162,7 @@ class UpstreamConnection(asyncio.Protocol):
             raise self._error
 
     async def read(self) -> bytes:
-        """Returns the next bytes of the body, b"" once it is complete. Raises BadGateway where it is cut short."""
+        """Returns the next bytes of the body, b"" once it is complete. Raises BadGateway if it is cut short."""
         while not self._body:
             if self.state is COMPLETE:
                 self._finish_exchange()
@@ -366,7 +366,7 @@ class UpstreamConnection(asyncio.Protocol):
     # ------------------------------------------------------------ after an upgrade
 
     def hand_over(self, protocol: asyncio.Protocol) -> asyncio.Transport:
-        """Gives the transport of an upgraded connection to `protocol`. Raises BadGateway where it has closed."""
+        """Gives the transport of an upgraded connection to `protocol`. Raises BadGateway if it has closed."""
         transport = self._transport
         if transport is None or transport.is_closing():
             raise BadGateway("the document server closed the upgraded connection")

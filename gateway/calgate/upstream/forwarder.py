@@ -143,7 +143,7 @@ class Forwarder:
     def send_at_once(
         self, request: Request, session_key: str, cookies: bytes, sign_on: bytes, body: bytes | None, user: str
     ) -> Sent | None:
-        """Sends a request without waiting; None where the session's document server has no idle connection for it.
+        """Sends a request without waiting; None if the session's document server has no idle connection for it.
 
         There must be no body, or `body`, or one that has arrived. Raises Unavailable.
         """

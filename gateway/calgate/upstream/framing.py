@@ -21,7 +21,7 @@ def check_status_line(version: str, status: int, reason: bytes) -> None:
 
 
 def read_framing(headers: ResponseHeaders, version: str) -> tuple[int | None, bool]:
-    """Returns the Content-Length, None where there is none, and whether the body is chunked.
+    """Returns the Content-Length, None if there is none, and whether the body is chunked.
 
     Raises BadGateway for framing that two parsers could read differently.
     """

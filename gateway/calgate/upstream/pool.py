@@ -100,7 +100,7 @@ class Upstream:
         return bool(self._turns.idle)
 
     def send_at_once(self, request: UpstreamRequest) -> UpstreamConnection | None:
-        """Sends a request on an idle connection; None where there is none that the user may have now."""
+        """Sends a request on an idle connection; None if there is none that the user may have now."""
         while (connection := self._turns.take_idle(request.user, request.owner)) is not None:
             if self._assign(connection, request):
                 connection.begin(request.message, without_body=request.method == "HEAD")

@@ -72,7 +72,7 @@ class MixTable:
 
     @property
     def cheapest(self) -> Row | None:
-        """The cheapest mix; None where no prices are known."""
+        """The cheapest mix; None if no prices are known."""
         return next((row for row in self.rows if row.label == CHEAPEST), None)
 
 

@@ -1,4 +1,4 @@
-"""What a plan means for the purchase: what to buy, for how much, and what one has then."""
+"""The purchase that a plan leads to: the CALs to buy, the price, and the CALs that the site has then."""
 
 from collections.abc import Mapping
 

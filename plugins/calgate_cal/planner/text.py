@@ -23,7 +23,7 @@ MIXES = (
 
 
 def percent(rate: float) -> str:
-    """Writes 0.6 %, 11.2 % or 19 %; 0 % only where there is none at all."""
+    """Writes 0.6 %, 11.2 % or 19 %; 0 % only if there is none at all."""
     if 0 < rate < _SMALLEST:
         return "< 0.1 %"
     value = rate * 100
