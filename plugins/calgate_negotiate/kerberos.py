@@ -57,10 +57,10 @@ _REMEDIES = (
 class Acceptor:
     """Has the keytab's keys, and the threads in which tickets are checked."""
 
-    def __init__(self, keytab: Path) -> None:
-        """Raises ValueError if the keytab cannot be used."""
-        self._credentials = _acquire(keytab)
-        _require_aes(keytab)
+    def __init__(self, keytab: Path, setting: str = "negotiate.keytab") -> None:
+        """`setting` names the keytab in faults. Raises ValueError if it cannot be used."""
+        self._credentials = _acquire(keytab, setting)
+        _require_aes(keytab, setting)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="kerberos")
 
     def begin(self, expected: ExpectedBinding) -> "KerberosAcceptance":
@@ -152,11 +152,11 @@ def _text(error: gssapi.exceptions.GSSError) -> str:
     return "; ".join(error.get_all_statuses(code, not in_mechanism))
 
 
-def _acquire(keytab: Path) -> gssapi.Credentials:
+def _acquire(keytab: Path, setting: str) -> gssapi.Credentials:
     try:
         keytab.open("rb").close()
     except OSError as error:
-        raise ValueError(f"negotiate.keytab: {keytabs.why_unreadable(keytab, error)}") from error
+        raise ValueError(f"{setting}: {keytabs.why_unreadable(keytab, error)}") from error
     try:
         # A service without a host accepts any HTTP/ key, so one gateway can have several names. With both mechanisms at
         # once a keytab without keys goes unnoticed, because SPNEGO succeeds: so Kerberos is tried on its own first.
@@ -170,23 +170,24 @@ def _acquire(keytab: Path) -> gssapi.Credentials:
         return credentials
     except gssapi.exceptions.GSSError as error:
         raise ValueError(
-            f"negotiate.keytab: {keytab} has no usable key of an HTTP/ principal ({_text(error)});"
+            f"{setting}: {keytab} has no usable key of an HTTP/ principal ({_text(error)});"
             " export one for HTTP/ and the public name of the gateway"
         ) from error
 
 
-def _require_aes(keytab: Path) -> None:
+def _require_aes(keytab: Path, setting: str) -> None:
     """Raises ValueError for a keytab all of whose tickets would be refused; warns about needless RC4 keys."""
     try:
         types = keytabs.service_types(keytabs.read(keytab))
     except ValueError as error:
-        raise ValueError(f"negotiate.keytab: {keytab}: {error}") from error
+        raise ValueError(f"{setting}: {keytab}: {error}") from error
     if not types & AES:
         held = ", ".join(ENCRYPTION_TYPES.get(one, f"type {one}") for one in sorted(types))
-        raise ValueError(f"negotiate.keytab: {keytab} has no AES key of HTTP/, only {held}: {USE_AES}")
+        raise ValueError(f"{setting}: {keytab} has no AES key of HTTP/, only {held}: {USE_AES}")
     if RC4 in types:
         logger.warning(
-            "negotiate.keytab: %s has RC4 keys as well as AES keys; RC4 tickets are refused: export it without RC4",
+            "%s: %s has RC4 keys as well as AES keys; RC4 tickets are refused: export it without RC4",
+            setting,
             keytab,
         )
 

@@ -45,7 +45,7 @@ async def start(config: Config, services: Services) -> AsyncIterator[SignInMetho
     async with AsyncExitStack() as stack:
         verifiers: list[PasswordVerifier] = []
         if keytab is not None:
-            domain = open_domain(keytab, config.realms)
+            domain = open_domain(keytab, config.realms, config.keytab_setting)
             stack.callback(domain.close)
             verifiers.append(domain)
         if services.ntlm_verifier is not None:

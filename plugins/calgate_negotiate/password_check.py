@@ -79,7 +79,7 @@ async def _domain(config: Config, file: Path, context: CheckContext) -> AsyncIte
         for finding in found:
             yield finding
     try:
-        verifier = await asyncio.to_thread(open_domain, file, config.realms)
+        verifier = await asyncio.to_thread(open_domain, file, config.realms, config.keytab_setting)
     except ValueError as error:
         why = "see keytab" if any(finding.level == "fail" for finding in found) else str(error)
         yield Finding("untried", _SUBJECT, f"no password can be verified: {why}")

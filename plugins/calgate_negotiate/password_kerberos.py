@@ -34,9 +34,9 @@ _NO_KDC = frozenset({156, 155})  # KRB5_KDC_UNREACH, KRB5_REALM_UNKNOWN
 class DomainVerifier:
     """The `PasswordVerifier` for users of Windows domains."""
 
-    def __init__(self, keytab: Path, realms: Mapping[str, str]) -> None:
-        """Raises ValueError if the keytab cannot be used."""
-        self._acceptor = Acceptor(keytab)
+    def __init__(self, keytab: Path, realms: Mapping[str, str], setting: str) -> None:
+        """`setting` names the keytab in faults. Raises ValueError if it cannot be used."""
+        self._acceptor = Acceptor(keytab, setting)
         own = keytabs.own_key(keytabs.read(keytab))
         self._service = gssapi.Name(f"{own.principal}@{own.realm}", gssapi.NameType.kerberos_principal)
         self._realms = Realms(realms, own.realm)

@@ -29,6 +29,11 @@ class Config(Section):
         negotiate = negotiate_beside(services)
         return self.keytab or (negotiate.keytab if negotiate is not None else None)
 
+    @property
+    def keytab_setting(self) -> str:
+        """The setting that names the keytab."""
+        return "password.keytab" if self.keytab is not None else "negotiate.keytab"
+
     def fault_beside(self, services: Services) -> str:
         """Returns why nobody could sign in, or everybody could read the passwords; "" if neither is so."""
         if not services.can_be_https and not self.insecure:

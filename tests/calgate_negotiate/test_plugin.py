@@ -14,6 +14,8 @@ from calgate.plugin.services import Services
 from calgate.store import StoreSection, open_store
 from calgate_negotiate import Config
 from calgate_negotiate.channel_binding import Mode
+from calgate_negotiate.load_password_kerberos import open_domain
+from calgate_negotiate.password_settings import Config as PasswordConfig
 from calgate_users.directory import UsersDirectory
 from support.certificates import Authority
 from support.handshakes import PEER, ntlm_client, shake
@@ -105,6 +107,17 @@ async def test_start_fails_with_an_unusable_keytab(tmp_path: Path, content: byte
         async with calgate_negotiate.start(Config(keytab=keytab), services(tmp_path)):
             pass
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(("own", "setting"), [(True, "password.keytab"), (False, "negotiate.keytab")])
+def test_fault_of_the_password_forms_keytab_names_the_setting_that_it_comes_from(
+    tmp_path: Path, own: bool, setting: str
+) -> None:
+    pytest.importorskip("gssapi", reason="python-gssapi is not installed")
+    keytab = tmp_path / "http.keytab"
+    form = PasswordConfig(keytab=keytab if own else None)
+    with pytest.raises(ValueError, match=rf"^{setting}: \S+ cannot be read"):
+        open_domain(keytab, form.realms, form.keytab_setting)
 
 
 async def test_ntlm_has_a_code_of_its_own_if_only_kerberos_is_on() -> None:
