@@ -130,6 +130,7 @@ class Pipeline:
         if begun is not None:
             begun.take_over()
         signed_in, sign_on = admission.signed_in, admission.route.server_sign_on
+        introducer = None if sign_on is None else _Introducer(sign_on, admission)
         upstream_response = await admission.route.forwarder.send(
             request,
             signed_in.session.key,
@@ -138,11 +139,11 @@ class Pipeline:
             admission.body,
             user=_user_of(signed_in.session),
             sent=begun.sent if begun is not None else None,
-            introduction=None if sign_on is None else _introduction(sign_on, admission),
+            introduction=None if introducer is None else introducer.introduction,
         )
         self._observe(perf_counter() - began)
-        if sign_on is not None and upstream_response.connection.status >= 400:
-            _demand_signed_on(sign_on, admission, upstream_response)
+        if introducer is not None:
+            introducer.demand_signed_on(upstream_response)
         return upstream_response
 
     async def _response(
@@ -219,20 +220,32 @@ def _user_of(session: Session) -> str:
     return session.key if session.is_anonymous else session.person_key
 
 
-def _introduction(sign_on: ServerSignOn, admission: Admission) -> Introduction:
-    async def headers(upstream: Upstream) -> bytes:
-        server = DocumentServer(upstream.name, upstream.host)
-        introduced = await sign_on.introduce(server, admission.person, admission.grant, admission.lease)
+class _Introducer:
+    """Introduces the user to each document server that one request is sent to."""
+
+    def __init__(self, sign_on: ServerSignOn, admission: Admission) -> None:
+        self._sign_on = sign_on
+        self._admission = admission
+        self._server: DocumentServer | None = None  # the last of them, which responds
+
+    @property
+    def introduction(self) -> Introduction:
+        return Introduction(self._headers, self._admission.person.key if self._sign_on.exclusive else "")
+
+    async def _headers(self, upstream: Upstream) -> bytes:
+        admission = self._admission
+        server = self._server = DocumentServer(upstream.name, upstream.host)
+        introduced = await self._sign_on.introduce(server, admission.person, admission.grant, admission.lease)
         return admission.sign_on + encode_headers(introduced)  # with Authorization, where the route passes it
 
-    return Introduction(headers, admission.person.key if sign_on.exclusive else "")
-
-
-def _demand_signed_on(sign_on: ServerSignOn, admission: Admission, upstream_response: UpstreamResponse) -> None:
-    """Raises BadGateway if the document server rejected the sign-on: no browser could answer its challenge."""
-    connection = upstream_response.connection
-    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in connection.headers}
-    cause = sign_on.why_rejected(connection.status, headers)
-    if cause is not None:
-        connection.close()
-        raise BadGateway(f"the document server rejected the sign-on of {admission.person.name}: {cause}")
+    def demand_signed_on(self, upstream_response: UpstreamResponse) -> None:
+        """Raises BadGateway if the document server rejected the sign-on: no browser could answer its challenge."""
+        connection = upstream_response.connection
+        if connection.status < 400:
+            return
+        assert self._server is not None
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in connection.headers}
+        cause = self._sign_on.why_rejected(self._server, connection.status, headers)
+        if cause is not None:
+            connection.close()
+            raise BadGateway(f"the document server rejected the sign-on of {self._admission.person.name}: {cause}")

@@ -64,12 +64,13 @@ class Delegation:
         token = await self.token(person, self._config.service_on(server.host))
         return {"Authorization": f"Negotiate {base64.b64encode(token).decode()}"}
 
-    def why_rejected(self, status: int, headers: Mapping[str, str]) -> str | None:
+    def why_rejected(self, server: DocumentServer, status: int, headers: Mapping[str, str]) -> str | None:
         if status != 401:
             return None
         return (
             "it refused the Kerberos ticket; the account that it runs under must be the one that holds the SPN"
-            f" {self._config.service} (in IIS with kernel mode and a pool account: useAppPoolCredentials)"
+            f" {self._config.service_on(server.host)}"
+            " (in IIS with kernel mode and a pool account: useAppPoolCredentials)"
         )
 
     async def token(self, person: Person, service: str) -> bytes:

@@ -94,7 +94,7 @@ class OneTime:
         self.made += 1
         return {"X-Ticket": f"{os.getpid()}-{self.made} {server.name} {person.account}"}
 
-    def why_rejected(self, status, headers):
+    def why_rejected(self, server, status, headers):
         return "it does not know the key" if status == 401 and headers["www-authenticate"] == "Ticket" else None
 
 @asynccontextmanager

@@ -55,8 +55,8 @@ class ServerSignOn(Protocol):
         Forbidden, AccountRefused or Unavailable.
         """
 
-    def why_rejected(self, status: int, headers: Mapping[str, str]) -> str | None:
-        """Returns the likely cause if the document server rejected this sign-on, for the log; None: it did not.
+    def why_rejected(self, server: DocumentServer, status: int, headers: Mapping[str, str]) -> str | None:
+        """Returns the likely cause if this document server rejected the sign-on, for the log; None: it did not.
 
         Called for responses with status 400 and above; names of `headers` are in lower case. The client then gets a
         502, never the document server's response.
