@@ -4,11 +4,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
-from calgate.plugin import Claimant, Pool
+from calgate.plugin import ANONYMOUS_KEYS, Claimant, Pool
 
 MOST_UNSERVED = 20  # claims of one network in a minute
 _MOST_NETWORKS = 4096  # counted each by itself; all others count as one
 _BOUNDS = frozenset({"anonymous-full", "address-full"})  # notes of the Session pool, and codes of NoCal
+
+
+def is_anonymous(user: str) -> bool:
+    """Whether a key in records and lists is that of a browser without sign-in."""
+    return user.startswith(ANONYMOUS_KEYS)
 
 
 def network_of(claimant: Claimant) -> str:

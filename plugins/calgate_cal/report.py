@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from calgate_cal.anonymous import is_anonymous
 from calgate_cal.audit import DENIALS, Record
 from calgate_cal.planner.advice import advise, points
 from calgate_cal.planner.clock import Calendar
@@ -33,6 +34,7 @@ class Use:
 
     kind: str
     users: int  # different ones
+    browsers: int  # different ones without sign-in
     peak: int
     median: int  # of the peaks of all hours in which at least one was in use
     p95: int
@@ -51,6 +53,7 @@ class Report:
     attempts: int  # refusals, of whatever reason
     episodes: int  # denied wishes: attempts linked within an hour, and the visit that they ended in
     denied_users: int
+    denied_browsers: int  # without sign-in
     rate: float  # denied wishes of all wishes that need a Session CAL
     now: Mapping[str, int]  # kind -> the limit
     below: int  # the Session CALs with which less than 1 % is denied
@@ -80,6 +83,7 @@ def make(
     denied = [wish for wish in wishes if wish.denied]
     advice = advise(replays, calendar, BELOW, SEED)
     refused = [record for record in records if record.what in DENIALS]
+    denied_users, denied_browsers = _users_and_browsers(record["user"] for record in refused)
     return Report(
         license=license,
         since=window.since,
@@ -88,7 +92,8 @@ def make(
         visits=prepared.counted_visits,
         attempts=len(refused),
         episodes=len(denied),
-        denied_users=len({record["user"] for record in refused}),
+        denied_users=denied_users,
+        denied_browsers=denied_browsers,
         rate=len(denied) / len(wishes) if wishes else 0.0,
         now=now,
         below=advice.plain,
@@ -98,6 +103,11 @@ def make(
         denied_by_hour=_by_hour([wish.begin for wish in denied], begin, window.until),
         wishes_by_hour=_by_hour([wish.begin for wish in wishes], begin, window.until),
     )
+
+
+def claimants(users: int, browsers: int) -> str:
+    """Writes `3 users and 2 browsers without sign-in`."""
+    return f"{users} users" + (f" and {browsers} browser{'s' * (browsers != 1)} without sign-in" if browsers else "")
 
 
 def spans(records: Iterable[Record], holders: Iterable[Holder]) -> list[Span]:
@@ -155,14 +165,23 @@ def _use(kind: str, used: Sequence[Span], peaks: Sequence[int], begin: float, ca
     for number, peak in enumerate(peaks):
         hour = calendar.slot(begin + number * HOUR).hour
         by_hour[hour] = max(by_hour.get(hour, 0), peak)
+    users, browsers = _users_and_browsers(span.user for span in used if span.kind == kind)
     return Use(
         kind=kind,
-        users=len({span.user for span in used if span.kind == kind}),
+        users=users,
+        browsers=browsers,
         peak=busy[-1],
         median=busy[(len(busy) - 1) // 2],
         p95=busy[math.ceil(len(busy) * 0.95) - 1],
         by_hour=dict(sorted(by_hour.items())),
     )
+
+
+def _users_and_browsers(keys: Iterable[str]) -> tuple[int, int]:
+    """Returns how many users, and how many browsers without sign-in, are among these keys."""
+    different = set(keys)
+    browsers = sum(is_anonymous(key) for key in different)
+    return len(different) - browsers, browsers
 
 
 def _end(span: Span, until: float) -> float:

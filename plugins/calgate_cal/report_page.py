@@ -6,7 +6,7 @@ from calgate_cal import plot
 from calgate_cal.planner.clock import Calendar
 from calgate_cal.planner.page import STYLE, table
 from calgate_cal.planner.text import percent
-from calgate_cal.report import Report
+from calgate_cal.report import Report, claimants
 
 _NEXT_TO_THE_ANSWER = 8  # numbers of CALs
 
@@ -16,7 +16,7 @@ def html(report: Report, calendar: Calendar) -> str:
     begin, end = (f"{calendar.local(at):%Y-%m-%d %H:%M}" for at in (report.since, report.until))
     denied = (
         f"{report.episodes:,} of the wishes for a Session CAL were denied ({percent(report.rate)}), of"
-        f" {report.denied_users} users, in {report.attempts:,} attempts."
+        f" {claimants(report.denied_users, report.denied_browsers)}, in {report.attempts:,} attempts."
         if report.episodes
         else "Nobody was denied a CAL."
     )
@@ -40,14 +40,22 @@ def html(report: Report, calendar: Calendar) -> str:
 
 
 def _in_use(report: Report) -> str:
+    are_public = any(use.browsers for use in report.uses)
     rows = [
         [
-            *(use.kind, str(report.now.get(use.kind, "")), str(use.users), str(use.peak), str(use.p95)),
-            *(str(use.median), f"{max(use.by_hour, key=lambda hour: use.by_hour[hour]):02}:00"),
+            *(
+                use.kind,
+                str(report.now.get(use.kind, "")),
+                str(use.users),
+                *([str(use.browsers)] if are_public else []),
+            ),
+            *(str(use.peak), str(use.p95), str(use.median)),
+            f"{max(use.by_hour, key=lambda hour: use.by_hour[hour]):02}:00",
         ]
         for use in report.uses
     ]
-    headings = ["", "limit", "users", "peak", "95 % of hours", "median hour", "busiest hour"]
+    headings = ["", "limit", "users", *(["without sign-in"] if are_public else [])]
+    headings += ["peak", "95 % of hours", "median hour", "busiest hour"]
     return "<h2>In use</h2>" + table(headings, rows) if rows else ""
 
 

@@ -10,7 +10,7 @@ import pytest
 from cal_model.license import MINUTE, SALES, TEN, Lab
 from calgate.plugin import Bars, ConsoleContext, Inputs, Services, Table, Visitor
 from calgate.plugin.licensing import Activity, Claimant, Lease, NoCal
-from calgate_cal import report
+from calgate_cal import report, report_page
 from calgate_cal.anonymous import MOST_UNSERVED, UnservedClaims, network_of
 from calgate_cal.planner.plan import Options, prepare
 from calgate_cal.planner.recorded import options_of, recorded
@@ -210,7 +210,10 @@ async def test_console_and_report_show_anonymous_browsers_with_the_others(licens
     prepared = prepare(await recorded(q.license_admin, window, options), options, calendar())
     records = [record async for record in q.license_admin.records(window.since, window.until)]
     made = report.make("q", records, await q.holders(), prepared, window, calendar(), {"session": 3})
-    assert [(use.kind, use.users, use.peak) for use in made.uses] == [("session", 2, 2)]
+    assert prepared.people == 1
+    assert "1 browser without sign-in: they need Session CALs in every mix" in [note.text for note in prepared.notes]
+    assert [(use.kind, use.users, use.browsers, use.peak) for use in made.uses] == [("session", 1, 1, 2)]
+    assert "<td>1</td><td>1</td><td>2</td>" in report_page.html(made, calendar())
 
 
 async def test_claims_for_documents_that_are_not_there_write_a_bounded_number_of_records(license: License) -> None:

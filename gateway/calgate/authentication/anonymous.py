@@ -15,7 +15,7 @@ from calgate.http.cookies import anonymous_cookie, anonymous_of
 from calgate.http.headers import Header
 from calgate.http.request import Request
 from calgate.plugin.identity import Identity, Person
-from calgate.plugin.licensing import NoCal
+from calgate.plugin.licensing import ANONYMOUS_KEYS, NoCal
 
 ANONYMOUS = Person("anonymous", "", "anonymous", "", frozenset())
 """Stands for the user if there is none: no directory has such a key, and no rule matches it."""
@@ -83,7 +83,7 @@ class AnonymousBrowsers:
         if not address:
             return None
         name = f"anonymous-{browser[:6]}"
-        person = Person(f"anonymous:{browser}", "", name, "", frozenset())
+        person = Person(f"{ANONYMOUS_KEYS}{browser}", "", name, "", frozenset())
         return _session(address, name, person.key, person, float(begun))
 
     def _forget_oldest(self) -> None:

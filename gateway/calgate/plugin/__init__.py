@@ -74,6 +74,7 @@ from calgate.plugin.identity import (
     unoffered_schemes,
 )
 from calgate.plugin.licensing import (
+    ANONYMOUS_KEYS,
     CAL_KINDS,
     DENIAL_REASONS,
     Activity,
@@ -135,6 +136,7 @@ from calgate.plugin.texts import mark, spreadsheet_cell
 from calgate.plugin.values import as_text, milliseconds
 
 __all__ = [
+    "ANONYMOUS_KEYS",
     "CAL_KINDS",
     "DENIAL_REASONS",
     "SETTINGS_FILE",

@@ -76,12 +76,17 @@ class NoCal(Refusal):
         return min((pool.free_at for pool in self.pools if pool.free_at is not None), default=None)
 
 
+ANONYMOUS_KEYS = "anonymous:"
+"""What the key of every anonymous claimant begins with, and no user's key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claimant:
     """A user at a client who claims a CAL. Two claimants with the same `user` and `client` are the same.
 
-    An anonymous claimant is a browser on a public route: its `user` is made from its cookie and is no user's key, and
-    its `client` is the address that the cookie was given to. It gets what `LicenseInfo.anonymous` allows, and no more.
+    An anonymous claimant is a browser on a public route: its `user` is made from its cookie, begins with
+    `ANONYMOUS_KEYS` and is no user's key; its `client` is the address that the cookie was given to. It gets what
+    `LicenseInfo.anonymous` allows, and no more.
     """
 
     user: str  # Person.key

@@ -134,15 +134,18 @@ def _write_csv(made: Report, calendar: Calendar) -> None:
 def _show(made: Report, output: Output, calendar: Calendar) -> None:
     begin, end = (f"{calendar.local(at):%Y-%m-%d %H:%M}" for at in (made.since, made.until))
     output.say(f"{made.license} from {begin} to {end} ({calendar.local(made.until):%Z})")
-    use = table("In use", ("kind", "limit", "users", "peak", "95 % of hours", "median hour", "busiest hour"))
+    are_public = any(it.browsers for it in made.uses)
+    kinds = ("kind", "limit", "users", *(("without sign-in",) if are_public else ()))
+    use = table("In use", (*kinds, "peak", "95 % of hours", "median hour", "busiest hour"))
     for it in made.uses:
         busiest = max(it.by_hour, key=lambda hour: it.by_hour[hour])
         limit = str(made.now.get(it.kind, ""))
-        use.add_row(it.kind, limit, str(it.users), str(it.peak), str(it.p95), str(it.median), f"{busiest:02}:00")
+        who = (str(it.users), *((str(it.browsers),) if are_public else ()))
+        use.add_row(it.kind, limit, *who, str(it.peak), str(it.p95), str(it.median), f"{busiest:02}:00")
     output.show(use)
     output.say(
-        f"{made.visits:,} visits; {made.episodes:,} denied wishes ({percent(made.rate)}), of {made.denied_users} users,"
-        f" in {made.attempts:,} attempts"
+        f"{made.visits:,} visits; {made.episodes:,} denied wishes ({percent(made.rate)}), of"
+        f" {reports.claimants(made.denied_users, made.denied_browsers)}, in {made.attempts:,} attempts"
     )
     output.say(f"below 1 %: {made.below} Session CALs (`calgate cals plan` shows how many to buy)")
     what_if = table("With so many Session CALs", ("CALs", "denied"), ("CALs", "denied"))

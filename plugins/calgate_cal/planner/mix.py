@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 from itertools import accumulate
 from typing import NamedTuple
 
+from calgate_cal.anonymous import is_anonymous
 from calgate_cal.planner import curve, people
 from calgate_cal.planner.clock import Calendar
 
@@ -109,11 +110,11 @@ class Mixes:
         return sum(rates) / len(rates)
 
     def _ranked(self, weeks: Collection[int] | None) -> list[str]:
-        """Ranks the users who came in these weeks; others cannot be chosen."""
+        """Ranks the users who came in these weeks; others, and browsers without sign-in, cannot be chosen."""
         hours: dict[str, float] = defaultdict(float)
         leases = self._leases
         for begin, end, user, week in zip(leases.begins, leases.ends, leases.users, self._weeks, strict=True):
-            if weeks is None or week in weeks:
+            if (weeks is None or week in weeks) and not is_anonymous(user):
                 hours[user] += (end - begin) / 3600
         kept = [user for user in self._keep if user in hours]
         return [*kept, *(user for user in people.ranked(hours) if user not in set(kept))]

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from calgate_cal.anonymous import is_anonymous
 from calgate_cal.planner import curve, people
 from calgate_cal.planner.advice import Replays, advise
 from calgate_cal.planner.clock import Calendar
@@ -152,7 +153,11 @@ class _Rows:
 def _new_people(wishes: Sequence[Wish], denied: set[int], named: set[str]) -> float | None:
     half = (wishes[0].begin + wishes[-1].begin) / 2
     known = {wish.user for wish in wishes if wish.begin < half}
-    new = [index for index, wish in enumerate(wishes) if wish.user not in known and wish.user not in named]
+    new = [
+        index
+        for index, wish in enumerate(wishes)
+        if wish.user not in known and wish.user not in named and not is_anonymous(wish.user)
+    ]
     return sum(index in denied for index in new) / len(new) if new else None
 
 

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from calgate_cal.anonymous import is_anonymous
 from calgate_cal.planner import people
 from calgate_cal.planner.clock import MONDAY_TO_FRIDAY, Calendar
 from calgate_cal.planner.history import History
@@ -37,7 +38,7 @@ def of(history: History, robots: Sequence[str], calendar: Calendar) -> list[Note
         f"{_count(number, 'denial')} that more CALs would not have prevented: {reason}"
         for reason, number in sorted(history.other_denials.items())
     ]
-    told += unread(history)
+    told += [*_browsers(history), *unread(history)]
     if counts["twice"]:
         told.append(f"{_count(counts['twice'], 'row')} occurred twice and counted once")
     if counts["twofold"]:
@@ -58,6 +59,11 @@ def unread(history: History) -> list[str]:
     if without_user:
         told.append(f"{_count(without_user, 'request')} without a user did not count")
     return told
+
+
+def _browsers(history: History) -> list[str]:
+    number = len({visit.user for visit in history.visits if is_anonymous(visit.user)})
+    return [f"{_count(number, 'browser')} without sign-in: they need Session CALs in every mix"] if number else []
 
 
 def _robots(history: History, robots: Sequence[str]) -> list[Note]:

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from calgate_cal.anonymous import is_anonymous
 from calgate_cal.planner import collector, curve, hidden, notes, people
 from calgate_cal.planner.advice import Advice, Point, Replays, Rules, advise, points
 from calgate_cal.planner.clock import Calendar
@@ -132,9 +133,10 @@ def prepare(history: History, options: Options, calendar: Calendar) -> Prepared:
     rules = Rules(options.clocks, frozenset(owners), retry, options.queue)
     first = 0 if history.since is None else bisect_left(wishes, history.since, key=lambda wish: wish.begin)
     counted = [visit.user for visit in visits if history.since is None or visit.begin >= history.since]
+    users = sum(not is_anonymous(user) for user in set(counted))
     history.visits = []  # a million of them are not needed any more
     return Prepared(
-        *(Replays(wishes, rules, first), owners, full, retries, len(visits), len(counted), len(set(counted))),
+        *(Replays(wishes, rules, first), owners, full, retries, len(visits), len(counted), users),
         *(excluded, told),
     )
 

@@ -54,3 +54,11 @@ def test_users_are_ranked_by_hours_held_and_not_by_visits() -> None:
     ]
     long = [wish(week * 7 * DAY / 60, week * 7 * DAY / 60 + 5 * HOUR / 60, "long") for week in range(8)]
     assert mixes(sorted([*often, *long]), 8).order == ["long", "often"]
+
+
+def test_browsers_without_sign_in_get_no_named_cal_and_keep_their_seats_however_long_they_come() -> None:
+    browser = "anonymous:3f9a2c0000000000"
+    wishes = sorted(it for week in range(10) for it in weekly(["ann", browser], week))
+    made = mixes(wishes, 10)
+    assert made.order == ["ann"]
+    assert [made.session(named) for named in range(2)] == [3, 2]
