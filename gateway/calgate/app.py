@@ -25,7 +25,6 @@ from calgate.config.model import Core, Settings
 from calgate.config.model import Route as RouteSection
 from calgate.config.plugin_faults import faults_of_started
 from calgate.endpoints.console import ConsoleClient, ConsoleGate, ConsoleRoles, open_client
-from calgate.endpoints.cookie_check import CookieCheck
 from calgate.endpoints.gateway_paths import GatewayPaths
 from calgate.endpoints.preflight import Preflights
 from calgate.endpoints.refusals import RefusalResponses
@@ -129,7 +128,7 @@ class Gateway:
         routes = list(_routes(core.routes, self.load_balancers, plugins.sign_on))
         refusals = self._make_refusals(routes, handshakes.schemes)
         sign_in_pages = self._make_sign_in_pages(sign_in, handshakes, notes, refusals)
-        gateway_paths = self._make_gateway_paths(sign_in_pages, CookieCheck(browsers), refusals)
+        gateway_paths = self._make_gateway_paths(sign_in_pages, browsers, refusals)
         questions = Questions(sign_in, self.sessions, self.licensing, self.rules, browsers)
         gate = None
         if self.console_roles is not None and console is not None:
@@ -189,7 +188,7 @@ class Gateway:
         )
 
     def _make_gateway_paths(
-        self, sign_in_pages: SignInPages, cookie_check: CookieCheck, refusals: RefusalResponses
+        self, sign_in_pages: SignInPages, browsers: AnonymousBrowsers, refusals: RefusalResponses
     ) -> GatewayPaths:
         return GatewayPaths(
             self._core.session.same_site,
@@ -197,7 +196,7 @@ class Gateway:
             self.licensing,
             refusals,
             sign_in_pages,
-            cookie_check,
+            browsers,
             self.health,
             [one for one in self._plugins.sign_on.values() if isinstance(one, PublishesKeys)],
         )

@@ -23,7 +23,7 @@ from support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SITES = ("flow", "full", "forged", "leave", "stream", "user")  # each test has a license and a route of its own
+SITES = ("flow", "full", "forged", "leave", "back", "stream", "user")  # each test has a license and a route of its own
 PUBLIC = """
 [[routes]]
 path = "/{site}"
@@ -212,6 +212,28 @@ async def test_signing_in_gives_the_anonymous_cal_back(gate: Gateway, server: Do
     await until(is_back)
     [released] = [holder for holder in await _records(gate, "leave") if holder["what"] == "signed-out"]
     assert released["name"].startswith("anonymous-")
+
+
+async def test_visitor_gives_the_cal_back_on_the_sign_out_page(
+    gate: Gateway, server: DocumentServer, tmp_path: Path
+) -> None:
+    browser = Browser(gate, tmp_path, "192.0.2.1")
+    assert b">Sign out</button>" in (await browser.get("/_calgate/sign-out", *PAGE)).body, "there is nothing to give"
+    assert (await browser.open("/back/docs/welcome")).status == 200
+    page = (await browser.get("/_calgate/sign-out", *PAGE)).body
+    assert b">Give the license back</button>" in page
+    assert len(await holders(gate, "back")) == 1, "no link gives anything back"
+    await asyncio.sleep(1.1)  # the store's own clock: the minimum of this license is a second
+    foreign = await browser.get("/_calgate/sign-out", "-X", "POST", "-H", "Sec-Fetch-Site: cross-site")
+    assert (foreign.status, len(await holders(gate, "back"))) == (403, 1)
+    given = await browser.get("/_calgate/sign-out", "-X", "POST", "-H", "Sec-Fetch-Site: same-origin")
+    assert (given.status, given.values("location")) == (303, ["/_calgate/signed-out?visitor"])
+    assert [value.partition(";")[0] for value in given.values("set-cookie")] == ["calgate-anonymous="]
+    assert await holders(gate, "back") == []
+    after = await browser.get("/_calgate/signed-out?visitor", *PAGE)
+    assert (b"The license is given back" in after.body, b"Sign in" in after.body) == (True, False)
+    again = await browser.get("/_calgate/sign-out", "-X", "POST", "-H", "Sec-Fetch-Site: same-origin")
+    assert again.values("location") == ["/_calgate/signed-out"]
 
 
 async def test_open_response_ends_with_the_cal(gate: Gateway, server: DocumentServer, tmp_path: Path) -> None:

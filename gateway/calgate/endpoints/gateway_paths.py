@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from urllib.parse import parse_qsl
 
+from calgate.authentication.anonymous import AnonymousBrowsers
 from calgate.authentication.completion import complete
 from calgate.authentication.session import Session
 from calgate.authentication.sessions import Sessions
@@ -15,16 +16,19 @@ from calgate.endpoints.refusals import RefusalResponses
 from calgate.endpoints.session_end import SessionEnd
 from calgate.endpoints.sign_in_pages import SignInPages
 from calgate.http.cookies import cookies_named, expire_cookies, session_cookie, session_id_of
+from calgate.http.headers import Header
 from calgate.http.origin import normalize_origin
 from calgate.http.request import Request
 from calgate.http.response import Response, date
 from calgate.licensing.leases import Licensing
 from calgate.plugin.errors import CrossSite, Forbidden, MethodRefused, Unavailable
 from calgate.plugin.sign_on import PublishesKeys
+from calgate.telemetry import log
 
 _SIGN_IN = "sign-in/"
 _FROM = re.compile(r"from=(\d{1,3})")  # the first cookie that is still to be deleted
 _KEYS_FRESH = 300  # seconds that a reader may keep the keys; a new one is published for an hour before it signs
+_VISITOR = "visitor"  # nobody was signed in
 _AT_PROVIDER = "at="  # how the user had signed in
 _SIGNED_OUT = "signed out"  # the reason of a session that ended by its user's own sign-out
 
@@ -39,7 +43,7 @@ class GatewayPaths:
         licensing: Licensing,
         refusals: RefusalResponses,
         sign_in_pages: SignInPages,
-        cookie_check: CookieCheck,
+        browsers: AnonymousBrowsers,
         health: Callable[[], Awaitable[dict[str, object]]],
         keys: Sequence[PublishesKeys] = (),
     ) -> None:
@@ -49,7 +53,8 @@ class GatewayPaths:
         self._session_end = SessionEnd(sessions, licensing)
         self._refusals = refusals
         self._sign_in_pages = sign_in_pages
-        self._cookie_check = cookie_check
+        self._browsers = browsers
+        self._cookie_check = CookieCheck(browsers)
         self._health = health
         self._keys = keys
 
@@ -86,11 +91,17 @@ class GatewayPaths:
         _demand_method(request, "GET", "HEAD", "POST")
         if request.method != "POST":
             live = await self._sessions.find(session_id)
-            return self._refusals.sign_out(request, live.name if live is not None else None)
+            is_visitor = live is None and await self._browsers.find(request) is not None
+            return self._refusals.sign_out(request, live.name if live is not None else None, is_visitor=is_visitor)
         if not self._is_same_origin(request):
             raise CrossSite("a sign-out from another site's page")
         session = await complete(self._end_session(request, session_id))
-        return self._after_sign_out(request, session, 0)
+        forgotten = await complete(self._end_visit(request))
+        if session is None and forgotten:
+            return _see_other(b"/_calgate/signed-out?" + _VISITOR.encode(), forgotten)
+        response = self._after_sign_out(request, session, 0)
+        response.headers += forgotten
+        return response
 
     async def _end_session(self, request: Request, session_id: str) -> Session | None:
         """Ends the session that a cookie belongs or belonged to, and returns it."""
@@ -99,9 +110,19 @@ class GatewayPaths:
             await self._session_end.end(request, session, _SIGNED_OUT)
         return session
 
+    async def _end_visit(self, request: Request) -> Sequence[Header]:
+        """Gives back the CAL that the browser has on public routes; returns headers that delete its cookie."""
+        visitor, headers = await self._browsers.leave(request)
+        if visitor is not None:
+            await self._licensing.release(visitor)
+            log.decision(_SIGNED_OUT, reference=request.reference, user=visitor.name, address=request.address)
+        return headers
+
     async def _signed_out(self, request: Request) -> Response:
         """Shows that the user is signed out; before that deletes the cookies that earlier responses had no room for."""
         query = request.raw_target.partition("?")[2]
+        if query == _VISITOR:
+            return self._refusals.signed_out(request, is_visitor=True)
         begin = _FROM.fullmatch(query)
         if begin is None:
             return self._at_provider(request, query.removeprefix(_AT_PROVIDER))
@@ -136,8 +157,7 @@ class GatewayPaths:
             if session is not None and self._sign_in_pages.sign_out_path(session.identity.mechanism):
                 path += b"?" + (_AT_PROVIDER + session.identity.mechanism).encode()
             deletions.insert(0, session_cookie(request.scheme, "", self._same_site))
-        headers = [(b"Location", path), (b"Cache-Control", b"no-store"), (b"Date", date())]
-        return Response(303, headers + deletions)
+        return _see_other(path, deletions)
 
     def _is_same_origin(self, request: Request) -> bool:
         site = request.headers.get(b"sec-fetch-site")
@@ -171,6 +191,10 @@ class GatewayPaths:
         body = json.dumps(health).encode() + b"\n"
         headers = [(b"Content-Type", b"application/json"), (b"Cache-Control", b"no-store"), (b"Date", date())]
         return Response(200 if health["status"] == "ready" else 503, headers, body)
+
+
+def _see_other(path: bytes, headers: Sequence[Header]) -> Response:
+    return Response(303, [(b"Location", path), (b"Cache-Control", b"no-store"), (b"Date", date()), *headers])
 
 
 def _demand_method(request: Request, *allowed: str) -> None:

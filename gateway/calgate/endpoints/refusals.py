@@ -107,11 +107,11 @@ class RefusalResponses:
                 return Response(303, [(b"Location", location), (b"Cache-Control", b"no-store"), (b"Date", date())])
         return None
 
-    def sign_out(self, request: Request, user: str | None) -> Response:
-        return _response(self._pages.sign_out(self._context(request, None, user)))
+    def sign_out(self, request: Request, user: str | None, *, is_visitor: bool = False) -> Response:
+        return _response(self._pages.sign_out(self._context(request, None, user), is_visitor=is_visitor))
 
-    def signed_out(self, request: Request) -> Response:
-        return _response(self._pages.signed_out(self._context(request, None, None)))
+    def signed_out(self, request: Request, *, is_visitor: bool = False) -> Response:
+        return _response(self._pages.signed_out(self._context(request, None, None), is_visitor=is_visitor))
 
     def sign_in_page(self, request: Request) -> Response:
         """Returns the page with every way to sign in."""

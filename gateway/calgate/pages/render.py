@@ -22,6 +22,20 @@ from calgate.pages.samples import SAMPLES
 from calgate.pages.settings import PagesSection
 from calgate.plugin.texts import mark as _
 
+_SIGN_OUT = Message(
+    _("Sign out"),
+    _(
+        "A Session CAL that you hold is released for others once its minimum time is over. A CAL that is "
+        "assigned to you stays yours."
+    ),
+)
+_SIGNED_OUT = Message(_("You are signed out"), _("It is safe to close this window."))
+_GIVE_BACK = Message(
+    _("Give the license back"),
+    _("The license with which this browser opens documents is released for others once its minimum time is over."),
+)
+_GIVEN_BACK = Message(_("The license is given back"), _("It is safe to close this window."))
+
 
 @dataclass(frozen=True, slots=True)
 class SignInOption:
@@ -111,28 +125,22 @@ class Pages:
         )
         return self._response(200, "text/html; charset=utf-8", body, (policy,))
 
-    def sign_out(self, viewer: PageContext) -> RenderedPage:
-        """Returns the page whose button signs out: with a POST, so that no link or image can do it."""
-        return self._plain(
-            "sign-out.html",
-            Message(
-                _("Sign out"),
-                _(
-                    "A Session CAL that you hold is released for others once its minimum time is over. A CAL that is "
-                    "assigned to you stays yours."
-                ),
-            ),
-            viewer,
-        )
+    def sign_out(self, viewer: PageContext, *, is_visitor: bool = False) -> RenderedPage:
+        """Returns the page whose button signs out: with a POST, so that no link or image can do it.
 
-    def signed_out(self, viewer: PageContext) -> RenderedPage:
+        `is_visitor`: nobody is signed in, and the browser has a CAL on a public route to give back.
+        """
+        words = _GIVE_BACK if is_visitor else _SIGN_OUT
+        return self._plain("sign-out.html", words, viewer)
+
+    def signed_out(self, viewer: PageContext, *, is_visitor: bool = False) -> RenderedPage:
         """Returns the page after a sign-out, without a challenge: the browser would sign in again by itself."""
-        words = Message(_("You are signed out"), _("It is safe to close this window."))
-        return self._plain("signed-out.html", words, viewer)
+        words = _GIVEN_BACK if is_visitor else _SIGNED_OUT
+        return self._plain("signed-out.html", words, viewer, is_visitor=is_visitor)
 
-    def _plain(self, template: str, message: Message, viewer: PageContext) -> RenderedPage:
+    def _plain(self, template: str, message: Message, viewer: PageContext, **more: object) -> RenderedPage:
         words = message.translated(self._languages.choose(viewer.accept_language))
-        body, policy = self._page(template, viewer, words=words, refusal=None, contact=self._contact)
+        body, policy = self._page(template, viewer, words=words, refusal=None, contact=self._contact, **more)
         return self._response(200, "text/html; charset=utf-8", body, (policy,))
 
     def _page(self, template: str, viewer: PageContext, **more: object) -> tuple[bytes, tuple[str, str]]:

@@ -74,5 +74,5 @@ SAMPLES: Mapping[str, Mapping[str, object]] = {
     "problem.html": _sample(BadRequest("sample")),
     "form.html": {**_PLAIN, "method": "sample", "form": FORM},
     "sign-out.html": _PLAIN,
-    "signed-out.html": _PLAIN,
+    "signed-out.html": {**_PLAIN, "is_visitor": False},
 }

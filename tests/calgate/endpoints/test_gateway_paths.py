@@ -18,6 +18,13 @@ from calgate.plugin.identity import Identity
 from calgate.plugin.licensing import Pool
 
 
+class Nobody:
+    """No browser without sign-in."""
+
+    async def leave(self, request: Request) -> tuple[None, tuple[()]]:
+        return None, ()
+
+
 class Site:
     """A gateway with one session, whose store takes its time."""
 
@@ -28,7 +35,9 @@ class Site:
         self.is_ending, self.may_end, self.is_released = asyncio.Event(), asyncio.Event(), asyncio.Event()
         refusals = SimpleNamespace(signed_out=lambda request: "the signed-out page")
         self.paths = GatewayPaths(
-            *cast(Any, ("Lax", self, self, refusals, SimpleNamespace(sign_out_path=lambda mechanism: ""), None, None))
+            *cast(
+                Any, ("Lax", self, self, refusals, SimpleNamespace(sign_out_path=lambda mechanism: ""), Nobody(), None)
+            )
         )
 
     async def owner(self, session_id: str) -> Session | None:
