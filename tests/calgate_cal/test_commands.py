@@ -329,7 +329,7 @@ def test_faulty_command_prints_one_line_and_changes_nothing(cals: Cals) -> None:
 
 def test_unreadable_file_of_users_changes_nothing(cals: Cals, tmp_path: Path) -> None:
     before = everything(cals)
-    for text in (b"\xff\xfe", b"nobody\n"):
+    for text in (b"\xff", b"\xff\xfe\x00", b"nobody\n"):
         (tmp_path / "users").write_bytes(text)
         result = cals("assign", "--file", str(tmp_path / "users"))
         assert result.exit_code == 1
