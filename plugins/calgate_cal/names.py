@@ -1,4 +1,4 @@
-"""Names of users as people write them: in the settings file, on the command line, in records."""
+"""Users and reference numbers as people write them: in the settings file, on the command line, in records."""
 
 from collections.abc import Collection
 
@@ -15,6 +15,11 @@ def normalize(written: str) -> str:
         return name.account.casefold()
     domain = name.domain.partition(".")[0] if name.form == "upn" else name.domain
     return f"{domain}\\{name.account}" if domain else name.account
+
+
+def fold_reference(written: str) -> str:
+    """Returns the one spelling of a reference number: users read it aloud, so neither case nor the hyphen counts."""
+    return "".join(filter(str.isalnum, written)).casefold()
 
 
 def spellings(name: str, key: str) -> frozenset[str]:

@@ -175,13 +175,16 @@ def test_csv_has_no_cell_that_a_spreadsheet_would_run(site: Bench, start: str) -
     assert (row["name"][0], row["document"][0]) == ("'", "'")
 
 
-@pytest.mark.parametrize("reference", ["K7QP2M", "k7qp2m", " K7qp2m "])
-def test_reference_is_found_in_any_case(site: Bench, reference: str) -> None:
-    assert [site.claim("alice"), site.claim("dave", reference="K7QP2M")] == ["session", "no-cal"]
-    assert "reference K7QP2M, no-cal" in site.run("explain", "dave", "--reference", reference).output
+@pytest.mark.parametrize(
+    "reference", ["K7QP-2M9X", "k7qp-2m9x", " K7qp-2M9x ", "k7qp2m9x", "K7QP 2M9X", "K7QP\u20132M9X"]
+)
+def test_reference_is_found_as_a_user_reads_it_aloud(site: Bench, reference: str) -> None:
+    assert [site.claim("alice"), site.claim("dave", reference="K7QP-2M9X")] == ["session", "no-cal"]
+    assert "reference K7QP-2M9X, no-cal" in site.run("explain", "dave", "--reference", reference).output
     assert "no denial of dave is on record with the reference XX" in (
         site.run("explain", "dave", "--reference", "XX").output
     )
+    assert "no denial" in site.run("explain", "dave", "--reference", "-").output
 
 
 def test_reference_of_a_waiting_pages_poll_finds_the_denial(site: Bench) -> None:

@@ -13,6 +13,7 @@ from calgate.plugin import spreadsheet_cell
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.audit import DENIALS, Record
 from calgate_cal.commands.command import Output, command, duration, local, table
+from calgate_cal.names import fold_reference
 from calgate_cal.reasons import WHY
 
 
@@ -109,12 +110,14 @@ async def _denial(license_admin: LicenseAdmin, user: str, at: str | None, refere
 
 
 async def _time_of(reference: str, records: Sequence[Record], license_admin: LicenseAdmin) -> float:
-    """Returns when a reference was used; -inf if it never was. Users read references aloud, so case does not count."""
-    folded = reference.strip().casefold()
+    """Returns when a reference was used; -inf if it never was."""
+    folded = fold_reference(reference)
     for record in records:
-        if record["reference"].casefold() == folded:
+        if folded and fold_reference(record["reference"]) == folded:
             return record.at
-    waiting = [waiter for waiter in await license_admin.queue() if waiter.reference.casefold() == folded]
+    waiting = [
+        waiter for waiter in await license_admin.queue() if folded and fold_reference(waiter.reference) == folded
+    ]
     return time.time() if waiting else -math.inf
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from calgate.plugin import DENIAL_REASONS
 from calgate_cal.audit import DENIALS, Record
+from calgate_cal.names import fold_reference
 from calgate_cal.reasons import WHY
 
 
@@ -34,7 +35,7 @@ def entry_of(record: Record) -> Entry:
     """Returns what is kept of a record."""
     return Entry(
         *(record.id, record.at, record.what in DENIALS, sys.intern(record["user"]), sys.intern(record["name"])),
-        *(record["reference"].casefold(), sys.intern(record["document"]), sys.intern(why(record))),
+        *(fold_reference(record["reference"]), sys.intern(record["document"]), sys.intern(why(record))),
     )
 
 

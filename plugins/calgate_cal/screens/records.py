@@ -20,6 +20,7 @@ from calgate.plugin import (
 )
 from calgate_cal.admin import LicenseAdmin
 from calgate_cal.audit import DENIALS, Record
+from calgate_cal.names import fold_reference
 from calgate_cal.planner.clock import Calendar
 from calgate_cal.reasons import WHY
 from calgate_cal.screens.denial_groups import ASSIGN, DAYS, GROUPS, grouped, groups_table
@@ -47,7 +48,7 @@ def denials_screen(licenses: Licenses) -> Screen:
 
     async def show(visitor: Visitor, inputs: Inputs) -> View:
         name = licenses.chosen(inputs)
-        reference, user = inputs.get("reference").casefold(), inputs.get("user").casefold()
+        reference, user = fold_reference(inputs.get("reference")), inputs.get("user").casefold()
         document = inputs.get("document").casefold()
         search = _search(licenses, inputs)
 
@@ -105,7 +106,7 @@ async def _waiting(admin: LicenseAdmin, reference: str) -> Sequence[Part]:
     return [
         Notice(f"{one.name} waits for {one.document}, at position {one.place}.", "warn")
         for one in await admin.queue()
-        if one.reference.casefold() == reference
+        if fold_reference(one.reference) == reference
     ]
 
 
