@@ -6,8 +6,9 @@ from html import escape
 from calgate_cal.planner import picture, purchase, text
 from calgate_cal.planner.plan import Plan
 
-_NAMES = 16  # users that fit on the second page
+_NAMES = 14  # users that fit on the second page
 _NOTES = 8
+_LONGEST_NOTE = 200
 
 STYLE = """
 :root { --card: #fff; --ink: #1c2321; --soft: #55605c; --line: #dfe3de; --accent: #0f6b5c; --tint: #e3f0ed;
@@ -21,20 +22,22 @@ p { margin: .3rem 0 } .soft, figcaption { color: var(--soft) } figure { margin: 
 .answer { border: 1px solid var(--line); border-top: 4px solid var(--accent); border-radius: 8px; padding: 1rem 1.2rem }
 .proof { background: var(--tint); border-radius: 8px; padding: .6rem .9rem; break-inside: avoid }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; break-inside: avoid }
-th, td { text-align: right; padding: .2rem .5rem; border-bottom: 1px solid var(--line) }
-th:first-child, td:first-child { text-align: left; white-space: nowrap }
+th, td { text-align: right; padding: .2rem .5rem; border-bottom: 1px solid var(--line); overflow-wrap: normal }
+th:first-child, td:first-child { text-align: left }
+.mixes td + td { white-space: nowrap }
 tr.chosen { font-weight: 600; background: var(--tint) }
 svg { width: 100%; height: auto; font-size: 11px; fill: var(--ink) }
 .bar, .cell { fill: var(--accent) } .grid { stroke: var(--line) } .band { fill: var(--accent); fill-opacity: .18 }
 .curve { fill: none; stroke: var(--accent); stroke-width: 2 } .mark { fill: var(--accent); stroke: #fff }
 .level0 { stroke: var(--ink); stroke-dasharray: 5 3 } .level1 { stroke: var(--warn); stroke-dasharray: 2 3 }
 .label1 { fill: var(--warn) } .on { fill: #fff } .off { fill: var(--soft) }
-.names { columns: 2; margin: .3rem 0; padding-left: 1.6rem; font-size: .85rem }
+.names { columns: 2; column-gap: 2rem; margin: .3rem 0; padding-left: 1.6rem; font-size: .85rem }
 ul { margin: .3rem 0; padding-left: 1.2rem }
 @media print {
   @page { size: A4; margin: 13mm }
+  html { font-size: 10pt } /* tables and headings are in rem */
   body { padding: 0; font-size: 9pt; line-height: 1.35; max-width: none }
-  h2 { margin-top: 8pt }
+  h2 { margin-top: 6pt } p { margin: .2rem 0 } th, td { padding: .1rem .5rem } ul, .method { font-size: 8pt }
   svg { height: 46mm }
   .second { break-before: page }
 }
@@ -114,14 +117,14 @@ def _numbers(plan: Plan) -> str:
     return f"<h2>{escape(title + beside)}</h2>" + table(["", "Session CALs", ""], rows)
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], chosen: int | None = None) -> str:
-    """Writes a table of escaped cells; the row `chosen` stands out."""
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], chosen: int | None = None, kind: str = "") -> str:
+    """Writes a table of escaped cells; the row `chosen` stands out. `kind`: a class of the style sheet."""
     head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
     body = "".join(
         f"<tr{' class=chosen' if number == chosen else ''}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>"
         for number, row in enumerate(rows)
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table{f' class={kind}' if kind else ''}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _mix(plan: Plan) -> str:
@@ -132,7 +135,7 @@ def _mix(plan: Plan) -> str:
     headings, rows = text.mixes(plan)
     rows = [[f"{row[0].strip()}{f' ({row[-1]})' if row[-1] else ''}", *row[1:-1]] for row in rows]
     chosen = next((number for number, row in enumerate(plan.mixes.rows) if row is plan.mixes.cheapest), None)
-    return f"<h2>Mixes of Named and Session CALs{_prices(plan)}</h2>" + table(headings[:-1], rows, chosen)
+    return f"<h2>Mixes of Named and Session CALs{_prices(plan)}</h2>" + table(headings[:-1], rows, chosen, "mixes")
 
 
 def _prices(plan: Plan) -> str:
@@ -168,8 +171,13 @@ def _what_if(plan: Plan) -> str:
 
 
 def _notes(plan: Plan, *, with_names: bool) -> str:
-    items = "".join(f"<li>{escape(note)}</li>" for note in text.notes_of(plan, with_names=with_names)[:_NOTES])
+    items = "".join(f"<li>{escape(_short(note))}</li>" for note in text.notes_of(plan, with_names=with_names)[:_NOTES])
     return f"<h2>What to know about the data</h2><ul>{items}</ul>" if items else ""
+
+
+def _short(note: str) -> str:
+    """Cuts a list of lines that cannot be read, which the text output has in full, to what the page has room for."""
+    return note if len(note) <= _LONGEST_NOTE else f"{note[:_LONGEST_NOTE].rpartition(' ')[0]} …"
 
 
 def _method(plan: Plan) -> str:
@@ -182,4 +190,5 @@ def _method(plan: Plan) -> str:
         "The proof makes a plan from the first half alone and plays the second half with it.",
         "Numbers marked ~ depend on an estimate." if plan.estimated else "",
     ]
-    return f"<h2>How it was worked out</h2><p class=soft>{escape(' '.join(filter(None, parts)))}</p>"
+    told = escape(" ".join(filter(None, parts)))
+    return f'<h2>How it was worked out</h2><p class="soft method">{told}</p>'

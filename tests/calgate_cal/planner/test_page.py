@@ -109,12 +109,28 @@ def test_names_are_escaped_and_can_be_left_out(tmp_path: Path) -> None:
     assert "user00" not in written(tmp_path, folder, "--price", "named=1,session=10", "--names", "none").read_text()
 
 
+def untidy_logs(folder: Path) -> Path:
+    """Logs with every difficulty: two spellings, a gap, torn and unreadable lines, a copy, another file."""
+    logs = sorted(site_logs(folder, 10, users=90).iterdir())
+    for log in logs[::2]:
+        log.write_text(re.sub(r"CORP\\(user\d\d)", r"\1@a-long-domain.corp.example", log.read_text()))
+    for log in logs[19:24]:
+        log.unlink()
+    logs[2].write_text(logs[2].read_text()[:-200] + "\n" + 12 * "half\ta\tline\n")
+    (folder / "Sessions_QVS9_copy.log").write_text(logs[7].read_text())
+    (folder / "readme.txt").write_text("of another kind")
+    return folder
+
+
 @pytest.mark.browser
-def test_page_prints_on_two_a4_pages(tmp_path: Path) -> None:
+@pytest.mark.parametrize("are_tidy", [True, False], ids=["tidy", "untidy"])
+def test_page_prints_on_two_a4_pages(tmp_path: Path, are_tidy: bool) -> None:
     from playwright.sync_api import sync_playwright
 
-    folder = site_logs(tmp_path / "logs", 26)
-    words = ("--session", 7, "--price", "named=1,session=10", "--what-if", "idle_timeout=15m")
+    folder = site_logs(tmp_path / "logs", 26) if are_tidy else untidy_logs(tmp_path / "logs")
+    words = ["--session", 7, "--price", "named=1,session=10,document=0.4", "--what-if", "idle_timeout=15m"]
+    if not are_tidy:
+        words += ["--exclude", "*user05", "--what-if", "queue=on", "--what-if", "usage=50"]
     page_file = written(tmp_path, folder, *words)
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGS)
