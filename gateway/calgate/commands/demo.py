@@ -73,7 +73,7 @@ async def _show(bind: str, console: str, folder: Path, *, is_busy: bool) -> None
                     await _assign(file, f"DEMO\\{person.account}")
             tries = demonstration.things_to_try(url.rstrip("/"), file, console_url(settings), is_busy=is_busy)
             click.echo("\n".join(tries))
-            click.echo(f"\nready {url}")
+            click.echo(f"\nCtrl-C ends everything.\n\nready {url}")
             process.use(is_wanted=True)
             if is_busy:
                 played.append(start_task(demonstration.play(url.rstrip("/")), "demo: a busy morning"))

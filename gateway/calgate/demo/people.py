@@ -109,8 +109,6 @@ def things_to_try(url: str, settings: Path, console: str, *, is_busy: bool = Fal
         "To see who holds which CAL:",
         "",
         f"  {_program()} cals list -c {quote(str(settings))}",
-        "",
-        "Ctrl-C ends everything.",
     )
 
 

@@ -126,6 +126,13 @@ def test_demonstration_users_can_sign_in_with_the_printed_password(tmp_path: Pat
     assert {user.nt_hash for user in people.values()} == {ntlmv2.nt_hash(PASSWORD)}
 
 
+def test_busy_demonstration_says_that_people_are_at_work_and_promises_nobody_a_session_cal(tmp_path: Path) -> None:
+    url, file, console = "http://127.0.0.1:8080", tmp_path / "calgate.toml", "http://127.0.0.1:8081/"
+    quiet, busy = ("\n".join(things_to_try(url, file, console, is_busy=is_busy)) for is_busy in (False, True))
+    assert ("takes the other Session CAL" in quiet, "takes the other Session CAL" in busy) == (True, False)
+    assert ("people are at work" in quiet, "14 people are at work" in busy) == (False, True)
+
+
 def test_dialect_reads_the_six_printed_commands(tmp_path: Path) -> None:
     lines = [
         line.strip()
