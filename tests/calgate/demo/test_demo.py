@@ -102,7 +102,7 @@ async def test_download_is_slow_and_websocket_ticks_and_echoes(server: aiohttp.C
 
 
 async def test_demonstration_server_stops_at_once_during_a_download() -> None:
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(8):  # the download would take ten
         async with aiohttp.ClientSession() as client, serve() as address:
             await client.ws_connect(f"{address}/live")
             answer = await client.get(f"{address}/export.csv")
