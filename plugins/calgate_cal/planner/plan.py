@@ -125,6 +125,8 @@ def prepare(history: History, options: Options, calendar: Calendar) -> Prepared:
     owners = _owners(wishes, history.owners, options)
     full, exceeded = (None, []) if history.has_denials else _hidden(wishes, visits, owners, options, calendar)
     told += [*kept, *exceeded]
+    if history.owners is None and 0 < len(owners) < (options.named or 0):
+        told.append(notes.Note(f"of the {options.named} Named CALs that you have, this log shows {len(owners)} in use"))
     if full is not None:
         wishes = sorted([*wishes, *full.wishes])
     if options.growth:

@@ -125,6 +125,7 @@ def test_a_log_that_names_owners_of_named_cals_makes_nobody_an_owner_in_addition
     words = ("--named", "3", "--session", "20", "--price", "named=1,session=10", "--keep-named", "--json")
     made = planned(plan(folder, *words))
     assert (made["now"]["named"], made["mix"][0]["named"]) == (3, 3)
+    assert "of the 3 Named CALs that you have, this log shows 1 in use" in made["notes"]
     assert "CORP\\user03" in {it["user"] for it in made["named"]}
     alone = planned(plan(folder, "--json"))
     assert (made["wishes"], made["recommended"]) == (alone["wishes"], alone["recommended"])
