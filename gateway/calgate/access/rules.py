@@ -173,7 +173,7 @@ class _Compiled:
 
     def _circumstances(self, request: AccessRequest, now: float) -> str | None:
         """Returns why the rule does not apply to any user here and now; None if it does."""
-        if self.paths and not _any_match(self.paths, request.path):
+        if self.paths and not self._is_at(request.path):
             return "it is about other paths"
         if self.documents and request.document is None:
             return "it is about documents, and the request opens none"
@@ -184,6 +184,13 @@ class _Compiled:
         if self.rule.hours and not is_within(self.rule.hours, now, self.zone):
             return "it is outside its hours"
         return None
+
+    def _is_at(self, path: str) -> bool:
+        """Fails closed: a server may take `/a` and `/a/` for the same page, but only deny rules assume so."""
+        if _any_match(self.paths, path):
+            return True
+        other = path.rstrip("/") if path.endswith("/") else f"{path}/"
+        return self.rule.deny and _any_match(self.paths, other)
 
     def _is_about(self, document: str) -> bool:
         """Fails closed: a request without a host may be about a document on any host, but only deny rules assume so."""

@@ -57,7 +57,8 @@ class Rule(Section):
     networks: tuple[Network, ...] = Field(default=(), min_length=1)
     """Client networks in CIDR notation. Without it the client may be anywhere."""
     paths: tuple[Annotated[str, AfterValidator(_is_path)], ...] = Field(default=(), min_length=1)
-    """Paths as glob patterns; `*` does not cross a slash, `**` does. Without it the rule applies to every path."""
+    """Paths as glob patterns; `*` does not cross a slash, `**` does. Without it the rule applies to every path. For a
+    rule with `deny`, a slash at the end of a request's path does not count: servers may ignore it."""
     documents: tuple[Annotated[str, AfterValidator(_is_document)], ...] = Field(default=(), min_length=1)
     """Documents as glob patterns. A request that opens no document never matches a rule with this key."""
     hours: Annotated[tuple[Hours, ...], BeforeValidator(_as_hours, json_schema_input_type=str | list[str])] = Field(

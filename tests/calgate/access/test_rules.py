@@ -57,6 +57,26 @@ def test_first_rule_that_matches_decides() -> None:
     assert refused.value.rule == "sales documents: nobody else"
 
 
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("/docs/secret.pdf", "/docs/secret.pdf/"),
+        ("/docs/*.pdf", "/docs/secret.pdf/"),
+        ("/admin/**", "/admin"),
+        ("/Admin/", "/admin"),
+    ],
+)
+def test_slash_at_the_end_gets_no_path_past_a_deny_rule_and_none_under_another(pattern: str, path: str) -> None:
+    deny = {"name": "closed", "paths": [pattern], "deny": True}
+    with pytest.raises(Forbidden) as refused:
+        rules(deny, BI).decide(asked("S-1-bi", path=path), NOON)
+    assert refused.value.rule == "closed"
+    with pytest.raises(Forbidden) as refused:
+        rules({**BI, "paths": [pattern]}).decide(asked("S-1-bi", path=path), NOON)
+    assert refused.value.rule != "closed"
+    assert rules(deny, BI).decide(asked("S-1-bi", path="/docs/public.txt"), NOON) == Grant("everybody in BI")
+
+
 def test_rule_for_documents_of_one_host_leaves_those_of_another_alone() -> None:
     closed = rules({"name": "closed", "documents": ["QVS@A|HR/**"], "deny": True}, BI)
     for document in ("qvs@b|hr/pay.qvw", "qvs@a|sales.qvw", "hr.qvw"):
