@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import Page, async_playwright, expect
 
 from support.gateway_process import (
     DocumentServer,
@@ -19,11 +20,21 @@ from support.gateway_process import (
     gateway,
     write_settings,
 )
+from support.screenshots import ARGS, CHROMIUM
 from support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SITES = ("flow", "full", "forged", "leave", "back", "stream", "user")  # each test has a license and a route of its own
+SITES = (
+    "flow",
+    "full",
+    "forged",
+    "leave",
+    "back",
+    "stream",
+    "user",
+    "chromium",
+)  # each test has a license and a route of its own
 PUBLIC = """
 [[routes]]
 path = "/{site}"
@@ -274,6 +285,51 @@ async def test_session_cookie_takes_no_cal_of_its_user_on_a_public_route(
     assert (await browser.open("/user/docs/welcome")).status == 200
     assert server.seen[-1].values("qvuser") == []
     assert [holder["anonymous"] for holder in await holders(gate, "user")] == [True]
+
+
+async def opened(page: Page, url: str) -> int:
+    response = await page.goto(url)
+    assert response is not None
+    status: int = response.status
+    return status
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs Chromium")
+async def test_visitors_in_chromium_get_a_cal_are_told_when_there_is_none_and_give_it_back(
+    gate: Gateway, server: DocumentServer, tmp_path: Path
+) -> None:
+    document = f"{gate.url}/chromium/docs/welcome"
+    without_cookies = tmp_path / "profile"
+    (without_cookies / "Default").mkdir(parents=True)
+    blocked = {"profile": {"default_content_setting_values": {"cookies": 2}}}
+    (without_cookies / "Default" / "Preferences").write_text(json.dumps(blocked))
+    async with async_playwright() as play:
+        browser = await play.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        first, second = [await (await browser.new_context()).new_page() for _ in range(2)]
+        assert (await opened(first, document), first.url) == (200, document)
+        [cookie] = await first.context.cookies()
+        assert (cookie["name"], cookie["httpOnly"], cookie["expires"]) == ("calgate-anonymous", True, -1)
+        assert len(await holders(gate, "chromium")) == 1
+        assert await opened(second, document) == 403
+        await expect(second.locator("h1")).to_have_text("No license is free for visitors")
+        await expect(second.get_by_text("your network address")).to_be_visible()
+        await asyncio.sleep(1.1)  # the store's own clock: the minimum of this license is a second
+        await first.goto(f"{gate.url}/_calgate/sign-out")
+        await first.get_by_role("button", name="Give the license back").click()
+        await expect(first.locator("h1")).to_have_text("The license is given back")
+        assert await first.context.cookies() == []
+        await second.get_by_role("link", name="Try again").click()
+        await expect(second).to_have_url(document)
+        assert len(await holders(gate, "chromium")) == 1
+        await browser.close()
+        context = await play.chromium.launch_persistent_context(
+            without_cookies, executable_path=CHROMIUM, args=ARGS, headless=True
+        )
+        third = await context.new_page()
+        assert await opened(third, document) == 403
+        await expect(third.get_by_text("Your browser must accept a cookie")).to_be_visible()
+        await context.close()
 
 
 async def test_forward_auth_refuses_a_public_route_with_a_license(gate: Gateway) -> None:
