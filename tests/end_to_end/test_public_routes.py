@@ -162,7 +162,13 @@ async def test_authorization_of_the_application_is_forwarded_where_the_cookie_si
 async def test_credentials_of_connections_and_tokens_of_ours_are_never_forwarded(
     gate: Gateway, server: DocumentServer
 ) -> None:
-    for value in ("Negotiate YII=", "negotiate\tYII=", "NTLM TlRMTVNTUAABAAAA", "Basic " + "Y2FsZ2F0ZV94OnE="):
+    for value in (
+        "Negotiate YII=",
+        "negotiate\tYII=",
+        "negotiate\tYII= x",
+        "NTLM TlRMTVNTUAABAAAA",
+        "Basic " + "Y2FsZ2F0ZV94OnE=",
+    ):
         await curl(f"{gate.url}/public/api", "-H", f"Authorization: {value}")
         assert server.seen[-1].values("authorization") == [], value
 

@@ -2,13 +2,16 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Collection
 
 TOKEN_PREFIX = "calgate_"  # noqa: S105 - what all of them have in common, and no secret
 """What every API token of the gateway begins with, so that one that is revoked is known as ours, too."""
 
 # These sign a connection in (RFC 4559), and document servers' connections are shared by many users.
-_OF_CONNECTIONS = frozenset({"negotiate", "ntlm", "kerberos"})
+_OF_CONNECTIONS = frozenset({"negotiate", "ntlm", "kerberos", "credssp"})
+# Blanks alone, and no tab: Apache ends a scheme at a tab too, and would find Negotiate where we find something else.
+_CREDENTIALS = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) +([^ ].*)")  # RFC 9110, 11.4
 
 
 def is_applications(value: bytes, our_schemes: Collection[str]) -> bool:
@@ -16,17 +19,20 @@ def is_applications(value: bytes, our_schemes: Collection[str]) -> bool:
 
     `our_schemes`: those of all authenticators, in lower case, offered or not.
     """
-    scheme, _, credentials = value.decode("latin-1").strip().partition(" ")
-    if scheme.lower() in _OF_CONNECTIONS or scheme.lower() in our_schemes:
+    read = _CREDENTIALS.fullmatch(value.decode("latin-1").strip(" \t"))
+    if read is None:
         return False
-    return bool(credentials.strip()) and not _has_token(scheme, credentials.strip())
+    scheme, credentials = read[1].lower(), read[2]
+    if scheme in _OF_CONNECTIONS or scheme in our_schemes:
+        return False
+    return not _has_token(scheme, credentials)
 
 
 def _has_token(scheme: str, credentials: str) -> bool:
     """Whether one of our tokens is in the credentials: as they are, or as user or password of Basic (RFC 7617)."""
     if TOKEN_PREFIX in credentials.lower():
         return True
-    if scheme.lower() != "basic":
+    if scheme != "basic":
         return False
     try:
         return TOKEN_PREFIX.encode() in base64.b64decode(credentials).lower()
