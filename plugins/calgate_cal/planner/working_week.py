@@ -1,6 +1,6 @@
 """On which weekdays people work: a history shows it, since not every country works from Monday to Friday."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 
 from calgate_cal.planner.clock import MONDAY_TO_FRIDAY, Calendar
@@ -15,9 +15,12 @@ def working_week(visits: Iterable[Visit], calendar: Calendar) -> frozenset[int]:
 
     A user counts once a day, so that a robot makes no working day.
     """
-    present = {(visit.user, calendar.slot(visit.begin).day) for visit in visits}
-    days = {day for _, day in present}
-    if not days or max(days) - min(days) < _WEEKS_AT_LEAST * 7 - 1:
+    present: dict[int, set[str]] = defaultdict(set)  # by day
+    for visit in visits:
+        present[calendar.slot(visit.begin).day].add(visit.user)
+    if not present or max(present) - min(present) < _WEEKS_AT_LEAST * 7 - 1:
         return MONDAY_TO_FRIDAY
-    users = Counter(day % 7 for _, day in present)
-    return frozenset(weekday for weekday, count in users.items() if count >= _SHARE * max(users.values()))
+    users = [0] * 7
+    for day, those in present.items():
+        users[day % 7] += len(those)
+    return frozenset(weekday for weekday, count in enumerate(users) if count >= _SHARE * max(users))
