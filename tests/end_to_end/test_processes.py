@@ -221,3 +221,38 @@ async def test_response_cut_short_by_the_stop_is_seen_as_incomplete(server: Docu
         reply = await asking
         assert (reply.status, reply.body) == (200, b"hello")
         assert reply.exit != 0
+
+
+async def test_crashed_worker_is_replaced_with_the_settings_in_force_while_the_file_is_being_edited(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    """Only a reload loads a file; until then its new text neither keeps a worker from starting nor reaches one."""
+    settings = write_settings(tmp_path, server.port)
+    async with gateway(settings) as gate:
+        good = settings.read_text()
+        denying = good.replace(
+            "[[access]]", '[[access]]\nname = "no alice"\ndeny = true\nusers = ["DEMO\\\\alice"]\n[[access]]', 1
+        )
+        for edited in ("half a line = ", denying):
+            settings.write_text(edited)
+            (old,) = workers_of(gate)
+            os.kill(old, signal.SIGKILL)
+            await until(lambda: workers_of(gate) not in ([], [old]), 20)  # noqa: B023 - called at once
+            assert (await curl(f"{gate.url}/portal", "--retry", "9", "--retry-connrefused", user="alice")).status == 200
+        gate.process.send_signal(signal.SIGHUP)
+        await until(lambda: "settings reloaded" in gate.log.read_text())
+        assert (await curl(f"{gate.url}/portal", user="alice")).status == 403
+
+
+async def test_sigusr2_with_a_faulty_file_keeps_the_running_program_and_logs_the_faults(
+    server: DocumentServer, tmp_path: Path
+) -> None:
+    settings = write_settings(tmp_path, server.port)
+    async with gateway(settings) as gate:
+        before = workers_of(gate)
+        settings.write_text(settings.read_text().replace("[session]", "[sesion]", 1))
+        gate.process.send_signal(signal.SIGUSR2)
+        await until(lambda: "upgrade failed, keeping the running program" in gate.log.read_text())
+        assert "sesion: unknown key; did you mean" in gate.log.read_text()
+        assert workers_of(gate) == before
+        assert (await curl(f"{gate.url}/portal", user="alice")).status == 200

@@ -65,7 +65,7 @@ async def _show(bind: str, console: str, folder: Path, *, is_busy: bool) -> None
             await store.redis.flushall()  # every demonstration starts empty
 
         url = public_url(settings)
-        process = ConsoleProcess(file)
+        process = ConsoleProcess()
 
         async def explain(gateway: Gateway) -> None:
             for person in demonstration.PEOPLE:
@@ -74,7 +74,7 @@ async def _show(bind: str, console: str, folder: Path, *, is_busy: bool) -> None
             tries = demonstration.things_to_try(url.rstrip("/"), file, console_url(settings), is_busy=is_busy)
             click.echo("\n".join(tries))
             click.echo(f"\nCtrl-C ends everything.\n\nready {url}")
-            process.use(is_wanted=True)
+            process.use(settings)
             if is_busy:
                 played.append(start_task(demonstration.play(url.rstrip("/")), "demo: a busy morning"))
 

@@ -31,10 +31,11 @@ def run(file: Path) -> None:
 
 @click.command(hidden=True)
 @config_option
+@click.option("--settings", "lent_settings", type=int, required=True, help="Descriptor lent by the parent.")
 @click.option("--slot", type=int, required=True)
 @click.option("--sockets", required=True, help="Descriptors lent by the parent, as JSON.")
-def worker(file: Path, slot: int, sockets: str) -> None:
+def worker(file: Path, lent_settings: int, slot: int, sockets: str) -> None:
     """Runs one worker of a gateway; its parent starts it."""
     from calgate.processes.worker import main
 
-    main(file, slot, sockets)
+    main(file, lent_settings, slot, sockets)

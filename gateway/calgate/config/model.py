@@ -201,6 +201,7 @@ class Settings:
     """A settings file without faults."""
 
     file: Path
+    text: str  # of the file when it was read
     core: Core
     plugins: Mapping[str, Section]  # by section; the sections of the plugins that the file configures
     modules: Mapping[str, Plugin]

@@ -27,18 +27,24 @@ def read(file: Path) -> Settings:
     """Reads a settings file. Raises ConfigError with every fault in it."""
     try:
         text = file.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
     except OSError as error:
         raise ConfigError([f"{file}: cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
         raise ConfigError([f"{file}: is not UTF-8 at byte {error.start}"]) from error
+    return parse(file, text)
+
+
+def parse(file: Path, text: str) -> Settings:
+    """Reads the text of a settings file, which may have changed on disk since. Raises ConfigError with every fault."""
+    try:
+        table = tomllib.loads(text)
     except RecursionError as error:
         raise ConfigError(
             [f"{file}: is not TOML that can be read: its lists or tables are nested too deeply"]
         ) from error
     except ValueError as error:  # TOMLDecodeError is one, and so are numbers that Python refuses to read
         raise ConfigError([f"{file}: is not TOML: {error}{_hint(str(error))}"]) from error
-    return _Reader(file, LineNumbers(text)).read(table)
+    return _Reader(file, text).read(table)
 
 
 def _hint(error: str) -> str:
@@ -59,9 +65,10 @@ _NEEDED = {
 class _Reader:
     """Collects faults while it reads, so that an administrator can correct them all at once."""
 
-    def __init__(self, file: Path, lines: LineNumbers) -> None:
+    def __init__(self, file: Path, text: str) -> None:
         self._file = file
-        self._lines = lines
+        self._text = text
+        self._lines = LineNumbers(text)
         self._faults: list[tuple[int, str]] = []
         self._points = plugin_loader.installed()
         self._loaded: dict[str, Plugin | None] = {}  # None: it cannot be used, which is reported
@@ -83,7 +90,7 @@ class _Reader:
         if self._faults or core is None:
             raise ConfigError([fault for _, fault in sorted(self._faults)])
         modules = {name: plugin for name, plugin in self._loaded.items() if plugin is not None}
-        return Settings(self._file, core, plugins, modules, sign_on)
+        return Settings(self._file, self._text, core, plugins, modules, sign_on)
 
     # ------------------------------------------------------------ plugins
 

@@ -18,6 +18,7 @@ from calgate.console.screens import screens_of
 from calgate.console.server import ConsoleServer
 from calgate.endpoints.console_socket import listen
 from calgate.plugin.options import config_option
+from calgate.processes.lent_settings import borrow
 from calgate.telemetry import log
 
 logger = logging.getLogger(__name__)
@@ -29,9 +30,10 @@ _SWITCH = 0.0005  # seconds after which a screen gets its turn while a thread re
 
 @click.command("console-process", hidden=True)
 @config_option
-def console_process(file: Path) -> None:
+@click.option("--settings", "lent_settings", type=int, required=True, help="Descriptor lent by the parent.")
+def console_process(file: Path, lent_settings: int) -> None:
     """Serves the administrators' console to the workers of one gateway; its parent starts it."""
-    settings = config.read(file)
+    settings = config.parse(file, borrow(lent_settings))
     section = settings.core.log
     log.start(section.format, section.level, settings.loggers)
     os.nice(_NICE)

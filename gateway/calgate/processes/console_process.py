@@ -8,9 +8,10 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 
+from calgate.config.model import Settings
 from calgate.plugin.tasks import start_task
+from calgate.processes.lent_settings import lend
 
 logger = logging.getLogger(__name__)
 
@@ -22,17 +23,16 @@ _ENDS_WITHIN = 5.0
 class ConsoleProcess:
     """Keeps one process of the console running while it is wanted."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self) -> None:
         self._task: asyncio.Task[None] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
-    def use(self, *, is_wanted: bool) -> None:
-        """Starts a process with the settings as they are now, and ends the one before it."""
+    def use(self, settings: Settings) -> None:
+        """Starts a process with these settings if they have a console, and ends the one before it."""
         self._stop()
-        if is_wanted:
-            self._task = start_task(self._keep(), "console process")
+        if settings.core.console is not None:
+            self._task = start_task(self._keep(settings), "console process")
 
     async def close(self) -> None:
         self._stop()
@@ -51,15 +51,18 @@ class ConsoleProcess:
             self._task.add_done_callback(self._ending.discard)
             self._task = None
 
-    async def _keep(self) -> None:
+    async def _keep(self, settings: Settings) -> None:
         ends = 0
         while True:
             began = asyncio.get_running_loop().time()
             # its standard input closes with this process, and then it ends by itself
-            self._process = process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "calgate", "console-process", "-c", str(self._file)),
-                stdin=asyncio.subprocess.PIPE,
-            )
+            with lend(settings.text) as lent:
+                self._process = process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-P", "-m", "calgate", "console-process"),
+                    *("-c", str(settings.file), "--settings", str(lent)),
+                    stdin=asyncio.subprocess.PIPE,
+                    pass_fds=(lent,),
+                )
             try:
                 code = await process.wait()
             finally:

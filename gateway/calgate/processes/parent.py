@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _OLD_WORKERS = "CALGATE_WORKERS"
 _LAST_PATIENCE = 5.0  # seconds after `listen.drain` until a worker that has not ended is killed
+_TRIED_WITHIN = 30.0  # seconds for the program on disk to read the settings file
 _BACK_OFF = (0.0, 0.5, 1.0, 2.0, 5.0)  # seconds before a crashed worker is replaced, by crashes in a row
 
 
@@ -52,7 +53,7 @@ class Parent:
         self._upgrade = False
         self._crashes = 0
         self._is_announced = False
-        self._console = ConsoleProcess(file)
+        self._console = ConsoleProcess()
         self._admin = Admin(lambda: self._workers, lambda: self._settings.core.listen)
 
     async def run(self) -> int:
@@ -69,7 +70,7 @@ class Parent:
             try:
                 self._workers = await self._start_generation(self._settings)
                 self._dismiss_predecessors()
-                self._console.use(is_wanted=self._settings.core.console is not None)
+                self._console.use(self._settings)
                 notify("READY=1", f"MAINPID={os.getpid()}")
                 logger.info("listening on %s", public_url(self._settings))
                 await self._supervise()
@@ -109,7 +110,7 @@ class Parent:
             self._announce()
             if self._upgrade:
                 self._upgrade = False
-                self._replace_program()
+                await self._replace_program()
             if self._reload:
                 self._reload = False
                 await self._reload_settings()
@@ -126,7 +127,7 @@ class Parent:
         started: dict[int, WorkerProcess] = {}
         try:
             for slot in range(settings.core.listen.workers):
-                started[slot] = await self._start(slot)
+                started[slot] = await self._start(settings, slot)
                 if slot == 0:
                     await started[0].wait_until_started()
             for child in started.values():
@@ -139,18 +140,21 @@ class Parent:
             raise
         return started
 
-    async def _start(self, slot: int) -> WorkerProcess:
-        return await WorkerProcess.start(self._file, slot, self._sockets.of_worker(slot), self._wanted.set)
+    async def _start(self, settings: Settings, slot: int) -> WorkerProcess:
+        return await WorkerProcess.start(settings, slot, self._sockets.of_worker(slot), self._wanted.set)
 
     async def _replace(self, slot: int) -> None:
-        """Replaces a worker that ended by itself; the new one also accepts the connections in its queue."""
+        """Replaces a worker that ended by itself; the new one also accepts the connections in its queue.
+
+        It has the settings in force, whatever the file says by now.
+        """
         ended = self._workers[slot]
         self._crashes = self._crashes + 1 if ended.age < 10 else 1
         pause = _BACK_OFF[min(self._crashes, len(_BACK_OFF)) - 1]
         logger.error("worker %d ended (%s); starting another", slot, ended.how_it_ended)
         await asyncio.sleep(pause)
         try:
-            self._workers[slot] = await self._start(slot)
+            self._workers[slot] = await self._start(self._settings, slot)
             await self._workers[slot].wait_until_started()
             await self._workers[slot].wait_until_ready()
         except (ConfigError, OSError) as error:
@@ -196,7 +200,7 @@ class Parent:
                 self._dismiss(child)
             self._workers = new
             self._settings = settings
-            self._console.use(is_wanted=settings.core.console is not None)
+            self._console.use(settings)
             self._sockets.close_others(settings.core)
             await self._admin.serve_on(self._sockets.of_admin())
             self._admin.reloads.succeeded()
@@ -210,8 +214,15 @@ class Parent:
 
     # ------------------------------------------------------------ upgrade in place
 
-    def _replace_program(self) -> None:
-        """Executes the program on disk in this process; the workers serve until those of the new program are ready."""
+    async def _replace_program(self) -> None:
+        """Executes the program on disk in this process; the workers serve until those of the new program are ready.
+
+        The new program first reads the file in a process of its own: from here on, a fault would end the gateway.
+        """
+        if faults := await _faults_of_program_on_disk(self._file):
+            for fault in faults:
+                logger.error("upgrade failed, keeping the running program: %s", fault)
+            return
         logger.info("replacing the program")
         store.hand_over()
         os.environ[HANDOVER] = self._sockets.hand_over()
@@ -239,6 +250,28 @@ async def _own_store(settings: Settings) -> AsyncIterator[None]:
             yield
     except (EmbeddedFaultError, NoServerError) as error:
         raise ConfigError([f"{settings.file}: {error}"], code=1) from error
+
+
+async def _faults_of_program_on_disk(file: Path) -> list[str]:
+    """Returns why the program on disk cannot run, or cannot read the settings file."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "calgate", "config", "show", "-c", str(file)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as error:
+        return [f"{sys.executable} cannot be started: {error.strerror}"]
+    try:
+        async with asyncio.timeout(_TRIED_WITHIN):
+            _, errors = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return [f"calgate config show does not end within {_TRIED_WITHIN:g} s"]
+    lines = errors.decode("utf-8", "replace").splitlines()
+    return (lines or [f"calgate config show ended with exit code {process.returncode}"]) if process.returncode else []
 
 
 async def _reap(pid: int, channel: int) -> None:

@@ -25,6 +25,7 @@ from calgate import config
 from calgate.app import Gateway
 from calgate.plugin.errors import ConfigError
 from calgate.plugin.tasks import start_task
+from calgate.processes.lent_settings import borrow
 from calgate.processes.serve import serve
 from calgate.processes.sockets import Role
 from calgate.processes.worker_process import STOPPING
@@ -34,13 +35,13 @@ _REPORT_EVERY = 1.0
 _COLLECTED_AT = 20_000  # objects allocated and not yet freed
 
 
-def main(file: Path, slot: int, sockets: str) -> None:
-    """Runs a worker; `sockets` is the parent's JSON: a list of [role, descriptor]."""
+def main(file: Path, lent_settings: int, slot: int, sockets: str) -> None:
+    """Runs a worker. `lent_settings` is a descriptor; `sockets` is the parent's JSON: a list of [role, descriptor]."""
     import uvloop
 
     channel = _Channel()
     try:
-        settings = config.read(file)
+        settings = config.parse(file, borrow(lent_settings))
         section = settings.core.log
         log.start(section.format, section.level, settings.loggers, access=section.access)
         lent: list[tuple[Role, socket.socket]] = [(role, socket.socket(fileno=fd)) for role, fd in json.loads(sockets)]

@@ -10,15 +10,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 
+from calgate.config.model import Settings
 from calgate.plugin.errors import ConfigError
 from calgate.plugin.tasks import start_task
+from calgate.processes.lent_settings import lend
 from calgate.processes.sockets import Role
 
 logger = logging.getLogger(__name__)
 
 _READY_WITHIN = 60.0
+_REPORTS_WITHIN = 30  # ticks of a second. Counted, because time also passes while this process or machine is stopped
+_TICK = 1.0
 _LINE = 4 << 20  # bytes of one report
 _LAST_LINES_WITHIN = 1.0  # seconds after the end of the process
 GO = b"go\n"
@@ -47,19 +50,21 @@ class WorkerProcess:
         self._ready = asyncio.Event()
         self._faults: tuple[str, ...] = ()
         self._began = time.monotonic()
+        self._ticks = 0  # since its last report
+        self._watching: asyncio.Task[None] | None = None
         self.metrics: dict[str, object] = {}
         self.health: dict[str, object] = {"status": "starting"}
         self._attending = start_task(self._attend(), "worker process", process.kill)
 
     @classmethod
     async def start(
-        cls, file: Path, slot: int, sockets: Sequence[tuple[Role, socket.socket]], on_change: Callable[[], None]
+        cls, settings: Settings, slot: int, sockets: Sequence[tuple[Role, socket.socket]], on_change: Callable[[], None]
     ) -> "WorkerProcess":
         """Starts a worker on the sockets. `on_change` is called when its health changes, and when it ends."""
         descriptors = [sock.fileno() for _, sock in sockets]
         passed = json.dumps([[role, sock.fileno()] for role, sock in sockets])
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, lend(settings.text) as lent:
             process = await asyncio.create_subprocess_exec(
                 *(
                     sys.executable,
@@ -68,7 +73,9 @@ class WorkerProcess:
                     "calgate",
                     "worker",
                     "-c",
-                    str(file),
+                    str(settings.file),
+                    "--settings",
+                    str(lent),
                     "--slot",
                     str(slot),
                     "--sockets",
@@ -76,7 +83,7 @@ class WorkerProcess:
                 ),
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
-                pass_fds=descriptors,
+                pass_fds=(*descriptors, lent),
                 env=_MALLOC | os.environ,
             )
         return cls(process, ours, on_change)
@@ -110,6 +117,7 @@ class WorkerProcess:
         await self._process.wait()
         with suppress(TimeoutError):
             await asyncio.wait_for(listening, _LAST_LINES_WITHIN)  # a process that it started may hold the channel open
+        self._stop_watching()
         self._started.set()
         self._ready.set()
         self._on_change()
@@ -126,6 +134,7 @@ class WorkerProcess:
                 break
             if not line:
                 break
+            self._ticks = 0
             self._take(line)
         self._writer.close()
 
@@ -157,6 +166,19 @@ class WorkerProcess:
         if self._writer is not None:
             self._writer.write(GO)
         await self._wait(self._ready)
+        self._watching = start_task(self._watch(), "worker watchdog")
+
+    async def _watch(self) -> None:
+        """Kills a worker that has stopped reporting: the kernel still gives it connections, which nobody serves."""
+        while self._ticks < _REPORTS_WITHIN:
+            await asyncio.sleep(_TICK)
+            self._ticks += 1
+        logger.error("worker %d: no report for %g s; killing it", self.pid, _REPORTS_WITHIN * _TICK)
+        self._process.kill()
+
+    def _stop_watching(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
 
     async def _wait(self, event: asyncio.Event) -> None:
         try:
@@ -175,7 +197,8 @@ class WorkerProcess:
             self._writer.write(STOPPING)
 
     def terminate(self) -> None:
-        """Lets it finish its open requests."""
+        """Lets it finish its open requests; it reports no more."""
+        self._stop_watching()
         if not self.has_ended:
             self._process.terminate()
 
