@@ -136,6 +136,16 @@ async def test_token_is_kept_for_half_its_life_and_only_for_the_same_statement(t
     assert await token_of(sign_on) != second
 
 
+async def test_number_of_kept_tokens_is_bounded_and_the_oldest_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calgate_assertion.assertion._LARGEST", 2)
+    sign_on = assertion(config(new_key(tmp_path)), Clock())
+    for account in ("ann", "bob", "cid"):
+        await token_of(sign_on, person=replace(BJÖRN, key=account, account=account))
+    assert [statement[0] for statement in sign_on._kept] == ["bob", "cid"]
+
+
 async def test_token_is_made_again_once_anything_that_it_says_has_changed(tmp_path: Path) -> None:
     """A user who has left a group must not keep a token that says otherwise."""
     sign_on = assertion(config(new_key(tmp_path), groups=("CORP\\HR", "CORP\\Sales")), Clock())

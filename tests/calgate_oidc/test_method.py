@@ -24,6 +24,7 @@ from calgate.plugin import (
     SignInRequest,
     Unavailable,
 )
+from calgate_oidc import pending
 from calgate_oidc import provider as provider_module
 from calgate_oidc.client_proof import ClientProof
 from calgate_oidc.method import OidcMethod
@@ -135,6 +136,22 @@ async def test_discovery_and_keys_are_fetched_once(method: OidcMethod, idp: Test
     await asyncio.gather(*(sign_in(method) for _ in range(5)))
     assert idp.requests.count("/.well-known/openid-configuration") == 1
     assert idp.requests.count("/keys") == 1
+
+
+async def test_requests_to_the_provider_pass_no_proxy_of_the_environment(
+    idp: TestProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    async with method_for(idp) as method:
+        assert isinstance(await sign_in(method), Authenticated)
+
+
+def test_path_that_no_cookie_could_carry_leads_to_the_start_page() -> None:
+    assert pending.begin("/" + "x" * 999, 0.0, is_fresh=False).back_to == "/" + "x" * 999
+    assert pending.begin("/" + "x" * 1000, 0.0, is_fresh=False).back_to == "/"
 
 
 async def test_answer_in_another_browser_is_refused(method: OidcMethod) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
@@ -94,6 +94,14 @@ def test_right_token_is_read() -> None:
 def test_claim_that_is_wrong_is_refused(changed: dict[str, Any], why: str) -> None:
     with pytest.raises(TokenRefusedError, match=why):
         read(sign(RIGHT | changed))
+
+
+@pytest.mark.parametrize("claim", ["nonce", "sub"])
+def test_half_a_surrogate_pair_is_no_text(claim: str) -> None:
+    written = json.dumps(RIGHT | {claim: "\ud800"}).encode()
+    token = jws.serialize_compact({"alg": "RS256", "kid": "first"}, written, key("first"))
+    with pytest.raises(TokenRefusedError, match="not a text"):
+        read(token)
 
 
 def test_token_without_nonce_is_refused() -> None:
@@ -190,7 +198,8 @@ def test_keys_that_must_not_verify_are_left_out() -> None:
     listed = [key("first").as_dict(private=False), secret, encryption, broken, weak, 7, {"kty": "EC", "crv": []}]
     with pytest.warns(SecurityWarning):
         assert list(read_keys({"keys": listed})) == ["first"]
-    documents: list[dict[str, Any]] = [{}, {"keys": {}}, {"keys": []}, {"keys": [secret]}, {"keys": [{}] * 101}]
+    documents: list[dict[str, Any]] = [{}, {"keys": {}}, {"keys": []}, {"keys": [secret]}]
+    documents += [{"keys": [{}] * 101}, {"keys": [key("first").as_dict(private=False)] * 101}]
     for document in documents:
         with pytest.raises(ProviderFaultError):
             read_keys(document)

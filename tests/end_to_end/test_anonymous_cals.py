@@ -201,6 +201,8 @@ async def test_forged_cookies_and_documents_without_a_rule_take_no_cal(
     assert b"No access rule allows you" in secret.body
     elsewhere = await curl(f"{gate.url}/_calgate/cookie?to=//evil.example/", "-H", f"Cookie: calgate-anonymous={value}")
     assert elsewhere.values("location") == ["/"]
+    own = await curl(f"{gate.url}/_calgate/cookie?to=/_calgate/cookie", "-H", f"Cookie: calgate-anonymous={value}")
+    assert own.values("location") == ["/"], "else the browser would be sent in a circle"
     for asks in (("-I",), ("-H", "Sec-Purpose: prefetch")):
         looked = await browser.get("/forged/docs/welcome", *asks)
         assert looked.status == 403, "what only looks takes no CAL"

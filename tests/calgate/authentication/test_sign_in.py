@@ -11,9 +11,10 @@ from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.session import Session
 from calgate.authentication.settings import SessionSection
 from calgate.authentication.sign_in import SignIn
+from calgate.authentication.token import Token
 from calgate.http.headers import Cookies, RequestHeaders
 from calgate.http.request import Request
-from calgate.plugin.errors import AuthenticationFailed, Refusal, SignInNeeded, Unavailable
+from calgate.plugin.errors import AccountRefused, AuthenticationFailed, CrossSite, Refusal, SignInNeeded, Unavailable
 from calgate.plugin.identity import Authenticated, Continue, Identity, Peer, Person
 from calgate.telemetry.metrics import Metrics
 
@@ -100,9 +101,17 @@ class Site:
         self.sign_in = SignIn(*values)
 
     def request(
-        self, credentials: str = "", *, session: str = "", method: str = "GET", behind_proxy: bool = False
+        self,
+        credentials: str = "",
+        *,
+        session: str = "",
+        method: str = "GET",
+        behind_proxy: bool = False,
+        site: bytes = b"",
     ) -> Request:
         by_name = {b"authorization": f"Negotiate {credentials}".encode()} if credentials else {}
+        if site:
+            by_name[b"sec-fetch-site"] = site
         cookies = Cookies({b"calgate": session.encode()}, (), b"doc=1")
         headers = RequestHeaders(cookies=cookies, by_name=by_name)
         raw = SimpleNamespace(version=(1, 1))
@@ -202,3 +211,29 @@ def test_schemes_are_offered_again_after_a_failure_but_not_without_end(
     request = site.request()
     assert site.handshakes.challenges_after(request, AuthenticationFailed("x")) == offered
     assert site.handshakes.challenges_after(request, SignInNeeded("x")) == cast(Any, ("Negotiate",))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_sign_in_that_another_sites_page_requests_uses_no_credentials(site: Site, method: str) -> None:
+    with pytest.raises(CrossSite):
+        await site.sign_in.by_handshake(site.request("alice", method=method, site=b"cross-site"))
+    assert site.scheme.steps == []
+
+
+def by_token(account: str, until: float) -> Session:
+    """A session of a token that alice has until then."""
+    session = Session("digest", Identity("DEMO", account, "token"), "alice", "DEMO\\alice", "::1", False, 0.0)
+    routes = frozenset({"/"})
+    session.set_token(Token("digest", "1", "DEMO", "alice", "alice", "root", 0.0, until, routes, ()))
+    return session
+
+
+async def test_token_is_refused_once_its_name_belongs_to_another_account(site: Site) -> None:
+    assert (await site.sign_in.person(by_token("alice", 2000.0), 1000.0, 0)).key == "alice"
+    with pytest.raises(AccountRefused, match="another account"):
+        await site.sign_in.person(by_token("carol", 2000.0), 1000.0, 0)
+
+
+async def test_token_that_has_expired_is_refused_when_its_account_is_looked_up_again(site: Site) -> None:
+    with pytest.raises(AuthenticationFailed, match="has expired"):
+        await site.sign_in.person(by_token("alice", 999.0), 1000.0, 0)
