@@ -1,8 +1,10 @@
 """Wishes made of records: one that was tried again is still one wish."""
 
+import pytest
+
 from calgate_cal.planner.curve import one_pass
 from calgate_cal.planner.replay import Clocks
-from calgate_cal.planner.wishes import Denial, Retries, link
+from calgate_cal.planner.wishes import Denial, Retries, link, merge
 from support.visits import BEGIN, HOUR, MINUTE, visit
 
 
@@ -50,3 +52,11 @@ def test_a_visit_long_after_a_denial_is_a_wish_of_its_own() -> None:
     for begin, wishes in ((60, 1), (60.1, 2)):
         found, _ = link([visit(begin, 90, "bob")], [denial(0, "bob")], HOUR)
         assert (len(found), found[0].denied) == (wishes, True)
+
+
+@pytest.mark.parametrize("kinds", [("document", "session"), ("session", "document"), ("usage", "session")])
+def test_two_visits_at_once_need_what_the_more_demanding_one_needs(kinds: tuple[str, str]) -> None:
+    first, second = (
+        visit(begin, 60, "ann")._replace(kind=kind, document=f"{begin}.qvw") for begin, kind in enumerate(kinds)
+    )
+    assert [it.kind for it in merge([first, second])[0]] == ["session"]
