@@ -142,7 +142,7 @@ def remaining_steps(domain: Domain, answers: Answers, file: Path) -> Iterator[St
 
 
 def _guide(chapter: str) -> str:
-    """Returns the path of a chapter: beside an installed program, or in a checkout."""
+    """Returns the path of a chapter: next to an installed program, or in a checkout."""
     installed = Path(sys.prefix, "share", "calgate", "guide", f"{chapter}.md")
     return str(installed) if installed.exists() else f"deploy/guide/{chapter}.md"
 

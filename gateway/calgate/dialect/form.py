@@ -1,4 +1,4 @@
-"""Reads the fields of a form in a request's body, as the servers do that give a program query and form as one. Pure."""
+"""Reads the fields of a form in a request's body, like servers that merge query and form for a program. Pure."""
 
 import re
 from collections.abc import Sequence

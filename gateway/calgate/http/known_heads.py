@@ -41,7 +41,7 @@ Key = tuple[Block, str, bool]  # with the peer's address and TLS: equal bytes ma
 
 @dataclass(frozen=True, slots=True)
 class Changing:
-    """Where the values stand that may change."""
+    """The positions of the values that may change."""
 
     places: Sequence[int]  # in the parsed headers
     lines: bytes  # the forwarded ones, with a place for each value
@@ -110,7 +110,7 @@ def split_head(data: bytes) -> tuple[str, Block, tuple[bytes, ...]] | None:
 def find_changing(
     block: Block, values: Sequence[bytes], raw_headers: Sequence[Header], headers: RequestHeaders
 ) -> Changing | None:
-    """Returns where these values stand in the parsed headers of the block.
+    """Returns the positions of these values in the parsed headers of the block.
 
     None where the parser did not find each of them as the whole value of a header that occurs once, or where one is not
     forwarded as it came: then the block cannot be remembered.

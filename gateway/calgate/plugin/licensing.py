@@ -77,7 +77,7 @@ class NoCal(Refusal):
 
 
 ANONYMOUS_KEYS = "anonymous:"
-"""What the key of every anonymous claimant begins with, and no user's key."""
+"""The beginning of every anonymous claimant's key; no user's key begins so."""
 
 
 @dataclass(frozen=True, slots=True)

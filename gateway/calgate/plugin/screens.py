@@ -181,7 +181,7 @@ class View:
     parts: Sequence[Part]
     is_live: bool = False  # the page refreshes itself; so does a user's own screen with a part that is live
     is_partial: bool = False  # something is still being read: the page says so, and programs get 503
-    about: Subject | None = None  # below it stand the shares that other screens have of this user
+    about: Subject | None = None  # the parts of other screens about this user follow below it
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,5 +195,5 @@ def _bind_unix(path: str) -> socket.socket:
 
 
 def is_other_file(path: str) -> bool:
-    """Whether there is a file that is no socket: a connection to it is refused too, and it must not be removed."""
+    """Whether the path is a file but not a socket: a connection to it is refused too, and it must not be removed."""
     return os.path.lexists(path) and not Path(path).is_socket()

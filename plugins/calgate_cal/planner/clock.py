@@ -14,7 +14,7 @@ _EPOCH = date(1970, 1, 5)  # a Monday
 _YEARS = range(2000, 2100)  # one visit of 1899, as an empty time is often written, would make a history of a century
 
 _CLOCK = r"(\d{1,2})(?:[:.](\d{2})(?:[:.](\d{2}))?)?(?:[.,]\d+)?"
-# of a year in two digits only slashes and dots say where it stands: 26-03-02 can begin with it
+# a year in two digits is recognized with slashes and dots only: 26-03-02 can begin with it
 _SLASHED = re.compile(rf"(\d{{1,2}})[/-](\d{{1,2}})(?:[/-](?=\d{{4}})|/)(\d{{4}}|\d{{2}})[ T]{_CLOCK}")
 _DOTTED = re.compile(rf"(\d{{1,2}})\. ?(\d{{1,2}})\. ?(\d{{4}}|\d{{2}})[ T]{_CLOCK}")
 _PACKED = re.compile(r"(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})(?:\.\d+)?(Z|[+-]\d{2}:?\d{2})?")

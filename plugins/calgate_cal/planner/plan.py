@@ -221,7 +221,7 @@ def _owners(wishes: Sequence[Wish], holders: Collection[str] | None, options: Op
 
 
 def _without_document_cals(wishes: list[Wish]) -> tuple[list[Wish], list[notes.Note]]:
-    """Leaves out what Document CALs served: their owners keep them, and need no other CAL for that."""
+    """Removes visits on Document CALs: their owners keep them, and need no other CAL for these visits."""
     others = [wish for wish in wishes if wish.kind != "document"]
     if len(others) == len(wishes):
         return wishes, []

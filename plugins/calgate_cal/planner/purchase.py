@@ -22,7 +22,7 @@ def present(plan: Plan) -> Counts | None:
 
 
 def price(plan: Plan, wanted: Counts) -> float | None:
-    """Returns the price of what is wanted beyond what there is now; None if one of the two is not known."""
+    """Returns the price of the CALs to add; None if the price or the present number is not known."""
     have, prices = present(plan), plan.prices
     if have is None or prices is None:
         return None
@@ -31,7 +31,7 @@ def price(plan: Plan, wanted: Counts) -> float | None:
 
 
 def answer(plan: Plan, below: str) -> tuple[str, str]:
-    """Returns what to buy, and what that brings. `below`: the rate of denials to stay below, as it is written."""
+    """Returns the purchase and its effect. `below`: the rate of denials to stay below, as it is written."""
     best, have = plan.mixes.cheapest, present(plan)
     why = f"keep{'s' if best else ''} denials below {below}{', also as use grows' if plan.advice.trend else ''}"
     if best is None:

@@ -122,7 +122,7 @@ def _numbers(plan: Plan) -> list[str]:
 
 
 def worst(plan: Plan) -> str:
-    """Says what share is denied with what there is now, and when most."""
+    """Describes the share that is denied with the present CALs, and the worst time."""
     now = plan.now
     return (
         f"{rate(plan, now.rate)} denied, worst {hour_of_week(now.worst_hour)}: {rate(plan, now.worst_hour_rate)}"

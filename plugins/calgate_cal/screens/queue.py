@@ -70,7 +70,7 @@ class _Queue:
         return View([*parts, note, table, *today], is_live=True, is_partial=not is_read)
 
     async def about(self, visitor: Visitor, subject: Subject) -> View:
-        """Shows where a user stands in each queue."""
+        """Shows a user's position in each queue."""
         parts: list[Part] = []
         for name in self._licenses.names:
             waiting = await self._licenses.admin(name, visitor).queue()

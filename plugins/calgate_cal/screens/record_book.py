@@ -23,7 +23,7 @@ _MOST_WAITS = 50_000
 _MOST_SPANS = 2_000_000  # of each kind; the oldest are forgotten
 _MOST_FOLLOWED = 1_000_000  # records after the first reading; then all that the store still has are read again
 _LINK = 3600.0  # seconds between two attempts of one wish, as the planner has it
-_LET_IN = ("granted", "let-in")  # the ends of a wait that was worth it
+_LET_IN = ("granted", "let-in")  # the ends of a successful wait
 _NO_DENIALS = ("granted", "taken-back", "kept", "visited")
 
 
