@@ -38,7 +38,8 @@ async def test_console_is_served_on_its_own_address_and_is_404_among_documents(c
     cookie = ("-H", f"Cookie: {await console.cookie('root')}")
     assert (await curl(console.gate.url + ADMIN, *cookie)).status == 404
     assert (await curl(console.gate.url + ADMIN + "holders", *cookie)).status == 404
-    assert (await curl(console.gate.url + ADMIN)).status == 404  # without a challenge
+    stranger = await curl(console.gate.url + ADMIN)
+    assert (stranger.status, stranger.values("cache-control")) == (404, ["no-store"]), "a 404 is cacheable"
 
 
 async def test_documents_are_404_on_the_address_of_the_console(console: Console) -> None:

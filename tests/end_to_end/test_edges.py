@@ -85,6 +85,17 @@ async def test_long_path_of_a_refused_request_does_not_fill_the_log(gate: Gatewa
     assert all(len(str(line["path"])) <= 1_000 for line in gate.decisions() if "path" in line)
 
 
+@pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "x-http-method", "X-Method-Override"])
+async def test_unlisted_method_in_an_override_is_405(gate: Gateway, server: DocumentServer, name: str) -> None:
+    cookie = await cookie_of(gate, "alice")
+    server.seen.clear()
+    for value, status in (("TRACE", 405), (" propfind ", 405), ("PUT, TRACE", 405), ("", 405), ("put", 200)):
+        header = f"{name}: {value}" if value else f"{name};"  # curl's way to send an empty header
+        reply = await curl(f"{gate.url}/portal", "-d", "a=1", "-H", header, "-H", f"Cookie: {cookie}")
+        assert reply.status == status, value
+    assert [exchange.values(name) for exchange in server.seen] == [["put"]]
+
+
 async def test_unlisted_method_is_405_with_allow(gate: Gateway, server: DocumentServer) -> None:
     reply = await curl(f"{gate.url}/portal", "-X", "TRACE", user="alice")
     assert reply.status == 405

@@ -194,7 +194,8 @@ def role_of_token(token: Token, role: ConsoleRole) -> ConsoleRole:
 
 def not_found() -> Response:
     """Returns a bare 404: nothing here says whether the site has a console."""
-    return Response(404, [(b"Content-Type", b"text/plain"), (b"Date", date())], b"not found\n")
+    headers = [(b"Content-Type", b"text/plain"), (b"Cache-Control", b"no-store"), (b"Date", date())]
+    return Response(404, headers, b"not found\n")
 
 
 def token_of(session: Session) -> str:

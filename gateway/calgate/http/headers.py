@@ -122,6 +122,8 @@ class RequestHeaders:
 
 _FORWARD, _READ, _FORWARD_AND_READ, _COOKIE = range(1, 5)  # how a header of a request is handled
 
+METHOD_OVERRIDES = (b"x-http-method-override", b"x-http-method", b"x-method-override")
+
 # headers that are forwarded and that the gateway reads too
 _READ_TOO = frozenset(
     {
@@ -142,6 +144,7 @@ _READ_TOO = frozenset(
         b"access-control-request-method",
         b"access-control-request-headers",
         b"access-control-request-private-network",
+        *METHOD_OVERRIDES,
     }
 )
 

@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from calgate.http.address import client_address, client_host, client_scheme, is_trusted
 from calgate.http.connection import ClientConnection, RawRequest
-from calgate.http.headers import Header, RequestHeaderFilter, RequestHeaders
+from calgate.http.headers import METHOD_OVERRIDES, Header, RequestHeaderFilter, RequestHeaders
 from calgate.http.known_heads import KnownHead
 from calgate.http.origin import own_origins
 from calgate.http.target import Target, read_target, to_origin_form
@@ -201,6 +201,7 @@ def read_request(
         raise BadRequest("not HTTP/1.0 or HTTP/1.1")  # llhttp accepts 0.9 and 2.0
     if raw.method not in methods:
         raise MethodRefused(f"method {raw.method[:20]!r}")
+    _demand_no_other_method(headers, methods)
     _demand_plain_framing(raw, headers)
     host = headers.get(b"host").lower()
     if not _is_host(host) and (host or raw.version >= HttpVersion11):  # HTTP/1.0 may leave it out
@@ -255,6 +256,13 @@ def known_request(raw: RawRequest, known: KnownHead, public_origins: Sequence[st
         known.behind_proxy,
         public_origins=public_origins,
     )
+
+
+def _demand_no_other_method(headers: RequestHeaders, methods: frozenset[str]) -> None:
+    """Raises MethodRefused where some servers would take the request for one of a method that is not accepted."""
+    for name in METHOD_OVERRIDES:
+        if name in headers.by_name and (method := headers.get(name).strip().upper()) not in methods:
+            raise MethodRefused(f"method {method[:20]!r} in {name.decode()}")
 
 
 def _demand_plain_framing(raw: RawRequest, headers: RequestHeaders) -> None:
