@@ -147,7 +147,8 @@ def reason(plan: Plan) -> str:
     if not advice.is_certain:
         return "4 weeks are needed to say how sure"
     if advice.trend:
-        return f"use grows: {percent(advice.trend)} more hours expected in the next {advice.weeks} weeks"
+        grown = f"{advice.high} x {1 + advice.trend:.4g} = {advice.high * (1 + advice.trend):.1f}"
+        return f"use grows: {percent(advice.trend)} more hours expected in the next {advice.weeks} weeks, and {grown}"
     return "enough in nine of ten draws of the weeks"
 
 

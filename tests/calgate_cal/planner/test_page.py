@@ -92,7 +92,7 @@ def test_page_says_which_cals_are_for_the_growth_of_use(tmp_path: Path) -> None:
     said = headline(written(tmp_path, folder, *words).read_text())[1]
     assert said.endswith(
         "also as use grows. For the past, 8 Session CALs would have been enough;"
-        " use grows: 9.5 % more hours expected in the next 26 weeks."
+        " use grows: 9.5 % more hours expected in the next 26 weeks, and 8 x 1.095 = 8.8."
     )
 
 
