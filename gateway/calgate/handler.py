@@ -85,7 +85,7 @@ class Handler:
 
     def _remember_head(self, key: Key, request: Request, session_key: str) -> None:
         raw = request.raw
-        changing = find_changing(key[0], raw.values, raw.raw_headers, request.headers)
+        changing = find_changing(key[1], raw.values, raw.raw_headers, request.headers)
         if changing is None:
             return
         head = KnownHead(
@@ -104,19 +104,18 @@ class Handler:
     def _reading(self, request: Request) -> Reading | None:
         """Reads a plain request for a document server; returns None for any other request. Raises its Refusal."""
         known = request.raw.known
-        if known is not None:
-            reading = known.readings.get(request.raw_target)
-            if reading is not None:
-                return cast(Reading, reading)
-        elif not request.is_plain:
+        memory = None if request.raw.body else known  # a body may name the document
+        if memory is not None and request.raw_target in memory.readings:
+            return cast(Reading, memory.readings[request.raw_target])
+        if known is None and not request.is_plain:
             return None
         if request.target.path.startswith(PREFIX):
             return None
         if self._console is not None and self._console.is_console_host(request):
             return None
         reading = self._pipeline.questions.read(request, self._find_route(request.host, request.target.path))
-        if known is not None and reading is not None:
-            known.remember_reading(request.raw_target, reading)
+        if memory is not None and reading is not None:
+            memory.remember_reading(request.raw_target, reading)
         return reading
 
     def _deliver(self, exchange: WarmExchange, response: Response) -> None:

@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from calgate.plugin.access import Grant
 from support.gateway_process import Exchange, document_server, write_settings
+from support.qlikview import CALL, update, write_qlikview
 from support.warm_gateway import Warm, warm_gateway
 
 pytestmark = pytest.mark.server
@@ -60,6 +61,82 @@ async def test_known_headers_with_another_referer_are_forwarded_with_it(warm: Wa
     assert parsed(warm) == before
     await warm.get(fields="DNT: 1\r\nReferer: http://g/5\r\n")  # in another order
     assert parsed(warm) == before + 1
+
+
+async def post(warm: Warm, body: bytes, path: str = "/page", fields: str = "") -> Exchange:
+    warm.send(path, method="POST", fields=f"Content-Length: {len(body)}\r\n{fields}", body=body)
+    assert (await warm.receive())[0].startswith(b"HTTP/1.1 200")
+    return warm.server.seen[-1]
+
+
+async def test_known_headers_with_another_body_are_forwarded_with_it(warm: Warm) -> None:
+    for number in range(3):
+        await post(warm, b"x" * (9 + number))
+    before = parsed(warm)
+    for body in (b"one", b"another", b"GET / HTTP/1.1\r\nHost: g\r\n\r\n", b"", b"\r\n\r\n"):
+        exchange = await post(warm, body)
+        assert (exchange.head.partition(b" ")[0].decode(), exchange.body) == ("POST", body)
+        assert exchange.values("Content-Length") == [str(len(body))]
+    assert parsed(warm) == before
+
+
+async def test_body_that_comes_later_than_its_known_head_is_one_request(warm: Warm) -> None:
+    for _ in range(3):
+        await post(warm, b"hello")
+    warm.send("/page", method="POST", fields="Content-Length: 5\r\n", body=b"he")
+    await asyncio.sleep(0.1)
+    warm.writer.write(b"llo")
+    await warm.receive()
+    assert warm.server.seen[-1].body == b"hello"
+    assert (await post(warm, b"next")).body == b"next"
+
+
+async def test_request_behind_a_known_one_with_a_body_is_never_part_of_it(warm: Warm) -> None:
+    for _ in range(3):
+        await post(warm, b"hello")
+    count = len(warm.server.seen)
+    warm.send("/page", method="POST", fields="Content-Length: 5\r\n", body=b"helloGET /a HTTP/1.1\r\nHost: g\r\n\r\n")
+    await warm.receive()
+    await warm.receive()
+    assert warm.server.seen[count].head.startswith(b"POST ")
+    assert warm.server.seen[count].body == b"hello"
+
+
+async def test_known_headers_with_a_body_and_another_method_are_two_requests(warm: Warm) -> None:
+    for _ in range(3):
+        await post(warm, b"hello")
+    before = parsed(warm)
+    warm.send("/page", fields="Content-Length: 5\r\n", body=b"hello")
+    await warm.receive()
+    assert (warm.server.seen[-1].head.partition(b" ")[0].decode(), parsed(warm)) == ("GET", before + 1)
+
+
+async def test_known_headers_with_a_body_go_to_a_task_whole(warm: Warm) -> None:
+    """Memory does not know this path, so the four questions are asked; the body is not in the connection then."""
+    for _ in range(3):
+        await post(warm, b"hello")
+    before = parsed(warm)
+    exchange = await post(warm, b"another", "/docs/new")
+    assert (exchange.path, exchange.body) == ("/docs/new", b"another")
+    assert len(warm.tasks) == 1
+    assert parsed(warm) == before
+
+
+async def test_document_that_a_body_names_is_judged_though_the_headers_are_known(tmp_path: Path) -> None:
+    """The commands have the same target, headers and length; only one of them names a document that alice may open."""
+    path = f"{CALL}?mark=0123456789abcdef"
+    opened, closed = update("AB/Sales.qvw").encode(), update("HR/Sales.qvw").encode()
+    assert len(opened) == len(closed)
+    async with document_server() as server, warm_gateway(write_qlikview(tmp_path, server.port), server) as warm:
+        for _ in range(4):
+            await post(warm, opened, path)
+        before = parsed(warm)
+        count = len(server.seen)
+        warm.send(path, method="POST", fields=f"Content-Length: {len(closed)}\r\n", body=closed)
+        await warm.receive()
+        assert len(server.seen) == count
+        assert parsed(warm) == before
+        assert (await post(warm, opened, path)).body == opened
 
 
 async def test_line_in_a_referer_is_never_a_header(warm: Warm) -> None:

@@ -20,7 +20,7 @@ from aiohttp.web_protocol import ERROR, _ErrInfo
 
 from calgate.http.address import canonical_address
 from calgate.http.headers import Header
-from calgate.http.known_heads import Key, KnownHead, KnownHeads, split_head
+from calgate.http.known_heads import Key, KnownHead, KnownHeads, RequestSplitter
 from calgate.http.parse_errors import refusal_for
 from calgate.http.readable import ReadableConnection
 from calgate.http.writable import close_in_time
@@ -38,6 +38,7 @@ class RawRequest:
     """One request on one connection."""
 
     __slots__ = (
+        "body",
         "connection",
         "content",
         "exchange",
@@ -75,6 +76,7 @@ class RawRequest:
         self.known: KnownHead | None = (
             None  # its parsed headers, where they are known; the parser has not seen the request then
         )
+        self.body = b""  # where its headers are known: all of it, which is not in `content`
         self.request: object = None  # the handler's reading of it
         self.exchange: Abandonable | None = None  # begun at once, until it is finished or a task takes it over
 
@@ -127,6 +129,7 @@ class ClientConnection(ReadableConnection):
         "_handshake",
         "_is_between_requests",
         "_is_flushing",
+        "_splitter",
         "address",
         "failed_sign_ins",
         "is_secure",
@@ -143,6 +146,7 @@ class ClientConnection(ReadableConnection):
         self.failed_sign_ins = 0
         self._handshake: Handshake | None = None
         self._asleep: asyncio.Future[None] | None = None  # what the task waits for while a request is served at once
+        self._splitter = RequestSplitter()
         self._is_between_requests = True  # the parser has not begun a request
         self._is_flushing = False  # a response that was sent at once waits for a slow reader
 
@@ -258,7 +262,8 @@ class ClientConnection(ReadableConnection):
         """Reads requests; wakes the task that serves them, unless the server can serve the next one at once."""
         waiter = self._waiter
         if waiter is None or waiter.done() or self._messages:
-            self._is_between_requests = False
+            if data:  # aiohttp passes b"" where a body has been read
+                self._is_between_requests = False
             self._receive(data)
             return
         self._waiter = None  # aiohttp would wake the task
@@ -277,29 +282,35 @@ class ClientConnection(ReadableConnection):
         it is waiting for belong to a request that it has begun.
         """
         was_between_requests = self._is_between_requests
-        parts = split_head(data) if was_between_requests and not self._close and not self._force_close else None
+        parts = self._splitter.split(data) if not self._close and not self._force_close else None
         key: Key | None = None
         values: Sequence[bytes] = ()
-        if parts is not None:
-            path, block, values = parts
-            key = (block, self.address, self.is_secure)
+        if parts is not None and was_between_requests:
+            method, path, block, values, body = parts
+            key = (method, block, self.address, self.is_secure)
             known = self.server.known_heads.find(key, values)
             if known is not None:
-                raw = RawRequest(self, EMPTY_PAYLOAD, "GET", path, HttpVersion11, known.raw_headers, keep_alive=True)
-                raw.known = known
+                raw = RawRequest(self, EMPTY_PAYLOAD, method, path, HttpVersion11, known.raw_headers, keep_alive=True)
+                raw.known, raw.body = known, body
                 self._messages.append((cast(RawRequestMessage, raw), EMPTY_PAYLOAD))
                 return None, ()
         self._receive(data)
-        self._is_between_requests = self._has_one_whole_head and data.endswith(b"\r\n\r\n")
+        self._is_between_requests = self._has_one_request_of(data, parts[4] if parts is not None else b"")
         return (key, values) if self._is_between_requests else (None, ())
 
-    @property
-    def _has_one_whole_head(self) -> bool:
-        """Whether the parser has just made one request without a body."""
+    def _has_one_request_of(self, data: bytes, body: bytes) -> bool:
+        """Whether the parser has just made one whole request of these bytes, or of these and earlier ones.
+
+        `body`: what follows on the head in these bytes; the parser must have taken all of it.
+        """
         if len(self._messages) != 1 or self._upgraded:
             return False
         message, content = self._messages[0]
-        return content is EMPTY_PAYLOAD and not isinstance(message, _ErrInfo)
+        if isinstance(message, _ErrInfo):
+            return False
+        if body:
+            return content.is_eof() and content.exception() is None and content.total_bytes == len(body)
+        return content is EMPTY_PAYLOAD and data.endswith(b"\r\n\r\n")
 
     def _receive(self, data: bytes) -> None:
         """Like aiohttp's method, but also wakes a reader that is waiting for the rest of a broken body."""

@@ -4,19 +4,22 @@ A browser repeats its headers byte for byte, in polls and for the pictures and s
 differs, and the values of a few headers that change with the page or the file. Only the parsed headers are remembered,
 never a decision: each request is judged again.
 
-This is no second parser. aiohttp's parser has read exactly these bytes as one whole head without a body. Values that
-may change are no exception: it found each of them as the whole value of a header that occurs once. A parser reads from
-left to right, so with another value of visible characters it finds the same headers before it and after it.
+This is no second parser. aiohttp's parser has read exactly these bytes as one whole head, with nothing after it but the
+body. Values that may change are no exception: it found each of them as the whole value of a header that occurs once. A
+parser reads from left to right, so with another value of visible characters it finds the same headers before it and
+after it. Content-Length is one of them: it must be the number of bytes that follow, written as servers write it.
 """
 
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 from calgate.http.headers import Header, RequestHeaders
 
 LONGEST = 4096  # bytes of one block of headers
+LONGEST_BODY = 65_536  # bytes of a body that is taken with its head
 MOST_BYTES = 1 << 20  # of all blocks; what is read from a block takes about four times as much
 _MOST_READINGS = 32  # targets of one block
 _LONGEST_TARGET = 256  # characters of each
@@ -24,19 +27,20 @@ _MOST_SEEN = 1024  # blocks of which it is known that they came once
 _LONGEST_VALUE = 256  # bytes of a value that may change; a longer one is part of the block
 
 # a request line in its plainest form; any other is left to the parser
-_LINE = re.compile(rb"GET (/[A-Za-z0-9_.~!$&'()*+,=:@%/?-]*) HTTP/1\.1\r\n")
+_LINE = re.compile(rb"(GET|POST) (/[A-Za-z0-9_.~!$&'()*+,=:@%/?-]*) HTTP/1\.1\r\n")
 
 # Headers whose values change from page to page or from file to file, as browsers write them, with values that every
-# parser reads alike. Nothing else that is read from a request may depend on one of them: not who the client is, not how
-# the message is framed, and not which document it is about.
+# parser reads alike. Nothing else that is read from the headers may depend on one of them: not who the client is, not
+# how the message is framed, and not which document it is about.
 _CHANGING = re.compile(
-    rb"\n(Referer|If-None-Match|If-Modified-Since): "
+    rb"\n(Referer|Content-Length|If-None-Match|If-Modified-Since): "
     rb"([\x21-\x7e](?:[\x20-\x7e]{0,%d}[\x21-\x7e])?)(?=\r\n[^ \t])" % (_LONGEST_VALUE - 2)
 )
 
 # a block of headers without the values that may change: text, name, text, name, …, text
 Block = tuple[bytes, ...]
-Key = tuple[Block, str, bool]  # with the peer's address and TLS: equal bytes may come from two clients
+# the method, the block, and the peer's address and TLS: equal bytes may come from two clients
+Key = tuple[str, Block, str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,11 @@ class Changing:
     """The positions of the values that may change."""
 
     places: Sequence[int]  # in the parsed headers
+    is_forwarded: Sequence[bool]  # not the Content-Length: the gateway sets its own
     lines: bytes  # the forwarded ones, with a place for each value
 
 
-NOTHING_CHANGES = Changing((), b"")
+NOTHING_CHANGES = Changing((), (), b"")
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +68,8 @@ class KnownHead:
     session: str  # the key of the session whose cookie is in the block
     values: Sequence[bytes] = ()  # those that may change
     changing: Changing = NOTHING_CHANGES
-    readings: dict[str, object] = field(default_factory=dict)  # what the pipeline has read, by the request's target
+    # what the pipeline has read of requests without a body, by their target
+    readings: dict[str, object] = field(default_factory=dict)
 
     def remember_reading(self, target: str, reading: object) -> None:
         """Remembers what was read from a request with this target and these headers."""
@@ -80,7 +86,7 @@ class KnownHead:
             raw_headers[place] = (name, value)
             if name.lower() in by_name:
                 by_name = by_name | {name.lower(): value}
-        forwarded = self.changing.lines % tuple(values)
+        forwarded = self.changing.lines % tuple(compress(values, self.changing.is_forwarded))
         size = self.headers.size - sum(map(len, self.values)) + sum(map(len, values))
         return KnownHead(
             tuple(raw_headers),
@@ -96,15 +102,47 @@ class KnownHead:
         )
 
 
-def split_head(data: bytes) -> tuple[str, Block, tuple[bytes, ...]] | None:
-    """Returns the target, the block of headers and its changing values of a whole plain GET, None for anything else."""
-    line = _LINE.match(data)
-    if line is None or not data.endswith(b"\r\n\r\n") or len(data) - line.end() > LONGEST:
-        return None
-    parts = _CHANGING.split(data[line.end() - 1 :])  # text, name, value, text, …
-    values = tuple(parts[2::3])
-    del parts[2::3]
-    return line[1].decode("ascii"), tuple(parts), values
+class RequestSplitter:
+    """Splits the requests of one connection; a block of headers that is repeated is not split again."""
+
+    __slots__ = ("_block", "_text", "_values")
+
+    def __init__(self) -> None:
+        self._text: bytes | None = None  # of the last block that no body followed
+        self._block: Block = ()
+        self._values: tuple[bytes, ...] = ()
+
+    def split(self, data: bytes) -> tuple[str, str, Block, tuple[bytes, ...], bytes] | None:
+        """Splits a plain GET or POST that has arrived whole; returns None for anything else.
+
+        Returns its method, its target, its block of headers, the values in that which may change, and its body.
+        """
+        line = _LINE.match(data)
+        if line is None:
+            return None
+        method, target = line[1].decode("ascii"), line[2].decode("ascii")
+        text = data[line.end() :]
+        if text == self._text:
+            return method, target, self._block, self._values, b""
+        end = data.find(b"\r\n\r\n", line.end() - 2) + 4
+        body = data[end:]
+        if end < line.end() or end - line.end() > LONGEST or len(body) > LONGEST_BODY:
+            return None
+        parts = _CHANGING.split(data[line.end() - 1 : end])  # text, name, value, text, …
+        values = tuple(parts[2::3])
+        del parts[2::3]
+        block = tuple(parts)
+        if (body or b"Content-Length" in parts) and not _is_length(body, block, values):
+            return None
+        if not body:
+            self._text, self._block, self._values = text, block, values
+        return method, target, block, values, body
+
+
+def _is_length(body: bytes, block: Block, values: Sequence[bytes]) -> bool:
+    """Whether the one Content-Length is that of the body."""
+    lengths = [value for name, value in zip(block[1::2], values, strict=True) if name == b"Content-Length"]
+    return lengths == [b"%d" % len(body)]
 
 
 def find_changing(
@@ -122,13 +160,14 @@ def find_changing(
     names = [name.lower() for name, _ in raw_headers]
     if [raw_headers[place] for place in places] != cut or any(names.count(name.lower()) > 1 for name, _ in cut):
         return None
+    is_forwarded = [name != b"Content-Length" for name, _ in cut]
     parts = _CHANGING.split(b"\n" + headers.forwarded + b"\r\n")  # as in the block, where an empty line follows
-    if [*zip(parts[1::3], parts[2::3], strict=True)] != cut:
+    if [*zip(parts[1::3], parts[2::3], strict=True)] != [*compress(cut, is_forwarded)]:
         return None
     lines = parts[0].replace(b"%", b"%%")
-    for (name, _), between in zip(cut, parts[3::3], strict=True):
+    for name, between in zip(parts[1::3], parts[3::3], strict=True):
         lines += b"\n%b: %%b" % name + between.replace(b"%", b"%%")
-    return Changing(places, lines[1:-2])
+    return Changing(places, is_forwarded, lines[1:-2])
 
 
 class KnownHeads:
@@ -190,5 +229,5 @@ class KnownHeads:
 
 def _bytes_of(key: Key) -> int:
     """Returns how many bytes a block has at most, with its longest values."""
-    block = key[0]
+    block = key[1]
     return sum(map(len, block)) + len(block) // 2 * _LONGEST_VALUE

@@ -12,14 +12,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from calgate.http.address import client_address, client_host, client_scheme, is_trusted
 from calgate.http.connection import ClientConnection, RawRequest
 from calgate.http.headers import METHOD_OVERRIDES, Header, RequestHeaderFilter, RequestHeaders
-from calgate.http.known_heads import KnownHead
+from calgate.http.known_heads import LONGEST_BODY, KnownHead
 from calgate.http.origin import own_origins
 from calgate.http.target import Target, read_target, to_origin_form
 from calgate.plugin.errors import BadRequest, MethodRefused, Refusal, RequestTimeout, TooLarge
 from calgate.plugin.settings import Network
 from calgate.telemetry import log
 
-_SMALL_BODY = 65_536  # bytes up to which a body is sent in one write with its head: a third less time for 1 KB
 _PLAIN_METHODS = frozenset({"GET", "HEAD", "POST"})
 _NOT_PLAIN = frozenset(
     {b"authorization", b"expect", b"transfer-encoding", b"upgrade", b"sec-websocket-key", b"proxy-authorization"}
@@ -140,15 +139,22 @@ class Request:
             self.connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def arrived_body(self) -> bytes | None:
-        """Returns a small body that arrived whole with its head, else None; never waits."""
+        """Returns a small body that arrived whole with its head, else None; never waits.
+
+        It is sent in one write with its head: a third less time for 1 KB.
+        """
         if self._arrived is not None:
             return self._arrived
         length = self.length
         content = self.raw.content
-        if not length or length > _SMALL_BODY or self.awaits_continue or not content.is_eof() or content.exception():
+        if not length or length > LONGEST_BODY or self.awaits_continue or not content.is_eof() or content.exception():
             return None
         self._arrived = content.read_nowait()
         return self._arrived
+
+    def take_body(self, body: bytes) -> None:
+        """Gives the request its whole body, which is not in the connection."""
+        self._arrived = body
 
     async def read_body(self, limit: int) -> bytes:
         """Returns the whole body, of at most `limit` bytes. Raises TooLarge, BadRequest, RequestTimeout."""
@@ -243,7 +249,7 @@ def _forwarded_origin(headers: RequestHeaders, scheme: str, host: str) -> tuple[
 
 def known_request(raw: RawRequest, known: KnownHead, public_origins: Sequence[str]) -> Request:
     """Makes a request of headers that were read before. Raises BadRequest for a target that can be read in two ways."""
-    return Request(
+    request = Request(
         raw,
         raw.connection,
         raw.method,
@@ -256,6 +262,9 @@ def known_request(raw: RawRequest, known: KnownHead, public_origins: Sequence[st
         known.behind_proxy,
         public_origins=public_origins,
     )
+    if raw.body:
+        request.take_body(raw.body)
+    return request
 
 
 def _demand_no_other_method(headers: RequestHeaders, methods: frozenset[str]) -> None:

@@ -235,7 +235,7 @@ class Forwarder:
     def _message_at_once(self, request: Request, upstream: Upstream, cookies: bytes, sign_on: bytes) -> bytes:
         """Like `_message`, for a plain request; the gateway's own headers are made once for equal ones."""
         headers = request.headers
-        made_of = (upstream, request.method, cookies, sign_on)
+        made_of = (upstream, request.method, cookies, sign_on, headers.by_name.get(b"content-length"))
         own = headers.sent
         if own is None or own.made_of != made_of:
             length = request.length

@@ -15,8 +15,8 @@ from calgate.http.known_heads import (
     Key,
     KnownHead,
     KnownHeads,
+    RequestSplitter,
     find_changing,
-    split_head,
 )
 
 BLOCK = b"Host: g\r\nCookie: calgate=x\r\n\r\n"
@@ -27,18 +27,19 @@ def head(session: str = "s") -> KnownHead:
 
 
 def key(block: bytes = BLOCK, peer: str = "192.0.2.7", *, is_secure: bool = False) -> Key:
-    return (block,), peer, is_secure
+    return "GET", (block,), peer, is_secure
 
 
 @pytest.mark.parametrize("target", ["/", "/a/b.htm?c=d&e=%20", "/a%20b:c"])
 def test_plain_get_is_split_after_its_line(target: str) -> None:
-    assert split_head(f"GET {target} HTTP/1.1\r\n".encode() + BLOCK) == (target, (b"\n" + BLOCK,), ())
+    data = f"GET {target} HTTP/1.1\r\n".encode() + BLOCK
+    assert RequestSplitter().split(data) == ("GET", target, (b"\n" + BLOCK,), (), b"")
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        b"POST / HTTP/1.1\r\n" + BLOCK,
+        b"PUT / HTTP/1.1\r\n" + BLOCK,
         b"GET  / HTTP/1.1\r\n" + BLOCK,
         b"GET / HTTP/1.0\r\n" + BLOCK,
         b"GET http://g/ HTTP/1.1\r\n" + BLOCK,
@@ -52,7 +53,7 @@ def test_plain_get_is_split_after_its_line(target: str) -> None:
     ],
 )
 def test_anything_else_is_left_to_the_parser(data: bytes) -> None:
-    assert split_head(data) is None
+    assert RequestSplitter().split(data) is None
 
 
 def test_block_is_known_to_its_own_peer_and_scheme_only() -> None:
@@ -125,24 +126,26 @@ PAGE = "GET /page HTTP/1.1\r\nHost: g\r\nUser-Agent: 100%\r\n"
 FILTER = RequestHeaderFilter(frozenset(), frozenset({b"calgate"}))
 
 
-def parse(data: bytes) -> tuple[Header, ...]:
-    """Returns the headers that aiohttp's parser finds in one whole head."""
+def parse(data: bytes, body: bytes = b"") -> tuple[Header, ...]:
+    """Returns the headers that aiohttp's parser finds in one whole request with this body."""
     loop = asyncio.new_event_loop()
     try:
-        ((message, _),), is_upgraded, tail = HttpRequestParser(Mock(), loop, 2**16).feed_data(data)
+        ((message, content),), is_upgraded, tail = HttpRequestParser(Mock(), loop, 2**16).feed_data(data)
     finally:
         loop.close()
     assert not is_upgraded
     assert not tail
+    assert content.is_eof()
+    assert (content.read_nowait() if body else b"") == body
     return message.raw_headers
 
 
 def learn(data: bytes, header_filter: RequestHeaderFilter = FILTER) -> KnownHead | None:
     """Returns what is remembered of a request; None where it must not be."""
-    split = split_head(data)
+    split = RequestSplitter().split(data)
     assert split is not None
-    _, block, values = split
-    raw_headers = parse(data)
+    _, _, block, values, body = split
+    raw_headers = parse(data, body)
     headers = header_filter.sort(raw_headers)
     changing = find_changing(block, values, raw_headers, headers)
     if changing is None:
@@ -155,11 +158,11 @@ def page(*lines: str) -> bytes:
 
 
 def test_page_a_request_came_from_is_no_part_of_its_block() -> None:
-    one, other = (split_head(page(f"Referer: http://g/{name}", "DNT: 1")) for name in ("one", "other"))
+    one, other = (RequestSplitter().split(page(f"Referer: http://g/{name}", "DNT: 1")) for name in ("one", "other"))
     assert one is not None
     assert other is not None
-    assert one[:2] == other[:2]
-    assert (one[2], other[2]) == ((b"http://g/one",), (b"http://g/other",))
+    assert one[:3] == other[:3]
+    assert (one[3], other[3]) == ((b"http://g/one",), (b"http://g/other",))
 
 
 @pytest.mark.parametrize(
@@ -180,15 +183,14 @@ def test_page_a_request_came_from_is_no_part_of_its_block() -> None:
         "X-Referer: a",
         "Host: a",
         "Cookie: a=b",
-        "Content-Length: 1",
         "Transfer-Encoding: a",
         "X-Forwarded-For: 192.0.2.1",
     ],
 )
 def test_value_that_servers_may_read_in_two_ways_or_that_decides_something_is_part_of_the_block(line: str) -> None:
-    split = split_head(page(line))
+    split = RequestSplitter().split(page(line))
     assert split is not None
-    assert split[2] == ()
+    assert split[3] == ()
 
 
 @given(
@@ -202,9 +204,9 @@ def test_other_values_are_read_exactly_as_the_parser_would(texts: list[str], nam
     data = page(
         *(f"{names[0]}: {values[0]}", "DNT: %s", f"{names[1]}: {values[1]}"), f"{names[2]}: {values[2]}", "Accept: */*"
     )
-    split = split_head(data)
+    split = RequestSplitter().split(data)
     assert split is not None
-    changed, read = known.with_values(split[2]), parse(data)
+    changed, read = known.with_values(split[3]), parse(data)
     expected = FILTER.sort(read)
     assert changed.raw_headers == read
     assert (changed.headers.forwarded, changed.headers.by_name) == (expected.forwarded, expected.by_name)
@@ -246,21 +248,109 @@ def test_block_without_changing_values_is_remembered_as_it_is() -> None:
 
 def test_table_returns_the_values_of_the_request_and_keeps_its_readings() -> None:
     heads, first, second = KnownHeads(), page("Referer: 1"), page("Referer: 2")
-    known, split = learn(first), split_head(second)
+    known, split = learn(first), RequestSplitter().split(second)
     assert known is not None
     assert split is not None
     known.remember_reading("/page", "reading")
-    heads.add((split[1], "192.0.2.7", False), known)
-    found = heads.find((split[1], "192.0.2.7", False), split[2])
+    heads.add(("GET", split[2], "192.0.2.7", False), known)
+    found = heads.find(("GET", split[2], "192.0.2.7", False), split[3])
     assert found is not None
     assert found.headers.get(b"referer") == "2"
     assert found.readings == {"/page": "reading"}
     assert known.headers.get(b"referer") == "1"
-    assert heads.find((split[1], "192.0.2.7", False), split[2]) is found
+    assert heads.find(("GET", split[2], "192.0.2.7", False), split[3]) is found
 
 
 def test_longest_values_count_towards_the_bound_in_bytes() -> None:
     heads = KnownHeads(most_bytes=1000)
     for number in range(4):
-        heads.add(((b"%d" % number, b"Referer", b""), "192.0.2.7", False), head())
+        heads.add(("GET", (b"%d" % number, b"Referer", b""), "192.0.2.7", False), head())
     assert len(heads) == 3
+
+
+# ---------------------------------------------------------------- bodies
+
+POST = b"POST /page HTTP/1.1\r\nHost: g\r\nContent-Length: %b\r\nAccept: */*\r\n\r\n%b"
+
+
+def test_body_is_split_from_its_head_and_its_length_is_no_part_of_the_block() -> None:
+    one, other = (
+        RequestSplitter().split(POST % (b"5", b"hello")),
+        RequestSplitter().split(POST % (b"10", b"0123\r\n\r\n89")),
+    )
+    assert one is not None
+    assert other is not None
+    assert one[:3] == other[:3]
+    assert (one[3:], other[3:]) == (((b"5",), b"hello"), ((b"10",), b"0123\r\n\r\n89"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        POST % (b"6", b"hello"),
+        POST % (b"4", b"hello"),
+        POST % (b"05", b"hello"),
+        POST % (b"+5", b"hello"),
+        POST % (b"5 ", b"hello"),
+        POST % (b"5, 5", b"hello"),
+        POST % (b"0x5", b"hello"),
+        POST % (b"5\r\nContent-Length: 5", b"hello"),
+        POST % (b"0", b"GET /other HTTP/1.1\r\nHost: g\r\n\r\n"),
+        (POST % (b"5", b"hello")).replace(b"Content-Length", b"content-length"),
+        (POST % (b"5", b"hello")).replace(b"Content-Length: ", b"Content-Length:"),
+        (POST % (b"5", b"hello")).replace(b"Content-Length: 5\r\n", b""),
+        (POST % (b"5", b"")).replace(b"POST", b"GET"),
+        POST % (b"65537", b"a" * 65_537),
+    ],
+)
+def test_body_whose_length_is_not_beyond_doubt_is_left_to_the_parser(data: bytes) -> None:
+    assert RequestSplitter().split(data) is None
+
+
+@pytest.mark.parametrize("more", [b"content-length: 5", b"CONTENT-LENGTH: 0"])
+def test_block_with_a_second_length_is_not_remembered(more: bytes) -> None:
+    split = RequestSplitter().split(POST % (b"5\r\n" + more, b"hello"))
+    assert split is not None
+    name, value = more.split(b": ")
+    raw_headers = ((b"Host", b"g"), (b"Content-Length", b"5"), (name, value), (b"Accept", b"*/*"))
+    headers = RequestHeaders(b"Accept: */*\r\n")
+    assert find_changing(split[2], split[3], raw_headers, headers) is None
+
+
+@given(st.binary(max_size=300), st.permutations(["Referer: http://g/%b", "Content-Length: %b", "Accept: */*"]))
+def test_body_of_any_length_is_read_exactly_as_the_parser_would(body: bytes, lines: list[str]) -> None:
+    def request(referer: str, content: bytes) -> bytes:
+        head = "".join(f"{line}\r\n" for line in lines)
+        head = head.replace("http://g/%b", referer).replace("Length: %b", f"Length: {len(content)}")
+        return b"POST /page HTTP/1.1\r\nHost: g\r\n" + head.encode() + b"\r\n" + content
+
+    known = learn(request("http://g/one", b"x"))
+    assert known is not None
+    data = request("http://g/another", body)
+    split = RequestSplitter().split(data)
+    assert split is not None
+    assert split[4] == body
+    changed, read = known.with_values(split[3]), parse(data, body)
+    expected = FILTER.sort(read)
+    assert changed.raw_headers == read
+    assert (changed.headers.forwarded, changed.headers.by_name) == (expected.forwarded, expected.by_name)
+
+
+def test_repeated_block_is_split_alike_whatever_came_in_between() -> None:
+    """An empty block, and one that the head of a request with a body has too, are among them."""
+    requests = [
+        page("Referer: a"),
+        page("Referer: a").replace(b"/page", b"/other"),
+        page("Referer: b"),
+        page("Content-Length: 0"),
+        page("Content-Length: 0").replace(b"GET", b"POST"),
+        POST % (b"0", b""),
+        POST % (b"5", b"hello"),
+        POST % (b"0", b""),
+        page("Content-Length: 5"),
+        b"GET / HTTP/1.1\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ]
+    splitter = RequestSplitter()
+    for data in [*requests, *reversed(requests)]:
+        assert splitter.split(data) == splitter.split(data) == RequestSplitter().split(data)
