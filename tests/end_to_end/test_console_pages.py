@@ -15,6 +15,7 @@ from support.console_site import ADMIN, Console, running
 from support.gateway_process import PASSWORD, curl, document_server
 from support.keyboard import FOCUS, is_after
 from support.screenshots import ARGS, CHROMIUM
+from support.waiting import until
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -233,13 +234,18 @@ async def test_page_that_cannot_be_refreshed_says_so(console: Console, browser: 
         await page.route("**/*", lambda route: route.abort())
         stale = page.get_by_text("This page could not be refreshed")
         await expect(stale).to_be_hidden()
-        for _ in range(3):
+
+        async def is_told() -> bool:
             await page.clock.run_for(6_000)
-            await page.evaluate("new Promise(requestAnimationFrame)")
-        await expect(stale).to_be_visible()
+            return bool(await stale.is_visible())
+
+        await until(is_told)
         await page.unroute("**/*")
-        await page.clock.run_for(6_000)
-        await expect(stale).to_be_hidden()
+
+        async def is_over() -> bool:
+            return not await is_told()
+
+        await until(is_over)
 
 
 async def test_all_rows_are_selected_at_once_and_a_screen_that_refreshes_keeps_what_was_done(
