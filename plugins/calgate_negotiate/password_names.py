@@ -20,8 +20,6 @@ class PasswordName:
         """Reads a name. Raises AuthenticationFailed for one that no account can have, or that has two readings."""
         text = text.strip()
         try:
-            if text.count("@") + text.count("\\") > 1:
-                raise ValueError("a name with more than one @ or \\ is not accepted")
             name = parse_user(text)
             if name.form not in ("qualified", "upn", "bare"):
                 raise ValueError("a SID or a DN is no name to sign in with")
