@@ -136,4 +136,6 @@ def every_page(language: str = "") -> Mapping[str, RenderedPage]:
         "change-password-refused": pages.method_page(stranger, "password", CHANGE.page(USER, too_simple)),
         "sign-out": pages.sign_out(viewer),
         "signed-out": pages.signed_out(stranger),
+        "give-back": pages.sign_out(stranger, is_visitor=True),
+        "given-back": pages.signed_out(stranger, is_visitor=True),
     }

@@ -28,3 +28,5 @@ def preview(pages: Pages, now: float) -> Iterator[tuple[str, str, bytes]]:
         yield "sign-in-form-failed", tag, pages.refuse(AuthenticationFailed("sample"), offered).body
         yield "sign-out", tag, pages.sign_out(reader).body
         yield "signed-out", tag, pages.signed_out(stranger).body
+        yield "give-back", tag, pages.sign_out(stranger, is_visitor=True).body
+        yield "given-back", tag, pages.signed_out(stranger, is_visitor=True).body
