@@ -407,4 +407,4 @@ def test_report_of_a_month_or_a_range_and_for_spreadsheets(cals: Cals, visit: Ca
 
 def test_plan_of_a_license_s_records_refuses_what_is_too_little(cals: Cals, visit: Callable[[str], str]) -> None:
     assert visit("alice") == "session"
-    assert cals("plan").output == "Error: nothing to plan: documents were opened 1 times, and 50 times are needed\n"
+    assert cals("plan").output == "Error: nothing to plan: visits to documents: 1; needed: 50 at least\n"

@@ -187,7 +187,7 @@ def make(history: History, options: Options, calendar: Calendar) -> Plan:
 def _demand_enough(replays: Replays, history: History) -> None:
     counted = len(replays.wishes) - replays.first
     if counted < WISHES_AT_LEAST:
-        few = f"nothing to plan: documents were opened {counted} times, and {WISHES_AT_LEAST} times are needed"
+        few = f"nothing to plan: visits to documents: {counted}; needed: {WISHES_AT_LEAST} at least"
         raise SourceError("; ".join([few, *notes.unread(history)]))
     if not replays.total:
         raise SourceError("nothing to plan: every user holds a Named CAL")
