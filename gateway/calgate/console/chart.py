@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from calgate.plugin.screens import Chart, Series
+from calgate.plugin.screens import Chart, Series, Step
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 960, 300, 44, 16, 28
 _MARKS = 6  # times below the chart
+_HOUR = 3600.0  # seconds
 _DAY, _SPARK = 24, 24  # hours, and the height of a line of one day
 
 
 def draw(chart: Chart, zone: tzinfo = UTC) -> Markup:
     """Returns the picture; colors come from the page's style, by the class of each line."""
-    most = max([1, *(max([*one.values, one.limit or 0], default=0) for one in chart.series)])
+    most = max([1, *(max([*one.values, *_limits(one)], default=0) for one in chart.series)])
     hours = max([1, *(len(one.values) for one in chart.series)])
     parts = [
         Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
@@ -32,11 +33,11 @@ def draw(chart: Chart, zone: tzinfo = UTC) -> Markup:
     marks = min(_MARKS, hours)
     for number in range(marks):
         hour = hours * number // marks
-        at = datetime.fromtimestamp(chart.begin + hour * 3600, UTC).astimezone(zone)
+        at = datetime.fromtimestamp(chart.begin + hour * _HOUR, UTC).astimezone(zone)
         text = at.strftime("%d %b %H:%M" if hours <= 72 else "%d %b")
         parts.append(Markup('<text class="at" x="{:.1f}" y="{}">{}</text>').format(_x(hour, hours), _HEIGHT - 6, text))
     for number, one in enumerate(chart.series):
-        parts += _line(number, one, most, hours)
+        parts += _line(number, one, chart.begin, most, hours)
     return Markup("").join([*parts, Markup("</svg>")])
 
 
@@ -54,21 +55,34 @@ def spark(values: Sequence[int], limit: int) -> Markup:
     ).format(_SPARK + 2, f"Use of today by hour; most in use: {max(values)}", _SPARK, _SPARK, points)
 
 
-def _line(number: int, series: Series, most: int, hours: int) -> list[Markup]:
+def _line(number: int, series: Series, begin: float, most: int, hours: int) -> list[Markup]:
     points = " ".join(
         f"{_x(hour + edge, hours):.1f},{_y(value, most):.1f}"
         for hour, value in enumerate(series.values)
         for edge in (0, 1)
     )
     drawn = [Markup('<polyline class="line line-{}" points="{}"/>').format(number, points)]
-    if series.limit:
-        y = _y(series.limit, most)
-        drawn.append(
-            Markup(
-                '<line class="limit line-{}" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"><title>{}</title></line>'
-            ).format(number, _LEFT, _WIDTH, y, y, escape(f"limit of {series.label}: {series.limit}"))
-        )
+    if any(_limits(series)):
+        limit = Markup('<polyline class="limit line-{}" points="{}"><title>{}</title></polyline>')
+        title = f"limit of {series.label}: {', then '.join(map(str, _limits(series)))}"
+        drawn.append(limit.format(number, _limit_line(series, begin, most, hours), title))
     return drawn
+
+
+def _limit_line(series: Series, begin: float, most: int, hours: int) -> str:
+    """Returns the points of a line that is level between two changes of the limit."""
+    steps = series.limit_steps or [Step(begin, series.limit or 0)]
+    starts = [min(_WIDTH, max(_LEFT, _x((step.at - begin) / _HOUR, hours))) for step in steps]
+    ends = [*starts[1:], float(_WIDTH)]
+    return " ".join(
+        f"{x:.1f},{_y(step.limit, most):.1f}"
+        for step, start, end in zip(steps, starts, ends, strict=True)
+        for x in (start, end)
+    )
+
+
+def _limits(series: Series) -> Sequence[int]:
+    return [step.limit for step in series.limit_steps] or [series.limit or 0]
 
 
 def _y(value: float, most: int) -> float:

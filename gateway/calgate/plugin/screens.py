@@ -108,12 +108,21 @@ class Bars:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A limit, and since when it was in force (Unix time)."""
+
+    at: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Series:
     """One line of a chart: a value an hour."""
 
     label: str
     values: Sequence[int]
-    limit: int | None = None
+    limit: int | None = None  # in force now
+    limit_steps: Sequence[Step] = ()  # each change of the limit; the first is in force where the chart begins
 
 
 @dataclass(frozen=True, slots=True)

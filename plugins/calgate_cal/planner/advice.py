@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from calgate_cal.planner import curve
 from calgate_cal.planner.clock import Calendar
@@ -72,6 +72,11 @@ class Replays:
             middle = (low + high) // 2
             low, high = (low, middle) if enough(middle) else (middle, high)
         return high
+
+    def denied_with_named(self, users: Sequence[str], counts: Collection[int], seats: int) -> dict[int, int]:
+        """Returns how many wishes would be denied if so many of the first users had Named CALs, others none."""
+        rules = {count: replace(self.rules, named=frozenset(users[:count])) for count in sorted(counts)}
+        return {count: len(Replays(self.wishes, each, self.first).at(seats).denied) for count, each in rules.items()}
 
     def made(self) -> dict[int, Outcome]:
         """Returns the replays made so far."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from calgate_cal.admin import LicenseAdmin
 from calgate_cal.audit import DENIALS, Record
+from calgate_cal.limit_history import LimitHistory
 from calgate_cal.planner.sources.audit import RecordReader, Window
 from calgate_cal.report import Span
 from calgate_cal.screens.background import begin, has_ended
@@ -47,6 +48,8 @@ class RecordBook:
         self._users: dict[str, int] = {}
         self.reader = RecordReader(Window(0.0, float("inf")), self._admin.license.session.idle_timeout, _LINK)
         """The planner's history of all records so far."""
+        self.limits = LimitHistory()
+        """The limits that were in force."""
 
     @property
     def count(self) -> int:
@@ -85,6 +88,7 @@ class RecordBook:
             self._begin()
         self._count += 1
         self.reader.follow(record)
+        self.limits.follow(record)
         is_denial = record.what in DENIALS
         if is_denial or (record["reference"] and record.what not in _NO_DENIALS):
             self._entries.append(entry_of(record))

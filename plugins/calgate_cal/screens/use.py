@@ -20,11 +20,13 @@ from calgate.plugin import (
     Screen,
     Search,
     Series,
+    Step,
     Table,
     View,
     Visitor,
 )
 from calgate_cal.admin import AdminError, LicenseAdmin
+from calgate_cal.limit_history import Change
 from calgate_cal.planner.clock import Calendar
 from calgate_cal.replies import KINDS
 from calgate_cal.report import HOUR
@@ -68,11 +70,10 @@ class _Use:
         now = time.time()
         since = now - float(days) * 86_400
         begin, hours = await self._licenses.peaks(name).since(since, now, book, held.values(), Calendar(admin.zone))
-        session = limits.get("session", 0)
-        what_if = await self._what_ifs.get(admin, float(days) * 86_400, book.reader, held.values(), session)
-        parts = [*_used(begin, hours, limits), *_denied(book.denials_since(since), begin, now)]
+        what_if = await self._what_ifs.get(admin, float(days) * 86_400, book.reader, held.values(), limits)
+        used = _used(begin, hours, limits, book.limits.since(begin, limits))
         return View(
-            [search, *parts, *_what_if(what_if, session), *self._forms(name)],
+            [search, *used, *_denied(book.denials_since(since), begin, now), *_what_if(what_if), *self._forms(name)],
             is_live=what_if is None,
             is_partial=what_if is None,
         )
@@ -140,8 +141,16 @@ class _Use:
         return self._licenses.admin(inputs.get("license") or self._licenses.names[0], visitor)
 
 
-def _used(begin: float, hours: Mapping[str, Sequence[int]], limits: Mapping[str, int]) -> Sequence[Part]:
-    series = [Series(kind.capitalize(), peaks, limits.get(kind) or None) for kind, peaks in hours.items()]
+def _used(
+    begin: float,
+    hours: Mapping[str, Sequence[int]],
+    limits: Mapping[str, int],
+    changes: Mapping[str, Sequence[Change]],
+) -> Sequence[Part]:
+    series = [
+        Series(kind.capitalize(), peaks, limits.get(kind) or None, [Step(*one) for one in changes.get(kind, ())])
+        for kind, peaks in hours.items()
+    ]
     if not series:
         return [Notice("Nothing was in use in this time.")]
     return [Chart("Most CALs in use in each hour", begin, series)]
@@ -156,21 +165,34 @@ def _denied(denials: Sequence[Entry], begin: float, now: float) -> Sequence[Part
     return [Facts("In this time", facts), *([chart] if denials else [])]
 
 
-def _what_if(made: WhatIf | None, session: int) -> Sequence[Part]:
+def _what_if(made: WhatIf | None) -> Sequence[Part]:
     if made is None:
-        return [Notice("The effect of another number of Session CALs is being worked out, and appears here by itself.")]
-    facts: dict[str, Cell] = {
+        return [Notice("The effect of another number of CALs is being worked out, and appears here by itself.")]
+    session: dict[str, Cell] = {
         "Rate of denials": f"{made.rate:.1%}",
         "Session CALs for less than 1%": made.below,
         "Worked out": Moment(made.at),
     }
+    named: dict[str, Cell] = {
+        "Session CALs": f"{made.session}, as now",
+        "Who would have a Named CAL": "its present owners, then the users who use most",
+    }
+    return [
+        Facts("With another number of Session CALs", session),
+        _denials_with("Session CALs", made.denied, made.session),
+        *([Facts("With another number of Named CALs", named)] if made.denied_with_named else []),
+        *([_denials_with("Named CALs", made.denied_with_named, made.owners)] if made.denied_with_named else []),
+    ]
+
+
+def _denials_with(cals: str, denied: Mapping[int, int], now: int) -> Table:
     rows: list[dict[str, Cell]] = [
-        {"cals": cals, "denied": denied, "now": "as it is now" if cals == session else ""}
-        for cals, denied in sorted(made.denied.items())
+        {"cals": number, "denied": count, "now": "as it is now" if number == now else ""}
+        for number, count in sorted(denied.items())
     ]
     columns = (
-        Column("cals", "Session CALs", is_number=True),
+        Column("cals", cals, is_number=True),
         Column("denied", "Users' attempts denied", is_number=True),
         Column("now", ""),
     )
-    return [Facts("With another number", facts), Table("", columns, rows)]
+    return Table("", columns, rows)

@@ -2,7 +2,8 @@
 
 import re
 
-from calgate.console.chart import spark
+from calgate.console.chart import draw, spark
+from calgate.plugin.screens import Chart, Series, Step
 
 
 def test_spark_goes_from_midnight_to_now_and_is_as_high_as_the_limit() -> None:
@@ -19,3 +20,19 @@ def test_spark_of_a_day_with_25_hours_stays_within_its_width() -> None:
 
 def test_spark_beyond_the_limit_stays_within_its_height() -> None:
     assert "-" not in spark([6], 4).partition("points=")[2]
+
+
+def test_limit_is_a_step_line_where_it_changed() -> None:
+    series = Series("Session", [1, 2, 0, 0], 8, [Step(0.0, 4), Step(7200.0, 8)])
+    drawn = draw(Chart("Most in use", 0.0, [series]))
+    [line] = re.findall(r'class="limit line-0" points="([^"]+)"', drawn)
+    points = [point.split(",") for point in line.split()]
+    assert [x for x, _ in points] == ["44.0", "502.0", "502.0", "960.0"]
+    assert len({y for _, y in points}) == 2
+    assert points[0][1] == points[1][1]
+    assert "limit of Session: 4, then 8" in drawn
+
+
+def test_limit_that_never_changed_is_level() -> None:
+    drawn = draw(Chart("Most in use", 0.0, [Series("Session", [1, 2], 4)]))
+    assert re.findall(r'class="limit line-0" points="([^"]+)"', drawn) == ["44.0,16.0 960.0,16.0"]
