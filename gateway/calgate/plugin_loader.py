@@ -32,8 +32,11 @@ from calgate.plugin.identity import (
     Directory,
     GroupMembers,
     Identity,
+    Match,
+    Matches,
     NtlmVerifier,
     PasswordChanger,
+    PeopleSearch,
     Person,
 )
 from calgate.plugin.licensing import Allocator
@@ -226,6 +229,28 @@ class Directories:
         return None
 
 
+class SearchableDirectories(Directories):
+    """Directories of which one at least can be searched for people."""
+
+    async def find_people(self, text: str, most: int) -> Matches:
+        """Fills `PeopleSearch`. A name that two directories know is the first one's, as in `look_up`."""
+        found: dict[str, Match] = {}
+        is_cut = False
+        for directory in self.members:
+            if isinstance(directory, PeopleSearch):
+                matches = await directory.find_people(text, most)
+                is_cut |= matches.is_cut
+                for one in matches.people:
+                    found.setdefault(one.name.casefold(), one)
+        return Matches([*found.values()][:most], is_cut or len(found) > most)
+
+
+def as_one(directories: Sequence[Directory]) -> Directories:
+    """Returns the directories as one, which can be searched for people if one of them can."""
+    can_search = any(isinstance(one, PeopleSearch) for one in directories)
+    return SearchableDirectories(directories) if can_search else Directories(directories)
+
+
 @asynccontextmanager
 async def start(
     settings: PluginSettings, store: Store, roles: Sequence[str] = _STARTED
@@ -248,7 +273,7 @@ async def start(
                 verifier = next((one for one in started if isinstance(one, NtlmVerifier)), None)
                 changer = next((one for one in started if isinstance(one, PasswordChanger)), None)
                 services = dataclasses.replace(
-                    services, directory=Directories(started), ntlm_verifier=verifier, password_changer=changer
+                    services, directory=as_one(started), ntlm_verifier=verifier, password_changer=changer
                 )
             elif role == "allocator":
                 allocator = next(iter(started), None)

@@ -21,7 +21,12 @@ from ldap3.core.exceptions import (
     LDAPSessionTerminatedByServerError,
     LDAPUnwillingToPerformResult,
 )
-from ldap3.core.results import RESULT_REFERRAL, RESULT_SIZE_LIMIT_EXCEEDED, RESULT_SUCCESS
+from ldap3.core.results import (
+    RESULT_REFERRAL,
+    RESULT_SIZE_LIMIT_EXCEEDED,
+    RESULT_SUCCESS,
+    RESULT_TIME_LIMIT_EXCEEDED,
+)
 from ldap3.utils.conv import escape_filter_chars
 
 from calgate.plugin import Unavailable
@@ -33,6 +38,8 @@ CONNECT_TIMEOUT = 2
 """Seconds for the TCP handshake. With `ANSWER_TIMEOUT` it limits the cost of a silent server to three seconds."""
 ANSWER_TIMEOUT = 2
 """Seconds of silence, also in the TLS handshake. A search for a user in 1000 groups takes 0.1."""
+SEARCH_TIME = 1
+"""Seconds that a server may search for people; it must end before `ANSWER_TIMEOUT` does."""
 _PAGE = 500  # objects
 _PAGED_RESULTS = "1.2.840.113556.1.4.319"  # the control of RFC 2696
 
@@ -120,6 +127,15 @@ class Entry:
             raise UnreadableError(self.dn, missing)
 
 
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """One page of a search."""
+
+    entries: list[Entry]
+    cookie: bytes | None = None  # of the next page (RFC 2696)
+    is_cut: bool = False  # the server stopped at its limit of time or size
+
+
 class _VerifiedTls(ldap3.Tls):
     """TLS whose certificate and host name OpenSSL verifies; by default ldap3 verifies nothing."""
 
@@ -203,14 +219,22 @@ class Connection:
         """Returns up to `size` objects below `base` that match."""
         return self._search(base, filter_, "SUBTREE", attributes, size)
 
+    def first(self, base: str, filter_: str, attributes: Sequence[str], size: int) -> tuple[list[Entry], bool]:
+        """Returns up to `size` objects below `base` that match, and whether more do.
+
+        The server stops searching before this end would give it up, and what it has found until then is returned.
+        """
+        page = self._page(base, filter_, "SUBTREE", attributes, size + 1, None, SEARCH_TIME)
+        return page.entries[:size], page.is_cut or len(page.entries) > size or page.cookie is not None
+
     def find_all(self, base: str, filter_: str, attributes: Sequence[str]) -> list[Entry]:
         """Like `find`, page by page: a domain controller returns at most 1,000 objects at once (MaxPageSize)."""
         found: list[Entry] = []
         cookie: bytes | None = None
         while True:
-            entries, cookie = self._page(base, filter_, "SUBTREE", attributes, _PAGE, cookie)
-            found += entries
-            if not cookie:
+            page = self._page(base, filter_, "SUBTREE", attributes, _PAGE, cookie)
+            found += page.entries
+            if not (cookie := page.cookie):
                 return found
 
     def _search(
@@ -221,7 +245,7 @@ class Connection:
         attributes: Sequence[str],
         size: int | None = None,
     ) -> list[Entry]:
-        return self._page(base, filter_, scope, attributes, size, None)[0]
+        return self._page(base, filter_, scope, attributes, size, None).entries
 
     def _page(
         self,
@@ -231,30 +255,41 @@ class Connection:
         attributes: Sequence[str],
         size: int | None,
         cookie: bytes | None,
-    ) -> tuple[list[Entry], bytes | None]:
-        """Returns one page of the objects found, and the cookie of the next (RFC 2696)."""
+        time: int = 0,
+    ) -> _Page:
+        """Returns one page of the objects found.
+
+        `time`: seconds after which the server ends the search; the page is then what it has found. 0: a page that is
+        cut short is an error.
+        """
         try:
             _ok, result, response, _request = self._ldap.search(
-                base, filter_, scope, attributes=list(attributes), paged_size=size, paged_cookie=cookie
+                *(base, filter_, scope),
+                attributes=list(attributes),
+                paged_size=size,
+                paged_cookie=cookie,
+                time_limit=time,
             )
         except (LDAPNoSuchObjectResult, LDAPInvalidDNSyntaxResult) as error:
             if scope == "BASE":
-                return [], None
+                return _Page([])
             raise BrokenError(f"{self.address}: ldap.base {base} does not exist: {error.description}") from error
         except (LDAPException, OSError) as error:
             self.close()
             hang_up = isinstance(error, LDAPSessionTerminatedByServerError | ConnectionError)
             raise BrokenError(f"{self.address}: {_why(error)}", is_hang_up=hang_up) from error
         if result["result"] == RESULT_REFERRAL and scope == "BASE":
-            return [], None  # the object is in another domain, and this server works
-        self._demand_whole(result, base)
+            return _Page([])  # the object is in another domain, and this server works
+        is_cut = time > 0 and result["result"] in (RESULT_TIME_LIMIT_EXCEEDED, RESULT_SIZE_LIMIT_EXCEEDED)
+        if not is_cut:
+            self._demand_whole(result, base)
         entries = [
             Entry(item["dn"], {name.lower(): values for name, values in item["raw_attributes"].items()})
             for item in response or ()
             if item["type"] == "searchResEntry"
         ]
         control = (result.get("controls") or {}).get(_PAGED_RESULTS) or {}
-        return entries, (control.get("value") or {}).get("cookie") or None
+        return _Page(entries, (control.get("value") or {}).get("cookie") or None, is_cut)
 
     def _demand_whole(self, result: Mapping[str, Any], base: str) -> None:
         """Raises BrokenError or Unavailable for a result that is cut short, for which ldap3 raises nothing."""

@@ -11,13 +11,14 @@ from calgate.plugin import (
     DelegationRights,
     Identity,
     Lockout,
+    Matches,
     Name,
     Person,
     ServiceAccount,
     parse_group,
     parse_user,
 )
-from calgate_ldap import account, delegation, domain_info
+from calgate_ldap import account, delegation, domain_info, search
 from calgate_ldap.cache import Cache
 from calgate_ldap.connection import Connection, Entry, escape
 from calgate_ldap.domain import Domain
@@ -35,7 +36,10 @@ _SECURITY_ENABLED = 0x80000000  # of groupType: distribution groups never appear
 
 
 class ActiveDirectory:
-    """Fills `Directory`, `GroupHints`, `DomainInfo` and `DelegationInfo` for one domain. `now`: Unix time."""
+    """Fills `Directory`, `GroupHints`, `PeopleSearch`, `DomainInfo` and `DelegationInfo` for one domain.
+
+    `now`: Unix time.
+    """
 
     def __init__(
         self,
@@ -77,6 +81,14 @@ class ActiveDirectory:
     async def members_of(self, group: str) -> Sequence[str] | None:
         """Fills `GroupMembers` with SIDs; members of another domain are not listed."""
         return await self._pool.query(lambda connection: self._members(connection, group))
+
+    async def find_people(self, text: str, most: int) -> Matches:
+        """Fills `PeopleSearch`."""
+        return await self._pool.query(
+            lambda connection: search.find_people(
+                connection, self._base, self._own_domain(connection), text, most, self._now()
+            )
+        )
 
     async def hint(self, group: str) -> str:
         """Returns what an administrator may have meant by a group that `resolve` does not find, or ""."""

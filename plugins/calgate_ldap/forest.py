@@ -7,14 +7,17 @@ the same code and has not been tested.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from calgate.plugin import AuthenticationFailed, DelegationRights, Identity, Lockout, Person, ServiceAccount
+from calgate.plugin import AuthenticationFailed, DelegationRights, Identity, Lockout, Matches, Person, ServiceAccount
 from calgate_ldap.directory import ActiveDirectory
 
 _OF_A_DOMAIN = "S-1-5-21-"  # well-known and built-in groups begin differently (MS-DTYP 2.4.2.4)
 
 
 class Forest:
-    """Fills `Directory`, `GroupHints`, `DomainInfo` and `DelegationInfo`; the first domain is the gateway's own."""
+    """Fills `Directory`, `GroupHints`, `PeopleSearch`, `DomainInfo` and `DelegationInfo`.
+
+    The first domain is the gateway's own.
+    """
 
     def __init__(self, domains: Sequence[ActiveDirectory]) -> None:
         self._own = domains[0]
@@ -49,6 +52,12 @@ class Forest:
             if (found := await domain.members_of(group)) is not None:
                 return found
         return None
+
+    async def find_people(self, text: str, most: int) -> Matches:
+        """Fills `PeopleSearch` with people of every domain."""
+        found = [await domain.find_people(text, most) for domain in self._domains]
+        people = [person for matches in found for person in matches.people]
+        return Matches(people[:most], len(people) > most or any(matches.is_cut for matches in found))
 
     async def change_password(self, identity: Identity, old: str, new: str) -> str:
         """Fills `PasswordChanger`."""

@@ -6,7 +6,16 @@ import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from calgate.plugin import AccountRefused, AuthenticationFailed, Identity, NtlmAttempt, NtlmProof, Person
+from calgate.plugin import (
+    AccountRefused,
+    AuthenticationFailed,
+    Identity,
+    Match,
+    Matches,
+    NtlmAttempt,
+    NtlmProof,
+    Person,
+)
 from calgate_users import ntlmv2, users_file
 from calgate_users.users_file import User, UsersFile
 
@@ -54,6 +63,12 @@ class UsersDirectory:
             return None
         return [user.key for user in current.users.values() if key in user.groups]
 
+    async def find_people(self, text: str, most: int) -> Matches:
+        """Fills `PeopleSearch`; the file has no mail addresses."""
+        found = [_match(user) for user in (await self._current()).users.values() if _is_called(user, text.casefold())]
+        found.sort(key=lambda one: one.display_name.casefold())
+        return Matches(found[:most], len(found) > most)
+
     async def verify(self, attempt: NtlmAttempt) -> NtlmProof:
         """An unknown user takes as long as a known one: a proof is computed with a hash that belongs to no user."""
         user = (await self._current()).find(attempt.domain, attempt.account)
@@ -88,6 +103,17 @@ def _version(file: Path) -> _Version:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode
+
+
+def _is_called(user: User, folded: str) -> bool:
+    display_name = user.display_name.casefold()
+    names = (user.key, user.name.casefold(), f"{user.name}@{user.domain}".casefold(), display_name)
+    return any(name.startswith(folded) for name in (*names, *display_name.split()))
+
+
+def _match(user: User) -> Match:
+    refusal = "account-disabled" if user.disabled else ""
+    return Match(user.key, f"{user.domain}\\{user.name}", user.display_name, refusal=refusal)
 
 
 def _refuse_disabled(user: User) -> None:

@@ -129,3 +129,69 @@ async def test_attributes_that_the_settings_name_are_read_and_those_without_a_va
         bjoern = await people.look_up(named("björn"))
     assert bjoern is not None
     assert bjoern.attributes == {"sn": "Müller", "mail": ""}
+
+
+NAMED = "St*r (Zürich) \\O'Neill"
+
+
+@pytest.fixture
+def odd(domain: Lab) -> Iterator[str]:
+    """An account with a name that a filter would read otherwise."""
+    options = ("--given-name=Zoë", f"--surname={NAMED}", "--mail-address=zoe@partner.example")
+    domain.samba_tool("user", "create", "zoe.oneill", "P4ss-word-1!", *options)
+    yield f"Zoë {NAMED}"
+    domain.samba_tool("user", "delete", "zoe.oneill")
+
+
+async def test_person_is_found_by_the_beginning_of_each_name_and_every_character_is_itself(
+    domain: Lab, odd: str
+) -> None:
+    async with directory(domain) as active_directory:
+        own = await active_directory.look_up(named("zoe.oneill"))
+        assert own is not None
+        begins = [
+            "zoe.",
+            "CORP\\ZOE",
+            f"{DOMAIN}\\zoe",
+            "zoe.oneill@corp",
+            "zoë st*r (z",
+            "St*r (",
+            NAMED,
+            odd,
+            "zoe@par",
+        ]
+        for text in begins:
+            [found] = (await active_directory.find_people(text, 10)).people
+            assert (found.key, found.name, found.display_name) == (own.key, "CORP\\zoe.oneill", odd), text
+            assert found.mail == "zoe@partner.example"
+            assert found.principal_name == f"zoe.oneill@{DOMAIN}"
+        for text in (
+            "*",
+            "St*(",
+            "Star",
+            "oneill",
+            "zoe*",
+            "*)(objectClass=*",
+            "zoe)(|(cn=*",
+            "EVIL\\zoe",
+            "CORP\\",
+            "\\2a",
+            "zoe\x00",
+        ):
+            assert (await active_directory.find_people(text, 10)).people == [], text
+        [found] = (await active_directory.find_people("MÜL", 10)).people
+        assert found.name == "CORP\\björn"
+
+
+async def test_search_marks_accounts_that_may_not_sign_in_and_lists_no_computer(domain: Lab) -> None:
+    async with directory(domain) as active_directory:
+        for name, code in (
+            ("disabled", "account-disabled"),
+            ("expired", "account-expired"),
+            ("locked", "account-locked"),
+        ):
+            [found] = (await active_directory.find_people(name, 10)).people
+            assert (found.name, found.refusal) == (f"CORP\\{name}", code)
+        assert (await active_directory.find_people("dc1", 10)).people == []
+        some = await active_directory.find_people("d", 1)
+        assert (len(some.people), some.is_cut) == (1, True)

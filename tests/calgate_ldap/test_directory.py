@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from calgate.plugin.errors import AccountRefused, Unavailable
-from calgate.plugin.identity import Directory, GroupHints, GroupMembers, Identity, Person
+from calgate.plugin.identity import Directory, GroupHints, GroupMembers, Identity, PeopleSearch, Person
 from calgate.plugin.names import identity_of
 from calgate_ldap import Config, account
 from calgate_ldap.cache import Cache
@@ -365,3 +365,35 @@ async def test_members_that_cannot_be_listed_are_unavailable_and_never_none(
     server.mood = "busy"
     with pytest.raises(Unavailable):
         await directory_of(server).members_of("BI Users")
+
+
+async def test_search_of_people_returns_no_more_than_wanted_from_ten_thousand(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers
+) -> None:
+    many = objects() | {f"CN=u{n},{BASE}": person(f"u{n}", 3000 + n) for n in range(10_000)}
+    directory = directory_of(serve(objects=many))
+    assert isinstance(directory, PeopleSearch)
+    found = await directory.find_people("u", 50)
+    assert (len(found.people), found.is_cut) == (50, True)
+
+
+@pytest.mark.parametrize("mood", ["out of time", "over its size limit"])
+async def test_search_of_people_that_the_server_cuts_short_is_what_it_found(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers, mood: str
+) -> None:
+    server = serve()
+    directory = directory_of(server)
+    await directory.domain()
+    server.mood = mood
+    found = await directory.find_people("al", 50)
+    assert (found.people, found.is_cut) == ([], True)
+
+
+async def test_search_of_people_marks_a_state_that_cannot_be_read(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers
+) -> None:
+    unreadable = {**person("ann", 1100), "accountExpires": []}
+    directory = directory_of(serve(objects=objects() | {f"CN=ann,{BASE}": unreadable}))
+    found = {one.name: one.refusal for one in (await directory.find_people("a", 50)).people}
+    assert found["CORP\\ann"] == "account-state-unreadable"
+    assert found["CORP\\alice"] == ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from calgate.plugin.errors import AccountRefused, AuthenticationFailed
-from calgate.plugin.identity import Directory, Identity, NtlmVerifier
+from calgate.plugin.identity import Directory, Identity, Match, NtlmVerifier, PeopleSearch
 from calgate_users.directory import UsersDirectory
 from calgate_users.ntlmv2 import nt_hash
 from support.users_file import FILE, attempt, write
@@ -127,3 +127,20 @@ async def test_members_of_a_group_include_disabled_users(tmp_path: Path) -> None
     assert await directory.members_of("bi users") == ["demo\\alice", "demo\\gone"]
     assert await directory.members_of("DEMO\\Auditors") == []
     assert await directory.members_of("Strangers") is None
+
+
+@pytest.mark.parametrize("text", ["al", "ALICE", "demo\\al", "alice@de", "arch", "Alice Ar"])
+async def test_person_is_found_by_the_beginning_of_any_name(tmp_path: Path, text: str) -> None:
+    users = UsersDirectory(write(tmp_path))
+    assert isinstance(users, PeopleSearch)
+    found = await users.find_people(text, 10)
+    assert (found.people, found.is_cut) == ([Match("demo\\alice", "DEMO\\alice", "Alice Archer")], False)
+
+
+async def test_search_marks_disabled_users_and_says_when_it_is_cut(tmp_path: Path) -> None:
+    users = UsersDirectory(write(tmp_path))
+    assert [one.refusal for one in (await users.find_people("gone", 10)).people] == ["account-disabled"]
+    found = await users.find_people("", 2)
+    assert ([one.name for one in found.people], found.is_cut) == (["DEMO\\alice", "BRANCH\\Bob"], True)
+    for text in ("*", "a*", "ice", "(", "other\\al"):
+        assert (await users.find_people(text, 10)).people == [], text

@@ -111,6 +111,20 @@ async def test_users_are_divided_by_commas_but_a_dn_is_one_user(console: Console
         assert [one["text"].partition(":")[0] for one in outcomes] == said
 
 
+async def test_administrator_finds_people_in_the_directory_and_assigns_by_their_keys(console: Console) -> None:
+    found = [
+        part for part in await console.parts("root", "holders?find=HEL") if part.get("title", "").startswith("Found")
+    ]
+    [row] = found[0]["rows"]
+    assert (row["user"], row["key"], row["state"], row["holds"]) == ("DEMO\\helen", "demo\\helen", "", "")
+    assert (await console.post("root", "holders/assign", {"row": [row["id"]]})).status == 200
+    again = await console.rows("root", "holders?find=HEL")
+    assert next(one["holds"] for one in again if one.get("key") == "demo\\helen") == "Named"
+    assert not [one for one in await console.rows("root", "holders?find=*") if "key" in one]
+    for user in ("helen", "rita"):  # who may not assign may not list the directory
+        assert not [one for one in await console.rows(user, "holders?find=HEL") if "key" in one]
+
+
 async def test_helpdesk_ends_a_session_cal_and_a_session(console: Console) -> None:
     assert (await curl(f"{console.gate.url}/docs/a.qvw", user="alice")).status == 200
     [row] = await console.rows("helen", "holders?search=alice")

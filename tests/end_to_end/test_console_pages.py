@@ -93,6 +93,15 @@ async def test_every_screen_is_read_and_every_kind_of_action_done_without_script
         await form.get_by_role("button", name="Assign").click()
         await expect(status).to_have_text("DEMO\\carol has a Named CAL now.")
 
+        await page.get_by_label("Find in the directory").fill("dav")  # a search in the directory
+        await page.get_by_role("button", name="Find people").click()
+        found = page.locator("form", has=page.get_by_role("cell", name="DEMO\\dave"))
+        await found.get_by_role("checkbox", name="Select row").check()
+        await found.get_by_label("Document").fill("sales.qvw")
+        await found.get_by_role("button", name="Assign").click()
+        await expect(status).to_contain_text("DEMO\\dave")  # there is no Document CAL to assign
+        await expect(page.get_by_role("region", name="Found in the directory")).to_be_visible()
+
         await page.get_by_label("User, document or client").fill("carol")  # a search
         await page.get_by_role("button", name="Show").click()
         await page.get_by_role("checkbox", name="Select row").check()  # a button of a table that takes something away

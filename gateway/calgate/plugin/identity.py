@@ -183,6 +183,38 @@ class GroupMembers(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A user whom a search in a directory found, whether or not the account may sign in now."""
+
+    key: str  # as `Person.key`; `look_up` finds the user by it
+    name: str  # CORP\\alice
+    display_name: str
+    principal_name: str = ""  # alice@corp.example, the userPrincipalName
+    mail: str = ""
+    refusal: str = ""  # why the account may not sign in now, a code of AccountRefused; "": nothing is known against it
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The result of a search."""
+
+    people: Sequence[Match]
+    is_cut: bool = False  # more users match
+
+
+@runtime_checkable
+class PeopleSearch(Protocol):
+    """A directory that can be searched for people: for the console, never while a user's request waits."""
+
+    async def find_people(self, text: str, most: int) -> Matches:
+        """Returns up to `most` users of whom a name begins with a text, in any case.
+
+        Names are the account with or without its domain, the name at sign-in (UPN), the display name, given name and
+        last name, and the mail address. Every character of the text stands for itself. Raises Unavailable.
+        """
+
+
 @runtime_checkable
 class PasswordChanger(Protocol):
     """A directory in which users can change their own password, an expired one too, over a connection with TLS."""

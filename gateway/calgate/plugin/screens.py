@@ -76,6 +76,7 @@ class Table:
     earlier: str = ""  # path and query of the page before, "" for none
     later: str = ""  # of the page after
     csv: str = ""  # of the whole table as CSV
+    fields: Sequence[Field] = ()  # sent together with the selected rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,23 +9,21 @@ from calgate.plugin import (
     Cell,
     Column,
     Field,
-    Form,
     Inputs,
     Moment,
     Notice,
     Outcome,
     Part,
-    Refusal,
     Screen,
     Search,
     Subject,
     Table,
     View,
     Visitor,
-    parse_user,
 )
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.replies import KINDS, Holder
+from calgate_cal.screens.assigning import Assigning, form
 from calgate_cal.screens.licenses import ROWS, Licenses, number, page, parts_of, person, row_id
 
 _SORTS = (("name", "user"), ("used", "last use, longest ago first"), ("since", "held since"), ("kind", "kind"))
@@ -56,9 +54,10 @@ Change = Callable[[LicenseAdmin, Sequence[str]], Awaitable[str]]
 
 def holders_screen(licenses: Licenses) -> Screen:
     """Returns the screen of all CALs in use."""
-    shown = _Holders(licenses)
+    assigning = Assigning(licenses)
+    shown = _Holders(licenses, assigning)
     actions = {
-        "assign": Action("admin", shown.assign, takes_away=False),
+        "assign": Action("admin", assigning.assign, takes_away=False),
         "remove": Action("admin", shown.changing(_remove)),
         "undo": Action("admin", shown.changing(_undo), takes_away=False),
         "end": Action("helpdesk", shown.changing(_end)),
@@ -68,8 +67,9 @@ def holders_screen(licenses: Licenses) -> Screen:
 
 
 class _Holders:
-    def __init__(self, licenses: Licenses) -> None:
+    def __init__(self, licenses: Licenses, assigning: Assigning) -> None:
         self._licenses = licenses
+        self._assigning = assigning
         self._listed: tuple[object, Sequence[str]] = (None, ())  # the latest selection, for its next page
 
     async def show(self, visitor: Visitor, inputs: Inputs) -> View:
@@ -78,7 +78,7 @@ class _Holders:
         held = await index.holders()
         if held is None:
             return View(
-                [self._search(inputs), READING_HOLDERS, self._form(inputs, name)], is_live=True, is_partial=True
+                [self._search(inputs), READING_HOLDERS, form(name, inputs.get("user"))], is_live=True, is_partial=True
             )
         kept = self._selected(held, (name, index.version), inputs)
         begin = number(inputs.get("from"))
@@ -99,7 +99,9 @@ class _Holders:
             later=page("holders", **kept_values, **{"from": begin + ROWS}) if begin + ROWS < len(kept) else "",
             csv=page("holders", **kept_values, csv=1),
         )
-        return View([self._search(inputs), table, self._form(inputs, name)])
+        listed: list[Part] = [self._search(inputs), table]
+        assigning = await self._assigning.parts(visitor, inputs, name, held.values())
+        return View([*assigning, *listed] if inputs.get("find") else [*listed, *assigning])
 
     def _selected(self, held: Mapping[str, Holder], version: object, inputs: Inputs) -> Sequence[str]:
         """Returns the fields of the holders that match, in order."""
@@ -126,7 +128,7 @@ class _Holders:
             now = await index.now(fields[:ROWS])
             rows = [_row(name, holder) for holder in now.values()]
             parts.append(Table(f"CALs of {name}", _COLUMNS_OF_A_USER, rows, buttons=_BUTTONS, empty="Holds no CAL."))
-            parts.append(self._form(Inputs({"user": subject.name}), name))
+            parts.append(form(name, subject.name))
         return View(parts, is_live=not all_read, is_partial=not all_read)
 
     def _search(self, inputs: Inputs) -> Search:
@@ -141,46 +143,7 @@ class _Holders:
             ]
         )
 
-    def _form(self, inputs: Inputs, name: str) -> Form:
-        return Form(
-            "Assign a CAL",
-            "holders/assign",
-            "Assign",
-            [
-                Field("license", "", name, is_hidden=True),
-                Field("user", "User", inputs.get("user"), hint="CORP\\alice; several with commas"),
-                Field("document", "Document", hint="none: a Named CAL"),
-            ],
-        )
-
     # ------------------------------------------------------------ changes
-
-    async def assign(self, visitor: Visitor, inputs: Inputs) -> Sequence[Outcome]:
-        """Assigns to the users of the form, or to those of the selected denials."""
-        wanted = [(inputs.get("license") or self._licenses.names[0], user) for user in _listed(inputs.get("user"))]
-        outcomes = []
-        for row in inputs.selected:
-            try:
-                license, user = parts_of(row, 2)
-                wanted.append((license, user))
-            except AdminError as error:
-                outcomes.append(Outcome(str(error), is_done=False))
-        for license, user in dict.fromkeys(wanted):
-            outcomes.append(await self._assign(license, user, inputs.get("document") or None, visitor))
-        return outcomes or [Outcome("Name a user.", is_done=False)]
-
-    async def _assign(self, license: str, user: str, document: str | None, visitor: Visitor) -> Outcome:
-        try:
-            admin = self._licenses.admin(license, visitor)
-            name = await admin.assign(user, document)
-            kind = f"Document CAL for {document}" if document else "Named CAL"
-            if await admin.could_use(user):
-                return Outcome(f"{name} has a {kind} now.")
-            return Outcome(f"{name} has a {kind} now, but no access rule lets this user in.")
-        except AdminError as error:
-            return Outcome(f"{user}: {error}.", is_done=False)
-        except Refusal as refusal:
-            return Outcome(f"{user}: {refusal.detail}.", is_done=False)
 
     def changing(self, change: Change) -> Callable[[Visitor, Inputs], Awaitable[Sequence[Outcome]]]:
         """Makes an action that changes each of the selected rows."""
@@ -273,9 +236,3 @@ def _row(license: str, holder: Holder) -> dict[str, Cell]:
         "client": holder.client,
         "until": Moment(holder.until) if holder.until else None,
     }
-
-
-def _listed(text: str) -> Sequence[str]:
-    """Returns the users of a list; a DN has commas of its own, so it stands alone."""
-    users = [text] if parse_user(text).form == "dn" else text.split(",")
-    return [user.strip() for user in users if user.strip()]

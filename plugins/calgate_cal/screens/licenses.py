@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from urllib.parse import quote, urlencode
 
-from calgate.plugin import ConsoleContext, Field, Inputs, Link, Services, Visitor
+from calgate.plugin import ConsoleContext, Directory, Field, Inputs, Link, Services, Visitor
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.screens.holder_index import HolderIndex
 from calgate_cal.screens.peaks import Peaks
@@ -30,6 +30,10 @@ class Licenses:
     @property
     def names(self) -> Sequence[str]:
         return sorted(self._licenses)
+
+    @property
+    def directory(self) -> Directory | None:
+        return self._services.directory
 
     def chosen(self, inputs: Inputs) -> str:
         """Returns the license that the page is about: the one named, else the first."""
