@@ -57,6 +57,8 @@ class Pipeline:
         """
         admission = await self.questions.admit(request, route) if begun is None else begun.admission
         try:
+            if begun is None:  # the session may have ended while its CAL was claimed; `begun` has been told
+                admission.session.demand_not_ended(outlives_expiry=not admission.polls)
             with Forwarding(admission.session, admission.lease, polls=admission.polls):
                 upstream_response = await self._forward(request, admission, begun)
         except BaseException:
@@ -184,6 +186,7 @@ class Pipeline:
 
     async def _tunnel(self, request: Request, admission: Admission, upstream_response: UpstreamResponse) -> None:
         session, extra = admission.session, admission.signed_in.response_headers
+        session.demand_not_ended(outlives_expiry=False)
         tunnel = WebSocketTunnel(
             request.connection, partial(self._used_by_tunnel, request, admission), admission.route.websocket_idle
         )

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,3 +102,24 @@ async def test_user_without_a_cal_is_signed_in_before_the_denial_is_sent(
         assert (denied.status, denied.json["code"]) == (403, "no-cal")
         cookie = next(c for c in denied.values("set-cookie") if "calgate=" in c).partition(";")[0]
         assert (await curl(f"{url}/portal", "-H", f"Cookie: {cookie}")).status == 200
+
+
+async def test_document_whose_session_ends_while_its_cal_is_claimed_is_refused_and_holds_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = Licensing.claim
+
+    async with site(tmp_path) as (gateway, url):
+        portal = await curl(f"{url}/portal", user="alice")
+        cookie = next(c for c in portal.values("set-cookie") if "calgate=" in c).partition(";")[0]
+
+        async def claim_as_the_session_ends(licensing: Licensing, *claiming: Any) -> Lease:
+            lease = await claim(licensing, *claiming)
+            await gateway.sessions.end(claiming[1].key, "signed out")
+            return lease
+
+        with monkeypatch.context() as ending:
+            ending.setattr(Licensing, "claim", claim_as_the_session_ends)
+            assert (await curl(f"{url}/docs/a", "-H", f"Cookie: {cookie}")).status == 401
+        await gateway.licensing.finish()
+        assert (await curl(f"{url}/docs/a", user="bob")).status == 200, "the only CAL is free again"

@@ -37,6 +37,7 @@ class ExchangeOwner(Protocol):
 
     def open(self, exchange: OpenExchange) -> None: ...
     def closed(self, exchange: OpenExchange) -> None: ...
+    def demand_not_ended(self, *, outlives_expiry: bool) -> None: ...
 
 
 class Forwarding:
@@ -108,12 +109,19 @@ class StreamedBody:
 
     async def read(self) -> bytes:
         if self._judging is None:
-            self._owner.open(self)
-            self._judging = asyncio.get_running_loop().call_later(JUDGED_AFTER, self._start_judging)
+            self._begin()
         piece = await self._body.read()
         if not piece:
             self._finish()
         return piece
+
+    def _begin(self) -> None:
+        self._owner.open(self)
+        self._judging = asyncio.get_running_loop().call_later(JUDGED_AFTER, self._start_judging)
+        try:
+            self._owner.demand_not_ended(outlives_expiry=self.outlives_expiry)
+        except Refusal as refusal:  # the session ended while the response began
+            self.end(refusal, "")
 
     def _start_judging(self) -> None:
         self._judging = start_task(self._judge(self._refuse), "open response: access check")

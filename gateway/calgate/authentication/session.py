@@ -60,6 +60,7 @@ class Session:
         default_factory=dict
     )  # headers as sent, by route, where the person alone decides
     _proofs: list[bytes] = field(default_factory=list)  # hashes of the last credentials that proved this user
+    _end_refusal: Refusal | None = None  # what `end` was called with
     _open: set[OpenExchange] = field(default_factory=set)
     _websockets: set[OpenWebSocket] = field(default_factory=set)
 
@@ -196,9 +197,15 @@ class Session:
         """Marks the session as over and ends its open exchanges."""
         self.ended = self.ended or reason
         self.believed_until = 0.0
+        self._end_refusal = self._end_refusal or refusal
         for exchange in list(self._open):
             if reason != EXPIRED or not exchange.outlives_expiry:
                 exchange.end(refusal, "the session has ended")
+
+    def demand_not_ended(self, *, outlives_expiry: bool) -> None:
+        """Raises the refusal that the session ended with: an exchange that opens after that, nothing could end."""
+        if self._end_refusal is not None and (self.ended != EXPIRED or not outlives_expiry):
+            raise self._end_refusal
 
     # ------------------------------------------------------------ WebSockets
 

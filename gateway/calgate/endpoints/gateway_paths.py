@@ -95,13 +95,16 @@ class GatewayPaths:
             return self._refusals.sign_out(request, live.name if live is not None else None, is_visitor=is_visitor)
         if not self._is_same_origin(request):
             raise CrossSite("a sign-out from another site's page")
-        session = await complete(self._end_session(request, session_id))
-        forgotten = await complete(self._end_visit(request))
+        session, forgotten = await complete(self._leave(request, session_id))
         if session is None and forgotten:
             return _see_other(b"/_calgate/signed-out?" + _VISITOR.encode(), forgotten)
         response = self._after_sign_out(request, session, 0)
         response.headers += forgotten
         return response
+
+    async def _leave(self, request: Request, session_id: str) -> tuple[Session | None, Sequence[Header]]:
+        """Ends the session and the visit of a browser: it can have a CAL under each."""
+        return await self._end_session(request, session_id), await self._end_visit(request)
 
     async def _end_session(self, request: Request, session_id: str) -> Session | None:
         """Ends the session that a cookie belongs or belonged to, and returns it."""

@@ -1,6 +1,7 @@
 """Requests and responses that stay open end with their session or CAL."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -169,3 +170,25 @@ async def test_stream_that_is_read_to_its_end_is_forgotten(session: Session) -> 
     stream = StreamedBody(body, session, LEASE, lambda: None, never)
     assert [await stream.read(), await stream.read()] == [b"one", b""]
     assert not session.is_open
+
+
+async def test_stream_that_begins_after_its_session_has_ended_is_reset(session: Session) -> None:
+    aborted = asyncio.Event()
+    stream = StreamedBody(Body(), session, None, aborted.set, never)
+    session.end("signed out", ENDED)
+    await stream.read()
+    assert aborted.is_set()
+    assert not session.is_open
+
+
+@pytest.mark.parametrize(
+    ("reason", "outlives_expiry", "is_refused"),
+    [("signed out", False, True), ("signed out", True, True), (EXPIRED, False, True), (EXPIRED, True, False)],
+)
+def test_exchange_that_opens_after_its_session_has_ended_is_refused(
+    session: Session, reason: str, outlives_expiry: bool, is_refused: bool
+) -> None:
+    session.demand_not_ended(outlives_expiry=outlives_expiry)
+    session.end(reason, ENDED)
+    with pytest.raises(SignInNeeded) if is_refused else contextlib.nullcontext():
+        session.demand_not_ended(outlives_expiry=outlives_expiry)

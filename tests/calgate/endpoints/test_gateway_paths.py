@@ -81,6 +81,24 @@ async def test_sign_out_releases_the_cal_though_the_client_disconnects_in_betwee
     await asyncio.wait_for(site.is_released.wait(), 20)
 
 
+async def test_sign_out_ends_the_visit_as_well_though_the_client_disconnects_in_between() -> None:
+    site, has_left = Site(), asyncio.Event()
+
+    class Visitors(Nobody):
+        async def leave(self, request: Request) -> tuple[None, tuple[()]]:
+            has_left.set()
+            return None, ()
+
+    site.paths._browsers = cast(Any, Visitors())
+    signing_out = asyncio.create_task(site.paths.serve(request()))
+    await site.is_ending.wait()
+    signing_out.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await signing_out
+    site.may_end.set()
+    await asyncio.wait_for(has_left.wait(), 20)
+
+
 async def test_sign_out_that_failed_halfway_releases_the_cal_when_it_is_repeated() -> None:
     site = Site()
     site.may_end.set()
