@@ -8,12 +8,13 @@ from calgate.plugin import Claimant, parse_user
 def normalize(written: str) -> str:
     """Returns the one spelling of a written name: CORP\\alice, alice@corp.example, alice alone, or a SID.
 
-    A realm is compared by its first label, which is the domain's NetBIOS name unless the domain was set up otherwise.
+    A realm or DNS name is compared by its first label, which is the domain's NetBIOS name unless the domain was set up
+    otherwise.
     """
-    name = parse_user(written.strip().casefold())
+    name = parse_user(written.casefold())
     if name.form == "sid":
         return name.account.casefold()
-    domain = name.domain.partition(".")[0] if name.form == "upn" else name.domain
+    domain = name.domain.partition(".")[0]
     return f"{domain}\\{name.account}" if domain else name.account
 
 
@@ -25,7 +26,8 @@ def fold_reference(written: str) -> str:
 def spellings(name: str, key: str) -> frozenset[str]:
     """Returns every normalized name of a user with the name CORP\\alice and this key."""
     folded = name.casefold()
-    return frozenset({folded, folded.rpartition("\\")[2], key.casefold()})
+    domain, _, account = folded.rpartition("\\")
+    return frozenset({folded, f"{domain.partition('.')[0]}\\{account}", account, key.casefold()})
 
 
 def is_named(names: Collection[str], claimant: Claimant) -> bool:

@@ -27,7 +27,7 @@ class Found:
 
 async def look_up(directory: Directory | None, written: str) -> Person | None:
     """Returns the directory's user of a name or SID, None if there is none. Raises AccountRefused or Unavailable."""
-    return None if directory is None else await directory.look_up(identity_of(written.strip()))
+    return None if directory is None else await directory.look_up(identity_of(written))
 
 
 async def find(directory: Directory | None, written: str, holders: Iterable[Holder]) -> Sequence[Found]:

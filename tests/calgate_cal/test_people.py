@@ -145,6 +145,10 @@ async def test_equal_accounts_of_two_domains_are_told_apart_by_the_domain(licens
         ("svc-monitor", True),
         (" svc-monitor ", True),
         ("svc-monitor@corp.example", True),
+        ("corp.example\\svc-monitor", True),
+        ("CORP/svc-monitor", True),
+        (" CORP \\ svc-monitor ", True),
+        (f" {OLD} ", True),
         (OLD.lower(), True),
         ("PARTNER\\svc-monitor", False),
         ("svc-monitor@partner.example", False),
@@ -155,6 +159,11 @@ def test_written_name_means_a_user_in_every_usual_form(written: str, is_meant: b
     monitor = Claimant(OLD, "CORP\\svc-monitor", "pc")
     assert is_named({normalize(written)}, monitor) is is_meant
     assert not is_named({normalize(written)}, replace(monitor, user=NEW, name="CORP\\alice"))
+
+
+@pytest.mark.parametrize("written", ["corp.example\\ivan", "ivan@corp.example", "ivan"])
+def test_user_of_a_domain_with_a_dot_is_meant_by_every_usual_form(written: str) -> None:
+    assert is_named({normalize(written)}, Claimant("corp.example\\ivan", "corp.example\\ivan", "pc"))
 
 
 @pytest.mark.parametrize("written", ["svc-monitor", "CORP\\svc-monitor", "svc-monitor@corp.example"])

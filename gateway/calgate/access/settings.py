@@ -7,13 +7,17 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from calgate.access.hours import Hours, parse_hours
 from calgate.paths import compile_document, compile_glob, fold
+from calgate.plugin.names import parse_user
 from calgate.plugin.settings import Network, Section
 
 
-def _is_user(text: str) -> str:
-    if "\\" not in text and not text.startswith("S-1-"):
+def _read_user(text: str) -> str:
+    name = parse_user(text)
+    if name.form in ("sid", "bare") and name.account.startswith("S-1-"):
+        return name.account
+    if name.form != "qualified" or not (name.domain and name.account):
         raise ValueError(f'a user is written "DOMAIN\\\\name" or as a SID, not {text!r}')
-    return text
+    return f"{name.domain}\\{name.account}"
 
 
 def _is_path(text: str) -> str:
@@ -52,7 +56,7 @@ class Rule(Section):
     # an empty list would mean no condition at all, but is more likely meant to match nobody
     groups: tuple[str, ...] = Field(default=(), min_length=1)
     """Groups that the rule applies to: name, SID or DN. Members of nested groups count."""
-    users: tuple[Annotated[str, AfterValidator(_is_user)], ...] = Field(default=(), min_length=1)
+    users: tuple[Annotated[str, AfterValidator(_read_user)], ...] = Field(default=(), min_length=1)
     """Users that the rule applies to, in addition to those in `groups`: "DOMAIN\\\\name" or SID."""
     networks: tuple[Network, ...] = Field(default=(), min_length=1)
     """Client networks in CIDR notation. Without it the client may be anywhere."""

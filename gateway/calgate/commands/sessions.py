@@ -122,11 +122,14 @@ async def _key_of(directory: Directory, user: str) -> str | None:
 
 def _is_of(session: Session, user: str, key: str | None) -> bool:
     """Whether it is a session of the user who has this name or key, or of one who had the name at the sign-in."""
-    return session.person_key in (key, user) or _had(session, parse_user(user))
+    return session.person_key in (key, user) or is_named(session, parse_user(user))
 
 
-def _had(session: Session, name: Name) -> bool:
-    """Whether the user signed in under this name."""
-    domain, _, account = session.name.partition("\\")
-    same_domain = not name.domain or domain.casefold() == name.domain.partition(".")[0].casefold()
-    return account.casefold() == name.account.casefold() and same_domain
+def is_named(session: Session, name: Name) -> bool:
+    """Whether the user signed in under this name, or has it as their key."""
+    if name.form == "sid":
+        return session.person_key.casefold() == name.account.casefold()
+    domain, _, account = session.name.casefold().partition("\\")
+    wanted = name.domain.casefold()
+    same_domain = wanted in ("", domain) or wanted.partition(".")[0] == domain  # the DNS name of a NetBIOS name
+    return account == name.account.casefold() and same_domain

@@ -6,11 +6,12 @@ from urllib.parse import quote
 
 from calgate.authentication.session import Session
 from calgate.authentication.sessions import Sessions
+from calgate.commands.sessions import is_named
 from calgate.config.model import Settings
 from calgate.plugin.changes import ChangeLog
 from calgate.plugin.errors import AccountRefused, Unavailable
 from calgate.plugin.identity import Directory, Person
-from calgate.plugin.names import identity_of
+from calgate.plugin.names import identity_of, parse_user
 from calgate.plugin.screens import (
     Action,
     Button,
@@ -92,7 +93,11 @@ class _Sessions:
     async def show(self, visitor: Visitor, inputs: Inputs) -> View:
         wanted = inputs.get("search").casefold()
         found = sorted(await self._every(), key=lambda one: (one.name.casefold(), one.created))
-        kept = [one for one in found if wanted in f"{one.name} {one.address} {one.person_key}".casefold()]
+        kept = [
+            one
+            for one in found
+            if wanted in f"{one.name} {one.address} {one.person_key}".casefold() or is_named(one, parse_user(wanted))
+        ]
         begin = _number(inputs.get("from"))
         search = Search([Field("search", "User or address", inputs.get("search"))], "Find")
         here = f"sessions?search={_quoted(inputs.get('search'))}"

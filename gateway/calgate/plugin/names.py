@@ -21,22 +21,32 @@ class Name:
 
 
 def parse_group(text: str) -> Name:
-    """Returns the parts of a group's name: a SID, a DN, DOMAIN\\name, or a bare name, which may contain "@"."""
-    if _SID.fullmatch(text):
-        return Name("sid", text.upper())
-    if _DN.match(text):
-        return Name("dn", text)
-    domain, backslash, account = text.partition("\\")
-    return Name("qualified", account, domain) if backslash else Name("bare", text)
+    """Returns the parts of a group's name: a SID, a DN, DOMAIN\\name, or a bare name, which may contain "@".
+
+    Blanks around a name or its parts do not count: no account's name begins or ends with one.
+    """
+    name = text.strip()
+    if _SID.fullmatch(name):
+        return Name("sid", name.upper())
+    if _DN.match(name):
+        return Name("dn", f"{name} " if name.endswith("\\") else name)  # an escaped blank at the end belongs to it
+    domain, backslash, account = name.partition("\\")
+    return Name("qualified", account.strip(), domain.strip()) if backslash else Name("bare", name)
 
 
 def parse_user(text: str) -> Name:
-    """Returns the parts of a user's name: a SID, a DN, DOMAIN\\name, name@realm, or a bare name."""
+    """Returns the parts of a user's name: a SID, a DN, DOMAIN\\name, name@realm, or a bare name.
+
+    DOMAIN/name is DOMAIN\\name: neither a NetBIOS name nor an account's name may have a slash (MS-SAMR, 3.1.1.6).
+    """
     name = parse_group(text)
-    if name.form != "bare" or "@" not in text:
+    if name.form != "bare":
         return name
-    account, _, domain = text.rpartition("@")
-    return Name("upn", account, domain)
+    if "@" in name.account:
+        account, _, domain = name.account.rpartition("@")
+        return Name("upn", account.strip(), domain.strip())
+    domain, _, account = map(str.strip, name.account.partition("/"))
+    return Name("qualified", account, domain) if domain and account else name
 
 
 def identity_of(text: str) -> Identity:

@@ -1,5 +1,6 @@
 """The holders of CALs: search, filter, sort; assign, remove, undo, end."""
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -21,11 +22,14 @@ from calgate.plugin import (
     View,
     Visitor,
 )
+from calgate_cal import people
 from calgate_cal.admin import AdminError, LicenseAdmin
+from calgate_cal.names import normalize
 from calgate_cal.replies import KINDS, Holder
 from calgate_cal.screens.assigning import Assigning, form
 from calgate_cal.screens.licenses import ROWS, Licenses, number, page, parts_of, person, row_id
 
+_NAME_PARTS = re.compile(r"[@/\\]")
 _SORTS = (("name", "user"), ("used", "last use, longest ago first"), ("since", "held since"), ("kind", "kind"))
 _COLUMNS = (
     Column("kind", "CAL"),
@@ -199,12 +203,16 @@ def _demand(holds: bool, otherwise: str) -> None:
 
 def _filtered(held: Mapping[str, Holder], inputs: Inputs) -> Sequence[tuple[str, Holder]]:
     wanted, kind, days = inputs.get("search").casefold(), inputs.get("kind"), number(inputs.get("unused"))
+    meant = normalize(wanted) if _NAME_PARTS.search(wanted) else ""  # CORP/ivan and ivan@corp.example are in no row
     latest = time.time() - days * 86_400
     return [
         (field, holder)
         for field, holder in held.items()
         if (not kind or holder.kind == kind)
-        and (not wanted or wanted in f"{holder.name} {holder.user} {holder.document} {holder.client}".casefold())
+        and (
+            wanted in f"{holder.name} {holder.user} {holder.document} {holder.client}".casefold()
+            or (meant and people.matches(holder, meant))
+        )
         and (not days or (holder.last_used or holder.since) < latest)
     ]
 

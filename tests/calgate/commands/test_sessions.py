@@ -27,6 +27,10 @@ def session_of(name: str, key: str) -> Session:
         ("before@corp.example", None, True),
         ("S-1-5-21-1", "S-1-5-21-1", True),
         ("S-1-5-21-1", None, True),  # the directory has deleted the account
+        (" s-1-5-21-1 ", None, True),
+        ("CORP/before", None, True),
+        (" corp \\ BEFORE ", None, True),
+        ("corp.example\\before", None, True),
         ("CORP\\after", None, False),
         ("CORP\\somebody", "S-1-5-21-9", False),
         ("OTHER\\before", None, False),
@@ -36,6 +40,12 @@ def test_session_is_found_by_every_name_that_its_user_has_or_had(
     user: str, key_now: str | None, is_meant: bool
 ) -> None:
     assert _is_of(session_of("CORP\\before", "S-1-5-21-1"), user, key_now) is is_meant
+
+
+def test_session_of_a_domain_with_a_dot_is_found_by_the_whole_name() -> None:
+    session = session_of("corp.example\\before", "corp.example\\before")
+    assert _is_of(session, "CORP.example\\before", None)
+    assert not _is_of(session, "corp.example.net\\before", None)
 
 
 @pytest.mark.parametrize("refusal", [AccountRefused("disabled"), Unavailable("no server")])

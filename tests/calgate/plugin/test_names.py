@@ -22,6 +22,15 @@ DN = "CN=Sales\\, EMEA,OU=Groups,DC=corp,DC=example"
         (DN, Name("dn", DN)),
         ("cn=alice\\2C b,DC=x", Name("dn", "cn=alice\\2C b,DC=x")),
         ("2.5.4.3=alice,DC=x", Name("dn", "2.5.4.3=alice,DC=x")),
+        (" CORP \\ alice ", Name("qualified", "alice", "CORP")),
+        (" alice @ corp.example ", Name("upn", "alice", "corp.example")),
+        ("\tS-1-5-21-1-2-3-1001 ", Name("sid", "S-1-5-21-1-2-3-1001")),
+        (" CN=alice\\ ,DC=x ", Name("dn", "CN=alice\\ ,DC=x")),
+        ("DC=x,CN=alice\\ ", Name("dn", "DC=x,CN=alice\\ ")),
+        ("CORP/alice", Name("qualified", "alice", "CORP")),
+        ("CORP / alice", Name("qualified", "alice", "CORP")),
+        ("HTTP/bi@CORP.EXAMPLE", Name("upn", "HTTP/bi", "CORP.EXAMPLE")),
+        ("/alice", Name("bare", "/alice")),
     ],
 )
 def test_user_name_is_parsed_by_its_form(text: str, name: Name) -> None:
@@ -34,6 +43,8 @@ def test_user_name_is_parsed_by_its_form(text: str, name: Name) -> None:
         ("BI Users", Name("bare", "BI Users")),
         ("team@work", Name("bare", "team@work")),
         ("CORP\\BI Users", Name("qualified", "BI Users", "CORP")),
+        (" CORP\\ BI Users ", Name("qualified", "BI Users", "CORP")),
+        ("R/D", Name("bare", "R/D")),
         (DN, Name("dn", DN)),
     ],
 )

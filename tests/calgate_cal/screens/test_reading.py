@@ -129,6 +129,15 @@ async def test_warm_view_reads_what_it_shows_and_no_more(license: Make, tmp_path
         assert all(len(part.rows) <= 10 for part in parts if isinstance(part, Table))
 
 
+@pytest.mark.parametrize("written", ["CORP/u7", "u7@corp.example", "corp.example\\u7", " CORP \\ U7 "])
+async def test_holder_is_found_by_every_usual_form_of_their_name(license: Make, tmp_path: Path, written: str) -> None:
+    lab = await license(named={"in_license": 2, "dynamic": True})
+    for user in ("u7", "u8"):
+        await lab.open(user)
+    [holders] = tables(await console_of(lab, tmp_path)[1]["holders"].show(ROOT, Inputs({"search": written})))
+    assert ["u7" in str(row["user"]) for row in holders.rows] == [True]
+
+
 async def test_view_says_that_it_is_partial_while_the_store_is_read_for_the_first_time(
     license: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
