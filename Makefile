@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SHELL := /bin/bash
 SIDE_BY_SIDE := -n auto --dist loadgroup   # tests/support/parallel.py
 
-.PHONY: licenses dist deb release help demo demo-domain check format messages packages test quick fuzz photos bench mixed-load soak-cal
+.PHONY: vendor licenses dist deb release help demo demo-domain check format messages packages test quick fuzz photos bench mixed-load soak-cal
 .PHONY: fuzz-http test-two-workers long lock clean reference
 
 help:  ## list the targets
@@ -100,6 +100,9 @@ $(RELEASE): tests/release/requirements.txt
 	@test -x $@/bin/python || $(PYTHON) -m venv $@
 	@$@/bin/python -m pip --disable-pip-version-check -q install --require-hashes -r tests/release/requirements.txt
 	@touch $@
+
+vendor: $(VENV)/.run  ## fetch the libraries of the console's pages from npm again, and compare; fails if a file differs
+	@$(BIN)/python tests/release/vendor.py
 
 licenses: $(VENV)/.run $(RELEASE)  ## check that every package which a gateway runs on is under an accepted license
 	@$(BIN)/python tests/release/parts.py licenses $(RELEASE)/bin $(BIN)/python

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import stat
 from collections.abc import AsyncIterator
@@ -199,6 +200,19 @@ async def test_page_forbids_frames_and_foreign_scripts(console: Console) -> None
     assert "unsafe" not in policy
     assert page.values("x-frame-options") == ["DENY"]
     assert page.values("cache-control") == ["no-store"]
+
+
+async def test_file_that_pages_load_is_for_visitors_only_and_cached_under_its_version(console: Console) -> None:
+    page = await console.get("rita", "", accept="text/html")
+    [path] = re.findall(r'src="(/_calgate/admin/static/htmx-\S+)"', page.body.decode())
+    file = await console.get("rita", path.removeprefix(ADMIN))
+    assert (file.status, file.values("content-type")) == (200, ["text/javascript; charset=utf-8"])
+    assert file.values("cache-control") == ["private, max-age=31536000, immutable"]
+    assert file.values("x-content-type-options") == ["nosniff"]
+    assert (await curl(console.url + path)).status == 401
+    assert (await curl(console.gate.url + path)).status == 404
+    for other in ("vendor.toml", "vendor/vendor.toml", "htmx-0.0.0.min.js"):
+        assert (await console.get("rita", f"static/{other}")).status == 404, other
 
 
 async def test_sign_out_closes_the_console_and_its_pages_token(console: Console) -> None:

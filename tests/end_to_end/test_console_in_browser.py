@@ -29,9 +29,14 @@ async def admins_page(demo: Demo, width: int = 1280) -> AsyncIterator[Page]:
             http_credentials={"username": "DEMO\\admin", "password": "demo"}, viewport={"width": width, "height": 800}
         )
         page = await context.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
         await open_console(page, console_of(demo))
+        complaints.clear()  # the console's process may still have been starting
         yield page
         await browser.close()
+        assert complaints == []  # such as what the Content-Security-Policy had to stop
 
 
 async def test_administrator_serves_a_caller_and_every_screen_is_accessible(tmp_path: Path) -> None:

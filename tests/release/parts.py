@@ -4,16 +4,19 @@
     python tests/release/parts.py sbom TOOLS PYTHON         # prints the list
 
 TOOLS is the folder of cyclonedx-py and pip-licenses, PYTHON the Python of an environment with the parts. Other packages
-in it, such as those of the tests, do not count: only what the lock files name does.
+in it, such as those of the tests, do not count: only what the lock files name does, and the libraries that the
+console's pages load.
 """
 
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from calgate.console.vendor import Library, libraries
 
 ROOT = Path(__file__).parents[2]
 LOCKS = ("requirements-kerberos.txt", "requirements-tracing.txt")
@@ -37,7 +40,10 @@ def licenses(tools: Path, python: Path) -> int:
     words += [f"--allow-only={';'.join(ACCEPTED)}", "--packages", *names()]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     print(done.stderr or f"{len(done.stdout.splitlines()) - 1} packages are under accepted licenses")
-    return done.returncode
+    refused = [one for one in libraries() if not any(name in one.license for name in ACCEPTED)]
+    for one in refused:
+        print(f"{one.package}: {one.license} is not an accepted license")
+    return done.returncode or int(bool(refused))
 
 
 def sbom(tools: Path, python: Path) -> str:
@@ -61,7 +67,23 @@ def sbom(tools: Path, python: Path) -> str:
         for one in installed["dependencies"]
         if one["ref"] in kept
     ]
+    installed["components"] += [_vendored(library) for library in libraries()]
     return json.dumps(installed, indent=1) + "\n"
+
+
+def _vendored(library: Library) -> Mapping[str, Any]:
+    """Returns a library of the console's pages, of whose npm package only some files are here."""
+    url = f"pkg:npm/{library.package}@{library.version}"
+    hashes = [{"alg": "SHA-256", "content": file.sha256} for file in library.files if file.content_type]
+    return {
+        "type": "library",
+        "bom-ref": url,
+        "name": library.package,
+        "version": library.version,
+        "purl": url,
+        "licenses": [{"license": {"id": library.license}}],
+        "externalReferences": [{"type": "distribution", "url": url, "hashes": [one]} for one in hashes],
+    }
 
 
 def _run(*words: str) -> Any:

@@ -1,6 +1,6 @@
 """Draws screens as HTML pages, in the look of the gateway's other pages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from secrets import token_urlsafe
@@ -9,6 +9,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from calgate.console.chart import draw, spark
+from calgate.console.static_files import STATIC
 from calgate.endpoints import ADMIN
 from calgate.plugin.screens import Link, Moment, Outcome, Screen, View, Visitor
 
@@ -41,8 +42,9 @@ class Question:
 class Pages:
     """Draws the pages of the console."""
 
-    def __init__(self, screens: Sequence[Screen], zone: tzinfo, zone_name: str) -> None:
+    def __init__(self, screens: Sequence[Screen], static: Iterable[str], zone: tzinfo, zone_name: str) -> None:
         self._screens = screens
+        self._static = list(static)  # names of the files that each page loads
         self._zone = zone
         self._zone_name = zone_name
         self._actions = {
@@ -85,6 +87,7 @@ class Pages:
             takes_away=lambda action: self._actions[action].takes_away,
             zone=self._zone_name,
             nonce=nonce,
+            static=[f"{ADMIN}{STATIC}/{name}" for name in self._static],
         )
         policy = (
             f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; img-src data:; "

@@ -17,6 +17,7 @@ from calgate.console.as_json import cell, outcomes_as_json, view_as_json
 from calgate.console.form import MOST_IN_QUERY, read_form, read_query
 from calgate.console.pages import Frame, Pages, Question
 from calgate.console.pending_changes import UnprovedChanges
+from calgate.console.static_files import STATIC, static_files
 from calgate.endpoints import ADMIN
 from calgate.endpoints.console import IDENTITY, Removal
 from calgate.pages.negotiation import prefers_page
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 _REMEMBERED = 200  # outcomes that wait for the page after a change
 _LONGEST_REASON = 500
 _TRY_AGAIN = "5"  # seconds
+_CACHED = "private, max-age=31536000, immutable"  # files whose names carry their version
 _MOST_SELECTED = 1000  # rows of one change: each is a call to the store, and some look a user up
 _CONFIRM = "confirm"  # the page of a change that waits until its visitor has proved who they are
 _PROVE = "This takes something away. Prove first that it is you: sign in again."
@@ -51,7 +53,8 @@ class ConsoleServer:
         self._screens = {screen.path: screen for screen in screens}
         self._first = screens[0].path
         self._zone = zone
-        self._pages = Pages(screens, zone, zone_name)
+        self._static = static_files()
+        self._pages = Pages(screens, self._static, zone, zone_name)
         self._outcomes: OrderedDict[str, tuple[str, Sequence[Outcome]]] = OrderedDict()
         self._unproved = UnprovedChanges()
 
@@ -70,6 +73,9 @@ class ConsoleServer:
         path, _, action = request.path.removeprefix(ADMIN).partition("/")
         if path == _CONFIRM and request.method != "POST":
             return self._confirm(request, caller)
+        if path == STATIC and action in self._static and request.method != "POST":
+            kind, content = self._static[action]
+            return web.Response(body=content, content_type=kind, charset="utf-8", headers={"Cache-Control": _CACHED})
         screen = self._screens.get(path or self._first)
         if screen is None or not caller.visitor.may(screen.role):
             return self._notice(request, caller, 404, "There is no such screen for your role.")

@@ -1,23 +1,18 @@
 """The console's process: its pages while something is still being read, and the right to take something away."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC
-from unittest.mock import Mock
-from urllib.parse import urlencode
 
 import pytest
-from aiohttp import StreamReader, web
-from aiohttp.test_utils import make_mocked_request
 
 from calgate.console.server import ConsoleServer
 from calgate.endpoints import ADMIN
-from calgate.endpoints.console import IDENTITY
 from calgate.plugin.errors import Unavailable
 from calgate.plugin.screens import Action, Form, Inputs, Notice, Outcome, Screen, Subject, View, Visitor
+from support.console_requests import request_of
 
 PAGE = "text/html"
-WAYS = [["Sign in with your password", "/_calgate/sign-in/password"]]
 
 
 async def show(visitor: Visitor, inputs: Inputs) -> View:
@@ -38,31 +33,9 @@ def server() -> ConsoleServer:
     return ConsoleServer([THINGS], UTC, "UTC")
 
 
-async def request_of(
-    server: ConsoleServer,
-    path: str,
-    removal: str,
-    accept: str,
-    form: Mapping[str, str | Sequence[str]] | None = None,
-    key: str = "S-1",
-) -> web.Response:
-    who = {"name": "CORP\\root", "key": key, "role": "admin", "address": "::1", "token": "t", "host": "h"}
-    said = json.dumps(who | {"removal": removal, "ways": WAYS})
-    headers = {IDENTITY: said, "Accept": accept}
-    body = StreamReader(Mock(_reading_paused=False), 2**16)
-    if form is not None:
-        headers["Content-Type"] = "application/x-www-form-urlencoded"
-        body.feed_data(urlencode(form, doseq=True).encode())
-    body.feed_eof()
-    request = make_mocked_request("GET" if form is None else "POST", ADMIN + path, headers=headers, payload=body)
-    response = await server.respond(request)
-    assert isinstance(response, web.Response)
-    return response
-
-
 async def test_partial_view_is_a_page_for_people_and_503_for_programs(server: ConsoleServer) -> None:
     page = await request_of(server, "things", "yes", PAGE)
-    assert (page.status, b"being read" in (page.body or b""), b"data-live" in (page.body or b"")) == (200, True, True)  # type: ignore[operator]
+    assert (page.status, b"being read" in (page.body or b""), b"hx-get=" in (page.body or b"")) == (200, True, True)  # type: ignore[operator]
     refused = await request_of(server, "things", "yes", "application/json")
     assert (refused.status, refused.headers["Retry-After"]) == (503, "5")
     assert (await request_of(server, "things?csv=1", "yes", PAGE)).status == 503
@@ -129,7 +102,7 @@ async def test_users_own_screen_is_partial_while_a_share_of_it_is() -> None:
     server = ConsoleServer([*screens, Screen("cals", "CALs", show, about_user=about)], UTC, "UTC")
     assert (await request_of(server, "person?user=new", "yes", "application/json")).status == 503
     page = str((await request_of(server, "person?user=new", "yes", PAGE)).text)
-    assert ("of CORP\\new" in page, "data-live" in page) == (True, True)
+    assert ("of CORP\\new" in page, "hx-get=" in page) == (True, True)
     reply = await request_of(server, "person?user=old", "yes", "application/json")
     assert [part["text"] for part in json.loads(str(reply.text))["parts"]] == ["the account", "of CORP\\old"]
     reply = await request_of(server, "person?user=away", "yes", "application/json")
