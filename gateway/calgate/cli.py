@@ -67,6 +67,7 @@ def main() -> None:
 for _command in (
     run.run,
     run.worker,
+    run.trial,
     console_process,
     demo.demo,
     check.check,

@@ -60,6 +60,7 @@ class CalAllocator:
         self._unserved = UnservedClaims(clock)
         self._reassert = asyncio.Event()
         self.is_active = asyncio.Event()
+        self._is_configured = False  # whether the store has the settings file's terms
         self._history: dict[str, bytes] = {}  # license -> id of the server's history, from the last reply
         self._clock_warned: dict[str, float] = {}
 
@@ -159,9 +160,11 @@ class CalAllocator:
         """Stores the settings file's terms. Raises Unavailable."""
         for license in self._config:
             await self._configure(license)
+        self._is_configured = True
 
     async def activate(self) -> None:
-        """Stores the settings file's terms; if the store is away, the first call that finds none stores them."""
+        """Stores the settings file's terms; if the store is away, `tend` does when it responds again."""
+        self._is_configured = False
         with contextlib.suppress(Unavailable):
             await self.configure()
         self.is_active.set()
@@ -172,6 +175,8 @@ class CalAllocator:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._reassert.wait(), every)
             try:
+                if not self._is_configured:
+                    await self.configure()
                 if self._reassert.is_set():
                     await self._reassert_all()
                     self._reassert.clear()

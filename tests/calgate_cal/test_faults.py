@@ -21,7 +21,7 @@ from calgate_cal.allocator import CalAllocator
 from calgate_cal.replies import Holder
 from support.directory import People
 from support.ports import free_port
-from support.redis_servers import Cluster, Sentinels, Server, until_linked
+from support.redis_servers import REDIS, Cluster, Sentinels, Server, until_linked
 from support.waiting import until
 
 pytestmark = pytest.mark.server
@@ -367,3 +367,29 @@ async def _patiently(ask: Callable[[], Awaitable[list[Holder]]]) -> list[Holder]
         with contextlib.suppress(Unavailable):
             return await ask()
         await asyncio.sleep(0.05)
+
+
+async def test_terms_of_a_settings_file_loaded_while_the_store_is_away_reach_the_store_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    """The store still has terms, so no call finds it unconfigured."""
+    server = Server(tmp_path / "redis", REDIS, appendonly="yes", appendfsync="always").start()
+    section = StoreSection.model_validate({"url": server.url})
+    try:
+        async with gateway(section, tmp_path, session={"in_license": 2}) as before:
+            await before.allocator.activate()
+        async with gateway(section, tmp_path, session={"in_license": 7}) as after:
+            server.send(signal.SIGKILL)
+            await after.allocator.activate()
+            server.start()
+
+            async def limit() -> int:
+                with contextlib.suppress(Unavailable):
+                    return next(pool.limit for pool in await after.allocator.pools("q") if pool.kind == "session")
+                return 0
+
+            async with asyncio.timeout(20):
+                while await limit() != 7:
+                    await asyncio.sleep(0.05)
+    finally:
+        server.stop()

@@ -1,5 +1,7 @@
 """`calgate run`: the gateway as a service."""
 
+import json
+import logging
 import sys
 from pathlib import Path
 
@@ -39,3 +41,14 @@ def worker(file: Path, lent_settings: int, slot: int, sockets: str) -> None:
     from calgate.processes.worker import main
 
     main(file, lent_settings, slot, sockets)
+
+
+@click.command(hidden=True)
+@config_option
+@click.option("--listening", required=True, help="Addresses of the running program, as JSON.")
+def trial(file: Path, listening: str) -> None:
+    """Starts every part of a gateway and stops it; the running program does this before it is replaced."""
+    from calgate.processes.trial import start_and_stop
+
+    logging.disable()  # only what stops the gateway from starting counts here
+    uvloop.run(start_and_stop(config.read(file), json.loads(listening)))

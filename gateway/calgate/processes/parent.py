@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 from calgate import config, store
@@ -22,16 +21,17 @@ from calgate.plugin.tasks import start_task
 from calgate.processes.admin import Admin
 from calgate.processes.console_process import ConsoleProcess
 from calgate.processes.notify import notify
+from calgate.processes.predecessors import Predecessors, remember
 from calgate.processes.serve import WAS_READY, public_url
 from calgate.processes.sockets import HANDOVER, from_systemd, inherited
+from calgate.processes.trial import faults_of_program_on_disk
 from calgate.processes.worker_process import WorkerProcess
 from calgate.store import EmbeddedFaultError, NoServerError, open_store
 
 logger = logging.getLogger(__name__)
 
-_OLD_WORKERS = "CALGATE_WORKERS"
 _LAST_PATIENCE = 5.0  # seconds after `listen.drain` until a worker that has not ended is killed
-_TRIED_WITHIN = 30.0  # seconds for the program on disk to read the settings file
+_RETRIED_AFTER = 5.0  # seconds until a replaced program is asked to start its workers again
 _BACK_OFF = (0.0, 0.5, 1.0, 2.0, 5.0)  # seconds before a crashed worker is replaced, by crashes in a row
 
 
@@ -54,10 +54,12 @@ class Parent:
         self._crashes = 0
         self._is_announced = False
         self._console = ConsoleProcess()
+        self._predecessors = Predecessors()
         self._admin = Admin(lambda: self._workers, lambda: self._settings.core.listen)
 
     async def run(self) -> int:
         """Runs until a signal stops it; returns the exit code. Raises ConfigError if the first workers cannot start."""
+        self._predecessors.listen()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop)
@@ -68,12 +70,14 @@ class Parent:
             await self._admin.serve_on(self._sockets.of_admin())
             stack.push_async_callback(self._admin.close)
             try:
-                self._workers = await self._start_generation(self._settings)
-                self._dismiss_predecessors()
-                self._console.use(self._settings)
-                notify("READY=1", f"MAINPID={os.getpid()}")
-                logger.info("listening on %s", public_url(self._settings))
-                await self._supervise()
+                self._workers = await self._start_first_generation()
+                self._predecessors.dismiss(self._leave)
+                if not self._stop.is_set():
+                    await self._use_sockets_of(self._settings)
+                    self._console.use(self._settings)
+                    notify("READY=1", f"MAINPID={os.getpid()}")
+                    logger.info("listening on %s", public_url(self._settings))
+                    await self._supervise()
             finally:
                 await self._end_all()
         return 0
@@ -118,6 +122,31 @@ class Parent:
                 await self._replace(slot)
 
     # ------------------------------------------------------------ workers
+
+    async def _start_first_generation(self) -> dict[int, WorkerProcess]:
+        """Starts the first workers. Raises ConfigError, unless there are workers of a replaced program.
+
+        Those serve until the new ones start: the trial before the replacement cannot foresee every fault.
+        """
+        while not self._stop.is_set():
+            try:
+                if self._reload:
+                    self._reload = False
+                    self._settings = config.read(self._file)
+                    self._sockets.open(self._settings.core)
+                return await self._start_generation(self._settings)
+            except ConfigError as error:
+                if not self._predecessors:
+                    raise
+                for fault in error.faults:
+                    logger.error("upgrade failed; the old workers serve while the new program tries again: %s", fault)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), _RETRIED_AFTER)
+            self._wanted.clear()
+            if self._upgrade:
+                self._upgrade = False
+                await self._replace_program()
+        return {}
 
     async def _start_generation(self, settings: Settings) -> dict[int, WorkerProcess]:
         """Starts all workers, and lets them serve once every one has started; a failure leaves no trace.
@@ -201,15 +230,20 @@ class Parent:
             self._workers = new
             self._settings = settings
             self._console.use(settings)
-            self._sockets.close_others(settings.core)
-            await self._admin.serve_on(self._sockets.of_admin())
+            await self._use_sockets_of(settings)
             self._admin.reloads.succeeded()
             logger.info("settings reloaded")
         notify("READY=1")
 
-    def _undo_reload(self) -> None:
+    async def _use_sockets_of(self, settings: Settings) -> None:
         # the kernel gives connections to every socket of an address, even if no worker accepts on it
+        self._sockets.close_others(settings.core)
+        await self._admin.serve_on(self._sockets.of_admin())
+
+    def _undo_reload(self) -> None:
         self._sockets.close_others(self._settings.core)
+        for child in self._workers.values():
+            child.activate_again()  # a new worker that was let go may have changed what gateways share
         self._admin.reloads.failed()
 
     # ------------------------------------------------------------ upgrade in place
@@ -217,9 +251,9 @@ class Parent:
     async def _replace_program(self) -> None:
         """Executes the program on disk in this process; the workers serve until those of the new program are ready.
 
-        The new program first reads the file in a process of its own: from here on, a fault would end the gateway.
+        The program on disk is tried first (`trial.py`); whatever fails, the running one goes on.
         """
-        if faults := await _faults_of_program_on_disk(self._file):
+        if faults := await faults_of_program_on_disk(self._file, self._sockets.addresses()):
             for fault in faults:
                 logger.error("upgrade failed, keeping the running program: %s", fault)
             return
@@ -227,16 +261,9 @@ class Parent:
         store.hand_over()
         os.environ[HANDOVER] = self._sockets.hand_over()
         here = [child.hand_over for child in self._workers.values() if not child.has_ended]
-        old = [*here, *self._leaving.values(), *self._console.hand_over()]
-        os.environ[_OLD_WORKERS] = ",".join(hand_over() for hand_over in old)
+        old = [hand_over() for hand_over in (*here, *self._leaving.values(), *self._console.hand_over())]
+        remember([*old, *self._predecessors.hand_over()])
         os.execv(sys.executable, [sys.executable, "-P", "-m", "calgate", *sys.argv[1:]])  # noqa: S606 - ourselves
-
-    def _dismiss_predecessors(self) -> None:
-        """Ends the workers of the program that this one replaced: they are still children of this process."""
-        for worker in filter(None, os.environ.pop(_OLD_WORKERS, "").split(",")):
-            pid, channel = map(int, worker.split(":"))
-            os.kill(pid, signal.SIGTERM)  # works even if it has ended: it stays a zombie until `_reap`
-            self._leave(_reap(pid, channel), partial(str, worker))
 
 
 @asynccontextmanager
@@ -250,31 +277,3 @@ async def _own_store(settings: Settings) -> AsyncIterator[None]:
             yield
     except (EmbeddedFaultError, NoServerError) as error:
         raise ConfigError([f"{settings.file}: {error}"], code=1) from error
-
-
-async def _faults_of_program_on_disk(file: Path) -> list[str]:
-    """Returns why the program on disk cannot run, or cannot read the settings file."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "calgate", "config", "show", "-c", str(file)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    except OSError as error:
-        return [f"{sys.executable} cannot be started: {error.strerror}"]
-    try:
-        async with asyncio.timeout(_TRIED_WITHIN):
-            _, errors = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return [f"calgate config show does not end within {_TRIED_WITHIN:g} s"]
-    lines = errors.decode("utf-8", "replace").splitlines()
-    return (lines or [f"calgate config show ended with exit code {process.returncode}"]) if process.returncode else []
-
-
-async def _reap(pid: int, channel: int) -> None:
-    await asyncio.to_thread(os.waitpid, pid, 0)
-    with suppress(OSError):  # the worker closed its end first
-        os.close(channel)

@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ class Sockets:
 
     def __init__(self, inherited: Mapping[SocketKey, socket.socket] | None = None) -> None:
         self._held = dict(inherited or {})
+        _ours.update(filter(None, map(_address_of, self._held.values())))
 
     def open(self, core: Core, given: Sequence[socket.socket] = ()) -> None:
         """Binds what the settings want and is not held yet. Raises ConfigError (exit 1), and then leaves all as it was.
@@ -65,6 +66,10 @@ class Sockets:
         wanted = {place for place, _ in _wanted(core)}
         for place in list(self._held.keys() - wanted):
             self._held.pop(place).close()
+
+    def addresses(self) -> set[str]:
+        """Returns the addresses that this process listens on."""
+        return {place.address for place in self._held}
 
     def of_worker(self, slot: int) -> list[tuple[Role, socket.socket]]:
         """Returns the sockets that one worker accepts on."""
@@ -139,9 +144,23 @@ def _name_of(sock: socket.socket) -> str:
     return str(Address(name[0], name[1])) if isinstance(name, tuple) else f"unix:{name}"
 
 
+def _address_of(sock: socket.socket) -> tuple[str, int] | None:
+    name = sock.getsockname()
+    return (name[0], name[1]) if isinstance(name, tuple) else None
+
+
 def bind(address: Address, setting: str) -> socket.socket:
     """Returns a listening socket that no other process shares. Raises ConfigError (exit 1)."""
     return _bind(address, setting)
+
+
+def try_addresses(core: Core, listening: Collection[str]) -> None:
+    """Binds the wanted addresses that nobody listens on yet, and lets them go again. Raises ConfigError (exit 1)."""
+    for place, address in _wanted(core):
+        if place.slot == 0 and place.address not in listening:
+            _bind(address, _setting_of(place.role)).close()
+            if address.path:
+                Path(address.path).unlink()
 
 
 def _bind(address: Address, setting: str) -> socket.socket:

@@ -28,7 +28,7 @@ from calgate.plugin.tasks import start_task
 from calgate.processes.lent_settings import borrow
 from calgate.processes.serve import serve
 from calgate.processes.sockets import Role
-from calgate.processes.worker_process import STOPPING
+from calgate.processes.worker_process import ACTIVATE, STOPPING
 from calgate.telemetry import log
 
 _REPORT_EVERY = 1.0
@@ -60,7 +60,7 @@ async def _work(
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):  # a terminal sends them to all; the parent acts
         loop.add_signal_handler(ignored, lambda: None)
     await loop.connect_read_pipe(lambda: parent, sys.stdin)
-    reporting: list[asyncio.Task[None]] = []
+    running: list[asyncio.Task[None]] = []
 
     async def started() -> None:
         channel.send({"started": slot})
@@ -68,9 +68,10 @@ async def _work(
 
     async def ready(gateway: Gateway) -> None:
         parent.on_service_stop = gateway.note_stop
+        parent.on_activate = lambda: running.append(start_task(gateway.activate(), "activation"))
         _ease_collection()
         channel.send({"ready": slot})
-        reporting.append(start_task(_report(gateway, channel, parent.stop), "reports", parent.stop.set))
+        running.append(start_task(_report(gateway, channel, parent.stop), "reports", parent.stop.set))
 
     await serve(settings, lent, ready, parent.stop, started)
 
@@ -109,17 +110,23 @@ class _Channel:
 
 
 class _Parent(asyncio.Protocol):
-    """The parent's end of the channel: it sends GO, STOPPING if the whole service stops, and closes when it ends."""
+    """The parent's end of the channel: it sends GO, and closes when it ends.
+
+    STOPPING says that the whole service stops, ACTIVATE that a reload failed after its workers were let go.
+    """
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
         self.stop = asyncio.Event()
         self.on_service_stop: Callable[[], None] = lambda: None
+        self.on_activate: Callable[[], None] = lambda: None
 
     def data_received(self, data: bytes) -> None:
         self.go.set()
         if STOPPING in data:
             self.on_service_stop()
+        if ACTIVATE in data:
+            self.on_activate()
 
     def eof_received(self) -> None:
         self.connection_lost(None)

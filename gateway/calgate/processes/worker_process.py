@@ -26,6 +26,7 @@ _LINE = 4 << 20  # bytes of one report
 _LAST_LINES_WITHIN = 1.0  # seconds after the end of the process
 GO = b"go\n"
 STOPPING = b"stopping\n"
+ACTIVATE = b"activate\n"
 
 # With 10,000 responses of 100 KB a second, glibc would return their pages and fetch them again, a fifth of the CPU
 # time. Bounded, so that a worker still shrinks; values in the environment have precedence.
@@ -195,6 +196,11 @@ class WorkerProcess:
         """Lets its health say that the service stops; at a reload the service goes on, and its health says so."""
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(STOPPING)
+
+    def activate_again(self) -> None:
+        """Lets it store again what gateways share: workers of a reload that failed may have changed that."""
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(ACTIVATE)
 
     def terminate(self) -> None:
         """Lets it finish its open requests; it reports no more."""
