@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from calgate.http.cookies import SetCookie, UpstreamCookie, digest_of, expire_cookies
 from calgate.http.headers import Cookies, Header
 
-MOST = 100  # cookies remembered for one session; browsers keep no more than 150 to 180 for one site
+MOST = 180  # cookies remembered for one session; browsers keep no more for one site
 _FIELD = "c:"  # how the field of a cookie begins in the session's record
 _MOST_JUDGED = 512  # pairs whose owner is remembered
 _MOST_LINES = 16
@@ -43,6 +43,8 @@ class DocumentCookies:
         is_new = False
         self._lines.clear()
         for header in headers:
+            if header.is_ignored and header.cookie in self._set:
+                continue
             if header.is_deletion:
                 self._forget(header.cookie)
                 continue

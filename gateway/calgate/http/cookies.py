@@ -5,8 +5,8 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 
+from calgate.http.cookie_dates import read_date
 from calgate.http.headers import Header
 from calgate.http.request import Request
 
@@ -39,22 +39,24 @@ class UpstreamCookie:
     name: bytes
     path: bytes = b"/"
     domain: bytes = b""
-    flags: bytes = field(default=b"", compare=False)  # "s": Secure, "p": Partitioned; a deletion must repeat them
+    partitioned: bool = False  # in a browser's other jar, so it is another cookie than one of the same name without it
+    secure: bool = field(default=False, compare=False)  # a deletion must repeat it
 
     @classmethod
     def named(cls, name: bytes) -> "UpstreamCookie":
         """Describes a cookie of which only the name is known, because the browser sent it."""
-        return cls(name, flags=b"s" if name.lower().startswith((b"__host-", b"__secure-")) else b"")
+        return cls(name, secure=_has_prefix(name))
 
     @classmethod
     def from_text(cls, text: str) -> "UpstreamCookie":
         """Reads what `to_text` wrote."""
-        name, path, domain, *flags = text.encode("latin-1").split(b";", 3)
-        return cls(name, path, domain, flags[0] if flags else b"")
+        name, path, domain, flags = text.encode("latin-1").split(b";", 3)
+        return cls(name, path, domain, partitioned=b"p" in flags, secure=b"s" in flags)
 
     def to_text(self) -> str:
         """Writes the cookie as the store keeps it: "name;path;domain;flags"."""
-        return b";".join((self.name, self.path, self.domain, self.flags)).decode("latin-1")
+        flags = b"s" * self.secure + b"p" * self.partitioned
+        return b";".join((self.name, self.path, self.domain, flags)).decode("latin-1")
 
     def expiry(self) -> Header:
         """Returns the Set-Cookie header that deletes the cookie in the browser.
@@ -65,9 +67,9 @@ class UpstreamCookie:
         value = self.name + (b"=" if self.name else b"=deleted") + b"; Max-Age=0; Path=" + (self.path or b"/")
         if self.domain:
             value += b"; Domain=" + self.domain
-        if b"s" in self.flags:
+        if self.secure:
             value += b"; Secure"
-        if b"p" in self.flags:
+        if self.partitioned:
             value += b"; Partitioned"
         return (b"Set-Cookie", value)
 
@@ -79,6 +81,7 @@ class SetCookie:
     cookie: UpstreamCookie
     digest: str  # of the pair that the browser will send back
     is_deletion: bool = False
+    is_ignored: bool = False  # browsers keep what they have (RFC 6265bis, section 4.1.3)
 
     @classmethod
     def parse(cls, value: bytes, target: str) -> "SetCookie":
@@ -88,19 +91,26 @@ class SetCookie:
         name, content = (name.strip(), content.strip()) if equals else (b"", pair.strip())
         attributes = _attributes(rest)
         path = attributes.get(b"path", b"")
-        flags = b"".join(flag for flag, key in ((b"s", b"secure"), (b"p", b"partitioned")) if key in attributes)
+        secure = b"secure" in attributes
         cookie = UpstreamCookie(
             name,
             path if path.startswith(b"/") else _default_path(target),
-            attributes.get(b"domain", b"").lstrip(b"."),
-            flags,
+            attributes.get(b"domain", b"").lstrip(b".").lower(),
+            partitioned=b"partitioned" in attributes,
+            secure=secure or _has_prefix(name),
         )
-        return cls(cookie, digest_of(name + b"=" + content if name else content), _is_deletion(attributes))
+        digest = digest_of(name + b"=" + content if name else content)
+        return cls(cookie, digest, _is_deletion(attributes), _has_prefix(name) and not secure)
 
     @property
     def is_too_long(self) -> bool:
         """Whether the cookie could not be deleted again in the room that a response has for it."""
         return len(self.cookie.name) + len(self.cookie.path) + len(self.cookie.domain) > _MOST_IDENTITY
+
+
+def _has_prefix(name: bytes) -> bool:
+    """Whether browsers accept a cookie of this name with Secure only."""
+    return name.lower().startswith((b"__host-", b"__secure-"))
 
 
 def _attributes(text: bytes) -> dict[bytes, bytes]:
@@ -119,12 +129,8 @@ def _is_deletion(attributes: dict[bytes, bytes]) -> bool:
     age = attributes.get(b"max-age", b"")
     if re.fullmatch(rb"-?\d+", age):
         return age.startswith(b"-") or not age.strip(b"0")
-    if b"expires" not in attributes:
-        return False
-    try:
-        return parsedate_to_datetime(attributes[b"expires"].decode("latin-1")).timestamp() < time.time()
-    except (ValueError, TypeError, OverflowError):
-        return False
+    expires = read_date(attributes.get(b"expires", b""))
+    return expires is not None and expires < time.time()
 
 
 def digest_of(pair: bytes) -> str:

@@ -1,5 +1,7 @@
 """The document server's cookies of one session: remembered, bounded, forwarded and deleted."""
 
+import pytest
+
 from calgate.authentication import document_cookies
 from calgate.authentication.document_cookies import MOST, DocumentCookies, cookie_fields
 from calgate.http.cookies import SetCookie, digest_of
@@ -37,6 +39,23 @@ def test_deleted_cookie_is_forgotten() -> None:
     cookies.note([set_cookie("a=; Max-Age=0")])
     assert dict(cookies.known) == {}
     assert list(cookies.take_unsaved()[0].values()) == [""]
+
+
+def test_partitioned_cookie_is_another_than_one_of_the_same_name() -> None:
+    cookies = DocumentCookies()
+    cookies.note([set_cookie("a=1; Secure; Partitioned"), set_cookie("a=2; Secure")])
+    deletions = {cookie.expiry()[1] for cookie in cookies.known}
+    assert deletions == {b"a=; Max-Age=0; Path=/; Secure; Partitioned", b"a=; Max-Age=0; Path=/; Secure"}
+
+
+@pytest.mark.parametrize("ignored", ["__Host-a=2; Path=/", "__Host-a=; Path=/; Max-Age=0"])
+def test_cookie_stays_remembered_where_a_browser_ignores_the_change(ignored: str) -> None:
+    cookies = DocumentCookies()
+    cookies.note([set_cookie("__Host-a=1; Path=/; Secure")])
+    cookies.note([set_cookie(ignored)])
+    assert {cookie.expiry()[1]: digest for cookie, digest in cookies.known.items()} == {
+        b"__Host-a=; Max-Age=0; Path=/; Secure": digest_of(b"__Host-a=1")
+    }
 
 
 def test_number_of_remembered_cookies_is_bounded_and_the_oldest_goes_first() -> None:

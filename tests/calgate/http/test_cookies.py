@@ -18,6 +18,9 @@ TARGET = "/docs/sales/open.htm?document=a/b"
         (b" a = 1 ;PATH = /y ; HttpOnly", b"a=; Max-Age=0; Path=/y"),
         (b"a=1; path=/; Domain=.corp.example", b"a=; Max-Age=0; Path=/; Domain=corp.example"),
         (b"__Host-a=1; Path=/; Secure", b"__Host-a=; Max-Age=0; Path=/; Secure"),
+        (b"__Host-a=1; Path=/", b"__Host-a=; Max-Age=0; Path=/; Secure"),
+        (b'a=1; Path="/x"', b"a=; Max-Age=0; Path=/docs/sales"),
+        (b"a=1; PATH=/; DOMAIN=.Corp.Example; SECURE", b"a=; Max-Age=0; Path=/; Domain=corp.example; Secure"),
         (b"__Secure-a=1; secure; path=/", b"__Secure-a=; Max-Age=0; Path=/; Secure"),
         (b"a=1; Path=/; Secure; SameSite=None; Partitioned", b"a=; Max-Age=0; Path=/; Secure; Partitioned"),
         (b"=1; Path=/", b"=deleted; Max-Age=0; Path=/"),
@@ -48,6 +51,10 @@ def test_cookie_without_a_path_belongs_to_the_folder_of_the_request(target: str,
         (b"; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=60", False),
         (b"; Expires=Fri, 31 Dec 2199 23:59:59 GMT", False),
         (b"; Expires=soon", False),
+        (b"; Expires=Thu, 01 Jan 1970", False),
+        (b"; Expires=0", False),
+        (b"; Expires=Thu Jan 01 1970 00:00:00 GMT+0100 (CET)", True),
+        (b"; Max-Age=-; Expires=Thu, 01-Jan-70 00:00:00 GMT", True),
     ],
 )
 def test_document_servers_own_deletion_is_recognized(attributes: bytes, is_deletion: bool) -> None:
@@ -63,7 +70,7 @@ def test_digest_is_that_of_the_pair_that_the_browser_sends_back() -> None:
 def test_cookie_survives_the_store() -> None:
     cookie = SetCookie.parse(b"a=1; Path=/x; Domain=corp.example; Secure; Partitioned", "/").cookie
     read = UpstreamCookie.from_text(cookie.to_text())
-    assert (read, read.flags) == (cookie, cookie.flags)
+    assert (read, read.secure, read.partitioned) == (cookie, True, True)
 
 
 def test_deletions_fit_the_header_buffer_of_a_proxy_in_front() -> None:
