@@ -210,6 +210,7 @@ class Gateway:
             "websockets": sum(session.websockets for session in sessions),
         }
         self.metrics.upstreams = _all_up(self.load_balancers)
+        self.metrics.upstream_connections = _connections(self.load_balancers)
         return self.metrics.snapshot()
 
     async def health(self) -> dict[str, object]:
@@ -296,6 +297,15 @@ def _all_up(load_balancers: Sequence[LoadBalancer]) -> Mapping[str, bool]:
         for name, is_up in load_balancer.states():
             states[name] = is_up and states.get(name, True)
     return states
+
+
+def _connections(load_balancers: Sequence[LoadBalancer]) -> Mapping[str, tuple[int, int, int]]:
+    """Returns the connections to each document server; those of several routes are counted together."""
+    counts: dict[str, tuple[int, int, int]] = {}
+    for one in (state for load_balancer in load_balancers for state in load_balancer.server_states()):
+        in_use, idle, waiting = counts.get(one.name, (0, 0, 0))
+        counts[one.name] = (in_use + one.in_use, idle + one.idle, waiting + one.waiting)
+    return counts
 
 
 def _expired(core: Core) -> Iterator[str]:

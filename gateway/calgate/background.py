@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from calgate.access.current import CurrentRules
 from calgate.access.rules import Rules
@@ -119,10 +120,16 @@ def _state(degraded: Sequence[str], load_balancers: Sequence[LoadBalancer]) -> W
     servers: dict[str, ServerState] = {}
     for one in (state for load_balancer in load_balancers for state in load_balancer.server_states()):
         known = servers.get(one.name)
-        # one that several routes name must respond for all of them
-        worse = known is None or (one.is_up, -(one.failed_at or 0)) < (known.is_up, -(known.failed_at or 0))
-        servers[one.name] = one if known is None or worse else known
+        servers[one.name] = one if known is None else _joined(known, one)
     return WorkerState(socket.gethostname(), os.getpid(), degraded, list(servers.values()))
+
+
+def _joined(one: ServerState, other: ServerState) -> ServerState:
+    """Returns the state of a server that several routes name: it must respond for all of them."""
+    worse = min(one, other, key=lambda state: (state.is_up, -(state.failed_at or 0)))
+    return replace(
+        worse, in_use=one.in_use + other.in_use, idle=one.idle + other.idle, waiting=one.waiting + other.waiting
+    )
 
 
 async def keep_certificates(certificates: Certificates) -> None:

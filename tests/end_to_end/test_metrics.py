@@ -71,6 +71,9 @@ async def test_metrics_count_requests_calls_and_cals(server: DocumentServer, tmp
         assert metrics.of("calgate_denials_total", license="demo", reason="full") == 1
         assert metrics.of("calgate_denials_total") == 1
         assert [s.value for s in metrics.samples if s.name == "calgate_upstream_up"] == [1, 1]
+        assert metrics.of("calgate_upstream_connections", state="idle") >= 1  # of the requests before
+        assert metrics.of("calgate_upstream_connections", state="in-use") == 0
+        assert [s.value for s in metrics.samples if s.name == "calgate_upstream_waiting"] == [0, 0]
         assert [s.value for s in metrics.samples if s.name == "calgate_queue_waiting"] == [0]
 
 

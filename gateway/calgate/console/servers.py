@@ -1,4 +1,4 @@
-"""The document servers: up or drained as each worker of each gateway sees them, and their last failure."""
+"""The document servers as each worker of each gateway sees them: up or drained, connections, the last failure."""
 
 import asyncio
 import time
@@ -34,11 +34,13 @@ _MOST_ROWS = 500
 
 _COLUMNS = (
     *(Column("server", "Server"), Column("routes", "Routes"), Column("up", "Up for"), Column("drained", "Drained")),
+    *(Column("in_use", "Connections in use", is_number=True), Column("waiting", "Requests waiting", is_number=True)),
     *(Column("failed_at", "Last failure"), Column("failure", "What failed"), Column("state", "Now, from this machine")),
 )
 _BY_WORKER = (
     *(Column("gateway", "Gateway"), Column("worker", "Worker", is_number=True), Column("server", "Server")),
-    *(Column("up", "State"), Column("drained", "Drained")),
+    *(Column("up", "State"), Column("drained", "Drained"), Column("in_use", "In use", is_number=True)),
+    *(Column("idle", "Idle", is_number=True), Column("waiting", "Waiting", is_number=True)),
     *(Column("failed_at", "Last failure"), Column("failure", "What failed")),
 )
 _BUTTONS = (Button("servers/drain", "Drain"), Button("servers/restore", "Restore"))
@@ -97,6 +99,8 @@ class _Servers:
             "routes": ", ".join(route for route, servers in self._routes.items() if name in servers),
             "up": _up_for(seen),
             "drained": "drained" if is_drained else "",
+            "in_use": sum(server.in_use for server in seen) if seen else None,
+            "waiting": sum(server.waiting for server in seen) if seen else None,
             **_failure(last),
         }
 
@@ -210,6 +214,9 @@ def _worker_row(worker: WorkerState, server: ServerState) -> dict[str, Cell]:
         "server": server.name,
         "up": "up" if server.is_up else "down",
         "drained": "drained" if server.is_drained else "",
+        "in_use": server.in_use,
+        "idle": server.idle,
+        "waiting": server.waiting,
         **_failure(server),
     }
 

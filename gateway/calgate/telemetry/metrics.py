@@ -55,6 +55,8 @@ _UPSTREAM = (
     "Whether the document server responds: by its health check, or else by the latest requests.",
 )
 
+_CONNECTIONS = ("calgate_upstream_connections", "Connections to the document server, without those of WebSockets.")
+_WAITING = ("calgate_upstream_waiting", "Requests that wait for a connection to the document server.")
 
 _OUTCOMES: Mapping[str, Sequence[str]] = {
     "store": ("ok", "unavailable", "error"),
@@ -77,6 +79,8 @@ class Metrics:
         self.gauges: dict[str, float] = {}
         self.cals: dict[str, object] = {}  # as licensing/pool_metrics.py sets them
         self.upstreams: Mapping[str, bool] = {}  # whether each document server responds
+        # of each document server: connections in use, idle ones, requests that wait for one
+        self.upstream_connections: Mapping[str, tuple[int, int, int]] = {}
 
     def count(self, name: str, label: str) -> None:
         """Adds one; `name` is one of the counters above with one label."""
@@ -151,6 +155,7 @@ class Metrics:
             "gauges": self.gauges,
             "cals": self.cals,
             "upstreams": self.upstreams,
+            "upstream_connections": self.upstream_connections,
         }
 
 
@@ -249,6 +254,14 @@ class _Snapshots(Collector):
             for upstream, is_up in metrics.get("upstreams", {}).items():
                 family.add_metric([upstream, worker], is_up)
         yield family
+        connections = GaugeMetricFamily(*_CONNECTIONS, labels=["upstream", "state", "worker"])
+        waiting = GaugeMetricFamily(*_WAITING, labels=["upstream", "worker"])
+        for worker, metrics in self._workers.items():
+            for upstream, (in_use, idle, count) in metrics.get("upstream_connections", {}).items():
+                connections.add_metric([upstream, "in-use", worker], in_use)
+                connections.add_metric([upstream, "idle", worker], idle)
+                waiting.add_metric([upstream, worker], count)
+        yield from (connections, waiting)
 
     def _cals(self) -> Iterator[Metric]:
         """Yields the metrics of CALs once, from the worker with the latest; none if the store does not respond."""

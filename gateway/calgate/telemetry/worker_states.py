@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from calgate.plugin.services import Store
@@ -22,6 +22,10 @@ class ServerState:
     is_drained: bool
     failed_at: float | None = None  # Unix time of the last failure; None: none since the worker started
     failure: str = ""
+    # connections and requests come and go all the time: they are reported with the rest, and are no change of the state
+    in_use: int = field(default=0, compare=False)  # connections, without those of WebSockets
+    idle: int = field(default=0, compare=False)  # open connections that no request has
+    waiting: int = field(default=0, compare=False)  # requests that wait for a connection
 
 
 @dataclass(frozen=True, slots=True)

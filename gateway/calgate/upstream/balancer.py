@@ -113,7 +113,8 @@ class LoadBalancer:
     def server_states(self) -> Iterator[ServerState]:
         """Yields the same with what an administrator wants to know of each server."""
         for one in self.members:
-            yield ServerState(one.upstream.name, self._is_up(one), one.is_drained, one.failed_at, one.failure)
+            counts = one.upstream.counts()
+            yield ServerState(one.upstream.name, self._is_up(one), one.is_drained, one.failed_at, one.failure, *counts)
 
     def _is_up(self, member: Server) -> bool:
         has_failed = self.health is None and member.failures >= _FAILURES

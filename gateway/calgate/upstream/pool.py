@@ -94,6 +94,10 @@ class Upstream:
         for connection in list(self._turns.connections):
             connection.close()
 
+    def counts(self) -> tuple[int, int, int]:
+        """Returns how many connections are in use and idle, and how many requests wait for one."""
+        return self._turns.counts()
+
     @property
     def has_idle(self) -> bool:
         """Whether a connection waits for a request; it may have ended since."""

@@ -40,6 +40,12 @@ class Turns:
         self._over_share: dict[str, deque[Turn]] = {}  # by user
         self._held: dict[str, int] = {}  # by user: requests that have a connection, or wait for any connection
 
+    def counts(self) -> tuple[int, int, int]:
+        """Returns how many connections are in use and idle, and how many requests wait for one."""
+        idle = sum(connection.reusable for connection in self.idle)
+        waiting = len(self._waiting) + sum(map(len, self._over_share.values()))
+        return len(self.connections) + self._opening - idle, idle, waiting
+
     def take_idle(self, user: str, owner: str = "") -> UpstreamConnection | None:
         """Takes an idle connection of this owner, if there is one that the user may have at once."""
         idle, held = self.idle, self._held.get(user, 0)

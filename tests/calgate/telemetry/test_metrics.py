@@ -220,8 +220,15 @@ def test_reason_of_a_denial_is_that_of_the_pool_that_came_nearest(
 
 def test_queue_upstreams_and_certificates_are_exported() -> None:
     cals = {"at": 1, "pools": [], "waiting": [["qlikview", 3]]}
-    worker = {"cals": cals, "upstreams": {"http://a": True, "http://b": False}}
+    worker = {
+        "cals": cals,
+        "upstreams": {"http://a": True, "http://b": False},
+        "upstream_connections": {"http://a": (5, 2, 1)},
+    }
     values = values_of(exposition({"0": worker}, certificates={"/etc/calgate/tls.pem": 2e9}))
     assert values["calgate_queue_waiting", "qlikview"] == 3
     assert (values["calgate_upstream_up", "http://a", "0"], values["calgate_upstream_up", "http://b", "0"]) == (1, 0)
+    assert values["calgate_upstream_connections", "in-use", "http://a", "0"] == 5
+    assert values["calgate_upstream_connections", "idle", "http://a", "0"] == 2
+    assert values["calgate_upstream_waiting", "http://a", "0"] == 1
     assert values["calgate_certificate_expiry_timestamp_seconds", "/etc/calgate/tls.pem"] == 2e9

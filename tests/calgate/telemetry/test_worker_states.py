@@ -40,6 +40,16 @@ async def test_report_of_a_worker_that_was_killed_is_dropped_after_ten_minutes(s
         assert [one.worker for one in await states.read()] == [4711]
 
 
+async def test_connections_are_reported_but_are_no_change_of_the_state(server: Server, tmp_path: Path) -> None:
+    busy = replace(DOWN, in_use=3, idle=2, waiting=1)
+    assert busy == DOWN  # else every worker would write to the store every second
+    async with open_store(StoreSection.model_validate({"url": server.url}), tmp_path, Metrics()) as store:
+        states = WorkerStates(store)
+        await states.report(replace(STATE, servers=[busy]))
+        [read] = await states.read()
+        assert (read.servers[0].in_use, read.servers[0].idle, read.servers[0].waiting) == (3, 2, 1)
+
+
 async def test_text_of_a_failure_is_bounded(server: Server, tmp_path: Path) -> None:
     async with open_store(StoreSection.model_validate({"url": server.url}), tmp_path, Metrics()) as store:
         states = WorkerStates(store)

@@ -169,3 +169,28 @@ def test_connection_that_was_idle_longest_is_closed_where_there_is_no_room() -> 
     assert (cast(Connection, oldest).is_closed, cast(Connection, newer).is_closed) == (True, False)
     turns.discard(oldest)  # as the network reports it, later
     assert turns.take_idle("bob", "bob") is newer
+
+
+def test_counts_are_of_connections_in_use_or_opening_of_idle_ones_and_of_requests_that_wait() -> None:
+    turns = Turns(3, 2)
+    assert turns.counts() == (0, 0, 0)
+    first, second, third = take(turns, "a", "b", "c")
+    used, idle = open_for(turns, first), open_for(turns, second)
+    assert turns.counts() == (3, 0, 0)  # the third is being opened
+    turns.not_opened(third.user)
+    turns.release(idle)
+    assert turns.counts() == (1, 1, 0)
+    take(turns, "a", "a")  # the second is more than the user may have
+    assert turns.counts() == (2, 0, 1)
+    cast(Connection, used).reusable = False
+    turns.discard(used)
+    assert turns.counts() == (2, 0, 0)
+
+
+def test_idle_connection_that_has_ended_is_not_counted() -> None:
+    turns = Turns(2, 2)
+    connection = open_for(turns, take(turns, "a")[0])
+    turns.release(connection)
+    cast(Connection, connection).reusable = False
+    turns.discard(connection)
+    assert turns.counts() == (0, 0, 0)
