@@ -84,6 +84,13 @@ async def test_right_password_begins_a_session_and_leads_back(site: Gateway, nam
     assert site.decisions("signed in")[-1]["mechanism"] == "password"
 
 
+async def test_form_of_a_client_that_has_signed_in_by_ntlm_arrives_whole(site: Gateway) -> None:
+    """The client sends it with an empty body first, and the form once it has been challenged."""
+    ntlm = ("--ntlm", "-u", "DEMO\\bob:wrong", *POST_HERE)
+    reply = await post(site, *ntlm, user="alice", password=PASSWORD, to="/portal")
+    assert (reply.status, "location: /portal" in reply.headers.lower()) == (303, True)
+
+
 async def test_failures_look_alike_and_take_a_second(site: Gateway) -> None:
     bodies = set()
     for user, password in (("alice", "wrong"), ("nobody", "wrong"), ("alice", "")):

@@ -139,6 +139,16 @@ async def test_post_of_a_webhook_passes_and_one_of_another_sites_page_does_not(
     assert (await raw(gate.port, upgrade, within=1)).startswith(b"HTTP/1.1 403 ")
 
 
+async def test_form_of_a_client_that_has_signed_in_by_ntlm_arrives_whole_on_a_public_route(
+    gate: Gateway, server: DocumentServer
+) -> None:
+    """Internet Explorer holds the form back on every path of a server that it has signed in to (KB 251404)."""
+    assert (await curl(f"{gate.url}/public/form", "-d", "a=1", user="alice")).status == 200
+    assert [seen.body for seen in server.seen] == [b"a=1"]
+    wrong = await curl(f"{gate.url}/public/form", "-d", "a=2", user="alice", password="wrong")
+    assert (wrong.status, server.seen[-1].body) == (200, b"a=2"), "nobody has to sign in here"
+
+
 def basic(text: str) -> str:
     return "Basic " + base64.b64encode(text.encode()).decode()
 

@@ -6,18 +6,27 @@ A handshake belongs to one connection and to nothing else: not to an address, no
 import base64
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn, Protocol
 
 from calgate.authentication import passed_authorization
 from calgate.authentication.token import token_in
 from calgate.http.headers import Header
 from calgate.http.request import Request
-from calgate.plugin.errors import AuthenticationFailed, Refusal, SignInNeeded
+from calgate.plugin.errors import (
+    AccountRefused,
+    AuthenticationFailed,
+    Refusal,
+    SignInNeeded,
+    TooManySignIns,
+    Unavailable,
+)
 from calgate.plugin.identity import Authenticator, Continue, Handshake, Identity, Peer, schemes_for, unoffered_schemes
 
 _TOKEN_LIMIT = 65_536
 # On one connection. Without any challenge a browser keeps a mistyped password; with one after every failure it loops.
 _CHALLENGES_AFTER_FAILURE = 2
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 FORM = "Calgate-Form"  # a 401 must have a challenge (RFC 9110, 15.5.2); browsers show the page for an unknown one
 
 
@@ -61,6 +70,16 @@ class Handshakes:
         """Whether the request carries credentials of a scheme that an authenticator knows."""
         value = request.headers.by_name.get(b"authorization")
         return value is not None and value.partition(b" ")[0].decode("latin-1").lower() in self._by_scheme
+
+    async def demand_form(self, request: Request) -> None:
+        """Challenges a client that holds its form back, where nobody has to sign in. Raises SignInNeeded.
+
+        A client that has signed in by NTLM begins its next POST on a new connection with an empty body and a first
+        token, whatever the path, and sends the form after the challenge. Credentials that need none are ignored here.
+        """
+        if request.length == 0 and request.method not in SAFE and self.has_credentials(request):
+            with suppress(AuthenticationFailed, AccountRefused, TooManySignIns, Unavailable):
+                await self.shake_hands(request)
 
     def passes(self, value: bytes) -> bool:
         """Whether an Authorization header is the application's own, so that a route may forward it."""

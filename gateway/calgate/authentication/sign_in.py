@@ -10,7 +10,7 @@ from time import perf_counter
 from calgate.authentication import csrf
 from calgate.authentication.anonymous import AnonymousBrowsers, anonymous_session
 from calgate.authentication.completion import complete, start
-from calgate.authentication.handshakes import Handshakes
+from calgate.authentication.handshakes import SAFE, Handshakes
 from calgate.authentication.session import Session, hash_id
 from calgate.authentication.sessions import Sessions
 from calgate.authentication.settings import SessionSection
@@ -28,7 +28,6 @@ from calgate.telemetry.metrics import Metrics
 
 _OFFICE = "office"  # in the User-Agent of Word and Excel, which fetch a link themselves before they open the browser
 _AGE_BEHIND_PROXY = 1.0  # seconds; a proxy's connection is older than the request on it
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # Codes of credentials that cannot succeed here for any user; with a live session they are ignored.
 _KINDS_NOT_ACCEPTED = frozenset({"ntlm-off", "ntlm-behind-proxy", "binding-missing"})
 
@@ -82,7 +81,7 @@ class SignIn:
             return await self._by_token(request)
         session_id = session_id_of(request)
         session = await self._sessions.find(session_id)
-        if session is None or (session.lapsed and request.method in _SAFE):
+        if session is None or (session.lapsed and request.method in SAFE):
             csrf.demand_may_sign_in(request.method, request.headers, self._embed_in)
             return await self._sign_in(request, session_id, None, stores_later=stores_later)
         if self._handshakes.has_credentials(request) and not session.was_proved_by(_credentials(request)):
@@ -113,12 +112,14 @@ class SignIn:
         return self._with_cookies(request, session)
 
     async def nobody(self, request: Request) -> SignedIn:
-        """Returns a request on a public route: no cookie and no credentials identify anybody. Raises CrossSite.
+        """Returns a request on a public route: no cookie and no credentials identify anybody.
 
-        An unsafe request of a foreign page is refused here, too: the browser adds the document server's own cookies,
-        which a webhook's sender does not have. A webhook comes from a server, which sends no Origin.
+        Raises CrossSite, or SignInNeeded for a form that its client holds back. An unsafe request of a foreign page is
+        refused here, too: the browser adds the document server's own cookies, which a webhook's sender does not have. A
+        webhook comes from a server, which sends no Origin.
         """
         self._demand_own_site(request)
+        await self._handshakes.demand_form(request)
         request.connection.take_handshake()
         session = anonymous_session(request.address)
         return SignedIn(session, await self._sessions.cookies_up(session, request.headers.cookies, unjudged=False))
@@ -163,7 +164,7 @@ class SignIn:
         except CrossSite:
             pass
         except Unavailable:
-            if request.length == 0 and request.method not in _SAFE:
+            if request.length == 0 and request.method not in SAFE:
                 raise  # the client holds its form back until it is challenged
         except AuthenticationFailed as refusal:
             if refusal.code not in _KINDS_NOT_ACCEPTED:

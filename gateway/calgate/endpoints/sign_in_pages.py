@@ -175,13 +175,14 @@ class SignInPages:
         ]
 
     async def _form(self, request: Request) -> dict[str, str]:
-        """Returns the fields of a form of our own page. Raises CrossSite, BadRequest or TooLarge."""
+        """Returns the fields of a form of our own page. Raises CrossSite, SignInNeeded, BadRequest or TooLarge."""
         site = request.headers.get(b"sec-fetch-site")
         origin = request.headers.get(b"origin")
         if not site and not origin:
             raise CrossSite("a form without Sec-Fetch-Site and Origin, so nobody knows which site sent it")
         if site != "same-origin" if site else normalize_origin(origin) not in request.own_origins:
             raise CrossSite("a form from another site's page")
+        await self._handshakes.demand_form(request)
         return await self._urlencoded(request)
 
     async def _urlencoded(self, request: Request) -> dict[str, str]:
