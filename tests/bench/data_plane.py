@@ -142,6 +142,7 @@ def _figures(scenario: Scenario, proxy: str, figures: list[Measurement]) -> Iter
         return statistics.median(of(one) for one in figures)
 
     yield Result(f"{name}: CPU", median(lambda f: f.cpu), "µs")
+    yield Result(f"{name}: kernel", median(lambda f: f.kernel), "µs")
     yield Result(f"{name}: rate", median(lambda f: f.rate), "1/s")
     yield Result(f"{name}: p50", median(lambda f: f.p50), "ms")
     yield Result(f"{name}: p99", median(lambda f: f.p99), "ms", goal=scenario.slowest if is_ours else None)

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 TICK = os.sysconf("SC_CLK_TCK")
 BROWSER = {
@@ -35,6 +36,7 @@ class Measurement:
     errors: int
     seconds: float
     cpu: float  # microseconds of the processes under load, for each request
+    kernel: float  # those of them that were spent in the kernel
     p50: float  # milliseconds
     p99: float
 
@@ -71,16 +73,15 @@ def run(target: Target, requests: Requests = GET, *, seconds: int, connections: 
         file = Path(folder) / "headers.lua"
         file.write_text(script)
         words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "--latency", "-s", str(file)]
-        before = cpu_of(target.pids)
+        before = CpuTime.of(target.pids)
         output = _output_of([*words, target.url], cores, seconds)
-        spent = cpu_of(target.pids) - before
+        spent = CpuTime.of(target.pids).since(before)
     count = re.search(r"(\d+) requests in ([\d.]+)(m?s)", output)
     assert count is not None, output
     total = int(count[1])
     errors = sum(map(int, re.findall(r"(?:connect|read|write|timeout|Non-2xx or 3xx responses:?) (\d+)", output)))
-    return Measurement(
-        total, errors, float(count[2]), spent * 1e6 / max(total, 1), _ms(output, "50%"), _ms(output, "99%")
-    )
+    p50, p99 = _ms(output, "50%"), _ms(output, "99%")
+    return Measurement(total, errors, float(count[2]), *spent.each(total), p50, p99)
 
 
 def run_websockets(target: Target, *, seconds: int, connections: int) -> Measurement:
@@ -95,12 +96,10 @@ def run_websockets(target: Target, *, seconds: int, connections: int) -> Measure
         str(seconds),
         str(connections),
     ]
-    before = cpu_of(target.pids)
+    before = CpuTime.of(target.pids)
     report = json.loads(_output_of(words, "0", seconds))
-    spent = cpu_of(target.pids) - before
-    messages = int(report["messages"])
-    cpu = spent * 1e6 / max(messages, 1)
-    return Measurement(messages, int(report["errors"]), report["seconds"], cpu, report["p50"], report["p99"])
+    spent = CpuTime.of(target.pids).since(before).each(report["messages"])
+    return Measurement(report["messages"], report["errors"], report["seconds"], *spent, report["p50"], report["p99"])
 
 
 def _script(target: Target, requests: Requests) -> str:
@@ -131,17 +130,38 @@ def _output_of(words: list[str], cores: str, seconds: int) -> str:
     return done.stdout
 
 
+class CpuTime(NamedTuple):
+    """Seconds of the processor."""
+
+    total: float
+    kernel: float
+
+    @classmethod
+    def of(cls, pids: Sequence[int]) -> "CpuTime":
+        """Returns the time of the processes and their descendants, ended ones included."""
+        user = kernel = 0
+        waiting = list(pids)
+        while waiting:
+            process = Path(f"/proc/{waiting.pop()}")
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            times = [int(field) for field in fields[11:15]]  # utime, stime, and the children's that were waited for
+            user += sum(times[::2])
+            kernel += sum(times[1::2])
+            for children in process.glob("task/*/children"):
+                waiting += map(int, children.read_text().split())
+        return cls((user + kernel) / TICK, kernel / TICK)
+
+    def since(self, before: "CpuTime") -> "CpuTime":
+        return CpuTime(self.total - before.total, self.kernel - before.kernel)
+
+    def each(self, requests: int) -> tuple[float, float]:
+        """Returns the microseconds for each request: total and kernel."""
+        return self.total * 1e6 / max(requests, 1), self.kernel * 1e6 / max(requests, 1)
+
+
 def cpu_of(pids: Sequence[int]) -> float:
-    """Returns the user and system seconds of the processes and their descendants, ended ones included."""
-    total = 0
-    waiting = list(pids)
-    while waiting:
-        process = Path(f"/proc/{waiting.pop()}")
-        fields = (process / "stat").read_text().rpartition(")")[2].split()
-        total += sum(map(int, fields[11:15]))  # utime, stime, and the children's that were waited for
-        for children in process.glob("task/*/children"):
-            waiting += map(int, children.read_text().split())
-    return total / TICK
+    """Returns the seconds of the processes and their descendants, ended ones included."""
+    return CpuTime.of(pids).total
 
 
 def _ms(output: str, percentile: str) -> float:

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 HERE = Path(__file__).parent
 WIDTH, ROW, LEFT = 860, 26, 330
-COLUMNS = ("CPU", "rate", "p50", "p99", "errors")
+COLUMNS = ("CPU", "kernel", "rate", "p50", "p99", "errors")
 COLORS = {True: "#1a7f37", False: "#bc4c00"}
 
 HEAD = """# Benchmarks
@@ -17,9 +17,9 @@ HEAD = """# Benchmarks
 `make bench` runs all of them and writes `results.json` and this page; `make bench NAME=data_plane` runs one. Each
 program starts all proxies itself and loads them in turn in one run, so that a ratio holds where a machine is noisy; the
 absolute values are this machine's on that day. CPU is the user and system time of all processes of a proxy, for each
-request. `ROUNDS=1 SECONDS=1` tries a benchmark and keeps no results. `AGAINST=/other/checkout` with `data_plane` or
-`sign_in` compares this checkout with another one: both gateways run at once and take turns, and the least of six rounds
-counts.
+request, and kernel the part of it that the kernel took: reading, writing and waiting. `ROUNDS=1 SECONDS=1` tries a
+benchmark and keeps no results. `AGAINST=/other/checkout` with `data_plane` or `sign_in` compares this checkout with
+another one: both gateways run at once and take turns, and the least of six rounds counts.
 
 - `data_plane`: a warm request (signed in, with a lease, sign-on header set), compared with bare nginx and with the
   nearest peer, Apache with mod_auth_gssapi, mod_session, mod_authnz_ldap and mod_proxy ([its file](apache.conf)), in a
@@ -65,7 +65,10 @@ def _comparison(rows: Sequence[dict[str, Any]]) -> list[str]:
     for row in rows:
         if name := _of_a_proxy(row):
             found.setdefault(name[:2], {})[name[2]] = row["value"]
-    lines = ["| scenario | proxy | CPU, µs | a second | p50, ms | p99, ms | errors |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| scenario | proxy | CPU, µs | kernel, µs | a second | p50, ms | p99, ms | errors |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     before = ""
     for (scenario, proxy), figures in found.items():
         cells = [_number(figures[measure]) if measure in figures else "" for measure in COLUMNS]
