@@ -11,8 +11,8 @@ VERSIONS = ("calgate_cal_v1", "calgate_cal_v2", lua.VERSION)
 Leases = Sequence[Mapping[str, object]]
 
 _SETTINGS = (
-    (re.compile(r"limit:(named|document|session|usage)"), re.compile(r"\d{1,7}")),
-    (re.compile(r"allocated:.+", re.DOTALL), re.compile(r"\d{1,7}")),
+    (re.compile(r"limit:(named|document|session|usage)"), re.compile(r"[0-9]{1,7}")),
+    (re.compile(r"allocated:.+", re.DOTALL), re.compile(r"[0-9]{1,7}")),
     (re.compile(r"dynamic:(named|document)"), re.compile(r"[01]")),
     (re.compile(r"dynamic:document:.+", re.DOTALL), re.compile(r"[01]")),
 )
@@ -56,7 +56,7 @@ def _is_lease(lease: Mapping[str, object]) -> bool:
         and all(_are_texts(lease[name]) for name in _LISTS if name in lease)
         and all(lease[name] is True for name in _FLAGS if name in lease)
         and _are_visits(lease.get("visits", []), lease.get("visiting"))
-        and re.fullmatch(r"\d{1,15}-\d{1,15}", str(lease["id"])) is not None
+        and re.fullmatch(r"[0-9]{1,15}-[0-9]{1,15}", str(lease["id"])) is not None
         and lease["field"] in _fields(lease)
     )
 

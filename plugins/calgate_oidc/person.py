@@ -8,7 +8,7 @@ from calgate.plugin import AccountRefused, Identity
 from calgate_oidc.settings import Config
 
 MECHANISM = "oidc"
-_SID = re.compile(r"S-1-5-21(-\d{1,10}){4}")  # an account's: never a built-in group or a well-known name
+_SID = re.compile(r"S-1-5-21(-[0-9]{1,10}){4}")  # an account's: never a built-in group or a well-known name
 _ACCOUNT = re.compile(
     r"[^\x00-\x1f\x7f\"/\\\[\]:;|=,+*?<>@]{1,256}"
 )  # as sAMAccountName ([MS-SAMR] 3.1.1.6), without @

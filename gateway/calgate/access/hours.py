@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_TEXT = re.compile(r"(?:(?P<days>[a-z,-]+))?\s*(?:(?P<from>\d\d?:\d\d)-(?P<to>\d\d?:\d\d))?")
+_TEXT = re.compile(r"(?:(?P<days>[a-z,-]+))?\s*(?:(?P<from>[0-9]{1,2}:[0-9]{2})-(?P<to>[0-9]{1,2}:[0-9]{2}))?")
 _DAY = 24 * 60
 
 

@@ -13,12 +13,12 @@ from calgate import config
 from calgate.commands.context import open_services
 from calgate.plugin.changes import Change, ChangeLog
 from calgate.plugin.errors import ConfigError, Unavailable
-from calgate.plugin.options import config_option, console, json_option
+from calgate.plugin.options import Number, config_option, console, json_option
 
 
 @click.command()
 @config_option
-@click.option("--most", type=click.IntRange(min=1), default=100, show_default=True, help="How many, the latest first.")
+@click.option("--most", type=Number(min=1), default=100, show_default=True, help="How many, the latest first.")
 @json_option
 def changes(file: Path, most: int, as_json: bool) -> None:
     """Lists what administrators changed: ended sessions, drained servers, lifted blocks, API tokens.

@@ -14,7 +14,7 @@ from calgate import config as settings_file
 from calgate.commands import first_file
 from calgate.config.effective import Setting, effective_settings
 from calgate.plugin.errors import ConfigError
-from calgate.plugin.options import config_option, json_option
+from calgate.plugin.options import Number, config_option, json_option
 
 
 @click.group()
@@ -45,7 +45,7 @@ class _Upstreams(click.ParamType[Sequence[str]]):
         return [word.rstrip("/") for word in words]
 
 
-_COUNT = click.IntRange(0, 1_000_000)
+_COUNT = Number(0, 1_000_000)
 
 
 @config.command()

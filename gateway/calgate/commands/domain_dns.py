@@ -1,5 +1,6 @@
 """Finds a Windows domain in the DNS, for a first settings file."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,8 @@ def resolver_of(server: str | None) -> dns.resolver.Resolver:
         except dns.resolver.NoResolverConfiguration as error:
             raise ValueError("this machine names no DNS server (/etc/resolv.conf); give one with --dns") from error
     address, _, port = server.partition(":") if server.count(":") == 1 else (server.strip("[]"), "", "")
+    if not re.fullmatch("[0-9]{0,5}", port):
+        raise ValueError(f"a DNS server is ADDRESS or ADDRESS:PORT, not {server!r}")
     resolver = dns.resolver.Resolver(configure=False)
     resolver.nameservers = [address]
     resolver.port = int(port or 53)

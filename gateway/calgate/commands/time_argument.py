@@ -1,8 +1,9 @@
 """Reads a time as an administrator writes it. Pure."""
 
 import time
-from datetime import datetime
 from zoneinfo import ZoneInfo
+
+from calgate.plugin.options import read_time
 
 _FORMS = ("%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
 
@@ -13,7 +14,7 @@ def read_moment(text: str, zone: str) -> float:
         return time.time()
     for form in _FORMS:
         try:
-            return datetime.strptime(text, form).replace(tzinfo=ZoneInfo(zone)).timestamp()
+            return read_time(text, form).replace(tzinfo=ZoneInfo(zone)).timestamp()
         except ValueError:
             continue
     raise ValueError(f"a time is written like 2026-01-10 10:42, in {zone}, not {text[:40]}")

@@ -23,7 +23,7 @@ from calgate.plugin.changes import ChangeLog, actor, reason_option
 from calgate.plugin.errors import ConfigError, Refusal, Unavailable
 from calgate.plugin.identity import Person
 from calgate.plugin.names import identity_of
-from calgate.plugin.options import config_option, console, json_option
+from calgate.plugin.options import config_option, console, json_option, read_time
 
 _ROLES = ("reader", "helpdesk", "admin")
 
@@ -89,7 +89,7 @@ def new(
 def _end_of(day: str, zone: ZoneInfo) -> float:
     """Returns the Unix time at which a day ends. Raises UsageError for anything that is not a day still to come."""
     try:
-        last = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=zone)
+        last = read_time(day, "%Y-%m-%d").replace(tzinfo=zone)
     except ValueError:
         raise click.UsageError(f"--until is a day like 2027-06-30, not {day!r}") from None
     end = (last + timedelta(days=1)).timestamp()

@@ -26,7 +26,7 @@ from calgate.plugin.sign_on import PublishesKeys
 from calgate.telemetry import log
 
 _SIGN_IN = "sign-in/"
-_FROM = re.compile(r"from=(\d{1,3})")  # the first cookie that is still to be deleted
+_FROM = re.compile(r"from=([0-9]{1,3})")  # the first cookie that is still to be deleted
 _KEYS_FRESH = 300  # seconds that a reader may keep the keys; a new one is published for an hour before it signs
 _VISITOR = "visitor"  # nobody was signed in
 _AT_PROVIDER = "at="  # how the user had signed in

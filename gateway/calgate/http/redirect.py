@@ -34,7 +34,7 @@ def redirect_to_https(listen: Listen, public_port: int) -> HttpServer:
 
 def _without_port(host: str) -> str:
     name, colon, port = host.rpartition(":")
-    return name if colon and (port.isdigit() or not port) and not name.endswith(":") else host
+    return name if colon and ((port.isascii() and port.isdigit()) or not port) and not name.endswith(":") else host
 
 
 def _empty(status: int, *headers: tuple[bytes, bytes]) -> Response:

@@ -93,7 +93,7 @@ from calgate.plugin.licensing import (
 )
 from calgate.plugin.named_groups import NamedGroups
 from calgate.plugin.names import Name, identity_of, parse_group, parse_user
-from calgate.plugin.options import SETTINGS_FILE, config_option, console, json_option
+from calgate.plugin.options import SETTINGS_FILE, Number, config_option, console, json_option, read_time
 from calgate.plugin.screens import (
     Action,
     Bar,
@@ -221,6 +221,7 @@ __all__ = [
     "NtlmAttempt",
     "NtlmProof",
     "NtlmVerifier",
+    "Number",
     "Outcome",
     "Part",
     "PasswordChanger",
@@ -276,6 +277,7 @@ __all__ = [
     "parse_duration",
     "parse_group",
     "parse_user",
+    "read_time",
     "reason_option",
     "schemes_for",
     "spreadsheet_cell",

@@ -6,9 +6,9 @@ from typing import Literal
 
 from calgate.plugin.identity import Identity
 
-_SID = re.compile(r"S-1(-\d{1,15}){1,16}", re.IGNORECASE)
+_SID = re.compile(r"S-1(-[0-9]{1,15}){1,16}", re.IGNORECASE)
 # RFC 4514 section 3: an attribute type or an OID, then "="; neither a domain's nor an account's name has a "="
-_DN = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)+)\s*=")
+_DN = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)+)\s*=")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """Options and output that are the same in every command, the core's and a plugin's."""
 
+import re
 import sys
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +28,24 @@ config_option = click.option(
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on standard output.")
 """Decorates a command with --json."""
+
+
+class Number(click.IntRange):
+    """A whole number in plain digits: `int` also reads digits of other scripts, and 1_000."""
+
+    name = "integer range"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, str) and not re.fullmatch("-?[0-9]{1,18}", value):
+            self.fail(f"{value!r} is not a whole number in the digits 0 to 9.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def read_time(text: str, form: str) -> datetime:
+    """Returns a time in a form of `strptime`, in plain digits. Raises ValueError."""
+    if not text.isascii():
+        raise ValueError(f"not a time in the digits 0 to 9: {text!r}")
+    return datetime.strptime(text, form)
 
 
 def console() -> "Console":

@@ -44,7 +44,7 @@ class Section(BaseModel):
 
 def parse_duration(text: object) -> float:
     """Returns the seconds of "15m", "30s", "1h30m", "7d". Raises ValueError with an example of what is accepted."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdw])", text) if isinstance(text, str) else []
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhdw])", text) if isinstance(text, str) else []
     if not parts or "".join(n + u for n, u in parts) != text:
         raise ValueError(f'a duration is written like "30s", "15m", "1h30m" or "7d", not {text!r}')
     return float(sum(float(number) * _UNITS[unit] for number, unit in parts))

@@ -54,7 +54,7 @@ class StoreSection(Section):
     @classmethod
     def _host_and_port(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
         for address in addresses:
-            if not re.fullmatch(r"(\[[0-9A-Fa-f:]+\]|[^:\s/]+):\d{1,5}", address):
+            if not re.fullmatch(r"(\[[0-9A-Fa-f:]+\]|[^:\s/]+):[0-9]{1,5}", address):
                 raise ValueError(f"an address is written host:port, not {address!r}")
         return addresses
 

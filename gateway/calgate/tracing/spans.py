@@ -102,7 +102,7 @@ class Tracing:
             return
         span.update_name(f"{request.method} {route}" if route else request.method)
         host, _, port = request.host.rpartition(":")
-        has_port = bool(host) and port.isdigit()  # "[::1]" has no port
+        has_port = bool(host) and port.isascii() and port.isdigit()  # "[::1]" has no port
         attributes = {
             "http.request.method": request.method,
             "http.route": route,

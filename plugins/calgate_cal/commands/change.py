@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from calgate.plugin import Number
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.commands.command import DOCUMENT, KIND, NAME, Output, cal, command, local
 
@@ -75,7 +76,7 @@ async def undo(license_admin: LicenseAdmin, output: Output, user: str, document:
 
 @command("allocate", help="Let COUNT of the Document CALs be given out for DOCUMENT, or for HOST|DOCUMENT.")
 @click.argument("document", type=NAME)
-@click.argument("count", type=click.IntRange(0, 1_000_000))
+@click.argument("count", type=Number(0, 1_000_000))
 async def allocate(license_admin: LicenseAdmin, output: Output, document: str, count: int) -> None:
     """Sets how many Document CALs a document has."""
     document = await license_admin.allocate(document, count)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, tzinfo
 
 import click
 
-from calgate.plugin import spreadsheet_cell
+from calgate.plugin import read_time, spreadsheet_cell
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.audit import DENIALS, Record
 from calgate_cal.commands.command import Output, command, duration, local, table
@@ -134,7 +134,7 @@ def _moment(text: str, zone: tzinfo) -> float:
     """Reads a time of this site's zone; without a date, the last time that its clocks showed it."""
     for form in ("%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%H:%M"):
         try:
-            given = datetime.strptime(text, form).replace(tzinfo=zone)
+            given = read_time(text, form).replace(tzinfo=zone)
         except ValueError:
             continue
         if form != "%H:%M":

@@ -1,5 +1,6 @@
 """Types of options: percentages, durations, zones, prices and changed settings."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import tzinfo
@@ -31,7 +32,7 @@ class Percent(click.ParamType[float]):
         if isinstance(value, float):
             return value
         try:
-            share = float(value.removesuffix("%")) / 100
+            share = _decimal(value.removesuffix("%")) / 100
         except ValueError:
             share = -1.0
         if not 0 <= share <= 100:
@@ -39,6 +40,13 @@ class Percent(click.ParamType[float]):
         if self._above_zero and share == 0:
             self.fail("no rate is below 0%; the last row of the table denies nobody", param, ctx)
         return share
+
+
+def _decimal(text: str) -> float:
+    """Reads a number in plain digits: `float` also reads digits of other scripts, 1_0 and nan. Raises ValueError."""
+    if not re.fullmatch(r"[0-9]+\.?[0-9]*|\.[0-9]+", text.strip()):
+        raise ValueError(f"not a number in the digits 0 to 9: {text!r}")
+    return float(text)
 
 
 class Length(click.ParamType[float]):
@@ -84,7 +92,7 @@ class Changed(click.ParamType[tuple[str, Change]]):
         if setting == "queue" and wanted in ("on", "off"):
             return value, lambda replays: replace(replays.rules, queue=wanted == "on")
         if setting in _NUMBERS:
-            if not (wanted.isdecimal() and len(wanted) < 8):
+            if not (wanted.isascii() and wanted.isdecimal() and len(wanted) < 8):
                 self.fail(f"{setting} is a number of CALs, not {wanted}", param, ctx)
             return value, partial(_NUMBERS[setting], int(wanted))
         if setting in ("reserve", "max"):
@@ -116,7 +124,7 @@ class Price(click.ParamType[Prices]):
             return value
         try:
             found = {
-                kind.strip(): float(price) for kind, _, price in (part.partition("=") for part in value.split(","))
+                kind.strip(): _decimal(price) for kind, _, price in (part.partition("=") for part in value.split(","))
             }
             prices = Prices(found.pop("named"), found.pop("session"), found.pop("document", None))
         except (KeyError, ValueError):

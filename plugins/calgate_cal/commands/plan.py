@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from calgate.plugin import CommandContext, Refusal
+from calgate.plugin import CommandContext, Number, Refusal
 from calgate_cal.admin import AdminError
 from calgate_cal.commands.command import license_admin, license_of
 from calgate_cal.commands.options import Changed, Length, Percent, Price, Zone
@@ -44,8 +44,8 @@ _OPTIONS: Sequence[click.Parameter] = (
     click.Option(
         ["--identity"], default="cs-username", show_default=True, help="the field of a W3C log that names the user"
     ),
-    click.Option(["--named"], type=click.IntRange(0, 1_000_000), help="how many Named CALs there are now"),
-    click.Option(["--session"], type=click.IntRange(0, 1_000_000), help="how many Session CALs there are now"),
+    click.Option(["--named"], type=Number(0, 1_000_000), help="how many Named CALs there are now"),
+    click.Option(["--session"], type=Number(0, 1_000_000), help="how many Session CALs there are now"),
     click.Option(
         ["--price", "prices"],
         type=Price(),
@@ -90,7 +90,7 @@ _OPTIONS: Sequence[click.Parameter] = (
         show_default=True,
         help="none: numbers without people",
     ),
-    click.Option(["--seed"], type=int, default=1, show_default=True, help="of the random draws"),
+    click.Option(["--seed"], type=Number(0), default=1, show_default=True, help="of the random draws"),
     click.Option(
         ["--html", "html_file"],
         type=click.Path(path_type=Path, dir_okay=False, writable=True),

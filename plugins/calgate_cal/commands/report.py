@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from calgate.plugin import read_time
 from calgate_cal import plot, report_page
 from calgate_cal import report as reports
 from calgate_cal.admin import AdminError, LicenseAdmin
@@ -114,7 +115,7 @@ def _checked(since: float, until: float) -> Window:
 
 def _date(text: str, wrong: str) -> datetime:
     try:
-        return datetime.strptime(text, "%Y-%m-%d")
+        return read_time(text, "%Y-%m-%d")
     except ValueError as error:
         raise AdminError(f"{wrong}, not {text}") from error
 

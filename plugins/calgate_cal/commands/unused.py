@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from calgate.plugin import spreadsheet_cell
+from calgate.plugin import Number, spreadsheet_cell
 from calgate_cal import unused as cals
 from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.commands.command import Output, cal, command, local, table
@@ -19,7 +19,7 @@ PENDING = 3  # the exit code for changes that are planned and not made
 
 
 @command("unused", help="CALs whose owners are gone, disabled, or do not use them. Changes nothing without --apply.")
-@click.option("--days", type=click.IntRange(1, 3650), default=90, show_default=True, help="unused for that long")
+@click.option("--days", type=Number(1, 3650), default=90, show_default=True, help="unused for that long")
 @click.option("--remove", is_flag=True, help="take CALs of owners gone or disabled, and unused ones, away")
 @click.option("--apply", "is_applied", is_flag=True, help="with --remove: do it")
 @click.option("--csv", "as_csv", is_flag=True, help="for spreadsheets")
