@@ -82,6 +82,10 @@ async def test_incomplete_description_is_a_bad_request(server: DocumentServer, t
     async with gateway(write_settings(tmp_path, server.port, listen=TRUSTED, more=SECRET)) as gate:
         assert (await ask(gate, X_Forwarded_Uri=None)).status == 400
         assert (await ask(gate, X_Forwarded_Method=None)).status == 400
+        twice = [word for name, value in ASKED.items() for word in ("-H", f"{name}: {value}")]
+        for more in ("x-forwarded-uri: /public", "X-Forwarded-Host: other", "X-Forwarded-Method: GET"):
+            reply = await curl(f"{gate.url}/_calgate/auth", *twice, "-H", more)
+            assert (reply.status, reply.json["code"]) == (400, "bad-request"), more
 
 
 async def test_methods_and_websockets_are_refused_as_they_are_without_the_proxy(

@@ -25,12 +25,20 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs Chromium"),
 ]
-SET = ("Set-Cookie: folder=alices", "Set-Cookie: sub=alices; Path=sub", "Set-Cookie: root=alices; Path=/; HttpOnly")
+SET = (
+    "Set-Cookie: folder=alices",
+    "Set-Cookie: sub=alices; Path=sub",
+    "Set-Cookie: root=alices; Path=/; HttpOnly",
+    'Set-Cookie: quoted=alices; PATH="/deep"',
+    "Set-Cookie: dated=alices; EXPIRES=Thu, 01 Jan 1970",  # without a time: browsers keep it
+)
 SET_SECURE = (
     *SET,
     "Set-Cookie: __Host-h=alices; Path=/; Secure",
     "Set-Cookie: __Secure-s=alices; Path=/deep; Secure",
+    "Set-Cookie: __Host-h=; Path=/; Max-Age=0",  # without Secure: browsers keep what they have
     "Set-Cookie: chip=alices; Path=/; Secure; SameSite=None; Partitioned",
+    "Set-Cookie: chip=alices; Path=/; Secure",
 )
 
 
@@ -48,7 +56,7 @@ async def chromium(account: str) -> AsyncIterator[BrowserContext]:
 async def test_sign_out_deletes_every_cookie_of_the_document_server(
     scheme: str, server: DocumentServer, tmp_path: Path
 ) -> None:
-    listen, expected = "", {"folder", "sub", "root"}
+    listen, expected = "", {"folder", "sub", "root", "quoted", "dated"}
     if scheme == "https":
         signed = Authority(tmp_path).sign("127.0.0.1")
         listen = f'tls = {{ certificate = "{signed.certificate}", key = "{signed.key}" }}'

@@ -20,6 +20,7 @@ from calgate.routes import Route
 
 PATH = "/_calgate/auth"
 _SECRET = b"x-calgate-secret"
+_DESCRIPTION = frozenset({b"x-forwarded-uri", b"x-forwarded-method", b"x-forwarded-host"})
 
 
 def described_request(request: Request, section: ForwardAuthSection | None, methods: Collection[str]) -> Request:
@@ -32,6 +33,9 @@ def described_request(request: Request, section: ForwardAuthSection | None, meth
     expected = section.secret.reveal().encode() if section is not None else b""
     if not request.behind_proxy or not expected or not hmac.compare_digest(shown, expected):
         raise Forbidden("forward-auth: not a trusted proxy, or not with the shared secret")
+    names = [lower for name, _ in request.raw.raw_headers if (lower := name.lower()) in _DESCRIPTION]
+    if len(set(names)) < len(names):
+        raise BadRequest("forward-auth: a description came twice; the proxy must replace what the client has sent")
     uri = request.headers.get(b"x-forwarded-uri")
     method = request.headers.get(b"x-forwarded-method")
     host = (request.headers.get(b"x-forwarded-host") or request.host).lower()
