@@ -132,11 +132,31 @@ async def test_helpdesk_ends_a_session_cal_and_a_session(console: Console) -> No
     reply = await console.post("helen", "holders/end", {"row": [row["id"]]})
     assert reply.status == 200
     [signed_in, *_] = await console.rows("helen", "sessions?search=alice")
+    assert signed_in["cals"] == "Session"
     reply = await console.post("helen", "sessions/end", {"row": [signed_in["id"]], "reason": "left their desk"})
     assert "has ended" in str(reply.json)
     [change] = [row for row in await console.rows("rita", "changes?search=left") if row["what"] == "session-ended"]
     assert (change["by"], change["reason"]) == ("DEMO\\helen (console, 127.0.0.1)", "left their desk")
     await console.post("root", "holders/force", {"row": [row["id"]]})
+
+
+async def test_helpdesk_ends_all_sessions_of_a_user_and_those_from_an_address(console: Console) -> None:
+    for _ in range(3):
+        assert (await curl(f"{console.gate.url}/docs/a.qvw", user="bob")).status == 200
+    assert len(await console.rows("helen", "sessions?search=bob")) == 3
+    assert (await console.post("rita", "sessions/end-all", {"user": "DEMO\\bob"})).status == 403
+    assert (await console.post("helen", "sessions/end-all", {})).status == 409
+    for nobody in ({"user": "bo"}, {"address": "127.0.0"}, {"user": "DEMO\\bob", "address": "10.9.9.9"}):
+        assert (await console.post("helen", "sessions/end-all", nobody)).status == 409
+    assert len(await console.rows("helen", "sessions?search=bob")) == 3
+    reply = await console.post("helen", "sessions/end-all", {"user": "demo\\BOB", "reason": "stolen laptop"})
+    assert (reply.status, str(reply.json).count("has ended")) == (200, 3)
+    assert await console.rows("helen", "sessions?search=bob") == []
+    changes = await console.rows("rita", "changes?search=stolen laptop".replace(" ", "%20"))
+    assert [row["what"] for row in changes] == ["session-ended"] * 3
+    assert (await curl(f"{console.gate.url}/docs/a.qvw", user="bob")).status == 200
+    reply = await console.post("helen", "sessions/end-all", {"user": "demo\\bob", "address": "127.0.0.1"})
+    assert str(reply.json).count("has ended") == 1
 
 
 # ---------------------------------------------------------------- other sites, stale pages

@@ -43,6 +43,7 @@ ACTIONS = {
     "use/dynamic": ("switch", "kind", "document", "license"),
     "use/allocate": ("document", "count", "license"),
     "sessions/end": ("row",),
+    "sessions/end-all": ("user", "address"),
     "sign-ins/lift": ("row",),
     "servers/drain": ("row",),
     "servers/restore": ("row",),

@@ -64,6 +64,18 @@ class Session:
     _open: set[OpenExchange] = field(default_factory=set)
     _websockets: set[OpenWebSocket] = field(default_factory=set)
 
+    def client_by(self, kind: str) -> str:
+        """Returns what distinguishes this client from others of the same user, by a license's `client`.
+
+        A program without cookies would look like a new browser on every request, so it is identified by its address.
+        Anonymous browsers are distinguished by their cookies anyway; their address limits how many CALs they have.
+        """
+        if self.is_anonymous:
+            return self.address
+        if kind == "browser":
+            return self.browser or (self.key if self.is_browser else self.address)
+        return "" if kind == "user" else self.address
+
     def note_use(self, now: float) -> None:
         """Counts a request or message of the browser: it keeps the session alive."""
         self.used_at = now

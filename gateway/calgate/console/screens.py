@@ -7,8 +7,9 @@ from calgate.commands.site import SettingsSite
 from calgate.config.model import Settings
 from calgate.console.access_screen import access_screen
 from calgate.console.changes import changes_screen
-from calgate.console.people import person_screen, sessions_screen
+from calgate.console.people import person_screen
 from calgate.console.servers import servers_screen
+from calgate.console.sessions import sessions_screen
 from calgate.console.site_screens import health_screen, settings_screen
 from calgate.plugin.screens import ConsoleContext, Screen
 from calgate.plugin_loader import StartedPlugins
@@ -20,15 +21,19 @@ _GROUPS = ("licenses", "people", "site")
 def screens_of(settings: Settings, store: RedisStore, plugins: StartedPlugins, site: SettingsSite) -> Sequence[Screen]:
     """Returns every screen, in the order of the menu; the first is the overview."""
     services = replace(plugins.services, site=site)
+    of_plugins = [
+        screen
+        for name, section in settings.plugins.items()
+        for screen in settings.modules[name].screens(ConsoleContext(section, services))
+    ]
     found = [
+        *of_plugins,
         person_screen(plugins.directory),
-        sessions_screen(settings, store),
+        sessions_screen(settings, store, of_plugins),
         access_screen(settings, plugins.directory),
         servers_screen(settings, store),
         health_screen(settings),
         settings_screen(settings),
         changes_screen(store),
     ]
-    for name, section in settings.plugins.items():
-        found += settings.modules[name].screens(ConsoleContext(section, services))
     return sorted(found, key=lambda screen: (_GROUPS.index(screen.group), screen.order, screen.title))

@@ -160,7 +160,7 @@ class Licensing:
             self.settle(session, claiming.result(), served=False)
 
     def _claimant(self, session: Session, person: Person, license: str) -> Claimant:
-        client = _client_of(session, self.terms(license).client)
+        client = session.client_by(self.terms(license).client)
         mine = frozenset(name for name, key in self._groups.items() if key is not None and key in person.groups)
         name = session.name if session.is_anonymous else person.name
         return Claimant(person.key, name, client, mine, session.is_anonymous)
@@ -205,8 +205,8 @@ class Licensing:
         for license, terms in self._allocator.licenses.items():
             person = session.person
             name = person.name if person is not None else session.name
-            client = _client_of(session, terms.client)
-            if any(_client_of(other, terms.client) == client for other in others):
+            client = session.client_by(terms.client)
+            if any(other.client_by(terms.client) == client for other in others):
                 continue
             await self._allocator.release(license, Claimant(session.person_key, name, client))
 
@@ -215,7 +215,7 @@ class Licensing:
         session.forget_leases(lambda _: True, self._none_held_for, _CAL_GONE)
         for license, terms in allocator.licenses.items():
             if terms.anonymous:
-                claimant = Claimant(session.person_key, session.name, _client_of(session, terms.client))
+                claimant = Claimant(session.person_key, session.name, session.client_by(terms.client))
                 await allocator.release(license, claimant)
 
     # ------------------------------------------------------------ in the background
@@ -273,19 +273,6 @@ class Licensing:
 
     def _none_held_for(self, lease: Lease) -> NoCal:
         return self.none_held(lease.license, lease.document)
-
-
-def _client_of(session: Session, by: str) -> str:
-    """Returns the key that distinguishes the clients of one user, as the license's `client` says.
-
-    A program without cookies would look like a new browser on every request, so it is identified by its address.
-    Anonymous browsers are distinguished by their cookies anyway; their address limits how many CALs they have.
-    """
-    if session.is_anonymous:
-        return session.address
-    if by == "browser":
-        return session.browser or (session.key if session.is_browser else session.address)
-    return "" if by == "user" else session.address
 
 
 def _settled(lease: Lease) -> Lease:

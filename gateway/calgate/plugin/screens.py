@@ -249,6 +249,24 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A session, for a column that a plugin adds to the screen of the sessions."""
+
+    key: str  # `Person.key`
+    name: str  # CORP\\alice
+    clients: Mapping[str, str]  # "address", "browser", "user" -> `Claimant.client` by a license that counts clients so
+
+
+@dataclass(frozen=True, slots=True)
+class SessionColumn:
+    """A column that a plugin adds to the screen of the sessions."""
+
+    column: Column
+    show: Callable[[Visitor, Sequence[SignedIn]], Awaitable[Sequence[Cell] | None]]
+    """Returns a cell for each session, in order; None while something is still being read. Raises Refusal."""
+
+
+@dataclass(frozen=True, slots=True)
 class Screen:
     """A screen, at `path` below the console's own path."""
 
@@ -261,6 +279,7 @@ class Screen:
     order: int = 50  # lower comes first in its group; the first screen of all is the overview
     about_user: Callable[[Visitor, Subject], Awaitable[View]] | None = None  # its share of a user's own screen
     on_overview: Callable[[Visitor], Awaitable[Sequence[Part]]] | None = None  # faults to show on the first screen
+    on_sessions: SessionColumn | None = None  # for those who may look at this screen
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from calgate.plugin import (
     Part,
     Screen,
     Search,
+    SessionColumn,
     Subject,
     Table,
     View,
@@ -27,6 +28,7 @@ from calgate_cal.admin import AdminError, LicenseAdmin
 from calgate_cal.names import normalize
 from calgate_cal.replies import KINDS, Holder
 from calgate_cal.screens.assigning import Assigning, form
+from calgate_cal.screens.cals_of_sessions import CalsOfSessions
 from calgate_cal.screens.licenses import ROWS, Licenses, number, page, parts_of, person, row_id
 
 _NAME_PARTS = re.compile(r"[@/\\]")
@@ -67,7 +69,10 @@ def holders_screen(licenses: Licenses) -> Screen:
         "end": Action("helpdesk", shown.changing(_end)),
         "force": Action("admin", shown.changing(_force)),
     }
-    return Screen("holders", "Who holds what", shown.show, actions, order=10, about_user=shown.about)
+    of_sessions = SessionColumn(Column("cals", "CAL"), CalsOfSessions(licenses).show)
+    return Screen(
+        "holders", "Who holds what", shown.show, actions, order=10, about_user=shown.about, on_sessions=of_sessions
+    )
 
 
 class _Holders:

@@ -35,6 +35,10 @@ class Licenses:
     def directory(self) -> Directory | None:
         return self._services.directory
 
+    def client_of(self, name: str) -> str:
+        """Returns what distinguishes two clients of one user, as the license's `client` says."""
+        return self._licenses[name].client
+
     def chosen(self, inputs: Inputs) -> str:
         """Returns the license that the page is about: the one named, else the first."""
         name = inputs.get("license")
