@@ -134,10 +134,11 @@ def test_settings_of_a_chapter_are_known_to_the_schema(document: str) -> None:
         assert [fault.message for fault in faults if fault.validator != "required"] == [], block
 
 
-def test_name_with_an_underscore_in_a_chapter_is_a_setting_a_metric_a_claim_or_a_variable_of_pages() -> None:
+def test_name_with_an_underscore_in_a_chapter_is_a_setting_a_metric_a_claim_or_a_variable_of_pages_or_screens() -> None:
     places = ("gateway/calgate/pages", "gateway/calgate/telemetry", "plugins/calgate_oidc", "plugins/calgate_assertion")
     files = [path for place in places for path in (ROOT / place).rglob("*") if path.suffix in (".py", ".html")]
-    texts = [text_of("deploy/reference/calgate.schema.json"), *(path.read_text(encoding="utf-8") for path in files)]
+    named_in = ("deploy/reference/calgate.schema.json", "gateway/calgate/plugin/screens.py")
+    texts = [*map(text_of, named_in), *(path.read_text(encoding="utf-8") for path in files)]
     known = set(re.findall(r"\b[a-z]+(?:_[a-z0-9]+)+\b", "\n".join(texts)))
     for document in GUIDE:
         named = set(re.findall(r"`((?!calgate_)[a-z]+(?:_[a-z0-9]+)+)`", text_of(document)))

@@ -9,6 +9,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from calgate.console.chart import draw, spark
+from calgate.console.figures import plot, table
 from calgate.console.static_files import STATIC
 from calgate.endpoints import ADMIN
 from calgate.plugin.screens import Link, Moment, Outcome, Screen, View, Visitor
@@ -61,6 +62,8 @@ class Pages:
             cell=self._cell,
             moment=lambda at: self._cell(Moment(at)),
             svg=lambda chart: draw(chart, zone),
+            plot=lambda chart: plot(chart, zone_name),
+            figures=lambda chart: table(chart, zone),
             spark=lambda bar: spark(bar.today, bar.limit),
         )
         self._templates.tests["a_part"] = lambda part, name: type(part).__name__ == name

@@ -18,6 +18,6 @@ def static_files() -> Mapping[str, tuple[str, bytes]]:
 
 def _own_files() -> Iterator[tuple[str, tuple[str, bytes]]]:
     style = _SHARED.read_bytes() + (_OWN / "console.css").read_bytes()
-    script = (_OWN / "console.js").read_bytes()
+    script = (_OWN / "console.js").read_bytes() + (_OWN / "charts.js").read_bytes()
     for end, content in ((".css", style), (".js", script)):
         yield f"console-{hashlib.sha256(content).hexdigest()[:12]}{end}", (TYPES[end], content)

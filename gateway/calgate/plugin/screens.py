@@ -133,6 +133,18 @@ class Chart:
     title: str
     begin: float
     series: Sequence[Series]
+    marks: Series | None = None  # drawn as points where it is not 0, on a scale of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """How one number depends on another, such as denials on the number of CALs."""
+
+    title: str
+    across: str  # what is chosen
+    up: str  # what follows from it
+    points: Sequence[tuple[int, int]]  # in ascending order of what is chosen
+    now: int | None = None  # what is chosen at present
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +174,7 @@ class Notice:
     level: Literal["ok", "note", "warn", "fail"] = "note"
 
 
-Part = Table | Facts | Bars | Chart | Search | Form | Notice
+Part = Table | Facts | Bars | Chart | Curve | Search | Form | Notice
 """One of the parts that a screen consists of, from top to bottom."""
 
 

@@ -9,6 +9,7 @@ from calgate.plugin import (
     Cell,
     Chart,
     Column,
+    Curve,
     Facts,
     Field,
     Form,
@@ -34,6 +35,7 @@ from calgate_cal.screens.found_records import Entry
 from calgate_cal.screens.licenses import Licenses, number
 from calgate_cal.screens.what_if import WhatIf, WhatIfs
 
+_ATTEMPTS = "Users' attempts denied"
 _DAYS = (("1", "1 day"), ("7", "7 days"), ("30", "30 days"), ("90", "90 days"), ("400", "400 days"))
 
 
@@ -71,9 +73,10 @@ class _Use:
         since = now - float(days) * 86_400
         begin, hours = await self._licenses.peaks(name).since(since, now, book, held.values(), Calendar(admin.zone))
         what_if = await self._what_ifs.get(admin, float(days) * 86_400, book.reader, held.values(), limits)
-        used = _used(begin, hours, limits, book.limits.since(begin, limits))
+        denials = book.denials_since(since)
+        used = _used(begin, hours, limits, book.limits.since(begin, limits), _by_hour(denials, begin, now))
         return View(
-            [search, *used, *_denied(book.denials_since(since), begin, now), *_what_if(what_if), *self._forms(name)],
+            [search, *used, _denied(denials), *_what_if(what_if), *self._forms(name)],
             is_live=what_if is None,
             is_partial=what_if is None,
         )
@@ -146,23 +149,27 @@ def _used(
     hours: Mapping[str, Sequence[int]],
     limits: Mapping[str, int],
     changes: Mapping[str, Sequence[Change]],
+    denials: Sequence[int],
 ) -> Sequence[Part]:
     series = [
         Series(kind.capitalize(), peaks, limits.get(kind) or None, [Step(*one) for one in changes.get(kind, ())])
         for kind, peaks in hours.items()
     ]
-    if not series:
+    marks = Series("Denials", denials) if any(denials) else None
+    if not series and marks is None:
         return [Notice("Nothing was in use in this time.")]
-    return [Chart("Most CALs in use in each hour", begin, series)]
+    return [Chart("Most CALs in use in each hour", begin, series, marks)]
 
 
-def _denied(denials: Sequence[Entry], begin: float, now: float) -> Sequence[Part]:
+def _by_hour(denials: Sequence[Entry], begin: float, now: float) -> Sequence[int]:
     counts = [0] * max(1, math.ceil((now - begin) / HOUR))
     for denial in denials:
         counts[min(len(counts) - 1, max(0, int((denial.at - begin) // HOUR)))] += 1
-    facts: dict[str, Cell] = {"Denials": len(denials), "Users denied": len({denial.user for denial in denials})}
-    chart = Chart("Denials in each hour", begin, [Series("Denials", counts)])
-    return [Facts("In this time", facts), *([chart] if denials else [])]
+    return counts
+
+
+def _denied(denials: Sequence[Entry]) -> Part:
+    return Facts("In this time", {"Denials": len(denials), "Users denied": len({one.user for one in denials})})
 
 
 def _what_if(made: WhatIf | None) -> Sequence[Part]:
@@ -179,20 +186,21 @@ def _what_if(made: WhatIf | None) -> Sequence[Part]:
     }
     return [
         Facts("With another number of Session CALs", session),
-        _denials_with("Session CALs", made.denied, made.session),
+        *_denials_with("Session CALs", made.denied, made.session),
         *([Facts("With another number of Named CALs", named)] if made.denied_with_named else []),
-        *([_denials_with("Named CALs", made.denied_with_named, made.owners)] if made.denied_with_named else []),
+        *(_denials_with("Named CALs", made.denied_with_named, made.owners) if made.denied_with_named else []),
     ]
 
 
-def _denials_with(cals: str, denied: Mapping[int, int], now: int) -> Table:
+def _denials_with(cals: str, denied: Mapping[int, int], now: int) -> Sequence[Part]:
     rows: list[dict[str, Cell]] = [
         {"cals": number, "denied": count, "now": "as it is now" if number == now else ""}
         for number, count in sorted(denied.items())
     ]
     columns = (
         Column("cals", cals, is_number=True),
-        Column("denied", "Users' attempts denied", is_number=True),
+        Column("denied", _ATTEMPTS, is_number=True),
         Column("now", ""),
     )
-    return Table("", columns, rows)
+    curve = Curve(f"Denials by number of {cals}", cals, _ATTEMPTS, sorted(denied.items()), now)
+    return [*([curve] if len(denied) > 1 else []), Table(f"Figures: denials by number of {cals}", columns, rows)]

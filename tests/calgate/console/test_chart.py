@@ -3,7 +3,7 @@
 import re
 
 from calgate.console.chart import draw, spark
-from calgate.plugin.screens import Chart, Series, Step
+from calgate.plugin.screens import Chart, Curve, Series, Step
 
 
 def test_spark_goes_from_midnight_to_now_and_is_as_high_as_the_limit() -> None:
@@ -36,3 +36,16 @@ def test_limit_is_a_step_line_where_it_changed() -> None:
 def test_limit_that_never_changed_is_level() -> None:
     drawn = draw(Chart("Most in use", 0.0, [Series("Session", [1, 2], 4)]))
     assert re.findall(r'class="limit line-0" points="([^"]+)"', drawn) == ["44.0,16.0 960.0,16.0"]
+
+
+def test_denials_of_many_hours_are_marked_together_and_none_is_lost() -> None:
+    counts = [1] * 9600
+    drawn = draw(Chart("Most in use", 0.0, [Series("Session", [1] * 9600)], Series("Denials", counts)))
+    marks = [int(count) for count in re.findall(r"<title>Denials: (\d+)</title>", drawn)]
+    assert (len(marks), sum(marks)) == (160, 9600)
+
+
+def test_curve_marks_what_is_chosen_at_present() -> None:
+    drawn = draw(Curve("Denials", "Session CALs", "Attempts denied", [(4, 9), (6, 0)], 6))
+    assert re.findall(r'class="line line-0" points="([^"]+)"', drawn) == ["44.0,16.0 960.0,272.0"]
+    assert '<circle class="mark" cx="960.0" cy="272.0" r="5"><title>Session CALs: 6 as it is now</title>' in drawn
