@@ -41,6 +41,7 @@ ANSWER_TIMEOUT = 2
 SEARCH_TIME = 1
 """Seconds that a server may search for people; it must end before `ANSWER_TIMEOUT` does."""
 _PAGE = 500  # objects
+_SPN = "servicePrincipalName"
 _PAGED_RESULTS = "1.2.840.113556.1.4.319"  # the control of RFC 2696
 
 
@@ -218,6 +219,19 @@ class Connection:
     def sample(self, base: str, filter_: str, attributes: Sequence[str], size: int) -> list[Entry]:
         """Returns up to `size` objects below `base` that match."""
         return self._search(base, filter_, "SUBTREE", attributes, size)
+
+    def find_by_spn(self, base: str, service: str, attributes: Sequence[str]) -> list[Entry]:
+        """Returns the accounts with a service principal name.
+
+        Raises UnreadableError if no account's can be read: each domain controller has some, so none never means nobody.
+        """
+        found = self.find(base, f"({_SPN}={escape(service)})", attributes)
+        if not found and not self.sample(base, f"({_SPN}=*)", [_SPN], 1):
+            remedy = f'dsacls "{base}" /I:S /G "ACCOUNT:RP;{_SPN}"'
+            raise UnreadableError(
+                f"every account below {base}", [_SPN], f"cannot be read by ldap.bind's account: {remedy}"
+            )
+        return found
 
     def first(self, base: str, filter_: str, attributes: Sequence[str], size: int) -> tuple[list[Entry], bool]:
         """Returns up to `size` objects below `base` that match, and whether more do.

@@ -17,7 +17,7 @@ def read_rights(connection: Connection, base: str, account: str, service: str) -
     """Returns what an account may do at a service. Raises UnreadableError without the right to read the account."""
     entry = _account(connection, base, account, ("userAccountControl", "objectSid", _SERVICES))
     listed = [name.decode("utf-8", "replace").casefold() for name in entry.attributes.get(_SERVICES.lower(), [])]
-    holders = connection.find(base, f"(servicePrincipalName={escape(service)})", [_ALLOWED])
+    holders = connection.find_by_spn(base, service, [_ALLOWED])
     sid = entry.first("objectSid") or b""
     return DelegationRights(
         is_listed=service.casefold() in listed,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from calgate.plugin import Lockout, ServiceAccount
-from calgate_ldap.connection import Connection, Entry, UnreadableError, escape
+from calgate_ldap.connection import Connection, Entry, UnreadableError
 
 _REQUIRED = ("sAMAccountName", "msDS-KeyVersionNumber", "userAccountControl")
 _HOLDER = (*_REQUIRED, "msDS-SupportedEncryptionTypes")
@@ -16,7 +16,7 @@ def read_holders(connection: Connection, base: str, service: str) -> Sequence[Se
     """Returns the accounts with an SPN; without any, those with HOST/ (sPNMappings, MS-ADTS 6.1.1.2.4.1.1)."""
     kind, slash, host = service.partition("/")
     for name in (service, f"HOST/{host}") if slash and kind.upper() == "HTTP" else (service,):
-        found = connection.find(base, f"(servicePrincipalName={escape(name)})", _HOLDER)
+        found = connection.find_by_spn(base, name, _HOLDER)
         if found:
             return [_account(entry) for entry in found]
     return []

@@ -397,3 +397,18 @@ async def test_search_of_people_marks_a_state_that_cannot_be_read(
     found = {one.name: one.refusal for one in (await directory.find_people("a", 50)).people}
     assert found["CORP\\ann"] == "account-state-unreadable"
     assert found["CORP\\alice"] == ""
+
+
+async def test_nobody_holds_an_spn_only_if_spns_can_be_read(
+    directory_of: Callable[..., ActiveDirectory], serve: Servers
+) -> None:
+    """A filter over an attribute that may not be read matches nobody, and every domain controller has SPNs."""
+    hidden = directory_of(serve())
+    with pytest.raises(UnreadableError, match=r"servicePrincipalName .* cannot be read .*dsacls") as caught:
+        await hidden.holders("HTTP/bi.corp.example")
+    assert caught.value.attributes == ("servicePrincipalName",)
+    with pytest.raises(UnreadableError):
+        await hidden.delegation("alice", "HTTP/bi.corp.example")
+    controller = objects() | {f"CN=DC1,{BASE}": person("DC1$", 1000, servicePrincipalName=b"HOST/dc1.corp.example")}
+    readable = directory_of(serve(objects=controller))
+    assert await readable.holders("HTTP/bi.corp.example") == []

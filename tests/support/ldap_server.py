@@ -153,7 +153,8 @@ class LdapServer:
         return ",DC=" in dn and not any(dn.endswith(f",{base}") for base in self._objects if base.startswith("DC="))
 
 
-_NAMES = ("sAMAccountName", "nCName", "userPrincipalName", "cn")
+_SPN = "servicePrincipalName"
+_NAMES = ("sAMAccountName", "nCName", "userPrincipalName", "cn", _SPN)
 
 
 _IN_CHAIN = b"1.2.840.113556.1.4.1941"
@@ -161,6 +162,8 @@ _IN_CHAIN = b"1.2.840.113556.1.4.1941"
 
 def _fits(values: Attributes, wanted: bytes) -> bool:
     """Enough of a filter: it names the object, its first letter, or wants every person."""
+    if wanted == _SPN.encode():  # (servicePrincipalName=*)
+        return _SPN in values
     if _pack(0x04, b"person") in wanted:
         return b"person" in values.get("objectClass", ())
     if _IN_CHAIN in wanted:
