@@ -36,7 +36,7 @@ async def test_denial_comes_in_the_clients_own_form_and_names_no_other_user(
     status, words = await call(gate, update("Sales.qvw"), user="carol")
     assert status == 403
     assert re.fullmatch(
-        r"No license is free for you\. .* The next one can come free at \d\d:\d\d UTC\. Reference .+", words
+        r"No license is free for you\. .* When the next one can come free: \d\d:\d\d UTC\. Reference .+", words
     )
     assert "alice" not in words
     assert "bob" not in words

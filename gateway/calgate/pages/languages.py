@@ -15,7 +15,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from babel import Locale, UnknownLocaleError
-from babel.dates import format_skeleton, format_time, get_timezone_gmt, get_timezone_name
+from babel.dates import format_date, format_time, get_datetime_format, get_timezone_gmt, get_timezone_name
 from babel.messages.catalog import Catalog, TranslationError
 from babel.messages.checkers import python_format
 from babel.messages.mofile import write_mo
@@ -59,7 +59,8 @@ class Language:
         local = datetime.fromtimestamp(math.ceil(moment), zone)
         words = format_time(local, "short", tzinfo=zone, locale=self.locale)
         if local.date() != datetime.fromtimestamp(now, zone).date():
-            words = f"{format_skeleton('MMMEd', local, tzinfo=zone, locale=self.locale)}, {words}"
+            joined = str(get_datetime_format("medium", locale=self.locale)).replace("'", "")
+            words = joined.replace("{0}", words).replace("{1}", format_date(local, "full", locale=self.locale))
         name = get_timezone_name(local, "short", locale=self.locale)
         if not name.isalpha():  # "+0100" is hard to tell from a part of the time
             name = get_timezone_gmt(local, "long", locale=self.locale)

@@ -191,7 +191,7 @@ class Pages:
         parts = [f"{words.title}.", words.without_page or words.text]
         if refusal.code == "no-cal" and isinstance(refusal, r.NoCal) and refusal.free_at is not None:
             moment = language.time(refusal.free_at, viewer.now, self._zone)
-            parts.append(language.text(_("The next one can come free at %(moment)s."), moment=moment))
+            parts.append(language.text(_("When the next one can come free: %(moment)s."), moment=moment))
         if viewer.reference:
             parts.append(language.text(_("Reference %(reference)s."), reference=viewer.reference))
         return " ".join(parts)

@@ -139,12 +139,31 @@ def test_time_is_written_as_the_language_does_with_the_sites_zone(header: str, z
     assert written.replace("\N{NARROW NO-BREAK SPACE}", " ") == words
 
 
-def test_time_on_another_day_has_its_day() -> None:
-    german = LANGUAGES.choose("de")
-    assert german.time(NOW + 86400, NOW, ZoneInfo("Europe/Berlin")) == "Do., 5. März, 13:00 MEZ"
-    late = NOW + 11.5 * 3600  # the next day in Berlin
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("en", "Saturday, 7 March 2026, 13:00 CET"),
+        ("en-US", "Saturday, March 7, 2026, 1:00 PM GMT+01:00"),
+        ("de", "Samstag, 7. März 2026, 13:00 MEZ"),
+        ("fr", "samedi 7 mars 2026, 13:00 UTC+01:00"),
+        ("es", "sábado, 7 de marzo de 2026, 13:00 CET"),
+        ("it", "sabato 7 marzo 2026, 13:00 CET"),
+        ("pt", "sábado, 7 de março de 2026, 13:00 CET"),
+        ("nl", "zaterdag 7 maart 2026, 13:00 CET"),
+        ("pl", "sobota, 7 marca 2026, 13:00 CET"),
+        ("sv", "lördag 7 mars 2026 13:00 CET"),
+        ("ja", "2026年3月7日土曜日 13:00 GMT+01:00"),
+    ],
+)
+def test_time_on_another_day_has_its_day_as_the_language_writes_it(header: str, words: str) -> None:
+    written = LANGUAGES.choose(header).time(NOW + 3 * 86400, NOW, ZoneInfo("Europe/Berlin"))
+    assert written.replace("\N{NARROW NO-BREAK SPACE}", " ") == words
+
+
+def test_today_is_that_of_the_sites_zone() -> None:
+    german, late = LANGUAGES.choose("de"), NOW + 11.5 * 3600  # the next day in Berlin
     assert german.time(late, NOW, ZoneInfo("UTC")) == "23:30 UTC"
-    assert german.time(late, NOW, ZoneInfo("Europe/Berlin")) == "Do., 5. März, 00:30 MEZ"
+    assert german.time(late, NOW, ZoneInfo("Europe/Berlin")) == "Donnerstag, 5. März 2026, 00:30 MEZ"
 
 
 def test_denial_is_a_sentence_about_this_persons_licenses() -> None:

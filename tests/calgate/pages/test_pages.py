@@ -88,7 +88,7 @@ def test_denial_page_shows_the_actual_reason_and_what_the_user_can_do() -> None:
         "6 of 6 in use",
         "None is assigned to you.",
         "None is allocated to this document.",
-        "The next can come free at 12:35 UTC.",
+        "When the next one can come free: 12:35 UTC.",
         "bi-support@corp.example",
         "CORP\\an.account",
     ):
@@ -178,7 +178,7 @@ def test_call_of_the_dialects_client_is_refused_in_its_own_form() -> None:
     rendered = PAGES.refuse(no_cal(), replace(VIEWER, write=write))
     assert (rendered.status, rendered.body) == (403, b"<result/>")
     assert heard[0].startswith("No license is free for you. ")
-    assert heard[0].endswith("The next one can come free at 12:35 UTC. Reference 7F3K-92QD.")
+    assert heard[0].endswith("When the next one can come free: 12:35 UTC. Reference 7F3K-92QD.")
 
 
 @pytest.mark.parametrize(

@@ -7,5 +7,5 @@ for (const time of document.querySelectorAll("time[datetime]")) {
   time.title = moment.toLocaleString(reader, { dateStyle: "full", timeStyle: "long" });
   time.textContent = today
     ? moment.toLocaleTimeString(reader, { timeStyle: "short" })
-    : moment.toLocaleString(reader, { weekday: "short", day: "numeric", month: "short", hour: "numeric", minute: "2-digit" });
+    : moment.toLocaleString(reader, { weekday: "long", day: "numeric", month: "long", hour: "numeric", minute: "2-digit" });
 }
