@@ -25,7 +25,7 @@ pytestmark = [
 ]
 ORIGIN = "http://cal.corp.example"
 BEGIN, HOUR = 1_795_651_200.0, 3600.0  # 2026-11-26 00:00 UTC
-SESSION = Series("Session", [1, 3, 4, 4, 6, 5], 6, [Step(BEGIN, 4), Step(BEGIN + 3.5 * HOUR, 6)])
+SESSION = Series("Session", [1, 3, 4, 4, 6, 5], 6, [Step(BEGIN, 4), Step(BEGIN + 3.25 * HOUR, 6)])
 CHART = Chart("In use", BEGIN, [SESSION, Series("Usage", [0, 0, 1, 0, 0, 0])], Series("Denials", [0, 0, 0, 2, 0, 0]))
 CURVE = Curve("Denials by number", "Session CALs", "Attempts denied", [(4, 9), (6, 2), (8, 0)], 6)
 
@@ -78,13 +78,15 @@ async def test_chart_has_a_line_a_kind_the_limit_as_it_was_and_a_mark_for_each_h
 ) -> None:
     async with opened(browser) as page:
         use, curve = await page.evaluate(DRAWN)
-        hours = [BEGIN + hour * HOUR for hour in (0, 1, 2, 3, 3.5, 4, 5, 6)]
+        hours = [
+            BEGIN + hour * HOUR for hour in (0, 1, 2, 3, 3.25, 3.5, 4, 5, 6)
+        ]  # a change, and a mark within its hour
         assert use["times"] == hours
         assert dict(use["lines"]) == {
-            "Session": [1, 3, 4, 4, 4, 6, 5, 5],
-            "Session, limit": [4, 4, 4, 4, 6, 6, 6, 6],
-            "Usage": [0, 0, 1, 0, 0, 0, 0, 0],
-            "Denials": [None, None, None, 2, None, None, None, None],
+            "Session": [1, 3, 4, 4, 4, 4, 6, 5, 5],
+            "Session, limit": [4, 4, 4, 4, 6, 6, 6, 6, 6],
+            "Usage": [0, 0, 1, 0, 0, 0, 0, 0, 0],
+            "Denials": [None, None, None, None, None, 2, None, None, None],
         }
         assert (curve["times"], curve["lines"]) == (
             [4, 6, 8],
@@ -104,7 +106,8 @@ async def test_pointer_shows_values_and_dragging_looks_closer(browser: Browser) 
         await page.mouse.move(at[1], middle)
         legend = page.locator(".u-legend").first
         await expect(legend).to_contain_text("2026-11-26 03:00")
-        await expect(legend.locator(".u-series", has_text="Session, limit").locator(".u-value")).to_have_text("4")
+        for label, value in (("Session, limit", "4"), ("Denials", "2")):
+            await expect(legend.locator(".u-series", has_text=label).locator(".u-value")).to_have_text(value)
         await page.mouse.move(at[0], middle)
         await page.mouse.down()
         await page.mouse.move(at[2], middle, steps=4)

@@ -25,8 +25,10 @@ function overTime(chart) {
   const hours = Math.max(0, ...chart.series.map((one) => one.values.length), chart.marks?.values.length ?? 0);
   const at = (hour) => chart.begin + hour * 3600, end = at(hours);
   const changes = chart.series.flatMap((one) => one.limits.map(([time]) => time));
-  const every = [...Array(hours + 1).keys()].map(at).concat(changes.filter((time) => time > chart.begin && time < end));
-  const times = [...new Set(every)].sort((a, b) => a - b);
+  const marked = new Map((chart.marks?.values ?? []).flatMap((count, hour) => (count ? [[at(hour + 0.5), count]] : [])));
+  const between = changes.filter((time) => time > chart.begin && time < end);
+  const every = new Set([...Array(hours + 1).keys()].map(at).concat(between, ...marked.keys()));
+  const times = [...every].sort((a, b) => a - b);
   const data = [times], series = [{ label: "Time", value: (plot, time) => (time === null ? "--" : written(chart.zone, "minute")(time)) }];
   chart.series.forEach((one, number) => {
     const stroke = color(`--line-${number}`);
@@ -39,10 +41,9 @@ function overTime(chart) {
   const axes = [axis(undefined, { size: 30, values: (plot, splits, index, space, step) => splits.map(written(chart.zone, step < DAY ? "hour" : "day")) })];
   axes.push(axis("CALs in use", { incrs: whole, size: 44 }));
   if (chart.marks) {
-    const counts = new Map(chart.marks.values.map((count, hour) => [at(hour), count]));
-    const ofHour = (time) => counts.get(at(Math.floor((time - chart.begin) / 3600))) ?? 0;
+    const ofHour = (time) => chart.marks.values[Math.floor((time - chart.begin) / 3600)] ?? 0;
     const value = (plot, count, number, index) => (index === null ? "--" : ofHour(times[index]));
-    data.push(times.map((time) => counts.get(time) || null));
+    data.push(times.map((time) => marked.get(time) ?? null));
     const points = { show: true, size: 8, width: 1, stroke: color("--card"), fill: color("--mark") };
     series.push({ label: chart.marks.label, stroke: color("--mark"), scale: "marks", paths: paths.none, points, value });
     axes.push(axis(chart.marks.label, { scale: "marks", side: 1, incrs: whole, size: 44, grid: { show: false } }));
