@@ -15,9 +15,10 @@ from calgate.config.reader import read
 from calgate.licensing.leases import Licensing
 from calgate.plugin.errors import Unavailable
 from calgate.plugin.licensing import Lease
-from support.gateway_process import DocumentServer, curl, document_server, write_settings
+from support.gateway_process import POOLS, DocumentServer, Exchange, curl, document_server, write_settings
 
 pytestmark = pytest.mark.server
+KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
 @asynccontextmanager
@@ -123,3 +124,26 @@ async def test_document_whose_session_ends_while_its_cal_is_claimed_is_refused_a
             assert (await curl(f"{url}/docs/a", "-H", f"Cookie: {cookie}")).status == 401
         await gateway.licensing.finish()
         assert (await curl(f"{url}/docs/a", user="bob")).status == 200, "the only CAL is free again"
+
+
+async def test_websocket_whose_session_ends_while_its_cookies_are_noted_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key and its answer are those of RFC 6455, section 1.3."""
+
+    async def switch(exchange: Exchange) -> None:
+        lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", "Set-Cookie: a=1"]
+        exchange.writer.write("\r\n".join([*lines, f"Sec-WebSocket-Accept: {ACCEPT}", "", ""]).encode())
+
+    async with document_server() as server, _gateway(tmp_path, server, POOLS) as (_, url):
+        portal = await curl(f"{url}/portal", user="alice")
+        cookie = next(c for c in portal.values("set-cookie") if "calgate=" in c).partition(";")[0]
+        server.behaviour = switch
+
+        async def note_as_the_session_ends(sessions: Sessions, session: Session, headers: object) -> None:
+            await sessions.end(session.key, "signed out")
+
+        monkeypatch.setattr(Sessions, "note_cookies", note_as_the_session_ends)
+        fields = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {KEY}"]
+        words = [word for field in (*fields, f"Cookie: {cookie}") for word in ("-H", field)]
+        assert (await curl(f"{url}/live", "--max-time", "10", *words)).status == 401

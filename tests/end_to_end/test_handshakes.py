@@ -244,11 +244,12 @@ async def test_handshake_completes_though_the_client_expects_100_continue(
 
 
 async def test_gateways_own_paths_end_an_unfinished_handshake(gate: Gateway, server: DocumentServer) -> None:
-    client = NtlmClient("alice")
-    async with line_to(gate) as line:
-        challenge = await line.ask(client.first())
-        assert status(await line.ask("", path="/_calgate/signed-out")) == 200
-        assert status(await line.ask(client.second(challenge))) == 401
+    for path in ("signed-out", "sign-in/", "nothing"):
+        client = NtlmClient("alice")
+        async with line_to(gate) as line:
+            challenge = await line.ask(client.first())
+            assert status(await line.ask("", path=f"/_calgate/{path}")) in (200, 403)
+            assert status(await line.ask(client.second(challenge))) == 401, path
     assert server.seen == []
 
 

@@ -15,7 +15,7 @@ _FOR_OTHERS = ("not-assigned", "not-allocated")  # only an administrator can cha
 _OTHER_CODES: Mapping[str, Message] = {
     "no-cal-held": Message(
         _("Your license for this document has ended"),
-        _("The license (CAL) was not used for a while, so others can use it now."),
+        _("The license (CAL) was not used for a while, its time is over, or an administrator ended it."),
         (_("Open the document again: you get another license if one is free."),),
         template="denial.html",
     ),
