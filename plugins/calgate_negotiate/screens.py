@@ -1,7 +1,7 @@
 """The console's screen about sign-ins: blocked accounts and addresses, and whether NTLM can be turned off."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from calgate.plugin import (
     Action,
@@ -10,6 +10,7 @@ from calgate.plugin import (
     Column,
     ConsoleContext,
     Inputs,
+    Link,
     Moment,
     Notice,
     Outcome,
@@ -31,7 +32,14 @@ def screens(context: ConsoleContext) -> Sequence[Screen]:
     assert isinstance(context.section, Config)
     shown = _SignIns(GuardReport(context.services.store, context.section.guard))
     actions = {"lift": Action("helpdesk", shown.lift, takes_away=False)}
-    return [Screen("sign-ins", "Sign-ins", shown.show, actions, group="people", order=40, about_user=shown.about)]
+    screen = Screen(
+        *("sign-ins", "Sign-ins", shown.show, actions),
+        group="people",
+        order=40,
+        about_user=shown.about,
+        summary=shown.summary,
+    )
+    return [screen]
 
 
 class _SignIns:
@@ -48,6 +56,11 @@ class _SignIns:
             who = "1 user" if users == 1 else f"{users} users"
             verdict = Notice(f"NTLM is still in use: {who} signed in by it in the last 30 days.", "warn")
         return View([await self._blocked(""), verdict, _ntlm(rows[:_MOST])])
+
+    async def summary(self, visitor: Visitor) -> Mapping[str, Cell]:
+        """Returns how many accounts and addresses are blocked."""
+        count = len((await self._blocked("")).rows)
+        return {"Blocked sign-ins": Link(count if count < _MOST else f"{_MOST} or more", "sign-ins")}
 
     async def about(self, visitor: Visitor, subject: Subject) -> View:
         rows = [row for row in await self._report.ntlm_sign_ins() if subject.has(row[0])]

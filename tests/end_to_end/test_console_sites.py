@@ -1,11 +1,13 @@
 """The console of a site with two gateways on one store, and what its screens say while the store is away."""
 
 import asyncio
+import re
 import signal
 from pathlib import Path
 
-from support.console_site import Console, running, until_served
-from support.gateway_process import cookie_of, curl, document_server
+from support.console_site import Console, running, until_served, write
+from support.gateway_process import cookie_of, curl, document_server, gateway
+from support.ports import free_port
 from support.redis_servers import REDIS, Server
 
 SCREENS = (
@@ -65,3 +67,33 @@ async def _lose(console: Console, store: Server) -> None:
     await until_served(console)
     for screen in SCREENS:
         assert (await console.get("root", screen)).status == 200, screen
+
+
+async def test_site_without_licenses_has_an_overview_of_its_health_sessions_and_servers(tmp_path: Path) -> None:
+    port = free_port()
+    async with document_server() as server:
+        file = write(tmp_path, server.port, place=f'bind = "127.0.0.1:{port}"')
+        section = r'\[licenses\.demo\].*?(?=\[\[routes)|license = "demo"'
+        file.write_text(re.sub(section, "", file.read_text(), flags=re.DOTALL))
+        async with gateway(file) as gate:
+            console = Console(gate, f"http://127.0.0.1:{port}")
+            await until_served(console)
+            assert (await curl(f"{gate.url}/docs/a.qvw", user="alice")).status == 200
+            async with asyncio.timeout(30):
+                while (site := await _site_of(console))["Document servers up"] != "1 of 1":
+                    await asyncio.sleep(0.05)
+            assert site["Sessions"] == len(await console.rows("rita", "sessions")) >= 2
+            assert site["Blocked sign-ins"] == 0
+            assert int(str(site["Workers"])) >= 1
+            page = (await console.get("rita", "", accept="text/html")).body.decode()
+            assert "<h1>Overview</h1>" in page
+            assert "No fault is known." in page
+            assert "Who holds what" not in page
+
+
+async def _site_of(console: Console) -> dict[str, object]:
+    """Returns the summary at the end of the overview."""
+    *_, last = await console.parts("rita", "overview")
+    assert (last["kind"], last["title"]) == ("facts", "The site")
+    values: dict[str, object] = last["values"]
+    return values

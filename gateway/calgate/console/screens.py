@@ -11,11 +11,12 @@ from calgate.console.people import person_screen
 from calgate.console.servers import servers_screen
 from calgate.console.sessions import sessions_screen
 from calgate.console.site_screens import health_screen, settings_screen
-from calgate.plugin.screens import ConsoleContext, Screen
+from calgate.plugin.screens import ConsoleContext, Inputs, Screen, View, Visitor
 from calgate.plugin_loader import StartedPlugins
 from calgate.store import RedisStore
 
 _GROUPS = ("licenses", "people", "site")
+_OVERVIEW = "overview"  # the path of the first screen; the plugin of the licenses has one with their pools
 
 
 def screens_of(settings: Settings, store: RedisStore, plugins: StartedPlugins, site: SettingsSite) -> Sequence[Screen]:
@@ -36,4 +37,14 @@ def screens_of(settings: Settings, store: RedisStore, plugins: StartedPlugins, s
         settings_screen(settings),
         changes_screen(store),
     ]
-    return sorted(found, key=lambda screen: (_GROUPS.index(screen.group), screen.order, screen.title))
+    ordered = sorted(found, key=lambda screen: (_GROUPS.index(screen.group), screen.order, screen.title))
+    return ordered if any(screen.path == _OVERVIEW for screen in ordered) else [_overview_screen(), *ordered]
+
+
+def _overview_screen() -> Screen:
+    """Returns the first screen of a site without licenses: faults, and the summary of the other screens."""
+
+    async def show(visitor: Visitor, inputs: Inputs) -> View:
+        return View([], is_live=True)
+
+    return Screen(_OVERVIEW, "Overview", show, group="site", order=0)

@@ -22,7 +22,21 @@ from calgate.endpoints import ADMIN
 from calgate.endpoints.console import IDENTITY, Removal
 from calgate.pages.negotiation import prefers_page
 from calgate.plugin.errors import Refusal
-from calgate.plugin.screens import ROLES, Inputs, Moment, Notice, Outcome, Part, Screen, Subject, Table, View, Visitor
+from calgate.plugin.screens import (
+    ROLES,
+    Cell,
+    Facts,
+    Inputs,
+    Moment,
+    Notice,
+    Outcome,
+    Part,
+    Screen,
+    Subject,
+    Table,
+    View,
+    Visitor,
+)
 from calgate.plugin.texts import spreadsheet_cell
 
 logger = logging.getLogger(__name__)
@@ -113,7 +127,8 @@ class ConsoleServer:
             if view.about is not None:
                 view = await self._with_shares(view, visitor, view.about)
             if screen.path == self._first:
-                view = replace(view, parts=[*await self._what_is_unwell(visitor), *view.parts])
+                parts = [*await self._what_is_unwell(visitor), *view.parts, *await self._summary(visitor)]
+                view = replace(view, parts=parts)
         except Refusal as refusal:
             return View([Notice(refusal.detail, "fail")]), refusal.status
         return view, 200
@@ -138,6 +153,13 @@ class ConsoleServer:
             if screen.on_overview is not None and visitor.may(screen.role):
                 parts += await screen.on_overview(visitor)
         return parts or [Notice("No fault is known.", "ok")]
+
+    async def _summary(self, visitor: Visitor) -> Sequence[Part]:
+        values: dict[str, Cell] = {}
+        for screen in self._screens.values():
+            if screen.summary is not None and visitor.may(screen.role):
+                values |= await screen.summary(visitor)
+        return [Facts("The site", values)] if values else []
 
     async def _act(self, request: web.BaseRequest, caller: _Caller, screen: Screen, name: str) -> web.StreamResponse:
         action = screen.actions.get(name)

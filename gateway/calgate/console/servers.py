@@ -14,6 +14,7 @@ from calgate.plugin.screens import (
     Cell,
     Column,
     Inputs,
+    Link,
     Moment,
     Notice,
     Outcome,
@@ -58,6 +59,7 @@ def servers_screen(settings: Settings, store: Store) -> Screen:
         group="site",
         order=10,
         on_overview=servers.unwell,
+        summary=servers.summary,
     )
 
 
@@ -102,6 +104,16 @@ class _Servers:
             "in_use": sum(server.in_use for server in seen) if seen else None,
             "waiting": sum(server.waiting for server in seen) if seen else None,
             **_failure(last),
+        }
+
+    async def summary(self, visitor: Visitor) -> Mapping[str, Cell]:
+        """Returns how many servers every worker can reach, and how many workers report."""
+        workers = alive(await self._states.read())
+        down = {server.name for worker in workers for server in worker.servers if not server.is_up}
+        up = sum(name not in down for name in self._names)
+        return {
+            "Document servers up": Link(f"{up} of {len(self._names)}" if workers else "no report yet", "servers"),
+            "Workers": len(workers),
         }
 
     async def unwell(self, visitor: Visitor) -> Sequence[Part]:

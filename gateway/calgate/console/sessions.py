@@ -1,7 +1,7 @@
 """The screen of the sessions on all gateways, and its part of a user's own screen."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -57,7 +57,13 @@ def sessions_screen(settings: Settings, store: Store, others: Sequence[Screen]) 
     """Returns the screen of the sessions on all gateways; `others` can add columns to it."""
     shown = _Sessions(settings, store, others)
     actions = {"end": Action("helpdesk", shown.end), "end-all": Action("helpdesk", shown.end_all)}
-    return Screen("sessions", "Sessions", shown.show, actions, group="people", order=20, about_user=shown.about)
+    return Screen(
+        *("sessions", "Sessions", shown.show, actions),
+        group="people",
+        order=20,
+        about_user=shown.about,
+        summary=shown.summary,
+    )
 
 
 class _Sessions:
@@ -90,6 +96,10 @@ class _Sessions:
         fields = [Field("user", "User", hint="CORP\\alice"), Field("address", "or address", hint="10.20.3.4")]
         end_all = Form("End all sessions of a user or an address", "sessions/end-all", "End them all", fields)
         return replace(view, parts=[search, *view.parts, *([end_all] if kept else [])])
+
+    async def summary(self, visitor: Visitor) -> Mapping[str, Cell]:
+        """Returns how many are signed in."""
+        return {"Sessions": Link(len(await self._every()), "sessions")}
 
     async def about(self, visitor: Visitor, subject: Subject) -> View:
         """Shows a user's live sessions, and when they signed in before."""

@@ -291,6 +291,7 @@ class Screen:
     order: int = 50  # lower comes first in its group; the first screen of all is the overview
     about_user: Callable[[Visitor, Subject], Awaitable[View]] | None = None  # its share of a user's own screen
     on_overview: Callable[[Visitor], Awaitable[Sequence[Part]]] | None = None  # faults to show on the first screen
+    summary: Callable[[Visitor], Awaitable[Mapping[str, Cell]]] | None = None  # names and values for the first screen
     on_sessions: SessionColumn | None = None  # for those who may look at this screen
 
 
