@@ -36,7 +36,7 @@ from calgate.http.cookies import OUR_COOKIES
 from calgate.http.headers import RequestHeaderFilter
 from calgate.http.known_heads import KnownHeads
 from calgate.http.server import HttpServer
-from calgate.http.tls import Certificates, certificate_expiry
+from calgate.http.tls import NOT_VALID_YET, Certificates, certificate_validity
 from calgate.licensing.leases import Licensing
 from calgate.licensing.pool_metrics import keep_counting
 from calgate.pages import Pages
@@ -251,7 +251,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             1,
         )
     core = settings.core
-    for sentence in (*access_warnings(core.access), *hidden_routes(core.routes), *_expired(core)):
+    for sentence in (*access_warnings(core.access), *hidden_routes(core.routes), *invalid_certificates(core)):
         logger.warning("%s", sentence)
     async with AsyncExitStack() as stack:
         metrics = Metrics()
@@ -308,13 +308,16 @@ def _connections(load_balancers: Sequence[LoadBalancer]) -> Mapping[str, tuple[i
     return counts
 
 
-def _expired(core: Core) -> Iterator[str]:
-    """Sentences about certificates that have expired: browsers refuse them, and no request shows it."""
+def invalid_certificates(core: Core) -> Iterator[str]:
+    """Sentences about certificates that are not valid now: browsers refuse them, and no request shows it."""
     listen = core.listen
     for tls in (listen.tls, *listen.sni) if listen.tls is not None else ():
         with suppress(OSError, ValueError):  # another part reports a file that cannot be loaded
-            if certificate_expiry(tls.certificate) < time.time():
+            begin, end = certificate_validity(tls.certificate)
+            if end < time.time():
                 yield f"listen.tls: {tls.certificate} has expired, so browsers refuse it; renew it"
+            elif begin > time.time():
+                yield f"listen.tls: {tls.certificate} is not valid yet, so browsers refuse it; {NOT_VALID_YET}"
 
 
 def _background_work(core: Core, gateway: Gateway, plugins: StartedPlugins, state: DependencyState) -> Iterator[Work]:

@@ -22,9 +22,10 @@ class Signed:
 class Authority:
     """Signs certificates for names and addresses."""
 
-    def __init__(self, folder: Path, name: str = "Test CA", days: int = 30) -> None:
+    def __init__(self, folder: Path, name: str = "Test CA", days: int = 30, begins: int = 0) -> None:
         self._folder = folder
         self._days = days
+        self._begins = begins
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._certificate = self._build(self._name, self._key, is_authority=True)
@@ -53,7 +54,7 @@ class Authority:
         is_authority: bool = False,
         names: tuple[str, ...] = (),
     ) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
+        now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=self._begins)
         usage = dict.fromkeys(
             ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False
         ) | {"encipher_only": False, "decipher_only": False}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from calgate.config.model import Settings
 from calgate.http.settings import Address, Listen, Tls
-from calgate.http.tls import Certificate, certificate_expiry
+from calgate.http.tls import NOT_VALID_YET, Certificate, certificate_validity
 from calgate.plugin.checks import Finding
 from calgate.plugin.errors import ConfigError
 from calgate.plugin.settings import Secret, Section
@@ -24,13 +24,15 @@ _OURS = {  # what a running gateway responds, by setting
     "listen.bind": ("/_calgate/health", b'"status"'),
     "listen.redirect_http": ("/", b" 308 "),
     "listen.admin": ("/healthz", b"alive"),
+    "console.bind": ("/", b"calgate"),  # a redirect to /_calgate/, or a refusal
 }
 
 
 async def check(settings: Settings, hosts: Sequence[str]) -> AsyncIterator[Finding]:
     """Yields all findings; `hosts` are the public names that certificates must be for."""
     listen = settings.core.listen
-    async for finding in addresses(listen):
+    console = settings.core.console
+    async for finding in addresses(listen, console.bind if console is not None else None):
         yield finding
     if listen.tls is not None:
         for finding in await asyncio.to_thread(list, certificates((listen.tls, *listen.sni), hosts)):
@@ -42,11 +44,12 @@ async def check(settings: Settings, hosts: Sequence[str]) -> AsyncIterator[Findi
 # ---------------------------------------------------------------- addresses
 
 
-async def addresses(listen: Listen) -> AsyncIterator[Finding]:
+async def addresses(listen: Listen, console: Address | None = None) -> AsyncIterator[Finding]:
     """Yields a finding for each address: whether a gateway can listen on it, or already does."""
     wanted = [("listen.bind", address) for address in listen.bind]
     wanted += [("listen.redirect_http", listen.redirect_http)] if listen.redirect_http is not None else []
     wanted += [("listen.admin", listen.admin)] if listen.admin is not None else []
+    wanted += [("console.bind", console)] if console is not None else []
     for setting, address in wanted:
         yield await (_unix(setting, address) if address.path else _tcp(setting, address, listen.tls is not None))
 
@@ -62,10 +65,10 @@ async def _tcp(setting: str, address: Address, has_tls: bool) -> Finding:
             probe.listen(1)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return await _in_use(setting, address, has_tls=has_tls and setting == "listen.bind")
+            return await _in_use(setting, address, has_tls=has_tls and setting in ("listen.bind", "console.bind"))
         if error.errno == errno.EACCES:
             if await _is_listening(address):
-                return await _in_use(setting, address, has_tls=has_tls and setting == "listen.bind")
+                return await _in_use(setting, address, has_tls=has_tls and setting in ("listen.bind", "console.bind"))
             what = f"nothing listens on {address}, and this user may not try to"
             remedy = "nothing, if the service has CAP_NET_BIND_SERVICE, which calgate.service gives it"
             return Finding("note", setting, what, remedy)
@@ -145,8 +148,11 @@ def certificates(files: Sequence[Tls], hosts: Sequence[str]) -> Iterator[Finding
 
 def validity(file: Path) -> Finding:
     """Returns whether a certificate is valid, and until when."""
-    until = certificate_expiry(file)
+    begin, until = certificate_validity(file)
     day = time.strftime("%Y-%m-%d", time.gmtime(until))
+    if begin > time.time():
+        first = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(begin))
+        return Finding("fail", "certificate", f"{file} is not valid before {first}", NOT_VALID_YET)
     if until < time.time():
         return Finding("fail", "certificate", f"{file} has expired", "renew it")
     if until < time.time() + EXPIRES_SOON:
@@ -158,7 +164,7 @@ def validity(file: Path) -> Finding:
 
 
 def exposed(settings: Settings) -> Iterator[Finding]:
-    """Yields a warning for each key or secret that every user of this machine can read."""
+    """Yields a warning for each key or secret that every user of this machine can read or replace."""
     sections: list[object] = [settings.core, *settings.plugins.values(), *(one for _, one in settings.sign_on.values())]
     files = dict.fromkeys(file for section in sections for file in _secret_files(section))
     for file in files:
@@ -167,6 +173,23 @@ def exposed(settings: Settings) -> Iterator[Finding]:
             if mode & stat.S_IROTH and _is_reachable(file):
                 what = f"every user of this machine can read {file} (mode {mode:04o})"
                 yield Finding("warn", "secrets", what, f"chmod o= {file}")
+            if writable := _writable(file):
+                what = f"every user of this machine can replace {file}: they may write to {writable}"
+                yield Finding("warn", "secrets", what, f"chmod o-w {writable}")
+
+
+def _writable(file: Path) -> Path | None:
+    """Returns the file, or a folder above it or above a link to it, that other users may write to; None if they cannot.
+
+    In a folder with the sticky bit, such as /tmp, they cannot replace the files of others.
+    """
+    if not _is_reachable(file):
+        return None
+    for one in (file.resolve(), *file.resolve().parents, *file.absolute().parents):
+        mode = one.stat().st_mode
+        if mode & stat.S_IWOTH and not (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
+            return one
+    return None
 
 
 def _is_reachable(file: Path) -> bool:

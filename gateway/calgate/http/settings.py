@@ -1,7 +1,11 @@
 """`[listen]`: addresses, certificates, trusted proxies."""
 
 import re
+import socket
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
+from os.path import realpath
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -24,14 +28,24 @@ class Address:
     def overlaps(self, other: "Address") -> bool:
         """Whether a connection could belong to either; port 0 stands for any free one."""
         if self.path or other.path or not self.port or self.port != other.port:
-            return bool(self.path) and self.path == other.path
+            return bool(self.path and other.path) and realpath(self.path) == realpath(other.path)
         wildcards = {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
         is_same_family = (":" in self.host) == (":" in other.host)
-        return is_same_family and (self.host == other.host or bool({self.host, other.host} & wildcards))
+        hosts = {_canonical(self.host), _canonical(other.host)}
+        return is_same_family and (len(hosts) == 1 or bool(hosts & wildcards))
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"unix:{self.path}" if self.path else f"{host}:{self.port}"
+
+
+def _canonical(host: str) -> str:
+    """Returns one spelling of an address: the system also takes 127.1, 0, [0::0] and localhost."""
+    with suppress(ValueError):
+        return str(ip_address(host))
+    with suppress(OSError):
+        return socket.inet_ntoa(socket.inet_aton(host))
+    return "127.0.0.1" if host.lower() == "localhost" else host.lower()
 
 
 def read_address(value: object) -> Address:

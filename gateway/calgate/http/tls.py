@@ -15,6 +15,8 @@ from calgate.http.settings import Tls
 from calgate.plugin.channel_binding import certificate_binding
 from calgate.plugin.errors import ConfigError
 
+NOT_VALID_YET = "see whether this machine's clock is right; if it is, use the old certificate until then"
+
 
 class Certificate:
     """A certificate that follows its files, with the TLS context for new connections.
@@ -107,7 +109,13 @@ def _fresh_context() -> ssl.SSLContext:
 
 def certificate_expiry(file: Path) -> float:
     """Returns the Unix time at which a certificate expires. Raises OSError or ValueError if it cannot be read."""
-    return x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc.timestamp()
+    return certificate_validity(file)[1]
+
+
+def certificate_validity(file: Path) -> tuple[float, float]:
+    """Returns the Unix times from and until which a certificate is valid. Raises OSError or ValueError."""
+    certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    return certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
 
 
 def _names_in(tls: Tls) -> frozenset[str]:

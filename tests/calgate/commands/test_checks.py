@@ -6,6 +6,7 @@ import errno
 import json
 import re
 import socket
+import stat
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import redis.asyncio as redis
 from click.testing import CliRunner
 
 from calgate import config
+from calgate.app import invalid_certificates
 from calgate.cli import main
 from calgate.commands import check_store, check_upstreams
 from calgate.commands import checks as checking
@@ -195,6 +197,17 @@ async def test_expired_certificate_fails(upstream: int, tmp_path: Path) -> None:
     ]
 
 
+async def test_certificate_that_is_not_valid_yet_fails(upstream: int, tmp_path: Path) -> None:
+    signed = Authority(tmp_path, begins=2).sign("bi.example")
+    tls = f'tls = {{ certificate = "{signed.certificate}", key = "{signed.key}" }}'
+    file = write_settings(tmp_path, upstream, listen=tls)
+    ((level, subject, words),) = await told(file)
+    assert (level, subject) == ("fail", "certificate")
+    assert "is not valid before 2" in words
+    assert "clock" in words
+    assert any("is not valid yet" in sentence for sentence in invalid_certificates(config.read(file).core))
+
+
 async def test_certificate_that_expires_soon_is_warned_about(upstream: int, tmp_path: Path) -> None:
     signed = Authority(tmp_path, days=3).sign("bi.example")
     tls = f'tls = {{ certificate = "{signed.certificate}", key = "{signed.key}" }}'
@@ -319,10 +332,13 @@ async def test_what_needs_a_store_that_does_not_start_is_not_tried(upstream: int
 
 
 async def test_address_of_the_running_gateway_is_fine(upstream: int, tmp_path: Path) -> None:
-    file = write_settings(tmp_path, upstream, listen=f'admin = "127.0.0.1:{free_port()}"')
+    console = (
+        f'[console]\nbind = "127.0.0.1:{free_port()}"\nnetworks = ["192.0.2.0/24"]\nadmins = ["DEMO\\\\app-users"]'
+    )
+    file = write_settings(tmp_path, upstream, listen=f'admin = "127.0.0.1:{free_port()}"', more=console)
     async with gateway(file):
-        listening = [one for one in await findings(file) if one.subject.startswith("listen.")]
-    assert [one.level for one in listening] == ["ok", "ok"]
+        listening = [one for one in await findings(file) if one.subject.startswith(("listen.", "console.bind"))]
+    assert [one.level for one in listening] == ["ok", "ok", "ok"]
     assert all("a running gateway listens on" in one.what for one in listening)
 
 
@@ -331,17 +347,32 @@ async def test_address_of_the_running_gateway_is_fine(upstream: int, tmp_path: P
     [
         ('admin = "127.0.0.1:{port}"', "admin: 127.0.0.1:{port} overlaps bind, 127.0.0.1:{port}"),
         ('admin = "0.0.0.0:{port}"', "admin: 0.0.0.0:{port} overlaps bind, 127.0.0.1:{port}"),
+        ('admin = "127.1:{port}"', "admin: 127.1:{port} overlaps bind, 127.0.0.1:{port}"),
+        ('admin = "0:{port}"', "admin: 0:{port} overlaps bind, 127.0.0.1:{port}"),
+        ('admin = "LOCALHOST:{port}"', "admin: LOCALHOST:{port} overlaps bind, 127.0.0.1:{port}"),
+        (
+            'admin = "[0::0]:{other}"\nredirect_http = "[::1]:{other}"\n{tls}',
+            "admin: [0::0]:{other} overlaps redirect_http, [::1]:{other}",
+        ),
+        (
+            'admin = "unix:/run/./a"\nredirect_http = "unix:/run/a"\n{tls}',
+            "admin: unix:/run/./a overlaps redirect_http, unix:/run/a",
+        ),
+        ('admin = "unix:/run/a"', ""),
         ('admin = "[::]:{port}"', ""),
         ('admin = "127.0.0.2:{port}"', ""),
     ],
 )
 def test_listeners_on_one_address_are_a_fault(tmp_path: Path, listen: str, fault: str) -> None:
     port = free_port()
-    file = write_settings(tmp_path, 1, listen=listen.format(port=port), port=port)
+    pem = tmp_path / "tls.pem"
+    pem.touch()
+    names = {"port": port, "other": free_port(), "tls": f'tls = {{ certificate = "{pem}", key = "{pem}" }}'}
+    file = write_settings(tmp_path, 1, listen=listen.format(**names), port=port)
     if fault:
         with pytest.raises(ConfigError) as refused:
             config.read(file)
-        assert fault.format(port=port) in str(refused.value)
+        assert fault.format(**names) in str(refused.value)
     else:
         config.read(file)
 
@@ -358,6 +389,28 @@ async def test_secret_that_every_user_can_read_is_warned_about(upstream: int, tm
         secret.chmod(0o644)
         Path(folder).chmod(0o700)
         assert await told(file) == [], "others cannot enter the folder"
+
+
+async def test_secret_that_every_user_can_replace_is_warned_about(upstream: int, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        keys, link = Path(folder) / "keys", Path(folder) / "open" / "secret"
+        keys.mkdir(mode=0o755)
+        link.parent.mkdir(mode=0o755)
+        secret = keys / "secret"
+        secret.write_text("x", encoding="utf-8")
+        secret.chmod(0o600)
+        link.symlink_to(secret)
+        file = write_settings(tmp_path, upstream, more=f'[forward_auth]\nsecret = {{ file = "{link}" }}')
+        assert await told(file) == []
+        for one in (secret, keys, link.parent):
+            before = one.stat().st_mode
+            one.chmod(before | stat.S_IWOTH)
+            ((level, subject, words),) = await told(file)
+            assert (level, subject, words.endswith(f"chmod o-w {one}")) == ("warn", "secrets", True)
+            one.chmod(before)
+        keys.chmod(0o1777)
+        assert await told(file) == [], "in a folder like /tmp nobody can replace the files of others"
 
 
 def test_faults_of_the_file_are_json_too(tmp_path: Path) -> None:
