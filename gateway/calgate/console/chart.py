@@ -92,10 +92,12 @@ def spark(values: Sequence[int], limit: int) -> Markup:
 
 
 def _line(number: int, series: Series, chart: Chart, most: int, hours: int) -> list[Markup]:
+    together = max(1, hours // _WIDTH)  # nobody sees more than a step a pixel, and a year has 9600
+    peaks = [(hour, max(series.values[hour : hour + together])) for hour in range(0, len(series.values), together)]
     points = " ".join(
-        f"{_x(hour + edge, hours):.1f},{_y(value, most):.1f}"
-        for hour, value in enumerate(series.values)
-        for edge in (0, 1)
+        f"{_x(min(hour + edge, hours), hours):.1f},{_y(peak, most):.1f}"
+        for hour, peak in peaks
+        for edge in (0, together)
     )
     drawn = [Markup('<polyline class="line line-{}" points="{}"/>').format(number, points)]
     if limits := _limits(series, chart):

@@ -45,6 +45,16 @@ def test_denials_of_many_hours_are_marked_together_and_none_is_lost() -> None:
     assert (len(marks), sum(marks)) == (160, 9600)
 
 
+def test_line_of_a_year_has_a_step_a_pixel_and_keeps_its_peak() -> None:
+    values = [0] * 9607
+    values[9603] = 7
+    drawn = draw(Chart("Most in use", 0.0, [Series("Session", values)]))
+    [line] = re.findall(r'class="line line-0" points="([^"]+)"', drawn)
+    points = [point.split(",") for point in line.split()]
+    assert len(points) < 2 * 1100
+    assert (points[-1], min(float(y) for _, y in points)) == (["960.0", "16.0"], 16.0)
+
+
 def test_curve_marks_what_is_chosen_at_present() -> None:
     drawn = draw(Curve("Denials", "Session CALs", "Attempts denied", [(4, 9), (6, 0)], 6))
     assert re.findall(r'class="line line-0" points="([^"]+)"', drawn) == ["44.0,16.0 960.0,272.0"]
