@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from calgate.plugin import CheckContext, Finding, Refusal, Store, Unavailable
+from calgate.plugin import CheckContext, Claimant, Finding, Refusal, Store, Unavailable
 from calgate_cal import lua
+from calgate_cal.names import is_named, normalize
 from calgate_cal.people import look_up
 from calgate_cal.register import LastSeen, LicenseRegister, missing_cals
 from calgate_cal.replies import state
@@ -64,17 +65,22 @@ async def _names(name: str, license: License, context: CheckContext) -> AsyncIte
         ("session.max", [cap.user for cap in license.session.max if cap.user is not None]),
     ):
         for user in users:
-            if not await _is_known(user, context):
+            if what := await _why_nobody(user, context):
                 remedy = "correct the name: until then the setting concerns no user"
-                what = f"{setting}: no directory has the user {user}"
-                yield Finding("fail", f"licenses.{name}", what, remedy)
+                yield Finding("fail", f"licenses.{name}", f"{setting}: {what}", remedy)
 
 
-async def _is_known(user: str, context: CheckContext) -> bool:
+async def _why_nobody(user: str, context: CheckContext) -> str:
+    """Returns why claims of no user match a written name, "" if some can."""
     try:
-        return await look_up(context.services.directory, user) is not None
+        person = await look_up(context.services.directory, user)
     except Refusal:  # disabled, or the directory is away, which its own check reports
-        return True
+        return ""
+    if person is None:
+        return f"no directory has the user {user}"
+    if is_named({normalize(user)}, Claimant(lua.part(person.key), person.name, "")):
+        return ""
+    return f"{user} is called {person.name}: write that name"  # a DN, or a UPN with a suffix of its own
 
 
 async def _store(config: Config, context: CheckContext) -> Sequence[Finding]:

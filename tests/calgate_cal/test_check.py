@@ -73,6 +73,23 @@ async def test_misspelt_user_fails_with_the_setting_that_names_it(
     assert finding.what.startswith(f"{setting}: no directory has the user")
 
 
+@pytest.mark.parametrize("written", ["svc@mail.example", "CN=svc,DC=corp,DC=example"])
+async def test_user_under_a_name_that_no_claim_has_fails_with_the_name_to_write(
+    license: License, tmp_path: Path, written: str
+) -> None:
+    class Suffixes(Domain):
+        async def look_up(self, identity: Identity) -> Person | None:
+            return Person("S-1-9", "CORP", "svc-monitor", "", frozenset())
+
+    q = await license(session={"in_license": 1})
+    settings = {"q": {"session": {"in_license": 1}, "exempt": {"users": [written]}}}
+    (finding,) = await findings(q, tmp_path, settings, directory=Suffixes())
+    assert (finding.level, finding.what) == (
+        "fail",
+        f"exempt.users: {written} is called CORP\\svc-monitor: write that name",
+    )
+
+
 async def test_groups_that_are_all_found_are_ok(license: License, tmp_path: Path) -> None:
     q = await license(session={"in_license": 1})
     named = {"in_license": 1, "dynamic_for": ["CORP\\Analysts", "CORP\\Board"]}

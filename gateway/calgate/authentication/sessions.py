@@ -104,7 +104,7 @@ class Sessions:
     async def _confirm(self, session: Session) -> None:
         session.confirm()
         self._unconfirmed.remove((session.person_key, session.address), session.key)
-        await self._store.enlist(session)
+        await complete(self._store.enlist(session))
 
     async def owner(self, session_id: str) -> Session | None:
         """Returns the session a cookie belonged to, even if it has ended, as long as the store keeps its record."""

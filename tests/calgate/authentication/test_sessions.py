@@ -23,6 +23,7 @@ from calgate.plugin.services import Store
 from calgate.store import StoreSection, open_store
 from support.redis_servers import Server
 from support.sessions import begin_session
+from support.waiting import until
 
 SID = "S-1-5-21-1-2-3-1105"
 ALICE = Person(SID, "CORP", "alice", "Alice", frozenset())
@@ -90,6 +91,31 @@ async def test_late_post_is_served_by_the_gateway_that_had_the_session_as_by_any
         late = await sessions.find(session_id)
         assert late is not None
         assert late.lapsed
+
+
+async def test_session_is_listed_though_the_client_disconnects_as_its_cookie_comes_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sign-out of the same user on the same client would take the CAL of a session that is not in the list."""
+    sessions = Sessions(store, SessionSection(), 0)
+    identity = Identity("CORP", "alice", "kerberos", sid=SID)
+    session, session_id = sessions.new(identity, ALICE, "192.0.2.7", is_browser=True)
+    await sessions.store(session)
+    enlist, is_listing, may_list = session_store.SessionStore.enlist, asyncio.Event(), asyncio.Event()
+
+    async def enlist_late(records: session_store.SessionStore, session: Session) -> None:
+        is_listing.set()
+        await may_list.wait()
+        await enlist(records, session)
+
+    monkeypatch.setattr(session_store.SessionStore, "enlist", enlist_late)
+    finding = asyncio.create_task(sessions.find(session_id))
+    await is_listing.wait()
+    finding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await finding
+    may_list.set()
+    await until(lambda: sessions.live_of(SID))
 
 
 async def test_groups_of_the_sign_in_are_known_to_every_gateway(store: Store) -> None:
