@@ -21,31 +21,45 @@ function inForce(times, known) {
   });
 }
 
-function overTime(chart) {
-  const hours = Math.max(0, ...chart.series.map((one) => one.values.length), chart.marks?.values.length ?? 0);
-  const at = (hour) => chart.begin + hour * 3600, end = at(hours);
+const startOf = (chart) => (hour) => chart.begin + hour * 3600;
+
+function marksOf(chart) {
+  const at = startOf(chart), counts = chart.marks?.values ?? [];
+  return new Map(counts.flatMap((count, hour) => (count ? [[at(hour + 0.5), count]] : [])));
+}
+
+// Each hour, each change of a limit, and the middle of each hour with a mark.
+function timesOf(chart, marks) {
+  const at = startOf(chart);
+  const hours = Math.max(...chart.series.map((one) => one.values.length), chart.marks?.values.length ?? 0);
   const changes = chart.series.flatMap((one) => one.limits.map(([time]) => time));
-  const marked = new Map((chart.marks?.values ?? []).flatMap((count, hour) => (count ? [[at(hour + 0.5), count]] : [])));
-  const between = changes.filter((time) => time > chart.begin && time < end);
-  const every = new Set([...Array(hours + 1).keys()].map(at).concat(between, ...marked.keys()));
-  const times = [...every].sort((a, b) => a - b);
-  const data = [times], series = [{ label: "Time", value: (plot, time) => (time === null ? "--" : written(chart.zone, "minute")(time)) }];
+  const between = changes.filter((time) => time > chart.begin && time < at(hours));
+  const times = new Set([...Array(hours + 1).keys()].map(at).concat(between, ...marks.keys()));
+  return [...times].sort((a, b) => a - b);
+}
+
+function overTime(chart) {
+  const marks = marksOf(chart), times = timesOf(chart, marks), at = startOf(chart);
+  const minute = written(chart.zone, "minute");
+  const data = [times], series = [{ label: "Time", value: (plot, time) => (time === null ? "--" : minute(time)) }];
+  const ticks = (plot, splits, index, space, step) => splits.map(written(chart.zone, step < DAY ? "hour" : "day"));
+  const axes = [axis(undefined, { size: 30, values: ticks }), axis("CALs in use", { incrs: whole, size: 44 })];
+  const add = (label, values, known) => {
+    data.push(values);
+    series.push({ label, ...known });
+  };
   chart.series.forEach((one, number) => {
-    const stroke = color(`--line-${number}`);
-    data.push(inForce(times, one.values.map((value, hour) => [at(hour), value])));
-    series.push({ label: one.label, stroke, width: 2, paths: paths.steps, points: { show: false } });
-    if (!one.limits.length) return;
-    data.push(inForce(times, one.limits));
-    series.push({ label: `${one.label}, limit`, stroke, width: 1.5, dash: [6, 4], paths: paths.steps, points: { show: false } });
+    const line = { stroke: color(`--line-${number}`), width: 2, paths: paths.steps, points: { show: false } };
+    add(one.label, inForce(times, one.values.map((value, hour) => [at(hour), value])), line);
+    const limit = { ...line, width: 1.5, dash: [6, 4] };
+    if (one.limits.length) add(`${one.label}, limit`, inForce(times, one.limits), limit);
   });
-  const axes = [axis(undefined, { size: 30, values: (plot, splits, index, space, step) => splits.map(written(chart.zone, step < DAY ? "hour" : "day")) })];
-  axes.push(axis("CALs in use", { incrs: whole, size: 44 }));
   if (chart.marks) {
+    const stroke = color("--mark"), points = { show: true, size: 7, stroke, fill: stroke };
     const ofHour = (time) => chart.marks.values[Math.floor((time - chart.begin) / 3600)] ?? 0;
     const value = (plot, count, number, index) => (index === null ? "--" : ofHour(times[index]));
-    data.push(times.map((time) => marked.get(time) ?? null));
-    const points = { show: true, size: 8, width: 1, stroke: color("--card"), fill: color("--mark") };
-    series.push({ label: chart.marks.label, stroke: color("--mark"), scale: "marks", paths: paths.none, points, value });
+    const known = { stroke, scale: "marks", paths: paths.none, points, value };
+    add(chart.marks.label, times.map((time) => marks.get(time) ?? null), known);
     axes.push(axis(chart.marks.label, { scale: "marks", side: 1, incrs: whole, size: 44, grid: { show: false } }));
   }
   const scales = { y: { range: upTo(0.05) }, marks: { range: upTo(0.3) } };
@@ -56,8 +70,11 @@ function curve(chart) {
   const [across, up] = [chart.points.map(([x]) => x), chart.points.map(([, y]) => y)];
   const points = { show: true, size: 5, stroke: color("--line-0"), fill: color("--line-0") };
   const now = { show: true, size: 11, stroke: color("--mark"), fill: color("--card"), width: 2 };
-  const series = [{ label: chart.across }, { label: chart.up, stroke: color("--line-0"), width: 2, paths: paths.line, points }];
-  series.push({ label: "As it is now", stroke: color("--mark"), paths: paths.none, points: now });
+  const series = [
+    { label: chart.across },
+    { label: chart.up, stroke: color("--line-0"), width: 2, paths: paths.line, points },
+    { label: "As it is now", stroke: color("--mark"), paths: paths.none, points: now },
+  ];
   const axes = [axis(chart.across, { incrs: whole, size: 30 }), axis(chart.up, { incrs: whole, size: 52 })];
   const data = [across, up, across.map((x, index) => (x === chart.now ? up[index] : null))];
   return { data, series, axes, scales: { x: { time: false }, y: { range: upTo(0.05) } } };
