@@ -16,6 +16,7 @@ from calgate.endpoints import ADMIN
 from calgate.plugin.screens import Chart, Curve, Inputs, Screen, Series, Step, View, Visitor
 from support.console_requests import request_of
 from support.screenshots import ARGS, CHROMIUM, SCHEMES, SIZES
+from support.waiting import until
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -128,7 +129,7 @@ async def test_chart_fits_the_page_follows_its_width_and_is_accessible(
         assert await page.evaluate("document.documentElement.scrollWidth") == width
         before = (await page.evaluate(DRAWN))[0]["width"]
         await page.set_viewport_size({"width": width - 20, "height": height})
-        await page.wait_for_function(f"[...plots.values()][0].width === {before - 20}")
+        await until(lambda: page.evaluate(f"[...plots.values()][0].width === {before - 20}"))
         await page.locator("summary", has_text="Figures").click()
         found = await Axe().run(page)
         assert found.violations_count == 0, found.generate_report()
@@ -139,7 +140,7 @@ async def test_chart_takes_the_colors_of_a_scheme_that_changes(browser: Browser)
         picture = "document.querySelector('canvas').toDataURL()"
         light = await page.evaluate(f"window.first = [...plots.values()][0], {picture}")
         await page.emulate_media(color_scheme="dark")
-        await page.wait_for_function("[...plots.values()][0] !== first")
+        await until(lambda: page.evaluate("[...plots.values()][0] !== first"))
         assert await page.locator("canvas").count() == 2
         assert await page.evaluate(f"new Promise(requestAnimationFrame).then(() => {picture})") != light
 
