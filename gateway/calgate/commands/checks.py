@@ -140,8 +140,9 @@ def _not_for_forward_auth(settings: Settings, plugins: plugin_loader.StartedPlug
 
 
 async def _users(rules: Sequence[Rule], services: Services) -> AsyncIterator[Finding]:
-    """Yields a warning for each user whom a rule names and no directory has."""
+    """Yields a finding for each user whom a rule names and can never match: a failure if the rule denies."""
     assert services.directory is not None
+    denied = {user for rule in rules if rule.deny for user in rule.users}
     for user in sorted({user for rule in rules for user in rule.users}):
         try:
             person = await services.directory.look_up(identity_of(user))
@@ -151,7 +152,8 @@ async def _users(rules: Sequence[Rule], services: Services) -> AsyncIterator[Fin
             yield Finding("warn", "access", f"no directory has the user {user}, whom a rule names", "correct the name")
         elif fold(user) not in (fold(person.name), fold(person.key)):
             what = f"a rule names {user}, who is called {person.name}: the rule never applies"
-            yield Finding("warn", "access", what, f"write {person.name}, or the SID {person.key}")
+            remedy = f"write {person.name}, or the SID {person.key}"
+            yield Finding("fail" if user in denied else "warn", "access", what, remedy)
 
 
 async def _rules(settings: Settings, services: Services, blocked: Mapping[str, str]) -> Finding:

@@ -10,6 +10,7 @@ import stat
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -17,14 +18,17 @@ import redis.asyncio as redis
 from click.testing import CliRunner
 
 from calgate import config
+from calgate.access.settings import Rule
 from calgate.app import invalid_certificates
 from calgate.cli import main
 from calgate.commands import check_store, check_upstreams
 from calgate.commands import checks as checking
 from calgate.plugin.checks import Finding
 from calgate.plugin.errors import ConfigError, Unavailable
+from calgate.plugin.identity import Identity, Person
 from calgate.plugin.services import Services
 from support.certificates import Authority, Signed
+from support.directory import People
 from support.gateway_process import calgate, document_server, gateway, write_settings
 from support.ports import free_port
 from support.redis_servers import Server
@@ -279,6 +283,20 @@ async def test_group_or_user_that_no_directory_has_is_reported(upstream: int, tm
     more = '[[access]]\nname = "x"\nusers = ["DEMO\\\\nobody", "DEMO\\\\alice"]'
     found = await told(write_settings(tmp_path, upstream, more=more))
     assert found == [("warn", "access", "no directory has the user DEMO\\nobody, whom a rule names → correct the name")]
+
+
+@pytest.mark.parametrize(("deny", "level"), [(True, "fail"), (False, "warn")])
+async def test_user_under_a_name_that_no_rule_matches_is_a_failure_where_the_rule_denies(
+    tmp_path: Path, deny: bool, level: str
+) -> None:
+    class Suffixes(People):
+        async def look_up(self, identity: Identity) -> Person | None:
+            return Person("S-1-9", "CORP", "alice", "", frozenset())
+
+    rule = Rule(name="r", users=("corp.example\\alice",), deny=deny)
+    services = Services(cast(Any, None), tmp_path, Suffixes())
+    found = [(one.level, "never applies" in one.what) async for one in checking._users([rule], services)]
+    assert found == [(level, True)]
 
 
 async def test_file_without_access_rules_fails(upstream: int, tmp_path: Path) -> None:
