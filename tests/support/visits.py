@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from calgate.dialect.logged import logged_document
 from calgate_cal.planner.clock import Calendar
+from calgate_cal.planner.replay import VENDOR, denied
 from calgate_cal.planner.sources import read_files
 from calgate_cal.planner.wishes import Visit, Wish, link
 
@@ -91,6 +92,34 @@ def site_logs(folder: Path, weeks: int, users: int = 60, seed: int = 1, **column
             rows.append(session_row(begin, minutes, f"CORP\\user{user:02}", f"{{pc{user}}}", **columns))
         (folder / f"Sessions_QVS1_{day:%Y-%m-%d}.log").write_text(session_log(rows))
     return folder
+
+
+def site(seed: int) -> list[Wish]:
+    """Twelve weeks of 100 users, of whom a third sign out."""
+    generator = random.Random(seed)
+    weight = [1 / (number + 1) ** 0.8 for number in range(100)]
+    wishes = []
+    for day in (number for number in range(84) if number % 7 < 5):
+        for user in generator.choices(range(100), weight, k=round(110 * generator.uniform(0.7, 1.3))):
+            begin = BEGIN - HOUR + day * DAY + generator.triangular(0, 11, 3) * HOUR
+            used = begin + min(3 * HOUR, generator.lognormvariate(6.6, 1))
+            name = f"u{user}"
+            wishes.append(Wish(begin, False, used, generator.random() < 0.3, name, (name, "pc"), "session"))
+    return sorted(wishes)
+
+
+def logged(wishes: list[Wish], seats: int) -> tuple[list[Visit], int]:
+    """Returns the log of a server with so many seats, and how many people it turned away."""
+    gone = set(denied(wishes, seats).denied)
+    visits = [
+        Visit(
+            *(it.begin, it.used if it.signed_out else it.used + VENDOR.idle_timeout, it.used),
+            *("signed-out" if it.signed_out else "expired", it.user, "pc", "session", ""),
+        )
+        for number, it in enumerate(wishes)
+        if number not in gone
+    ]
+    return visits, len(gone)
 
 
 class NoContext:

@@ -49,7 +49,7 @@ def html(plan: Plan, *, with_names: bool) -> str:
     headline, brings = purchase.answer(plan, text.percent(plan.below))
     said = [f"{brings}{_growth(plan)}", *map(text.sentence, text.now(plan))]
     missed = plan.proof is not None and plan.proof.missed(plan.below)
-    proof = f'<p class="proof">{escape(text.sentence(text.proof(plan)))}</p>'
+    proof = f'<p class="proof">{escape(text.sentence(text.proof(plan, with_names=with_names)))}</p>'
     return "".join(
         [
             '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',

@@ -1,7 +1,8 @@
 """The proof on the site's own data: planned on the first half, replayed on the second."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from calgate_cal.planner.advice import Advice, Replays, advise
@@ -19,6 +20,7 @@ class Proof:
     rate: float  # denied in the second half with that many
     right: int  # the number that would have been enough
     split: float  # Unix time between the halves
+    denied: Mapping[str, int]  # user -> wishes denied in the second half, most first; browsers without sign-in too
 
     def missed(self, below: float) -> bool:
         """Whether the second half missed the wanted rate by more than a factor of 3."""
@@ -35,7 +37,9 @@ def prove(replays: Replays, calendar: Calendar, below: float, seed: int) -> Proo
         return None
     planned: Advice = advise(first, calendar, below, seed)
     right = second.need(below, planned.plain)
-    return Proof(planned.recommended, second.rate(planned.recommended), right, split)
+    denied = Counter(second.wishes[index].user for index in second.at(planned.recommended).denied)
+    by_user = dict(sorted(denied.items(), key=lambda one: (-one[1], one[0])))
+    return Proof(planned.recommended, second.rate(planned.recommended), right, split, by_user)
 
 
 def _middle(wishes: Sequence[Wish], calendar: Calendar) -> float:

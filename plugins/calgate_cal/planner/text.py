@@ -1,12 +1,15 @@
 """A plan as text for people and as JSON for programs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from calgate_cal.anonymous import is_anonymous
 from calgate_cal.planner import purchase
 from calgate_cal.planner.mix_table import KEPT, NOW, Candidate, Row
 from calgate_cal.planner.plan import Plan
+from calgate_cal.planner.proof import Proof
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_DENIED = 10  # users of the proof who are named in the text
 _CANDIDATES = 40  # that are named in the text; JSON names all
 _SMALLEST = 0.0005  # a rate below it is not shown as 0
 
@@ -61,9 +64,9 @@ def text(plan: Plan, *, with_names: bool) -> str:
     parts = [heading(plan), [*now(plan), *unmarked, *_retries(plan)], _numbers(plan), _mix(plan)]
     if with_names:
         parts.append(_named(plan))
-    parts += [[proof(plan)], _notes(plan, with_names=with_names)]
+    parts += [[proof(plan, with_names=with_names)], _notes(plan, with_names=with_names)]
     if plan.proof is not None and plan.proof.missed(plan.below):
-        parts.insert(0, [proof(plan)])
+        parts.insert(0, [proof(plan, with_names=with_names)])
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
@@ -262,8 +265,8 @@ def _candidate(plan: Plan, number: int, each: Candidate) -> str:
     )
 
 
-def proof(plan: Plan) -> str:
-    """Says how a plan of the first half would have done in the second."""
+def proof(plan: Plan, *, with_names: bool) -> str:
+    """Says how a plan of the first half would have done in the second, and who would have been denied."""
     made = plan.proof
     if made is None:
         return "proof: one half of the time has no visits, so nothing can be proved"
@@ -271,7 +274,26 @@ def proof(plan: Plan) -> str:
     return (
         f"proof: planned on {date(plan, plan.since)} to {date(plan, made.split - 1)} alone: {made.planned} Session"
         f" CALs. With them {percent(made.rate)} would have been denied after that; {right} {percent(plan.below)}"
+        f"{_denied(plan, made.denied, with_names=with_names)}"
     )
+
+
+def _denied(plan: Plan, denied: Mapping[str, int], *, with_names: bool) -> str:
+    """Says who would have been denied, or without names how many."""
+    users = [user for user in denied if not is_anonymous(user)]
+    browsers = len(denied) - len(users)
+    named = users[:_DENIED] if with_names and not plan.estimated else []  # an estimated visit is nobody's in particular
+    said = [f"{name(plan, user)} ({_times(denied[user])})" for user in named]
+    rest = len(users) - len(said)
+    if rest:
+        said.append(f"{rest} {'more ' if said else ''}{'user' if rest == 1 else 'users'}")
+    if browsers:
+        said.append(f"{browsers} {'browser' if browsers == 1 else 'browsers'} without sign-in")
+    return f". Denied would have been {', '.join(said)}" if said else ""
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def notes_of(plan: Plan, *, with_names: bool) -> list[str]:
@@ -332,12 +354,21 @@ def as_json(plan: Plan, *, with_names: bool) -> dict[str, object]:
             for it in (plan.mixes.candidates if with_names else ())
         ],
         "hardly_used": [name(plan, user) for user in plan.hardly_used] if with_names else len(plan.hardly_used),
-        "proof": None
-        if proof is None
-        else {"planned": proof.planned, "rate": proof.rate, "right": proof.right, "split": proof.split},
+        "proof": None if proof is None else _proof(plan, proof, with_names=with_names),
         "notes": [*notes_of(plan, with_names=with_names), *([plan.mixes.refused] if plan.mixes.refused else [])],
         "by_hour_of_week": [list(day) for day in plan.by_hour_of_week],
         "what_if": {text: _what_if(plan, text) for text in plan.what_if},
+    }
+
+
+def _proof(plan: Plan, proof: Proof, *, with_names: bool) -> dict[str, object]:
+    users = {name(plan, user): count for user, count in proof.denied.items() if not is_anonymous(user)}
+    return {
+        "planned": proof.planned,
+        "rate": proof.rate,
+        "right": proof.right,
+        "split": proof.split,
+        "denied": users if with_names and not plan.estimated else len(users),
     }
 
 

@@ -1,41 +1,11 @@
 """Wishes that a log without denials does not show, compared with the truth that the test knows."""
 
-import random
-
 import pytest
 
 from calgate_cal.planner.hidden import Levels, estimate, holds
-from calgate_cal.planner.replay import VENDOR, denied
-from calgate_cal.planner.wishes import Visit, Wish, link
-from support.visits import BEGIN, DAY, HOUR, MINUTE, calendar, visit
-
-
-def site(seed: int) -> list[Wish]:
-    """Twelve weeks of 100 users, of whom a third sign out."""
-    generator = random.Random(seed)
-    weight = [1 / (number + 1) ** 0.8 for number in range(100)]
-    wishes = []
-    for day in (number for number in range(84) if number % 7 < 5):
-        for user in generator.choices(range(100), weight, k=round(110 * generator.uniform(0.7, 1.3))):
-            begin = BEGIN - HOUR + day * DAY + generator.triangular(0, 11, 3) * HOUR
-            used = begin + min(3 * HOUR, generator.lognormvariate(6.6, 1))
-            name = f"u{user}"
-            wishes.append(Wish(begin, False, used, generator.random() < 0.3, name, (name, "pc"), "session"))
-    return sorted(wishes)
-
-
-def logged(wishes: list[Wish], seats: int) -> tuple[list[Visit], int]:
-    """Returns the log of a server with so many seats, and how many people it turned away."""
-    gone = set(denied(wishes, seats).denied)
-    visits = [
-        Visit(
-            *(it.begin, it.used if it.signed_out else it.used + VENDOR.idle_timeout, it.used),
-            *("signed-out" if it.signed_out else "expired", it.user, "pc", "session", ""),
-        )
-        for number, it in enumerate(wishes)
-        if number not in gone
-    ]
-    return visits, len(gone)
+from calgate_cal.planner.replay import VENDOR
+from calgate_cal.planner.wishes import link
+from support.visits import BEGIN, HOUR, MINUTE, calendar, logged, site, visit
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -4,7 +4,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from calgate_cal import commands
-from support.visits import SMALL, NoContext, site_logs
+from support.visits import SMALL, NoContext, logged, site, site_logs
 
 Plan = Callable[..., Result]
 
@@ -55,6 +55,43 @@ def test_the_text_shows_the_answer_what_there_is_now_and_the_proof(plan: Plan, t
         assert line in made.output
     assert "cheapest" in made.output
     assert "would get a Named CAL" in made.output
+
+
+def test_proof_says_who_would_have_been_denied_and_how_often(plan: Plan, tmp_path: Path) -> None:
+    rows = [
+        f"2026-03-{day:02} {9 if is_later else number + 6:02}:00:00,"
+        f"2026-03-{day:02} {number + 7:02}:30:00,ann{number:02},"
+        for day, is_later in ((day, day > 15) for day in range(2, 28))
+        for number in range(16 if is_later else 3)
+    ]
+    folder = tmp_path / "visits.csv"
+    folder.write_text("\n".join(["start,end,user,what", *rows, "2026-03-02 06:10:00,,ann02,denied"]))
+    made = planned(plan(folder, "--json"))["proof"]
+    users = made["denied"]
+    assert len(users) > 10
+    assert [*users.values()] == sorted(users.values(), reverse=True)
+    first, count = next(iter(users.items()))
+    said = plan(folder).output
+    assert f"Denied would have been {first} ({'once' if count == 1 else f'{count} times'}), " in said
+    assert f"{len(users) - 10} more user" in said
+    nameless = plan(folder, "--names", "none").output
+    assert f"Denied would have been {len(users)} users" in nameless
+    assert planned(plan(folder, "--json", "--names", "none"))["proof"]["denied"] == len(users)
+
+
+def test_proof_of_estimated_visits_names_nobody(plan: Plan, tmp_path: Path) -> None:
+    visits, _ = logged(site(2), 8)
+    rows = [f"{moment(visit.begin)},{moment(visit.end)},{visit.user}" for visit in visits]
+    file = tmp_path / "visits.csv"
+    file.write_text("\n".join(["start,end,user", *rows]))
+    made = planned(plan(file, "--json"))
+    assert made["estimated"] > 0
+    assert made["proof"]["denied"] > 0
+    assert f"Denied would have been {made['proof']['denied']} users" in plan(file).output
+
+
+def moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def test_without_names_no_user_is_in_the_output(plan: Plan, tmp_path: Path) -> None:
