@@ -97,7 +97,13 @@ class _SignIns:
             *(Column("failures", "Failures", is_number=True), Column("until", "Until")),
         )
         button = Button("sign-ins/lift", "Lift the block")
-        return Table("Blocked after failed sign-ins", columns, rows, buttons=[button], empty="Nobody is blocked.")
+        return Table(
+            "Blocked after failed sign-ins",
+            columns,
+            rows,
+            buttons=[button],
+            empty="Not blocked." if wanted else "Nobody is blocked.",
+        )
 
 
 def _ntlm(rows: Sequence[tuple[str, str, int, int]]) -> Table:

@@ -71,7 +71,7 @@ class Assigning:
         search = Search(
             [
                 Field("license", "", license, is_hidden=True),
-                Field("find", "Find in the directory", text, hint="how a name, account or mail address begins"),
+                Field("find", "Find in the directory, by how a name begins", text, hint="Archer, or a.archer@"),
             ],
             "Find people",
         )
