@@ -14,7 +14,7 @@ from support.screenshots import ARGS, CHROMIUM, SCHEMES, SIZES
 
 PICTURE = Path(__file__).parents[2] / "deploy" / "guide" / "pictures" / "console.png"  # of the README
 SCREENS = (
-    *("overview", "holders", "denials", "queue", "use", "log", "person?user=DEMO%5Cdave", "sessions"),
+    *("overview", "holders", "holders?find=a", "denials", "queue", "use", "log", "person?user=DEMO%5Cdave", "sessions"),
     *("why?user=DEMO%5Cdave&document=Sales.qvw", "sign-ins", "servers", "health", "settings", "changes"),
 )
 
@@ -38,7 +38,7 @@ async def open_console(page: Page, console: str) -> None:
 async def take_picture_for_readme(browser: Browser, console: str) -> None:
     """Writes the overview as it is in the README; unlike the denial page it shows the time of day."""
     context = await browser.new_context(
-        http_credentials={"username": "DEMO\\admin", "password": "demo"}, viewport={"width": 1000, "height": 600}
+        http_credentials={"username": "DEMO\\admin", "password": "demo"}, viewport={"width": 1000, "height": 740}
     )
     page = await context.new_page()
     await open_console(page, console)
@@ -67,7 +67,7 @@ async def main(folder: Path) -> None:
                     await open_console(page, console_of(demo))
                     for screen in SCREENS:
                         await page.goto(f"{console_of(demo)}_calgate/admin/{screen}")
-                        name = screen.partition("?")[0]
+                        name = re.sub(r"\W+", "-", screen.partition("=")[0])
                         await page.screenshot(path=folder / f"console-{name}-{size}-{scheme}.png", full_page=True)
                     await context.close()
             await browser.close()

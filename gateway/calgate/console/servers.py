@@ -36,7 +36,7 @@ _MOST_ROWS = 500
 _COLUMNS = (
     *(Column("server", "Server"), Column("routes", "Routes"), Column("up", "Up for"), Column("drained", "Drained")),
     *(Column("in_use", "In use", is_number=True), Column("waiting", "Waiting", is_number=True)),
-    *(Column("failed_at", "Last failure"), Column("failure", "What failed"), Column("state", "Now, from this machine")),
+    *(Column("failed_at", "Last failure"), Column("failure", "What failed"), Column("state", "Now, from here")),
 )
 _BY_WORKER = (
     *(Column("gateway", "Gateway"), Column("worker", "Worker", is_number=True), Column("server", "Server")),

@@ -71,7 +71,7 @@ class Assigning:
         search = Search(
             [
                 Field("license", "", license, is_hidden=True),
-                Field("find", "Find in the directory, by how a name begins", text, hint="Archer, or a.archer@"),
+                Field("find", "Find in the directory", text, hint="how a name begins"),
             ],
             "Find people",
         )
@@ -117,10 +117,11 @@ async def _found(directory: PeopleSearch, text: str, license: str, holders: Iter
         return [Notice(f"The directory cannot be searched: {refusal.detail}", "fail")]
     held = _kinds_held(matches.people, holders)
     cut = f"More than these {len(matches.people)} users match; type more of the name to see the others."
+    rows = [_row(license, one, held.get(one.key, "")) for one in matches.people]
     table = Table(
         "Found in the directory",
-        _COLUMNS,
-        [_row(license, one, held.get(one.key, "")) for one in matches.people],
+        [column for column in _COLUMNS if any(row[column.key] for row in rows)],  # few directories have all
+        rows,
         buttons=[Button(_ASSIGN, "Assign")],
         empty=f"Nobody in the directory has a name that begins with {text}.",
         fields=[_DOCUMENT],
