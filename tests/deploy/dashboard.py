@@ -83,6 +83,14 @@ PANELS: Sequence[tuple[str, str, Sequence[tuple[str, str]]]] = [
         ],
     ),
     (
+        "Connections to document servers, and requests that wait for one",
+        "short",
+        [
+            ("sum by (upstream, state) (calgate_upstream_connections)", "{{upstream}} {{state}}"),
+            ("sum by (upstream) (calgate_upstream_waiting)", "{{upstream}} waiting"),
+        ],
+    ),
+    (
         "Lag of the event loop, p99 of each worker",
         "s",
         [
