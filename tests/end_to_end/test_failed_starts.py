@@ -4,7 +4,7 @@ import json
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -58,6 +58,16 @@ async def limit(settings: Path) -> int:
 
 def said(gate: Gateway, text: str) -> int:
     return gate.log.read_text().count(text)
+
+
+def children_of(gate: Gateway) -> list[bytes]:
+    """Returns the command lines of the processes that the gateway's parent started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"\nPPid:\t{gate.process.pid}\n" in (folder / "status").read_text():
+                found.append((folder / "cmdline").read_bytes())
+    return found
 
 
 async def test_reload_whose_workers_end_after_they_were_let_go_leaves_the_license_as_it_was(
@@ -167,3 +177,28 @@ async def test_sigusr2_takes_changed_addresses_and_numbers_of_workers(server: Do
             assert (await curl(f"http://127.0.0.1:{admin}/healthz")).status == 200
             for _ in range(8):  # half of them would wait for ever
                 assert (await curl(f"{gate.url}/_calgate/health", "-m", "5")).status == 200
+
+
+async def test_signals_during_an_upgrade_reach_the_new_program(server: DocumentServer, tmp_path: Path) -> None:
+    """While a program starts, each of them would end it."""
+    settings = write_settings(tmp_path, server.port)
+    async with gateway(settings) as gate:
+        gate.process.send_signal(signal.SIGUSR2)
+        await until(lambda: said(gate, "replacing the program"))
+        for _ in range(5):
+            gate.process.send_signal(signal.SIGHUP)
+        await until(lambda: said(gate, "listening on") == 2 or gate.process.returncode is not None)
+        assert (await curl(f"{gate.url}/portal", user="alice")).status == 200
+        gate.process.send_signal(signal.SIGUSR2)
+        await until(lambda: said(gate, "replacing the program") == 2)
+        assert await gate.stop() == 0
+
+
+async def test_stop_while_the_program_on_disk_is_tried_ends_the_gateway(server: DocumentServer, tmp_path: Path) -> None:
+    settings = write_settings(tmp_path, server.port)
+    async with gateway(settings) as gate:
+        gate.process.send_signal(signal.SIGUSR2)
+        await until(lambda: any(b"trial" in line for line in children_of(gate)))
+        assert await gate.stop() == 0
+        assert not said(gate, "replacing the program")
+        assert not said(gate, "upgrade failed")

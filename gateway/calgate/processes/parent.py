@@ -31,6 +31,7 @@ from calgate.store import EmbeddedFaultError, NoServerError, open_store
 logger = logging.getLogger(__name__)
 
 _LAST_PATIENCE = 5.0  # seconds after `listen.drain` until a worker that has not ended is killed
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 _RETRIED_AFTER = 5.0  # seconds until a replaced program is asked to start its workers again
 _BACK_OFF = (0.0, 0.5, 1.0, 2.0, 5.0)  # seconds before a crashed worker is replaced, by crashes in a row
 
@@ -65,6 +66,7 @@ class Parent:
             loop.add_signal_handler(number, self._on_stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_reload)
         loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # the replaced program blocked them
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(_own_store(self._settings))
             await self._admin.serve_on(self._sockets.of_admin())
@@ -253,10 +255,15 @@ class Parent:
 
         The program on disk is tried first (`trial.py`); whatever fails, the running one goes on.
         """
-        if faults := await faults_of_program_on_disk(self._file, self._sockets.addresses()):
+        faults = await self._unless_stopped(faults_of_program_on_disk(self._file, self._sockets.addresses()))
+        if faults is None:
+            return
+        if faults:
             for fault in faults:
                 logger.error("upgrade failed, keeping the running program: %s", fault)
             return
+        # until the new program handles signals, each would end it; it inherits the mask, and gets them then
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         logger.info("replacing the program")
         store.hand_over()
         os.environ[HANDOVER] = self._sockets.hand_over()
@@ -264,6 +271,17 @@ class Parent:
         old = [hand_over() for hand_over in (*here, *self._leaving.values(), *self._console.hand_over())]
         remember([*old, *self._predecessors.hand_over()])
         os.execv(sys.executable, [sys.executable, "-P", "-m", "calgate", *sys.argv[1:]])  # noqa: S606 - ourselves
+
+    async def _unless_stopped(self, work: Coroutine[None, None, list[str]]) -> list[str] | None:
+        """Returns the result of the work, or None if the service was told to stop meanwhile."""
+        working, stopping = asyncio.create_task(work), asyncio.create_task(self._stop.wait())
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            working.cancel()
+            await asyncio.wait((working,))
+            return None
+        stopping.cancel()
+        return await working
 
 
 @asynccontextmanager

@@ -40,8 +40,10 @@ async def faults_of_program_on_disk(file: Path, listening: Collection[str]) -> l
         async with asyncio.timeout(_WITHIN):
             _, errors = await process.communicate()
     except TimeoutError:
-        process.kill()
-        await process.wait()
         return [f"the program on disk does not start within {_WITHIN:g} s"]
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     lines = [line.removeprefix("calgate: ") for line in errors.decode("utf-8", "replace").splitlines()]
     return (lines or [f"calgate trial ended with exit code {process.returncode}"]) if process.returncode else []
