@@ -233,8 +233,5 @@ def may_pass_down(header: Header) -> bool:
 
 
 def without_domain(value: bytes, host: bytes) -> bytes:
-    """The value of a Set-Cookie header without its Domain, where that is this host."""
-    match = _DOMAIN.search(value)
-    if match is None or match[1].strip().lstrip(b".").lower() != host.lower():
-        return value
-    return value[: match.start()] + value[match.end() :]
+    """Returns the value of a Set-Cookie header without any Domain that is this host: browsers obey the last one."""
+    return _DOMAIN.sub(lambda found: b"" if found[1].strip().lstrip(b".").lower() == host.lower() else found[0], value)

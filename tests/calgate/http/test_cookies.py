@@ -2,7 +2,15 @@
 
 import pytest
 
-from calgate.http.cookies import EXPIRY_ROOM, SetCookie, UpstreamCookie, cookies_named, expire_cookies, may_pass_down
+from calgate.http.cookies import (
+    EXPIRY_ROOM,
+    SetCookie,
+    UpstreamCookie,
+    cookies_named,
+    expire_cookies,
+    may_pass_down,
+    without_domain,
+)
 
 TARGET = "/docs/sales/open.htm?document=a/b"
 
@@ -107,3 +115,17 @@ def test_cookie_of_which_only_the_name_is_known_is_deleted_by_the_rules_of_its_p
 )
 def test_cookie_that_could_harm_the_session_does_not_pass_down(value: bytes, passes: bool) -> None:
     assert may_pass_down((b"Set-Cookie", value)) is passes
+
+
+@pytest.mark.parametrize(
+    ("value", "passed_down"),
+    [
+        (b"a=1; Domain=qvs; Path=/", b"a=1; Path=/"),
+        (b"a=1;DOMAIN = .QVS ; Path=/", b"a=1; Path=/"),
+        (b"a=1; Domain=other; Domain=qvs", b"a=1; Domain=other"),
+        (b"a=1; Domain=qvs; domain=qvs", b"a=1"),
+        (b"a=domain=qvs; Path=/", b"a=domain=qvs; Path=/"),
+    ],
+)
+def test_domain_that_is_the_document_servers_own_name_is_removed(value: bytes, passed_down: bytes) -> None:
+    assert without_domain(value, b"qvs") == passed_down
