@@ -1,6 +1,7 @@
 """A sign-in with its first claim: both go to the store at once, and a failure of either takes the other back."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -124,6 +125,30 @@ async def test_document_whose_session_ends_while_its_cal_is_claimed_is_refused_a
             assert (await curl(f"{url}/docs/a", "-H", f"Cookie: {cookie}")).status == 401
         await gateway.licensing.finish()
         assert (await curl(f"{url}/docs/a", user="bob")).status == 200, "the only CAL is free again"
+
+
+async def test_cal_that_is_claimed_again_as_its_user_signs_out_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with site(tmp_path, license='session = { in_license = 1, minimum = "5m" }') as (gateway, url):
+        opened = await curl(f"{url}/docs/a", user="alice")
+        cookie = next(c for c in opened.values("set-cookie") if "calgate=" in c).partition(";")[0]
+        await gateway.licensing.finish()
+        allocator: Any = gateway.licensing._allocator
+        claim = allocator.claim
+
+        async def claim_after_the_sign_out(*claiming: Any, **more: Any) -> Lease:
+            assert (await curl(f"{url}/_calgate/sign-out", "-X", "POST", "-b", cookie)).status == 303
+            lease: Lease = await claim(*claiming, **more)
+            return lease
+
+        with monkeypatch.context() as leaving:
+            leaving.setattr(allocator, "claim", claim_after_the_sign_out)
+            assert (await curl(f"{url}/docs/b", "-b", cookie)).status == 401
+        await gateway.licensing.finish()
+        [pool] = [pool for pool in await allocator.pools("demo") if pool.limit]
+        assert pool.free_at is not None
+        assert pool.free_at < time.time() + 300, "it comes back after its minimum, not after the idle timeout"
 
 
 async def test_websocket_whose_session_ends_while_its_cookies_are_noted_is_refused(

@@ -20,6 +20,8 @@ _MOST_LEASES = 256  # remembered leases; a forgotten one is claimed again, which
 _MOST_PROOFS = 4
 
 EXPIRED = "expired"  # the reason of a session that ended by time alone
+SIGNED_OUT = "signed out"  # the reason of one that its user ended
+SIGNED_OUT_THERE = "signed out at the provider"
 GrantKey = tuple[int, str, str, str]  # route, path, document, address: rules may name networks
 
 
@@ -218,6 +220,11 @@ class Session:
         """Raises the refusal that the session ended with: an exchange that opens after that, nothing could end."""
         if self._end_refusal is not None and (self.ended != EXPIRED or not outlives_expiry):
             raise self._end_refusal
+
+    @property
+    def was_signed_out(self) -> bool:
+        """Whether the user ended the session: its CALs are released, and no request may claim one again."""
+        return self.ended in (SIGNED_OUT, SIGNED_OUT_THERE)
 
     # ------------------------------------------------------------ WebSockets
 

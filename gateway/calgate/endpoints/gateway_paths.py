@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from calgate.authentication.anonymous import AnonymousBrowsers
 from calgate.authentication.completion import complete
-from calgate.authentication.session import Session
+from calgate.authentication.session import SIGNED_OUT, Session
 from calgate.authentication.sessions import Sessions
 from calgate.endpoints import PREFIX, cookie_check
 from calgate.endpoints.cookie_check import CookieCheck
@@ -30,7 +30,6 @@ _FROM = re.compile(r"from=([0-9]{1,3})")  # the first cookie that is still to be
 _KEYS_FRESH = 300  # seconds that a reader may keep the keys; a new one is published for an hour before it signs
 _VISITOR = "visitor"  # nobody was signed in
 _AT_PROVIDER = "at="  # how the user had signed in
-_SIGNED_OUT = "signed out"  # the reason of a session that ended by its user's own sign-out
 
 
 class GatewayPaths:
@@ -110,7 +109,7 @@ class GatewayPaths:
         """Ends the session that a cookie belongs or belonged to, and returns it."""
         session = await self._sessions.owner(session_id)
         if session is not None:
-            await self._session_end.end(request, session, _SIGNED_OUT)
+            await self._session_end.end(request, session, SIGNED_OUT)
         return session
 
     async def _end_visit(self, request: Request) -> Sequence[Header]:
@@ -118,7 +117,7 @@ class GatewayPaths:
         visitor, headers = await self._browsers.leave(request)
         if visitor is not None:
             await self._licensing.release(visitor)
-            log.decision(_SIGNED_OUT, reference=request.reference, user=visitor.name, address=request.address)
+            log.decision(SIGNED_OUT, reference=request.reference, user=visitor.name, address=request.address)
         return headers
 
     async def _signed_out(self, request: Request) -> Response:

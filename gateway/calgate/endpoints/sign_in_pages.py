@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, quote
 from calgate.authentication.completion import complete
 from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.notes import Notes
+from calgate.authentication.session import SIGNED_OUT_THERE
 from calgate.authentication.session_names import SessionNames
 from calgate.authentication.sign_in import SignedIn, SignIn
 from calgate.endpoints import ADMIN, PREFIX
@@ -26,7 +27,6 @@ from calgate.plugin.sign_in_method import FreshSignIn, ProviderSignIn, Redirect,
 
 _LONGEST_FORM = 8192
 _MOST_FIELDS = 20
-_SIGNED_OUT_THERE = "signed out at the provider"
 
 
 class FormSignInFailed(AuthenticationFailed):
@@ -157,7 +157,7 @@ class SignInPages:
         """Ends the sessions that a notice names. The method takes a notice once, so it must not be lost halfway."""
         for session_name in await method.notice(step, form):
             for key in await self._names.sessions(name, session_name):
-                await self._session_end.end_key(request, key, _SIGNED_OUT_THERE)
+                await self._session_end.end_key(request, key, SIGNED_OUT_THERE)
 
     def sign_out_path(self, mechanism: str) -> str:
         """Returns the path that ends the session at the provider where the user signed in by one, else ""."""

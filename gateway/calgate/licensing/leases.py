@@ -123,7 +123,7 @@ class Licensing:
         try:
             began = perf_counter()
             claiming = self._allocator.claim(license, claimant, document, reference=request.reference)
-            lease = await self._unless_gone(session, claiming)
+            lease = await self._unless_gone(session, self._unless_signed_out(session, claiming))
             self._metrics.observe("claim", perf_counter() - began)
         except NoCal as refusal:
             request.log_refusal("no CAL", refusal, user=claimant.name, license=license, document=document)
@@ -144,6 +144,13 @@ class Licensing:
             ms=request.ms,
         )
         session.remember_lease(lease)
+        return lease
+
+    async def _unless_signed_out(self, session: Session, claim: Coroutine[None, None, Lease]) -> Lease:
+        """Waits for the claim; if the user signed out meanwhile, it may have taken the CAL again that was released."""
+        lease = await claim
+        if session.was_signed_out:
+            await self.release(session)
         return lease
 
     async def _unless_gone(self, session: Session, claim: Coroutine[None, None, Lease]) -> Lease:
