@@ -18,6 +18,7 @@ AWAITED = {  # files that await the tasks which they create, and so see their ex
     "gateway/calgate/licensing/leases.py",
     "gateway/calgate/pipeline.py",
     "gateway/calgate/plugin/tasks.py",
+    "gateway/calgate/processes/parent.py",
     "gateway/calgate/store/connection.py",
     "gateway/calgate/store/embedded.py",
     "gateway/calgate/upstream/balancer.py",
