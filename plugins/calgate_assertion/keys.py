@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from calgate.plugin import closing_command
+
 PUBLISHED_BEFORE = 3600.0  # seconds that a new key is published before it signs: readers keep the keys that they know
 _SMALLEST_RSA = 2048  # bits (RFC 7518, 3.3)
 _COORDINATE = 32  # bytes, for P-256 (RFC 7518, 3.4)
@@ -39,7 +41,7 @@ class SigningKey:
         """Raises ValueError if the file has no key for this algorithm, or others can read it."""
         try:
             if stat.S_IMODE(file.stat().st_mode) & 0o007:
-                raise ValueError(f"keys: every user of this machine can read {file}; run `chmod o= {file}`")
+                raise ValueError(f"keys: every user of this machine can read {file}; run `{closing_command(file)}`")
             private = serialization.load_pem_private_key(file.read_bytes(), None)
         except OSError as error:
             raise ValueError(f"keys: {error}; make one with `calgate keys new {file}`") from error

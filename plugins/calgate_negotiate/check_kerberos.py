@@ -10,7 +10,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from functools import partial
 from pathlib import Path
 
-from calgate.plugin import AuthenticationFailed, CheckContext, DomainInfo, Finding, ServiceAccount, Unavailable
+from calgate.plugin import (
+    AuthenticationFailed,
+    CheckContext,
+    DomainInfo,
+    Finding,
+    ServiceAccount,
+    Unavailable,
+    closing_command,
+)
 from calgate_negotiate import keytab
 from calgate_negotiate.keytab import AES, ENCRYPTION_TYPES, RC4, USE_AES, Key
 from calgate_negotiate.load_kerberos import open_keytab
@@ -45,7 +53,7 @@ async def compared(subject: str, context: CheckContext, compare: Callable[[Domai
 
 
 async def _before_a_ticket(file: Path, context: CheckContext) -> AsyncIterator[Finding]:
-    keys, found = await asyncio.to_thread(check_keytab, file)
+    keys, found = await asyncio.to_thread(check_keytab, file, context.services.state_dir)
     for finding in found:
         yield finding
     if context.registry is not None:
@@ -61,7 +69,7 @@ async def _before_a_ticket(file: Path, context: CheckContext) -> AsyncIterator[F
             yield await compared("SPN", context, partial(check_holder, service=f"HTTP/{host}", keys=keys))
 
 
-def check_keytab(file: Path) -> tuple[Sequence[Key], Sequence[Finding]]:
+def check_keytab(file: Path, state_dir: Path) -> tuple[Sequence[Key], Sequence[Finding]]:
     """Returns the entries of a keytab, and the findings about the file."""
     try:
         keys = keytab.read(file)
@@ -70,16 +78,15 @@ def check_keytab(file: Path) -> tuple[Sequence[Key], Sequence[Finding]]:
         return (), [Finding("fail", "keytab", what, remedy)]
     except ValueError as error:
         return (), [Finding("fail", "keytab", f"{file}: {error}", _EXPORT)]
-    return keys, list(_keytab(file, keys))
+    return keys, list(_keytab(file, keys, state_dir))
 
 
-def _keytab(file: Path, keys: Sequence[Key]) -> Iterator[Finding]:
+def _keytab(file: Path, keys: Sequence[Key], state_dir: Path) -> Iterator[Finding]:
     yield _held(file, keys)
     mode = stat.S_IMODE(file.stat().st_mode)
     if mode & 0o007:
-        yield Finding(
-            "warn", "keytab", f"every user of this machine can read {file} (mode {mode:04o})", f"chmod o= {file}"
-        )
+        what = f"every user of this machine can read {file} (mode {mode:04o})"
+        yield Finding("warn", "keytab", what, closing_command(file, state_dir))
 
 
 def _held(file: Path, keys: Sequence[Key]) -> Finding:

@@ -74,7 +74,7 @@ def _are_all(networks: Sequence[Network] | None) -> bool:
 
 
 async def _domain(config: Config, file: Path, context: CheckContext) -> AsyncIterator[Finding]:
-    keys, found = await asyncio.to_thread(check_keytab, file)
+    keys, found = await asyncio.to_thread(check_keytab, file, context.services.state_dir)
     if config.keytab is not None:
         for finding in found:
             yield finding

@@ -13,7 +13,7 @@ from pathlib import Path
 from calgate.config.model import Settings
 from calgate.http.settings import Address, Listen, Tls
 from calgate.http.tls import NOT_VALID_YET, Certificate, certificate_validity
-from calgate.plugin.checks import Finding
+from calgate.plugin.checks import Finding, closing_command
 from calgate.plugin.errors import ConfigError
 from calgate.plugin.settings import Secret, Section
 from calgate.processes.sockets import NOT_A_SOCKET, is_other_file
@@ -172,7 +172,7 @@ def exposed(settings: Settings) -> Iterator[Finding]:
             mode = stat.S_IMODE(file.stat().st_mode)
             if mode & stat.S_IROTH and _is_reachable(file):
                 what = f"every user of this machine can read {file} (mode {mode:04o})"
-                yield Finding("warn", "secrets", what, f"chmod o= {file}")
+                yield Finding("warn", "secrets", what, closing_command(file, settings.state_dir))
             if writable := _writable(file):
                 what = f"every user of this machine can replace {file}: they may write to {writable}"
                 yield Finding("warn", "secrets", what, f"chmod o-w {writable}")

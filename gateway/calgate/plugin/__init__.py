@@ -17,6 +17,7 @@ from calgate.plugin.checks import (
     Finding,
     Lockout,
     ServiceAccount,
+    closing_command,
 )
 from calgate.plugin.errors import (
     AccountRefused,
@@ -273,6 +274,7 @@ __all__ = [
     "actor",
     "as_text",
     "certificate_binding",
+    "closing_command",
     "config_option",
     "console",
     "identity_of",

@@ -1,5 +1,7 @@
 """The findings of `calgate check`, and what checks and commands of plugins work with."""
 
+import grp
+import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -26,6 +28,22 @@ class Finding:
     blocks: Literal["", "directory", "login"] = (
         ""  # the subject of later checks that are not tried because this one failed
     )
+
+
+def closing_command(file: Path, state_dir: Path | None = None) -> str:
+    """Returns the command that closes a file to other users, but not to the gateway.
+
+    The state folder belongs to the gateway's user; without it, that is this process's user.
+    """
+    found = file.stat()
+    service = (state_dir if state_dir is not None and state_dir.exists() else Path("/proc/self")).stat()
+    if service.st_uid in (0, found.st_uid) or (service.st_gid == found.st_gid and found.st_mode & stat.S_IRGRP):
+        return f"chmod o= {file}"
+    try:
+        group = grp.getgrgid(service.st_gid).gr_name
+    except KeyError:
+        group = str(service.st_gid)
+    return f"chgrp {group} {file} && chmod g+r,o= {file}"
 
 
 @dataclass(frozen=True, slots=True)

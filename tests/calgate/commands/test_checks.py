@@ -4,9 +4,11 @@ import asyncio
 import base64
 import errno
 import json
+import os
 import re
 import socket
 import stat
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +25,7 @@ from calgate.app import invalid_certificates
 from calgate.cli import main
 from calgate.commands import check_store, check_upstreams
 from calgate.commands import checks as checking
-from calgate.plugin.checks import Finding
+from calgate.plugin.checks import Finding, closing_command
 from calgate.plugin.errors import ConfigError, Unavailable
 from calgate.plugin.identity import Identity, Person
 from calgate.plugin.services import Services
@@ -448,3 +450,29 @@ async def test_long_paths_are_not_folded_in_a_pipe(tmp_path: Path) -> None:
     code, out, _ = await calgate("check", "-c", str(file))
     assert code == 1
     assert f" in {folder}/users.toml " in out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "command"),
+    [
+        (0, 0, 0o644, "chgrp 4242 {file} && chmod g+r,o= {file}"),
+        (0, 4242, 0o604, "chgrp 4242 {file} && chmod g+r,o= {file}"),
+        (0, 4242, 0o644, "chmod o= {file}"),
+        (4242, 0, 0o604, "chmod o= {file}"),
+    ],
+)
+def test_command_that_closes_a_file_leaves_it_readable_for_the_gateways_user(
+    tmp_path: Path, owner: int, group: int, mode: int, command: str
+) -> None:
+    state, file = tmp_path / "state", tmp_path / "key"
+    state.mkdir()
+    os.chown(state, 4242, 4242)
+    file.touch()
+    file.chmod(mode)
+    os.chown(file, owner, group)
+    assert closing_command(file, state) == command.format(file=file)
+    subprocess.run(closing_command(file, state), shell=True, check=True)
+    found = file.stat()
+    assert not found.st_mode & 0o007
+    assert found.st_uid == 4242 or (found.st_gid == 4242 and found.st_mode & 0o040)
