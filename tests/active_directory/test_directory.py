@@ -1,14 +1,15 @@
 """The directory plugin against a real domain controller."""
 
+import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from calgate.plugin.errors import AccountRefused, Unavailable
-from calgate.plugin.identity import Identity
+from calgate.plugin.identity import Identity, Match, PeopleSearch
 from calgate_ldap.pool import PAUSE
 from support.certificates import Authority
 from support.domain import BASE, DOMAIN, Lab
@@ -143,6 +144,14 @@ def odd(domain: Lab) -> Iterator[str]:
     domain.samba_tool("user", "delete", "zoe.oneill")
 
 
+async def everybody(active_directory: PeopleSearch, text: str) -> Sequence[Match]:
+    """Returns all users whom a search finds; repeats a search that a busy server has ended early."""
+    async with asyncio.timeout(60):
+        while (found := await active_directory.find_people(text, 10)).is_cut:
+            pass
+    return found.people
+
+
 async def test_person_is_found_by_the_beginning_of_each_name_and_every_character_is_itself(
     domain: Lab, odd: str
 ) -> None:
@@ -161,7 +170,7 @@ async def test_person_is_found_by_the_beginning_of_each_name_and_every_character
             "zoe@par",
         ]
         for text in begins:
-            [found] = (await active_directory.find_people(text, 10)).people
+            [found] = await everybody(active_directory, text)
             assert (found.key, found.name, found.display_name) == (own.key, "CORP\\zoe.oneill", odd), text
             assert found.mail == "zoe@partner.example"
             assert found.principal_name == f"zoe.oneill@{DOMAIN}"
@@ -178,8 +187,8 @@ async def test_person_is_found_by_the_beginning_of_each_name_and_every_character
             "\\2a",
             "zoe\x00",
         ):
-            assert (await active_directory.find_people(text, 10)).people == [], text
-        [found] = (await active_directory.find_people("MÜL", 10)).people
+            assert await everybody(active_directory, text) == [], text
+        [found] = await everybody(active_directory, "MÜL")
         assert found.name == "CORP\\björn"
 
 
@@ -190,8 +199,8 @@ async def test_search_marks_accounts_that_may_not_sign_in_and_lists_no_computer(
             ("expired", "account-expired"),
             ("locked", "account-locked"),
         ):
-            [found] = (await active_directory.find_people(name, 10)).people
+            [found] = await everybody(active_directory, name)
             assert (found.name, found.refusal) == (f"CORP\\{name}", code)
-        assert (await active_directory.find_people("dc1", 10)).people == []
+        assert await everybody(active_directory, "dc1") == []
         some = await active_directory.find_people("d", 1)
         assert (len(some.people), some.is_cut) == (1, True)
