@@ -46,6 +46,7 @@ format: $(VENV)/.test  ## reformat the code
 
 packages: $(VENV)/.test  ## install what the tests need beyond Python packages (root, Debian)
 	@tests/packages $(BIN)/python
+	@$(BIN)/python -m compileall -q gateway plugins  # tests start thousands of processes, which may not keep bytecode
 
 test: packages  ## run every test but the long ones, several at once
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
