@@ -1,18 +1,35 @@
 """The command line: the core's commands, and those that plugins add."""
 
 import sys
+from importlib import import_module
 
 import click
 
 from calgate import plugin_loader
-from calgate.commands import access, changes, check, config, demo, pages, run, sessions, store, tokens, upstreams
-from calgate.commands.context import PluginCommandContext
-from calgate.console.process import console_process
 from calgate.plugin.errors import ConfigError
+
+# The core's commands, by the module that has each. Only the one that is needed is imported: a worker needs none of the
+# others, and importing them all took as long as the rest of its start.
+_MODULES = {
+    "access": "calgate.commands.access",
+    "changes": "calgate.commands.changes",
+    "check": "calgate.commands.check",
+    "config": "calgate.commands.config",
+    "console-process": "calgate.console.process",
+    "demo": "calgate.commands.demo",
+    "pages": "calgate.commands.pages",
+    "run": "calgate.commands.run",
+    "sessions": "calgate.commands.sessions",
+    "store": "calgate.commands.store",
+    "tokens": "calgate.commands.tokens",
+    "trial": "calgate.commands.run",
+    "upstreams": "calgate.commands.upstreams",
+    "worker": "calgate.commands.run",
+}
 
 
 class CommandLine(click.Group):
-    """Adds the plugins' commands when one is needed, and prints an operator's mistakes without a traceback.
+    """Imports commands when they are needed, and prints an operator's mistakes without a traceback.
 
     The core's own commands import no plugin for it: one that cannot be imported must not stop a gateway from starting.
     """
@@ -21,20 +38,24 @@ class CommandLine(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         self.add_plugins()
-        return super().list_commands(ctx)
+        return sorted({*_MODULES, *self.commands})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _MODULES and cmd_name not in self.commands:
+            self.add_command(getattr(import_module(_MODULES[cmd_name]), cmd_name.replace("-", "_")))
         if cmd_name not in self.commands:
             self.add_plugins()
         return super().get_command(ctx, cmd_name)
 
     def add_plugins(self) -> None:
+        from calgate.commands.context import PluginCommandContext
+
         if self._has_plugins:
             return
         self._has_plugins = True
         for plugin in plugin_loader.usable():
             command = plugin.commands(PluginCommandContext(plugin.name))
-            if command is not None and command.name not in self.commands:
+            if command is not None and command.name not in {*_MODULES, *self.commands}:
                 self.add_command(command)
 
     def resolve_command(
@@ -62,22 +83,3 @@ def main() -> None:
 
     Shell completion: eval "$(_CALGATE_COMPLETE=bash_source calgate)" (or zsh_source, fish_source).
     """
-
-
-for _command in (
-    run.run,
-    run.worker,
-    run.trial,
-    console_process,
-    demo.demo,
-    check.check,
-    config.config,
-    access.access,
-    changes.changes,
-    sessions.sessions,
-    store.store,
-    tokens.tokens,
-    upstreams.upstreams,
-    pages.pages,
-):
-    main.add_command(_command)

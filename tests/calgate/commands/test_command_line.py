@@ -1,5 +1,7 @@
 """Properties that all commands have in common."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import click
@@ -34,3 +36,24 @@ def test_check_without_a_terminal_names_the_option_that_takes_a_password() -> No
     result = CliRunner().invoke(main, ["check", "--as", "alice"])
     assert result.exit_code == 2
     assert "give --password-stdin" in result.output
+
+
+def test_every_command_has_the_name_that_it_is_found_by() -> None:
+    context = click.Context(main)
+    names = main.list_commands(context)
+    assert {"run", "worker", "trial", "console-process", "check", "cals"} <= {*names}
+    for name in names:
+        command = main.get_command(context, name)
+        assert command is not None
+        assert command.name == name
+
+
+def test_worker_imports_no_other_command() -> None:
+    code = """if 1:
+        import sys, click
+        from calgate.cli import main
+        main.get_command(click.Context(main), "worker")
+        print(*(name for name in sys.modules if name.startswith("calgate.commands.")))
+    """
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["calgate.commands.run"]
