@@ -294,7 +294,7 @@ WRONG = {
     "undo bob": "CORP\\bob has no Named CAL in quarantine",
     "allocate sales.qvw 4": "too many Document CALs allocated: it would be 4 in all, and the limit is 3",
     "allocate sales.qvw -1": "-1",
-    "allocate sales.qvw many": "'many' is not a valid integer range",
+    "allocate sales.qvw many": "'many' is not a whole number",
     "allocate '' 1": "a document has a name",
     "limit named 3": "3 is more than the 2 Named CALs in license",
     "limit named -1": "-1",

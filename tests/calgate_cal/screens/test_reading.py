@@ -1,5 +1,6 @@
 """The console's screens about licenses: how much of the store a view reads, and that what they keep is what it has."""
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC
@@ -28,7 +29,7 @@ from calgate_cal.planner.clock import Calendar
 from calgate_cal.planner.sources import audit
 from calgate_cal.planner.sources.audit import Window
 from calgate_cal.report import full_hour, hourly_peaks, spans
-from calgate_cal.screens import background, record_book, screens
+from calgate_cal.screens import background, record_book, screens, use_today
 from calgate_cal.screens.holder_index import HolderIndex
 from calgate_cal.screens.peaks import Peaks
 from calgate_cal.screens.record_book import RecordBook
@@ -40,8 +41,9 @@ MANY = 700  # holders: more than a page of the screen, and than a call to the st
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits for what is read for the first time, however slow the machine is."""
+    """Waits for what is read for the first time, and believes what was read, however slow the machine is."""
     monkeypatch.setattr(background, "PATIENCE", 60.0)
+    monkeypatch.setattr(use_today, "_BELIEVED", 3600.0)
 
 
 class CountingStore:
@@ -109,6 +111,7 @@ async def test_warm_view_reads_what_it_shows_and_no_more(license: Make, tmp_path
     }
     for path, inputs in looks.items():
         await shown[path].show(ROOT, inputs)
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "console: the use of today"))
     for path, inputs in looks.items():
         before = store.calls, store.records
         views[path] = await shown[path].show(ROOT, inputs)
