@@ -83,5 +83,8 @@ async def test_column_is_absent_while_the_holders_are_read_for_the_first_time(
     license: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = await license(session={"in_license": 5})
+    column = column_of(lab, tmp_path)
     monkeypatch.setattr(background, "PATIENCE", 0.0)
-    assert await column_of(lab, tmp_path)(session("ann")) is None
+    assert await column(session("ann")) is None
+    monkeypatch.setattr(background, "PATIENCE", 60.0)
+    assert await column(session("ann")) is not None
