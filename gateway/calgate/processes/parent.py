@@ -166,8 +166,9 @@ class Parent:
             for child in started.values():
                 await child.wait_until_ready()
         except BaseException:
-            for child in started.values():
-                child.terminate()
+            # until it has ended, one that was let go may change what gateways share, and that must be undone after it
+            patience = settings.core.listen.drain + _LAST_PATIENCE
+            await asyncio.gather(*(child.finish(patience) for child in started.values()))
             raise
         return started
 

@@ -56,7 +56,7 @@ async def _work(
 ) -> None:
     parent = _Parent()
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, parent.stop.set)
+    loop.add_signal_handler(signal.SIGTERM, parent.end)
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):  # a terminal sends them to all; the parent acts
         loop.add_signal_handler(ignored, lambda: None)
     await loop.connect_read_pipe(lambda: parent, sys.stdin)
@@ -132,5 +132,9 @@ class _Parent(asyncio.Protocol):
         self.connection_lost(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Stops the worker, also while it waits for GO."""
         self.stop.set()
         self.go.set()
