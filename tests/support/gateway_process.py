@@ -273,7 +273,15 @@ async def _until_ready(running: Gateway, started: int) -> None:
 def workers_of(gate: Gateway) -> list[int]:
     """Returns the pids of the workers, oldest first."""
     children = Path(f"/proc/{gate.process.pid}/task/{gate.process.pid}/children").read_text().split()
-    return [int(pid) for pid in children if b"\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [int(pid) for pid in children if b"\0worker\0" in _command_line_of(pid)]
+
+
+def _command_line_of(pid: str) -> bytes:
+    """Returns the words of a process, none if it has just ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def memory_of(gate: Gateway) -> int:
