@@ -55,7 +55,7 @@ from calgate.routes import (
 from calgate.store import EmbeddedFaultError, NoServerError, RedisStore, open_store
 from calgate.telemetry.dependency import DependencyState
 from calgate.telemetry.metrics import Metrics
-from calgate.telemetry.worker_states import WorkerStates
+from calgate.telemetry.worker_states import WorkerStates, joined
 from calgate.tracing.instrumented import instrument
 from calgate.tracing.settings import FIELDS
 from calgate.upstream.balancer import LoadBalancer, Server
@@ -209,8 +209,9 @@ class Gateway:
             "sessions": len(sessions),
             "websockets": sum(session.websockets for session in sessions),
         }
-        self.metrics.upstreams = _all_up(self.load_balancers)
-        self.metrics.upstream_connections = _connections(self.load_balancers)
+        servers = joined(state for load_balancer in self.load_balancers for state in load_balancer.states())
+        self.metrics.upstreams = {name: one.is_up for name, one in servers.items()}
+        self.metrics.upstream_connections = {name: (one.in_use, one.idle, one.waiting) for name, one in servers.items()}
         return self.metrics.snapshot()
 
     async def health(self) -> dict[str, object]:
@@ -290,24 +291,6 @@ def _expect(metrics: Metrics, plugins: StartedPlugins) -> None:
         metrics.expect_license(license)
 
 
-def _all_up(load_balancers: Sequence[LoadBalancer]) -> Mapping[str, bool]:
-    """Returns whether each document server responds; one that several routes name must do so for all of them."""
-    states: dict[str, bool] = {}
-    for load_balancer in load_balancers:
-        for name, is_up in load_balancer.states():
-            states[name] = is_up and states.get(name, True)
-    return states
-
-
-def _connections(load_balancers: Sequence[LoadBalancer]) -> Mapping[str, tuple[int, int, int]]:
-    """Returns the connections to each document server; those of several routes are counted together."""
-    counts: dict[str, tuple[int, int, int]] = {}
-    for one in (state for load_balancer in load_balancers for state in load_balancer.server_states()):
-        in_use, idle, waiting = counts.get(one.name, (0, 0, 0))
-        counts[one.name] = (in_use + one.in_use, idle + one.idle, waiting + one.waiting)
-    return counts
-
-
 def invalid_certificates(core: Core) -> Iterator[str]:
     """Sentences about certificates that are not valid now: browsers refuse them, and no request shows it."""
     listen = core.listen
@@ -327,7 +310,7 @@ def _background_work(core: Core, gateway: Gateway, plugins: StartedPlugins, stat
     yield background.keep_rules(core, plugins.directory, gateway.rules, gateway.licensing, state, gateway.console_roles)
     yield background.keep_drained(gateway.drained, gateway.load_balancers)
     if gateway.worker_states is not None:
-        yield background.keep_reporting(gateway.worker_states, gateway.degraded, gateway.load_balancers)
+        yield background.keep_reporting(gateway.worker_states, gateway.rules, gateway.degraded, gateway.load_balancers)
     if gateway.certificates is not None:
         yield background.keep_certificates(gateway.certificates)
     yield from (load_balancer.watch() for load_balancer in gateway.load_balancers)

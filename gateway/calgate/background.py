@@ -7,7 +7,6 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from calgate.access.current import CurrentRules
 from calgate.access.rules import Rules
@@ -19,7 +18,7 @@ from calgate.licensing.leases import Licensing
 from calgate.plugin.errors import Unavailable
 from calgate.plugin.identity import Directory
 from calgate.telemetry.dependency import DependencyState
-from calgate.telemetry.worker_states import ServerState, WorkerState, WorkerStates
+from calgate.telemetry.worker_states import WorkerState, WorkerStates, joined
 from calgate.upstream.balancer import LoadBalancer
 from calgate.upstream.drained import DrainedServers
 
@@ -29,6 +28,7 @@ _RESOLVE_EVERY = 300.0  # seconds: groups can be renamed or created while the ga
 _RETRY_AFTER = 3.0  # seconds, while the directory or the store does not respond
 _CERTIFICATES_EVERY = 5.0  # seconds
 _STATE_EVERY = 1.0  # seconds until a change is reported
+_FIRST_WITHIN = 5.0  # seconds until the first report, at most
 _REPORT_EVERY = 10.0  # seconds until an unchanged state is reported again, so that readers see that the worker is alive
 _LAST_WITHIN = 0.5  # seconds that a worker's end waits for the store
 
@@ -98,10 +98,14 @@ async def keep_drained(servers: DrainedServers, load_balancers: Sequence[LoadBal
 
 
 async def keep_reporting(
-    states: WorkerStates, degraded: Callable[[], Sequence[str]], load_balancers: Sequence[LoadBalancer]
+    states: WorkerStates,
+    rules: CurrentRules,
+    degraded: Callable[[], Sequence[str]],
+    load_balancers: Sequence[LoadBalancer],
 ) -> None:
     """Reports what this worker knows of the servers that it depends on, for the console; runs until cancelled."""
     said, at = WorkerState("", 0), 0.0
+    await rules.wait(_FIRST_WITHIN)  # until the first query has ended, nobody knows whether the directory responds
     try:
         while True:
             state = _state(degraded(), load_balancers)
@@ -117,19 +121,8 @@ async def keep_reporting(
 
 
 def _state(degraded: Sequence[str], load_balancers: Sequence[LoadBalancer]) -> WorkerState:
-    servers: dict[str, ServerState] = {}
-    for one in (state for load_balancer in load_balancers for state in load_balancer.server_states()):
-        known = servers.get(one.name)
-        servers[one.name] = one if known is None else _joined(known, one)
+    servers = joined(state for load_balancer in load_balancers for state in load_balancer.states())
     return WorkerState(socket.gethostname(), os.getpid(), degraded, list(servers.values()))
-
-
-def _joined(one: ServerState, other: ServerState) -> ServerState:
-    """Returns the state of a server that several routes name: it must respond for all of them."""
-    worse = min(one, other, key=lambda state: (state.is_up, -(state.failed_at or 0)))
-    return replace(
-        worse, in_use=one.in_use + other.in_use, idle=one.idle + other.idle, waiting=one.waiting + other.waiting
-    )
 
 
 async def keep_certificates(certificates: Certificates) -> None:

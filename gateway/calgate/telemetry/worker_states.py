@@ -1,8 +1,8 @@
 """The state of each server, as every worker of every gateway sees it: reported to the store, read by the console."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from calgate.plugin.services import Store
@@ -26,6 +26,22 @@ class ServerState:
     in_use: int = field(default=0, compare=False)  # connections, without those of WebSockets
     idle: int = field(default=0, compare=False)  # open connections that no request has
     waiting: int = field(default=0, compare=False)  # requests that wait for a connection
+
+
+def joined(states: Iterable[ServerState]) -> Mapping[str, ServerState]:
+    """Returns one state of each server, by its name: one that several routes name must respond for all of them."""
+    servers: dict[str, ServerState] = {}
+    for one in states:
+        known = servers.get(one.name)
+        servers[one.name] = one if known is None else _join(known, one)
+    return servers
+
+
+def _join(one: ServerState, other: ServerState) -> ServerState:
+    worse = min(one, other, key=lambda state: (state.is_up, -(state.failed_at or 0)))
+    return replace(
+        worse, in_use=one.in_use + other.in_use, idle=one.idle + other.idle, waiting=one.waiting + other.waiting
+    )
 
 
 @dataclass(frozen=True, slots=True)

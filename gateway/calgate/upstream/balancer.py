@@ -102,16 +102,11 @@ class LoadBalancer:
                     "upstream %s: %s by an administrator", member.upstream.name, "drained" if is_drained else "restored"
                 )
 
-    def states(self) -> Iterator[tuple[str, bool]]:
-        """Yields each server's name, and whether it responds: by its health check, or else by the latest requests.
+    def states(self) -> Iterator[ServerState]:
+        """Yields the state of each server; it responds by its health check, or else by the latest requests.
 
         A drained server can be up: it is the administrator who keeps sessions away from it.
         """
-        for member in self.members:
-            yield member.upstream.name, self._is_up(member)
-
-    def server_states(self) -> Iterator[ServerState]:
-        """Yields the same with what an administrator wants to know of each server."""
         for one in self.members:
             counts = one.upstream.counts()
             yield ServerState(one.upstream.name, self._is_up(one), one.is_drained, one.failed_at, one.failure, *counts)

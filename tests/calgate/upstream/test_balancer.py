@@ -17,27 +17,29 @@ async def test_server_without_health_check_is_down_from_the_third_failure_in_a_r
         balancer = LoadBalancer([member], Metrics())
         for is_up in (True, True, False):
             balancer.failed(member, BadGateway("no status line"))
-            assert [state for _, state in balancer.states()] == [is_up]
+            assert [state.is_up for state in balancer.states()] == [is_up]
         balancer.served(member)
-        assert list(balancer.states()) == [(upstream.name, True)]
+        assert [(state.name, state.is_up) for state in balancer.states()] == [(upstream.name, True)]
         balancer.failed(member, Unreachable("refused"))
-        assert list(balancer.states()) == [(upstream.name, False)]
+        assert [(state.name, state.is_up) for state in balancer.states()] == [(upstream.name, False)]
         balancer.served(member)
         balancer.set_drained([upstream.name])
-        assert list(balancer.states()) == [(upstream.name, True)], "an administrator drains it, it is up"
+        assert [(state.name, state.is_up) for state in balancer.states()] == [(upstream.name, True)], (
+            "an administrator drains it, it is up"
+        )
 
 
 async def test_last_failure_is_remembered_with_its_time_after_the_server_serves_again() -> None:
     async with Upstream("127.0.0.1", 1) as upstream:
         member = Server(upstream)
         balancer = LoadBalancer([member], Metrics())
-        [state] = balancer.server_states()
+        [state] = balancer.states()
         assert (state.is_up, state.failed_at, state.failure) == (True, None, "")
         before = time.time()
         balancer.failed(member, Unreachable("connection refused"))
         balancer.served(member)
         balancer.set_drained([upstream.name])
-        [state] = balancer.server_states()
+        [state] = balancer.states()
         assert (state.name, state.is_up, state.is_drained) == (upstream.name, True, True)
         assert before <= (state.failed_at or 0) <= time.time()
         assert state.failure == "connection refused"
@@ -48,9 +50,9 @@ async def test_health_check_decides_alone_where_there_is_one() -> None:
         member = Server(upstream)
         balancer = LoadBalancer([member], Metrics(), HealthSection.model_validate({"every": "1h", "timeout": "5s"}))
         balancer.failed(member, Unreachable("refused"))
-        assert list(balancer.states()) == [(upstream.name, True)]
+        assert [(state.name, state.is_up) for state in balancer.states()] == [(upstream.name, True)]
         watching = asyncio.create_task(balancer.watch())
         await until(lambda: not member.is_healthy)
         watching.cancel()
-        assert list(balancer.states()) == [(upstream.name, False)]
+        assert [(state.name, state.is_up) for state in balancer.states()] == [(upstream.name, False)]
         assert member.failure.startswith("health check: ")
