@@ -24,7 +24,9 @@ AWAY: tuple[type[Exception], ...] = (
 
 Connect = Callable[..., contextlib.AbstractAsyncContextManager[Client]]
 
-_REPLY_WITHIN = 3.0
+REPLY_WITHIN = 3.0
+"""Seconds, after which a server that has not replied counts as lost."""
+
 _CONNECT_WITHIN = 1.0
 
 
@@ -38,7 +40,7 @@ def connector(section: StoreSection, socket: str | None) -> Connect:
     @contextlib.asynccontextmanager
     async def connect(*, connections: int = 32, retries: int = 1) -> AsyncIterator[Client]:
         common: dict[str, Any] = {
-            "socket_timeout": _REPLY_WITHIN,
+            "socket_timeout": REPLY_WITHIN,
             "socket_connect_timeout": _CONNECT_WITHIN,
             "protocol": 2,
             "retry": Retry(NoBackoff(), retries, supported_errors=(fault.ConnectionError,)),
@@ -60,7 +62,7 @@ def connector(section: StoreSection, socket: str | None) -> Connect:
             client, sentinel_clients = sentinels.master_for(section.service, **common), tuple(sentinels.sentinels)
         else:
             url = section.url or f"unix://{socket}"
-            pool = BlockingConnectionPool.from_url(url, max_connections=connections, timeout=_REPLY_WITHIN, **common)
+            pool = BlockingConnectionPool.from_url(url, max_connections=connections, timeout=REPLY_WITHIN, **common)
             client, sentinel_clients = Redis.from_pool(pool), ()
         try:
             yield client

@@ -1,28 +1,30 @@
-"""The connection to Redis or Valkey: calls functions, publishes events, and raises Unavailable for every failure."""
+"""What is done with Redis or Valkey: calls functions, publishes events, and raises Unavailable for every failure."""
 
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from time import perf_counter
 from typing import Any
 
 from redis import exceptions as fault
-from redis.asyncio import RedisCluster
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 
 from calgate.plugin.errors import Unavailable
 from calgate.plugin.services import Event
 from calgate.plugin.values import as_text
-from calgate.store.client import AWAY, Client, held_connection
+from calgate.store.client import AWAY, REPLY_WITHIN, Client, held_connection
 from calgate.store.events import STORE_RECONNECTED, EventChannel, encode
 from calgate.store.move import marker_of
+from calgate.store.shared_connection import Command, SharedConnection
 from calgate.telemetry.metrics import Metrics, operation
 
 _ACKNOWLEDGED_WITHIN = 1000  # milliseconds
 _RELOADS = 5  # loading and calling again, in case the functions are flushed in between
 _CALL_WITHIN = 4.0  # seconds, including the wait for a connection; less than a browser waits
 _SCANNED = 500  # keys that one SCAN looks at
+_NOT_FOUND = "Function not found"  # the server's reply to a call whose library it does not have
 _AWAY_REPLIES = ("OOM", "MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")  # error replies that redis-py has no class for
 
 
@@ -46,12 +48,14 @@ class RedisStore:
         self.replicas = replicas
         self.audit_keep = audit_keep
         self._redis = redis
+        # None for a Cluster, where each call goes to the server that has its keys
+        self._shared = SharedConnection(redis.connection_pool, REPLY_WITHIN) if isinstance(redis, Redis) else None
         self._events = event
         self._metrics = metrics
         self._libraries: dict[str, str] = {}
         self._loaded: set[str] = set()
         self._was_away = False
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._under_way: set[asyncio.Future[Any]] = set()
 
     @property
     def redis(self) -> Client:
@@ -81,16 +85,26 @@ class RedisStore:
         lasting: Callable[[Any], bool] | None = None,
     ) -> Any:
         """Calls a function; completes even if the caller is cancelled."""
-        verb = "FCALL_RO" if read_only else "FCALL"
-        command = (verb, function, len(keys), *keys, *args)
+        command = ("FCALL_RO" if read_only else "FCALL", function, len(keys), *keys, *args)
+        called = operation(function)
+        began = perf_counter()
         if lasting is not None and self.replicas:
             work = self._with_library(lambda: self._acknowledged(command, keys[0], lasting))
-        else:
-            work = self._with_library(lambda: self._execute(*command))
-        task = asyncio.create_task(self._counted(operation(function), work))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(task)
+            return await asyncio.shield(self._in_background(called, work, began))
+        reply = self._begin(command)
+        if reply is None:
+            work = self._with_library(lambda: self._send(command))
+            return await asyncio.shield(self._in_background(called, work, began))
+        try:
+            value = await asyncio.shield(reply)
+        except asyncio.CancelledError:
+            self._in_background(called, self._completed(command, reply), began)
+            raise
+        except fault.RedisError:
+            return await asyncio.shield(self._in_background(called, self._completed(command, reply), began))
+        self._metrics.called("store", called, "ok", perf_counter() - began)
+        self._note_served()
+        return value
 
     async def execute(self, *command: str | int | float | bytes) -> Any:
         """Executes one command and returns the reply as redis-py parses it. Raises Unavailable."""
@@ -124,9 +138,51 @@ class RedisStore:
         self._events.add(on_event)
 
     async def finish(self) -> None:
-        """Waits for calls whose callers were cancelled."""
-        if self._under_way:
+        """Waits for calls, also those whose callers were cancelled, and closes the connection for calls."""
+        while self._under_way:
             await asyncio.wait(self._under_way)
+        if self._shared is not None:
+            await self._shared.aclose()
+
+    def _begin(self, command: Command) -> "asyncio.Future[Any] | None":
+        """Sends a call at once; None if something has to be awaited first."""
+        if self._shared is None or len(self._loaded) < len(self._libraries):
+            return None
+        reply = self._shared.begin(command)
+        if reply is not None:
+            self._keep(reply)
+        return reply
+
+    async def _send(self, command: Command, *, retries: int = 1) -> Any:
+        if self._shared is None:
+            return await self._execute(*command)
+        return await self._shared.call(command, retries=retries)
+
+    def _in_background(self, called: str, work: Coroutine[Any, Any, Any], began: float) -> "asyncio.Task[Any]":
+        """Starts a call, or goes on with one that has begun, which `finish` waits for."""
+        task = asyncio.create_task(self._counted(called, work, began))
+        self._keep(task)
+        return task
+
+    def _keep(self, call: "asyncio.Future[Any]") -> None:
+        self._under_way.add(call)
+        call.add_done_callback(self._forget)
+
+    def _forget(self, call: "asyncio.Future[Any]") -> None:
+        self._under_way.discard(call)
+        if not call.cancelled():
+            call.exception()  # its caller may have been cancelled: asyncio would report that nobody retrieved it
+
+    async def _completed(self, command: Command, reply: "asyncio.Future[Any]") -> Any:
+        """Returns a reply that is due. Sends the call again if its connection or the functions were lost meanwhile."""
+        try:
+            return await reply
+        except (fault.ConnectionError, fault.ReadOnlyError):
+            pass
+        except fault.ResponseError as error:
+            if _NOT_FOUND not in str(error):
+                raise
+        return await self._with_library(lambda: self._send(command, retries=0))
 
     async def _with_library(self, work: Callable[[], Awaitable[Any]]) -> Any:
         if len(self._loaded) < len(self._libraries):
@@ -136,7 +192,7 @@ class RedisStore:
             try:
                 return await work()
             except fault.ResponseError as error:
-                if "Function not found" not in str(error):
+                if _NOT_FOUND not in str(error):
                     raise
             await self._load(set(self._libraries))  # after a FUNCTION FLUSH, or a failover to a server without them
         raise Unavailable("the store loses the functions that are loaded into it")
@@ -175,10 +231,11 @@ class RedisStore:
             await self._redis.execute_command(*load, **everywhere)
         self._loaded |= names
 
-    async def _counted(self, called: str, work: Awaitable[Any]) -> Any:
-        began, outcome = perf_counter(), "error"
+    async def _counted(self, called: str, work: Awaitable[Any], began: float | None = None) -> Any:
+        """`began`: when the call began, by `perf_counter`; None: now."""
+        began, outcome = perf_counter() if began is None else began, "error"
         try:
-            reply = await self._bounded(work)
+            reply = await self._bounded(work, _CALL_WITHIN + began - perf_counter())
             outcome = "ok"
         except Unavailable:
             outcome = "unavailable"
@@ -187,9 +244,9 @@ class RedisStore:
             self._metrics.called("store", called, outcome, perf_counter() - began)
         return reply
 
-    async def _bounded(self, work: Awaitable[Any]) -> Any:
+    async def _bounded(self, work: Awaitable[Any], within: float) -> Any:
         try:
-            async with asyncio.timeout(_CALL_WITHIN):
+            async with asyncio.timeout(within):
                 reply = await work
         except AWAY as error:
             raise self._away(error) from error
@@ -198,10 +255,13 @@ class RedisStore:
                 self._was_away = True
                 raise Unavailable(f"the store does not serve: {error}") from error
             raise
+        self._note_served()
+        return reply
+
+    def _note_served(self) -> None:
         if self._was_away:
             self._was_away = False
             self._events.dispatch(STORE_RECONNECTED)
-        return reply
 
     def _away(self, error: Exception) -> Unavailable:
         self._was_away = True

@@ -21,6 +21,7 @@ AWAITED = {  # files that await the tasks which they create, and so see their ex
     "gateway/calgate/processes/parent.py",
     "gateway/calgate/store/connection.py",
     "gateway/calgate/store/embedded.py",
+    "gateway/calgate/store/shared_connection.py",
     "gateway/calgate/upstream/balancer.py",
     "gateway/calgate/upstream/connection.py",
     "gateway/calgate/demo/busy.py",
