@@ -6,11 +6,23 @@ the buffer.
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _SE_GROUP_ENABLED = 0x4
 _HEADER = 16  # MS-RPCE 2.2.6.1 and 2.2.6.2: alignment is relative to its end
-_MAX_SUBAUTHORITIES = 15
-_LONG, _TEXT, _ARRAY = struct.Struct("<I"), struct.Struct("<HHI"), struct.Struct("<3I")
+_SUBAUTHORITIES = [struct.Struct(f"<{count}I") for count in range(16)]  # a SID has 15 at most (MS-DTYP 2.4.2)
+_LONG, _ARRAY = struct.Struct("<I"), struct.Struct("<3I")
+_NAMES = 6  # account, full name, script, profile, home folder, its drive
+# KERB_VALIDATION_INFO without what its pointers lead to, which follows (MS-PAC 2.5)
+_FIXED = struct.Struct(
+    "<I48x"  # the pointer to the structure; times of logon, logoff, kick-off, and of the password
+    + _NAMES * "HHI"
+    + "4xIIII"  # counts of logons and bad passwords; user, primary group, groups and the pointer to them
+    "20xHHIHHI"  # flags, session key; server, domain
+    "I40x"  # the domain's SID; reserved, account control, sub-authentication, two times, a count, reserved
+    "4xI"  # extra SIDs: their number, and the pointer to them
+    "I4xI"  # the resource domain's SID; its groups: their number, and the pointer to them
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +35,12 @@ class LogonInfo:
     groups: frozenset[str]  # SIDs: global, universal and resource groups, the primary group included
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
+class _Text(NamedTuple):
+    """An RPC_UNICODE_STRING, whose characters follow later (MS-DTYP 2.3.10)."""
+
     length: int  # bytes
-    present: bool
+    capacity: int
+    pointer: int
 
 
 class _Reader:
@@ -58,13 +72,8 @@ class _Reader:
     def long(self) -> int:
         return self.fields(_LONG)[0]
 
-    def text_header(self) -> _Text:
-        """Reads an RPC_UNICODE_STRING, whose characters follow later."""
-        length, _capacity, pointer = self.fields(_TEXT)
-        return _Text(length, present=bool(pointer))
-
     def text(self, header: _Text) -> str:
-        if not header.present:
+        if not header.pointer:
             return ""
         _capacity, offset, count = self.fields(_ARRAY)
         self.skip(2 * offset)
@@ -77,9 +86,9 @@ class _Reader:
         count = self.long()
         revision, subauthorities = self.take(2)
         authority = int.from_bytes(self.take(6), "big")
-        if subauthorities != count or count > _MAX_SUBAUTHORITIES:
+        if subauthorities != count or count >= len(_SUBAUTHORITIES):
             raise ValueError("a malformed SID in the PAC")
-        numbers = self.fields(struct.Struct(f"<{count}I"))
+        numbers = self.fields(_SUBAUTHORITIES[count])
         return "-".join(["S", str(revision), str(authority), *map(str, numbers)])
 
     def pairs(self) -> list[tuple[int, int]]:
@@ -93,22 +102,15 @@ def read(buffer: bytes) -> LogonInfo:
     if buffer[:4] != b"\x01\x10\x08\x00":
         raise ValueError("the PAC's logon information is not little-endian NDR")
     reader = _Reader(buffer[_HEADER:])
-    if not reader.long():
+    present, *numbers = reader.fields(_FIXED)
+    if not present:
         raise ValueError("the PAC's logon information is empty")
-    reader.skip(6 * 8)  # times of logon, logoff, kick-off, and of the password
-    texts = [reader.text_header() for _ in range(6)]  # account, full name, script, profile, home folder, its drive
-    reader.skip(4)  # counts of logons and bad passwords
-    user, primary_group, _count, has_groups = (reader.long() for _ in range(4))
-    reader.skip(4 + 16)  # flags, session key
-    server, domain_name = reader.text_header(), reader.text_header()
-    has_domain = reader.long()
-    reader.skip(
-        8 + 4 + 4 + 8 + 8 + 4 + 4
-    )  # reserved, account control, sub-authentication, two times, a count, reserved
-    _count, has_extra = reader.long(), reader.long()
-    has_resource_domain, _count, has_resource_groups = (reader.long() for _ in range(3))
+    names = [_Text(*numbers[at : at + 3]) for at in range(0, 3 * _NAMES, 3)]
+    user, primary_group, _count, has_groups, *numbers = numbers[3 * _NAMES :]
+    server, domain_name = _Text(*numbers[0:3]), _Text(*numbers[3:6])
+    has_domain, has_extra, has_resource_domain, has_resource_groups = numbers[6:]
 
-    account, *_others = [reader.text(header) for header in texts]
+    account, *_others = [reader.text(header) for header in names]
     groups = reader.pairs() if has_groups else []
     reader.text(server)
     domain = reader.text(domain_name)
