@@ -16,7 +16,14 @@ from calgate.authentication.sessions import Sessions
 from calgate.authentication.settings import SessionSection
 from calgate.authentication.token import token_in
 from calgate.authentication.tokens import Tokens
-from calgate.http.cookies import browser_cookie, browser_id_of, cookies_named, session_cookie, session_id_of
+from calgate.http.cookies import (
+    anonymous_of,
+    browser_cookie,
+    browser_id_of,
+    cookies_named,
+    session_cookie,
+    session_id_of,
+)
 from calgate.http.headers import Header
 from calgate.http.origin import normalize_origin
 from calgate.http.request import Request
@@ -186,7 +193,10 @@ class SignIn:
         if live is not None and not live.lapsed and live.person_key == person.key:
             live.remember_proof(_credentials(request))
             return await self._by_session(request, live, *([token] if token is not None else []))
-        signed_in = await complete(self._begin(request, identity, person, session_id, token, stores_later=stores_later))
+        beginning = self._begin(request, identity, person, session_id, token, stores_later=stores_later)
+        # once begun, the storing is carried out; there is more only where another session, or a browser's CAL, ends
+        is_first = stores_later and not session_id and not anonymous_of(request)
+        signed_in = await (beginning if is_first else complete(beginning))
         signed_in.session.remember_proof(_credentials(request))
         return signed_in
 
