@@ -7,6 +7,8 @@ from calgate.authentication.document_cookies import cookie_fields
 from calgate.authentication.session import Session
 from calgate.plugin.identity import Identity
 
+_encode_json = json.JSONEncoder(separators=(",", ":")).encode  # `json.dumps` would make an encoder for each call
+
 
 def to_record(session: Session) -> Mapping[str, str]:
     """Returns the fields that a session is stored as, apart from its times."""
@@ -49,7 +51,7 @@ def _pack(groups: Iterable[str]) -> str:
     for group in sorted(groups):
         domain, dash, relative = group.rpartition("-")
         by_domain.setdefault(domain + dash, []).append(relative)
-    return json.dumps(by_domain, separators=(",", ":")) if by_domain else ""
+    return _encode_json(by_domain) if by_domain else ""
 
 
 def _unpack(packed: str) -> frozenset[str]:
