@@ -103,12 +103,13 @@ class KnownHead:
 
 
 class RequestSplitter:
-    """Splits the requests of one connection; a block of headers that is repeated is not split again."""
+    """Splits the requests of one connection; a block that comes again, with a body as long, is not split again."""
 
-    __slots__ = ("_block", "_text", "_values")
+    __slots__ = ("_block", "_length", "_text", "_values")
 
     def __init__(self) -> None:
-        self._text: bytes | None = None  # of the last block that no body followed
+        self._text: bytes | None = None  # of the last block
+        self._length = 0  # of the body that followed it
         self._block: Block = ()
         self._values: tuple[bytes, ...] = ()
 
@@ -122,11 +123,13 @@ class RequestSplitter:
             return None
         method, target = line[1].decode("ascii"), line[2].decode("ascii")
         text = data[line.end() :]
-        if text == self._text:
+        if text == self._text and not self._length:
             return method, target, self._block, self._values, b""
         end = data.find(b"\r\n\r\n", line.end() - 2) + 4
-        body = data[end:]
-        if end < line.end() or end - line.end() > LONGEST or len(body) > LONGEST_BODY:
+        text, body = data[line.end() : end], data[end:]
+        if text == self._text and len(body) == self._length:
+            return method, target, self._block, self._values, body
+        if end < line.end() or len(text) > LONGEST or len(body) > LONGEST_BODY:
             return None
         parts = _CHANGING.split(data[line.end() - 1 : end])  # text, name, value, text, …
         values = tuple(parts[2::3])
@@ -134,8 +137,7 @@ class RequestSplitter:
         block = tuple(parts)
         if (body or b"Content-Length" in parts) and not _is_length(body, block, values):
             return None
-        if not body:
-            self._text, self._block, self._values = text, block, values
+        self._text, self._length, self._block, self._values = text, len(body), block, values
         return method, target, block, values, body
 
 

@@ -1,6 +1,7 @@
 """The table of header blocks that were read before: what may be in it, and what it forgets."""
 
 import asyncio
+from itertools import product
 from unittest.mock import Mock
 
 import pytest
@@ -346,11 +347,18 @@ def test_repeated_block_is_split_alike_whatever_came_in_between() -> None:
         page("Content-Length: 0").replace(b"GET", b"POST"),
         POST % (b"0", b""),
         POST % (b"5", b"hello"),
-        POST % (b"0", b""),
+        POST % (b"5", b"world"),
+        POST % (b"5", b""),
+        POST % (b"5", b"hell"),
+        POST % (b"5", b"hello!"),
+        POST % (b"5", b"hello") + page(),
+        (POST % (b"5", b"hello")).replace(b"/page", b"/other"),
         page("Content-Length: 5"),
         b"GET / HTTP/1.1\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
     ]
-    splitter = RequestSplitter()
-    for data in [*requests, *reversed(requests)]:
-        assert splitter.split(data) == splitter.split(data) == RequestSplitter().split(data)
+    for before, between, data in product(requests, repeat=3):
+        splitter = RequestSplitter()
+        splitter.split(before)
+        splitter.split(between)
+        assert splitter.split(data) == RequestSplitter().split(data)
