@@ -6,6 +6,10 @@ that records its use writes two sorted sets. Leaving them behind and correcting 
 where uses are hours apart each of them is written after all, and a renewed claim with a million leases took 39.2 µs
 instead of 33.9. With the last uses spread over eight hours, a renewed claim as it is took 2.2, 3.8 and 6.1 times as
 long as the empty function with 10, 10,000 and 1,000,000 leases, on a busy machine.
+
+So the goals are those of a claim that writes both sets: what the library's second version reached beside the same empty
+function, less a twelfth for what this one records as well. In turn on one server, the second version's renewed claims
+reached 0.43, 0.34 and 0.23, its new ones 0.27, 0.29 and 0.24; this version's took 1.00 to 1.06 times as long.
 """
 
 import csv
@@ -28,7 +32,9 @@ from support.redis_servers import Server
 
 SIZES = (10, 10_000, 1_000_000)
 # how much of the server's CPU time for a claim, new or renewed, an empty function takes as well: rates move by 2 x
-GOALS = {10: (0.3, 0.45), 10_000: (0.3, 0.37), 1_000_000: (0.2, 0.33)}
+GOALS = {10: (0.25, 0.39), 10_000: (0.26, 0.31), 1_000_000: (0.2, 0.21)}
+# how many times as long the slowest hundredth may take: a renewed claim moves its lease within both sets
+GROWTH = {"new": 1.5, "renewed": 2.2}
 ROUNDS = 3
 CALLS = 30_000
 TOUCHED = 500
@@ -146,7 +152,7 @@ def _claims(bench: Bench) -> Iterator[Result]:
             yield Result(f"cal: a touch in a batch of {TOUCHED}", _touch(bench), "µs CPU")
     for what in ("new", "renewed"):
         growth = slowest[what, SIZES[-1]] / slowest[what, SIZES[0]]
-        yield Result(f"cal: {what}: p99 with 1,000,000 leases, to 10", growth, "x", 1.5)
+        yield Result(f"cal: {what}: p99 with 1,000,000 leases, to 10", growth, "x", GROWTH[what])
 
 
 def _touch(bench: Bench) -> float:
