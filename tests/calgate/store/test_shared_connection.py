@@ -208,7 +208,7 @@ async def test_call_does_not_wait_for_a_server_that_is_the_primary_no_more(failo
     first = asyncio.create_task(failover.shared.call(COUNT))
     await asyncio.sleep(0.1)
     await failover.happen()
-    assert sorted(await asyncio.wait_for(asyncio.gather(first, failover.shared.call(COUNT)), 1)) == [101, 102]
+    assert sorted(await asyncio.wait_for(asyncio.gather(first, failover.shared.call(COUNT)), 2.5)) == [101, 102]
 
 
 async def test_call_goes_over_tls_as_the_addresses_user_and_to_its_database(tmp_path: Path) -> None:
@@ -285,15 +285,15 @@ async def test_call_that_is_sent_again_has_no_more_time_than_another(server: Ser
         await store.redis.client_pause(60_000, all=False)
         began = time.monotonic()
         call = asyncio.create_task(store.call("shared_echo", [], ["late"]))
-        await asyncio.sleep(2)
+        await asyncio.sleep(2.4)  # three seconds after the second attempt would be too late
         await kill_the_shared(store)
         with pytest.raises(Unavailable):
             await call
-        assert 3.9 < time.monotonic() - began < 4.5
+        assert 3.9 < time.monotonic() - began < 5.2
         await store.redis.client_unpause()
     times: Any = metrics.snapshot()["times"]
     (seconds,) = [one[-1] for one in times if "shared_echo" in one]
-    assert 3.9 < seconds < 4.5
+    assert 3.9 < seconds < 5.2
 
 
 async def test_nothing_is_reported_of_a_cancelled_call_that_fails(
