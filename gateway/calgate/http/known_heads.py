@@ -45,14 +45,15 @@ Key = tuple[str, Block, str, bool]
 
 @dataclass(frozen=True, slots=True)
 class Changing:
-    """The positions of the values that may change."""
+    """The headers whose values may change."""
 
     places: Sequence[int]  # in the parsed headers
+    names: Sequence[bytes]  # lower-case
     is_forwarded: Sequence[bool]  # not the Content-Length: the gateway sets its own
     lines: bytes  # the forwarded ones, with a place for each value
 
 
-NOTHING_CHANGES = Changing((), (), b"")
+NOTHING_CHANGES = Changing((), (), (), b"")
 
 
 @dataclass(slots=True, eq=False)
@@ -80,24 +81,26 @@ class KnownHead:
 
     def with_values(self, values: Sequence[bytes]) -> "KnownHead":
         """Returns the head with other values in the same headers."""
-        raw_headers, by_name = [*self.raw_headers], self.headers.by_name
-        for place, value in zip(self.changing.places, values, strict=True):
-            name = raw_headers[place][0]
-            raw_headers[place] = (name, value)
-            if name.lower() in by_name:
-                by_name = by_name | {name.lower(): value}
-        forwarded = self.changing.lines % tuple(compress(values, self.changing.is_forwarded))
-        size = self.headers.size - sum(map(len, self.values)) + sum(map(len, values))
+        headers, changing = self.headers, self.changing
+        raw_headers, by_name = [*self.raw_headers], headers.by_name.copy()
+        size = headers.size
+        for place, name, value in zip(changing.places, changing.names, values, strict=True):
+            spelled, previous = raw_headers[place]
+            raw_headers[place] = (spelled, value)
+            size += len(value) - len(previous)
+            if name in by_name:
+                by_name[name] = value
+        forwarded = changing.lines % tuple(compress(values, changing.is_forwarded))
         return KnownHead(
             tuple(raw_headers),
-            RequestHeaders(forwarded, self.headers.cookies, by_name, size, self.headers.sent),
+            RequestHeaders(forwarded, headers.cookies, by_name, size, headers.sent),
             self.host,
             self.scheme,
             self.address,
             self.behind_proxy,
             self.session,
             values,
-            self.changing,
+            changing,
             self.readings,
         )
 
@@ -159,8 +162,9 @@ def find_changing(
         return NOTHING_CHANGES
     cut = [*zip(block[1::2], values, strict=True)]
     places = [place for place, header in enumerate(raw_headers) if header in cut]
-    names = [name.lower() for name, _ in raw_headers]
-    if [raw_headers[place] for place in places] != cut or any(names.count(name.lower()) > 1 for name, _ in cut):
+    all_names = [name.lower() for name, _ in raw_headers]
+    names = [name.lower() for name, _ in cut]
+    if [raw_headers[place] for place in places] != cut or any(all_names.count(name) > 1 for name in names):
         return None
     is_forwarded = [name != b"Content-Length" for name, _ in cut]
     parts = _CHANGING.split(b"\n" + headers.forwarded + b"\r\n")  # as in the block, where an empty line follows
@@ -169,7 +173,7 @@ def find_changing(
     lines = parts[0].replace(b"%", b"%%")
     for name, between in zip(parts[1::3], parts[3::3], strict=True):
         lines += b"\n%b: %%b" % name + between.replace(b"%", b"%%")
-    return Changing(places, is_forwarded, lines[1:-2])
+    return Changing(places, names, is_forwarded, lines[1:-2])
 
 
 class KnownHeads:
