@@ -1,16 +1,19 @@
 """Sign-in with fakes for the store, the directory and the authenticator: what becomes of sessions and credentials."""
 
+import asyncio
 import base64
+from collections.abc import Coroutine
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from calgate.authentication.anonymous import AnonymousBrowsers
+from calgate.authentication.anonymous import AnonymousBrowsers, anonymous_session
+from calgate.authentication.completion import finish_all
 from calgate.authentication.handshakes import Handshakes
 from calgate.authentication.session import Session
 from calgate.authentication.settings import SessionSection
-from calgate.authentication.sign_in import SignIn
+from calgate.authentication.sign_in import SignedIn, SignIn
 from calgate.authentication.token import Token
 from calgate.http.headers import Cookies, RequestHeaders
 from calgate.http.request import Request
@@ -108,11 +111,12 @@ class Site:
         method: str = "GET",
         behind_proxy: bool = False,
         site: bytes = b"",
+        anonymous: bytes = b"",
     ) -> Request:
         by_name = {b"authorization": f"Negotiate {credentials}".encode()} if credentials else {}
         if site:
             by_name[b"sec-fetch-site"] = site
-        cookies = Cookies({b"calgate": session.encode()}, (), b"doc=1")
+        cookies = Cookies({b"calgate": session.encode(), b"calgate-anonymous": anonymous}, (), b"doc=1")
         headers = RequestHeaders(cookies=cookies, by_name=by_name)
         raw = SimpleNamespace(version=(1, 1))
         target = SimpleNamespace(path="/")
@@ -160,6 +164,53 @@ async def test_new_sign_in_of_the_same_person_ends_the_session_before(site: Site
     signed_in = await site.sign_in.find(site.request("alice", session=live))
     assert signed_in.cookies == b"doc=1", "the same person keeps the document server's cookies"
     assert site.store.ended == ["alice"]
+
+
+async def test_sign_in_ends_the_session_before_though_the_client_disconnects(site: Site, live: str) -> None:
+    before = site.store.live[live]
+    before.lapsed = True
+    lookup = Lookup(before)
+    site.store.owner = cast(Any, lookup)  # type: ignore[method-assign]
+    await lookup.disconnect(site.sign_in.find(site.request("alice", session=live), stores_later=True))
+    assert site.store.ended == ["alice"]
+
+
+async def test_sign_in_gives_a_browsers_cal_back_though_the_client_disconnects(site: Site) -> None:
+    browser, left = anonymous_session("::1"), []
+
+    async def on_left(session: Session) -> None:
+        left.append(session)
+
+    site.sign_in.on_left = on_left
+    lookup = Lookup(browser)
+    site.sign_in._browsers.find = cast(Any, lookup)  # type: ignore[method-assign]
+    request = site.request("alice", anonymous=b"sealed")
+    await lookup.disconnect(site.sign_in.find(request, stores_later=True))
+    assert left == [browser]
+
+
+class Lookup:
+    """A store that is slow to say whose a cookie is."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._began, self._may_end = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, _cookie: object) -> Session:
+        self._began.set()
+        await self._may_end.wait()
+        return self._session
+
+    async def disconnect(self, finding: Coroutine[Any, Any, SignedIn]) -> None:
+        """Cancels a sign-in that waits for this reply, which then arrives; waits for what goes on."""
+        task = asyncio.create_task(finding)
+        await self._began.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        self._may_end.set()
+        await finish_all(1)
+        await finish_all(1)  # what it began in turn
 
 
 async def test_first_token_on_a_live_session_is_challenged(site: Site, live: str) -> None:
