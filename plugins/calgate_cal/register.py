@@ -86,7 +86,7 @@ async def missing_cals(
             continue
         if seen.get(license):
             sentences[license] = (
-                f"this machine last saw {seen[license]} permanent CALs in use, and the store has none:"
+                f"this machine last saw permanent CALs in use ({seen[license]}), and the store has none:"
                 " [store] may name another store than before"
             )
         elif renamed:

@@ -152,7 +152,7 @@ async def test_moved_store_is_reported_with_the_number_of_cals_last_seen(license
     await q.store.redis.flushall()
     await q.at(0)
     (finding,) = await findings(q, tmp_path, settings)
-    assert (finding.level, "last saw 1 permanent CALs" in finding.what) == ("warn", True)
+    assert (finding.level, "last saw permanent CALs in use (1)" in finding.what) == ("warn", True)
 
 
 async def test_gateway_warns_at_its_start_of_cals_that_seem_gone(
@@ -164,8 +164,8 @@ async def test_gateway_warns_at_its_start_of_cals_that_seem_gone(
     with caplog.at_level(logging.WARNING, "calgate_cal"):
         async with start(q.config, services) as allocator:
             await allocator.activate()
-            await until(lambda: any("last saw 12" in message for message in caplog.messages))
-    assert [message for message in caplog.messages if "last saw 12 permanent CALs" in message]
+            await until(lambda: any("in use (12)" in message for message in caplog.messages))
+    assert [message for message in caplog.messages if "last saw permanent CALs in use (12)" in message]
     assert LastSeen(tmp_path).read() == {"q": 12}  # the wrong store's 0 does not replace it
 
 

@@ -62,7 +62,9 @@ async def _show(bind: str, console: str, folder: Path, *, is_busy: bool) -> None
         settings = config.read(file)
         log.start("console", "warning", settings.loggers)
         async with open_services(settings) as (store, _):
-            await store.redis.flushall()  # every demonstration starts empty
+            await store.redis.flushall()  # every demonstration starts empty, and remembers no other
+            for noted in settings.core.state_dir.glob("*.json"):
+                noted.unlink()
 
         url = public_url(settings)
         process = ConsoleProcess()
