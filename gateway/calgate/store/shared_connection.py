@@ -1,7 +1,7 @@
 """One connection for function calls: each is written at once, and the replies come in the order of the calls.
 
-A pool lends every call a connection of its own; to borrow it, to read from its stream and to give it back cost several
-times what packing a call and reading its reply do.
+A pool lends every call a connection of its own; borrowing it, reading from its stream and giving it back cost several
+times as much as packing a call and reading its reply.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class SharedConnection:
         """`reply_within`: seconds, after which a server that has not replied counts as lost."""
         self._pool = pool
         self._reply_within = reply_within
-        self._line: _Line | None = None
+        self._current: _OpenConnection | None = None
         self._opening: _Opening | None = None
         self._is_closed = False
 
@@ -38,10 +38,10 @@ class SharedConnection:
 
         Cancelling the future discards the reply, not the call.
         """
-        line = self._line
-        if line is None or not line.can_send or not self._is_to_primary(line.connection):
+        current = self._current
+        if current is None or not current.can_send or not self._is_to_primary(current.connection):
             return None
-        return line.send(_pack(command))
+        return current.send(_pack(command))
 
     async def call(self, command: Command, *, retries: int = 1) -> Any:
         """Sends a call, again if the connection is lost, and returns its reply. Raises redis-py's exceptions."""
@@ -57,21 +57,21 @@ class SharedConnection:
         if self._opening is not None:
             self._opening.task.cancel()
             await asyncio.wait({self._opening.task})
-        if self._line is not None:
-            self._line.close(fault.ConnectionError(_CLOSED))
+        if self._current is not None:
+            self._current.close(fault.ConnectionError(_CLOSED))
 
-    async def _connected(self) -> "_Line":
+    async def _connected(self) -> "_OpenConnection":
         """Returns the open connection; all who need one wait for the same."""
         while True:
-            line = self._line
+            current = self._current
             if self._is_closed:
                 raise fault.ConnectionError(_CLOSED)
-            if line is not None and line.is_open and self._is_to_primary(line.connection):
-                if not line.can_send:
+            if current is not None and current.is_open and self._is_to_primary(current.connection):
+                if not current.can_send:
                     raise fault.ConnectionError(f"{_MOST_DUE} calls wait for a reply already")
-                return line
-            if line is not None:
-                line.close(fault.ConnectionError("another server is the primary now"))
+                return current
+            if current is not None:
+                current.close(fault.ConnectionError("another server is the primary now"))
             opening = self._opening
             if opening is None or opening.task.done():
                 opening = self._opening = self._open()
@@ -80,7 +80,7 @@ class SharedConnection:
             await asyncio.wait({opening.task})
             if not opening.task.cancelled():
                 opening.task.result()  # raises what the attempt ended with
-                if self._line is None or not self._line.is_open:
+                if self._current is None or not self._current.is_open:
                     raise fault.ConnectionError("the connection was lost as soon as it was open")
 
     def _open(self) -> "_Opening":
@@ -93,7 +93,7 @@ class SharedConnection:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        self._line = _Line(connection, self._reply_within)
+        self._current = _OpenConnection(connection, self._reply_within)
 
     def _is_to_primary(self, connection: Any) -> bool:
         """Whether a connection leads to the primary that the Sentinels named last; always, for a single server."""
@@ -108,7 +108,7 @@ class _Opening(NamedTuple):
     task: "asyncio.Task[None]"
 
 
-class _Line(asyncio.Protocol):
+class _OpenConnection(asyncio.Protocol):
     """A connection that redis-py has opened (address, TLS, password, database) and that is read here from then on."""
 
     def __init__(self, connection: AbstractConnection, reply_within: float) -> None:

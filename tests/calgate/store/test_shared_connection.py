@@ -203,7 +203,7 @@ async def test_connection_that_was_being_opened_at_a_failover_leads_to_the_new_p
     assert await first == 101
 
 
-async def test_call_does_not_wait_for_a_server_that_is_the_primary_no_more(failover: Failover) -> None:
+async def test_call_does_not_wait_for_a_server_that_is_no_longer_the_primary(failover: Failover) -> None:
     failover.old.send(signal.SIGSTOP)
     first = asyncio.create_task(failover.shared.call(COUNT))
     await asyncio.sleep(0.1)
