@@ -9,7 +9,8 @@ long as the empty function with 10, 10,000 and 1,000,000 leases, on a busy machi
 
 So the goals are those of a claim that writes both sets: what the library's second version reached beside the same empty
 function, less a twelfth for what this one records as well. In turn on one server, the second version's renewed claims
-reached 0.43, 0.34 and 0.23, its new ones 0.27, 0.29 and 0.24; this version's took 1.00 to 1.06 times as long.
+reached 0.43, 0.34 and 0.23, its new ones 0.27, 0.29 and 0.24; this version's took 1.00 to 1.06 times as long. The
+slowest hundredth of renewed claims took 1.7 to 2.1 times as long with a million leases as with 10, in four runs.
 """
 
 import csv
@@ -32,7 +33,7 @@ from support.redis_servers import Server
 
 SIZES = (10, 10_000, 1_000_000)
 # how much of the server's CPU time for a claim, new or renewed, an empty function takes as well: rates move by 2 x
-GOALS = {10: (0.25, 0.39), 10_000: (0.26, 0.31), 1_000_000: (0.2, 0.21)}
+GOALS = {10: (0.25, 0.39), 10_000: (0.26, 0.31), 1_000_000: (0.22, 0.21)}
 # how many times as long the slowest hundredth may take: a renewed claim moves its lease within both sets
 GROWTH = {"new": 1.5, "renewed": 2.2}
 ROUNDS = 3
