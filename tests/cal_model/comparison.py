@@ -22,6 +22,16 @@ START = 1_768_039_200_000
 Operation = tuple[Any, ...]
 
 
+class DisagreementError(AssertionError):
+    """The store has something else than the rules, or its log something else than the store."""
+
+
+def agree(after: Operation | str, what: str, *, store: object, rules: object) -> None:
+    """Raises DisagreementError unless the two are equal."""
+    if store != rules:
+        raise DisagreementError(f"{after}: the store has the {what} {store}, the rules {rules}")
+
+
 def terms(**kinds: dict[str, Any]) -> dict[str, Any]:
     """Makes terms as the store has them: a few CALs of every kind, except for what is given."""
     pool = {"in_license": 2, "limit": 2}
@@ -104,12 +114,13 @@ class Duel:
         logged = replay(decode(entry, facts) for entry, facts in log)
         visits = [facts for _, facts in log if facts[b"what"] == b"visited"]
         visited = [self._visited(facts) for facts in visits]
-        assert sorted(visited) == sorted(self.model.visited), f"the log has the visits {visited}"
+        agree("at the end", "logged visits", store=sorted(visited), rules=sorted(self.model.visited))
         out = {self._ids.get(lease, lease) for lease in logged.out}
-        assert out == {cal.id for cal in self.model.cals()}, f"the log says that {out} are out"
+        agree("at the end", "logged CALs", store=out, rules={cal.id for cal in self.model.cals()})
         state: Any = self._library.redis.hgetall(self.keys[0])
         set_ = {name.decode(): value.decode() for name, value in state.items() if name != b"terms"}
-        assert logged.settings == set_, f"the log says that {logged.settings} was set"
+        if logged.settings != set_:
+            raise DisagreementError(f"the log says that {logged.settings} was set, the store has {set_}")
         self._library.call("forget", self.keys)
 
     def _visited(self, facts: dict[bytes, bytes]) -> tuple[str, str, int, int]:
@@ -117,7 +128,7 @@ class Duel:
         return self._ids[facts[b"lease"].decode()], client, int(since), int(used)
 
     def play(self, operations: Sequence[Operation]) -> None:
-        """Raises AssertionError at the first step on which the two disagree."""
+        """Raises DisagreementError at the first step on which the two differ."""
         operations = [self._resolved(number, op) for number, op in enumerate(operations, self._number + 1)]
         script = [self._written(number, *op) for number, op in enumerate(operations, self._number + 1)]
         times = []
@@ -136,7 +147,7 @@ class Duel:
             before = len(self.model.events)
             mine = self._act(*operation)
             said = self._read(operation[0], reply)
-            assert said == mine, f"{operation}: the store replies {said}, the rules {mine}"
+            agree(operation, "reply", store=said, rules=mine)
             self._compare(operation, state, theirs, [json.loads(text) for text in queue])
             self._never(operation, self.model.events[before:])
 
@@ -244,21 +255,19 @@ class Duel:
         self, operation: Operation, state: Any, theirs: list[dict[str, Any]], queue: list[dict[str, Any]]
     ) -> None:
         model = self.model
-        mine = sorted(map(self._row, model.cals()))
-        read = sorted(map(self._read_row, theirs))
-        assert read == mine, f"{operation}: the store has {read}, the rules {mine}"
+        agree(operation, "CALs", store=sorted(map(self._read_row, theirs)), rules=sorted(map(self._row, model.cals())))
         pools = {pool["kind"]: pool for pool in map(json.loads, state[3:])}
         waiters = model.waiters()
-        assert state[2] == len(waiters), f"{operation}: {state[2]} wait, by the rules {len(waiters)}"
+        agree(operation, "waiters", store=state[2], rules=len(waiters))
         for kind, pool in pools.items():
             offered = len([w for w in waiters if w.offer == kind and w.kept_until > model.now])
             said = (pool["occupied"], pool["beyond"], pool["limit"], pool["offered"], pool["anonymous"])
             anonymous = len(model.anonymous()) if kind == "session" else 0
             rules = (model.occupied(kind), model.beyond(kind), model.limit(kind), offered, anonymous)
-            assert said == rules, f"{operation}: {pool}, by the rules {rules}"
+            agree(operation, "pool", store=said, rules=rules)
         line = [(w.claimant.holder, w.offer, w.kept_until, w.claimant.document) for w in waiters]
         stored = [(f"{w['user']}|{w['client']}", w.get("offer"), w["kept_until"], w["document"]) for w in queue]
-        assert stored == line, f"{operation}: the store's queue {stored}, the rules' {line}"
+        agree(operation, "queue", store=stored, rules=line)
 
     def _row(self, cal: Cal) -> tuple[Any, ...]:
         client = "" if cal.kind == "document" else cal.client

@@ -88,6 +88,14 @@ def somebody_leaves_while_others_wait(r: Random, duel: Duel) -> None:
     duel.play([come, *(_visit(r) for _ in range(r.randint(1, 4)))])
 
 
+def many_claims_come_from_one_place(r: Random, duel: Duel) -> None:
+    """One user claims from every client, or every anonymous browser comes: more than one user or address may have."""
+    user = r.choice(USERS)
+    crowd = r.choice(([(user, client) for client in sorted(set(CLIENTS))], [(name, "pc") for name in NETWORKS]))
+    document = r.choice(DOCUMENTS)
+    duel.play([("claim", 0, name, client, document, 0) for name, client in r.sample(crowd, len(crowd))])
+
+
 def an_hour_passes(r: Random, duel: Duel) -> None:
     """An hour passes, nearly, to the last millisecond, or completely."""
     hours = [cal for cal in duel.model.cals() if cal.kind == "usage"]
@@ -101,7 +109,7 @@ def an_hour_passes(r: Random, duel: Duel) -> None:
 CHAPTERS: tuple[Callable[[Random, Duel], None], ...] = (
     *(people_come_and_go, everybody_comes_at_once, an_administrator_changes_things),
     *(an_administrator_thinks_better_of_it, somebody_leaves_while_others_wait, an_hour_passes),
-    *(everybody_comes_at_once, somebody_leaves_while_others_wait),
+    *(everybody_comes_at_once, somebody_leaves_while_others_wait, many_claims_come_from_one_place),
 )
 
 
