@@ -5,9 +5,16 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support import parallel
 from support.redis_servers import KINDS, Server
+
+# How long an example takes says how busy the machine is. A function's fixture serves all its examples, on purpose.
+settings.register_profile(
+    "calgate", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("calgate")
 
 STARTING = {"server", "cal_server", "serve", "domain"}  # fixtures that start a server
 

@@ -58,7 +58,7 @@ def test_explanation_of_other_bytes_is_a_failure(token: bytes) -> None:
 
 
 @given(st.data())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_explanation_never_raises_for_hostile_bytes(data: st.DataObject) -> None:
     whole = data.draw(st.sampled_from([ticket(), in_spnego(ticket(), KERBEROS)]))
     at = data.draw(st.integers(0, len(whole) - 1))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calgate_negotiate import keytab
@@ -36,7 +36,7 @@ def test_other_file_is_refused_as_not_a_keytab(tmp_path: Path, content: bytes) -
 
 
 @given(st.binary(max_size=120), st.integers(0, 80))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 def test_keytab_reader_returns_or_raises_value_error_for_hostile_bytes(tmp_path: Path, garbage: bytes, at: int) -> None:
     whole = b"\x05\x02" + keytabs.entry("HTTP/gateway.corp.example")
     file = tmp_path / "k"

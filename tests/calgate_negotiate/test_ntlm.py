@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 import spnego
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from spnego._ntlm_raw.messages import Authenticate, Challenge
 
@@ -398,7 +398,7 @@ async def test_oversized_token_is_refused_unread(users_file: Path) -> None:
 @given(
     token=st.binary(max_size=300), kind=st.sampled_from([b"", ntlm_messages.SIGNATURE + b"\1\0\0\0", b"\x60", b"\xa1"])
 )
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400)
 async def test_hostile_first_token_is_challenged_or_refused(users_file: Path, token: bytes, kind: bytes) -> None:
     for scheme in ("NTLM", "Negotiate"):
         try:
@@ -409,7 +409,7 @@ async def test_hostile_first_token_is_challenged_or_refused(users_file: Path, to
 
 
 @given(data=st.data(), wrapped=st.booleans())
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400)
 async def test_changed_response_never_signs_another_user_in(
     users_file: Path, data: st.DataObject, wrapped: bool
 ) -> None:
@@ -438,7 +438,7 @@ async def test_changed_response_never_signs_another_user_in(
 
 
 @given(token=st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_spnego_reader_returns_or_raises_value_error_for_hostile_bytes(token: bytes) -> None:
     for wrapped in (token, b"\x60" + bytes([min(len(token), 127)]) + token):
         try:

@@ -72,7 +72,7 @@ def test_unsigned_pac_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(st.data())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_pac_reader_returns_or_raises_value_error_for_hostile_bytes(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(ALICE) - 1))
     spoiled = ALICE[:at] + data.draw(st.binary(max_size=12)) + ALICE[at + data.draw(st.integers(0, 12)) :]

@@ -68,7 +68,7 @@ def test_reason_of_a_refused_ticket_is_short() -> None:
 
 
 @given(st.data())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_ticket_reader_returns_or_raises_value_error_for_hostile_bytes(data: st.DataObject) -> None:
     whole = data.draw(st.sampled_from([ticket(), in_spnego(ticket(), KERBEROS)]))
     at = data.draw(st.integers(0, len(whole) - 1))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.gateway_process import (
@@ -31,12 +31,7 @@ from support.gateway_process import (
 AT_ONCE = 32  # messages in one example, sent at the same time so that they share the wait for silent connections
 QUIET = 0.1  # seconds without a byte on any connection: the open ones are waiting for the rest of their message
 EXAMPLES = int(os.environ.get("CALGATE_FUZZ_MESSAGES", "4000")) // AT_ONCE
-FUZZ = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+FUZZ = settings(max_examples=EXAMPLES, database=None)
 
 
 class Stage:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calgate.dialect.logged import logged_document
@@ -357,7 +357,7 @@ CELLS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(
     st.dictionaries(st.tuples(st.integers(0, 59), st.sampled_from(HEADER)), CELLS, max_size=20), st.binary(max_size=40)
 )
