@@ -10,7 +10,8 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 
 from calgate.plugin.errors import BadGateway, GatewayTimeout, Unavailable
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 _FAILURES = 3  # in a row, until a server is marked down
 _PAUSE = 10.0  # seconds until a server that was marked down is tried again
+_MOST_RANKINGS = 8192  # sessions whose order of the servers is remembered
 _LARGEST_CHECK = 1 << 20  # bytes of a response to a health check
 
 
@@ -59,6 +61,10 @@ class LoadBalancer:
     metrics: Metrics
     health: HealthSection | None = None
     clock: Callable[[], float] = time.monotonic
+    _ranked: Callable[[str], Sequence[Server]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._ranked = lru_cache(_MOST_RANKINGS)(self._rank)
 
     @property
     def authorities(self) -> frozenset[str]:
@@ -70,12 +76,15 @@ class LoadBalancer:
         if len(self.members) == 1 and self.members[0].is_simple:
             return self.members
         now = self.clock()
-        usable = [member for member in self.members if member.is_available(now)]
-        if not usable:
+        available = [member for member in self._ranked(session_key) if member.is_available(now)]
+        if not available:
             raise Unavailable(
                 "no document server of this route is available (all failing, unhealthy or drained)", code="no-upstream"
             )
-        return usable if len(usable) == 1 else sorted(usable, key=lambda m: _weight(session_key, m.upstream.name))
+        return available
+
+    def _rank(self, session_key: str) -> Sequence[Server]:
+        return sorted(self.members, key=lambda member: _weight(session_key, member.upstream.name))
 
     def failed(self, member: Server, error: BadGateway | GatewayTimeout) -> None:
         """Counts a failed request. Where there are other servers, marks this one down; at once if unreachable."""

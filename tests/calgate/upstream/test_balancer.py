@@ -1,9 +1,11 @@
-"""The state of document servers, as the metrics have it."""
+"""The state of document servers, and which of them serves a session."""
 
 import asyncio
 import time
 
-from calgate.plugin.errors import BadGateway
+import pytest
+
+from calgate.plugin.errors import BadGateway, Unavailable
 from calgate.telemetry.metrics import Metrics
 from calgate.upstream.balancer import LoadBalancer, Server
 from calgate.upstream.pool import Unreachable, Upstream
@@ -56,3 +58,29 @@ async def test_health_check_decides_alone_where_there_is_one() -> None:
         watching.cancel()
         assert [(state.name, state.is_up) for state in balancer.states()] == [(upstream.name, False)]
         assert member.failure.startswith("health check: ")
+
+
+def test_only_the_sessions_of_an_unavailable_server_move_and_they_come_back() -> None:
+    now = 0.0
+    first, *others = servers = [Server(Upstream("127.0.0.1", port)) for port in (1, 2, 3)]
+    balancer = LoadBalancer(servers, Metrics(), clock=lambda: now)
+
+    def order() -> dict[str, list[Server]]:
+        return {str(number): [*balancer.candidates(str(number))] for number in range(60)}
+
+    before = order()
+    without_first = {key: [member for member in members if member is not first] for key, members in before.items()}
+    assert all(sum(members[0] is member for members in before.values()) > 10 for member in servers)
+    assert order() == before
+    balancer.set_drained([first.upstream.name])
+    assert order() == without_first
+    balancer.set_drained([])
+    assert order() == before
+    balancer.failed(first, Unreachable("refused"))
+    assert order() == without_first
+    now = 10.0
+    assert order() == before
+    balancer.set_drained([member.upstream.name for member in others])
+    first.is_healthy = False
+    with pytest.raises(Unavailable, match="no document server of this route is available"):
+        balancer.candidates("1")
