@@ -49,7 +49,9 @@ def _escape(match: re.Match[str]) -> str:
 
 def _encode(line: Mapping[str, object]) -> str:
     """One line of JSON; JSON itself only escapes C0 controls, and so leaves others to the viewer."""
-    text = _encode_json({name: _cut(value) for name, value in line.items()})
+    text = _encode_json(line)
+    if len(text) > _LONGEST:  # so may be one of its fields
+        text = _encode_json({name: _cut(value) for name, value in line.items()})
     return text if text.isprintable() else _HIDDEN.sub(_escape_json, text)
 
 
