@@ -197,6 +197,10 @@ class Gateway:
         lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
         return [line for line in lines if event in (None, line["event"])]
 
+    def last_line(self, beginning: str) -> str:
+        """Returns the text of the last line of the log that begins so; others can follow it at any time."""
+        return [text for line in self.decisions() if (text := str(line["event"])).startswith(beginning)][-1]
+
     async def stop(self, sent: int = signal.SIGTERM) -> int:
         """Sends a signal, waits for the end and returns the exit code."""
         if self.process.returncode is None:
