@@ -3,8 +3,10 @@
 # libkrb5-dev and dpkg-dev; PIP names a pip that knows `--python`.
 #
 # The environment is built under its final path /opt/calgate, in a mount namespace that nobody else sees, so that no path in
-# it has to be rewritten. The same wheel and the same lock file give the same bytes. Packages with a compiled part are built
-# by Debian's own Python and not taken from a cache: a cached one has the library path of the Python that built it.
+# it has to be rewritten. The same wheel and the same lock file give the same files, except for one: Cython 3.3, which the
+# locked gssapi demands, infers types in the order of memory addresses and writes gssapi/raw/oids in one of two ways, alike
+# in what they do. Packages with a compiled part are built by Debian's own Python and not taken from a cache: a cached one
+# has the library path of the Python that built it.
 set -euo pipefail
 wheel=$(realpath "$1") out=$(realpath "$2")
 here=$(dirname "$(realpath "$0")") source=$(realpath "$(dirname "$0")/../..")
@@ -33,7 +35,7 @@ unshare --mount bash -euo pipefail -c '
   find bin -type f ! -name calgate -delete                    # commands of libraries, which would only be in the way
   find . \( -name direct_url.json -o -name RECORD \) -delete  # they name files and hashes of this build
   find . -name "*.so" -exec strip --strip-unneeded {} +
-  bin/python -m compileall -q --invalidation-mode unchecked-hash lib
+  bin/python -m compileall -q -f --invalidation-mode unchecked-hash lib
   for shell in bash zsh fish; do _CALGATE_COMPLETE=${shell}_source bin/calgate >"$root/$shell"; done'
 
 put() { install -D -m "${3:-0644}" "$1" "$root/$2"; }
