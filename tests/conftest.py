@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from support import parallel
 from support.redis_servers import KINDS, Server
 
-# How long an example takes says how busy the machine is. A function's fixture serves all its examples, on purpose.
+# The time that an example takes shows how busy the machine is. Its function's fixtures serve all examples, on purpose.
 settings.register_profile(
     "calgate", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )

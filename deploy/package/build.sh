@@ -4,8 +4,8 @@
 #
 # The environment is built under its final path /opt/calgate, in a mount namespace that nobody else sees, so that no path in
 # it has to be rewritten. The same wheel and the same lock file give the same files, except for one: Cython 3.3, which the
-# locked gssapi demands, infers types in the order of memory addresses and writes gssapi/raw/oids in one of two ways, alike
-# in what they do. Packages with a compiled part are built by Debian's own Python and not taken from a cache: a cached one
+# locked gssapi demands, infers types in the order of memory addresses and writes gssapi/raw/oids in one of two ways, which
+# do the same. Packages with a compiled part are built by Debian's own Python and not taken from a cache: a cached one
 # has the library path of the Python that built it.
 set -euo pipefail
 wheel=$(realpath "$1") out=$(realpath "$2")

@@ -23,7 +23,7 @@ Operation = tuple[Any, ...]
 
 
 class DisagreementError(AssertionError):
-    """The store has something else than the rules, or its log something else than the store."""
+    """The store differs from the rules, or its log from the store."""
 
 
 def agree(after: Operation | str, what: str, *, store: object, rules: object) -> None:
